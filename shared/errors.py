@@ -1,0 +1,132 @@
+"""The tree of errors that the pipeline raises on purpose.
+
+    PipelineError                     something named went wrong; `reason` says what
+    ├── PermanentError                the input is at fault: trying again cannot help
+    │   ├── SourceError               the source cannot become a video
+    │   │   ├── NoVideoStream · NotAVideo · CorruptSource · EncryptedSource
+    │   │   └── UnsupportedCodec · LimitsExceeded
+    │   ├── SourceUnavailable         the source is not there, or may not be read
+    │   ├── UnknownQuality            a quality that no preset offers
+    │   └── InvalidRequest            an HTTP request that cannot be understood
+    ├── TransientError                the world is at fault: trying again may help
+    │   ├── SourceFetchFailed         the source's server did not answer as it should
+    │   ├── EncodeFailed · EncodeStalled
+    │   └── StorageUnavailable        the storage refused or did not answer
+    ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
+    ├── Deferred                      another worker is at it: look again after `seconds`
+    └── Superseded                    the work was given to another, or is no longer wanted
+
+`reason` is a stable snake_case code: the same word in logs, metrics, events and the API. The consume
+loop (shared/consumer.py) alone turns these into a retry, a failed video or a dead letter.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Anything that the pipeline raises on purpose; `reason` is its stable code."""
+
+    reason = "internal_error"
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to do, for people."""
+        return str(self)
+
+
+class PermanentError(PipelineError):
+    """The input is at fault: trying again cannot help."""
+
+    reason = "permanent_error"
+
+
+class TransientError(PipelineError):
+    """The world is at fault: trying again may help."""
+
+    reason = "transient_error"
+
+
+class DatabaseUnavailable(PipelineError):
+    """Postgres did not answer; nothing can be decided or written down until it does."""
+
+    reason = "database_unavailable"
+
+
+class Deferred(PipelineError):
+    """Another worker is at it right now: look again after `seconds`."""
+
+    reason = "deferred"
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class Superseded(PipelineError):
+    """The claim on this work is gone: another worker has it, or nobody wants it any more."""
+
+    reason = "superseded"
+
+
+class SourceError(PermanentError):
+    """The source cannot become a video."""
+
+    reason = "invalid_source"
+
+
+class NoVideoStream(SourceError):
+    reason = "no_video_stream"
+
+
+class NotAVideo(SourceError):
+    reason = "not_a_video"
+
+
+class CorruptSource(SourceError):
+    reason = "corrupt_source"
+
+
+class EncryptedSource(SourceError):
+    reason = "encrypted_source"
+
+
+class UnsupportedCodec(SourceError):
+    reason = "unsupported_codec"
+
+
+class LimitsExceeded(SourceError):
+    reason = "limits_exceeded"
+
+
+class SourceUnavailable(PermanentError):
+    """The source is not there, or lies where the pipeline may not read."""
+
+    reason = "source_unavailable"
+
+
+class UnknownQuality(PermanentError):
+    reason = "unknown_quality"
+
+
+class InvalidRequest(PermanentError):
+    reason = "invalid_request"
+
+
+class SourceFetchFailed(TransientError):
+    """The server that holds the source did not answer as it should."""
+
+    reason = "source_fetch_failed"
+
+
+class EncodeFailed(TransientError):
+    reason = "encode_failed"
+
+
+class EncodeStalled(TransientError):
+    reason = "encode_stalled"
+
+
+class StorageUnavailable(TransientError):
+    """The storage refused an operation or did not answer."""
+
+    reason = "storage_unavailable"

@@ -1,0 +1,206 @@
+"""What travels over RabbitMQ: events that anyone may read, commands between our own services.
+
+Messages are JSON CloudEvents 1.0 in structured mode (https://github.com/cloudevents/spec); the models here
+are the source of docs/events/*.json and docs/asyncapi.json.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+CONTENT_TYPE = "application/cloudevents+json"
+EVENTS = "hls.events"
+COMMANDS = "hls.commands"
+
+UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+QualityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+Stage = Literal["plan", "encode", "upload"]
+
+
+class Undecodable(Exception):
+    """The message cannot be understood, so no video can be blamed; the text says why."""
+
+
+class Model(BaseModel):
+    """A frozen value that is camelCase outside and snake_case inside; unknown fields are let pass."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that the outside sees."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Rendition(Model):
+    """One rendition as measured: sizes in pixels, rates in bits and frames a second."""
+
+    name: QualityName
+    width: int
+    height: int
+    bandwidth: int
+    average_bandwidth: int
+    codecs: str
+    frame_rate: float
+
+
+class Source(Model):
+    """Where the original lies."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class Segment(Model):
+    """One encoded segment; `path` is relative to WORK_DIR."""
+
+    rendition: QualityName
+    index: Annotated[int, Field(ge=1)]
+    path: str
+    duration_seconds: float
+    bytes: int
+
+
+class Payload(Model):
+    """The data of any message: always about one video."""
+
+    type: ClassVar[str]
+    exchange: ClassVar[str] = EVENTS
+    video_id: UUID
+
+    @property
+    def routing_key(self) -> str:
+        return self.type
+
+
+class VideoUploaded(Payload):
+    """A video was handed in: by ingest after an upload, or by any internal platform."""
+
+    type = "video.uploaded"
+    user_id: UserId
+    source: Source
+    filename: Annotated[str, Field(max_length=1024)] | None = None
+    qualities: list[QualityName] | None = None
+
+
+class VideoSegmented(Payload):
+    """One chunk of a video is encoded; its segments lie under WORK_DIR."""
+
+    type = "video.segmented"
+    user_id: UserId
+    chunk: int
+    chunks: int
+    segments: list[Segment]
+
+
+class VideoStored(Payload):
+    """Everything of a video lies in storage: it is ready."""
+
+    type = "video.stored"
+    user_id: UserId
+    storage_type: Literal["local", "s3"]
+    s3_bucket: str | None
+    s3_key: str
+    s3_public_url: str | None
+    playlist_url: str
+    thumbnail_url: str
+    duration_seconds: float
+    renditions: list[Rendition]
+    bytes: int
+
+
+class VideoFailed(Payload):
+    """A video will not become ready unless someone retries it."""
+
+    type = "video.failed"
+    user_id: UserId
+    stage: Stage
+    reason: str
+    message: str
+    retryable: bool
+
+
+class ResumeVideo(Payload):
+    """Take up a failed video again where it stopped."""
+
+    type = "video.resume"
+    exchange = COMMANDS
+
+
+class EncodeChunk(Payload):
+    """Encode one chunk of a planned video."""
+
+    type = "chunk.encode"
+    exchange = COMMANDS
+    chunk: Annotated[int, Field(ge=0)]
+
+    @property
+    def routing_key(self) -> str:
+        """First chunks have a queue of their own, so that no video waits for the bulk of another."""
+        return "chunk.encode.first" if self.chunk == 0 else "chunk.encode.bulk"
+
+
+class DeleteVideo(Payload):
+    """Remove every object and file of a video that was deleted."""
+
+    type = "video.delete"
+    exchange = COMMANDS
+
+
+PUBLIC_EVENTS: tuple[type[Payload], ...] = (VideoUploaded, VideoSegmented, VideoStored, VideoFailed)
+COMMAND_TYPES: tuple[type[Payload], ...] = (ResumeVideo, EncodeChunk, DeleteVideo)
+PAYLOADS: dict[str, type[Payload]] = {payload.type: payload for payload in (*PUBLIC_EVENTS, *COMMAND_TYPES)}
+
+
+class CloudEvent(BaseModel):
+    """The envelope; `requestid` is our extension attribute and names the HTTP request that began it all."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    type: str
+    time: datetime | None = None
+    subject: str | None = None
+    datacontenttype: str | None = None
+    requestid: str | None = None
+    data: dict[str, Any]
+
+
+def envelope(payload: Payload, *, source: str, request_id: str | None = None) -> dict[str, Any]:
+    """Wrap a payload in a new CloudEvent, ready for JSON."""
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": source,
+        "type": payload.type,
+        "time": datetime.now(UTC).isoformat(),
+        "subject": str(payload.video_id),
+        "datacontenttype": "application/json",
+        "data": payload.to_json(),
+    }
+    return event | ({"requestid": request_id} if request_id else {})
+
+
+def decode(body: bytes) -> tuple[CloudEvent, Payload]:
+    """Read a message. Raises Undecodable naming the field that is wrong."""
+    try:
+        event = CloudEvent.model_validate(json.loads(body))
+        if event.type not in PAYLOADS:
+            raise Undecodable(f"unknown event type {event.type!r}")
+        return event, PAYLOADS[event.type].model_validate(event.data)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise Undecodable(f"the body is no JSON: {error}") from error
+    except ValidationError as error:
+        raise Undecodable(explain(error)) from error
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line which fields are wrong and why."""
+    faults = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:5])

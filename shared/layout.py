@@ -1,0 +1,74 @@
+"""Where everything lies: names of objects, of files under WORK_DIR, and what may be part of a path.
+
+WORK_DIR/
+  uploads/{videoId}.part                     an upload that is still coming in
+  originals/{videoId}/source                 the original, until it is no longer needed
+  chunks/{videoId}/{chunk}-{attempt}/        what one attempt at a chunk encoded
+  media/hls/{userId}/{videoId}/              the local media root: storage when S3 is off
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+RENDITION = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+SEGMENT_FILE = re.compile(r"segment_[0-9]{3,8}\.ts")
+
+MASTER = "master.m3u8"
+PLAYLIST = "playlist.m3u8"
+THUMBNAIL = "thumbnail.jpg"
+
+
+def storage_prefix(user_id: str, video_id: UUID) -> str:
+    """Return the key prefix of a video's tree, without a slash at the end.
+
+    Raises ValueError when `user_id` may not be part of a path.
+    """
+    if not USER_ID.fullmatch(user_id):
+        raise ValueError(f"userId {user_id!r} does not match {USER_ID.pattern}")
+    return f"hls/{user_id}/{video_id}"
+
+
+def segment_name(index: int) -> str:
+    """Return the file name of segment `index` (the first is 1): three digits, more when needed."""
+    return f"segment_{index:03d}.ts"
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """Names every place under the volume that the services share."""
+
+    root: Path
+
+    def upload(self, video_id: UUID) -> Path:
+        return self.root / "uploads" / f"{video_id}.part"
+
+    def original_dir(self, video_id: UUID) -> Path:
+        return self.root / "originals" / str(video_id)
+
+    def original(self, video_id: UUID) -> Path:
+        return self.original_dir(video_id) / "source"
+
+    def thumbnail(self, video_id: UUID) -> Path:
+        return self.chunks(video_id) / THUMBNAIL
+
+    def chunks(self, video_id: UUID) -> Path:
+        return self.root / "chunks" / str(video_id)
+
+    def chunk_attempt(self, video_id: UUID, chunk: int, attempt: int) -> Path:
+        return self.chunks(video_id) / f"{chunk:05d}-{attempt}"
+
+    @property
+    def media(self) -> Path:
+        return self.root / "media"
+
+    def relative(self, path: Path) -> str:
+        """Return `path` as events name it: relative to WORK_DIR."""
+        return path.relative_to(self.root).as_posix()

@@ -1,0 +1,36 @@
+"""Every metric of the pipeline; docs/operations.md says what to do when one looks wrong."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+HTTP_REQUESTS = Counter("vod_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
+HTTP_SECONDS = Histogram("vod_http_request_seconds", "Time until an HTTP answer was complete", ["route"])
+
+MESSAGES_SENT = Counter("vod_messages_sent_total", "Messages that the broker confirmed", ["type"])
+MESSAGES_HANDLED = Counter(
+    "vod_messages_handled_total",
+    "Messages taken from a queue, by verdict: done, superseded, deferred, retried, failed, dead",
+    ["queue", "verdict", "reason"],
+)
+MESSAGE_SECONDS = Histogram(
+    "vod_message_seconds",
+    "Time spent on one message",
+    ["queue"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1200),
+)
+OUTBOX_DUE = Gauge("vod_outbox_due", "Messages that are due and not yet sent")
+SLOTS_BUSY = Gauge("vod_slots_busy", "Messages in work right now", ["queue"])
+
+UPLOADED_BYTES = Counter("vod_uploaded_bytes_total", "Bytes received in uploads")
+ENCODED_SECONDS = Counter("vod_encoded_media_seconds_total", "Seconds of source encoded", ["encoder"])
+ENCODE_SPEED = Histogram(
+    "vod_encode_speed_ratio",
+    "Seconds of source encoded in a second, whole ladder",
+    ["encoder"],
+    buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
+)
+ENCODER_INFO = Gauge("vod_encoder_info", "The encoder that the trial at start chose", ["encoder"])
+STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
+STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
+SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])

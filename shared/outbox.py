@@ -1,0 +1,132 @@
+"""The outbox: a message is written in the transaction that makes it true, and sent by a relay afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import structlog
+
+from shared.broker import BrokerUnavailable
+from shared.database import all_rows, queries
+from shared.errors import DatabaseUnavailable
+from shared.events import envelope
+from shared.logs import request_id
+from shared.metrics import MESSAGES_SENT, OUTBOX_DUE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.broker import Publisher
+    from shared.database import Connection, Database
+    from shared.events import CloudEvent, Payload
+
+BATCH = 100
+POLL_SECONDS = 1.0
+FORGET_SECONDS = 600.0
+
+log = structlog.get_logger()
+sql: Any = queries("outbox")
+
+
+class Outbox:
+    """Writes messages beside state changes, and tells the relay of this process when they are committed."""
+
+    def __init__(self, database: Database, source: str) -> None:
+        self.database = database
+        self.committed = asyncio.Event()
+        self._source = source
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Run a block that changes state and adds messages as one transaction."""
+        async with self.database.transaction() as connection:
+            yield connection
+        self.committed.set()
+
+    async def add(self, connection: Connection, payload: Payload) -> None:
+        """Add a message; it is sent once the transaction has committed."""
+        await sql.add(
+            connection,
+            video_id=payload.video_id,
+            exchange=payload.exchange,
+            routing_key=payload.routing_key,
+            attempt=0,
+            message=envelope(payload, source=self._source, request_id=request_id()),
+            delay_seconds=0.0,
+        )
+
+    async def add_again(self, event: CloudEvent, *, queue: str, attempt: int, delay_seconds: float) -> None:
+        """Put a message back into one queue after a while; nobody else sees it a second time."""
+        async with self.transaction() as connection:
+            await sql.add(
+                connection,
+                video_id=UUID(event.subject or event.data["videoId"]),
+                exchange="",
+                routing_key=queue,
+                attempt=attempt,
+                message=event.model_dump(mode="json", exclude_none=True),
+                delay_seconds=delay_seconds,
+            )
+
+
+async def drop_unsent(connection: Connection, video_id: UUID) -> None:
+    """Forget what still waits to be sent about a video, such as delayed retries of an earlier run."""
+    await sql.drop_unsent(connection, video_id=video_id)
+
+
+class Relay:
+    """Sends what is due, oldest first, with publisher confirms; any relay may send any service's messages."""
+
+    def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
+        self._outbox, self._publisher = outbox, publisher
+        self._forget_at = 0.0
+
+    async def run(self) -> None:
+        """Send for ever; an outage of broker or database is waited out."""
+        while True:
+            try:
+                if await self.send_due() < BATCH:
+                    await self._tidy_and_wait()
+            except (BrokerUnavailable, DatabaseUnavailable) as error:
+                log.warning("relay_waits", reason=error.reason, error=str(error))
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def send_due(self) -> int:
+        """Send one batch; return how many messages the broker confirmed.
+
+        What was confirmed before the broker failed is marked as sent before BrokerUnavailable goes on.
+        """
+        async with self._outbox.database.transaction() as connection:
+            rows = await all_rows(sql.take_unsent(connection, count=BATCH))
+            sent, failure = await self._send(rows)
+            await sql.mark_sent(connection, ids=sent)
+        if failure:
+            raise failure
+        return len(sent)
+
+    async def _send(self, rows: list[Any]) -> tuple[list[int], BrokerUnavailable | None]:
+        sent: list[int] = []
+        for row in rows:
+            try:
+                await self._publisher.publish(
+                    row["exchange"], row["routing_key"], row["message"], attempt=row["attempt"]
+                )
+            except BrokerUnavailable as error:
+                return sent, error
+            sent.append(row["id"])
+            MESSAGES_SENT.labels(row["message"]["type"]).inc()
+        return sent, None
+
+    async def _tidy_and_wait(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._forget_at:
+            async with self._outbox.database.transaction() as connection:
+                await sql.forget_sent(connection)
+                OUTBOX_DUE.set(await sql.count_due(connection))
+            self._forget_at = now + FORGET_SECONDS
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._outbox.committed.wait(), POLL_SECONDS)
+        self._outbox.committed.clear()

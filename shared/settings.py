@@ -1,0 +1,123 @@
+"""Configuration: read from the environment once, at start, by each service's main.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+S3Provider = Literal["aws", "r2", "minio", "garage", "generic"]
+
+PROVIDER_REGION: dict[S3Provider, str] = {
+    "aws": "us-east-1",
+    "r2": "auto",
+    "minio": "us-east-1",
+    "garage": "garage",
+    "generic": "us-east-1",
+}
+PROVIDERS_WITH_VIRTUAL_HOSTS = ("aws",)
+
+
+class ConfigurationError(Exception):
+    """The environment does not make a working configuration; the message names each variable."""
+
+
+class Settings(BaseSettings):
+    """What a service is told from outside; every field is the environment variable of its name."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+
+    database_url: SecretStr
+    rabbitmq_url: SecretStr
+    work_dir: Path
+    storage_type: Literal["local", "s3"] = "local"
+
+    s3_provider: S3Provider = "generic"
+    s3_bucket: str = ""
+    s3_endpoint_url: str = ""
+    s3_region: str = ""
+    s3_access_key_id: str = ""
+    s3_secret_access_key: SecretStr = SecretStr("")
+    s3_addressing_style: Literal["path", "virtual", ""] = ""
+    s3_public_url: str = ""
+    s3_presign_endpoint_url: str = ""
+
+    delete_local_after_s3: bool = False
+    hls_segment_seconds: Annotated[float, Field(ge=1, le=60)] = 10
+    chunk_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
+    encoder: Literal["auto", "h264_nvenc", "libx264"] = "auto"
+    transcoder_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
+    max_upload_bytes: Annotated[int, Field(gt=0)] = 50 * 1024**3
+    public_stream_url: str = "http://localhost:8081"
+    retry_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
+    lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
+    source_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+
+    http_host: str = "0.0.0.0"  # noqa: S104 - in a pod the service listens on every address
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_provider(cls, values: dict[str, object]) -> dict[str, object]:
+        provider = values.get("s3_provider", "generic")
+        if provider in PROVIDER_REGION:
+            values.setdefault("s3_region", PROVIDER_REGION[provider])
+            virtual = provider in PROVIDERS_WITH_VIRTUAL_HOSTS
+            values.setdefault("s3_addressing_style", "virtual" if virtual else "path")
+        hosts = values.get("source_hosts")
+        if isinstance(hosts, str):
+            values["source_hosts"] = tuple(host.strip().lower() for host in hosts.split(",") if host.strip())
+        return values
+
+    @model_validator(mode="after")
+    def _check_s3_is_complete(self) -> Settings:
+        if self.storage_type == "s3":
+            needed = ["s3_bucket", *([] if self.s3_provider == "aws" else ["s3_endpoint_url"])]
+            if missing := [name.upper() for name in needed if not getattr(self, name)]:
+                raise ValueError(f"STORAGE_TYPE=s3 needs {' and '.join(missing)}")
+        return self
+
+    @property
+    def wants_local_files_deleted(self) -> bool:
+        """Tell whether local files go once they are safely in S3 (never when local disk is the storage)."""
+        return self.storage_type == "s3" and self.delete_local_after_s3
+
+    def masked(self) -> dict[str, str]:
+        """Return every setting by its variable's name, secrets and URL passwords hidden."""
+        return {name.upper(): _mask(value) for name, value in self}
+
+
+def load_settings(default_port: int) -> Settings:
+    """Read the environment; HTTP_PORT falls back to `default_port`.
+
+    Raises ConfigurationError naming every variable that is missing or wrong.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from error
+    return settings if settings.http_port else settings.model_copy(update={"http_port": default_port})
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in fault["loc"]).upper() or "configuration"
+        message = "is required" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {message}")
+    return "; ".join(lines)
+
+
+def _mask(value: object) -> str:
+    if isinstance(value, SecretStr):
+        secret = value.get_secret_value()
+        head, at, host = secret.rpartition("@")
+        if at:
+            return f"{head.split('://')[0]}://***@{host}"
+        return "***" if secret else ""
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,24 @@
+-- name: add!
+insert into outbox (video_id, exchange, routing_key, attempt, message, available_at)
+values (:video_id, :exchange, :routing_key, :attempt, :message, now() + make_interval(secs => :delay_seconds));
+
+-- name: take_unsent
+-- Lock what is due; rows that another relay is sending are skipped.
+select id, exchange, routing_key, attempt, message
+from outbox
+where sent_at is null and available_at <= now()
+order by available_at, id
+limit :count
+for update skip locked;
+
+-- name: mark_sent!
+update outbox set sent_at = now() where id = any(:ids::bigint[]);
+
+-- name: forget_sent!
+delete from outbox where sent_at < now() - interval '1 day';
+
+-- name: drop_unsent!
+delete from outbox where video_id = :video_id and sent_at is null;
+
+-- name: count_due$
+select count(*) from outbox where sent_at is null and available_at <= now();

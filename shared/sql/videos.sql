@@ -1,0 +1,135 @@
+-- name: insert!
+-- Accept a video; a second message about the same one changes nothing.
+insert into videos (video_id, user_id, title, filename, source_uri, qualities)
+values (:video_id, :user_id, :title, :filename, :source_uri, :qualities)
+on conflict (video_id) do nothing;
+
+-- name: get^
+select * from video_records where video_id = :video_id;
+
+-- name: lock^
+select * from videos where video_id = :video_id for update;
+
+-- name: list_newest
+select * from video_records
+where status <> 'deleted'
+  and (:user_id::text is null or user_id = :user_id)
+  and (:status::text is null or status = :status)
+  and (:before_time::timestamptz is null or (created_at, video_id) < (:before_time, :before_id::uuid))
+order by created_at desc, video_id desc
+limit :count;
+
+-- name: save_plan!
+update videos
+set plan = :plan, presentation = :presentation, thumbnail_path = :thumbnail_path, duration_seconds = :duration_seconds,
+    width = :width, height = :height, warnings = :warnings
+where video_id = :video_id and status = 'processing' and plan is null;
+
+-- name: insert_chunks!
+insert into chunks (video_id, chunk, seconds)
+select :video_id, ordinality - 1, seconds from unnest(:seconds::float8[]) with ordinality as t (seconds, ordinality);
+
+-- name: chunks_of
+select chunk, status, attempt from chunks where video_id = :video_id order by chunk;
+
+-- name: claim_chunk^
+-- Take a chunk: raise its attempt. A claim that is alive is left alone, unless its holder is known to be gone.
+update chunks c
+set status = 'encoding', attempt = attempt + 1, progress = 0,
+    lease_until = now() + make_interval(secs => :lease_seconds)
+from videos v
+where c.video_id = :video_id and c.chunk = :chunk and v.video_id = c.video_id and v.status = 'processing'
+  and (c.status = 'pending' or (c.status = 'encoding' and (:takeover or c.lease_until < now())))
+returning c.attempt, v.user_id, v.plan, v.source_uri;
+
+-- name: chunk_state^
+select v.status, c.status as chunk_status,
+       greatest(extract(epoch from c.lease_until - now()), 0)::float8 as lease_left_seconds
+from videos v join chunks c using (video_id)
+where c.video_id = :video_id and c.chunk = :chunk;
+
+-- name: renew_chunk!
+-- Say that the attempt is alive and how far it is.
+update chunks c
+set lease_until = now() + make_interval(secs => :lease_seconds), progress = :progress
+from videos v
+where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status = 'encoding'
+  and v.video_id = c.video_id and v.status <> 'deleted';
+
+-- name: release_chunk!
+update chunks set status = 'pending', lease_until = null, progress = 0
+where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoding';
+
+-- name: finish_chunk!
+update chunks c
+set status = 'encoded', lease_until = null, progress = 1, codecs = :codecs
+from videos v
+where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status = 'encoding'
+  and v.video_id = c.video_id and v.status <> 'deleted';
+
+-- name: reopen_chunk!
+-- What was encoded is no longer there: encode it again.
+update chunks set status = 'pending', progress = 0, codecs = null
+where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoded';
+
+-- name: clear_segments!
+delete from segments where video_id = :video_id and chunk = :chunk;
+
+-- name: insert_segments!
+insert into segments (video_id, rendition, index, chunk, path, duration_seconds, bytes)
+select :video_id, r, i, :chunk, p, d, b
+from unnest(:renditions::text[], :indexes::int[], :paths::text[], :durations::float8[], :sizes::bigint[])
+    as t (r, i, p, d, b);
+
+-- name: chunk_for_storing^
+select v.status, v.user_id, c.status as chunk_status, c.attempt
+from videos v join chunks c using (video_id)
+where c.video_id = :video_id and c.chunk = :chunk;
+
+-- name: segments_of_chunk
+select rendition, index, path, duration_seconds, bytes
+from segments where video_id = :video_id and chunk = :chunk
+order by index, rendition;
+
+-- name: chunk_stored!
+update chunks c set status = 'stored'
+from videos v
+where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status = 'encoded'
+  and v.video_id = c.video_id and v.status <> 'deleted';
+
+-- name: unstored_chunks$
+select count(*) from chunks where video_id = :video_id and status <> 'stored';
+
+-- name: stored_segments
+select s.rendition, s.index, s.duration_seconds, s.bytes
+from segments s join chunks c using (video_id, chunk)
+where s.video_id = :video_id and c.status = 'stored'
+order by s.rendition, s.index;
+
+-- name: stored_codecs
+select codecs from chunks where video_id = :video_id and status = 'stored' order by chunk;
+
+-- name: ready!
+update videos
+set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s3_bucket, s3_key = :s3_key,
+    s3_public_url = :s3_public_url, playlist_url = :playlist_url, thumbnail_url = :thumbnail_url,
+    renditions = :renditions, bytes = :bytes
+where video_id = :video_id and status = 'processing';
+
+-- name: fail$
+update videos set status = 'failed', error = :error
+where video_id = :video_id and status = 'processing' and run = :run
+returning user_id;
+
+-- name: retry!
+update videos set status = 'processing', run = run + 1, error = null
+where video_id = :video_id and status = 'failed';
+
+-- name: delete!
+update videos set status = 'deleted' where video_id = :video_id and status <> 'deleted';
+
+-- name: live_leases$
+select count(*) from chunks where video_id = :video_id and status = 'encoding' and lease_until > now();
+
+-- name: purged!
+update videos set purged_at = now() where video_id = :video_id and status = 'deleted';

@@ -1,0 +1,200 @@
+"""HTTP that every service speaks: request ids, problem details, health, metrics, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from structlog.contextvars import bound_contextvars
+
+from shared.errors import DatabaseUnavailable, PermanentError, PipelineError, StorageUnavailable
+from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+
+    from shared.settings import Settings
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID = "X-Request-Id"
+PROBES = ("/healthz", "/readyz", "/metrics")
+SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+CHECK_SECONDS = 5.0
+SHUTDOWN_SECONDS = 10.0
+
+
+class Checks:
+    """What /readyz asks, by the name of the part; a check raises when its part does not answer."""
+
+    def __init__(self) -> None:
+        self.by_part: dict[str, Callable[[], Awaitable[None]]] = {}
+
+
+CHECKS = web.AppKey("checks", Checks)
+DIED = web.AppKey("died", asyncio.Future)
+
+log = structlog.get_logger()
+
+
+class HttpProblem(PermanentError):
+    """An answer that is no success: status, stable reason, and what to do about it (RFC 9457)."""
+
+    def __init__(
+        self, status: int, reason: str, message: str, *, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.headers = status, reason, headers or {}
+
+
+def create_base_app(**options: Any) -> web.Application:
+    """Return an application with the middlewares and routes that every service has; opens nothing."""
+    app = web.Application(middlewares=[_identify, _answer_problems], **options)
+    app[CHECKS] = Checks()
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+@web.middleware
+async def _identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    given = request.headers.get(REQUEST_ID, "")
+    request_id = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
+    request["request_id"] = request_id
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unknown"
+    started = time.monotonic()
+    video_id = request.match_info.get("video_id")
+    with bound_contextvars(request_id=request_id, **({"video_id": video_id} if video_id else {})):
+        response = await handler(request)
+        seconds = time.monotonic() - started
+        HTTP_REQUESTS.labels(request.method, route, response.status).inc()
+        HTTP_SECONDS.labels(route).observe(seconds)
+        if not response.prepared:
+            response.headers[REQUEST_ID] = request_id
+        level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
+        level(
+            "http",
+            method=request.method,
+            path=request.path,
+            status=response.status,
+            seconds=round(seconds, 4),
+        )
+    return response
+
+
+@web.middleware
+async def _answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except HttpProblem as error:
+        return problem(error.status, error.reason, error.message, headers=error.headers)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return problem(error.status, _snake(error.reason), error.text or error.reason, headers=_allow(error))
+    except (DatabaseUnavailable, StorageUnavailable) as error:
+        log.warning("unavailable", reason=error.reason, error=str(error))
+        retry = {"Retry-After": "5"}
+        return problem(
+            503, error.reason, "a part that this needs does not answer: try again soon", headers=retry
+        )
+    except PipelineError as error:
+        return problem(400 if isinstance(error, PermanentError) else 503, error.reason, error.message)
+    except ConnectionResetError:
+        raise  # the client is gone: there is nobody to answer
+    except Exception:
+        log.exception("request_failed")
+        return problem(500, "internal_error", "something went wrong here; the request id finds it in the log")
+
+
+def problem(status: int, reason: str, detail: str, *, headers: dict[str, str] | None = None) -> web.Response:
+    """Return RFC 9457 problem details with our stable `reason`."""
+    body = {"type": "about:blank", "title": reason.replace("_", " "), "status": status, "reason": reason}
+    text = json.dumps(body | {"detail": detail})
+    return web.Response(text=text, status=status, content_type="application/problem+json", headers=headers)
+
+
+def _snake(words: str) -> str:
+    return re.sub(r"[^a-z]+", "_", words.lower()).strip("_")
+
+
+def _allow(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+
+
+async def _healthz(_: web.Request) -> web.Response:
+    return web.json_response({"status": "alive"})
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    checks = request.app[CHECKS].by_part
+    results = await asyncio.gather(*(_run_check(check) for check in checks.values()))
+    parts = dict(zip(checks, results, strict=True))
+    ready = all(result == "ok" for result in results)
+    status = {"status": "ready" if ready else "not ready", "parts": parts}
+    return web.json_response(status, status=200 if ready else 503)
+
+
+async def _run_check(check: Callable[[], Awaitable[None]]) -> str:
+    try:
+        await asyncio.wait_for(check(), CHECK_SECONDS)
+    except TimeoutError:
+        return f"no answer in {CHECK_SECONDS:.0f} s"
+    except PipelineError as error:
+        return error.message
+    return "ok"
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def background(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run a loop for as long as the application; a loop that ends by itself ends the process."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(lambda done: _report_death(app, done))
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
+    if task.cancelled() or app[DIED].done():
+        return
+    error = task.exception()
+    if error:
+        app[DIED].set_exception(error)
+    else:
+        app[DIED].set_exception(RuntimeError(f"{task.get_name()} ended"))
+
+
+async def serve(app: web.Application, settings: Settings) -> None:
+    """Open everything, listen until SIGTERM or SIGINT or the death of a background loop, close everything."""
+    loop = asyncio.get_running_loop()
+    app[DIED] = loop.create_future()
+    stopped = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopped.set)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handler_cancellation=True)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+        log.info("listening", host=settings.http_host, port=settings.http_port)
+        waiter = asyncio.create_task(stopped.wait())
+        await asyncio.wait([waiter, app[DIED]], return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+        log.info("stopping")
+        if app[DIED].done():
+            app[DIED].result()
+    finally:
+        await runner.cleanup()
