@@ -109,6 +109,7 @@ class Consumer:
         retry: RetryPolicy,
         slots: int,
     ) -> None:
+        self.name = name
         self.link = BrokerLink(url, f"{name}.consume", prefetch=slots)
         self._dead_letters = Publisher(BrokerLink(url, f"{name}.dead-letters"))
         self._queues, self._routes, self._outbox, self._retry = tuple(queues), dict(routes), outbox, retry
@@ -205,9 +206,7 @@ class Consumer:
             log.info("superseded", why=error.message)
             return "superseded", ""
         except Deferred as error:
-            await self._outbox.add_again(
-                event, queue=delivery.queue, attempt=delivery.attempt, delay_seconds=error.seconds
-            )
+            await self._again(delivery, event, payload, delivery.attempt, error.seconds)
             return "deferred", ""
         except (DatabaseUnavailable, asyncio.CancelledError):
             raise
@@ -233,8 +232,15 @@ class Consumer:
         log.warning(
             "will_retry", reason=error.reason, error=error.message, attempt=attempt, delay_seconds=delay
         )
-        await self._outbox.add_again(event, queue=delivery.queue, attempt=attempt, delay_seconds=delay)
+        await self._again(delivery, event, payload, attempt, delay)
         return "retried", error.reason
+
+    async def _again(
+        self, delivery: Delivery, event: CloudEvent, payload: Payload, attempt: int, delay_seconds: float
+    ) -> None:
+        await self._outbox.add_again(
+            event, payload.video_id, queue=delivery.queue, attempt=attempt, delay_seconds=delay_seconds
+        )
 
     async def _bury(self, queue: str, message: AbstractIncomingMessage, reason: str) -> tuple[str, str]:
         log.error("dead_letter", queue=queue, why=reason)

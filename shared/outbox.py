@@ -58,12 +58,14 @@ class Outbox:
             delay_seconds=0.0,
         )
 
-    async def add_again(self, event: CloudEvent, *, queue: str, attempt: int, delay_seconds: float) -> None:
+    async def add_again(
+        self, event: CloudEvent, video_id: UUID, *, queue: str, attempt: int, delay_seconds: float
+    ) -> None:
         """Put a message back into one queue after a while; nobody else sees it a second time."""
         async with self.transaction() as connection:
             await sql.add(
                 connection,
-                video_id=UUID(event.subject or event.data["videoId"]),
+                video_id=video_id,
                 exchange="",
                 routing_key=queue,
                 attempt=attempt,

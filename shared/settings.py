@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 5
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
-    source_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
+    source_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
 
     http_host: str = "0.0.0.0"  # noqa: S104 - in a pod the service listens on every address
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -69,9 +70,11 @@ class Settings(BaseSettings):
             values.setdefault("s3_region", PROVIDER_REGION[provider])
             virtual = provider in PROVIDERS_WITH_VIRTUAL_HOSTS
             values.setdefault("s3_addressing_style", "virtual" if virtual else "path")
-        hosts = values.get("source_hosts")
+        hosts = values.get("source_private_hosts")
         if isinstance(hosts, str):
-            values["source_hosts"] = tuple(host.strip().lower() for host in hosts.split(",") if host.strip())
+            values["source_private_hosts"] = tuple(
+                host.strip().lower() for host in hosts.split(",") if host.strip()
+            )
         return values
 
     @model_validator(mode="after")

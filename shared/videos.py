@@ -226,11 +226,13 @@ async def release_chunk(connection: Connection, claim: ChunkClaim) -> None:
 async def finish_chunk(
     connection: Connection, claim: ChunkClaim, *, segments: Sequence[Segment], codecs: Mapping[str, str]
 ) -> None:
-    """Record what an attempt encoded. Raises Superseded when the claim was lost."""
+    """Record what an attempt encoded; once more is harmless. Raises Superseded when the claim was lost."""
     done = await sql.finish_chunk(
         connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt, codecs=dict(codecs)
     )
-    _still_ours(done, claim)
+    if not changed(done):
+        await _expect_finished(connection, claim)
+        return
     await sql.clear_segments(connection, video_id=claim.video_id, chunk=claim.chunk)
     await sql.insert_segments(
         connection,
@@ -242,6 +244,13 @@ async def finish_chunk(
         durations=[segment.duration_seconds for segment in segments],
         sizes=[segment.bytes for segment in segments],
     )
+
+
+async def _expect_finished(connection: Connection, claim: ChunkClaim) -> None:
+    """Tell a lost claim from a commit whose answer was lost: the latter is our own attempt, finished."""
+    state = await sql.chunk_state(connection, video_id=claim.video_id, chunk=claim.chunk)
+    finished = state and state["chunk_status"] in ("encoded", "stored")
+    _still_ours("1" if finished and state["attempt"] == claim.attempt else "0", claim)
 
 
 def _still_ours(done: str, claim: ChunkClaim) -> None:

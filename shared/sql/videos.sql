@@ -43,7 +43,7 @@ where c.video_id = :video_id and c.chunk = :chunk and v.video_id = c.video_id an
 returning c.attempt, v.user_id, v.plan, v.source_uri;
 
 -- name: chunk_state^
-select v.status, c.status as chunk_status,
+select v.status, c.status as chunk_status, c.attempt,
        greatest(extract(epoch from c.lease_until - now()), 0)::float8 as lease_left_seconds
 from videos v join chunks c using (video_id)
 where c.video_id = :video_id and c.chunk = :chunk;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,6 +21,8 @@ MEDIA_TYPES = {
     ".ts": "video/mp2t",
     ".jpg": "image/jpeg",
 }
+# A part never begins with a dot: it cannot be "..", nor a hidden name, which adapters keep to themselves.
+KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,30 @@ class StoredObject:
     modified: datetime
 
 
-class Storage(Protocol):
-    """Keys are relative paths with slashes. Every method raises StorageUnavailable when the storage fails."""
+@dataclass(frozen=True)
+class ObjectReader:
+    """An open object: what it is, and the bytes asked for in chunks (`async for chunk in reader`)."""
 
-    kind: Literal["local", "s3"]
+    object: StoredObject
+    chunks: AsyncIterator[bytes]
+    file: BinaryIO | None = None  # the open file, for sendfile, where the storage has one
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.chunks
+
+    async def body(self) -> bytes:
+        """Return everything that was asked for at once: for small objects only."""
+        return b"".join([chunk async for chunk in self.chunks])
+
+
+class Storage(Protocol):
+    """Keys are relative paths with slashes (KEY); another key raises ValueError.
+
+    Every method raises StorageUnavailable when the storage fails.
+    """
+
+    @property
+    def kind(self) -> Literal["local", "s3"]: ...
 
     async def put_file(self, key: str, path: Path) -> int:
         """Store a file under `key`, whole or not at all; return its size in bytes, verified in the storage.
@@ -45,7 +69,7 @@ class Storage(Protocol):
         ...
 
     async def put_bytes(self, key: str, body: bytes) -> int:
-        """Store `body` under `key`, whole or not at all; return its size."""
+        """Store `body` under `key`, whole or not at all; return its size in bytes, verified as above."""
         ...
 
     async def head(self, key: str) -> StoredObject | None:
@@ -54,12 +78,15 @@ class Storage(Protocol):
 
     def read(
         self, key: str, *, start: int = 0, length: int | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open `length` bytes from `start` (default: all) as a stream. Raises KeyError when there is none."""
+    ) -> AbstractAsyncContextManager[ObjectReader]:
+        """Open `length` bytes from `start` (all by default); what lies beyond the end is left out.
+
+        Raises KeyError when there is no such object. Nothing stays open after the block.
+        """
         ...
 
     async def keys(self, prefix: str) -> list[StoredObject]:
-        """List every object whose key begins with `prefix` + "/"."""
+        """List every object whose key begins with `prefix` + "/", in the order of their keys."""
         ...
 
     async def delete_prefix(self, prefix: str) -> int:
@@ -67,11 +94,14 @@ class Storage(Protocol):
         ...
 
     async def presign(self, key: str, *, seconds: int) -> str | None:
-        """Return a URL that lets anyone read `key` for a while; None where the storage has no such thing."""
+        """Return a URL that lets anyone read `key` for a while (7 days at most).
+
+        None where the storage has no such thing.
+        """
         ...
 
     async def check(self) -> None:
-        """Raise StorageUnavailable unless the storage answers and may be written."""
+        """Raise StorageUnavailable unless the storage answers and our credentials are good for it."""
         ...
 
     @property
@@ -81,3 +111,20 @@ class Storage(Protocol):
 
     @property
     def bucket(self) -> str | None: ...
+
+
+def checked_key(key: str) -> str:
+    """Return `key` as it is. Raises ValueError when it could lead out of the storage."""
+    if not KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is no key of an object")
+    return key
+
+
+def media_type(key: str) -> str:
+    """Return the Content-Type of an object by its name."""
+    return MEDIA_TYPES.get(PurePosixPath(key).suffix, "application/octet-stream")
+
+
+def cache_control(key: str) -> str:
+    """Return the Cache-Control of an object by its name: playlists may be written again, media never is."""
+    return PLAYLIST_CACHE if key.endswith(".m3u8") else IMMUTABLE

@@ -1,0 +1,5 @@
+import sys
+
+from services.transcoder.main import main
+
+sys.exit(main())

@@ -1,0 +1,150 @@
+"""Handler of the encode stage: claim a chunk, encode it, keep the claim alive meanwhile, commit."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.transcoder.encode import encode_chunk
+from services.transcoder.plan import Plan
+from services.transcoder.planning import segmented
+from shared import videos
+from shared.errors import DatabaseUnavailable, SourceUnavailable
+from shared.events import Segment
+from shared.metrics import ENCODE_SPEED, ENCODED_SECONDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.transcoder.encode import EncodedChunk
+    from services.transcoder.encoder import Encoder
+    from services.transcoder.sources import Sources
+    from shared.consumer import Delivery
+    from shared.events import EncodeChunk
+    from shared.layout import WorkDir
+    from shared.outbox import Outbox
+    from shared.settings import Settings
+    from shared.videos import ChunkClaim
+
+RENEWALS_IN_A_LEASE = 5
+OUTAGE_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Progress:
+    """How far one attempt is, 0..1; written by FFmpeg's reader, read by whoever renews the claim."""
+
+    def __init__(self) -> None:
+        self.fraction = 0.0
+
+    def __call__(self, fraction: float) -> None:
+        self.fraction = min(max(fraction, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk."""
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    sources: Sources
+    encoder: Encoder
+
+    async def encode(self, command: EncodeChunk, delivery: Delivery) -> None:
+        """Encode one chunk under a claim that fences everything it writes."""
+        async with self.outbox.transaction() as connection:
+            claim = await videos.claim_chunk(
+                connection,
+                command.video_id,
+                command.chunk,
+                lease_seconds=self.settings.lease_seconds,
+                takeover=delivery.redelivered,
+            )
+        directory = self.work.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
+        try:
+            encoded = await self._encode_alive(claim, directory)
+            await self._commit(claim, encoded)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            with suppress(DatabaseUnavailable):
+                async with self.outbox.transaction() as connection:
+                    await videos.release_chunk(connection, claim)
+            raise
+
+    async def _encode_alive(self, claim: ChunkClaim, directory: Path) -> EncodedChunk:
+        """Encode while renewing the claim; a lost claim ends FFmpeg at once."""
+        progress, started = Progress(), time.monotonic()
+        work = asyncio.create_task(self._encode(claim, directory, progress))
+        alive = asyncio.create_task(self._keep_alive(claim, progress))
+        try:
+            await asyncio.wait({work, alive}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                alive.result()  # raises why the claim was lost
+            encoded = await work
+        finally:
+            for task in (work, alive):
+                task.cancel()
+            await asyncio.gather(work, alive, return_exceptions=True)
+        self._measure(encoded, time.monotonic() - started)
+        return encoded
+
+    async def _encode(self, claim: ChunkClaim, directory: Path, progress: Progress) -> EncodedChunk:
+        source = self.sources.path(claim.video_id, claim.source_uri)
+        if not await asyncio.to_thread(source.is_file):
+            raise SourceUnavailable("the original is no longer there: upload the video again")
+        await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+        plan = Plan.from_json(claim.plan)
+        return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)
+
+    async def _keep_alive(self, claim: ChunkClaim, progress: Progress) -> None:
+        while True:
+            await asyncio.sleep(self.settings.lease_seconds / RENEWALS_IN_A_LEASE)
+            with suppress(DatabaseUnavailable):  # the attempt number protects what the lease no longer does
+                async with self.outbox.database.transaction() as connection:
+                    await videos.renew_chunk(
+                        connection,
+                        claim,
+                        progress=progress.fraction,
+                        lease_seconds=self.settings.lease_seconds,
+                    )
+
+    async def _commit(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
+        """Record and announce the chunk; an outage of Postgres must not cost the encode."""
+        while True:
+            try:
+                return await self._commit_once(claim, encoded)
+            except DatabaseUnavailable as error:
+                log.warning("commit_waits", error=error.message)
+                await asyncio.sleep(OUTAGE_SECONDS)
+
+    async def _commit_once(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
+        segments = [
+            Segment(
+                rendition=file.rendition,
+                index=file.index,
+                path=self.work.relative(file.path),
+                duration_seconds=file.duration_seconds,
+                bytes=file.bytes,
+            )
+            for file in encoded.segments
+        ]
+        async with self.outbox.transaction() as connection:
+            await videos.finish_chunk(connection, claim, segments=segments, codecs=encoded.codecs)
+            chunks = len(await videos.chunks_of(connection, claim.video_id))
+            event = await segmented(connection, claim.video_id, claim.user_id, claim.chunk, chunks)
+            await self.outbox.add(connection, event)
+        log.info("chunk_encoded", chunk=claim.chunk, attempt=claim.attempt, segments=len(segments))
+
+    def _measure(self, encoded: EncodedChunk, seconds: float) -> None:
+        first = encoded.segments[0].rendition
+        media = sum(file.duration_seconds for file in encoded.segments if file.rendition == first)
+        ENCODED_SECONDS.labels(self.encoder.name).inc(media)
+        ENCODE_SPEED.labels(self.encoder.name).observe(media / max(seconds, 0.001))

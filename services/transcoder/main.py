@@ -1,0 +1,99 @@
+"""Composition root of the transcoder: probes sources and encodes chunks."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+from shared.storage.s3 import s3_source
+
+from services.transcoder.encoder import Encoder, choose_encoder
+from services.transcoder.encoding import Encoding
+from services.transcoder.https import HttpsSource
+from services.transcoder.planning import Planning
+from services.transcoder.sources import Sources
+from shared.consumer import Consumer, RetryPolicy, Route
+from shared.events import EncodeChunk, ResumeVideo, VideoUploaded
+from shared.layout import WorkDir
+from shared.metrics import ENCODER_INFO
+from shared.runtime import OUTBOX, consumer_context, database_context, outbox_context
+from shared.service import run
+from shared.web import create_base_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.settings import Settings
+
+NAME, DEFAULT_PORT = "transcoder", 8082
+PLANS_AT_ONCE = 2
+
+ENCODER = web.AppKey("encoder", Encoder)
+SOURCES = web.AppKey("sources", Sources)
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Return the service; opens nothing yet."""
+    app = create_base_app()
+    app.cleanup_ctx.extend(
+        [
+            partial(_encoder, settings),
+            database_context(settings),
+            outbox_context(settings, NAME),
+            partial(_sources, settings),
+            consumer_context(settings, partial(_planner, settings)),
+            consumer_context(settings, partial(_encoders, settings)),
+        ]
+    )
+    return app
+
+
+async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    app[ENCODER] = await choose_encoder(settings.encoder)
+    ENCODER_INFO.labels(app[ENCODER].name).set(1)
+    log.info("encoder_chosen", encoder=app[ENCODER].name)
+    yield
+
+
+async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    async with s3_source(settings) as s3:
+        openers = {"https": HttpsSource(settings.source_private_hosts).open, "s3": s3}
+        work = WorkDir(settings.work_dir.resolve())
+        app[SOURCES] = Sources(work, openers, max_bytes=settings.max_upload_bytes)
+        yield
+
+
+def _planner(settings: Settings, app: web.Application) -> Consumer:
+    planning = Planning(settings, app[OUTBOX], WorkDir(settings.work_dir.resolve()), app[SOURCES])
+    return Consumer(
+        settings.rabbitmq_url.get_secret_value(),
+        name=f"{NAME}.plan",
+        queues=["transcoder.plan"],
+        routes={VideoUploaded: Route(planning.uploaded, "plan"), ResumeVideo: Route(planning.resume, "plan")},
+        outbox=app[OUTBOX],
+        retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
+        slots=PLANS_AT_ONCE,
+    )
+
+
+def _encoders(settings: Settings, app: web.Application) -> Consumer:
+    work = WorkDir(settings.work_dir.resolve())
+    encoding = Encoding(settings, app[OUTBOX], work, app[SOURCES], app[ENCODER])
+    return Consumer(
+        settings.rabbitmq_url.get_secret_value(),
+        name=f"{NAME}.encode",
+        queues=["transcoder.first", "transcoder.bulk"],
+        routes={EncodeChunk: Route(encoding.encode, "encode")},
+        outbox=app[OUTBOX],
+        retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
+        slots=settings.transcoder_concurrency,
+    )
+
+
+def main() -> int:
+    """Run the transcoder; return its exit code."""
+    return run(NAME, DEFAULT_PORT, create_app)

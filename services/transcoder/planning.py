@@ -1,0 +1,117 @@
+"""Handlers of the plan stage: what was uploaded becomes a plan, chunks and the commands to encode them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+
+from services.transcoder.planner import make_plan, make_thumbnail
+from shared import presets, videos
+from shared.errors import Superseded
+from shared.events import EncodeChunk, VideoSegmented
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.transcoder.plan import Plan
+    from services.transcoder.sources import Sources
+    from shared.consumer import Delivery
+    from shared.database import Connection
+    from shared.events import ResumeVideo, VideoUploaded
+    from shared.layout import WorkDir
+    from shared.outbox import Outbox
+    from shared.settings import Settings
+    from shared.videos import Video
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Planning:
+    """Plans videos; its two handlers serve the queue transcoder.plan."""
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    sources: Sources
+
+    async def uploaded(self, event: VideoUploaded, _: Delivery) -> None:
+        """Accept a video that was handed in, and plan it; a second message about it changes nothing."""
+        async with self.outbox.transaction() as connection:
+            await videos.accept(connection, event)
+            video = await _wanted(connection, event.video_id)
+        if video.plan is not None:
+            raise Superseded("the video is planned already")
+        if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
+            raise Superseded(f"the id belongs to another video, of {video.user_id}")
+        await self._plan(video)
+
+    async def resume(self, command: ResumeVideo, _: Delivery) -> None:
+        """Take up a failed video where it stopped: announce again whatever is not finished."""
+        async with self.outbox.transaction() as connection:
+            video = await _wanted(connection, command.video_id)
+            if video.plan is not None:
+                await self._announce_unfinished(connection, video)
+        if video.plan is None:
+            await self._plan(video)
+
+    async def _plan(self, video: Video) -> None:
+        """Probe, plan, draw the thumbnail, and commit all that with the commands."""
+        path = await self.sources.fetch(video.video_id, video.source_uri)
+        async with self.outbox.database.transaction() as connection:
+            ladder = await presets.all_presets(connection)
+            wanted = video.qualities or await presets.preferences_of(connection, video.user_id)
+        plan = await make_plan(path, ladder, wanted, self.settings)
+        thumbnail = self.work.thumbnail(video.video_id)
+        await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
+        await make_thumbnail(plan, path, thumbnail)
+        await self._commit(video.video_id, plan, thumbnail)
+
+    async def _commit(self, video_id: UUID, plan: Plan, thumbnail: Path) -> None:
+        async with self.outbox.transaction() as connection:
+            saved = await videos.save_plan(
+                connection,
+                video_id,
+                plan=plan.to_json(),
+                presentation=plan.presentation().to_json(),
+                chunk_seconds=[plan.chunk_seconds(index) for index in range(len(plan.chunks))],
+                thumbnail_path=self.work.relative(thumbnail),
+                duration_seconds=plan.duration_seconds,
+                size=plan.display_size,
+                warnings=plan.warnings,
+            )
+            if not saved:
+                raise Superseded("another worker planned the video, or it was deleted")
+            for index in range(len(plan.chunks)):
+                await self.outbox.add(connection, EncodeChunk(video_id=video_id, chunk=index))
+        log.info("planned", chunks=len(plan.chunks), duration_seconds=plan.duration_seconds)
+
+    async def _announce_unfinished(self, connection: Connection, video: Video) -> None:
+        chunks = await videos.chunks_of(connection, video.video_id)
+        for chunk in chunks:
+            if chunk.status in ("pending", "encoding"):
+                await self.outbox.add(connection, EncodeChunk(video_id=video.video_id, chunk=chunk.chunk))
+            elif chunk.status == "encoded" or chunk is chunks[-1]:  # a stored one only to have it finished
+                event = await segmented(connection, video.video_id, video.user_id, chunk.chunk, len(chunks))
+                await self.outbox.add(connection, event)
+
+
+async def segmented(
+    connection: Connection, video_id: UUID, user_id: str, chunk: int, chunks: int
+) -> VideoSegmented:
+    """Return the event that announces an encoded chunk."""
+    segments = await videos.segments_of_chunk(connection, video_id, chunk)
+    return VideoSegmented(
+        video_id=video_id, user_id=user_id, chunk=chunk, chunks=chunks, segments=list(segments)
+    )
+
+
+async def _wanted(connection: Connection, video_id: UUID) -> Video:
+    video = await videos.get(connection, video_id)
+    if video is None or video.status != "processing":
+        raise Superseded(f"the video is {video.status if video else 'unknown'}")
+    return video

@@ -1,0 +1,102 @@
+"""Where originals come from: a file under WORK_DIR, an S3 object, or an https server.
+
+What is not a local file yet is fetched once into WORK_DIR, whole or not at all, so that every chunk can be
+encoded from a path by any worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from uuid import UUID, uuid4
+
+from shared.errors import LimitsExceeded, SourceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from shared.layout import WorkDir
+
+    Opener = Callable[[str], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+
+
+class Sources:
+    """Turns the URI of a source into a local path. `openers` gives, by URI scheme, how to read it."""
+
+    def __init__(self, work: WorkDir, openers: dict[str, Opener], *, max_bytes: int) -> None:
+        self._work, self._openers, self._max_bytes = work, openers, max_bytes
+
+    def path(self, video_id: UUID, uri: str) -> Path:
+        """Return where the original lies or will lie once it is fetched.
+
+        Raises SourceUnavailable for a scheme that we do not read or a file outside WORK_DIR.
+        """
+        scheme = urlsplit(uri).scheme.lower()
+        if scheme == "file":
+            return local_path(uri, self._work.root)
+        if scheme in self._openers:
+            return self._work.original(video_id)
+        known = ", ".join(["file", *self._openers])
+        raise SourceUnavailable(f"source {uri!r} has a scheme that is not read here; known: {known}")
+
+    async def fetch(self, video_id: UUID, uri: str) -> Path:
+        """Return the original as a local file, fetching it first where needed.
+
+        Raises SourceUnavailable when it is not there, LimitsExceeded when it is too large, SourceFetchFailed.
+        """
+        path = self.path(video_id, uri)
+        if await asyncio.to_thread(path.is_file):
+            return path
+        scheme = urlsplit(uri).scheme.lower()
+        if scheme == "file":
+            raise SourceUnavailable(f"there is no file {uri!r} in the work volume")
+        async with _whole_file(path) as part, self._openers[scheme](uri) as blocks:
+            await self._write(part, blocks, uri)
+        return path
+
+    async def _write(self, part: Path, blocks: AsyncIterator[bytes], uri: str) -> None:
+        size = 0
+        with await asyncio.to_thread(part.open, "wb") as file:
+            async for block in blocks:
+                size += len(block)
+                if size > self._max_bytes:
+                    raise LimitsExceeded(f"source {uri!r} is larger than {self._max_bytes} bytes")
+                await asyncio.to_thread(file.write, block)
+            await asyncio.to_thread(_sync, file.fileno())
+
+
+def local_path(uri: str, root: Path) -> Path:
+    """Return the path that a `file:` URI names, links resolved.
+
+    Raises SourceUnavailable when it leaves `root`, by `..` or by a link.
+    """
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise SourceUnavailable(f"source {uri!r} names the host {parts.netloc!r}: only local files are read")
+    try:
+        path = (root / unquote(parts.path)).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SourceUnavailable(f"source {uri!r} is no path: {error}") from error
+    if not path.is_relative_to(root.resolve()):
+        raise SourceUnavailable(f"source {uri!r} lies outside the work volume")
+    return path
+
+
+@asynccontextmanager
+async def _whole_file(path: Path) -> AsyncIterator[Path]:
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    try:
+        yield part
+        await asyncio.to_thread(part.replace, path)
+    finally:
+        await asyncio.to_thread(part.unlink, missing_ok=True)
+
+
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)

@@ -1,0 +1,5 @@
+import sys
+
+from services.uploader.main import main
+
+sys.exit(main())

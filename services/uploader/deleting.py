@@ -1,0 +1,59 @@
+"""Handler of deletions: every object and every file of a video goes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared import videos
+from shared.errors import Deferred, StorageUnavailable, Superseded
+from shared.layout import storage_prefix
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.consumer import Delivery
+    from shared.events import DeleteVideo
+    from shared.layout import WorkDir
+    from shared.outbox import Outbox
+    from shared.settings import Settings
+    from shared.storage.interface import Storage
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Deleting:
+    """Removes what deleted videos leave; its handler serves the queue uploader.delete."""
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    storage: Storage
+
+    async def delete(self, command: DeleteVideo, _: Delivery) -> None:
+        """Remove a deleted video's objects and files once no worker can still be writing any."""
+        async with self.outbox.transaction() as connection:
+            video = await videos.get(connection, command.video_id)
+            busy = await videos.has_live_leases(connection, command.video_id)
+        if video is None or video.status != "deleted":
+            raise Superseded(f"the video is {video.status if video else 'unknown'}")
+        if busy:
+            raise Deferred("a worker still has a chunk of it", seconds=self.settings.lease_seconds / 2)
+        if video.storage_type not in (None, self.storage.kind):
+            raise StorageUnavailable(
+                f"the video lies in {video.storage_type} storage, but STORAGE_TYPE is {self.storage.kind}"
+            )
+        removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
+        await asyncio.to_thread(self._remove_files, video.video_id)
+        async with self.outbox.transaction() as connection:
+            await videos.purged(connection, video.video_id)
+        log.info("video_purged", objects=removed)
+
+    def _remove_files(self, video_id: UUID) -> None:
+        for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):
+            shutil.rmtree(directory, ignore_errors=True)

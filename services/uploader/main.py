@@ -1,0 +1,82 @@
+"""Composition root of the uploader: stores what was encoded, finishes videos, removes deleted ones."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from services.uploader.deleting import Deleting
+from services.uploader.storing import Storing
+from shared.consumer import Consumer, RetryPolicy, Route
+from shared.events import DeleteVideo, VideoSegmented
+from shared.layout import WorkDir
+from shared.runtime import (
+    OUTBOX,
+    STORAGE,
+    consumer_context,
+    database_context,
+    outbox_context,
+    storage_context,
+)
+from shared.service import run
+from shared.web import create_base_app
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+
+    from shared.events import Payload
+    from shared.settings import Settings
+
+NAME, DEFAULT_PORT = "uploader", 8083
+PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process
+CHUNKS_AT_ONCE = 4
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Return the service; opens nothing yet."""
+    app = create_base_app()
+    app.cleanup_ctx.extend(
+        [
+            database_context(settings),
+            outbox_context(settings, NAME),
+            storage_context(settings),
+            consumer_context(settings, partial(_storing, settings)),
+            consumer_context(settings, partial(_deleting, settings)),
+        ]
+    )
+    return app
+
+
+def _storing(settings: Settings, app: web.Application) -> Consumer:
+    work = WorkDir(settings.work_dir.resolve())
+    storing = Storing(settings, app[OUTBOX], work, app[STORAGE].storage, asyncio.Semaphore(PUTS_AT_ONCE))
+    routes = {VideoSegmented: Route(storing.store, "upload")}
+    return _consumer(settings, app, "uploader.store", routes, CHUNKS_AT_ONCE)
+
+
+def _deleting(settings: Settings, app: web.Application) -> Consumer:
+    work = WorkDir(settings.work_dir.resolve())
+    deleting = Deleting(settings, app[OUTBOX], work, app[STORAGE].storage)
+    return _consumer(settings, app, "uploader.delete", {DeleteVideo: Route(deleting.delete, None)}, 1)
+
+
+def _consumer(
+    settings: Settings, app: web.Application, queue: str, routes: Mapping[type[Payload], Route], slots: int
+) -> Consumer:
+    return Consumer(
+        settings.rabbitmq_url.get_secret_value(),
+        name=queue,
+        queues=[queue],
+        routes=routes,
+        outbox=app[OUTBOX],
+        retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
+        slots=slots,
+    )
+
+
+def main() -> int:
+    """Run the uploader; return its exit code."""
+    return run(NAME, DEFAULT_PORT, create_app)

@@ -1,0 +1,174 @@
+"""Handlers of the upload stage: encoded chunks go into storage, and a complete video becomes ready."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared import playlists, videos
+from shared.errors import StorageUnavailable, Superseded
+from shared.events import EncodeChunk, VideoStored
+from shared.layout import MASTER, PLAYLIST, THUMBNAIL, segment_name, storage_prefix
+from shared.metrics import STORED_BYTES, STORED_OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from shared.consumer import Delivery
+    from shared.events import Rendition, Segment, VideoSegmented
+    from shared.layout import WorkDir
+    from shared.outbox import Outbox
+    from shared.settings import Settings
+    from shared.storage.interface import Storage
+    from shared.videos import StoredSegment, StoreJob, Video
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Storing:
+    """Stores chunks and finishes videos; its handler serves the queue uploader.store."""
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    storage: Storage
+    puts: asyncio.Semaphore
+
+    async def store(self, event: VideoSegmented, _: Delivery) -> None:
+        """Store one chunk; when it was the last, finish the video."""
+        async with self.outbox.transaction() as connection:
+            job = await videos.store_job(connection, event.video_id, event.chunk)
+        if job.chunk_status == "encoded":
+            await self._store_chunk(job)
+        async with self.outbox.transaction() as connection:
+            complete = await videos.is_all_stored(connection, event.video_id)
+        if complete:
+            await self._finish(event.video_id)
+
+    async def _store_chunk(self, job: StoreJob) -> None:
+        prefix = storage_prefix(job.user_id, job.video_id)
+        try:
+            await self._put_segments(prefix, job.segments)
+        except FileNotFoundError as error:
+            await self._encode_again(job, error)
+        try:
+            async with self.outbox.transaction() as connection:
+                await videos.chunk_stored(connection, job)
+        except Superseded:
+            await self._undo_if_deleted(job, prefix)
+            raise
+        if self.settings.wants_local_files_deleted:
+            await asyncio.to_thread(self._remove_segments, job.segments)
+        log.info("chunk_stored", chunk=job.chunk, segments=len(job.segments))
+
+    async def _put_segments(self, prefix: str, segments: Sequence[Segment]) -> None:
+        puts = (self._put_segment(prefix, segment) for segment in segments)
+        for result in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _put_segment(self, prefix: str, segment: Segment) -> None:
+        key = f"{prefix}/{segment.rendition}/{segment_name(segment.index)}"
+        async with self.puts:
+            stored = await self.storage.put_file(key, self.work.root / segment.path)
+        if stored != segment.bytes:
+            raise StorageUnavailable(f"{key} has {stored} bytes in storage, not {segment.bytes}")
+        self._count(stored)
+
+    def _count(self, size: int) -> None:
+        STORED_BYTES.labels(self.storage.kind).inc(size)
+        STORED_OBJECTS.labels(self.storage.kind).inc()
+
+    async def _encode_again(self, job: StoreJob, error: FileNotFoundError) -> None:
+        """Send a chunk whose files have gone back to the encoders."""
+        async with self.outbox.transaction() as connection:
+            if await videos.reopen_chunk(connection, job):
+                await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
+        raise Superseded(f"{error.filename} is gone: the chunk is encoded again") from error
+
+    async def _undo_if_deleted(self, job: StoreJob, prefix: str) -> None:
+        """Remove what was put after the deletion had swept: nobody would look for it again."""
+        async with self.outbox.transaction() as connection:
+            video = await videos.get(connection, job.video_id)
+        if video is None or video.status == "deleted":
+            await self.storage.delete_prefix(prefix)
+
+    def _remove_segments(self, segments: Sequence[Segment]) -> None:
+        attempts = {(self.work.root / segment.path).parents[1] for segment in segments}
+        for directory in attempts:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _finish(self, video_id: UUID) -> None:
+        """Store playlists and thumbnail, the multivariant playlist last, and mark the video ready."""
+        async with self.outbox.transaction() as connection:
+            video = await videos.get(connection, video_id)
+            segments = await videos.stored_segments(connection, video_id)
+            codecs = await videos.stored_codecs(connection, video_id)
+        if video is None or video.status != "processing" or video.presentation is None:
+            raise Superseded("the video is no longer processing")
+        presentation = playlists.Presentation.from_json(video.presentation)
+        renditions = playlists.measure(presentation, segments, codecs)
+        prefix = storage_prefix(video.user_id, video_id)
+        size = await self._put_playlists(prefix, video, presentation, renditions, segments)
+        stored = self._stored_event(video, prefix, renditions, size + sum(item.bytes for item in segments))
+        async with self.outbox.transaction() as connection:
+            if not await videos.ready(connection, stored):
+                raise Superseded("the video was finished by another, or deleted")
+            await self.outbox.add(connection, stored)
+        await asyncio.to_thread(self._remove_local, video)
+        log.info("video_stored", bytes=stored.bytes, renditions=len(renditions))
+
+    async def _put_playlists(
+        self,
+        prefix: str,
+        video: Video,
+        presentation: playlists.Presentation,
+        renditions: Sequence[Rendition],
+        segments: Sequence[StoredSegment],
+    ) -> int:
+        size = 0
+        for rendition in renditions:
+            own = [segment for segment in segments if segment.rendition == rendition.name]
+            text = playlists.media_playlist(own, presentation.target_duration_seconds, complete=True)
+            size += await self.storage.put_bytes(f"{prefix}/{rendition.name}/{PLAYLIST}", text.encode())
+        if video.thumbnail_path is not None:
+            size += await self.storage.put_file(
+                f"{prefix}/{THUMBNAIL}", self.work.root / video.thumbnail_path
+            )
+        master = playlists.multivariant_playlist(renditions)
+        return size + await self.storage.put_bytes(f"{prefix}/{MASTER}", master.encode())
+
+    def _stored_event(
+        self, video: Video, prefix: str, renditions: Sequence[Rendition], size: int
+    ) -> VideoStored:
+        public = self.storage.public_base_url
+        if self.settings.s3_public_url and public:
+            base = f"{public}/{prefix}"
+        else:
+            base = f"{self.settings.public_stream_url.rstrip('/')}/api/stream/{video.video_id}"
+        return VideoStored(
+            video_id=video.video_id,
+            user_id=video.user_id,
+            storage_type=self.storage.kind,
+            s3_bucket=self.storage.bucket,
+            s3_key=prefix,
+            s3_public_url=public,
+            playlist_url=f"{base}/{MASTER}",
+            thumbnail_url=f"{base}/{THUMBNAIL}",
+            duration_seconds=video.duration_seconds or 0.0,
+            renditions=list(renditions),
+            bytes=size,
+        )
+
+    def _remove_local(self, video: Video) -> None:
+        """Remove local files that nobody needs; with local storage the tree under media is the video."""
+        if self.storage.kind == "local" or self.settings.wants_local_files_deleted:
+            shutil.rmtree(self.work.chunks(video.video_id), ignore_errors=True)
+        if self.settings.wants_local_files_deleted:
+            shutil.rmtree(self.work.original_dir(video.video_id), ignore_errors=True)

@@ -1,0 +1,138 @@
+"""Blocking work on the files of the local storage; raises OSError as it comes (local.py maps it)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from uuid import uuid4
+
+from shared.storage.interface import StoredObject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RACES = 5  # how often a directory that another has just removed is made again
+
+
+def place(target: Path, fill: Callable[[Path], None]) -> int:
+    """Let `fill` write a hidden file and move it to `target` for good; return its size in bytes."""
+    temp = target.with_name(f".{target.name}.{uuid4().hex}")
+    for race in range(RACES):
+        _make_directory(target.parent)
+        try:
+            fill(temp)
+            size = temp.stat().st_size
+            temp.replace(target)
+            break
+        except FileNotFoundError:  # someone removed the directory as an empty one
+            if race == RACES - 1:
+                raise
+        finally:
+            temp.unlink(missing_ok=True)  # it is still there when it was a link to the very same file
+    _sync(target.parent)
+    if target.stat().st_size != size:
+        raise OSError(f"{target} has not the size of what was stored ({size} bytes)")
+    return size
+
+
+def _make_directory(directory: Path) -> None:
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _sync(path.parent)
+
+
+def link(source: Path, temp: Path) -> None:
+    """Make `temp` a hard link to `source`, or a copy where links are not possible."""
+    try:
+        os.link(source.resolve(), temp)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, temp)
+    _sync(temp)
+
+
+def write(body: bytes, temp: Path) -> None:
+    """Write `body` to `temp`."""
+    temp.write_bytes(body)
+    _sync(temp)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stored(key: str, status: os.stat_result) -> StoredObject:
+    """Describe a file as an object."""
+    etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+    return StoredObject(key, status.st_size, etag, datetime.fromtimestamp(int(status.st_mtime), UTC))
+
+
+def describe(path: Path, key: str) -> StoredObject | None:
+    """Describe the object at `path`; None when there is none."""
+    return stored(key, path.stat()) if path.is_file() else None
+
+
+def open_object(path: Path, key: str) -> BinaryIO:
+    """Open the object at `path`. Raises KeyError when there is none."""
+    if not path.is_file():
+        raise KeyError(key)
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise KeyError(key) from None
+
+
+def list_objects(top: Path, root: Path) -> list[StoredObject]:
+    """List the objects below `top`, in the order of their keys."""
+    found = []
+    for directory, _, names in os.walk(top):
+        for name in names:
+            key = (Path(directory) / name).relative_to(root).as_posix()
+            stored = None if name.startswith(".") else describe(root / key, key)
+            found += [stored] if stored else []
+    return sorted(found, key=lambda stored: stored.key)
+
+
+def remove_tree(top: Path, root: Path) -> int:
+    """Remove `top`, then parents that are empty up to `root` (which stays); return how many objects went."""
+    count = len(list_objects(top, root))
+    for race in range(RACES):
+        try:
+            shutil.rmtree(top)
+            break
+        except FileNotFoundError:
+            if not top.exists():
+                break
+        except OSError:  # something was put there meanwhile
+            if race == RACES - 1:
+                raise
+    for parent in top.parents:
+        if parent == root or not _remove_empty(parent):
+            break
+    return count
+
+
+def _remove_empty(directory: Path) -> bool:
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def check_root(root: Path) -> None:
+    """Raise OSError unless `root` is there, or can be made, and may be written."""
+    root.mkdir(parents=True, exist_ok=True)
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(f"{root} may not be written")

@@ -1,0 +1,76 @@
+"""The twin of the real storages for unit tests: objects in a dictionary."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from shared.storage.interface import ObjectReader, StoredObject, checked_key
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@dataclass
+class MemoryStorage:
+    """Keeps objects as long as it lives itself; what it holds may be looked at in `objects`."""
+
+    kind: Literal["local", "s3"] = "local"
+    public_base_url: str | None = None
+    bucket: str | None = None
+    objects: dict[str, tuple[StoredObject, bytes]] = field(default_factory=dict)
+
+    async def put_file(self, key: str, path: Path) -> int:
+        """Store a copy of a file. Raises FileNotFoundError when it is not there."""
+        return await self.put_bytes(key, await asyncio.to_thread(path.read_bytes))
+
+    async def put_bytes(self, key: str, body: bytes) -> int:
+        """Store `body`; return its size in bytes."""
+        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        stored = StoredObject(checked_key(key), len(body), etag, datetime.now(UTC).replace(microsecond=0))
+        self.objects[key] = stored, body
+        return len(body)
+
+    async def head(self, key: str) -> StoredObject | None:
+        """Describe an object; None when there is none."""
+        found = self.objects.get(checked_key(key))
+        return found[0] if found else None
+
+    @asynccontextmanager
+    async def read(
+        self, key: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[ObjectReader]:
+        """Open an object or a part of it. Raises KeyError when there is none."""
+        stored, body = self.objects[checked_key(key)]
+        stop = None if length is None else start + length
+        yield ObjectReader(stored, _chunks(body[start:stop]))
+
+    async def keys(self, prefix: str) -> list[StoredObject]:
+        """List what lies below `prefix`."""
+        begin = checked_key(prefix) + "/"
+        return [stored for key, (stored, _) in sorted(self.objects.items()) if key.startswith(begin)]
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Remove what lies below `prefix`; return how many objects there were."""
+        found = await self.keys(prefix)
+        for stored in found:
+            del self.objects[stored.key]
+        return len(found)
+
+    async def presign(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002
+        """Return None: there is nothing to point to."""
+        checked_key(key)
+        return None
+
+    async def check(self) -> None:
+        """Be content."""
+
+
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    if body:
+        yield body

@@ -1,0 +1,66 @@
+"""Uploads of large files in equal parts (R2 wants them equal), a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, BinaryIO
+
+from shared.storage.interface import cache_control, media_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+PART_BYTES = 16 * 1024**2
+PARTS_AT_ONCE = 3  # each holds PART_BYTES in memory
+
+
+async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO) -> None:
+    """Upload a file in parts; what was begun is aborted when anything fails."""
+    begun = await client.create_multipart_upload(
+        Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key)
+    )
+    upload = _Upload(client, bucket, key, begun["UploadId"])
+    try:
+        parts = await upload.send(file)
+        await client.complete_multipart_upload(
+            Bucket=bucket, Key=key, UploadId=upload.id, MultipartUpload={"Parts": parts}
+        )
+    except BaseException:  # also when cancelled: parts that nobody completes cost money for ever
+        await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload.id)
+        raise
+
+
+class _Upload:
+    def __init__(self, client: S3Client, bucket: str, key: str, upload_id: str) -> None:
+        self.id = upload_id
+        self._client, self._bucket, self._key = client, bucket, key
+
+    async def send(self, file: BinaryIO) -> list[CompletedPartTypeDef]:
+        """Send every part; the first that fails stops the others."""
+        numbers = enumerate(_offsets(file), start=1)
+        done: list[CompletedPartTypeDef] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(PARTS_AT_ONCE):
+                    group.create_task(self._work(file, numbers, done))
+        except ExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+        return sorted(done, key=lambda part: part["PartNumber"])
+
+    async def _work(
+        self, file: BinaryIO, numbers: Iterator[tuple[int, int]], done: list[CompletedPartTypeDef]
+    ) -> None:
+        for number, offset in numbers:
+            body = await asyncio.to_thread(os.pread, file.fileno(), PART_BYTES, offset)
+            answer = await self._client.upload_part(
+                Bucket=self._bucket, Key=self._key, UploadId=self.id, PartNumber=number, Body=body
+            )
+            done.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+
+def _offsets(file: BinaryIO) -> Iterator[int]:
+    return iter(range(0, os.fstat(file.fileno()).st_size, PART_BYTES))

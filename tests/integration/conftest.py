@@ -1,0 +1,103 @@
+"""Real servers for the tests: those named in the environment, else containers, else a private stack."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from shared.database import Database, open_database
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+REPO = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where RabbitMQ, Postgres and the S3 server of this test run answer."""
+
+    rabbitmq_url: str
+    database_url: str
+    s3_endpoint_url: str
+    s3_region: str
+    s3_bucket: str
+    s3_access_key_id: str
+    s3_secret_access_key: str
+
+    def settings(self, **overrides: Any) -> Settings:
+        """Return settings that reach these servers; `work_dir` must be given."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Settings(**(values | {"storage_type": "local", "http_host": "127.0.0.1"} | overrides))
+
+
+NAMES = tuple(name.upper() for name in Servers.__dataclass_fields__)
+
+
+def _read_env(path: Path) -> Servers:
+    values = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    return Servers(**{name.lower(): values[name] for name in NAMES})
+
+
+def _local(command: str, directory: Path) -> None:
+    run = [sys.executable, "-m", "deploy.local", command, "--dir", str(directory)]
+    if command == "up":
+        run.append("--servers-only")
+    subprocess.run(run, cwd=REPO, check=True, env=os.environ)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers for the whole session; a private stack is stopped at the end."""
+    if given := os.environ.get("TEST_STACK_ENV"):
+        yield _read_env(Path(given))
+        return
+    directory = tmp_path_factory.mktemp("servers")
+    _local("up", directory)
+    try:
+        yield _read_env(directory / "env")
+    finally:
+        _local("down", directory)
+
+
+@pytest.fixture
+async def database_url(servers: Servers) -> AsyncIterator[str]:
+    """Return the URL of a new, empty database that goes away after the test."""
+    name = f"test_{uuid4().hex}"
+    admin = await asyncpg.connect(servers.database_url)
+    try:
+        await admin.execute(f'create database "{name}"')
+        yield servers.database_url.rsplit("/", 1)[0] + f"/{name}"
+        await admin.execute(f'drop database "{name}" with (force)')
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """Yield a migrated database of its own."""
+    async with open_database(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def eventually() -> Any:
+    """Return a function that awaits a condition, failing after `seconds`."""
+
+    async def wait(condition: Any, *, seconds: float = 20.0) -> Any:
+        async with asyncio.timeout(seconds):
+            while not (value := await condition()):
+                await asyncio.sleep(0.05)
+            return value
+
+    return wait

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from shared.settings import ConfigurationError, load_settings
+
+NEEDED = {
+    "DATABASE_URL": "postgresql://vod:secret@db/vod",
+    "RABBITMQ_URL": "amqp://vod:secret@mq/",
+    "WORK_DIR": "/work",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    def set_environment(**values):
+        for name in ("STORAGE_TYPE", "S3_ENDPOINT_URL", "S3_BUCKET", "S3_REGION", "S3_PROVIDER", "HTTP_PORT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in (NEEDED | values).items():
+            monkeypatch.setenv(name, value)
+
+    return set_environment
+
+
+def test_settings_have_the_documented_defaults_when_only_the_required_are_given(environment):
+    environment()
+    settings = load_settings(8080)
+    chosen = (settings.storage_type, settings.hls_segment_seconds, settings.chunk_seconds, settings.encoder)
+    assert chosen == ("local", 10, 60, "auto")
+    assert (settings.http_port, settings.delete_local_after_s3) == (8080, False)
+
+
+def test_settings_name_every_missing_variable_when_the_environment_is_empty(monkeypatch):
+    for name in NEEDED:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings(8080)
+    assert all(f"{name}: is required" in str(raised.value) for name in NEEDED)
+
+
+def test_settings_ask_for_the_bucket_when_storage_is_s3(environment):
+    environment(STORAGE_TYPE="s3")
+    with pytest.raises(ConfigurationError, match="STORAGE_TYPE=s3 needs S3_BUCKET and S3_ENDPOINT_URL"):
+        load_settings(8080)
+
+
+@pytest.mark.parametrize(
+    ("provider", "region", "style"),
+    [("aws", "us-east-1", "virtual"), ("r2", "auto", "path"), ("garage", "garage", "path")],
+)
+def test_settings_take_the_rest_from_the_provider_when_it_is_named(environment, provider, region, style):
+    environment(STORAGE_TYPE="s3", S3_PROVIDER=provider, S3_BUCKET="b", S3_ENDPOINT_URL="https://s3.example")
+    settings = load_settings(8080)
+    assert (settings.s3_region, settings.s3_addressing_style) == (region, style)
+
+
+def test_settings_prefer_what_is_given_when_the_provider_has_a_default(environment):
+    environment(S3_PROVIDER="r2", S3_REGION="eu")
+    assert load_settings(8080).s3_region == "eu"
+
+
+def test_masked_shows_no_secret_when_printed(environment):
+    environment(S3_SECRET_ACCESS_KEY="hush")
+    masked = load_settings(8080).masked()
+    assert masked["DATABASE_URL"] == "postgresql://***@db/vod"
+    assert "secret" not in str(masked)
+    assert "hush" not in str(masked)
+
+
+def test_local_files_stay_when_local_disk_is_the_storage(environment):
+    environment(DELETE_LOCAL_AFTER_S3="true")
+    assert not load_settings(8080).wants_local_files_deleted

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+
+from services.transcoder.https import HttpsSource, PrivateAddress, refuse_private
+from services.transcoder.sources import Sources, local_path
+from shared.errors import LimitsExceeded, SourceFetchFailed, SourceUnavailable
+from shared.layout import WorkDir
+
+VIDEO = uuid4()
+
+
+def opener(*blocks, error=None):
+    @asynccontextmanager
+    async def open_(_uri):
+        async def read():
+            for block in blocks:
+                yield block
+            if error:
+                raise error
+
+        yield read()
+
+    return open_
+
+
+def sources(root, **openers):
+    return Sources(WorkDir(root), openers, max_bytes=10)
+
+
+def test_local_path_finds_a_file_when_its_name_is_quoted(tmp_path):
+    assert local_path(f"file://{tmp_path}/a%20b.mp4", tmp_path) == tmp_path / "a b.mp4"
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///etc/passwd", "file:../x", "file://other/x", "file:a/%2e%2e/%2e%2e/b", "file:%00"]
+)
+def test_local_path_refuses_when_the_file_lies_outside(tmp_path, uri):
+    with pytest.raises(SourceUnavailable):
+        local_path(uri, tmp_path)
+
+
+def test_local_path_refuses_when_a_link_leads_outside(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "link").symlink_to(tmp_path)
+    with pytest.raises(SourceUnavailable, match="outside"):
+        local_path("file:link/secret", tmp_path / "work")
+
+
+async def test_fetch_writes_the_whole_file_when_the_source_is_remote(tmp_path):
+    path = await sources(tmp_path, s3=opener(b"abc", b"def")).fetch(VIDEO, "s3://bucket/key")
+    assert path == WorkDir(tmp_path).original(VIDEO)
+    assert path.read_bytes() == b"abcdef"
+
+
+async def test_fetch_reads_nothing_again_when_the_original_is_there(tmp_path):
+    await sources(tmp_path, s3=opener(b"abc")).fetch(VIDEO, "s3://bucket/key")
+    path = await sources(tmp_path, s3=opener(error=AssertionError())).fetch(VIDEO, "s3://bucket/key")
+    assert path.read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("open_", "error"),
+    [(opener(b"x" * 11), LimitsExceeded), (opener(b"x", error=SourceFetchFailed("cut")), SourceFetchFailed)],
+)
+async def test_fetch_leaves_nothing_when_it_fails(tmp_path, open_, error):
+    with pytest.raises(error):
+        await sources(tmp_path, s3=open_).fetch(VIDEO, "s3://bucket/key")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_fetch_says_so_when_there_is_no_such_file(tmp_path):
+    with pytest.raises(SourceUnavailable, match="no file"):
+        await sources(tmp_path).fetch(VIDEO, "file:nothing.mp4")
+
+
+async def test_fetch_names_the_known_schemes_when_it_knows_not_this_one(tmp_path):
+    with pytest.raises(SourceUnavailable, match="known: file, s3"):
+        await sources(tmp_path, s3=opener()).fetch(VIDEO, "ftp://host/x")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "169.254.169.254",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:127.0.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+    ],
+)
+def test_refuse_private_refuses_when_the_address_is_not_public(address):
+    with pytest.raises(PrivateAddress):
+        refuse_private(address, "host")
+
+
+def test_refuse_private_passes_when_the_address_is_public():
+    refuse_private("1.1.1.1", "host")
+    refuse_private("2606:4700:4700::1111", "host")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://127.0.0.1/x", "https://[::1]/x", "https://localhost/x", "http://example.com/x", "https:///x"],
+)
+async def test_https_source_refuses_when_the_host_is_inside_or_the_url_is_no_https(uri):
+    with pytest.raises(SourceUnavailable):
+        async with HttpsSource().open(uri):
+            pass
