@@ -98,7 +98,8 @@ class BrokerLink:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             try:
-                await asyncio.wait_for(connection.close(), CONNECT_SECONDS)
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await connection.close()
             except UNREACHABLE:
                 log.debug("broker_close_failed", exc_info=True)
 

@@ -135,7 +135,8 @@ class Consumer:
     async def _rest(self, seconds: float) -> None:
         self._slots.release()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._draining.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._draining.wait()
 
     def _start(self, queue: str, message: AbstractIncomingMessage) -> None:
         task = asyncio.create_task(self._work(queue, message))

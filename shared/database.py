@@ -95,7 +95,8 @@ async def open_database(url: str, *, connections: int = 10) -> AsyncIterator[Dat
 
 async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     try:
-        await asyncio.wait_for(pool.close(), CONNECT_SECONDS)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await pool.close()
     except UNREACHABLE:
         pool.terminate()
 

@@ -129,6 +129,7 @@ class Relay:
                 await sql.forget_sent(connection)
                 OUTBOX_DUE.set(await sql.count_due(connection))
             self._forget_at = now + FORGET_SECONDS
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._outbox.committed.wait(), POLL_SECONDS)
+        with suppress(TimeoutError):  # not wait_for: before Python 3.12 it can swallow a cancellation
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._outbox.committed.wait()
         self._outbox.committed.clear()

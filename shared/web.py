@@ -147,7 +147,8 @@ async def _readyz(request: web.Request) -> web.Response:
 
 async def _run_check(check: Callable[[], Awaitable[None]]) -> str:
     try:
-        await asyncio.wait_for(check(), CHECK_SECONDS)
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check()
     except TimeoutError:
         return f"no answer in {CHECK_SECONDS:.0f} s"
     except PipelineError as error:
@@ -163,9 +164,12 @@ async def background(app: web.Application, work: Coroutine[Any, Any, None], name
     """Run a loop for as long as the application; a loop that ends by itself ends the process."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(lambda done: _report_death(app, done))
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    try:
+        yield
+    finally:
+        while not task.done():  # a library may swallow a cancellation that comes at the wrong moment
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
 
 
 def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:

@@ -21,8 +21,8 @@ def place(target: Path, fill: Callable[[Path], None]) -> int:
     """Let `fill` write a hidden file and move it to `target` for good; return its size in bytes."""
     temp = target.with_name(f".{target.name}.{uuid4().hex}")
     for race in range(RACES):
-        _make_directory(target.parent)
         try:
+            _make_directory(target.parent)
             fill(temp)
             size = temp.stat().st_size
             temp.replace(target)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from aiobotocore.session import get_session
+
 from shared.layout import WorkDir
 from shared.storage import s3_client
 from shared.storage.local import LocalStorage
@@ -42,20 +44,16 @@ async def open_s3(
     read_seconds: float = s3_client.READ_SECONDS,
 ) -> AsyncIterator[S3Storage]:
     """Yield the storage in the configured bucket; connects with the first call."""
+    session = get_session()  # one for both clients: reading the description of S3 takes a while
+    config = s3_client.client_config(
+        settings, connections=connections, attempts=attempts, read_seconds=read_seconds
+    )
     async with AsyncExitStack() as stack:
-        client, presigner = [
-            await stack.enter_async_context(
-                s3_client.open_client(
-                    settings,
-                    endpoint_url=endpoint_url,
-                    connections=connections,
-                    attempts=attempts,
-                    read_seconds=read_seconds,
-                )
+        client = presigner = await stack.enter_async_context(
+            s3_client.open_client(session, settings, settings.s3_endpoint_url, config)
+        )
+        if settings.s3_presign_endpoint_url:
+            presigner = await stack.enter_async_context(
+                s3_client.open_client(session, settings, settings.s3_presign_endpoint_url, config)
             )
-            for endpoint_url in (
-                settings.s3_endpoint_url,
-                settings.s3_presign_endpoint_url or settings.s3_endpoint_url,
-            )
-        ]
         yield S3Storage(client, presigner, settings.s3_bucket, s3_client.public_base_url(settings))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError
+
+from shared.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
 
     from shared.settings import Settings
@@ -21,9 +24,7 @@ READ_SECONDS = 30.0
 ATTEMPTS = 4
 
 
-def client_config(
-    settings: Settings, *, endpoint_url: str, connections: int, attempts: int, read_seconds: float
-) -> AioConfig:
+def client_config(settings: Settings, *, connections: int, attempts: int, read_seconds: float) -> AioConfig:
     """Return a configuration that AWS and the servers that are compatible with it all understand."""
     return AioConfig(
         region_name=settings.s3_region,
@@ -33,7 +34,8 @@ def client_config(
         response_checksum_validation="when_required",
         s3={
             "addressing_style": settings.s3_addressing_style or "auto",
-            "payload_signing_enabled": urlsplit(endpoint_url).scheme == "http",  # TLS guards it already
+            "payload_signing_enabled": urlsplit(settings.s3_endpoint_url).scheme
+            == "http",  # TLS guards it already
         },
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_SECONDS,
@@ -45,32 +47,25 @@ def client_config(
 
 @asynccontextmanager
 async def open_client(
-    settings: Settings,
-    *,
-    endpoint_url: str,
-    connections: int,
-    attempts: int = ATTEMPTS,
-    read_seconds: float = READ_SECONDS,
+    session: AioSession, settings: Settings, endpoint_url: str, config: AioConfig
 ) -> AsyncIterator[S3Client]:
     """Yield a client of the S3 server at `endpoint_url` (AWS when empty); connects with the first call.
 
     Without S3_ACCESS_KEY_ID the credentials are those that AWS gives to the machine or the pod.
+    Raises StorageUnavailable when the configuration can make no client.
     """
-    config = client_config(
-        settings,
-        endpoint_url=endpoint_url,
-        connections=connections,
-        attempts=attempts,
-        read_seconds=read_seconds,
-    )
-    client = get_session().create_client(
+    client = session.create_client(
         "s3",
         endpoint_url=endpoint_url or None,
         aws_access_key_id=settings.s3_access_key_id or None,
         aws_secret_access_key=settings.s3_secret_access_key.get_secret_value() or None,
         config=config,
     )
-    async with client as opened:
+    async with AsyncExitStack() as stack:
+        try:
+            opened = await stack.enter_async_context(client)
+        except (ValueError, BotoCoreError) as error:
+            raise StorageUnavailable(f"S3 is configured wrongly: {error}") from error
         yield opened
 
 

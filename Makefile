@@ -1,0 +1,53 @@
+# Variables given to a target (make up STORAGE_TYPE=local TRANSCODERS=2) reach the services: make hands
+# what stands on its command line on in the environment.
+
+VENV := .venv
+READY := $(VENV)/.installed
+PYTHON := $(VENV)/bin/python
+LOCAL := $(PYTHON) -m deploy.local
+LOCK := uv pip compile --quiet --no-header --generate-hashes pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status demo test check fmt schemas lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(READY) ## start the whole system in the background, or whatever of it has died
+	@$(LOCAL) up
+
+down: $(READY) ## stop it
+	@$(LOCAL) down
+
+status: $(READY) ## show its parts: state, process, ports, log
+	@$(LOCAL) status
+
+demo: $(READY) ## convert a clip from nothing to playback and prove that it plays (CLIP=path)
+	@$(LOCAL) demo $(if $(CLIP),"$(CLIP)")
+
+test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is handed on)
+	@$(LOCAL) install
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: $(READY) ## check format, lint, types and architecture
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+fmt: $(READY) ## format the code and mend what can be mended
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+schemas: $(READY) ## generate the JSON Schemas and the AsyncAPI document under docs/
+	@$(PYTHON) -m shared.schemas
+
+lock: ## resolve the dependencies anew into the lock files (needs uv)
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: $(READY) ## stop the system and remove its data
+	@$(LOCAL) down --wipe
+
+$(READY): requirements-dev.lock
+	@sh deploy/local/venv.sh $(VENV) $<

@@ -1,0 +1,148 @@
+"""Taking an upload in: stream to disk, make durable, commit row and event, then answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import structlog
+from aiohttp import hdrs
+
+from services.ingest.api.requests import answer
+from services.ingest.api.videos import record
+from services.ingest.forms import Form, too_large
+from services.ingest.incoming import Incoming
+from services.ingest.resources import CALLER, DATABASE, OUTBOX, SETTINGS, WORK
+from shared import videos
+from shared.errors import DatabaseUnavailable
+from shared.events import Source, VideoUploaded
+from shared.metrics import UPLOADED_BYTES
+from shared.presets import all_presets, check_qualities
+from shared.web import HttpProblem
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from aiohttp import web
+
+    from services.ingest.models import UploadFields
+    from shared.outbox import Outbox
+    from shared.videos import Video
+
+WRITE_BYTES = 1024 * 1024
+CONFIRM_TRIES, CONFIRM_SECONDS = 3, 0.5
+
+log = structlog.get_logger()
+
+
+async def expect_later(request: web.Request) -> None:
+    """Say nothing yet to `Expect: 100-continue`: the handler judges key and headers first."""
+
+
+async def upload_video(request: web.Request) -> web.Response:
+    """Take a video in; answer once the file is durable and row and event are committed."""
+    max_bytes = request.app[SETTINGS].max_upload_bytes
+    form = Form(request, max_bytes=max_bytes)
+    await _invite_body(request)
+    fields = await form.fields()
+    user_id = request[CALLER].acts_for(fields.user_id)
+    await _check_qualities(request, fields)
+    video_id = uuid4()
+    incoming = Incoming(request.app[WORK], video_id)
+    await _receive(form, incoming, max_bytes)
+    event = VideoUploaded(
+        video_id=video_id,
+        user_id=user_id,
+        source=Source(uri=incoming.original.as_uri()),
+        filename=form.filename,
+        qualities=fields.qualities,
+    )
+    # From here on a client that goes away changes nothing: file and row must come to be together.
+    video = await asyncio.shield(_accept(request.app[OUTBOX], incoming, event, fields.title))
+    headers = {"Location": f"/api/videos/{video_id}"}
+    return answer(record(request, video), status=202, headers=headers)
+
+
+async def _invite_body(request: web.Request) -> None:
+    expected = request.headers.get(hdrs.EXPECT, "").lower()
+    if expected == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the body of the answer has not begun
+    elif expected:
+        raise HttpProblem(417, "expectation_failed", "the only expectation that is met is 100-continue")
+
+
+async def _check_qualities(request: web.Request, fields: UploadFields) -> None:
+    if fields.qualities:
+        async with request.app[DATABASE].transaction() as connection:
+            check_qualities(await all_presets(connection), fields.qualities)
+
+
+async def _receive(form: Form, incoming: Incoming, max_bytes: int) -> None:
+    started = time.monotonic()
+    try:
+        await _write(form, incoming, max_bytes)
+        if not incoming.size_bytes:
+            raise HttpProblem(400, "empty_file", "file: holds nothing")
+        await form.end()
+    except BaseException as error:
+        await incoming.discard()
+        log.info("upload_discarded", bytes=incoming.size_bytes, error=str(error) or type(error).__name__)
+        raise
+    log.info(
+        "upload_received",
+        bytes=incoming.size_bytes,
+        sha256=incoming.sha256,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+async def _write(form: Form, incoming: Incoming, max_bytes: int) -> None:
+    buffer = bytearray()
+    async for chunk in form.chunks():
+        buffer += chunk
+        UPLOADED_BYTES.inc(len(chunk))
+        if incoming.size_bytes + len(buffer) > max_bytes:
+            raise too_large(max_bytes)
+        if len(buffer) >= WRITE_BYTES:
+            await incoming.write(buffer)
+            buffer = bytearray()
+    if buffer:
+        await incoming.write(buffer)
+
+
+async def _accept(outbox: Outbox, incoming: Incoming, event: VideoUploaded, title: str | None) -> Video:
+    try:
+        await incoming.keep()
+        return await _commit(outbox, event, title)
+    except BaseException:
+        await incoming.discard()
+        raise
+
+
+async def _commit(outbox: Outbox, event: VideoUploaded, title: str | None) -> Video:
+    try:
+        async with outbox.transaction() as connection:
+            await videos.accept(connection, event, title=title)
+            await outbox.add(connection, event)
+            video = await videos.get(connection, event.video_id)
+    except DatabaseUnavailable:
+        # The connection may have broken after Postgres had committed: then the file is needed.
+        video = await _find(outbox, event.video_id)
+        if video is None:
+            raise
+    assert video is not None  # noqa: S101 - it was inserted above
+    return video
+
+
+async def _find(outbox: Outbox, video_id: UUID) -> Video | None:
+    for _ in range(CONFIRM_TRIES):
+        await asyncio.sleep(CONFIRM_SECONDS)
+        try:
+            async with outbox.database.transaction() as connection:
+                return await videos.get(connection, video_id)
+        except DatabaseUnavailable as error:
+            log.warning("commit_unknown", video_id=str(video_id), error=str(error))
+    return None

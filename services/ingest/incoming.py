@@ -1,0 +1,117 @@
+"""An upload on its way to disk: written and hashed in threads, durable before anyone is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from shared.errors import StorageUnavailable
+from shared.web import HttpProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+    from shared.layout import WorkDir
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Incoming:
+    """The file of one upload. `size_bytes` counts what was written, `sha256` is its digest in hex.
+
+    A cancelled caller leaves its thread running: the lock makes `discard` wait for a write that is under way,
+    and what comes after `discard` does nothing.
+    """
+
+    def __init__(self, work: WorkDir, video_id: UUID) -> None:
+        self.part, self.original = work.upload(video_id), work.original(video_id)
+        self.size_bytes = 0
+        self._digest = hashlib.sha256()
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._discarded = False
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    async def write(self, data: bytes | bytearray) -> None:
+        """Append. Raises HttpProblem (507) when the disk is full, StorageUnavailable when it fails."""
+        await asyncio.to_thread(self._write, data)
+
+    async def keep(self) -> None:
+        """Make the file durable as the original of its video. Raises like `write`."""
+        await asyncio.to_thread(self._keep)
+
+    async def discard(self) -> None:
+        """Remove whatever there is, even when the caller is cancelled meanwhile."""
+        await asyncio.shield(asyncio.to_thread(self._discard))
+
+    def _write(self, data: bytes | bytearray) -> None:
+        with self._lock, _disk_faults():
+            if self._discarded:
+                return
+            if self._file is None:
+                self._file = os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            _write_all(self._file, data)
+            self._digest.update(data)
+            self.size_bytes += len(data)
+
+    def _keep(self) -> None:
+        with self._lock, _disk_faults():
+            if self._discarded or self._file is None:
+                return
+            os.fsync(self._file)
+            self._close()
+            self.original.parent.mkdir()
+            self.part.rename(self.original)
+            for directory in (self.original.parent, self.original.parent.parent, self.part.parent):
+                sync_directory(directory)
+
+    def _discard(self) -> None:
+        with self._lock, _disk_faults():
+            self._discarded = True
+            self._close()
+            self.part.unlink(missing_ok=True)
+            self.original.unlink(missing_ok=True)
+            if self.original.parent.is_dir():
+                self.original.parent.rmdir()
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+
+def sync_directory(path: Path) -> None:
+    """Make durable which names a directory holds."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _write_all(file: int, data: bytes | bytearray) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+@contextmanager
+def _disk_faults() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise HttpProblem(
+                507, "insufficient_storage", "there is no room left for this upload: try again later"
+            ) from error
+        raise StorageUnavailable(f"WORK_DIR cannot be written: {error}") from error

@@ -1,0 +1,79 @@
+"""Composition root of ingest: takes videos in over HTTP and tells what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from services.ingest.commands import run_command
+from services.ingest.feed import Feed
+from services.ingest.incoming import sync_directory
+from services.ingest.resources import DATABASE, FEED, SETTINGS, WORK
+from services.ingest.routes import add_routes
+from shared.errors import StorageUnavailable
+from shared.layout import WorkDir
+from shared.runtime import database_context, outbox_context
+from shared.service import run
+from shared.startup import patiently
+from shared.web import CHECKS, background, create_base_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from shared.settings import Settings
+
+NAME, DEFAULT_PORT = "ingest", 8080
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Return the service; opens nothing yet."""
+    app = create_base_app()
+    app[SETTINGS] = settings
+    app[WORK] = WorkDir(settings.work_dir.resolve())
+    add_routes(app)
+    app.cleanup_ctx.extend([_work_dir, database_context(settings), outbox_context(settings, NAME), _feed])
+    app.on_shutdown.append(_close_feed)
+    return app
+
+
+async def _work_dir(app: web.Application) -> AsyncIterator[None]:
+    check = partial(asyncio.to_thread, _check_writable, app[WORK].root)
+    app[CHECKS].by_part["work_dir"] = check
+    await patiently(check)
+    yield
+
+
+def _check_writable(root: Path) -> None:
+    trial = root / "uploads" / f".check-{uuid4()}"
+    try:
+        for directory in (trial.parent, root / "originals"):
+            if not directory.is_dir():
+                directory.mkdir(parents=True, exist_ok=True)
+                sync_directory(root)
+        os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        trial.unlink()
+    except OSError as error:
+        raise StorageUnavailable(f"WORK_DIR cannot be written: {error}") from error
+
+
+async def _feed(app: web.Application) -> AsyncIterator[None]:
+    app[FEED] = feed = Feed(app[DATABASE])
+    async for _ in background(app, feed.run(), "ingest.feed"):
+        yield
+
+
+async def _close_feed(app: web.Application) -> None:
+    """End the event streams, which would hold up the end of the process."""
+    if FEED in app:
+        app[FEED].close()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the service, or a command when there are arguments; return the exit code."""
+    return run_command(arguments) if arguments else run(NAME, DEFAULT_PORT, create_app)

@@ -1,0 +1,47 @@
+"""From rows to what the API answers: pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from services.ingest.models import VideoError, VideoRecord
+from shared.layout import MASTER
+
+if TYPE_CHECKING:
+    from services.ingest.models import ShownStatus
+    from shared.videos import Video
+
+
+def render(video: Video, public_stream_url: str) -> VideoRecord:
+    """Return the record of a video that is not deleted."""
+    return VideoRecord(
+        id=video.video_id,
+        user_id=video.user_id,
+        title=video.title,
+        filename=video.filename,
+        status=cast("ShownStatus", video.status),
+        stage=video.stage,
+        progress=video.progress,
+        playable=video.playable,
+        duration_seconds=video.duration_seconds,
+        width=video.width,
+        height=video.height,
+        renditions=list(video.renditions),
+        storage_type=video.storage_type,
+        s3_key=video.s3_key,
+        s3_bucket=video.s3_bucket,
+        s3_public_url=video.s3_public_url,
+        playlist_url=video.playlist_url or growing_playlist_url(video, public_stream_url),
+        thumbnail_url=video.thumbnail_url,
+        error=VideoError.model_validate(video.error) if video.error else None,
+        warnings=list(video.warnings),
+        created_at=video.created_at,
+        updated_at=video.updated_at,
+    )
+
+
+def growing_playlist_url(video: Video, public_stream_url: str) -> str | None:
+    """Return where a video plays while it is still in work; None before its first chunk is stored."""
+    if video.status != "processing" or not video.playable:
+        return None
+    return f"{public_stream_url.rstrip('/')}/api/stream/{video.video_id}/{MASTER}"

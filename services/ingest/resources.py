@@ -1,0 +1,19 @@
+"""What handlers find in the application."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from services.ingest.callers import Caller
+from services.ingest.feed import Feed
+from shared.layout import WorkDir
+from shared.runtime import DATABASE, OUTBOX
+from shared.settings import Settings
+
+__all__ = ["CALLER", "DATABASE", "FEED", "OPENAPI", "OUTBOX", "SETTINGS", "WORK"]
+
+SETTINGS = web.AppKey("settings", Settings)
+WORK = web.AppKey("work", WorkDir)
+FEED = web.AppKey("feed", Feed)
+OPENAPI = web.AppKey("openapi", str)
+CALLER = web.RequestKey("caller", Caller)

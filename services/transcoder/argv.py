@@ -1,0 +1,102 @@
+"""The command line that encodes one chunk: a pure function of the plan.
+
+One ffmpeg process decodes the source once and writes every rendition. The source is opened twice: pictures
+and sound each have a seek point of their own. Timestamps stay those of the whole video (`-copyts`), shifted
+by a constant, so that the segments of all chunks follow each other whoever encoded them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from .argv_audio import audio_graph, audio_options, is_silent
+from .argv_video import decodes_on_gpu, video_graph, video_options
+from .guard import Limits, input_options, input_url
+from .timeline import AUDIO_RATE
+
+if TYPE_CHECKING:
+    from .argv_video import EncoderName
+    from .plan import Chunk, Plan
+
+BASE_SECONDS: Final = 10  # where output zero lies on the clock of the segments: keeps decode times positive
+SEGMENT_NAME: Final = "segment_%03d.ts"
+
+
+def chunk_argv(
+    plan: Plan,
+    chunk: Chunk,
+    source_path: str,
+    outdir: str,
+    encoder: EncoderName,
+    *,
+    threads: int = 2,
+    lenient: bool = False,
+) -> list[str]:
+    """Return the ffmpeg command that writes `chunk` to `<outdir>/<rendition>/segment_NNN.ts`.
+
+    `lenient` is for damaged sources: it reads from the beginning and holds pictures and silence wherever
+    something is missing, instead of ending short.
+    """
+    graphs = ["-filter_complex", video_graph(plan, chunk, encoder, lenient=lenient)]
+    if plan.audio:
+        graphs += ["-filter_complex", audio_graph(plan, chunk, lenient=lenient)]
+    outputs = (_output(plan, chunk, number, outdir, encoder, threads) for number in range(len(plan.rungs)))
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
+        *("-progress", "pipe:1", "-copyts"),
+        *_video_input(plan, chunk, source_path, encoder, lenient=lenient),
+        *_audio_input(plan, chunk, source_path, lenient=lenient),
+        *graphs,
+        *(option for output in outputs for option in output),
+    ]
+
+
+def _video_input(plan: Plan, chunk: Chunk, path: str, encoder: EncoderName, *, lenient: bool) -> list[str]:
+    on_gpu = decodes_on_gpu(plan, chunk, encoder, lenient=lenient)
+    hardware = ["-hwaccel", "cuda", "-hwaccel_output_format", "cuda"] if on_gpu else []
+    seek = None if lenient else chunk.video_seek_seconds
+    return [*hardware, "-noautorotate", *_input(path, seek)]
+
+
+def _audio_input(plan: Plan, chunk: Chunk, path: str, *, lenient: bool) -> list[str]:
+    if plan.audio is None:
+        return []
+    if is_silent(plan, chunk):
+        return ["-f", "lavfi", "-i", f"anullsrc=sample_rate={AUDIO_RATE}:channel_layout=stereo"]
+    return ["-vn", *_input(path, None if lenient else chunk.audio_seek_seconds)]
+
+
+def _input(path: str, seek_seconds: float | None) -> list[str]:
+    """Return the options of one input; the filters, not the seek, decide which frames are used."""
+    seek = []
+    if seek_seconds is not None:
+        seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{seek_seconds:.6f}"]
+    return [
+        *input_options(Limits().pixels),
+        *("-reinit_filter", "0"),
+        *seek,
+        *("-i", input_url(path)),
+    ]
+
+
+def _output(
+    plan: Plan, chunk: Chunk, number: int, outdir: str, encoder: EncoderName, threads: int
+) -> list[str]:
+    rung = plan.rungs[number]
+    sound = ["-map", f"[a{number}]", *audio_options(plan, chunk, rung)] if plan.audio else ["-an"]
+    return [
+        *("-map", f"[v{number}]", "-fps_mode", "passthrough"),
+        *video_options(plan, chunk, rung, encoder, threads),
+        *sound,
+        *("-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+        *("-output_ts_offset", str(BASE_SECONDS), "-muxdelay", "0", "-muxpreload", "0"),
+        *("-f", "segment", "-segment_format", "mpegts"),
+        *_cuts(plan, chunk),
+        *("-segment_start_number", str(chunk.first_segment), f"{outdir}/{rung.name}/{SEGMENT_NAME}"),
+    ]
+
+
+def _cuts(plan: Plan, chunk: Chunk) -> list[str]:
+    """Return where the segments end, in frames of the chunk; a time no chunk reaches where there is one."""
+    cuts = [start - chunk.first_frame for start in plan.starts_in(chunk)[1:]]
+    return ["-segment_frames", ",".join(map(str, cuts))] if cuts else ["-segment_time", "1000000"]

@@ -1,0 +1,129 @@
+"""The picture's half of a chunk's command line: filter graph and encoder options."""
+
+from __future__ import annotations
+
+from math import floor
+from typing import TYPE_CHECKING, Final, Literal
+
+from .colour import OUTPUT_TAGS, PIXELS, scale_to_bt709
+from .timeline import KEY_FRAME_SECONDS, key_frames
+
+if TYPE_CHECKING:
+    from .ladder import Rung
+    from .plan import Chunk, Plan
+
+EncoderName = Literal["libx264", "h264_nvenc"]
+
+X264_PRESET: Final = "veryfast"
+NVENC_PRESET: Final = "p4"
+PEAK_OVER_AVERAGE: Final = 1.5  # Apple, HLS authoring specification 1.30: at most 2
+BUFFER_SECONDS: Final = 2
+NO_KEY_FRAMES: Final = "100000"  # the encoder sets none of its own: ours are forced
+REORDER_RATE: Final = 5  # below, B-frames would put decoding seconds before showing
+NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4", "vc1", "vp8"})
+NVDEC_PIXELS: Final = frozenset({"yuv420p", "yuvj420p", "nv12"})
+
+
+def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool) -> bool:
+    """Return whether decoded pictures can stay on the GPU: plain 8-bit SDR that needs no other filter."""
+    video = plan.video
+    plain = not (video.interlaced or video.orientation or video.colour.is_hdr or lenient)
+    known = video.codec in NVDEC_CODECS and video.pix_fmt in NVDEC_PIXELS
+    return encoder == "h264_nvenc" and plain and known and not _holds(plan, chunk, lenient=lenient)
+
+
+def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool = False) -> str:
+    """Return the graph from the decoded stream to one labelled output a rung: [v0], [v1], …"""
+    steps = [*_pick_frames(plan, chunk, lenient=lenient)]
+    top = plan.rungs[0]
+    if decodes_on_gpu(plan, chunk, encoder, lenient=lenient):
+        steps.append(f"scale_cuda={top.width}:{top.height}:format={PIXELS}")
+    else:
+        steps += _upright(plan, top)
+        if encoder == "h264_nvenc":
+            steps.append("hwupload_cuda")
+    return f"[0:{plan.video.index}]" + ",".join(steps) + _cascade(plan.rungs, encoder)
+
+
+def _pick_frames(plan: Plan, chunk: Chunk, *, lenient: bool) -> list[str]:
+    """Return filters that put pictures on the grid and let through exactly the chunk's frames.
+
+    From `fps` on a timestamp is a frame number, so that nothing is left to rounding.
+    """
+    steps = [f"setpts=PTS-{plan.video.first_pts}"]
+    if plan.video.interlaced:
+        steps.append("bwdif=mode=send_frame:deint=interlaced")
+    from_zero = ":start_time=0" if lenient else ""
+    steps.append(f"fps={plan.rate}:round=near:eof_action=pass{from_zero}")
+    steps += _holds(plan, chunk, lenient=lenient)
+    if plan.lead_frames and not _holds_first(plan, chunk, lenient=lenient):
+        steps.append(f"setpts=PTS+{plan.lead_frames}")
+    return [*steps, f"trim=start_pts={chunk.first_frame}:end_pts={chunk.end_frame}"]
+
+
+def _holds_first(plan: Plan, chunk: Chunk, *, lenient: bool) -> bool:
+    return plan.lead_frames > 0 and (lenient or chunk.first_frame < plan.lead_frames)
+
+
+def _holds(plan: Plan, chunk: Chunk, *, lenient: bool) -> list[str]:
+    """Return the filter that holds the first picture or the last, where the chunk reaches beyond them."""
+    options = []
+    if _holds_first(plan, chunk, lenient=lenient):
+        options.append(f"start_mode=clone:start={plan.lead_frames}")
+    if lenient or chunk.end_frame > plan.last_source_frame:
+        options.append("stop_mode=clone:stop=-1")
+    return [f"tpad={':'.join(options)}"] if options else []
+
+
+def _upright(plan: Plan, rung: Rung) -> list[str]:
+    turned = plan.video.is_turned
+    width, height = (rung.height, rung.width) if turned else (rung.width, rung.height)
+    return [*scale_to_bt709(plan.video, width, height), *plan.video.orientation, "setsar=1"]
+
+
+def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
+    """Return the tail of the graph: every rung is scaled from the one above it."""
+    if len(rungs) == 1:
+        return "[v0]"
+    scale = "scale_cuda" if encoder == "h264_nvenc" else "scale"
+    flags = "" if encoder == "h264_nvenc" else ":flags=bicubic"
+    parts = [",split=2[v0][below0]"]
+    for number, rung in enumerate(rungs[1:], start=1):
+        is_last = number == len(rungs) - 1
+        outputs = f"[v{number}]" if is_last else f",split=2[v{number}][below{number}]"
+        setsar = ",setsar=1" if encoder == "libx264" else ""
+        parts.append(f";[below{number - 1}]{scale}={rung.width}:{rung.height}{flags}{setsar}{outputs}")
+    return "".join(parts)
+
+
+def video_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, threads: int) -> list[str]:
+    """Return the encoder options of one rendition, the same in every chunk but for the key frames."""
+    return [
+        *_codec(plan, encoder, threads),
+        *("-b:v", str(rung.video_bps)),
+        *("-maxrate:v", str(int(rung.video_bps * PEAK_OVER_AVERAGE))),
+        *("-bufsize:v", str(rung.video_bps * BUFFER_SECONDS)),
+        *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
+        *("-force_key_frames", _key_frame_times(plan, chunk)),
+        *OUTPUT_TAGS,
+    ]
+
+
+def _codec(plan: Plan, encoder: EncoderName, threads: int) -> list[str]:
+    b_frames = ["-bf", "0"] if plan.rate < REORDER_RATE else []
+    if encoder == "h264_nvenc":
+        names = ["-c:v", encoder, "-preset", NVENC_PRESET, "-rc", "vbr", "-profile:v", "high"]
+        return [*names, "-no-scenecut", "1", *b_frames]
+    names = ["-c:v", encoder, "-preset", X264_PRESET, "-profile:v", "high"]
+    return [*names, "-threads:v", str(threads), "-sc_threshold", "0", *b_frames]
+
+
+def _key_frame_times(plan: Plan, chunk: Chunk) -> str:
+    """Return the forced key frames in seconds: a quarter frame early, so that rounding cannot miss one."""
+    frames = key_frames(plan.starts_in(chunk), chunk.end_frame, plan.rate)
+    return ",".join(f"{max(0.0, float((frame - 0.25) / plan.rate)):.6f}" for frame in frames)
+
+
+def key_frame_interval(plan: Plan) -> int:
+    """Return the largest number of frames between two key frames."""
+    return max(1, floor(KEY_FRAME_SECONDS * plan.rate))

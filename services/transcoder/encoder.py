@@ -1,0 +1,61 @@
+"""Choose the encoder by a real short encode: that a driver is installed says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from shared.errors import EncodeFailed
+
+from .ffmpeg import run_ffmpeg
+
+if TYPE_CHECKING:
+    from .argv_video import EncoderName
+
+EncoderChoice = Literal["auto", "h264_nvenc", "libx264"]
+
+PREFERENCE: Final[tuple[EncoderName, ...]] = ("h264_nvenc", "libx264")
+TRIAL_FRAMES: Final = 10
+TRIAL_SECONDS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """An encoder that is known to work on this machine."""
+
+    name: EncoderName
+
+
+def trial_argv(encoder: EncoderName) -> list[str]:
+    """Return the command of a trial encode of a few frames to nowhere."""
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"),
+        *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"),
+        *("-frames:v", str(TRIAL_FRAMES), "-pix_fmt", "yuv420p", "-c:v", encoder, "-f", "null", "-"),
+    ]
+
+
+async def choose_encoder(choice: EncoderChoice) -> Encoder:
+    """Return the encoder that `choice` means here: auto takes the GPU's where that really encodes.
+
+    Raises EncodeFailed with ffmpeg's words when a chosen encoder does not work on this machine.
+    """
+    wanted = PREFERENCE if choice == "auto" else (choice,)
+    problems = []
+    for encoder in wanted:
+        problem = await _problem(encoder)
+        if problem is None:
+            return Encoder(encoder)
+        problems.append(f"{encoder}: {problem}")
+    raise EncodeFailed(f"ENCODER={choice} does not work on this machine: {'; '.join(problems)}")
+
+
+async def _problem(encoder: EncoderName) -> str | None:
+    """Return why `encoder` does not encode here, None if it does."""
+    finished = await run_ffmpeg(
+        trial_argv(encoder), frames=TRIAL_FRAMES, timeout_seconds=TRIAL_SECONDS, stall_seconds=TRIAL_SECONDS
+    )
+    if finished.returncode == 0:
+        return None
+    lines = [line for line in finished.stderr.splitlines() if line.strip()]
+    return lines[0] if lines else f"ffmpeg ended with {finished.returncode}"

@@ -1,0 +1,59 @@
+"""What a file from a stranger may make FFmpeg do: the options that bound every read of a source.
+
+A text file named .mp4 that holds a playlist makes FFmpeg read other local files even with
+`-protocol_whitelist file`; only `-format_whitelist` refuses it. `-codec_whitelist` leaves out the
+hundreds of decoders that nobody's video needs, `-max_pixels` stops decompression bombs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+VIDEO_FORMATS: Final = ("mov", "matroska", "mpegts", "mpeg", "avi", "flv", "asf", "ogg", "gif", "mxf")
+# Read only to be able to say "this holds sound but no picture".
+SOUND_FORMATS: Final = ("mp3", "wav", "flac", "aac")
+
+VIDEO_CODECS: Final = (
+    *("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "vp6", "vp6f", "vp6a"),
+    *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "h263", "h263i", "flv"),
+    *("wmv1", "wmv2", "wmv3", "vc1", "theora", "mjpeg", "mjpegb", "prores", "dnxhd", "cfhd", "dvvideo"),
+    *("ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "v210", "qtrle", "svq1", "svq3", "cinepak"),
+    *("indeo3", "indeo5", "msvideo1", "rpza", "hap", "gif", "png", "jpeg2000"),
+    *("h264_cuvid", "hevc_cuvid", "vp9_cuvid", "av1_cuvid", "mpeg2_cuvid"),
+)
+AUDIO_CODECS: Final = (
+    *("aac", "aac_latm", "mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "ac3", "eac3", "dca"),
+    *("truehd", "mlp", "opus", "libopus", "vorbis", "libvorbis", "flac", "alac", "wmav1", "wmav2"),
+    *("wmapro", "wmalossless", "wmavoice", "amrnb", "amrwb", "speex", "libspeex", "nellymoser", "gsm"),
+    *("adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "adpcm_swf", "qdm2", "qcelp", "mace3", "mace6"),
+    *("pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le"),
+    *("pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_u8", "pcm_s8", "pcm_alaw", "pcm_mulaw"),
+    *("pcm_s16le_planar", "pcm_bluray", "pcm_dvd"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one source may ask of a worker."""
+
+    duration_seconds: float = 12 * 3600
+    pixels: int = 8192 * 4320
+    streams: int = 64
+    scan_timeout_seconds: float = 900
+    probe_timeout_seconds: float = 60
+
+
+def input_options(max_pixels: int) -> list[str]:
+    """Return the options that go before `-i` (or the file name of ffprobe) whenever a source is read."""
+    return [
+        *("-protocol_whitelist", "file"),
+        *("-format_whitelist", ",".join(VIDEO_FORMATS + SOUND_FORMATS)),
+        *("-codec_whitelist", ",".join(VIDEO_CODECS + AUDIO_CODECS)),
+        *("-max_pixels", str(max_pixels)),
+    ]
+
+
+def input_url(path: str) -> str:
+    """Return `path` so that FFmpeg takes it for a file name whatever characters it holds."""
+    return f"file:{path}"

@@ -1,0 +1,53 @@
+"""From a file to a plan: scan it, choose the ladder, lay out the timeline."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from shared.errors import LimitsExceeded
+
+from .guard import Limits
+from .ladder import build_ladder
+from .plan import build_plan
+from .scan import scan_source
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pathlib import Path
+
+    from .ladder import Offer
+    from .plan import Plan
+
+
+async def make_plan(
+    path: str | Path,
+    presets: Sequence[Offer],
+    requested: Collection[str] = (),
+    *,
+    segment_seconds: float = 10,
+    chunk_seconds: float = 60,
+    limits: Limits | None = None,
+) -> Plan:
+    """Return the plan for the file at `path`.
+
+    `requested` names the wanted presets (empty: all). Raises a SourceError when the file cannot become a
+    video, with a message that names the fault; SourceUnavailable when it cannot be opened.
+    """
+    limits = limits or Limits()
+    source = await scan_source(str(path), limits)
+    width, height = source.video.display_size
+    rungs = build_ladder(width, height, presets, requested)
+    plan = build_plan(
+        source,
+        rungs,
+        Fraction(segment_seconds).limit_denominator(1000),
+        Fraction(chunk_seconds).limit_denominator(1000),
+    )
+    if plan.duration_seconds > limits.duration_seconds:
+        hours = limits.duration_seconds / 3600
+        raise LimitsExceeded(
+            f"the video lasts {plan.duration_seconds:.0f} s; at most {hours:g} h are accepted"
+        )
+    return plan

@@ -1,0 +1,70 @@
+"""The cut of a video's frame grid into segments and chunks: exact, in whole frames, no IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+from typing import Final
+
+AUDIO_RATE: Final = 48_000
+AUDIO_FRAME: Final = 1024  # samples in one AAC frame
+SHORTEST_TAIL_SECONDS: Final = Fraction(1, 2)
+KEY_FRAME_SECONDS: Final = 2  # Apple, HLS authoring specification 1.13
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of whole segments, counted from 0."""
+
+    first_segment: int
+    end_segment: int
+
+
+def round_half_up(value: Fraction) -> int:
+    """Return the nearest whole number; a half goes away from zero as in FFmpeg's AV_ROUND_NEAR_INF."""
+    return floor(value + Fraction(1, 2)) if value >= 0 else -floor(Fraction(1, 2) - value)
+
+
+def fine_enough(rate: Fraction, segment_seconds: Fraction) -> Fraction:
+    """Return `rate`, multiplied where needed so that every segment holds at least two frames."""
+    return rate * max(1, ceil(2 / (rate * segment_seconds)))
+
+
+def cut_segments(total_frames: int, rate: Fraction, segment_seconds: Fraction) -> tuple[int, ...]:
+    """Return the first frame of every segment; a last segment of a few frames joins the one before.
+
+    A segment too short to hold an audio frame makes players stop, so a tail shorter than half a second
+    (or half a segment) is not left alone.
+    """
+    starts, frame = [], 0
+    while frame < total_frames:
+        starts.append(frame)
+        frame = round_half_up(len(starts) * segment_seconds * rate)
+    shortest = min(SHORTEST_TAIL_SECONDS, segment_seconds / 2)
+    if len(starts) > 1 and (total_frames - starts[-1]) / rate < shortest:
+        starts.pop()
+    return tuple(starts)
+
+
+def cut_chunks(segments: int, most_segments: int) -> list[Run]:
+    """Return runs of 1, 2, 4 … segments up to `most_segments`, then that many: playback starts early."""
+    runs: list[Run] = []
+    first, size = 0, 1
+    while first < segments:
+        end = min(segments, first + min(size, most_segments))
+        runs.append(Run(first, end))
+        first, size = end, size * 2
+    return runs
+
+
+def key_frames(starts: tuple[int, ...], end_frame: int, rate: Fraction) -> list[int]:
+    """Return the frames that must be key frames: each segment's first, then one every two seconds."""
+    step = max(1, floor(KEY_FRAME_SECONDS * rate))
+    bounds = zip(starts, (*starts[1:], end_frame), strict=True)
+    return [frame for start, end in bounds for frame in range(start, end, step)]
+
+
+def first_audio_frame(frame: int, rate: Fraction) -> int:
+    """Return the first AAC frame of the global grid that starts at or after video frame `frame`."""
+    return ceil(frame / rate * Fraction(AUDIO_RATE, AUDIO_FRAME))

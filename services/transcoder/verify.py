@@ -1,0 +1,163 @@
+"""Check what an encoder wrote against the plan, packet by packet, before anyone is told of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from shared.errors import EncodeFailed
+from shared.layout import segment_name
+
+from .argv import BASE_SECONDS
+from .argv_audio import TICKS_A_FRAME, audio_frames
+from .ffmpeg import read_ffprobe
+
+if TYPE_CHECKING:
+    from .ladder import Rung
+    from .plan import Chunk, Plan
+
+CLOCK: Final = 90_000  # ticks a second in MPEG-TS
+TOLERANCE_TICKS: Final = 3
+PROBE_TIMEOUT_SECONDS: Final = 120
+HEX_DUMP: Final = re.compile(r"^[0-9a-f]+: ((?:[0-9a-f]{2,4} ?)+) ", re.MULTILINE)
+START_CODE_SPS: Final = re.compile(rb"\x00\x00\x01[\x07\x27\x47\x67]")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """A verified segment on disk; `index` counts from 1 over the whole video."""
+
+    rendition: str
+    index: int
+    path: Path
+    duration_seconds: float
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Packet:
+    time: int
+    position: int
+    is_key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a rendition's files hold: CODECS string of the picture, packets in order of the file."""
+
+    codecs: str
+    video: list[_Packet]
+    audio: list[_Packet]
+
+
+async def verify_rendition(
+    plan: Plan, chunk: Chunk, rung: Rung, outdir: str
+) -> tuple[tuple[SegmentFile, ...], str]:
+    """Return a rendition's segments and its CODECS string (RFC 6381), read from the bits.
+
+    Raises EncodeFailed unless every segment holds exactly the planned frames at the planned times and
+    begins with a key frame, and the sound is exactly the chunk's part of the AAC grid.
+    """
+    paths = [
+        Path(outdir, rung.name, segment_name(chunk.first_segment + number))
+        for number in range(chunk.segments)
+    ]
+    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
+    if not all(sizes):
+        raise EncodeFailed(f"{rung.name}: segment {chunk.first_segment + sizes.index(0)} was not written")
+    found = await _probe(paths)
+    _check_video(plan, chunk, rung, found.video, list(accumulate(sizes)))
+    if plan.audio:
+        _check_audio(plan, chunk, rung, found.audio)
+    frames = plan.segment_frames[chunk.first_segment - 1 :]
+    segments = tuple(
+        SegmentFile(
+            rendition=rung.name,
+            index=chunk.first_segment + number,
+            path=path,
+            duration_seconds=float(frames[number] / plan.rate),
+            bytes=sizes[number],
+            sha256=_digest(path),
+        )
+        for number, path in enumerate(paths)
+    )
+    return segments, found.codecs + (",mp4a.40.2" if plan.audio else "")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def _probe(paths: list[Path]) -> _Found:
+    """Read the packets of all `paths` as of one file: positions count from the first file's beginning."""
+    text, finished = await read_ffprobe(
+        [
+            *(
+                "-show_data",
+                "-show_entries",
+                "stream=index,codec_type,extradata:packet=stream_index,pts,pos,flags",
+            ),
+            *("-of", "json", "concat:" + "|".join(map(str, paths))),
+        ],
+        timeout_seconds=PROBE_TIMEOUT_SECONDS,
+    )
+    if finished.returncode:
+        raise EncodeFailed(f"the written segments cannot be read: {finished.stderr[-500:]}")
+    found = json.loads(text)
+    streams = {stream["codec_type"]: stream for stream in found["streams"]}
+    packets: dict[int, list[_Packet]] = {stream["index"]: [] for stream in found["streams"]}
+    for packet in found["packets"]:
+        if "pts" in packet and "pos" in packet:
+            place = _Packet(packet["pts"], int(packet["pos"]), is_key=packet["flags"].startswith("K"))
+            packets[packet["stream_index"]].append(place)
+    video, audio = streams.get("video", {}), streams.get("audio", {})
+    return _Found(
+        codecs=_avc1(video.get("extradata", "")),
+        video=packets.get(video.get("index"), []),
+        audio=packets.get(audio.get("index"), []),
+    )
+
+
+def _avc1(dump: str) -> str:
+    """Return "avc1.PPCCLL" from the hex dump of H.264 parameter sets: three bytes after the SPS's header."""
+    data = bytes.fromhex("".join(HEX_DUMP.findall(dump)).replace(" ", ""))
+    found = START_CODE_SPS.search(data)
+    if found is None:
+        raise EncodeFailed("the written video has no sequence parameter set")
+    return f"avc1.{data[found.end() : found.end() + 3].hex()}"
+
+
+def _check_video(plan: Plan, chunk: Chunk, rung: Rung, packets: list[_Packet], ends: list[int]) -> None:
+    shown = sorted(packets, key=lambda packet: packet.time)
+    expected = [_ticks(frame, plan) for frame in range(chunk.first_frame, chunk.end_frame)]
+    if len(shown) != len(expected):
+        raise EncodeFailed(f"{rung.name}: {len(shown)} frames were written instead of {len(expected)}")
+    if any(abs(packet.time - time) > TOLERANCE_TICKS for packet, time in zip(shown, expected, strict=True)):
+        raise EncodeFailed(f"{rung.name}: frames are not where the plan puts them")
+    starts = plan.starts_in(chunk)
+    for start in starts:
+        packet = shown[start - chunk.first_frame]
+        segment = bisect_right(ends, packet.position)
+        if not packet.is_key or segment != starts.index(start):
+            raise EncodeFailed(f"{rung.name}: a segment does not begin with its key frame (frame {start})")
+
+
+def _check_audio(plan: Plan, chunk: Chunk, rung: Rung, packets: list[_Packet]) -> None:
+    expected = [frame * TICKS_A_FRAME + BASE_SECONDS * CLOCK for frame in audio_frames(plan, chunk)]
+    times = [packet.time for packet in packets]
+    if len(times) != len(expected):
+        raise EncodeFailed(f"{rung.name}: {len(times)} audio frames were written instead of {len(expected)}")
+    if any(abs(time - wanted) > TOLERANCE_TICKS for time, wanted in zip(times, expected, strict=True)):
+        raise EncodeFailed(f"{rung.name}: audio frames are not where the plan puts them")
+
+
+def _ticks(frame: int, plan: Plan) -> int:
+    return round(frame / plan.rate * CLOCK) + BASE_SECONDS * CLOCK

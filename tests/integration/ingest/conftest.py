@@ -1,0 +1,115 @@
+"""The API of ingest in this process, on real servers, with a key for each kind of caller."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from services.ingest.keys import create_key
+from services.ingest.main import create_app
+from services.ingest.models import NewKey
+from services.ingest.resources import OPENAPI
+from shared import videos
+from shared.events import Source, VideoUploaded
+from shared.outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from uuid import UUID
+
+    from aiohttp import web
+
+    from shared.database import Database
+
+MAX_UPLOAD_BYTES = 2_000_000
+
+
+@dataclass
+class Api:
+    """A client of the API; `as_` picks whose key is sent."""
+
+    client: TestClient[web.Request, web.Application]
+    database: Database
+    work_dir: Path
+    keys: dict[str, str]
+
+    @property
+    def openapi(self) -> str:
+        return self.client.app[OPENAPI]
+
+    def headers(self, as_: str | None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.keys[as_]}"} if as_ else {}
+
+    async def call(
+        self, method: str, path: str, *, as_: str | None = "alice", **options: Any
+    ) -> tuple[int, Any, Any]:
+        """Return status, body (JSON where it is some, else text) and headers."""
+        headers = self.headers(as_) | options.pop("headers", {})
+        async with self.client.request(method, path, headers=headers, **options) as response:
+            is_json = "json" in response.content_type
+            return response.status, await (response.json() if is_json else response.text()), response.headers
+
+    async def upload(
+        self, content: Any = b"film", *, as_: str | None = "alice", filename: str = "film.mp4", **fields: str
+    ) -> tuple[int, Any, Any]:
+        """Upload a file with fields before it."""
+        form = aiohttp.FormData()
+        for name, value in fields.items():
+            form.add_field(name, value)
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        form.add_field("file", file, filename=filename)
+        return await self.call("POST", "/api/videos/upload", as_=as_, data=form)
+
+    async def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """Ask the database."""
+        async with self.database.transaction() as connection:
+            return [dict(row) for row in await connection.fetch(query, *values)]
+
+    async def add_video(self, user_id: str = "alice") -> UUID:
+        """Create a video as a platform's event would."""
+        event = VideoUploaded(video_id=uuid4(), user_id=user_id, source=Source(uri="https://example.org/a"))
+        async with self.database.transaction() as connection:
+            await videos.accept(connection, event)
+        return event.video_id
+
+    async def fail(self, video_id: UUID) -> None:
+        """Make a video fail as the transcoder would."""
+        error = videos.PipelineError("broken")
+        await videos.fail(Outbox(self.database, "/test"), video_id, "encode", error, retryable=True)
+
+    def files(self) -> list[str]:
+        """List the files under WORK_DIR."""
+        paths = self.work_dir.rglob("*")
+        return sorted(str(path.relative_to(self.work_dir)) for path in paths if path.is_file())
+
+
+def assert_problem(result: tuple[int, Any, Any], status: int, reason: str) -> None:
+    """Check that an answer is problem details with this reason."""
+    answered, body, headers = result
+    assert (answered, body["status"], body["reason"]) == (status, status, reason), body
+    assert headers["Content-Type"].startswith("application/problem+json")
+    assert headers["X-Request-Id"]
+    assert body["detail"]
+
+
+@pytest.fixture
+async def api(servers: Any, database: Database, database_url: str, tmp_path: Path) -> AsyncIterator[Api]:
+    settings = servers.settings(
+        work_dir=tmp_path, database_url=database_url, max_upload_bytes=MAX_UPLOAD_BYTES
+    )
+    keys = {}
+    async with database.transaction() as connection:
+        for name, scope in (("alice", "user"), ("bob", "user"), ("service", "service"), ("admin", "admin")):
+            user_id = name if scope == "user" else None
+            new = NewKey.model_validate({"name": name, "scope": scope, "userId": user_id})
+            keys[name] = (await create_key(connection, new)).key
+    server = TestServer(create_app(settings), host="127.0.0.1", handler_cancellation=True)
+    async with TestClient(server) as client:
+        yield Api(client, database, tmp_path, keys)

@@ -1,0 +1,303 @@
+"""Outbox, relay and consume loop against a real RabbitMQ and Postgres; each test has its own virtual queues."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
+
+import aio_pika
+import pytest
+
+from shared import videos
+from shared.broker import DEAD, QUEUES, BrokerLink, Publisher, pull
+from shared.consumer import Consumer, RetryPolicy, Route
+from shared.errors import (
+    CorruptSource,
+    DatabaseUnavailable,
+    Deferred,
+    EncodeFailed,
+    StorageUnavailable,
+    Superseded,
+)
+from shared.events import COMMANDS, EncodeChunk, Source, VideoUploaded, envelope
+from shared.outbox import Outbox, Relay
+
+QUEUE = "transcoder.plan"
+
+
+@pytest.fixture
+async def link(servers):
+    link = BrokerLink(servers.rabbitmq_url, "test")
+    channel = await link.channel()
+    for name in QUEUES:
+        for queue in (name, name + DEAD):
+            await (await channel.get_queue(queue)).purge()
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def outbox(database):
+    return Outbox(database, "/test")
+
+
+@pytest.fixture
+def relay(outbox, link):
+    return Relay(outbox, Publisher(link))
+
+
+def uploaded(video_id=None):
+    return VideoUploaded(video_id=video_id or uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
+
+
+async def accept(outbox, event):
+    async with outbox.transaction() as connection:
+        await videos.accept(connection, event)
+        await outbox.add(connection, event)
+
+
+async def record(outbox, video_id):
+    async with outbox.transaction() as connection:
+        return await videos.get(connection, video_id)
+
+
+@asynccontextmanager
+async def consuming(servers, outbox, handle, *, stage="plan", attempts=3):
+    consumer = Consumer(
+        servers.rabbitmq_url,
+        name="test",
+        queues=[QUEUE],
+        routes={VideoUploaded: Route(handle, stage)},
+        outbox=outbox,
+        retry=RetryPolicy(attempts, 0.05),
+        slots=2,
+    )
+    relay_link = BrokerLink(servers.rabbitmq_url, "test.relay")
+    loops = [
+        asyncio.create_task(consumer.run()),
+        asyncio.create_task(Relay(outbox, Publisher(relay_link)).run()),
+    ]
+    try:
+        yield consumer
+    finally:
+        await consumer.drain(5)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await consumer.close()
+        await relay_link.close()
+
+
+async def test_relay_sends_what_was_committed_and_only_once(outbox, relay, link):
+    event = uploaded()
+    await accept(outbox, event)
+    assert await relay.send_due() == 1
+    assert await relay.send_due() == 0
+    _, message = await pull(link, [QUEUE])
+    assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+    assert message.content_type == "application/cloudevents+json"
+    assert json.loads(message.body)["data"]["videoId"] == str(event.video_id)
+    await message.ack()
+
+
+async def test_relay_sends_nothing_when_the_transaction_is_rolled_back(outbox, relay):
+    with suppress(ZeroDivisionError):
+        async with outbox.transaction() as connection:
+            await outbox.add(connection, uploaded())
+            raise ZeroDivisionError
+    assert await relay.send_due() == 0
+
+
+async def test_message_reaches_its_queue_when_somebody_had_deleted_it(outbox, relay, link):
+    channel = await link.channel()
+    await channel.queue_delete(QUEUE)
+    await accept(outbox, uploaded())
+    with pytest.raises(Exception, match="no queue took"):
+        await relay.send_due()
+    assert await relay.send_due() == 1  # declared again, nothing lost
+    _, message = await pull(link, [QUEUE])
+    await message.ack()
+
+
+async def test_two_relays_send_each_message_once_when_they_run_together(outbox, relay, link, servers):
+    other_link = BrokerLink(servers.rabbitmq_url, "other")
+    for _ in range(150):
+        await accept(outbox, uploaded())
+    other = Relay(outbox, Publisher(other_link))
+    counts = [sum(await asyncio.gather(relay.send_due(), other.send_due())) for _ in range(3)]
+    assert sum(counts) == 150
+    await other_link.close()
+
+
+async def test_queues_are_served_in_order_of_priority(outbox, relay, link):
+    video = uuid4()
+    async with outbox.transaction() as connection:
+        for chunk in (1, 0):
+            await outbox.add(connection, EncodeChunk(video_id=video, chunk=chunk))
+    await relay.send_due()
+    names = []
+    while pulled := await pull(link, ["transcoder.first", "transcoder.bulk"]):
+        names.append(pulled[0])
+        await pulled[1].ack()
+    assert names == ["transcoder.first", "transcoder.bulk"]
+
+
+async def test_consumer_handles_a_message_once_when_all_goes_well(servers, outbox, link, eventually):
+    seen = []
+
+    async def handle(event, _):
+        seen.append(event.video_id)
+
+    event = uploaded()
+    await accept(outbox, event)
+    async with consuming(servers, outbox, handle):
+        await eventually(lambda: asyncio.sleep(0, bool(seen)))
+        await asyncio.sleep(0.3)
+    assert seen == [event.video_id]
+
+
+@pytest.mark.parametrize("fault", [EncodeFailed("again"), RuntimeError("a bug")])
+async def test_consumer_retries_then_fails_the_video_when_a_fault_stays(
+    servers, outbox, link, eventually, fault
+):
+    attempts = []
+
+    async def handle(_, delivery):
+        attempts.append(delivery.attempt)
+        raise fault
+
+    event = uploaded()
+    await accept(outbox, event)
+    async with consuming(servers, outbox, handle):
+        await eventually(lambda: is_failed(outbox, event.video_id))
+    assert attempts == [0, 1, 2]
+    error = (await record(outbox, event.video_id)).error
+    assert (error["stage"], error["retryable"]) == ("plan", True)
+
+
+async def test_consumer_fails_the_video_at_once_when_the_input_is_at_fault(servers, outbox, link, eventually):
+    calls = []
+
+    async def handle(_, delivery):
+        calls.append(delivery)
+        raise CorruptSource("the file is cut")
+
+    event = uploaded()
+    await accept(outbox, event)
+    async with consuming(servers, outbox, handle):
+        await eventually(lambda: is_failed(outbox, event.video_id))
+    video = await record(outbox, event.video_id)
+    assert len(calls) == 1
+    assert video.error == {
+        "stage": "plan",
+        "reason": "corrupt_source",
+        "message": "the file is cut",
+        "retryable": False,
+    }
+
+
+async def test_consumer_waits_and_handles_again_when_the_database_is_away(servers, outbox, link, eventually):
+    calls = []
+
+    async def handle(_, delivery):
+        calls.append(delivery.attempt)
+        if len(calls) == 1:
+            raise DatabaseUnavailable("gone")
+
+    await accept(outbox, uploaded())
+    async with consuming(servers, outbox, handle):
+        await eventually(lambda: asyncio.sleep(0, len(calls) == 2))
+    assert calls == [0, 0]  # no attempt was used up
+
+
+async def test_consumer_never_gives_up_when_the_route_has_no_stage(servers, outbox, link, eventually):
+    calls = []
+
+    async def handle(_, delivery):
+        calls.append(delivery.attempt)
+        if len(calls) < 5:
+            raise StorageUnavailable("down")
+
+    event = uploaded()
+    await accept(outbox, event)
+    async with consuming(servers, outbox, handle, stage=None, attempts=2):
+        await eventually(lambda: asyncio.sleep(0, len(calls) == 5))
+    assert (await record(outbox, event.video_id)).status == "processing"
+
+
+async def test_deferred_message_comes_back_without_using_an_attempt(servers, outbox, link, eventually):
+    calls = []
+
+    async def handle(_, delivery):
+        calls.append(delivery.attempt)
+        if len(calls) == 1:
+            raise Deferred("busy", seconds=0.1)
+
+    await accept(outbox, uploaded())
+    async with consuming(servers, outbox, handle):
+        await eventually(lambda: asyncio.sleep(0, len(calls) == 2))
+    assert calls == [0, 0]
+
+
+async def test_superseded_message_is_gone_when_it_was_seen(servers, outbox, link, eventually):
+    calls = []
+
+    async def handle(_, delivery):
+        calls.append(delivery)
+        raise Superseded("not ours")
+
+    await accept(outbox, uploaded())
+    async with consuming(servers, outbox, handle):
+        await eventually(lambda: asyncio.sleep(0, bool(calls)))
+        await asyncio.sleep(0.3)
+    assert len(calls) == 1
+    assert await pull(link, [QUEUE]) is None
+
+
+async def test_message_goes_to_the_dead_letters_with_the_reason_when_it_cannot_be_understood(
+    servers, outbox, link, eventually
+):
+    channel = await link.channel()
+    exchange = await channel.get_exchange("hls.events", ensure=False)
+    await exchange.publish(aio_pika.Message(b"not json"), "video.uploaded")
+
+    async def handle(_event, _delivery):
+        raise AssertionError
+
+    async with consuming(servers, outbox, handle):
+        _, dead = await eventually(lambda: pull(link, [QUEUE + DEAD]))
+    assert dead.body == b"not json"
+    assert "no JSON" in dead.headers["x-reason"]
+    await dead.ack()
+
+
+async def test_message_is_redelivered_when_a_drain_ends_before_its_handler(servers, outbox, link, eventually):
+    started = asyncio.Event()
+
+    async def handle(_event, _delivery):
+        started.set()
+        await asyncio.sleep(3600)
+
+    await accept(outbox, uploaded())
+    async with consuming(servers, outbox, handle) as consumer:
+        await asyncio.wait_for(started.wait(), 10)
+        await consumer.drain(0)
+    _, message = await eventually(lambda: pull(link, [QUEUE]))
+    assert message.redelivered
+    await message.ack()
+
+
+async def test_command_of_a_stage_reaches_the_commands_exchange_only(link):
+    publisher = Publisher(link)
+    await publisher.publish(
+        COMMANDS, "chunk.encode.first", envelope(EncodeChunk(video_id=uuid4(), chunk=0), source="/t")
+    )
+    name, message = await pull(link, list(QUEUES))
+    assert name == "transcoder.first"
+    await message.ack()
+
+
+async def is_failed(outbox, video_id):
+    return (await record(outbox, video_id)).status == "failed"

@@ -1,0 +1,101 @@
+"""S3 as a real server speaks it keeps the contract of the storages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from shared.errors import StorageUnavailable
+from shared.storage import open_storage
+from shared.storage.factory import open_s3
+from shared.storage.s3 import S3Storage
+from tests.storage_contract import StorageContract
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.settings import Settings
+    from shared.storage import Storage
+
+
+@pytest.fixture
+def settings(servers: Any, tmp_path: Path) -> Settings:
+    made: Settings = servers.settings(work_dir=tmp_path, storage_type="s3")
+    return made
+
+
+@pytest.fixture
+async def storage(settings: Settings) -> AsyncIterator[Storage]:
+    async with open_storage(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def prefix(storage: Storage) -> AsyncIterator[str]:
+    name = f"test/{uuid4().hex}"
+    yield name
+    await storage.delete_prefix(name)
+
+
+class TestS3Storage(StorageContract):
+    pass
+
+
+async def _get(url: str) -> tuple[int, dict[str, str], bytes]:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, dict(answer.headers), await answer.read()
+
+
+async def test_presign_makes_a_url_that_anyone_may_read_when_followed(storage: Storage, prefix: str) -> None:
+    await storage.put_bytes(f"{prefix}/master.m3u8", b"#EXTM3U\n")
+    url = await storage.presign(f"{prefix}/master.m3u8", seconds=60)
+    assert url
+    status, headers, body = await _get(url)
+    assert (status, body) == (200, b"#EXTM3U\n")
+    assert headers["Content-Type"] == "application/vnd.apple.mpegurl"
+    assert headers["Cache-Control"] == "public, max-age=60"
+    assert (await _get(url.split("?")[0]))[0] == 403
+
+
+async def test_put_file_names_type_and_caching_when_the_object_is_large(
+    storage: Storage, prefix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(65 * 1024**2)
+    await storage.put_file(f"{prefix}/segment_001.ts", path)
+    assert isinstance(storage, S3Storage)
+    answer = await storage.client.head_object(Bucket=storage.bucket, Key=f"{prefix}/segment_001.ts")
+    assert answer["ContentType"] == "video/mp2t"
+    assert answer["CacheControl"] == "public, max-age=31536000, immutable"
+    pending = await storage.client.list_multipart_uploads(Bucket=storage.bucket)
+    assert f"{prefix}/segment_001.ts" not in [upload["Key"] for upload in pending.get("Uploads", [])]
+
+
+async def test_check_names_the_bucket_when_it_is_not_there(settings: Settings) -> None:
+    wrong = settings.model_copy(update={"s3_bucket": "no-such-bucket"})
+    async with open_s3(wrong, attempts=1) as storage:
+        with pytest.raises(StorageUnavailable, match=r"no bucket no-such-bucket.*S3_BUCKET"):
+            await storage.check()
+
+
+async def test_check_names_the_keys_when_they_are_wrong(settings: Settings) -> None:
+    wrong = settings.model_copy(update={"s3_access_key_id": "nobody"})
+    async with open_s3(wrong, attempts=1) as storage:
+        with pytest.raises(StorageUnavailable, match="check S3_ACCESS_KEY_ID"):
+            await storage.check()
+
+
+async def test_read_leaves_no_connection_open_when_the_body_is_not_read_to_its_end(
+    settings: Settings, prefix: str
+) -> None:
+    async with open_s3(settings, connections=2) as storage:
+        await storage.put_bytes(f"{prefix}/segment_001.ts", bytes(4 * 1024**2))
+        for _ in range(6):  # more than there are connections: a leak would wait for ever
+            async with storage.read(f"{prefix}/segment_001.ts") as reader:
+                async for _ in reader:
+                    break

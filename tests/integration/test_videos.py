@@ -1,0 +1,203 @@
+"""The video aggregate on a real Postgres: guards, fences, and what happens without them."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from shared import videos
+from shared.database import migrate, open_database
+from shared.errors import Deferred, EncodeFailed, Superseded
+from shared.events import Segment, Source, VideoUploaded
+from shared.outbox import Outbox
+
+LEASE = 30.0
+
+
+@pytest.fixture
+def outbox(database):
+    return Outbox(database, "/test")
+
+
+@pytest.fixture
+async def planned(outbox):
+    """The id of a video with two chunks."""
+    event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
+    async with outbox.transaction() as connection:
+        await videos.accept(connection, event)
+        await videos.save_plan(
+            connection,
+            event.video_id,
+            plan={"version": 1},
+            presentation={},
+            chunk_seconds=[10.0, 20.0],
+            thumbnail_path="t.jpg",
+            duration_seconds=30.0,
+            size=(640, 360),
+        )
+    return event.video_id
+
+
+async def claim(outbox, video_id, *, chunk=0, takeover=False, lease=LEASE):
+    async with outbox.transaction() as connection:
+        return await videos.claim_chunk(connection, video_id, chunk, lease_seconds=lease, takeover=takeover)
+
+
+async def finish(outbox, claimed):
+    segment = Segment(rendition="360p", index=claimed.chunk + 1, path="p", duration_seconds=10.0, bytes=5)
+    async with outbox.transaction() as connection:
+        await videos.finish_chunk(connection, claimed, segments=[segment], codecs={"360p": "avc1"})
+
+
+async def get(outbox, video_id):
+    async with outbox.transaction() as connection:
+        return await videos.get(connection, video_id)
+
+
+async def test_accept_changes_nothing_when_the_event_comes_twice(outbox):
+    event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a"))
+    async with outbox.transaction() as connection:
+        assert await videos.accept(connection, event)
+        assert not await videos.accept(connection, event)
+
+
+async def test_plan_is_saved_once_when_two_planners_race(outbox, planned):
+    async with outbox.transaction() as connection:
+        saved = await videos.save_plan(
+            connection,
+            planned,
+            plan={},
+            presentation={},
+            chunk_seconds=[1.0],
+            thumbnail_path="",
+            duration_seconds=1.0,
+            size=(2, 2),
+        )
+        assert not saved
+        assert len(await videos.chunks_of(connection, planned)) == 2
+
+
+async def test_second_worker_waits_when_a_claim_is_alive(outbox, planned):
+    await claim(outbox, planned)
+    with pytest.raises(Deferred) as raised:
+        await claim(outbox, planned)
+    assert 0 < raised.value.seconds <= LEASE + 1
+
+
+async def test_second_worker_takes_over_when_the_first_is_known_to_be_gone(outbox, planned):
+    first = await claim(outbox, planned)
+    second = await claim(outbox, planned, takeover=True)
+    assert (first.attempt, second.attempt) == (1, 2)
+
+
+async def test_second_worker_takes_over_when_the_lease_has_run_out(outbox, planned):
+    await claim(outbox, planned, lease=0.0)
+    assert (await claim(outbox, planned)).attempt == 2
+
+
+async def test_zombie_changes_nothing_when_its_chunk_was_taken_over(outbox, planned):
+    zombie = await claim(outbox, planned)
+    heir = await claim(outbox, planned, takeover=True)
+    with pytest.raises(Superseded):
+        await finish(outbox, zombie)
+    async with outbox.transaction() as connection:
+        with pytest.raises(Superseded):
+            await videos.renew_chunk(connection, zombie, progress=0.5, lease_seconds=LEASE)
+        await videos.release_chunk(connection, zombie)
+    await finish(outbox, heir)
+    with pytest.raises(Superseded):
+        await finish(outbox, zombie)
+
+
+async def test_zombie_does_damage_when_nothing_fences_it(outbox, planned):
+    """The negative control: the same race with the heir's attempt number in the zombie's hand."""
+    await claim(outbox, planned)
+    heir = await claim(outbox, planned, takeover=True)
+    await finish(outbox, heir)
+    async with outbox.transaction() as connection:
+        await connection.execute("update chunks set status = 'encoding' where chunk = 0")
+        await videos.release_chunk(connection, heir)  # what an unfenced zombie would do
+        chunks = await videos.chunks_of(connection, planned)
+    assert chunks[0].status == "pending"
+
+
+async def test_finish_is_harmless_when_the_answer_of_the_first_commit_was_lost(outbox, planned):
+    claimed = await claim(outbox, planned)
+    await finish(outbox, claimed)
+    await finish(outbox, claimed)
+    async with outbox.transaction() as connection:
+        assert len(await videos.segments_of_chunk(connection, planned, 0)) == 1
+
+
+async def test_progress_and_stage_follow_the_chunks(outbox, planned):
+    before = await get(outbox, planned)
+    claimed = await claim(outbox, planned)
+    async with outbox.transaction() as connection:
+        await videos.renew_chunk(connection, claimed, progress=0.5, lease_seconds=LEASE)
+    half = await get(outbox, planned)
+    await finish(outbox, claimed)
+    await finish(outbox, await claim(outbox, planned, chunk=1))
+    done = await get(outbox, planned)
+    assert [video.stage for video in (before, half, done)] == ["encode", "encode", "upload"]
+    assert [video.progress for video in (before, half, done)] == [0, pytest.approx(0.1583, abs=1e-3), 0.95]
+
+
+async def test_video_is_playable_when_its_first_chunk_is_stored(outbox, planned):
+    await finish(outbox, await claim(outbox, planned))
+    assert not (await get(outbox, planned)).playable
+    async with outbox.transaction() as connection:
+        await videos.chunk_stored(connection, await videos.store_job(connection, planned, 0))
+        assert [item.index for item in await videos.stored_segments(connection, planned)] == [1]
+    assert (await get(outbox, planned)).playable
+
+
+async def test_video_fails_once_when_two_stages_fail_together(outbox, planned):
+    results = await asyncio.gather(
+        *(videos.fail(outbox, planned, "encode", EncodeFailed("x"), retryable=True) for _ in range(4))
+    )
+    assert sorted(results) == [False, False, False, True]
+    async with outbox.transaction() as connection:
+        assert await connection.fetchval("select count(*) from outbox") == 1
+    assert (await get(outbox, planned)).stage == "encode"
+
+
+async def test_nothing_can_be_claimed_when_the_video_was_deleted(outbox, planned):
+    async with outbox.transaction() as connection:
+        assert await videos.delete(connection, planned)
+        assert not await videos.delete(connection, planned)
+    with pytest.raises(Superseded):
+        await claim(outbox, planned)
+
+
+async def test_deleted_video_stays_deleted_when_its_event_comes_again(outbox, planned):
+    async with outbox.transaction() as connection:
+        await videos.delete(connection, planned)
+        event = VideoUploaded(video_id=planned, user_id="alice", source=Source(uri="file:a.mp4"))
+        assert not await videos.accept(connection, event)
+    assert (await get(outbox, planned)).status == "deleted"
+
+
+async def test_retry_takes_up_only_a_failed_video(outbox, planned):
+    async with outbox.transaction() as connection:
+        assert not await videos.retry(connection, planned)
+    await videos.fail(outbox, planned, "upload", EncodeFailed("x"), retryable=True)
+    async with outbox.transaction() as connection:
+        assert await videos.retry(connection, planned)
+    video = await get(outbox, planned)
+    assert (video.status, video.run, video.error) == ("processing", 2, None)
+
+
+async def test_migrations_are_applied_once_when_ten_services_start_together(database_url):
+    await asyncio.gather(*(migrate(database_url) for _ in range(10)))
+    async with open_database(database_url) as database, database.transaction() as connection:
+        assert await connection.fetchval("select count(*) from presets") == 4
+
+
+async def test_migration_is_refused_when_its_file_was_changed_after_it_was_applied(database_url):
+    await migrate(database_url)
+    async with open_database(database_url) as database, database.transaction() as connection:
+        await connection.execute("update schema_migrations set checksum = 'other'")
+    with pytest.raises(RuntimeError, match="add a new migration"):
+        await migrate(database_url)

@@ -1,0 +1,215 @@
+"""What every storage must do: run against memory, local disk and a real S3 server alike.
+
+A test class inherits StorageContract and provides the fixtures `storage` and `prefix` (a fresh one a test).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shared.storage import Storage
+
+BODY = bytes(range(256)) * 4
+
+
+class StorageContract:
+    async def test_put_file_returns_the_size_and_keeps_the_bytes_when_stored(
+        self, storage: Storage, prefix: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "segment"
+        path.write_bytes(BODY)
+        assert await storage.put_file(f"{prefix}/720p/segment_001.ts", path) == len(BODY)
+        assert await _read(storage, f"{prefix}/720p/segment_001.ts") == BODY
+        assert path.read_bytes() == BODY
+
+    async def test_put_file_raises_file_not_found_when_there_is_no_file(
+        self, storage: Storage, prefix: str, tmp_path: Path
+    ) -> None:
+        with pytest.raises(FileNotFoundError):
+            await storage.put_file(f"{prefix}/segment_001.ts", tmp_path / "gone")
+        assert await storage.head(f"{prefix}/segment_001.ts") is None
+
+    async def test_put_changes_nothing_when_the_same_file_is_put_again(
+        self, storage: Storage, prefix: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "segment"
+        path.write_bytes(BODY)
+        for _ in range(3):
+            assert await storage.put_file(f"{prefix}/segment_001.ts", path) == len(BODY)
+        assert [stored.key for stored in await storage.keys(prefix)] == [f"{prefix}/segment_001.ts"]
+        assert await _read(storage, f"{prefix}/segment_001.ts") == BODY
+
+    async def test_put_replaces_the_object_when_the_key_is_taken(self, storage: Storage, prefix: str) -> None:
+        assert await storage.put_bytes(f"{prefix}/master.m3u8", b"old and longer") == 14
+        before = await storage.head(f"{prefix}/master.m3u8")
+        assert await storage.put_bytes(f"{prefix}/master.m3u8", b"new") == 3
+        after = await storage.head(f"{prefix}/master.m3u8")
+        assert await _read(storage, f"{prefix}/master.m3u8") == b"new"
+        assert before
+        assert after
+        assert before.etag != after.etag
+
+    async def test_put_leaves_one_whole_object_when_two_write_at_once(
+        self, storage: Storage, prefix: str
+    ) -> None:
+        bodies = [bytes([number]) * 100_000 for number in range(8)]
+        await asyncio.gather(*(storage.put_bytes(f"{prefix}/a/b.ts", body) for body in bodies))
+        assert await _read(storage, f"{prefix}/a/b.ts") in bodies
+
+    async def test_put_keeps_an_empty_object_when_there_are_no_bytes(
+        self, storage: Storage, prefix: str
+    ) -> None:
+        assert await storage.put_bytes(f"{prefix}/empty.ts", b"") == 0
+        assert await _read(storage, f"{prefix}/empty.ts") == b""
+
+    async def test_head_describes_the_object_when_it_is_there(self, storage: Storage, prefix: str) -> None:
+        await storage.put_bytes(f"{prefix}/thumbnail.jpg", BODY)
+        stored = await storage.head(f"{prefix}/thumbnail.jpg")
+        assert stored
+        assert (stored.key, stored.bytes) == (f"{prefix}/thumbnail.jpg", len(BODY))
+        assert stored.etag.startswith('"')
+        assert stored.etag.endswith('"')
+        assert abs(datetime.now(UTC) - stored.modified) < timedelta(minutes=1)
+
+    async def test_head_returns_none_when_there_is_no_object(self, storage: Storage, prefix: str) -> None:
+        await storage.put_bytes(f"{prefix}/720p/segment_001.ts", BODY)
+        assert await storage.head(f"{prefix}/720p") is None
+        assert await storage.head(f"{prefix}/720p/segment_002.ts") is None
+        assert await storage.head(f"{prefix}/720p/segment_001.ts/below") is None
+
+    @pytest.mark.parametrize(
+        ("start", "length", "expected"),
+        [
+            (0, 1, BODY[:1]),
+            (10, None, BODY[10:]),
+            (10, 20, BODY[10:30]),
+            (1000, 1000, BODY[1000:]),
+            (len(BODY) - 1, None, BODY[-1:]),
+            (len(BODY), None, b""),
+            (9999, 5, b""),
+            (5, 0, b""),
+        ],
+    )
+    async def test_read_yields_the_part_when_asked_for_one(
+        self, storage: Storage, prefix: str, start: int, length: int | None, expected: bytes
+    ) -> None:
+        await storage.put_bytes(f"{prefix}/segment_001.ts", BODY)
+        async with storage.read(f"{prefix}/segment_001.ts", start=start, length=length) as reader:
+            assert await reader.body() == expected
+            assert reader.object == await storage.head(f"{prefix}/segment_001.ts")
+
+    @pytest.mark.parametrize("part", [{}, {"start": 3}, {"start": 5, "length": 0}])
+    async def test_read_raises_key_error_when_there_is_no_object(
+        self, storage: Storage, prefix: str, part: dict[str, int]
+    ) -> None:
+        with pytest.raises(KeyError):
+            async with storage.read(f"{prefix}/segment_001.ts", **part):
+                pass
+
+    async def test_read_lets_the_errors_of_its_block_pass_when_they_are_none_of_the_storage(
+        self, storage: Storage, prefix: str
+    ) -> None:
+        await storage.put_bytes(f"{prefix}/segment_001.ts", BODY)
+        with pytest.raises(ConnectionResetError):
+            await _break_while_reading(storage, f"{prefix}/segment_001.ts")
+
+    async def test_keys_lists_what_lies_below_when_names_are_alike(
+        self, storage: Storage, prefix: str
+    ) -> None:
+        for name in ("a/x.ts", "a/b/y.ts", "ab/z.ts", "c.ts"):
+            await storage.put_bytes(f"{prefix}/{name}", BODY)
+        listed = await storage.keys(f"{prefix}/a")
+        assert [stored.key for stored in listed] == [f"{prefix}/a/b/y.ts", f"{prefix}/a/x.ts"]
+        assert listed == [await storage.head(stored.key) for stored in listed]
+        assert await storage.keys(f"{prefix}/nothing") == []
+
+    async def test_keys_lists_all_when_there_are_more_than_a_page(
+        self, storage: Storage, prefix: str
+    ) -> None:
+        keys = [f"{prefix}/segment_{number:04d}.ts" for number in range(1005)]
+        for first in range(0, len(keys), 67):
+            await asyncio.gather(*(storage.put_bytes(key, b"x") for key in keys[first : first + 67]))
+        assert [stored.key for stored in await storage.keys(prefix)] == keys
+        assert await storage.delete_prefix(prefix) == 1005
+        assert await storage.keys(prefix) == []
+
+    async def test_delete_prefix_leaves_the_neighbours_when_names_are_alike(
+        self, storage: Storage, prefix: str
+    ) -> None:
+        for name in ("one/a.ts", "one/b/c.ts", "one2/a.ts"):
+            await storage.put_bytes(f"{prefix}/{name}", BODY)
+        assert await storage.delete_prefix(f"{prefix}/one") == 2
+        assert await storage.delete_prefix(f"{prefix}/one") == 0
+        assert [stored.key for stored in await storage.keys(prefix)] == [f"{prefix}/one2/a.ts"]
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "",
+            "/",
+            "/etc/passwd",
+            "../a",
+            "a/../b",
+            "a/..",
+            "a//b",
+            "a/",
+            "./a",
+            ".hidden",
+            "a/.b",
+            "a\\b",
+            "a\0b",
+            "é",
+            "a b",
+            "a\n",
+        ],
+    )
+    async def test_every_call_raises_value_error_when_the_key_could_lead_elsewhere(
+        self, storage: Storage, tmp_path: Path, key: str
+    ) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(BODY)
+        calls = [
+            storage.put_file(key, path),
+            storage.put_bytes(key, b""),
+            storage.head(key),
+            _read(storage, key),
+            storage.keys(key),
+            storage.delete_prefix(key),
+            storage.presign(key, seconds=1),
+        ]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(outcome, ValueError)
+
+    async def test_check_is_content_when_the_storage_answers(self, storage: Storage) -> None:
+        await storage.check()
+
+    async def test_put_file_stores_all_when_the_file_is_larger_than_a_single_put(
+        self, storage: Storage, prefix: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "large"
+        with path.open("wb") as file:
+            file.truncate(70 * 1024**2)
+            os.pwrite(file.fileno(), b"here", 65 * 1024**2)
+        assert await storage.put_file(f"{prefix}/segment_001.ts", path) == 70 * 1024**2
+        async with storage.read(f"{prefix}/segment_001.ts", start=65 * 1024**2, length=4) as reader:
+            assert await reader.body() == b"here"
+        assert await storage.delete_prefix(prefix) == 1
+
+
+async def _read(storage: Storage, key: str) -> bytes:
+    async with storage.read(key) as reader:
+        return await reader.body()
+
+
+async def _break_while_reading(storage: Storage, key: str) -> None:
+    async with storage.read(key) as reader:
+        async for _ in reader:
+            raise ConnectionResetError("the player is gone")

@@ -1,0 +1,92 @@
+"""Which variables the local stack tells its services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.local.environment import (
+    ENV_FILE_NAMES,
+    VariableError,
+    env_file,
+    own_values,
+    read_env_file,
+    remember_given,
+    service_values,
+    transcoder_count,
+)
+from deploy.local.state import SECRETS, StackDir, State
+
+DIRECTORY = StackDir(Path("/stack"))
+PORTS = {"postgres": 11001, "rabbitmq": 11002, "seaweedfs-s3": 11003, "streamer": 11004}
+
+
+def state(**given: str) -> State:
+    return State(ports=dict(PORTS), secrets={name: f"{name}-secret" for name in SECRETS}, given=given)
+
+
+def test_own_values_point_at_the_private_servers() -> None:
+    values = own_values(DIRECTORY, state())
+    assert values["DATABASE_URL"] == "postgresql://vod:postgres-secret@127.0.0.1:11001/postgres"
+    assert values["RABBITMQ_URL"] == "amqp://vod:rabbitmq-secret@127.0.0.1:11002/"
+    assert values["S3_ENDPOINT_URL"] == "http://127.0.0.1:11003"
+    assert values["PUBLIC_STREAM_URL"] == "http://127.0.0.1:11004"
+    assert values["WORK_DIR"] == "/stack/work"
+    assert values["STORAGE_TYPE"] == "s3"
+
+
+def test_service_values_are_the_given_ones_when_both_are_there() -> None:
+    values = service_values(DIRECTORY, state(STORAGE_TYPE="local", DATABASE_URL="postgresql://elsewhere/db"))
+    assert values["STORAGE_TYPE"] == "local"
+    assert values["DATABASE_URL"] == "postgresql://elsewhere/db"
+    assert values["S3_BUCKET"] == "videos"
+
+
+def test_service_values_leave_out_what_is_meant_for_the_stack() -> None:
+    assert "TRANSCODERS" not in service_values(DIRECTORY, state(TRANSCODERS="3"))
+
+
+def test_remember_given_keeps_earlier_ones_and_takes_new_ones() -> None:
+    given = remember_given({"STORAGE_TYPE": "local"}, {"HLS_SEGMENT_SECONDS": "4", "PATH": "/bin"}, {})
+    assert given == {"STORAGE_TYPE": "local", "HLS_SEGMENT_SECONDS": "4"}
+
+
+def test_remember_given_forgets_when_empty() -> None:
+    assert remember_given({"STORAGE_TYPE": "local"}, {"STORAGE_TYPE": ""}, {}) == {}
+
+
+def test_remember_given_ignores_own_values_when_env_file_was_read_into_the_shell() -> None:
+    own = own_values(DIRECTORY, state())
+    assert remember_given({"STORAGE_TYPE": "local"}, own, own) == {}
+
+
+def test_remember_given_makes_the_work_directory_absolute() -> None:
+    given = remember_given({}, {"WORK_DIR": "somewhere"}, {})
+    assert Path(given["WORK_DIR"]).is_absolute()
+
+
+def test_remember_given_leaves_each_service_its_own_port() -> None:
+    assert remember_given({}, {"HTTP_PORT": "8080"}, {}) == {}
+
+
+@pytest.mark.parametrize(("given", "count"), [({}, 1), ({"TRANSCODERS": "3"}, 3), ({"TRANSCODERS": "0"}, 0)])
+def test_transcoder_count(given: dict[str, str], count: int) -> None:
+    assert transcoder_count(state(**given)) == count
+
+
+@pytest.mark.parametrize("count", ["two", "-1", "1.5"])
+def test_transcoder_count_refuses_what_is_no_number(count: str) -> None:
+    with pytest.raises(VariableError, match="TRANSCODERS"):
+        transcoder_count(state(TRANSCODERS=count))
+
+
+def test_env_file_holds_exactly_its_names_and_reads_back(tmp_path: Path) -> None:
+    values = {name: f"value of {name}=" for name in ENV_FILE_NAMES}
+    path = tmp_path / "env"
+    path.write_text(env_file({**values, "STORAGE_TYPE": "s3"}))
+    assert read_env_file(path) == values
+
+
+def test_read_env_file_is_empty_when_there_is_none(tmp_path: Path) -> None:
+    assert read_env_file(tmp_path / "env") == {}

@@ -1,0 +1,115 @@
+"""The parts of the local stack as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.local.parts import DRAIN_SECONDS, SERVICES, service_parts
+from deploy.local.programs import Programs, drop_root
+from deploy.local.servers import PORTS, server_names, server_parts
+from deploy.local.state import SECRETS, StackDir, State
+
+if TYPE_CHECKING:
+    from deploy.local.parts import Part
+
+DIRECTORY = StackDir(Path("/stack"))
+PROGRAMS = Programs(
+    python=Path("/venv/bin/python"),
+    rabbitmq=Path("/rabbit/server"),
+    epmd=Path("/erlang/epmd"),
+    postgres_bin=Path("/postgres/bin"),
+    weed=Path("/venv/bin/weed"),
+    postgres_uid=65534,
+    as_postgres=("setpriv", "--reuid=65534"),
+)
+NAMES = [*(port for ports in PORTS.values() for port in ports), "ingest", "uploader", "streamer"]
+NUMBERS = {name: 11000 + n for n, name in enumerate([*NAMES, "transcoder-1", "transcoder-2", "transcoder-3"])}
+
+
+def state(**given: str) -> State:
+    return State(ports=dict(NUMBERS), secrets={name: f"{name}-secret" for name in SECRETS}, given=given)
+
+
+def parts(**given: str) -> dict[str, Part]:
+    remembered = state(**given)
+    defined = server_parts(DIRECTORY, remembered, PROGRAMS) + service_parts(DIRECTORY, remembered, PROGRAMS)
+    return {part.name: part for part in defined}
+
+
+def fingerprints(**given: str) -> dict[str, str]:
+    return {name: part.fingerprint for name, part in parts(**given).items()}
+
+
+def test_parts_are_four_servers_and_four_services() -> None:
+    assert list(parts()) == [
+        *("epmd", "rabbitmq", "postgres", "seaweedfs"),
+        *("ingest", "transcoder-1", "uploader", "streamer"),
+    ]
+
+
+def test_services_are_started_directly() -> None:
+    part = parts()["transcoder-1"]
+    assert part.argv == ("/venv/bin/python", "-m", "services.transcoder")
+    assert part.env["HTTP_PORT"] == str(NUMBERS["transcoder-1"])
+    assert part.answers == f"http://127.0.0.1:{NUMBERS['transcoder-1']}/readyz"
+    assert part.grace_seconds == DRAIN_SECONDS
+
+
+def test_transcoders_are_as_many_as_given_each_with_a_port_of_its_own() -> None:
+    found = [part for name, part in parts(TRANSCODERS="3").items() if name.startswith("transcoder")]
+    assert len({part.env["HTTP_PORT"] for part in found}) == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "left"),
+    [
+        ("RABBITMQ_URL", ["postgres", "seaweedfs"]),
+        ("DATABASE_URL", ["epmd", "rabbitmq", "seaweedfs"]),
+        ("S3_ENDPOINT_URL", ["epmd", "rabbitmq", "postgres"]),
+    ],
+)
+def test_servers_leave_out_the_one_whose_url_was_given(variable: str, left: list[str]) -> None:
+    assert server_names(state(**{variable: "given"})) == left
+
+
+def test_fingerprints_change_for_services_alone_when_a_variable_is_given() -> None:
+    before, after = fingerprints(), fingerprints(STORAGE_TYPE="local")
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name, part in parts().items() if part.stage == SERVICES}
+
+
+def test_fingerprints_stay_when_transcoders_are_added() -> None:
+    before, after = fingerprints(), fingerprints(TRANSCODERS="2")
+    assert after == before | {"transcoder-2": after["transcoder-2"]}
+
+
+def test_every_listener_is_on_loopback() -> None:
+    defined = parts()
+    assert "listen_addresses=127.0.0.1" in defined["postgres"].argv
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1"} <= set(defined["seaweedfs"].argv)
+    assert "127.0.0.1" in defined["epmd"].argv
+    conf = next(file for file in defined["rabbitmq"].files if file.path.name == "rabbitmq.conf")
+    assert f"listeners.tcp.1 = 127.0.0.1:{NUMBERS['rabbitmq']}\n" in conf.text
+    assert "{127,0,0,1}" in defined["rabbitmq"].env["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"]
+    assert all(part.env["HTTP_HOST"] == "127.0.0.1" for part in defined.values() if part.stage == SERVICES)
+
+
+def test_secrets_are_in_no_command_line() -> None:
+    words = [word for part in parts().values() for word in part.argv]
+    assert not [word for word in words if "-secret" in word]
+
+
+def test_postgres_is_not_started_as_root() -> None:
+    postgres = parts()["postgres"]
+    assert postgres.argv[:3] == ("setpriv", "--reuid=65534", "/postgres/bin/postgres")
+    assert postgres.creation is not None
+    assert postgres.creation.argv[:3] == ("setpriv", "--reuid=65534", "/postgres/bin/initdb")
+    assert postgres.owner == 65534
+
+
+def test_drop_root_keeps_an_ability_only_when_directories_are_closed() -> None:
+    assert not any("caps" in word for word in drop_root(traversable=True))
+    assert "--ambient-caps=+dac_override" in drop_root(traversable=False)

@@ -1,0 +1,136 @@
+"""Local disk keeps the contract, links instead of copying, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.errors import StorageUnavailable
+from shared.settings import Settings
+from shared.storage import open_storage
+from shared.storage.local import LocalStorage
+from tests.storage_contract import StorageContract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "media")
+
+
+@pytest.fixture
+def prefix() -> str:
+    return "hls/alice/one"
+
+
+class TestLocalStorage(StorageContract):
+    pass
+
+
+def _names(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
+
+
+async def test_put_file_makes_a_hard_link_when_the_file_system_is_the_same(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(b"media")
+    await storage.put_file("hls/a/segment_001.ts", path)
+    assert (storage.root / "hls/a/segment_001.ts").samefile(path)
+
+
+async def test_put_file_copies_when_links_are_not_possible(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "segment"
+    path.write_bytes(b"media")
+    assert await storage.put_file("hls/a/segment_001.ts", path) == 5
+    assert not (storage.root / "hls/a/segment_001.ts").samefile(path)
+    assert (storage.root / "hls/a/segment_001.ts").read_bytes() == b"media"
+
+
+async def test_put_leaves_no_temporary_file_when_the_same_file_is_put_again(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(b"media")
+    for _ in range(2):
+        await storage.put_file("hls/segment_001.ts", path)
+    assert _names(storage.root) == ["hls", "hls/segment_001.ts"]
+
+
+async def test_put_keeps_the_old_object_and_no_rest_when_the_disk_is_full(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await storage.put_bytes("hls/master.m3u8", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageUnavailable, match=r"put hls/master\.m3u8.*No space left"):
+        await storage.put_bytes("hls/master.m3u8", b"new")
+    assert _names(storage.root) == ["hls", "hls/master.m3u8"]
+    assert (storage.root / "hls/master.m3u8").read_bytes() == b"old"
+
+
+async def test_put_succeeds_when_others_remove_the_empty_directories_meanwhile(storage: LocalStorage) -> None:
+    async def put_and_delete(number: int) -> None:
+        for _ in range(20):
+            assert await storage.put_bytes(f"hls/alice/{number}/a.ts", b"x") == 1
+            assert await storage.delete_prefix(f"hls/alice/{number}") == 1
+
+    await asyncio.gather(*(put_and_delete(number) for number in range(4)))
+
+
+async def test_delete_prefix_removes_empty_parents_but_not_the_root_when_nothing_is_left(
+    storage: LocalStorage,
+) -> None:
+    await storage.put_bytes("hls/alice/one/a.ts", b"x")
+    await storage.put_bytes("hls/bob/two/a.ts", b"x")
+    await storage.delete_prefix("hls/alice/one")
+    assert _names(storage.root) == ["hls", "hls/bob", "hls/bob/two", "hls/bob/two/a.ts"]
+    await storage.delete_prefix("hls/bob/two")
+    assert storage.root.is_dir()
+    assert _names(storage.root) == []
+
+
+async def test_delete_prefix_removes_what_a_crash_left_when_it_is_hidden(storage: LocalStorage) -> None:
+    await storage.put_bytes("hls/one/a.ts", b"x")
+    (storage.root / "hls/one/.b.ts.123").write_bytes(b"half")
+    assert [stored.key for stored in await storage.keys("hls/one")] == ["hls/one/a.ts"]
+    assert await storage.delete_prefix("hls/one") == 1
+    assert _names(storage.root) == []
+
+
+async def test_read_offers_the_open_file_and_closes_it_when_the_block_ends(storage: LocalStorage) -> None:
+    await storage.put_bytes("hls/a.ts", b"media")
+    async with storage.read("hls/a.ts") as reader:
+        assert reader.file
+        assert not reader.file.closed
+    assert reader.file.closed
+
+
+async def test_check_raises_storage_unavailable_when_the_root_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageUnavailable, match="the local storage cannot check"):
+        await LocalStorage(tmp_path / "file" / "media").check()
+
+
+async def test_open_storage_yields_the_local_root_under_work_dir_when_s3_is_off(tmp_path: Path) -> None:
+    settings = Settings(database_url="postgresql://x", rabbitmq_url="amqp://x", work_dir=tmp_path)
+    async with open_storage(settings) as storage:
+        assert storage.kind == "local"
+        assert isinstance(storage, LocalStorage)
+        assert storage.root == settings.work_dir / "media"
