@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import structlog
 
@@ -18,6 +17,7 @@ from shared.metrics import MESSAGES_SENT, OUTBOX_DUE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from uuid import UUID
 
     from shared.broker import Publisher
     from shared.database import Connection, Database

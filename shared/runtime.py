@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from shared.broker import BrokerLink, Publisher
-from shared.consumer import Consumer
 from shared.database import Database, open_database
 from shared.outbox import Outbox, Relay
 from shared.startup import patiently
@@ -18,6 +17,7 @@ from shared.web import CHECKS, background
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from shared.consumer import Consumer
     from shared.settings import Settings
     from shared.storage.interface import Storage
 

@@ -1,19 +1,22 @@
 """Writes the machine-readable contract of the events: `python -m shared.schemas` (or `make schemas`).
 
-The models in shared/events.py are the source; docs/events/*.json and docs/asyncapi.json are generated from them
-and a test keeps them current.
+The models in shared/events.py are the source; docs/events/*.json and docs/asyncapi.json are generated
+from them and a test keeps them current.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
 from shared.broker import QUEUES
-from shared.events import CONTENT_TYPE, EVENTS, PUBLIC_EVENTS, Payload
+from shared.events import CONTENT_TYPE, EVENTS, PUBLIC_EVENTS
+
+if TYPE_CHECKING:
+    from shared.events import Payload
 
 DOCS = Path(__file__).parents[1] / "docs"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -63,7 +66,7 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Video-on-demand pipeline events",
             "version": "1.0.0",
-            "description": "CloudEvents 1.0, structured mode, persistent, at least once, in no guaranteed order.",
+            "description": "CloudEvents 1.0 in structured mode: persistent, at least once, in no order.",
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": {payload.type: _channel(payload) for payload in PUBLIC_EVENTS},
@@ -76,7 +79,7 @@ def _channel(payload: type[Payload]) -> dict[str, Any]:
     consumers = [name for name, bindings in QUEUES.items() if (EVENTS, payload.type) in bindings]
     return {
         "address": payload.type,
-        "description": f"Sent by {WHO_SENDS[payload.type]}. Our own queues: {', '.join(consumers) or 'none'}.",
+        "description": f"Sent by {WHO_SENDS[payload.type]}. Our queues: {', '.join(consumers) or 'none'}.",
         "messages": {
             payload.__name__: {
                 "contentType": CONTENT_TYPE,

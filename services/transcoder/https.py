@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 
-from shared.errors import PipelineError, SourceFetchFailed, SourceUnavailable
+from shared.errors import SourceFetchFailed, SourceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
+
+    from aiohttp.abc import ResolveResult
+
+    from shared.errors import PipelineError
 
 BLOCK_BYTES = 1 << 20
 MAX_REDIRECTS = 5

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
-from shared.storage.s3 import s3_source
 
 from services.transcoder.encoder import Encoder, choose_encoder
 from services.transcoder.encoding import Encoding
 from services.transcoder.https import HttpsSource
 from services.transcoder.planning import Planning
+from services.transcoder.s3_source import S3Source
 from services.transcoder.sources import Sources
 from shared.consumer import Consumer, RetryPolicy, Route
 from shared.events import EncodeChunk, ResumeVideo, VideoUploaded
@@ -20,6 +20,7 @@ from shared.layout import WorkDir
 from shared.metrics import ENCODER_INFO
 from shared.runtime import OUTBOX, consumer_context, database_context, outbox_context
 from shared.service import run
+from shared.storage.factory import open_s3
 from shared.web import create_base_app
 
 if TYPE_CHECKING:
@@ -60,8 +61,11 @@ async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[No
 
 
 async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[None]:
-    async with s3_source(settings) as s3:
-        openers = {"https": HttpsSource(settings.source_private_hosts).open, "s3": s3}
+    async with open_s3(settings) as storage:
+        openers = {
+            "https": HttpsSource(settings.source_private_hosts).open,
+            "s3": S3Source(storage.client).open,
+        }
         work = WorkDir(settings.work_dir.resolve())
         app[SOURCES] = Sources(work, openers, max_bytes=settings.max_upload_bytes)
         yield

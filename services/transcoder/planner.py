@@ -14,7 +14,6 @@ from .scan import scan_source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-
     from pathlib import Path
 
     from .ladder import Offer

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import structlog
 
-from services.transcoder.planner import make_plan, make_thumbnail
+from services.transcoder.planner import make_plan
+from services.transcoder.thumbnail import make_thumbnail
 from shared import presets, videos
 from shared.errors import Superseded
 from shared.events import EncodeChunk, VideoSegmented
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from uuid import UUID
 
     from services.transcoder.plan import Plan
     from services.transcoder.sources import Sources
@@ -65,7 +66,14 @@ class Planning:
         async with self.outbox.database.transaction() as connection:
             ladder = await presets.all_presets(connection)
             wanted = video.qualities or await presets.preferences_of(connection, video.user_id)
-        plan = await make_plan(path, ladder, wanted, self.settings)
+        presets.check_qualities(ladder, wanted)
+        plan = await make_plan(
+            path,
+            ladder,
+            wanted,
+            segment_seconds=self.settings.hls_segment_seconds,
+            chunk_seconds=self.settings.chunk_seconds,
+        )
         thumbnail = self.work.thumbnail(video.video_id)
         await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
         await make_thumbnail(plan, path, thumbnail)

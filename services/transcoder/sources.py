@@ -9,26 +9,27 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from shared.errors import LimitsExceeded, SourceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+    from uuid import UUID
 
     from shared.layout import WorkDir
 
-    Opener = Callable[[str], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+    Opener = Callable[[str], AbstractAsyncContextManager[AsyncIterator[bytes], Any]]
 
 
 class Sources:
     """Turns the URI of a source into a local path. `openers` gives, by URI scheme, how to read it."""
 
-    def __init__(self, work: WorkDir, openers: dict[str, Opener], *, max_bytes: int) -> None:
+    def __init__(self, work: WorkDir, openers: Mapping[str, Opener], *, max_bytes: int) -> None:
         self._work, self._openers, self._max_bytes = work, openers, max_bytes
 
     def path(self, video_id: UUID, uri: str) -> Path:

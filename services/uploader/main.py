@@ -53,8 +53,8 @@ def create_app(settings: Settings) -> web.Application:
 def _storing(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     storing = Storing(settings, app[OUTBOX], work, app[STORAGE].storage, asyncio.Semaphore(PUTS_AT_ONCE))
-    routes = {VideoSegmented: Route(storing.store, "upload")}
-    return _consumer(settings, app, "uploader.store", routes, CHUNKS_AT_ONCE)
+    route = Route(storing.store, "upload")
+    return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
 
 
 def _deleting(settings: Settings, app: web.Application) -> Consumer:

@@ -176,7 +176,8 @@ class Flaky:
 async def test_put_file_sends_the_whole_file_again_when_s3_answers_503_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("random.random", lambda: 0.0)  # no waiting before the second attempt
+    at_once = "botocore.retries.standard.ExponentialBackoff.delay_amount"
+    monkeypatch.setattr(at_once, lambda *_: 0.0)
     (tmp_path / "file").write_bytes(b"media" * 1000)
     server = Flaky(1)
     async with s3_that(server.answer, attempts=2) as storage:
