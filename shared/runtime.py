@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +14,11 @@ from shared.database import Database, open_database
 from shared.outbox import Outbox, Relay
 from shared.startup import patiently
 from shared.storage import open_storage
-from shared.web import CHECKS, background
+from shared.storage.factory import CONNECTIONS
+from shared.web import CHECKS, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from shared.consumer import Consumer
     from shared.settings import Settings
@@ -56,7 +59,7 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
         app[CHECKS].by_part["rabbitmq"] = link.check
         await patiently(link.check)
         try:
-            async for _ in background(app, Relay(outbox, Publisher(link)).run(), f"{name}.relay"):
+            async with running(app, Relay(outbox, Publisher(link)).run(), f"{name}.relay"):
                 yield
         finally:
             await link.close()
@@ -64,11 +67,13 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
     return context
 
 
-def storage_context(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
+def storage_context(
+    settings: Settings, *, connections: int = CONNECTIONS
+) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that opens the storage, waits until it answers, and has /readyz check it."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        async with open_storage(settings) as storage:
+        async with open_storage(settings, connections=connections) as storage:
             app[STORAGE] = OpenStorage(storage)
             app[CHECKS].by_part["storage"] = storage.check
             await patiently(storage.check)
@@ -77,19 +82,19 @@ def storage_context(settings: Settings) -> Callable[[web.Application], AsyncIter
     return context
 
 
-def consumer_context(
-    settings: Settings, create: Callable[[web.Application], Consumer]
+def consumers_context(
+    settings: Settings, create: Callable[[web.Application], Sequence[Consumer]]
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that runs a consumer and drains it at the end; needs the outbox context before it."""
+    """Return a context that runs consumers and drains them together; needs the outbox context before it."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        consumer = create(app)
-        app[CHECKS].by_part[f"consumer {consumer.name}"] = consumer.link.check
-        try:
-            async for _ in background(app, consumer.run(), consumer.name):
-                yield
-                await consumer.drain(settings.drain_seconds)
-        finally:
-            await consumer.close()
+        consumers = create(app)
+        async with AsyncExitStack() as stack:
+            for consumer in consumers:
+                stack.push_async_callback(consumer.close)
+                app[CHECKS].by_part[f"consumer {consumer.name}"] = consumer.link.check
+                await stack.enter_async_context(running(app, consumer.run(), consumer.name))
+            yield
+            await asyncio.gather(*(consumer.drain(settings.drain_seconds) for consumer in consumers))
 
     return context

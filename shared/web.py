@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -29,7 +30,6 @@ REQUEST_ID = "X-Request-Id"
 PROBES = ("/healthz", "/readyz", "/metrics")
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 CHECK_SECONDS = 5.0
-SHUTDOWN_SECONDS = 10.0
 
 
 class Checks:
@@ -69,7 +69,6 @@ def create_base_app(**options: Any) -> web.Application:
 async def _identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     given = request.headers.get(REQUEST_ID, "")
     request_id = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
-    request["request_id"] = request_id
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unknown"
     started = time.monotonic()
@@ -160,7 +159,8 @@ async def _metrics(_: web.Request) -> web.Response:
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def background(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+@asynccontextmanager
+async def running(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
     """Run a loop for as long as the application; a loop that ends by itself ends the process."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(lambda done: _report_death(app, done))
@@ -189,7 +189,9 @@ async def serve(app: web.Application, settings: Settings) -> None:
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handler_cancellation=True)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=settings.drain_seconds, handler_cancellation=True
+    )
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.http_host, settings.http_port).start()

@@ -46,13 +46,16 @@ async def run_demo(stack: Stack, environ: Mapping[str, str], clip: Path | None) 
     try:
         await _show(stack, environ, clip, times)
     except (ApiError, ClipError, PlaybackError, aiohttp.ClientError) as error:
-        raise DemoError(str(error) or type(error).__name__) from error
+        logs = stack.directory.root / "logs"
+        raise DemoError(f"{error or type(error).__name__}\nThe logs are in {logs}") from error
     finally:
         if not was_running:
             with times.step("stop"):
                 await stack.down()
     show_table("time taken", ("step", "time"), times.rows)
     say("all of it holds: uploaded, converted, stored, fetched and decoded to the end")
+    if not was_running:
+        say("the system is stopped again; `make up` starts it with this video in it")
 
 
 async def _show(stack: Stack, environ: Mapping[str, str], clip: Path | None, times: StepTimes) -> None:

@@ -7,7 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy.local.admin import admin_key
 from deploy.local.checks import reason_not_ready
@@ -29,7 +29,7 @@ from deploy.local.servers import PORTS, REPLACED_BY, server_names, server_parts
 from deploy.local.state import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from deploy.local.parts import Part
     from deploy.local.programs import Programs
@@ -163,15 +163,14 @@ class Stack:
         return values
 
 
-async def _all_or_error(tasks: Iterable[Awaitable[None]]) -> None:
-    """Let every task come to its end, so that each part that failed is named; raises StackError."""
-    done = await asyncio.gather(*tasks, return_exceptions=True)
-    failures = [each for each in done if isinstance(each, BaseException)]
-    for failure in failures:
-        if not isinstance(failure, PartError):
-            raise failure
-    if failures:
-        raise StackError("\n".join(map(str, failures)))
+async def _all_or_error(tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for every task, but no longer once a part has failed; raises StackError."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for task in tasks:
+                group.create_task(task)
+    except* PartError as failed:
+        raise StackError("\n".join(map(str, failed.exceptions))) from None
 
 
 async def _state(part: Part, running: Running) -> str:

@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str]) -> NewKey:
     command.add_argument("--user-id", help="needed for the scope user, and for no other")
     command.add_argument("--name", required=True, help="who will hold the key")
     given = parser.parse_args(arguments)
-    return NewKey(name=given.name, scope=given.scope, user_id=given.user_id)
+    return NewKey.model_validate({"name": given.name, "scope": given.scope, "userId": given.user_id})
 
 
 def _database_url() -> str:

@@ -13,12 +13,13 @@ from services.ingest.feed import Feed
 from services.ingest.incoming import sync_directory
 from services.ingest.resources import DATABASE, FEED, SETTINGS, WORK
 from services.ingest.routes import add_routes
+from services.ingest.sweep import sweep_uploads
 from shared.errors import StorageUnavailable
 from shared.layout import WorkDir
 from shared.runtime import database_context, outbox_context
 from shared.service import run
 from shared.startup import patiently
-from shared.web import CHECKS, background, create_base_app
+from shared.web import CHECKS, create_base_app, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -37,7 +38,9 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[WORK] = WorkDir(settings.work_dir.resolve())
     add_routes(app)
-    app.cleanup_ctx.extend([_work_dir, database_context(settings), outbox_context(settings, NAME), _feed])
+    app.cleanup_ctx.extend(
+        [_work_dir, database_context(settings), outbox_context(settings, NAME), _feed, _sweep]
+    )
     app.on_shutdown.append(_close_feed)
     return app
 
@@ -64,7 +67,12 @@ def _check_writable(root: Path) -> None:
 
 async def _feed(app: web.Application) -> AsyncIterator[None]:
     app[FEED] = feed = Feed(app[DATABASE])
-    async for _ in background(app, feed.run(), "ingest.feed"):
+    async with running(app, feed.run(), "ingest.feed"):
+        yield
+
+
+async def _sweep(app: web.Application) -> AsyncIterator[None]:
+    async with running(app, sweep_uploads(app[WORK]), "ingest.sweep"):
         yield
 
 

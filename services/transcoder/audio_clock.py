@@ -17,11 +17,14 @@ FRAME_SAMPLES: Final = (
     *(120, 128, 160, 192, 240, 256, 320, 384, 480, 512, 576, 882, 960, 1024, 1152, 1536, 1600, 1764),
     *(1920, 2048, 2304, 2880, 4096, 4608),
 )
-NOISE_SECONDS: Final = 0.015  # timestamps that stray further follow a clock of their own
+# Every packet of these holds one frame of a fixed size, so that timestamps may even jitter.
+FIXED_CODECS: Final = frozenset({"aac", "mp1", "mp2", "mp3", "ac3", "eac3", "amr_nb", "amr_wb", "opus"})
+JITTER_SECONDS: Final = 0.015
+ROUNDING_TICKS: Final = 1.5
 SLACK_SAMPLES: Final = 2
 
 
-def find_lattice(pts: Sequence[int], time_base: Fraction, sample_rate: int) -> Lattice | None:
+def find_lattice(pts: Sequence[int], time_base: Fraction, sample_rate: int, codec: str) -> Lattice | None:
     """Return the lattice that the packets' `pts` (ticks, ascending) lie on, None where there is none.
 
     Lost packets leave holes in a lattice, which is still one: its sound is silence.
@@ -35,7 +38,10 @@ def find_lattice(pts: Sequence[int], time_base: Fraction, sample_rate: int) -> L
     if strays is None:
         return None
     low, high = min(strays), max(strays)
-    if high - low > 2 * min(step / 3, NOISE_SECONDS * sample_rate):
+    jitter = (
+        min(step / 3, JITTER_SECONDS * sample_rate) if codec in FIXED_CODECS and step in FRAME_SAMPLES else 0
+    )
+    if (high - low) / 2 > max(jitter, ROUNDING_TICKS * scale + SLACK_SAMPLES):
         return None
     origin = round(pts[0] * time_base * sample_rate + (low + high) / 2)
     tolerance = int((high - low) / 2 + 2 * scale) + SLACK_SAMPLES

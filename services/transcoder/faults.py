@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Json = Mapping[str, object]
 
+REFUSED_CODEC: Final = re.compile(r"Codec \((\S+)\) not on whitelist")
 REFUSED_FORMAT: Final = re.compile(r"\[(\S+)[^\]]*\] Format not on whitelist")
 PLAYLISTS: Final = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
 TEXTS: Final = frozenset({"tty", "srt", "ass", "webvtt", "subviewer", "microdvd", "jacosub", "mpl2", "lrc"})
@@ -39,6 +40,9 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
         return NotAVideo(
             f"the file is {_kind(refused[1])}, not a video: send MP4, MOV, MKV, WebM or the like"
         )
+    unwanted = REFUSED_CODEC.search(stderr)
+    if unwanted:
+        return UnsupportedCodec(f"the codec {unwanted[1]} is not supported: send H.264, HEVC, VP9 or AV1")
     if "encrypt" in stderr.lower():
         return EncryptedSource("the video is encrypted (DRM): send a copy without protection")
     if "moov atom not found" in stderr:

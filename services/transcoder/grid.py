@@ -86,8 +86,9 @@ def _candidates(
 ) -> Iterator[tuple[Fraction, bool]]:
     """Yield the rates to try with whether missing frames are allowed, best first."""
     mean = (len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
-    yield from ((rate, False) for rate in _near(mean, hints, Fraction(1, 1000)))
-    yield from ((rate, False) for rate in _near(mean, STANDARD_RATES, Fraction(5, 1000)))
+    close = _near(mean, (*hints, *STANDARD_RATES), Fraction(1, 1000))
+    close.sort(key=lambda rate: (rate not in STANDARD_RATES, rate not in hints))
+    yield from ((rate, False) for rate in close)
     yield mean.limit_denominator(1001), False
     typical = 1 / (_quantile(_deltas(pts), 1, 2) * time_base)
     yield from ((rate, True) for rate in _near(typical, (*hints, *STANDARD_RATES), Fraction(4, 100)))

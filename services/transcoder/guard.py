@@ -32,6 +32,12 @@ AUDIO_CODECS: Final = (
     *("pcm_s16le_planar", "pcm_bluray", "pcm_dvd"),
 )
 
+# ffprobe opens the decoder of every stream, also of those that are left aside.
+SUBTITLE_CODECS: Final = (
+    *("srt", "subrip", "ass", "ssa", "mov_text", "webvtt", "text", "dvbsub", "dvdsub", "pgssub", "xsub"),
+    *("cc_dec", "libzvbi_teletextdec", "microdvd", "stl", "realtext", "sami", "subviewer", "jacosub"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -49,7 +55,7 @@ def input_options(max_pixels: int) -> list[str]:
     return [
         *("-protocol_whitelist", "file"),
         *("-format_whitelist", ",".join(VIDEO_FORMATS + SOUND_FORMATS)),
-        *("-codec_whitelist", ",".join(VIDEO_CODECS + AUDIO_CODECS)),
+        *("-codec_whitelist", ",".join(VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS)),
         *("-max_pixels", str(max_pixels)),
     ]
 

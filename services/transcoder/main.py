@@ -18,7 +18,7 @@ from shared.consumer import Consumer, RetryPolicy, Route
 from shared.events import EncodeChunk, ResumeVideo, VideoUploaded
 from shared.layout import WorkDir
 from shared.metrics import ENCODER_INFO
-from shared.runtime import OUTBOX, consumer_context, database_context, outbox_context
+from shared.runtime import OUTBOX, consumers_context, database_context, outbox_context
 from shared.service import run
 from shared.storage.factory import open_s3
 from shared.web import create_base_app
@@ -46,8 +46,7 @@ def create_app(settings: Settings) -> web.Application:
             database_context(settings),
             outbox_context(settings, NAME),
             partial(_sources, settings),
-            consumer_context(settings, partial(_planner, settings)),
-            consumer_context(settings, partial(_encoders, settings)),
+            consumers_context(settings, partial(_consumers, settings)),
         ]
     )
     return app
@@ -69,6 +68,10 @@ async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[No
         work = WorkDir(settings.work_dir.resolve())
         app[SOURCES] = Sources(work, openers, max_bytes=settings.max_upload_bytes)
         yield
+
+
+def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
+    return [_planner(settings, app), _encoders(settings, app)]
 
 
 def _planner(settings: Settings, app: web.Application) -> Consumer:

@@ -7,7 +7,9 @@ import json
 from array import array
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.errors import CorruptSource, LimitsExceeded, SourceUnavailable
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 FIRST_PACKETS: Final = 16
 FIRST_PICTURES: Final = (24, 400)  # packets to decode in search of a picture: a few, then many
 HEAD_BYTES: Final = 64
+MANY: Final = 10  # one packet in so many without a time of showing: go by the times of decoding
+HIDDEN_PART: Final = 8  # a picture shown for less than this part of the usual time is none
 
 
 @dataclass(slots=True)
@@ -48,10 +52,12 @@ class Packets:
     key_pts: array[int] = field(default_factory=lambda: array("q"))
     last_duration: int = 0
     last_pts: int = -(1 << 62)
+    dts: array[int] = field(default_factory=lambda: array("q"))
     untimed: int = 0
 
-    def add(self, pts: int, duration: int, *, is_key: bool) -> None:
+    def add(self, pts: int, dts: int, duration: int, *, is_key: bool) -> None:
         self.pts.append(pts)
+        self.dts.append(dts)
         if is_key:
             self.key_pts.append(pts)
         if pts >= self.last_pts:
@@ -77,19 +83,28 @@ class _Reader:
         packets = self.packets.get(stream)
         if packets is None or "D" in fields[4] or "C" in fields[4]:
             return
-        time = fields[1] if fields[1] != "N/A" else fields[2]
-        packets.untimed += fields[1] == "N/A"
-        if time == "N/A":
+        pts, dts = _number(fields[1]), _number(fields[2])
+        packets.untimed += pts is None
+        time = pts if pts is not None else dts
+        if time is None:
             return
-        duration = 0 if fields[3] == "N/A" else int(fields[3])
-        packets.add(int(time), duration, is_key=fields[4].startswith("K"))
-        self._note_lead(stream, int(time))
+        packets.add(
+            time,
+            dts if dts is not None else time,
+            _number(fields[3]) or 0,
+            is_key=fields[4].startswith("K"),
+        )
+        self._note_lead(stream, time)
 
     def _note_lead(self, stream: int, time: int) -> None:
         if stream == self.video:
             self.video_clock = max(self.video_clock, time)
         elif self.video_clock > -(1 << 62):
             self.lead = max(self.lead, int(time * self.audio_over_video) - self.video_clock)
+
+
+def _number(text: str) -> int | None:
+    return None if text == "N/A" else int(text)
 
 
 async def scan_source(path: str, limits: Limits) -> Source:
@@ -130,9 +145,9 @@ async def _describe(path: str, head: bytes, limits: Limits) -> tuple[list[Json],
         ],
         timeout_seconds=limits.probe_timeout_seconds,
     )
-    found = json.loads(text or "{}")
-    if finished.returncode or "format" not in found:
+    if finished.returncode:
         raise unreadable(finished.stderr, head)
+    found = json.loads(text)
     container = str(found["format"]["format_name"]).split(",", 1)[0]
     streams = found.get("streams", [])
     check_streams(streams, container, found.get("packets", []), limits)
@@ -200,16 +215,25 @@ def _shown(packets: Packets, frames: Sequence[Json]) -> list[int]:
     """Return the timestamps of the pictures that a decoder gives, ascending.
 
     Packets before the first decodable picture are left out. Where the container has decode times only
-    (AVI), all are shifted to what the decoder makes of them.
+    (AVI, program streams), all are shifted to what the decoder makes of them.
     """
-    shown = sorted(set(packets.pts))
+    shown = _without_hidden(sorted(set(packets.pts)))
     first = frames[0].get("best_effort_timestamp")
     if not isinstance(first, int) or not shown:
         return shown
-    if packets.untimed * 2 > len(packets.pts):
-        shift = first - shown[0]
-        return [time + shift for time in shown]
+    if packets.untimed * MANY > len(packets.pts):
+        decoded = sorted(set(packets.dts))
+        return [time + first - decoded[0] for time in decoded]
     return [time for time in shown if time >= first] or shown
+
+
+def _without_hidden(pts: list[int]) -> list[int]:
+    """Leave out packets of VP9 and AV1 that show nothing: a tick or so before the next."""
+    if len(pts) < 3:
+        return pts
+    deltas = [after - before for before, after in pairwise(pts)]
+    least = median(deltas) / HIDDEN_PART
+    return [time for time, delta in zip(pts, deltas, strict=False) if delta > least] + pts[-1:]
 
 
 def _video_track(video: Json, frames: Sequence[Json], packets: Packets, shown: Sequence[int]) -> VideoTrack:
@@ -248,6 +272,6 @@ def _audio_track(audio: Json, reader: _Reader, video_base: Fraction) -> AudioTra
         channels=int(audio.get("channels", 2)),
         start_seconds=pts[0] * time_base,
         end_seconds=(pts[-1] + max(0, packets.last_duration)) * time_base,
-        lattice=find_lattice(pts, time_base, rate),
+        lattice=find_lattice(pts, time_base, rate, str(audio["codec_name"])),
         lead_seconds=round(float(reader.lead * video_base), 3),
     )

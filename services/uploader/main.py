@@ -14,7 +14,7 @@ from shared.layout import WorkDir
 from shared.runtime import (
     OUTBOX,
     STORAGE,
-    consumer_context,
+    consumers_context,
     database_context,
     outbox_context,
     storage_context,
@@ -43,11 +43,14 @@ def create_app(settings: Settings) -> web.Application:
             database_context(settings),
             outbox_context(settings, NAME),
             storage_context(settings),
-            consumer_context(settings, partial(_storing, settings)),
-            consumer_context(settings, partial(_deleting, settings)),
+            consumers_context(settings, partial(_consumers, settings)),
         ]
     )
     return app
+
+
+def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
+    return [_storing(settings, app), _deleting(settings, app)]
 
 
 def _storing(settings: Settings, app: web.Application) -> Consumer:

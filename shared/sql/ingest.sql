@@ -1,4 +1,4 @@
--- What only ingest asks: API keys, the state of many videos at once, which originals have a video.
+-- What only ingest asks: API keys, and the state of many videos at once.
 
 -- name: insert_key^
 insert into api_keys (name, scope, user_id, key_hash)
@@ -17,6 +17,3 @@ update api_keys set revoked_at = now() where key_id = :key_id and revoked_at is 
 -- name: states
 select video_id, revision, status, stage, progress, playable, error
 from video_records where video_id = any(:video_ids::uuid[]);
-
--- name: known_videos
-select video_id from videos where video_id = any(:video_ids::uuid[]);

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
-ATTEMPTS = 4
+ATTEMPTS = 3
 
 
 def client_config(settings: Settings, *, connections: int, attempts: int, read_seconds: float) -> AioConfig:

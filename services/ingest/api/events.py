@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from aiohttp import web
 from services.ingest.api.requests import read_uuid, visible_video
 from services.ingest.resources import CALLER, DATABASE, FEED
 from services.ingest.states import VideoState, retry_hint
+from shared.logs import request_id
 from shared.web import REQUEST_ID
 
 if TYPE_CHECKING:
@@ -27,14 +29,14 @@ async def watch_video(request: web.Request) -> web.StreamResponse:
     seen = request.headers.get(LAST_EVENT_ID) == state.event_id
     if seen and state.is_terminal:
         return web.Response(status=204)  # the one status that stops an EventSource from reconnecting
-    with request.app[FEED].watch(state) as watcher:
-        response = await _begin(request)
+    response = await _begin(request)
+    with request.app[FEED].watch(state) as watcher, suppress(ConnectionResetError):  # the client may leave
         await response.write(retry_hint())
         if not seen:
             await response.write(state.to_event())
         if not state.is_terminal:
             await _follow(watcher, response)
-    await response.write_eof()
+        await response.write_eof()
     return response
 
 
@@ -43,7 +45,7 @@ async def _begin(request: web.Request) -> web.StreamResponse:
         "Content-Type": "text/event-stream",
         "Cache-Control": "no-cache, no-transform",
         "X-Accel-Buffering": "no",  # a proxy that collects the answer would hold events back
-        REQUEST_ID: request["request_id"],
+        REQUEST_ID: request_id() or "",
     }
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)

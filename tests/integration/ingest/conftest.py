@@ -16,6 +16,7 @@ from services.ingest.main import create_app
 from services.ingest.models import NewKey
 from services.ingest.resources import OPENAPI
 from shared import videos
+from shared.errors import PipelineError
 from shared.events import Source, VideoUploaded
 from shared.outbox import Outbox
 
@@ -60,7 +61,7 @@ class Api:
         self, content: Any = b"film", *, as_: str | None = "alice", filename: str = "film.mp4", **fields: str
     ) -> tuple[int, Any, Any]:
         """Upload a file with fields before it."""
-        form = aiohttp.FormData()
+        form = aiohttp.FormData(quote_fields=False)
         for name, value in fields.items():
             form.add_field(name, value)
         file = io.BytesIO(content) if isinstance(content, bytes) else content
@@ -81,7 +82,7 @@ class Api:
 
     async def fail(self, video_id: UUID) -> None:
         """Make a video fail as the transcoder would."""
-        error = videos.PipelineError("broken")
+        error = PipelineError("broken")
         await videos.fail(Outbox(self.database, "/test"), video_id, "encode", error, retryable=True)
 
     def files(self) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tracemalloc
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,11 +17,12 @@ from services.ingest import forms, incoming
 from services.ingest.api import uploads
 from shared.errors import DatabaseUnavailable
 from shared.outbox import Outbox
-from tests.integration.ingest.conftest import MAX_UPLOAD_BYTES, Api, assert_problem
+from tests.integration.ingest.conftest import MAX_UPLOAD_BYTES, assert_problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
+
+    from tests.integration.ingest.conftest import Api
 
 UPLOAD = "/api/videos/upload"
 BOUNDARY = "frontier"
@@ -164,7 +166,9 @@ async def test_upload_is_refused_when_too_large(api: Api) -> None:
 async def talk(api: Api, head: str) -> tuple[Any, Any]:
     server = api.client.server
     reader, writer = await asyncio.open_connection(server.host, server.port)
-    lines = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART['Content-Type']}\r\n{head}\r\n\r\n"
+    lines = (
+        f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART['Content-Type']}\r\n{head}\r\n\r\n"
+    )
     writer.write(lines.encode())
     await writer.drain()
     return reader, writer
@@ -243,9 +247,7 @@ async def test_upload_is_refused_when_the_disk_breaks(api: Api, monkeypatch: pyt
     await nothing_is_left(api)
 
 
-async def test_upload_leaves_nothing_when_the_commit_fails(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_upload_leaves_nothing_when_the_commit_fails(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def unreachable(*_: Any, **__: Any) -> bool:
         raise DatabaseUnavailable("gone")
 
@@ -260,27 +262,20 @@ async def test_upload_is_kept_when_the_answer_to_the_commit_is_lost(
 ) -> None:
     transaction = Outbox.transaction
 
-    class Lossy:
-        def __init__(self, outbox: Outbox) -> None:
-            self._inner = transaction(outbox)
-
-        async def __aenter__(self) -> Any:
-            return await self._inner.__aenter__()
-
-        async def __aexit__(self, *error: Any) -> None:
-            await self._inner.__aexit__(*error)
-            raise DatabaseUnavailable("connection lost after the commit")
+    @asynccontextmanager
+    async def lossy(outbox: Outbox) -> AsyncIterator[Any]:
+        async with transaction(outbox) as connection:
+            yield connection
+        raise DatabaseUnavailable("connection lost after the commit")
 
     monkeypatch.setattr(uploads, "CONFIRM_SECONDS", 0.01)
-    monkeypatch.setattr(Outbox, "transaction", Lossy)
+    monkeypatch.setattr(Outbox, "transaction", lossy)
     status, video, _ = await api.upload()
     assert status == 202
     assert api.files() == [f"originals/{UUID(video['id'])}/source"]
 
 
-async def test_upload_of_300_megabytes_keeps_memory_flat(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_upload_of_300_megabytes_keeps_memory_flat(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forms, "FORM_BYTES", 10**9)
     monkeypatch.setattr(uploads, "too_large", lambda _: None)
     monkeypatch.setattr(uploads, "_write", _unlimited(uploads._write))
@@ -297,8 +292,8 @@ async def test_upload_of_300_megabytes_keeps_memory_flat(
     finally:
         tracemalloc.stop()
     assert status == 202
-    path: Path = api.work_dir / "originals" / video["id"] / "source"
-    assert path.stat().st_size == 300 * len(block)
+    original = api.work_dir / "originals" / video["id"] / "source"
+    assert await asyncio.to_thread(os.path.getsize, original) == 300 * len(block)
     assert peak < 20 * len(block)
 
 

@@ -1,0 +1,85 @@
+"""The routes of players: /api/stream/{videoId}/… by the names of the tree in shared/layout.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from aiohttp import web
+
+from services.streamer.catalog import Catalog
+from services.streamer.delivery import send_object, send_playlist, send_stored_playlist
+from services.streamer.showing import Asked, Home, Refused, Rendered, decide
+from shared.layout import MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
+from shared.logs import request_id
+from shared.runtime import STORAGE
+from shared.web import REQUEST_ID, HttpProblem
+
+if TYPE_CHECKING:
+    from services.streamer.showing import Stored
+
+CATALOG = web.AppKey("catalog", Catalog)
+
+VIDEO = "/api/stream/{video_id:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}}"
+IN_RENDITION = f"{VIDEO}/{{rendition:{RENDITION.pattern}}}"
+PATHS = (
+    f"{VIDEO}/{MASTER}",
+    f"{VIDEO}/{THUMBNAIL}",
+    f"{IN_RENDITION}/{PLAYLIST}",
+    f"{IN_RENDITION}/{{segment:{SEGMENT_FILE.pattern}}}",
+)
+GROWING_CACHE = "no-cache"
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Content-Length, Content-Range, ETag, Retry-After, X-Request-Id",
+}
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "Range, If-Range, If-None-Match, If-Modified-Since, X-Request-Id",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+def add_routes(app: web.Application) -> None:
+    """Add what players ask for, open to pages of every origin."""
+    for path in PATHS:
+        app.router.add_get(path, _serve)
+        app.router.add_options(path, _preflight)
+    app.on_response_prepare.append(_complete_headers)
+
+
+async def _complete_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(CORS)
+    if known := request_id():
+        response.headers.setdefault(REQUEST_ID, known)
+    if response.status >= 400:
+        response.headers.setdefault("Cache-Control", "no-store")  # a 404 may be cached without a word
+
+
+async def _preflight(_: web.Request) -> web.Response:
+    return web.Response(status=204, headers=PREFLIGHT)
+
+
+async def _serve(request: web.Request) -> web.StreamResponse:
+    asked = Asked(request.match_info.get("rendition"), request.path.rpartition("/")[2])
+    answer = await _answer(request, UUID(request.match_info["video_id"]), asked)
+    if isinstance(answer, Rendered):
+        return send_playlist(request, answer.text.encode(), GROWING_CACHE)
+    storage = request.app[STORAGE].storage
+    send = send_stored_playlist if asked.name in (MASTER, PLAYLIST) else send_object
+    try:
+        return await send(request, storage, answer.key)
+    except KeyError:
+        raise HttpProblem(404, "not_found", f"{asked.path} is not there") from None
+
+
+async def _answer(request: web.Request, video_id: UUID, asked: Asked) -> Stored | Rendered:
+    storage = request.app[STORAGE].storage
+    home, catalog = Home(storage.kind, storage.bucket), request.app[CATALOG]
+    answer = decide(await catalog.get(video_id), asked, home)
+    if isinstance(answer, Refused):  # another streamer may have shown more already
+        answer = decide(await catalog.get(video_id, fresh=True), asked, home)
+    if isinstance(answer, Refused):
+        retry = {"Retry-After": str(answer.retry_seconds)} if answer.retry_seconds else {}
+        raise HttpProblem(answer.status, answer.reason, answer.message, headers=retry)
+    return answer

@@ -1,0 +1,46 @@
+"""Composition root of the streamer: serves playlists, segments and thumbnails to players."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from services.streamer.api import CATALOG, add_routes
+from services.streamer.catalog import Catalog, read_showing
+from shared.runtime import DATABASE, database_context, storage_context
+from shared.service import run
+from shared.web import create_base_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import web
+
+    from shared.settings import Settings
+
+NAME, DEFAULT_PORT = "streamer", 8081
+STORAGE_CONNECTIONS = 256  # a player that reads slowly holds one for as long as its segment lasts
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Return the service; opens nothing yet."""
+    app = create_base_app()
+    app.cleanup_ctx.extend(
+        [
+            database_context(settings),
+            storage_context(settings, connections=STORAGE_CONNECTIONS),
+            _catalog,
+        ]
+    )
+    add_routes(app)
+    return app
+
+
+async def _catalog(app: web.Application) -> AsyncIterator[None]:
+    app[CATALOG] = Catalog(partial(read_showing, app[DATABASE]))
+    yield
+
+
+def main() -> int:
+    """Run the streamer until it is told to stop; return its exit code."""
+    return run(NAME, DEFAULT_PORT, create_app)

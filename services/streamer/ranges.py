@@ -1,0 +1,46 @@
+"""Byte ranges of HTTP (RFC 9110, section 14), as a pure function."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# Anything else, several ranges included, is ignored: the whole is a right answer to that (RFC 9110, 14.2).
+SINGLE = re.compile(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
+
+
+class Unsatisfiable(Exception):
+    """The object has none of the bytes that were asked for."""
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """Part of an object: `length` bytes (at least 1) from `start`."""
+
+    start: int
+    length: int
+
+
+def parse_range(header: str, size: int) -> ByteRange | None:
+    """Return the part of `size` bytes that a Range header names; None when the header is to be ignored.
+
+    Raises Unsatisfiable when the part lies outside.
+    """
+    match = SINGLE.fullmatch(header)
+    if not match or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        return _suffix(int(last), size)
+    if last and int(last) < int(first):
+        return None
+    if int(first) >= size:
+        raise Unsatisfiable
+    end = min(int(last) + 1, size) if last else size
+    return ByteRange(int(first), end - int(first))
+
+
+def _suffix(length: int, size: int) -> ByteRange:
+    if not length or not size:
+        raise Unsatisfiable
+    return ByteRange(max(0, size - length), min(length, size))

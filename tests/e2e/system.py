@@ -1,0 +1,267 @@
+"""The system as its users see it: HTTP, AMQP, S3 and files. Nothing of the product is imported."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+import m3u8
+from aiobotocore.session import get_session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+REPO = Path(__file__).parents[2]
+CONVERSION_SECONDS = 120.0
+
+
+@dataclass
+class System:
+    """A running stack in a directory of its own."""
+
+    directory: Path
+    given: dict[str, str] = field(default_factory=dict)
+
+    def up(self, **variables: str) -> None:
+        """Start what is not running; `variables` reach the services."""
+        self.given |= variables
+        self._local("up")
+
+    def down(self) -> None:
+        self._local("down")
+
+    def _local(self, command: str) -> None:
+        run = [sys.executable, "-m", "deploy.local", command, "--dir", str(self.directory)]
+        done = subprocess.run(
+            run, cwd=REPO, env=os.environ | self.given, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @property
+    def env(self) -> dict[str, str]:
+        lines = (self.directory / "env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    @property
+    def work(self) -> Path:
+        return Path(self.env["WORK_DIR"])
+
+    def kill(self, part: str) -> None:
+        """End one process of the stack with SIGKILL."""
+        state = json.loads((self.directory / "state.json").read_text())
+        os.kill(state["running"][part]["pid"], signal.SIGKILL)
+
+    def log(self, part: str) -> str:
+        return (self.directory / "logs" / f"{part}.log").read_text()
+
+    @asynccontextmanager
+    async def client(self, key: str | None = None) -> AsyncIterator[Client]:
+        """Open the API with a key, the admin's by default."""
+        async with aiohttp.ClientSession() as session:
+            yield Client(session, self.env, key or self.env["ADMIN_API_KEY"])
+
+    @asynccontextmanager
+    async def s3(self) -> AsyncIterator[Any]:
+        env = self.env
+        async with get_session().create_client(
+            "s3",
+            endpoint_url=env["S3_ENDPOINT_URL"],
+            region_name=env["S3_REGION"],
+            aws_access_key_id=env["S3_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["S3_SECRET_ACCESS_KEY"],
+        ) as client:
+            yield client
+
+    async def bucket(self, prefix: str) -> dict[str, int]:
+        """Return the sizes of the objects below `prefix`, by the rest of their keys."""
+        async with self.s3() as client:
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.env["S3_BUCKET"], Prefix=prefix + "/"
+            )
+            return {
+                item["Key"].removeprefix(prefix + "/"): item["Size"]
+                async for page in pages
+                for item in page.get("Contents", [])
+            }
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[Events]:
+        """Listen to everything on the events exchange, as a platform would."""
+        connection = await aio_pika.connect(self.env["RABBITMQ_URL"])
+        try:
+            channel = await connection.channel()
+            exchange = await channel.declare_exchange("hls.events", "topic", durable=True)
+            queue = await channel.declare_queue(exclusive=True)
+            await queue.bind(exchange, "#")
+            yield Events(queue, exchange)
+        finally:
+            await connection.close()
+
+
+@dataclass
+class Events:
+    """What the broker carried, and a way to publish."""
+
+    queue: Any
+    exchange: Any
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    async def drain(self) -> list[dict[str, Any]]:
+        while message := await self.queue.get(fail=False, no_ack=True):
+            assert message.content_type == "application/cloudevents+json"
+            assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+            self.seen.append(json.loads(message.body))
+        return self.seen
+
+    async def of(self, video_id: str, kind: str) -> list[dict[str, Any]]:
+        """Return the data of the events of one type about one video."""
+        await self.drain()
+        chosen = [event for event in self.seen if event["type"] == kind]
+        return [event["data"] for event in chosen if event["data"]["videoId"] == video_id]
+
+    async def upload(self, uri: str, **data: Any) -> str:
+        """Publish video.uploaded as an internal platform; return the id of the video."""
+        video_id = data.pop("videoId", str(uuid4()))
+        event = {
+            "specversion": "1.0",
+            "id": str(uuid4()),
+            "source": "/platform",
+            "type": "video.uploaded",
+            "data": {"videoId": video_id, "userId": "platform", "source": {"uri": uri}} | data,
+        }
+        await self.publish(json.dumps(event).encode())
+        return video_id
+
+    async def publish(self, body: bytes) -> None:
+        message = aio_pika.Message(body, content_type="application/cloudevents+json", delivery_mode=2)
+        await self.exchange.publish(message, "video.uploaded")
+
+
+@dataclass
+class Client:
+    """The HTTP API with one key."""
+
+    session: aiohttp.ClientSession
+    env: dict[str, str]
+    key: str
+
+    async def call(self, method: str, path: str, expect: int = 200, **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        async with self.session.request(
+            method, self.env["INGEST_URL"] + path, headers=headers, **options
+        ) as answer:
+            text = await answer.text()
+            assert answer.status == expect, (answer.status, text)
+            return json.loads(text) if text else None
+
+    async def upload(self, path: Path, expect: int = 202, **fields: str) -> Any:
+        form = aiohttp.FormData()
+        for name, value in fields.items():
+            form.add_field(name, value)
+        with path.open("rb") as file:
+            form.add_field("file", file, filename=path.name)
+            return await self.call("POST", "/api/videos/upload", expect, data=form)
+
+    async def record(self, video_id: str) -> Any:
+        return await self.call("GET", f"/api/videos/{video_id}")
+
+    async def until(self, video_id: str, condition: Any, seconds: float = CONVERSION_SECONDS) -> Any:
+        """Return the record once `condition(record)` holds; a failed video ends the wait early."""
+        async with asyncio.timeout(seconds):
+            while True:
+                found = await self._record_or_none(video_id)
+                if found and condition(found):
+                    return found
+                assert not found or found["status"] != "failed", found["error"]
+                await asyncio.sleep(0.1)
+
+    async def _record_or_none(self, video_id: str) -> Any:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        try:
+            async with self.session.get(
+                f"{self.env['INGEST_URL']}/api/videos/{video_id}", headers=headers
+            ) as answer:
+                return await answer.json() if answer.status == 200 else None
+        except aiohttp.ClientError:
+            return None  # ingest may just be starting again
+
+    async def ready(self, video_id: str, seconds: float = CONVERSION_SECONDS) -> Any:
+        return await self.until(video_id, lambda record: record["status"] == "ready", seconds)
+
+    async def failed(self, video_id: str) -> Any:
+        record = await self.until(video_id, lambda record: record["status"] == "failed")
+        assert set(record["error"]) == {"stage", "reason", "message", "retryable"}
+        return record["error"]
+
+    async def fetch(self, url: str, expect: int = 200) -> bytes:
+        async with self.session.get(url) as answer:
+            body = await answer.read()
+            assert answer.status == expect, (url, answer.status, body[:300])
+            return body
+
+    async def play(self, record: Any, work: Path) -> dict[str, Played]:
+        """Fetch every playlist and segment through the playback URL and count what is in them."""
+        master = m3u8.loads((await self.fetch(record["playlistUrl"])).decode(), uri=record["playlistUrl"])
+        return {
+            variant.uri.split("/")[0]: await self._play(variant.absolute_uri, work)
+            for variant in master.playlists
+        }
+
+    async def _play(self, url: str, work: Path) -> Played:
+        playlist = m3u8.loads((await self.fetch(url)).decode(), uri=url)
+        assert playlist.is_endlist
+        segments = [await self.fetch(segment.absolute_uri) for segment in playlist.segments]
+        joined = work / f"{uuid4()}.ts"
+        joined.write_bytes(b"".join(segments))
+        names = [segment.uri for segment in playlist.segments]
+        assert names == [f"segment_{number:03d}.ts" for number in range(1, len(names) + 1)]
+        return Played(names, *count_frames(joined))
+
+
+@dataclass(frozen=True)
+class Played:
+    """What one rendition holds when all its segments are joined."""
+
+    segments: list[str]
+    frames: int
+    width: int
+    height: int
+    even_steps: bool
+
+
+def count_frames(path: Path) -> tuple[int, int, int, bool]:
+    """Decode a file; return frames, width, height, and whether all frames are equally far apart."""
+    run = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-of", "json"]
+    run += ["-show_entries", "stream=width,height:frame=pts", str(path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    times = [int(frame["pts"]) for frame in found["frames"]]
+    steps = {after - before for before, after in zip(times, times[1:], strict=False)}
+    stream = found["streams"][0]
+    even = max(steps, default=0) - min(steps, default=0) <= 2
+    return len(times), stream["width"], stream["height"], even
+
+
+def make_clip(
+    path: Path, *, seconds: float, size: str = "640x360", rate: int = 25, sound: bool = True
+) -> Path:
+    """Write an MP4 with a moving picture and a tone."""
+    run = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate={rate}"]
+    if sound:
+        run += ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]
+    run += ["-t", str(seconds), "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
+    run += ["-c:a", "aac", str(path)] if sound else [str(path)]
+    subprocess.run(run, check=True)
+    return path

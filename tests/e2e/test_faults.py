@@ -1,0 +1,70 @@
+"""Services that die and a storage that goes away in the middle of a conversion."""
+
+from __future__ import annotations
+
+import pytest
+
+NAMES = {"480p", "360p"}
+
+
+async def expect_whole(system, client, record, tmp_path, *, seconds=60):
+    """No segment is missing or doubled, in storage and on the way to the player."""
+    assert record["durationSeconds"] == pytest.approx(seconds, abs=0.05)
+    played = await client.play(record, tmp_path)
+    assert set(played) == NAMES
+    expected = [f"segment_{number:03d}.ts" for number in range(1, seconds // 2 + 1)]
+    assert all(each.segments == expected for each in played.values())
+    assert {each.frames for each in played.values()} == {seconds * 25}
+    assert all(each.even_steps for each in played.values())
+    stored = await system.bucket(record["s3Key"])
+    segments = sorted(key for key in stored if key.endswith(".ts"))
+    assert segments == sorted(f"{name}/{file}" for name in NAMES for file in expected)
+
+
+@pytest.mark.parametrize("part", ["ingest", "transcoder-1", "uploader", "streamer"])
+async def test_video_ends_ready_when_a_service_is_killed_in_the_middle(s3_mode, long_clip, tmp_path, part):
+    async with s3_mode.client() as client, s3_mode.events() as events:
+        video_id = (await client.upload(long_clip))["id"]
+        await client.until(video_id, lambda record: record["playable"])
+        assert (await client.record(video_id))["status"] == "processing"
+        s3_mode.kill(part)
+        s3_mode.up()
+        await expect_whole(s3_mode, client, await client.ready(video_id), tmp_path)
+        assert len(await events.of(video_id, "video.stored")) == 1
+        assert await events.of(video_id, "video.failed") == []
+
+
+async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s3_mode, long_clip, tmp_path):
+    async with s3_mode.client() as client, s3_mode.events() as events:
+        video_id = (await client.upload(long_clip))["id"]
+        await client.until(video_id, lambda record: record["playable"])
+        s3_mode.kill("seaweedfs")
+        error = await client.until(video_id, lambda record: record["status"] == "failed")
+        fault = error["error"]
+        assert (fault["stage"], fault["reason"], fault["retryable"]) == (
+            "upload",
+            "storage_unavailable",
+            True,
+        )
+        assert len(await events.of(video_id, "video.failed")) == 1
+        assert (s3_mode.work / "originals" / video_id / "source").is_file(), "the original is kept"
+        encoded = set((s3_mode.work / "chunks" / video_id).glob("*-*"))
+        assert encoded, "what was encoded is kept"
+
+        s3_mode.up()
+        again = await client.call("POST", f"/api/videos/{video_id}/retry", 202)
+        assert (again["status"], again["error"]) == ("processing", None)
+        ready = await client.ready(video_id)
+        await expect_whole(s3_mode, client, ready, tmp_path)
+        after = set((s3_mode.work / "chunks" / video_id).glob("*-*"))
+        assert encoded <= after
+        chunks = [path.name.split("-")[0] for path in after]
+        assert len(chunks) == len(set(chunks)), "no chunk was encoded twice"
+        assert len(await events.of(video_id, "video.stored")) == 1
+
+
+async def test_retry_is_refused_when_the_video_has_not_failed(s3_mode, small_clip):
+    async with s3_mode.client() as client:
+        ready = await client.ready((await client.upload(small_clip))["id"])
+        refused = await client.call("POST", f"/api/videos/{ready['id']}/retry", 409)
+    assert refused["reason"] == "not_failed"

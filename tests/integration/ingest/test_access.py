@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import jsonschema
+import pytest
+
+from services.ingest.routes import OPERATIONS
+from tests.integration.ingest.conftest import assert_problem
+
+if TYPE_CHECKING:
+    from tests.integration.ingest.conftest import Api
+
+GUARDED = [operation for operation in OPERATIONS if operation.scopes is not None]
+FOR_ADMINS = [operation for operation in GUARDED if operation.scopes == frozenset({"admin"})]
+
+
+def concrete(path: str) -> str:
+    return path.format(video_id=uuid4(), key_id=uuid4(), user_id="alice")
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Basic eDp5", "Bearer", "Bearer ", "Bearer vod_wrong", "Bearer \xe9"]
+)
+async def test_every_operation_is_refused_when_there_is_no_good_key(api: Api, header: str | None) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    for operation in GUARDED:
+        path = concrete(operation.path)
+        result = await api.call(operation.method, path, as_=None, headers=headers)
+        assert_problem(result, 401, "unauthorized")
+        assert result[2]["WWW-Authenticate"].startswith("Bearer ")
+
+
+@pytest.mark.parametrize("key", ["alice", "service"])
+async def test_what_is_for_admins_is_refused_to_others(api: Api, key: str) -> None:
+    for operation in FOR_ADMINS:
+        result = await api.call(operation.method, concrete(operation.path), as_=key)
+        assert_problem(result, 403, "forbidden")
+
+
+async def test_key_works_until_it_is_revoked(api: Api) -> None:
+    body = {"name": "phone", "scope": "user", "userId": "carol"}
+    status, created, _ = await api.call("POST", "/api/keys", as_="admin", json=body)
+    assert (status, created["name"], created["userId"]) == (201, "phone", "carol")
+    assert created["key"].startswith("vod_")
+    api.keys["carol"] = created["key"]
+    _, video, _ = await api.upload(as_="carol")
+    assert video["userId"] == "carol"
+    _, listed, _ = await api.call("GET", "/api/keys", as_="admin")
+    assert listed["keys"][0] == {name: value for name, value in created.items() if name != "key"}
+    assert created["key"] not in json.dumps(listed)
+    assert created["key"] not in str(await api.rows("select * from api_keys"))
+
+    status, _, _ = await api.call("DELETE", f"/api/keys/{created['id']}", as_="admin")
+
+    assert status == 204
+    assert_problem(await api.call("GET", "/api/videos", as_="carol"), 401, "unauthorized")
+    again = await api.call("DELETE", f"/api/keys/{created['id']}", as_="admin")
+    assert_problem(again, 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "x", "scope": "user"},
+        {"name": "x", "scope": "admin", "userId": "x"},
+        {"name": "x", "scope": "user", "userId": "a/b"},
+        {"name": "", "scope": "admin"},
+        {"name": "x", "scope": "root"},
+        {"name": "x", "scope": "admin", "extra": 1},
+        [],
+    ],
+)
+async def test_key_is_refused_when_the_body_is_wrong(api: Api, body: Any) -> None:
+    assert_problem(await api.call("POST", "/api/keys", as_="admin", json=body), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/swagger-ui.css", "/healthz", "/metrics"])
+async def test_description_and_health_are_open_to_all(api: Api, path: str) -> None:
+    status, body, headers = await api.call("GET", path, as_=None)
+    assert (status, bool(body), bool(headers["X-Request-Id"])) == (200, True, True)
+
+
+async def test_docs_serve_only_their_own_files(api: Api) -> None:
+    for name in ("index.html", "..%2f__init__.py", "%2e%2e/x"):
+        status, _, _ = await api.call("GET", f"/docs/{name}", as_=None)
+        assert status == 404
+    status, _, headers = await api.call("GET", "/", as_=None, allow_redirects=False)
+    assert (status, headers["Location"]) == (302, "/docs")
+
+
+async def test_ready_when_everything_answers(api: Api) -> None:
+    status, body, _ = await api.call("GET", "/readyz", as_=None)
+    assert (status, body["parts"]) == (200, dict.fromkeys(("work_dir", "postgres", "rabbitmq"), "ok"))
+
+
+async def test_not_ready_when_the_work_dir_is_gone(api: Api) -> None:
+    api.work_dir.rename(api.work_dir.with_name("elsewhere"))
+    api.work_dir.write_text("a file in its place")
+    status, body, _ = await api.call("GET", "/readyz", as_=None)
+    assert status == 503
+    assert "WORK_DIR" in body["parts"]["work_dir"]
+
+
+async def test_answers_are_as_described(api: Api) -> None:
+    description = json.loads(api.openapi)
+
+    def check(value: Any, schema: str) -> None:
+        reference = {"$ref": f"#/components/schemas/{schema}", "components": description["components"]}
+        jsonschema.Draft202012Validator(reference).validate(value)
+
+    _, video, _ = await api.upload(title="A title")
+    check(video, "VideoRecord")
+    await api.fail((await api.rows("select video_id from videos"))[0]["video_id"])
+    check((await api.call("GET", "/api/videos"))[1], "VideoPage")
+    check((await api.call("GET", "/api/keys", as_="admin"))[1], "KeyList")
+    check((await api.call("GET", "/api/presets"))[1], "PresetList")
+    check((await api.call("GET", "/api/keys"))[1], "Problem")

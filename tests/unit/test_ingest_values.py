@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.ingest.callers import Caller, bearer_key
+from services.ingest.cursors import decode_cursor, encode_cursor
+from services.ingest.forms import clean_filename
+from services.ingest.records import render
+from services.ingest.states import VideoState
+from shared.errors import InvalidRequest
+from shared.events import Rendition
+from shared.videos import Video
+from shared.web import HttpProblem
+
+ID = UUID("0a1b2c3d-0000-4000-8000-000000000001")
+NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
+RENDITION = Rendition(
+    name="720p",
+    width=1280,
+    height=720,
+    bandwidth=3_000_000,
+    average_bandwidth=2_500_000,
+    codecs="avc1.64001f,mp4a.40.2",
+    frame_rate=29.97,
+)
+
+
+def video(**values: Any) -> Video:
+    given: dict[str, Any] = dict.fromkeys(Video.__dataclass_fields__)
+    given |= {"video_id": ID, "user_id": "alice", "source_uri": "file:///x", "status": "processing", "run": 1}
+    given |= {"warnings": (), "renditions": (), "created_at": NOON, "updated_at": NOON, "revision": 4}
+    return Video(**given | {"stage": "plan", "progress": 0.0, "playable": False} | values)
+
+
+def test_record_has_every_field_of_the_contract_when_ready() -> None:
+    ready = video(
+        title="Holidays",
+        filename="a.mp4",
+        status="ready",
+        stage="stored",
+        progress=1.0,
+        playable=True,
+        duration_seconds=12.5,
+        width=1920,
+        height=1080,
+        renditions=(RENDITION,),
+        storage_type="s3",
+        s3_key=f"hls/alice/{ID}",
+        s3_bucket="media",
+        s3_public_url="https://cdn.example.org",
+        playlist_url=f"https://cdn.example.org/hls/alice/{ID}/master.m3u8",
+        thumbnail_url=f"https://cdn.example.org/hls/alice/{ID}/thumbnail.jpg",
+        warnings=("no audio",),
+    )
+    assert render(ready, "https://play.example.org").to_json() == {
+        "id": str(ID),
+        "userId": "alice",
+        "title": "Holidays",
+        "filename": "a.mp4",
+        "status": "ready",
+        "stage": "stored",
+        "progress": 1.0,
+        "playable": True,
+        "durationSeconds": 12.5,
+        "width": 1920,
+        "height": 1080,
+        "renditions": [
+            {
+                "name": "720p",
+                "width": 1280,
+                "height": 720,
+                "bandwidth": 3_000_000,
+                "averageBandwidth": 2_500_000,
+                "codecs": "avc1.64001f,mp4a.40.2",
+                "frameRate": 29.97,
+            }
+        ],
+        "storageType": "s3",
+        "s3Key": f"hls/alice/{ID}",
+        "s3Bucket": "media",
+        "s3PublicUrl": "https://cdn.example.org",
+        "playlistUrl": f"https://cdn.example.org/hls/alice/{ID}/master.m3u8",
+        "thumbnailUrl": f"https://cdn.example.org/hls/alice/{ID}/thumbnail.jpg",
+        "error": None,
+        "warnings": ["no audio"],
+        "createdAt": "2026-01-02T12:00:00.123456Z",
+        "updatedAt": "2026-01-02T12:00:00.123456Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "playable", "expected"),
+    [
+        ("processing", False, None),
+        ("processing", True, f"https://play.example.org/api/stream/{ID}/master.m3u8"),
+        ("failed", True, None),
+    ],
+)
+def test_record_names_the_growing_playlist_when_processing(
+    status: str, playable: bool, expected: str | None
+) -> None:
+    growing = video(status=status, playable=playable, stage="encode")
+    assert render(growing, "https://play.example.org/").playlist_url == expected
+
+
+def test_cursor_brings_back_its_place() -> None:
+    assert decode_cursor(encode_cursor(NOON, ID)) == (NOON, ID)
+    east = NOON.astimezone(timezone(timedelta(hours=2)))
+    assert decode_cursor(encode_cursor(east, ID)) == (NOON, ID)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "!!!!", "AAAA", encode_cursor(NOON, ID)[:-4], "MjAyNi0wMS0wMiB4"]
+)
+def test_cursor_is_refused_when_it_is_none_of_ours(cursor: str) -> None:
+    with pytest.raises(InvalidRequest):
+        decode_cursor(cursor)
+
+
+def test_cursor_is_refused_when_it_has_no_time_zone() -> None:
+    with pytest.raises(InvalidRequest):
+        decode_cursor(encode_cursor(NOON.replace(tzinfo=None), ID))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("film.mp4", "film.mp4"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\videos\\film.mp4", "film.mp4"),
+        ("a\x00b\r\n.mp4", "ab.mp4"),
+        ("фильм 映画.mp4", "фильм 映画.mp4"),
+        ("bad\udcff.mp4", "bad?.mp4"),
+        ("x" * 2000, "x" * 1024),
+        ("dir/", None),
+        (" \t", None),
+        (None, None),
+    ],
+)
+def test_filename_is_made_harmless(given: str | None, kept: str | None) -> None:
+    assert clean_filename(given) == kept
+
+
+def test_state_is_written_as_a_server_sent_event() -> None:
+    state = VideoState.of(vars(video(progress=0.25, stage="encode", playable=True)))
+    head, data, *rest = [*state.to_event().decode().split("\n", 2)[0:2], ""]
+    assert head == "id: 4-encode-2500-1"
+    assert data == "event: progress"
+    assert rest == [""]
+    assert state.to_event().endswith(b"\n\n")
+    assert json.loads(state.to_event().split(b"data: ")[1]) == {
+        "videoId": str(ID),
+        "status": "processing",
+        "stage": "encode",
+        "progress": 0.25,
+        "playable": True,
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "change", [{"progress": 0.5}, {"revision": 5}, {"stage": "upload"}, {"playable": True}]
+)
+def test_state_has_another_id_when_it_changes(change: dict[str, Any]) -> None:
+    before, after = VideoState.of(vars(video())), VideoState.of(vars(video(**change)))
+    assert before.event_id != after.event_id
+
+
+@pytest.mark.parametrize("status", ["ready", "failed", "deleted"])
+def test_state_is_terminal_when_nothing_follows(status: str) -> None:
+    state = VideoState.of(vars(video(status=status)))
+    assert (state.is_terminal, state.event_name) == (True, status)
+
+
+def test_user_key_acts_for_its_user_alone() -> None:
+    alice = Caller(ID, "user", "alice")
+    assert (alice.acts_for(None), alice.acts_for("alice")) == ("alice", "alice")
+    assert (alice.may_see("alice"), alice.may_see("bob")) == (True, False)
+    with pytest.raises(HttpProblem, match="alice") as problem:
+        alice.acts_for("bob")
+    assert (problem.value.status, problem.value.reason) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("scope", ["admin", "service"])
+def test_other_keys_act_for_anyone(scope: Any) -> None:
+    caller = Caller(ID, scope, None)
+    assert (caller.acts_for(None), caller.acts_for("bob")) == ("system", "bob")
+    assert caller.may_see("bob")
+
+
+def test_bearer_key_is_read_in_any_case() -> None:
+    assert bearer_key("Bearer vod_x-_") == bearer_key("bearer   vod_x-_ ") == "vod_x-_"

@@ -1,0 +1,129 @@
+"""Many requests share one look at Postgres, and go on for a while when it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from services.streamer import catalog as catalog_module
+from services.streamer.catalog import FRESH_SECONDS, SECONDS, STALE_SECONDS, Catalog
+from services.streamer.showing import Showing
+from shared.errors import DatabaseUnavailable
+from tests.unit.test_streamer_showing import VIDEO_ID, ready
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Reads:
+    """Stands for Postgres: counts looks, may be down, may be held up."""
+
+    def __init__(self) -> None:
+        self.count, self.down, self.gate = 0, False, asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, video_id: UUID) -> Showing | None:
+        self.count += 1
+        await self.gate.wait()
+        if self.down:
+            raise DatabaseUnavailable("no answer")
+        return Showing(ready()) if video_id == VIDEO_ID else None
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def reads() -> Reads:
+    return Reads()
+
+
+@pytest.fixture
+def catalog(reads: Reads, clock: Clock) -> Catalog:
+    return Catalog(reads, clock=clock)
+
+
+async def test_get_looks_once_when_asked_again_within_the_time(
+    catalog: Catalog, reads: Reads, clock: Clock
+) -> None:
+    first = await catalog.get(VIDEO_ID)
+    clock.now += SECONDS - 0.01
+    assert await catalog.get(VIDEO_ID) is first
+    assert reads.count == 1
+    clock.now += 0.02
+    await catalog.get(VIDEO_ID)
+    assert reads.count == 2
+
+
+async def test_get_looks_again_when_freshness_is_asked_for(
+    catalog: Catalog, reads: Reads, clock: Clock
+) -> None:
+    await catalog.get(VIDEO_ID)
+    await catalog.get(VIDEO_ID, fresh=True)
+    assert reads.count == 1
+    clock.now += FRESH_SECONDS
+    await catalog.get(VIDEO_ID, fresh=True)
+    assert reads.count == 2
+
+
+async def test_get_remembers_too_when_there_is_no_such_video(catalog: Catalog, reads: Reads) -> None:
+    unknown = uuid4()
+    assert await catalog.get(unknown) is None
+    assert await catalog.get(unknown) is None
+    assert reads.count == 1
+
+
+async def test_get_shares_one_look_when_many_ask_and_one_leaves(catalog: Catalog, reads: Reads) -> None:
+    reads.gate.clear()
+    asking = [asyncio.create_task(catalog.get(VIDEO_ID)) for _ in range(50)]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    reads.gate.set()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert all(isinstance(answer, Showing) for answer in answers[1:])
+    assert reads.count == 1
+
+
+async def test_get_goes_on_with_what_is_known_when_postgres_is_away(
+    catalog: Catalog, reads: Reads, clock: Clock
+) -> None:
+    known = await catalog.get(VIDEO_ID)
+    reads.down = True
+    clock.now += STALE_SECONDS - 1
+    assert await catalog.get(VIDEO_ID) is known
+    assert await catalog.get(VIDEO_ID) is known
+    assert reads.count == 2  # not at every request
+    clock.now += 2
+    with pytest.raises(DatabaseUnavailable):
+        await catalog.get(VIDEO_ID)
+
+
+async def test_get_raises_database_unavailable_when_nothing_is_known(catalog: Catalog, reads: Reads) -> None:
+    reads.down = True
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await catalog.get(VIDEO_ID)
+
+
+async def test_get_forgets_the_oldest_when_there_are_too_many(
+    catalog: Catalog, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_module, "ENTRIES", 2)
+    ids = [uuid4() for _ in range(3)]
+    for video_id in (*ids, ids[2], ids[0]):
+        await catalog.get(video_id)
+    assert reads.count == 4

@@ -1,0 +1,312 @@
+"""What players get over HTTP, with Postgres and the storage replaced by their twins."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from services.streamer import delivery
+from services.streamer.api import CATALOG, add_routes
+from services.streamer.catalog import Catalog
+from services.streamer.showing import Showing
+from shared.errors import StorageUnavailable
+from shared.runtime import STORAGE, OpenStorage
+from shared.storage.interface import ObjectReader
+from shared.storage.memory import MemoryStorage
+from shared.web import create_base_app
+from tests.unit.test_streamer_showing import VIDEO_ID, growing, ready, video
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import web
+
+    from shared.storage import Storage
+
+    Client = TestClient[web.Request, web.Application]
+
+BASE = f"/api/stream/{VIDEO_ID}"
+KEY = f"hls/alice/{VIDEO_ID}"
+SEGMENT_BODY = bytes(range(256)) * 8
+MASTER_BODY = b"#EXTM3U\n#EXT-X-VERSION:3\n" + b"# words that can be packed well\n" * 20
+SEGMENT = f"{BASE}/720p/segment_001.ts"
+
+
+@asynccontextmanager
+async def streamer(storage: Storage, showing: Showing | None) -> AsyncIterator[Client]:
+    async def read(video_id: object) -> Showing | None:
+        return showing if video_id == VIDEO_ID else None
+
+    app = create_base_app()
+    app[STORAGE], app[CATALOG] = OpenStorage(storage), Catalog(read)
+    add_routes(app)
+    async with TestClient(TestServer(app), auto_decompress=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def storage() -> MemoryStorage:
+    made = MemoryStorage()
+    await made.put_bytes(f"{KEY}/master.m3u8", MASTER_BODY)
+    await made.put_bytes(f"{KEY}/720p/playlist.m3u8", b"#EXTM3U\n")
+    await made.put_bytes(f"{KEY}/720p/segment_001.ts", SEGMENT_BODY)
+    await made.put_bytes(f"{KEY}/thumbnail.jpg", b"jpeg")
+    return made
+
+
+@pytest.fixture
+async def client(storage: MemoryStorage) -> AsyncIterator[Client]:
+    async with streamer(storage, Showing(ready())) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "media_type", "cache"),
+    [
+        ("master.m3u8", MASTER_BODY, "application/vnd.apple.mpegurl", "public, max-age=60"),
+        ("720p/playlist.m3u8", b"#EXTM3U\n", "application/vnd.apple.mpegurl", "public, max-age=60"),
+        ("720p/segment_001.ts", SEGMENT_BODY, "video/mp2t", "public, max-age=31536000, immutable"),
+        ("thumbnail.jpg", b"jpeg", "image/jpeg", "public, max-age=31536000, immutable"),
+    ],
+)
+async def test_get_and_head_say_the_same_when_the_video_is_ready(
+    client: Client, path: str, body: bytes, media_type: str, cache: str
+) -> None:
+    got = await client.get(f"{BASE}/{path}", headers={"Accept-Encoding": "identity"})
+    head = await client.head(f"{BASE}/{path}", headers={"Accept-Encoding": "identity"})
+    assert (got.status, await got.read()) == (200, body)
+    assert (head.status, await head.read()) == (200, b"")
+    for answer in (got, head):
+        assert answer.headers["Content-Type"] == media_type
+        assert answer.headers["Content-Length"] == str(len(body))
+        assert answer.headers["Cache-Control"] == cache
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Content-Encoding" not in answer.headers
+        assert answer.headers["X-Request-Id"]
+    assert got.headers["ETag"] == head.headers["ETag"]
+    assert got.headers["Last-Modified"] == head.headers["Last-Modified"]
+
+
+async def test_playlists_are_compressed_when_the_player_takes_gzip(client: Client) -> None:
+    plain = await client.get(f"{BASE}/master.m3u8", headers={"Accept-Encoding": "identity"})
+    got = await client.get(f"{BASE}/master.m3u8", headers={"Accept-Encoding": "gzip, br"})
+    head = await client.head(f"{BASE}/master.m3u8", headers={"Accept-Encoding": "gzip, br"})
+    body = await got.read()
+    assert gzip.decompress(body) == MASTER_BODY
+    assert len(body) < len(MASTER_BODY)
+    assert got.headers["Content-Encoding"] == "gzip"
+    assert got.headers["Content-Length"] == head.headers["Content-Length"] == str(len(body))
+    assert got.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    assert got.headers["ETag"] != plain.headers["ETag"]
+
+
+async def test_segments_are_never_compressed_when_the_player_takes_gzip(client: Client) -> None:
+    got = await client.get(SEGMENT, headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in got.headers
+    assert await got.read() == SEGMENT_BODY
+
+
+@pytest.mark.parametrize("path", ["master.m3u8", "720p/segment_001.ts", "thumbnail.jpg"])
+async def test_get_answers_304_when_the_player_has_this_version(client: Client, path: str) -> None:
+    first = await client.get(f"{BASE}/{path}")
+    again = await client.get(f"{BASE}/{path}", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status, await again.read()) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
+    since = await client.get(f"{BASE}/{path}", headers={"If-Modified-Since": first.headers["Last-Modified"]})
+    assert since.status == 304
+
+
+@pytest.mark.parametrize(
+    ("asked", "part", "content_range"),
+    [
+        ("bytes=0-9", slice(0, 10), "bytes 0-9/2048"),
+        ("bytes=2000-", slice(2000, 2048), "bytes 2000-2047/2048"),
+        ("bytes=-5", slice(2043, 2048), "bytes 2043-2047/2048"),
+        ("bytes=2040-9999", slice(2040, 2048), "bytes 2040-2047/2048"),
+    ],
+)
+async def test_get_answers_206_with_the_part_when_a_range_is_asked_for(
+    client: Client, asked: str, part: slice, content_range: str
+) -> None:
+    got = await client.get(SEGMENT, headers={"Range": asked})
+    assert (got.status, await got.read()) == (206, SEGMENT_BODY[part])
+    assert got.headers["Content-Range"] == content_range
+    assert got.headers["Content-Length"] == str(len(SEGMENT_BODY[part]))
+
+
+async def test_get_answers_416_with_the_size_when_the_range_lies_outside(client: Client) -> None:
+    got = await client.get(SEGMENT, headers={"Range": "bytes=2048-"})
+    assert (got.status, got.headers["Content-Range"]) == (416, "bytes */2048")
+    assert (await got.json(content_type="application/problem+json"))["reason"] == "range_not_satisfiable"
+
+
+async def test_head_ignores_a_range_when_one_is_asked_for(client: Client) -> None:
+    head = await client.head(SEGMENT, headers={"Range": "bytes=0-9"})
+    assert (head.status, head.headers["Content-Length"]) == (200, "2048")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{BASE}/720p/segment_002.ts",
+        f"{BASE}/1080p/playlist.m3u8",
+        f"{BASE}/720p/segment_1.ts",
+        f"{BASE}/720p/segment_001.mp4",
+        f"{BASE}/masterXm3u8",
+        f"{BASE}/720P/playlist.m3u8",
+        f"{BASE}/720p/../master.m3u8/x",
+        f"{BASE}/%2e%2e/playlist.m3u8",
+        f"{BASE}/..%2f..%2fetc/playlist.m3u8",
+        f"{BASE}/",
+        "/api/stream/nonsense/master.m3u8",
+        "/nothing",
+    ],
+)
+async def test_get_answers_404_as_a_problem_when_nothing_lies_there(client: Client, path: str) -> None:
+    got = await client.get(path)
+    problem = await got.json(content_type="application/problem+json")
+    assert (got.status, problem["status"], problem["reason"]) == (404, 404, "not_found")
+    assert got.headers["Access-Control-Allow-Origin"] == "*"
+    assert got.headers["Cache-Control"] == "no-store"
+    assert got.headers["X-Request-Id"]
+
+
+async def test_options_answers_the_preflight_when_a_page_asks(client: Client) -> None:
+    for path in (SEGMENT, f"{BASE}/master.m3u8", f"{BASE}/720p/playlist.m3u8", f"{BASE}/thumbnail.jpg"):
+        got = await client.options(path, headers={"Access-Control-Request-Method": "GET"})
+        assert got.status == 204
+        assert got.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Range" in got.headers["Access-Control-Allow-Headers"]
+
+
+async def test_post_answers_405_when_nothing_can_be_changed(client: Client) -> None:
+    got = await client.post(f"{BASE}/master.m3u8")
+    assert got.status == 405
+    assert got.headers["Access-Control-Allow-Origin"] == "*"
+
+
+async def test_get_answers_by_either_spelling_when_the_id_has_capitals(client: Client) -> None:
+    assert (await client.get(f"/api/stream/{str(VIDEO_ID).upper()}/master.m3u8")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("showing", "reason", "retry"),
+    [
+        (None, "video_not_found", None),
+        (Showing(video(status="deleted")), "video_not_found", None),
+        (Showing(video()), "not_ready_yet", "2"),
+        (Showing(video(status="failed")), "video_failed", None),
+    ],
+)
+async def test_get_answers_404_with_the_reason_when_there_is_nothing_to_play(
+    storage: MemoryStorage, showing: Showing | None, reason: str, retry: str | None
+) -> None:
+    async with streamer(storage, showing) as client:
+        got = await client.get(f"{BASE}/master.m3u8")
+        assert got.status == 404
+        assert (await got.json(content_type="application/problem+json"))["reason"] == reason
+        assert got.headers.get("Retry-After") == retry
+
+
+async def test_playlists_are_not_cached_when_the_video_still_grows(storage: MemoryStorage) -> None:
+    async with streamer(storage, growing(1, 1)) as client:
+        master = await client.get(f"{BASE}/master.m3u8", headers={"Accept-Encoding": "identity"})
+        playlist = await client.get(f"{BASE}/720p/playlist.m3u8", headers={"Accept-Encoding": "identity"})
+        assert master.headers["Cache-Control"] == playlist.headers["Cache-Control"] == "no-cache"
+        assert (await master.read()) != MASTER_BODY
+        assert b"EVENT" in await playlist.read()
+        same = await client.get(
+            f"{BASE}/720p/playlist.m3u8",
+            headers={"If-None-Match": playlist.headers["ETag"], "Accept-Encoding": "identity"},
+        )
+        assert same.status == 304
+        assert (await client.get(SEGMENT)).status == 200
+        later = await client.get(f"{BASE}/720p/segment_002.ts")
+        assert (later.status, later.headers["Retry-After"]) == (404, "2")
+
+
+class BrokenStorage(MemoryStorage):
+    """Fails at the first word, or in the middle of an object."""
+
+    def __init__(self, *, in_the_middle: bool) -> None:
+        super().__init__()
+        self.in_the_middle = in_the_middle
+
+    @asynccontextmanager
+    async def read(self, key: str, **part: Any) -> AsyncIterator[ObjectReader]:
+        if not self.in_the_middle:
+            raise StorageUnavailable("S3 is away")
+        async with super().read(key, **part) as reader:
+            yield ObjectReader(reader.object, self._half(reader))
+
+    async def _half(self, reader: ObjectReader) -> AsyncIterator[bytes]:
+        async for chunk in reader:
+            yield chunk[:100]
+            raise StorageUnavailable("S3 went away")
+
+
+@pytest.mark.parametrize("path", ["master.m3u8", "720p/segment_001.ts"])
+async def test_get_answers_503_when_the_storage_is_away(path: str) -> None:
+    async with streamer(BrokenStorage(in_the_middle=False), Showing(ready())) as client:
+        got = await client.get(f"{BASE}/{path}")
+        assert (got.status, got.headers["Retry-After"]) == (503, "5")
+        problem = await got.json(content_type="application/problem+json")
+        assert problem["reason"] == "storage_unavailable"
+
+
+async def test_get_breaks_the_connection_when_the_storage_fails_in_the_middle() -> None:
+    storage = BrokenStorage(in_the_middle=True)
+    await storage.put_bytes(f"{KEY}/720p/segment_001.ts", SEGMENT_BODY)
+    async with streamer(storage, Showing(ready())) as client:
+        got = await client.get(SEGMENT)
+        with pytest.raises(aiohttp.ClientError):
+            await got.read()
+
+
+class EndlessStorage(MemoryStorage):
+    """Has a segment of a terabyte, and tells when the last reader was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = asyncio.Event()
+
+    @asynccontextmanager
+    async def read(self, key: str, **part: Any) -> AsyncIterator[ObjectReader]:
+        async with super().read(key) as reader:
+            try:
+                whole = type(reader.object)(key, 10**12, reader.object.etag, reader.object.modified)
+                yield ObjectReader(whole, self._forever())
+            finally:
+                self.closed.set()
+
+    async def _forever(self) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(65536)
+
+
+async def test_get_closes_the_object_when_the_player_goes_away() -> None:
+    storage = EndlessStorage()
+    await storage.put_bytes(f"{KEY}/720p/segment_001.ts", b"")
+    async with streamer(storage, Showing(ready())) as client:
+        got = await client.get(SEGMENT)
+        await got.content.read(1000)
+        assert not storage.closed.is_set()
+        got.close()
+        await asyncio.wait_for(storage.closed.wait(), 5)
+
+
+async def test_get_closes_the_object_when_the_player_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "STALL_SECONDS", 0.1)
+    storage = EndlessStorage()
+    await storage.put_bytes(f"{KEY}/720p/segment_001.ts", b"")
+    async with streamer(storage, Showing(ready())) as client:
+        got = await client.get(SEGMENT)
+        await asyncio.wait_for(storage.closed.wait(), 5)
+        got.close()

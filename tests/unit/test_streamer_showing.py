@@ -1,0 +1,135 @@
+"""What players get of a video in each of its states."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.streamer.showing import Asked, Home, Refused, Rendered, Showing, Stored, decide, shown_so_far
+from shared.playlists import Presentation
+from shared.videos import StoredSegment, Video
+
+VIDEO_ID = UUID("00000000-0000-4000-8000-000000000001")
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+LOCAL, S3 = Home("local", None), Home("s3", "videos")
+PRESENTATION = Presentation((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
+CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
+MASTER, PLAYLIST = Asked(None, "master.m3u8"), Asked("720p", "playlist.m3u8")
+SEGMENT, THUMBNAIL = Asked("720p", "segment_002.ts"), Asked(None, "thumbnail.jpg")
+EVERY = (MASTER, PLAYLIST, SEGMENT, THUMBNAIL)
+
+
+def video(**values: Any) -> Video:
+    fields = dict.fromkeys(Video.__dataclass_fields__) | {
+        "video_id": VIDEO_ID,
+        "user_id": "alice",
+        "status": "processing",
+        "presentation": PRESENTATION.to_json(),
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return Video(**(fields | values))
+
+
+def ready(**values: Any) -> Video:
+    place = {"storage_type": "local", "s3_bucket": None, "s3_key": f"hls/alice/{VIDEO_ID}"}
+    return video(**({"status": "ready"} | place | values))
+
+
+def stored(large: int, small: int) -> tuple[StoredSegment, ...]:
+    return tuple(
+        StoredSegment(name, index, 10.0, 1000)
+        for name, count in (("720p", large), ("360p", small))
+        for index in range(1, count + 1)
+    )
+
+
+def growing(large: int, small: int, **values: Any) -> Showing:
+    return shown_so_far(video(**values), PRESENTATION, stored(large, small), CODECS)
+
+
+@pytest.mark.parametrize("asked", EVERY)
+def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: Asked) -> None:
+    for showing in (None, Showing(video(status="deleted"))):
+        answer = decide(showing, asked, LOCAL)
+        assert isinstance(answer, Refused)
+        assert (answer.status, answer.reason) == (404, "video_not_found")
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        (MASTER, "master.m3u8"),
+        (PLAYLIST, "720p/playlist.m3u8"),
+        (SEGMENT, "720p/segment_002.ts"),
+        (THUMBNAIL, "thumbnail.jpg"),
+    ],
+)
+def test_decide_names_the_key_of_the_record_when_the_video_is_ready(asked: Asked, path: str) -> None:
+    assert decide(Showing(ready()), asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{path}")
+    moved = ready(storage_type="s3", s3_bucket="videos", s3_key="hls/old/place")
+    assert decide(Showing(moved), asked, S3) == Stored(f"hls/old/place/{path}")
+
+
+@pytest.mark.parametrize(
+    ("place", "home"),
+    [
+        ({"storage_type": "s3", "s3_bucket": "videos"}, LOCAL),
+        ({}, S3),
+        ({"storage_type": "s3", "s3_bucket": "other"}, S3),
+    ],
+)
+def test_decide_says_so_when_a_ready_video_lies_in_another_storage(place: dict[str, str], home: Home) -> None:
+    answer = decide(Showing(ready(**place)), MASTER, home)
+    assert isinstance(answer, Refused)
+    assert (answer.status, answer.reason) == (503, "storage_not_configured")
+
+
+@pytest.mark.parametrize("asked", EVERY)
+def test_decide_asks_to_look_again_when_nothing_is_stored_yet(asked: Asked) -> None:
+    for showing in (Showing(video(presentation=None)), growing(1, 0)):
+        answer = decide(showing, asked, LOCAL)
+        assert isinstance(answer, Refused)
+        assert (answer.status, answer.reason, answer.retry_seconds) == (404, "not_ready_yet", 2)
+
+
+def test_decide_says_failed_when_nothing_was_stored_before_the_failure() -> None:
+    answer = decide(growing(0, 0, status="failed"), MASTER, LOCAL)
+    assert isinstance(answer, Refused)
+    assert (answer.status, answer.reason, answer.retry_seconds) == (404, "video_failed", None)
+
+
+@pytest.mark.parametrize("status", ["processing", "failed"])
+def test_decide_renders_what_every_rendition_has_when_the_video_is_not_complete(status: str) -> None:
+    showing = growing(3, 2, status=status)
+    master, playlist = decide(showing, MASTER, LOCAL), decide(showing, PLAYLIST, LOCAL)
+    assert isinstance(master, Rendered)
+    assert "720p/playlist.m3u8" in master.text
+    assert "360p/playlist.m3u8" in master.text
+    assert isinstance(playlist, Rendered)
+    assert playlist.text.endswith("#EXTINF:10.000000,\nsegment_001.ts\n#EXTINF:10.000000,\nsegment_002.ts\n")
+    assert "#EXT-X-PLAYLIST-TYPE:EVENT\n" in playlist.text
+
+
+def test_decide_gives_segments_only_when_they_are_shown() -> None:
+    showing = growing(3, 2)
+    assert decide(showing, SEGMENT, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/720p/segment_002.ts")
+    answer = decide(showing, Asked("720p", "segment_003.ts"), LOCAL)
+    assert isinstance(answer, Refused)
+    assert answer.reason == "not_ready_yet"
+    for padded in ("segment_0002.ts", "segment_02.ts"):
+        assert isinstance(decide(showing, Asked("720p", padded), LOCAL), Refused)
+
+
+def test_decide_knows_no_rendition_when_the_video_has_none_of_that_name() -> None:
+    answer = decide(growing(2, 2), replace(PLAYLIST, rendition="4k"), LOCAL)
+    assert isinstance(answer, Refused)
+    assert (answer.status, answer.reason) == (404, "not_found")
+
+
+def test_shown_so_far_is_empty_when_codecs_are_not_known_yet() -> None:
+    assert shown_so_far(video(), PRESENTATION, stored(2, 2), {"720p": "avc1"}).segments == ()
