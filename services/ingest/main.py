@@ -11,7 +11,7 @@ from uuid import uuid4
 from services.ingest.commands import run_command
 from services.ingest.feed import Feed
 from services.ingest.incoming import sync_directory
-from services.ingest.resources import DATABASE, FEED, SETTINGS, WORK
+from services.ingest.resources import DATABASE, FEED, SETTINGS, UPLOADING, WORK
 from services.ingest.routes import add_routes
 from services.ingest.sweep import sweep_uploads
 from shared.errors import StorageUnavailable
@@ -19,7 +19,7 @@ from shared.layout import WorkDir
 from shared.runtime import database_context, outbox_context
 from shared.service import run
 from shared.startup import patiently
-from shared.web import CHECKS, create_base_app, running
+from shared.web import CHECKS, HttpProblem, create_base_app, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -36,12 +36,13 @@ def create_app(settings: Settings) -> web.Application:
     """Return the service; opens nothing yet."""
     app = create_base_app()
     app[SETTINGS] = settings
+    app[UPLOADING] = set()
     app[WORK] = WorkDir(settings.work_dir.resolve())
     add_routes(app)
     app.cleanup_ctx.extend(
         [_work_dir, database_context(settings), outbox_context(settings, NAME), _feed, _sweep]
     )
-    app.on_shutdown.append(_close_feed)
+    app.on_shutdown.extend([_close_feed, _stop_uploads])
     return app
 
 
@@ -80,6 +81,14 @@ async def _close_feed(app: web.Application) -> None:
     """End the event streams, which would hold up the end of the process."""
     if FEED in app:
         app[FEED].close()
+
+
+async def _stop_uploads(app: web.Application) -> None:
+    """End what comes in: aiohttp drops what it still receives from here on, so that no upload would ever end."""
+    for request in app[UPLOADING]:
+        request.content.set_exception(
+            HttpProblem(503, "stopping", "the service is being restarted: send the upload again")
+        )
 
 
 def main(arguments: Sequence[str]) -> int:

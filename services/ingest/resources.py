@@ -10,10 +10,11 @@ from shared.layout import WorkDir
 from shared.runtime import DATABASE, OUTBOX
 from shared.settings import Settings
 
-__all__ = ["CALLER", "DATABASE", "FEED", "OPENAPI", "OUTBOX", "SETTINGS", "WORK"]
+__all__ = ["CALLER", "DATABASE", "FEED", "OPENAPI", "OUTBOX", "SETTINGS", "UPLOADING", "WORK"]
 
 SETTINGS = web.AppKey("settings", Settings)
 WORK = web.AppKey("work", WorkDir)
 FEED = web.AppKey("feed", Feed)
 OPENAPI = web.AppKey("openapi", str)
+UPLOADING: web.AppKey[set[web.Request]] = web.AppKey("uploading", set)
 CALLER = web.RequestKey("caller", Caller)

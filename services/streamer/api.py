@@ -8,11 +8,12 @@ from uuid import UUID
 from aiohttp import web
 
 from services.streamer.catalog import Catalog
-from services.streamer.delivery import send_object, send_playlist, send_stored_playlist
+from services.streamer.delivery import send_object, send_playlist
 from services.streamer.showing import Asked, Home, Refused, Rendered, decide
 from shared.layout import MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
 from shared.logs import request_id
 from shared.runtime import STORAGE
+from shared.storage.interface import cache_control
 from shared.web import REQUEST_ID, HttpProblem
 
 if TYPE_CHECKING:
@@ -65,20 +66,27 @@ async def _serve(request: web.Request) -> web.StreamResponse:
     answer = await _answer(request, UUID(request.match_info["video_id"]), asked)
     if isinstance(answer, Rendered):
         return send_playlist(request, answer.text.encode(), GROWING_CACHE)
-    storage = request.app[STORAGE].storage
-    send = send_stored_playlist if asked.name in (MASTER, PLAYLIST) else send_object
     try:
-        return await send(request, storage, answer.key)
+        if asked.name in (MASTER, PLAYLIST):
+            return await _send_stored_playlist(request, answer.key)
+        return await send_object(request, request.app[STORAGE].storage, answer.key)
     except KeyError:
         raise HttpProblem(404, "not_found", f"{asked.path} is not there") from None
 
 
+async def _send_stored_playlist(request: web.Request, key: str) -> web.Response:
+    playlist = await request.app[CATALOG].playlists.get(key)
+    if playlist is None:
+        raise KeyError(key)
+    return send_playlist(request, playlist.body, cache_control(key), modified=playlist.modified)
+
+
 async def _answer(request: web.Request, video_id: UUID, asked: Asked) -> Stored | Rendered:
     storage = request.app[STORAGE].storage
-    home, catalog = Home(storage.kind, storage.bucket), request.app[CATALOG]
-    answer = decide(await catalog.get(video_id), asked, home)
+    home, known = Home(storage.kind, storage.bucket), request.app[CATALOG].videos
+    answer = decide(await known.get(video_id), asked, home)
     if isinstance(answer, Refused):  # another streamer may have shown more already
-        answer = decide(await catalog.get(video_id, fresh=True), asked, home)
+        answer = decide(await known.get(video_id, fresh=True), asked, home)
     if isinstance(answer, Refused):
         retry = {"Retry-After": str(answer.retry_seconds)} if answer.retry_seconds else {}
         raise HttpProblem(answer.status, answer.reason, answer.message, headers=retry)

@@ -56,13 +56,6 @@ def _encode(body: bytes, *, zipped: bool) -> tuple[bytes, str]:
     return gzip.compress(body, compresslevel=6, mtime=0), f'"{digest}-gzip"'
 
 
-async def send_stored_playlist(request: web.Request, storage: Storage, key: str) -> web.Response:
-    """Answer with a playlist that lies in storage. Raises KeyError when it does not."""
-    async with storage.read(key) as reader:
-        body = await reader.body()
-    return send_playlist(request, body, cache_control(key), modified=reader.object.modified)
-
-
 async def send_object(request: web.Request, storage: Storage, key: str) -> web.StreamResponse:
     """Answer with an object or the part of it that is asked for. Raises KeyError when there is none."""
     is_get = request.method == "GET"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from services.streamer.api import CATALOG, add_routes
-from services.streamer.catalog import Catalog, read_showing
-from shared.runtime import DATABASE, database_context, storage_context
+from services.streamer.catalog import create_catalog
+from shared.runtime import DATABASE, STORAGE, database_context, storage_context
 from shared.service import run
 from shared.web import create_base_app
 
@@ -37,7 +36,7 @@ def create_app(settings: Settings) -> web.Application:
 
 
 async def _catalog(app: web.Application) -> AsyncIterator[None]:
-    app[CATALOG] = Catalog(partial(read_showing, app[DATABASE]))
+    app[CATALOG] = create_catalog(app[DATABASE], app[STORAGE].storage)
     yield
 
 

@@ -132,7 +132,8 @@ def _remove_empty(directory: Path) -> bool:
 
 
 def check_root(root: Path) -> None:
-    """Raise OSError unless `root` is there, or can be made, and may be written."""
-    root.mkdir(parents=True, exist_ok=True)
-    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-        raise PermissionError(f"{root} may not be written")
+    """Raise OSError unless `root` is there, or can be made, and may be read (a streamer may only read)."""
+    if not root.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise PermissionError(f"{root} may not be read")

@@ -82,7 +82,7 @@ class LocalStorage:
         return None
 
     async def check(self) -> None:
-        """Raise StorageUnavailable unless the root is there, or can be made, and may be written."""
+        """Raise StorageUnavailable unless the root is there, or can be made, and may be read."""
         await _run("check", lambda: disk.check_root(self.root))
 
     def _path(self, key: str) -> Path:

@@ -1,4 +1,4 @@
-"""Outbox, relay and consume loop against a real RabbitMQ and Postgres; each test has its own virtual queues."""
+"""Outbox, relay and consume loop against a real RabbitMQ and Postgres."""
 
 from __future__ import annotations
 

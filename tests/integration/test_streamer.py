@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 from aiohttp.test_utils import TestClient, TestServer, unused_port
 
-from services.streamer import catalog, main
+from services.streamer import main, remembered
 from shared import videos
 from shared.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.layout import segment_name, storage_prefix
@@ -157,8 +157,8 @@ async def ready_film(film: Film) -> Film:
 
 @pytest.fixture
 async def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
-    monkeypatch.setattr(catalog, "SECONDS", 0.0)
-    monkeypatch.setattr(catalog, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(remembered, "SECONDS", 0.0)
+    monkeypatch.setattr(remembered, "FRESH_SECONDS", 0.0)
     async with serving(settings) as opened:
         yield opened
 

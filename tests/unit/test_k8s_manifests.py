@@ -14,7 +14,7 @@ import yaml
 from shared.broker import QUEUES
 from shared.settings import Settings, load_settings
 from shared.startup import START_SECONDS
-from shared.web import CHECK_SECONDS, SHUTDOWN_SECONDS
+from shared.web import CHECK_SECONDS
 
 REPO = Path(__file__).parents[2]
 K8S = REPO / "deploy" / "k8s"
@@ -108,11 +108,6 @@ def default_port(service):
     raise AssertionError(f"services/{service}/main.py names no DEFAULT_PORT")
 
 
-def count_consumers(service):
-    calls = (node.func for node in ast.walk(main_of(service)) if isinstance(node, ast.Call))
-    return sum(isinstance(call, ast.Name) and call.id == "consumer_context" for call in calls)
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("documents", [[*BASE, SECRET], CPU, KEDA], ids=["base", "cpu", "keda"])
 def test_manifests_are_valid_when_checked_against_the_schemas_of_kubernetes(documents, version):
@@ -169,10 +164,10 @@ def test_probes_ask_the_right_paths_and_give_the_service_its_time(name):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_pod_may_take_longer_to_stop_than_its_consumers_drain(name):
+def test_a_pod_may_take_longer_to_stop_than_its_work_drains(name):
     drain_seconds = float(environment()["DRAIN_SECONDS"])
     before = container(name).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    needed_seconds = before + count_consumers(name) * drain_seconds + SHUTDOWN_SECONDS
+    needed_seconds = before + drain_seconds + CHECK_SECONDS
     assert pod(name)["terminationGracePeriodSeconds"] > needed_seconds
     assert drain_seconds >= float(environment()["CHUNK_SECONDS"])
 

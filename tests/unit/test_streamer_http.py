@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -13,7 +14,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from services.streamer import delivery
 from services.streamer.api import CATALOG, add_routes
-from services.streamer.catalog import Catalog
+from services.streamer.catalog import Catalog, read_playlist
+from services.streamer.remembered import Remembered
 from services.streamer.showing import Showing
 from shared.errors import StorageUnavailable
 from shared.runtime import STORAGE, OpenStorage
@@ -44,7 +46,9 @@ async def streamer(storage: Storage, showing: Showing | None) -> AsyncIterator[C
         return showing if video_id == VIDEO_ID else None
 
     app = create_base_app()
-    app[STORAGE], app[CATALOG] = OpenStorage(storage), Catalog(read)
+    app[STORAGE] = OpenStorage(storage)
+    playlists = Remembered(partial(read_playlist, storage), entries=10)
+    app[CATALOG] = Catalog(Remembered(read, entries=10), playlists)
     add_routes(app)
     async with TestClient(TestServer(app), auto_decompress=False) as client:
         yield client

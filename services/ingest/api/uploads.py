@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from services.ingest.api.requests import answer
 from services.ingest.api.videos import record
 from services.ingest.forms import Form, too_large
 from services.ingest.incoming import Incoming
-from services.ingest.resources import CALLER, DATABASE, OUTBOX, SETTINGS, WORK
+from services.ingest.resources import CALLER, DATABASE, OUTBOX, SETTINGS, UPLOADING, WORK
 from shared import videos
 from shared.errors import DatabaseUnavailable
 from shared.events import Source, VideoUploaded
@@ -23,6 +24,7 @@ from shared.presets import all_presets, check_qualities
 from shared.web import HttpProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from aiohttp import web
@@ -46,12 +48,13 @@ async def upload_video(request: web.Request) -> web.Response:
     max_bytes = request.app[SETTINGS].max_upload_bytes
     form = Form(request, max_bytes=max_bytes)
     await _invite_body(request)
-    fields = await form.fields()
-    user_id = request[CALLER].acts_for(fields.user_id)
-    await _check_qualities(request, fields)
     video_id = uuid4()
     incoming = Incoming(request.app[WORK], video_id)
-    await _receive(form, incoming, max_bytes)
+    with _interruptible(request):
+        fields = await form.fields()
+        user_id = request[CALLER].acts_for(fields.user_id)
+        await _check_qualities(request, fields)
+        await _receive(form, incoming, max_bytes)
     event = VideoUploaded(
         video_id=video_id,
         user_id=user_id,
@@ -72,6 +75,16 @@ async def _invite_body(request: web.Request) -> None:
         request.writer.output_size = 0  # the body of the answer has not begun
     elif expected:
         raise HttpProblem(417, "expectation_failed", "the only expectation that is met is 100-continue")
+
+
+@contextmanager
+def _interruptible(request: web.Request) -> Iterator[None]:
+    """Let the end of the service end the reading of the body."""
+    request.app[UPLOADING].add(request)
+    try:
+        yield
+    finally:
+        request.app[UPLOADING].discard(request)
 
 
 async def _check_qualities(request: web.Request, fields: UploadFields) -> None:

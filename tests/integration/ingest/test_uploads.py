@@ -225,6 +225,17 @@ async def test_upload_is_given_up_when_nothing_comes(api: Api, monkeypatch: pyte
     await nothing_is_left(api)
 
 
+async def test_upload_is_ended_when_the_service_stops(api: Api) -> None:
+    head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
+    reader, writer = await talk(api, head)
+    writer.write(part("file", bytes(300_000), "film.mp4"))
+    await asyncio.sleep(0.2)
+    await api.client.app.shutdown()
+    assert b"503" in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    await nothing_is_left(api)
+
+
 async def test_upload_is_refused_when_the_disk_is_full(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,4 @@
-"""Many requests share one look at Postgres, and go on for a while when it does not answer."""
+"""Many requests share one look, and go on for a while with what is known when nobody answers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from uuid import uuid4
 
 import pytest
 
-from services.streamer import catalog as catalog_module
-from services.streamer.catalog import FRESH_SECONDS, SECONDS, STALE_SECONDS, Catalog
+from services.streamer.remembered import FRESH_SECONDS, SECONDS, STALE_SECONDS, Remembered
 from services.streamer.showing import Showing
 from shared.errors import DatabaseUnavailable
 from tests.unit.test_streamer_showing import VIDEO_ID, ready
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    Known = Remembered[UUID, Showing | None]
 
 
 class Clock:
@@ -52,43 +53,41 @@ async def reads() -> Reads:
 
 
 @pytest.fixture
-def catalog(reads: Reads, clock: Clock) -> Catalog:
-    return Catalog(reads, clock=clock)
+def known(reads: Reads, clock: Clock) -> Known:
+    return Remembered(reads, entries=2, clock=clock)
 
 
 async def test_get_looks_once_when_asked_again_within_the_time(
-    catalog: Catalog, reads: Reads, clock: Clock
+    known: Known, reads: Reads, clock: Clock
 ) -> None:
-    first = await catalog.get(VIDEO_ID)
+    first = await known.get(VIDEO_ID)
     clock.now += SECONDS - 0.01
-    assert await catalog.get(VIDEO_ID) is first
+    assert await known.get(VIDEO_ID) is first
     assert reads.count == 1
     clock.now += 0.02
-    await catalog.get(VIDEO_ID)
+    await known.get(VIDEO_ID)
     assert reads.count == 2
 
 
-async def test_get_looks_again_when_freshness_is_asked_for(
-    catalog: Catalog, reads: Reads, clock: Clock
-) -> None:
-    await catalog.get(VIDEO_ID)
-    await catalog.get(VIDEO_ID, fresh=True)
+async def test_get_looks_again_when_freshness_is_asked_for(known: Known, reads: Reads, clock: Clock) -> None:
+    await known.get(VIDEO_ID)
+    await known.get(VIDEO_ID, fresh=True)
     assert reads.count == 1
     clock.now += FRESH_SECONDS
-    await catalog.get(VIDEO_ID, fresh=True)
+    await known.get(VIDEO_ID, fresh=True)
     assert reads.count == 2
 
 
-async def test_get_remembers_too_when_there_is_no_such_video(catalog: Catalog, reads: Reads) -> None:
+async def test_get_remembers_too_when_there_is_no_such_video(known: Known, reads: Reads) -> None:
     unknown = uuid4()
-    assert await catalog.get(unknown) is None
-    assert await catalog.get(unknown) is None
+    assert await known.get(unknown) is None
+    assert await known.get(unknown) is None
     assert reads.count == 1
 
 
-async def test_get_shares_one_look_when_many_ask_and_one_leaves(catalog: Catalog, reads: Reads) -> None:
+async def test_get_shares_one_look_when_many_ask_and_one_leaves(known: Known, reads: Reads) -> None:
     reads.gate.clear()
-    asking = [asyncio.create_task(catalog.get(VIDEO_ID)) for _ in range(50)]
+    asking = [asyncio.create_task(known.get(VIDEO_ID)) for _ in range(50)]
     await asyncio.sleep(0)
     asking[0].cancel()
     reads.gate.set()
@@ -99,31 +98,28 @@ async def test_get_shares_one_look_when_many_ask_and_one_leaves(catalog: Catalog
 
 
 async def test_get_goes_on_with_what_is_known_when_postgres_is_away(
-    catalog: Catalog, reads: Reads, clock: Clock
+    known: Known, reads: Reads, clock: Clock
 ) -> None:
-    known = await catalog.get(VIDEO_ID)
+    before = await known.get(VIDEO_ID)
     reads.down = True
     clock.now += STALE_SECONDS - 1
-    assert await catalog.get(VIDEO_ID) is known
-    assert await catalog.get(VIDEO_ID) is known
+    assert await known.get(VIDEO_ID) is before
+    assert await known.get(VIDEO_ID) is before
     assert reads.count == 2  # not at every request
     clock.now += 2
     with pytest.raises(DatabaseUnavailable):
-        await catalog.get(VIDEO_ID)
+        await known.get(VIDEO_ID)
 
 
-async def test_get_raises_database_unavailable_when_nothing_is_known(catalog: Catalog, reads: Reads) -> None:
+async def test_get_raises_database_unavailable_when_nothing_is_known(known: Known, reads: Reads) -> None:
     reads.down = True
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
-            await catalog.get(VIDEO_ID)
+            await known.get(VIDEO_ID)
 
 
-async def test_get_forgets_the_oldest_when_there_are_too_many(
-    catalog: Catalog, reads: Reads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(catalog_module, "ENTRIES", 2)
+async def test_get_forgets_the_oldest_when_there_are_too_many(known: Known, reads: Reads) -> None:
     ids = [uuid4() for _ in range(3)]
     for video_id in (*ids, ids[2], ids[0]):
-        await catalog.get(video_id)
+        await known.get(video_id)
     assert reads.count == 4
