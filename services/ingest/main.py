@@ -84,9 +84,9 @@ async def _close_feed(app: web.Application) -> None:
 
 
 async def _stop_uploads(app: web.Application) -> None:
-    """End what comes in: aiohttp drops what it still receives from here on, so that no upload would ever end."""
-    for request in app[UPLOADING]:
-        request.content.set_exception(
+    """End what comes in: from here on aiohttp drops what it receives, so that no upload would ever end."""
+    for body in app[UPLOADING]:
+        body.set_exception(
             HttpProblem(503, "stopping", "the service is being restarted: send the upload again")
         )
 

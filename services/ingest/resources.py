@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from services.ingest.callers import Caller
 from services.ingest.feed import Feed
@@ -16,5 +16,5 @@ SETTINGS = web.AppKey("settings", Settings)
 WORK = web.AppKey("work", WorkDir)
 FEED = web.AppKey("feed", Feed)
 OPENAPI = web.AppKey("openapi", str)
-UPLOADING: web.AppKey[set[web.Request]] = web.AppKey("uploading", set)
+UPLOADING: web.AppKey[set[StreamReader]] = web.AppKey("uploading", set)
 CALLER = web.RequestKey("caller", Caller)

@@ -80,11 +80,11 @@ async def _invite_body(request: web.Request) -> None:
 @contextmanager
 def _interruptible(request: web.Request) -> Iterator[None]:
     """Let the end of the service end the reading of the body."""
-    request.app[UPLOADING].add(request)
+    request.app[UPLOADING].add(request.content)
     try:
         yield
     finally:
-        request.app[UPLOADING].discard(request)
+        request.app[UPLOADING].discard(request.content)
 
 
 async def _check_qualities(request: web.Request, fields: UploadFields) -> None:
