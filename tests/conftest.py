@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 structlog.configure(
     processors=[
@@ -10,3 +16,12 @@ structlog.configure(
         structlog.processors.KeyValueRenderer(key_order=["event"]),
     ]
 )
+
+
+@pytest.fixture(scope="session")
+def outside_servers() -> Iterator[None]:
+    """Servers from containers for the whole session, where there is an engine and no address is given."""
+    from tests.containers import servers_outside  # noqa: PLC0415 - unit tests need none of it
+
+    with servers_outside():
+        yield

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from aiohttp import StreamReader, web
+from typing import TYPE_CHECKING
+
+from aiohttp import web
 
 from services.ingest.callers import Caller
 from services.ingest.feed import Feed
 from shared.layout import WorkDir
 from shared.runtime import DATABASE, OUTBOX
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader
 
 __all__ = ["CALLER", "DATABASE", "FEED", "OPENAPI", "OUTBOX", "SETTINGS", "UPLOADING", "WORK"]
 

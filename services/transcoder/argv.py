@@ -40,14 +40,23 @@ def chunk_argv(
     graphs = ["-filter_complex", video_graph(plan, chunk, encoder, lenient=lenient)]
     if plan.audio:
         graphs += ["-filter_complex", audio_graph(plan, chunk, lenient=lenient)]
-    outputs = (_output(plan, chunk, number, outdir, encoder, threads) for number in range(len(plan.rungs)))
+    outputs = [
+        option
+        for number, rung in enumerate(plan.rungs)
+        for option in (
+            *_streams(plan, number),
+            *video_options(plan, chunk, rung, encoder, threads),
+            *(audio_options(plan, chunk, rung) if plan.audio else ()),
+            *_files(plan, chunk, f"{outdir}/{rung.name}/{SEGMENT_NAME}"),
+        )
+    ]
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts"),
         *_video_input(plan, chunk, source_path, encoder, lenient=lenient),
         *_audio_input(plan, chunk, source_path, lenient=lenient),
         *graphs,
-        *(option for output in outputs for option in output),
+        *outputs,
     ]
 
 
@@ -79,20 +88,28 @@ def _input(path: str, seek_seconds: float | None) -> list[str]:
     ]
 
 
-def _output(
-    plan: Plan, chunk: Chunk, number: int, outdir: str, encoder: EncoderName, threads: int
-) -> list[str]:
-    rung = plan.rungs[number]
-    sound = ["-map", f"[a{number}]", *audio_options(plan, chunk, rung)] if plan.audio else ["-an"]
+def _streams(plan: Plan, number: int) -> list[str]:
+    """Return which streams rendition `number` is made of; nothing else of the source gets in."""
+    sound = ["-map", f"[a{number}]"] if plan.audio else []
     return [
-        *("-map", f"[v{number}]", "-fps_mode", "passthrough"),
-        *video_options(plan, chunk, rung, encoder, threads),
+        "-map",
+        f"[v{number}]",
         *sound,
-        *("-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+        "-fps_mode",
+        "passthrough",
+        "-map_metadata",
+        "-1",
+        "-map_chapters",
+        "-1",
+    ]
+
+
+def _files(plan: Plan, chunk: Chunk, pattern: str) -> list[str]:
+    """Return how the segments are muxed: on one clock, without delay, laid out alike in every chunk."""
+    return [
         *("-output_ts_offset", str(BASE_SECONDS), "-muxdelay", "0", "-muxpreload", "0"),
-        *("-f", "segment", "-segment_format", "mpegts"),
-        *_cuts(plan, chunk),
-        *("-segment_start_number", str(chunk.first_segment), f"{outdir}/{rung.name}/{SEGMENT_NAME}"),
+        *("-f", "segment", "-segment_format", "mpegts", *_cuts(plan, chunk)),
+        *("-segment_start_number", str(chunk.first_segment), pattern),
     ]
 
 

@@ -17,13 +17,14 @@ from .timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame, round_half_up
 if TYPE_CHECKING:
     from .ladder import Rung
     from .plan import Chunk, Plan
-    from .source import AudioTrack, Lattice
+    from .source import Anchor, AudioTrack, Lattice
 
 RUN_IN_FRAMES: Final = 8
 RUN_OUT_FRAMES: Final = 2
 RESAMPLER_RUN_IN: Final = 4800  # samples at 48 kHz
 TICKS_A_FRAME: Final = 1920  # of MPEG-TS's 90 kHz in one AAC frame: the packet filter counts in them
 HOLE_SECONDS: Final = 0.01  # on a lattice all that differs is a hole
+ANCHOR_TOLERANCE: Final = 120  # samples; frames are at least 128 long
 JITTER_SECONDS: Final = 0.05  # elsewhere smaller differences are noise, not silence
 
 
@@ -68,7 +69,7 @@ def audio_graph(plan: Plan, chunk: Chunk, *, lenient: bool = False) -> str:
     """Return the graph from the second input to one labelled output a rung: [a0], [a1], …"""
     assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
     span = _span(plan, chunk)
-    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, plan.audio, span, lenient=lenient)
+    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, plan.audio, lenient=lenient)
     outputs = "".join(f"[a{number}]" for number in range(len(plan.rungs)))
     split = f",asplit={len(plan.rungs)}" if len(plan.rungs) > 1 else ""
     stream = 0 if is_silent(plan, chunk) else plan.audio.index
@@ -79,20 +80,21 @@ def _silence(span: _Span) -> list[str]:
     return [f"asetpts=N+{span.first_sample}", f"atrim=end_pts={span.end_sample}"]
 
 
-def _sound(plan: Plan, audio: AudioTrack, span: _Span, *, lenient: bool) -> list[str]:
+def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, lenient: bool) -> list[str]:
     """Return filters that give the span's samples, the same for every chunk that asks for them.
 
     Input samples are counted from output zero. Reading begins at a sample where the resampler's phase is
     zero, so that its phase is the same in every chunk; after it samples are counted, not timed.
     """
-    zero = round_half_up(plan.zero_seconds * audio.sample_rate)
+    span, zero = _span(plan, chunk), round_half_up(plan.zero_seconds * audio.sample_rate)
     common = gcd(audio.sample_rate, AUDIO_RATE)
     block = (span.first_sample - RESAMPLER_RUN_IN) // (AUDIO_RATE // common)
     begin_in, begin_out = block * (audio.sample_rate // common), block * (AUDIO_RATE // common)
-    hole = HOLE_SECONDS if audio.lattice else JITTER_SECONDS
+    anchor = None if lenient else chunk.audio_anchor
+    hole = HOLE_SECONDS if audio.lattice or anchor else JITTER_SECONDS
     ends = round_half_up((audio.end_seconds - plan.zero_seconds) * AUDIO_RATE)
     return [
-        _clock(audio.lattice, zero),
+        *(_counter(anchor, zero) if anchor else [_clock(audio.lattice, zero)]),
         f"atrim=start_pts={begin_in}",
         f"aresample={AUDIO_RATE}:async=1:min_hard_comp={hole}:first_pts={begin_in}",
         "aformat=sample_fmts=fltp:channel_layouts=stereo",
@@ -108,6 +110,15 @@ def _clock(lattice: Lattice | None, zero: int) -> str:
         return f"asetpts=PTS-{zero}"
     place = f"{lattice.origin}+{lattice.step}*round((PTS-{lattice.origin})/{lattice.step})"
     return f"asetpts='st(0,{place});if(lt(abs(PTS-ld(0)),{lattice.tolerance}),ld(0),PTS)-{zero}'"
+
+
+def _counter(anchor: Anchor, zero: int) -> list[str]:
+    """Return filters that count samples from a known frame on, where seeking has found that frame."""
+    near = f"lt(abs(STARTPTS-{anchor.timed}),{ANCHOR_TOLERANCE})"
+    return [
+        f"aselect='gt(pts,{anchor.after})'",
+        f"asetpts='if({near},N+{anchor.counted},PTS)-{zero}'",
+    ]
 
 
 def audio_options(plan: Plan, chunk: Chunk, rung: Rung) -> list[str]:

@@ -1,16 +1,22 @@
-"""Find the regular lattice of an audio stream's frames behind timestamps that its container rounded."""
+"""Find the exact place of audio frames behind timestamps that their container rounded.
+
+Most streams have frames of one size: they lie on a regular lattice. Vorbis mixes sizes; its frames are
+decoded once and counted.
+"""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .source import Lattice
+from .source import Anchor, Lattice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from fractions import Fraction
+    from collections.abc import Mapping, Sequence
 
 # Samples in one frame: Opus, AMR, MP3, AAC, HE-AAC, AC-3, FLAC, PCM as muxers cut it.
 FRAME_SAMPLES: Final = (
@@ -22,6 +28,8 @@ FIXED_CODECS: Final = frozenset({"aac", "mp1", "mp2", "mp3", "ac3", "eac3", "amr
 JITTER_SECONDS: Final = 0.015
 ROUNDING_TICKS: Final = 1.5
 SLACK_SAMPLES: Final = 2
+COUNTED_CODECS: Final = frozenset({"vorbis"})
+LARGEST_DISAGREEMENT_SECONDS: Final = 0.02
 
 
 def find_lattice(pts: Sequence[int], time_base: Fraction, sample_rate: int, codec: str) -> Lattice | None:
@@ -67,3 +75,40 @@ def _strays(starts: Sequence[float], step: int) -> list[float] | None:
     if any(after <= before for before, after in pairwise(places)):
         return None
     return [start - place * step for start, place in zip(starts, places, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class SoundMap:
+    """Where audio frames begin by the container's clock and by counting, in samples; one item a frame."""
+
+    timed: Sequence[int]
+    counted: Sequence[int]
+
+    def anchor_before(self, sample: int, span: int) -> Anchor | None:
+        """Return the frame to count from: the best told apart up to `span` before `sample`."""
+        end = bisect_right(self.counted, sample)
+        start = max(1, bisect_right(self.counted, sample - span))
+        if end <= 1 or start >= end:
+            return Anchor(self.timed[0] - span, self.timed[0], self.counted[0]) if self.timed else None
+        best = max(range(start, end), key=lambda index: self.timed[index] - self.timed[index - 1])
+        middle = (self.timed[best - 1] + self.timed[best]) // 2
+        return Anchor(middle, self.timed[best], self.counted[best])
+
+
+def needs_map(audio: Mapping[str, Any]) -> bool:
+    """Return whether `audio` (a stream in ffprobe's JSON) has mixed frame sizes and too coarse a clock."""
+    numerator, _, denominator = str(audio["time_base"]).partition("/")
+    is_coarse = Fraction(int(numerator), int(denominator)) * int(audio["sample_rate"]) > 1
+    return audio.get("codec_name") in COUNTED_CODECS and is_coarse
+
+
+def map_sound(frames: Sequence[tuple[int, int]], time_base: Fraction, sample_rate: int) -> SoundMap | None:
+    """Return the map for decoded `frames` (ticks, samples), None where sound is missing in between."""
+    if not frames:
+        return None
+    timed = [round(ticks * time_base * sample_rate) for ticks, _ in frames]
+    counted = [timed[0] + before for before in accumulate((samples for _, samples in frames[:-1]), initial=0)]
+    strays = [place - count for place, count in zip(timed, counted, strict=True)]
+    if max(strays) - min(strays) > LARGEST_DISAGREEMENT_SECONDS * sample_rate:
+        return None
+    return SoundMap(timed, counted)

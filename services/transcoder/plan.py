@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from shared.playlists import Presentation
 
 from .ladder import Rung  # noqa: TC001 - pydantic reads the annotations
-from .source import AudioTrack, VideoTrack  # noqa: TC001
+from .source import Anchor, AudioTrack, VideoTrack  # noqa: TC001
 from .timeline import (
     AUDIO_FRAME,
     AUDIO_RATE,
@@ -37,6 +37,8 @@ LATE_AUDIO_SECONDS: Final = Fraction(1, 10)
 LANDING_SECONDS: Final = Fraction(15, 100)
 NEAR_SECONDS: Final = Fraction(3, 2)  # how far before a key frame to aim in a container without index
 AUDIO_RUN_IN_SECONDS: Final = Fraction(1)
+ANCHOR_SECONDS: Final = Fraction(35, 100)
+ANCHOR_SPAN_SECONDS: Final = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Chunk:
     end_frame: int
     video_seek_seconds: float | None
     audio_seek_seconds: float | None
+    audio_anchor: Anchor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,7 @@ def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: t
         end_frame=bounds[-1],
         video_seek_seconds=_as_seconds(_video_seek(source, plan, bounds[0])),
         audio_seek_seconds=_as_seconds(_audio_seek(source, plan, bounds[0])),
+        audio_anchor=_audio_anchor(source, plan, bounds[0]),
     )
 
 
@@ -235,9 +239,23 @@ def _video_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None
 def _audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
     if source.audio is None or source.seeking == "none":
         return None
-    frame = first_audio_frame(first_frame, plan.rate)
-    begin = plan.zero_seconds + Fraction(frame * AUDIO_FRAME, AUDIO_RATE)
+    begin = _sound_begin(plan, first_frame)
     margin = AUDIO_RUN_IN_SECONDS + Fraction(source.audio.lead_seconds)
     margin += NEAR_SECONDS if source.seeking == "near" else 0
     moment = begin - margin
     return moment if moment > source.audio.start_seconds + margin else None
+
+
+def _sound_begin(plan: Plan, first_frame: int) -> Fraction:
+    """Return when the first AAC frame of a chunk begins, on the clock of the file."""
+    frame = first_audio_frame(first_frame, plan.rate)
+    return plan.zero_seconds + Fraction(frame * AUDIO_FRAME, AUDIO_RATE)
+
+
+def _audio_anchor(source: Source, plan: Plan, first_frame: int) -> Anchor | None:
+    """Return the audio frame to count from: after the seek point, before the chunk's run-in."""
+    if source.sound_map is None or source.audio is None:
+        return None
+    before = _sound_begin(plan, first_frame) - ANCHOR_SECONDS
+    rate = source.audio.sample_rate
+    return source.sound_map.anchor_before(int(before * rate), int(ANCHOR_SPAN_SECONDS * rate))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .audio_clock import SoundMap
+
 Seeking = Literal["exact", "near", "none"]
 
 # How a container finds a moment: by an index of its own, by searching (lands near), or not at all.
@@ -95,6 +97,19 @@ class Lattice:
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """An audio frame from which a chunk counts samples, all in samples on the clock of the file.
+
+    It is the first one that begins after `after`; by the container's clock it begins near `timed`, in truth
+    at `counted`.
+    """
+
+    after: int
+    timed: int
+    counted: int
+
+
+@dataclass(frozen=True, slots=True)
 class AudioTrack:
     """The chosen audio stream; times on the clock of the file."""
 
@@ -118,4 +133,5 @@ class Source:
     audio: AudioTrack | None
     shown_pts: Sequence[int]
     key_pts: Sequence[int]
+    sound_map: SoundMap | None = None
     warnings: tuple[str, ...] = ()

@@ -21,9 +21,9 @@ BASE = {
 S3 = {"STORAGE_TYPE": "s3", "DELETE_LOCAL_AFTER_S3": "false"}
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The whole system on private servers, for the whole session."""
+@pytest.fixture(scope="package")
+def system(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The whole system, for all tests here; stopped before others use the same servers."""
     running = System(tmp_path_factory.mktemp("stack"))
     running.up(**BASE, **S3)
     try:

@@ -57,10 +57,17 @@ class System:
     def work(self) -> Path:
         return Path(self.env["WORK_DIR"])
 
+    @property
+    def _running(self) -> dict[str, Any]:
+        return json.loads((self.directory / "state.json").read_text())["running"]
+
+    def runs(self, part: str) -> bool:
+        """Tell whether a part is one of this stack's own processes."""
+        return part in self._running
+
     def kill(self, part: str) -> None:
         """End one process of the stack with SIGKILL."""
-        state = json.loads((self.directory / "state.json").read_text())
-        os.kill(state["running"][part]["pid"], signal.SIGKILL)
+        os.kill(self._running[part]["pid"], signal.SIGKILL)
 
     def log(self, part: str) -> str:
         return (self.directory / "logs" / f"{part}.log").read_text()

@@ -35,6 +35,8 @@ async def test_video_ends_ready_when_a_service_is_killed_in_the_middle(s3_mode, 
 
 
 async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s3_mode, long_clip, tmp_path):
+    if not s3_mode.runs("seaweedfs"):
+        pytest.skip("the S3 server is not ours to stop")
     async with s3_mode.client() as client, s3_mode.events() as events:
         video_id = (await client.upload(long_clip))["id"]
         await client.until(video_id, lambda record: record["playable"])

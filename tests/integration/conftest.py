@@ -14,11 +14,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from shared.database import Database, open_database
+from shared.database import open_database
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from shared.database import Database
 
 REPO = Path(__file__).parents[2]
 
@@ -57,11 +59,8 @@ def _local(command: str, directory: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Servers for the whole session; a private stack is stopped at the end."""
-    if given := os.environ.get("TEST_STACK_ENV"):
-        yield _read_env(Path(given))
-        return
+def servers(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers for the whole session; what was started privately is stopped at the end."""
     directory = tmp_path_factory.mktemp("servers")
     _local("up", directory)
     try:

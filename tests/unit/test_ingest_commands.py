@@ -16,8 +16,9 @@ URL = "postgresql://nobody@localhost:1/nothing"
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[None]:
     """Give the logs back as they were: a command silences them."""
+    before = structlog.get_config()
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,12 @@ from uuid import uuid4
 import structlog
 from aiohttp import hdrs
 
+from services.ingest.accepting import accept_upload
 from services.ingest.api.requests import answer
 from services.ingest.api.videos import record
 from services.ingest.forms import Form, too_large
 from services.ingest.incoming import Incoming
 from services.ingest.resources import CALLER, DATABASE, OUTBOX, SETTINGS, UPLOADING, WORK
-from shared import videos
-from shared.errors import DatabaseUnavailable
 from shared.events import Source, VideoUploaded
 from shared.metrics import UPLOADED_BYTES
 from shared.presets import all_presets, check_qualities
@@ -25,16 +24,12 @@ from shared.web import HttpProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
 
     from aiohttp import web
 
     from services.ingest.models import UploadFields
-    from shared.outbox import Outbox
-    from shared.videos import Video
 
 WRITE_BYTES = 1024 * 1024
-CONFIRM_TRIES, CONFIRM_SECONDS = 3, 0.5
 
 log = structlog.get_logger()
 
@@ -63,7 +58,7 @@ async def upload_video(request: web.Request) -> web.Response:
         qualities=fields.qualities,
     )
     # From here on a client that goes away changes nothing: file and row must come to be together.
-    video = await asyncio.shield(_accept(request.app[OUTBOX], incoming, event, fields.title))
+    video = await asyncio.shield(accept_upload(request.app[OUTBOX], incoming, event, fields.title))
     headers = {"Location": f"/api/videos/{video_id}"}
     return answer(record(request, video), status=202, headers=headers)
 
@@ -124,38 +119,3 @@ async def _write(form: Form, incoming: Incoming, max_bytes: int) -> None:
             buffer = bytearray()
     if buffer:
         await incoming.write(buffer)
-
-
-async def _accept(outbox: Outbox, incoming: Incoming, event: VideoUploaded, title: str | None) -> Video:
-    try:
-        await incoming.keep()
-        return await _commit(outbox, event, title)
-    except BaseException:
-        await incoming.discard()
-        raise
-
-
-async def _commit(outbox: Outbox, event: VideoUploaded, title: str | None) -> Video:
-    try:
-        async with outbox.transaction() as connection:
-            await videos.accept(connection, event, title=title)
-            await outbox.add(connection, event)
-            video = await videos.get(connection, event.video_id)
-    except DatabaseUnavailable:
-        # The connection may have broken after Postgres had committed: then the file is needed.
-        video = await _find(outbox, event.video_id)
-        if video is None:
-            raise
-    assert video is not None  # noqa: S101 - it was inserted above
-    return video
-
-
-async def _find(outbox: Outbox, video_id: UUID) -> Video | None:
-    for _ in range(CONFIRM_TRIES):
-        await asyncio.sleep(CONFIRM_SECONDS)
-        try:
-            async with outbox.database.transaction() as connection:
-                return await videos.get(connection, video_id)
-        except DatabaseUnavailable as error:
-            log.warning("commit_unknown", video_id=str(video_id), error=str(error))
-    return None

@@ -1,0 +1,62 @@
+"""Accepting a video: its file, its row and its event come to be together, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared import videos
+from shared.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from services.ingest.incoming import Incoming
+    from shared.events import VideoUploaded
+    from shared.outbox import Outbox
+    from shared.videos import Video
+
+CONFIRM_TRIES, CONFIRM_SECONDS = 3, 0.5
+
+log = structlog.get_logger()
+
+
+async def accept_upload(outbox: Outbox, incoming: Incoming, event: VideoUploaded, title: str | None) -> Video:
+    """Make the file durable and commit row and event; a failure leaves nothing behind.
+
+    Raises HttpProblem (507), StorageUnavailable, DatabaseUnavailable.
+    """
+    try:
+        await incoming.keep()
+        return await _commit(outbox, event, title)
+    except BaseException:
+        await incoming.discard()
+        raise
+
+
+async def _commit(outbox: Outbox, event: VideoUploaded, title: str | None) -> Video:
+    try:
+        async with outbox.transaction() as connection:
+            await videos.accept(connection, event, title=title)
+            await outbox.add(connection, event)
+            video = await videos.get(connection, event.video_id)
+    except DatabaseUnavailable:
+        # The connection may have broken after Postgres had committed: then the file is needed.
+        video = await _find(outbox, event.video_id)
+        if video is None:
+            raise
+    assert video is not None  # noqa: S101 - it was inserted above
+    return video
+
+
+async def _find(outbox: Outbox, video_id: UUID) -> Video | None:
+    for _ in range(CONFIRM_TRIES):
+        await asyncio.sleep(CONFIRM_SECONDS)
+        try:
+            async with outbox.database.transaction() as connection:
+                return await videos.get(connection, video_id)
+        except DatabaseUnavailable as error:
+            log.warning("commit_unknown", video_id=str(video_id), error=str(error))
+    return None
