@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .argv_audio import audio_graph, audio_options, is_silent
+from .argv_audio import audio_graph, audio_options, is_silent, sound_path
 from .argv_video import decodes_on_gpu, video_graph, video_options
-from .guard import Limits, input_options, input_url
+from .guard import input_url, source_input
 from .timeline import AUDIO_RATE
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BASE_SECONDS: Final = 10  # where output zero lies on the clock of the segments: keeps decode times positive
 SEGMENT_NAME: Final = "segment_%03d.ts"
+# A graph that is rebuilt when pictures change size loses its count; the scaler takes any size.
+NO_REBUILD: Final = ("-reinit_filter", "0")
 
 
 def chunk_argv(
@@ -35,7 +37,7 @@ def chunk_argv(
     """Return the ffmpeg command that writes `chunk` to `<outdir>/<rendition>/segment_NNN.ts`.
 
     `lenient` is for damaged sources: it reads from the beginning and holds pictures and silence wherever
-    something is missing, instead of ending short.
+    something is missing, instead of ending short. Its sound comes from the file that `sound_argv` writes.
     """
     graphs = ["-filter_complex", video_graph(plan, chunk, encoder, lenient=lenient)]
     if plan.audio:
@@ -54,7 +56,7 @@ def chunk_argv(
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts"),
         *_video_input(plan, chunk, source_path, encoder, lenient=lenient),
-        *_audio_input(plan, chunk, source_path, lenient=lenient),
+        *_audio_input(plan, chunk, source_path, outdir, lenient=lenient),
         *graphs,
         *outputs,
     ]
@@ -64,28 +66,17 @@ def _video_input(plan: Plan, chunk: Chunk, path: str, encoder: EncoderName, *, l
     on_gpu = decodes_on_gpu(plan, chunk, encoder, lenient=lenient)
     hardware = ["-hwaccel", "cuda", "-hwaccel_output_format", "cuda"] if on_gpu else []
     seek = None if lenient else chunk.video_seek_seconds
-    return [*hardware, "-noautorotate", *_input(path, seek)]
+    return [*hardware, "-noautorotate", *NO_REBUILD, *source_input(path, seek)]
 
 
-def _audio_input(plan: Plan, chunk: Chunk, path: str, *, lenient: bool) -> list[str]:
+def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, lenient: bool) -> list[str]:
     if plan.audio is None:
         return []
     if is_silent(plan, chunk):
         return ["-f", "lavfi", "-i", f"anullsrc=sample_rate={AUDIO_RATE}:channel_layout=stereo"]
-    return ["-vn", *_input(path, None if lenient else chunk.audio_seek_seconds)]
-
-
-def _input(path: str, seek_seconds: float | None) -> list[str]:
-    """Return the options of one input; the filters, not the seek, decide which frames are used."""
-    seek = []
-    if seek_seconds is not None:
-        seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{seek_seconds:.6f}"]
-    return [
-        *input_options(Limits().pixels),
-        *("-reinit_filter", "0"),
-        *seek,
-        *("-i", input_url(path)),
-    ]
+    if lenient:
+        return ["-i", input_url(sound_path(outdir))]
+    return ["-vn", *NO_REBUILD, *source_input(path, chunk.audio_seek_seconds)]
 
 
 def _streams(plan: Plan, number: int) -> list[str]:

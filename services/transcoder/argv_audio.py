@@ -7,11 +7,12 @@ join both encoders have heard the same, and drops what it does not own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 from typing import TYPE_CHECKING, Final
 
+from .guard import source_input
 from .timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame, round_half_up
 
 if TYPE_CHECKING:
@@ -65,14 +66,45 @@ def is_silent(plan: Plan, chunk: Chunk) -> bool:
     return plan.audio.end_seconds <= begins or plan.audio.start_seconds >= ends
 
 
+def sound_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[str]:
+    """Return the command that decodes the sound around a chunk to a file of one unchanging format.
+
+    Sound that changes its channels or sample rate on the way (broadcasts do) breaks counting: it is brought
+    to one format first.
+    """
+    assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
+    span = _span(plan, chunk)
+    end = plan.zero_seconds + Fraction(span.end_sample, AUDIO_RATE) + 1
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
+        *("-progress", "pipe:1", "-copyts", "-vn"),
+        *source_input(source_path, chunk.audio_seek_seconds),
+        *(
+            "-map",
+            f"0:{plan.audio.index}",
+            "-af",
+            f"aresample={AUDIO_RATE}:async=1",
+            "-to",
+            f"{float(end):.6f}",
+        ),
+        *("-c:a", "pcm_s16le", "-ar", str(AUDIO_RATE), "-ac", "2", "-f", "nut", sound_path(outdir)),
+    ]
+
+
+def sound_path(outdir: str) -> str:
+    """Return where the sound of a damaged source lies while its chunk is encoded."""
+    return f"{outdir}/sound.nut"
+
+
 def audio_graph(plan: Plan, chunk: Chunk, *, lenient: bool = False) -> str:
     """Return the graph from the second input to one labelled output a rung: [a0], [a1], …"""
     assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
     span = _span(plan, chunk)
-    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, plan.audio, lenient=lenient)
+    audio = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None) if lenient else plan.audio
+    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, lenient=lenient)
     outputs = "".join(f"[a{number}]" for number in range(len(plan.rungs)))
     split = f",asplit={len(plan.rungs)}" if len(plan.rungs) > 1 else ""
-    stream = 0 if is_silent(plan, chunk) else plan.audio.index
+    stream = 0 if is_silent(plan, chunk) else audio.index
     return f"[1:{stream}]" + ",".join(steps) + split + outputs
 
 

@@ -12,6 +12,7 @@ from shared.errors import CorruptSource, EncodeFailed, SourceUnavailable
 from shared.layout import segment_name
 
 from .argv import chunk_argv
+from .argv_audio import is_silent, sound_argv, sound_path
 from .ffmpeg import EncodeInterrupted, require_success, run_ffmpeg
 from .verify import verify_rendition
 
@@ -94,6 +95,8 @@ async def _attempt(job: _Job, *, lenient: bool) -> EncodedChunk:
     from_start = lenient or chunk.video_seek_seconds is None
     reach = chunk.end_frame if from_start else chunk.end_frame - chunk.first_frame
     limit = max(LEAST_SECONDS, SLOWEST * float(reach / plan.rate))
+    if lenient and plan.audio and not is_silent(plan, chunk):
+        await _write_sound(job, limit)
     finished = await run_ffmpeg(
         chunk_argv(
             plan, chunk, job.source_path, job.outdir, job.encoder.name, threads=threads(), lenient=lenient
@@ -103,6 +106,7 @@ async def _attempt(job: _Job, *, lenient: bool) -> EncodedChunk:
         stall_seconds=limit if lenient else STALL_SECONDS,
         on_progress=job.on_progress,
     )
+    await asyncio.to_thread(Path(sound_path(job.outdir)).unlink, missing_ok=True)
     require_success(finished, f"chunk {chunk.index}")
     results = [await verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs]
     return EncodedChunk(
@@ -110,6 +114,12 @@ async def _attempt(job: _Job, *, lenient: bool) -> EncodedChunk:
         codecs={rung.name: codecs for rung, (_, codecs) in zip(plan.rungs, results, strict=True)},
         is_repaired=lenient,
     )
+
+
+async def _write_sound(job: _Job, limit_seconds: float) -> None:
+    argv = sound_argv(job.plan, job.chunk, job.source_path, job.outdir)
+    finished = await run_ffmpeg(argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds)
+    require_success(finished, f"sound of chunk {job.chunk.index}")
 
 
 def _make_empty(folder: Path, chunk: Chunk) -> None:

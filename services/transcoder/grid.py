@@ -89,8 +89,9 @@ def _candidates(
     close = _near(mean, (*hints, *STANDARD_RATES), Fraction(1, 1000))
     close.sort(key=lambda rate: (rate not in STANDARD_RATES, rate not in hints))
     yield from ((rate, False) for rate in close)
-    yield mean.limit_denominator(1001), False
     typical = 1 / (_quantile(_deltas(pts), 1, 2) * time_base)
+    yield from ((rate, True) for rate in _near(typical, STANDARD_RATES, Fraction(1, 1000)))
+    yield mean.limit_denominator(1001), False
     yield from ((rate, True) for rate in _near(typical, (*hints, *STANDARD_RATES), Fraction(4, 100)))
 
 

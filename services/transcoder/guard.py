@@ -63,3 +63,15 @@ def input_options(max_pixels: int) -> list[str]:
 def input_url(path: str) -> str:
     """Return `path` so that FFmpeg takes it for a file name whatever characters it holds."""
     return f"file:{path}"
+
+
+def source_input(path: str, seek_seconds: float | None) -> list[str]:
+    """Return the options of a source as an input of ffmpeg, read from about `seek_seconds` on.
+
+    The moment is on the clock of the file. Decoding begins at a key frame before it: filters, not the seek,
+    decide what is used.
+    """
+    seek = []
+    if seek_seconds is not None:
+        seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{seek_seconds:.6f}"]
+    return [*input_options(Limits().pixels), *seek, "-i", input_url(path)]

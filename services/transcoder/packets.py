@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from fractions import Fraction
 
+SPIKE_SECONDS: Final = 10
+RESTART_SECONDS: Final = 1
 NEVER: Final = -(1 << 62)
 PACKET_FIELDS: Final = "packet=stream_index,pts,dts,duration,flags"
 
@@ -79,6 +82,23 @@ class PacketReader:
             self._video_clock = max(self._video_clock, time)
         elif self._video_clock > NEVER:
             self.lead_ticks = max(self.lead_ticks, int(time * self.audio_tick) - self._video_clock)
+
+
+def without_spikes(times: Sequence[int], time_base: Fraction) -> list[int]:
+    """Return `times` (ticks, order of the file) but for single ones that broken bits threw far away."""
+    far = SPIKE_SECONDS / time_base
+    around = zip((times[0], *times), times, (*times[1:], times[-1]), strict=False) if times else ()
+    return [
+        now
+        for before, now, after in around
+        if abs(after - before) > far or abs(now - before) <= far or abs(now - after) <= far
+    ]
+
+
+def restarts(times: Sequence[int], time_base: Fraction) -> bool:
+    """Return whether the clock of decoding `times` (ticks) falls back for good: recordings in a row."""
+    back = RESTART_SECONDS / time_base
+    return any(now < min(one, two) - back for two, one, now in zip(times, times[1:], times[2:], strict=False))
 
 
 def _number(text: str) -> int | None:

@@ -11,6 +11,7 @@ from shared.errors import CorruptSource
 
 from .audio_clock import find_lattice
 from .grid import measure_grid
+from .packets import restarts, without_spikes
 from .source import SEEKING, AudioTrack, Source, VideoTrack
 from .streams import is_interlaced, read_aspect, read_colour, read_fraction, read_orientation
 
@@ -43,7 +44,12 @@ class Findings:
 def build_source(found: Findings) -> Source:
     """Return the facts; raises CorruptSource where no picture has a timestamp."""
     packets = found.reader.packets[found.reader.video]
-    shown = _shown(packets, found.pictures)
+    time_base = read_fraction(found.video["time_base"])
+    if restarts(without_spikes(packets.dts, time_base), time_base):
+        raise CorruptSource(
+            "the file is several recordings in a row (its clock starts again): upload each alone"
+        )
+    shown = _shown(packets, found.pictures, time_base)
     if not shown:
         raise CorruptSource("the video stream holds no picture with a timestamp: the file is damaged")
     several = sum(stream.get("codec_type") == "video" for stream in found.streams) > 1
@@ -53,7 +59,7 @@ def build_source(found: Findings) -> Source:
         # Matroska's index is that of another video stream if there are several.
         seeking="none" if several and found.container == "matroska" else seeking,
         video=_video_track(found, packets, shown),
-        audio=_audio_track(found.audio, found.reader, read_fraction(found.video["time_base"])),
+        audio=_audio_track(found.audio, found.reader, time_base),
         shown_pts=shown,
         key_pts=sorted(set(packets.key_pts)),
         sound_map=found.sound_map,
@@ -68,20 +74,18 @@ def _warnings(found: Findings) -> tuple[str, ...]:
     return ()
 
 
-def _shown(packets: Packets, pictures: Sequence[Json]) -> list[int]:
+def _shown(packets: Packets, pictures: Sequence[Json], time_base: Fraction) -> list[int]:
     """Return the timestamps of the pictures that a decoder gives, ascending.
 
     Packets before the first decodable picture are left out. Where many packets have times of decoding
     only (AVI, program streams), all are shifted to what the decoder makes of them.
     """
     first = pictures[0].get("best_effort_timestamp")
-    if not isinstance(first, int):
-        return _without_hidden(sorted(set(packets.pts)))
-    if packets.untimed * MANY > len(packets.pts):
-        decoded = sorted(set(packets.dts))
+    if isinstance(first, int) and packets.untimed * MANY > len(packets.pts):
+        decoded = sorted(set(without_spikes(packets.dts, time_base)))
         return [time + first - decoded[0] for time in decoded]
-    shown = _without_hidden(sorted(set(packets.pts)))
-    return [time for time in shown if time >= first] or shown
+    shown = _without_hidden(sorted(set(without_spikes(packets.pts, time_base))))
+    return [time for time in shown if not isinstance(first, int) or time >= first] or shown
 
 
 def _without_hidden(pts: list[int]) -> list[int]:
@@ -122,7 +126,7 @@ def _audio_track(audio: Json | None, reader: PacketReader, video_base: Fraction)
         return None
     packets = reader.packets[int(audio["index"])]
     time_base, rate = read_fraction(audio["time_base"]), int(audio["sample_rate"])
-    pts, codec = sorted(set(packets.pts)), str(audio["codec_name"])
+    pts, codec = sorted(set(without_spikes(packets.pts, time_base))), str(audio["codec_name"])
     return AudioTrack(
         index=int(audio["index"]),
         codec=codec,
