@@ -75,7 +75,7 @@ class Outbox:
 
 
 async def drop_unsent(connection: Connection, video_id: UUID) -> None:
-    """Forget what still waits to be sent about a video, such as delayed retries of an earlier run."""
+    """Forget commands and delayed retries that still wait to be sent; events, being facts, stay."""
     await sql.drop_unsent(connection, video_id=video_id)
 
 

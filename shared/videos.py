@@ -41,7 +41,7 @@ class Video:
     qualities: tuple[str, ...] | None
     status: Status
     run: int
-    plan: dict[str, Any] | None
+    is_planned: bool
     presentation: dict[str, Any] | None
     thumbnail_path: str | None
     duration_seconds: float | None

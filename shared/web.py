@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,16 +20,18 @@ from shared.errors import DatabaseUnavailable, PermanentError, PipelineError, St
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
     from shared.settings import Settings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = "X-Request-Id"
+CLIENT_GONE = 499  # nobody is there to see it: in logs and metrics only
 PROBES = ("/healthz", "/readyz", "/metrics")
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 CHECK_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
 
 
 class Checks:
@@ -39,7 +41,35 @@ class Checks:
         self.by_part: dict[str, Callable[[], Awaitable[None]]] = {}
 
 
+class Requests:
+    """How many requests are being answered right now."""
+
+    def __init__(self) -> None:
+        self._count, self._none = 0, asyncio.Event()
+        self._none.set()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count one more while the block runs."""
+        self._count += 1
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+
+    async def finished(self, seconds: float) -> None:
+        """Wait until there are none, but no longer than `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
+
+
 CHECKS = web.AppKey("checks", Checks)
+REQUESTS = web.AppKey("requests", Requests)
+STOPPING: web.AppKey[list[Callable[[], None]]] = web.AppKey("stopping", list)
 DIED = web.AppKey("died", asyncio.Future)
 
 log = structlog.get_logger()
@@ -58,7 +88,7 @@ class HttpProblem(PermanentError):
 def create_base_app(**options: Any) -> web.Application:
     """Return an application with the middlewares and routes that every service has; opens nothing."""
     app = web.Application(middlewares=[_identify, _answer_problems], **options)
-    app[CHECKS] = Checks()
+    app[CHECKS], app[REQUESTS], app[STOPPING] = Checks(), Requests(), []
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
@@ -69,26 +99,35 @@ def create_base_app(**options: Any) -> web.Application:
 async def _identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     given = request.headers.get(REQUEST_ID, "")
     request_id = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource else "unknown"
-    started = time.monotonic()
     video_id = request.match_info.get("video_id")
     with bound_contextvars(request_id=request_id, **({"video_id": video_id} if video_id else {})):
-        response = await handler(request)
-        seconds = time.monotonic() - started
-        HTTP_REQUESTS.labels(request.method, route, response.status).inc()
-        HTTP_SECONDS.labels(route).observe(seconds)
+        with _measured(request) as seen, request.app[REQUESTS].counted():
+            response = await handler(request)
+            seen.status = response.status
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
-        level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
-        level(
-            "http",
-            method=request.method,
-            path=request.path,
-            status=response.status,
-            seconds=round(seconds, 4),
-        )
     return response
+
+
+class _Seen:
+    status = CLIENT_GONE
+
+
+@contextmanager
+def _measured(request: web.Request) -> Iterator[_Seen]:
+    """Log and count a request, also one whose client went away before the answer."""
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unknown"
+    seen, started = _Seen(), time.monotonic()
+    try:
+        yield seen
+    finally:
+        seconds = time.monotonic() - started
+        HTTP_REQUESTS.labels(request.method, route, seen.status).inc()
+        HTTP_SECONDS.labels(route).observe(seconds)
+        level = log.debug if route in PROBES else log.info
+        about = {"method": request.method, "path": request.path, "status": seen.status}
+        level("http", **about, seconds=round(seconds, 4))
 
 
 @web.middleware
@@ -183,15 +222,13 @@ def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
 
 
 async def serve(app: web.Application, settings: Settings) -> None:
-    """Open everything, listen until SIGTERM or SIGINT or the death of a background loop, close everything."""
+    """Open everything, listen until told to stop or a background loop dies, finish, close everything."""
     loop = asyncio.get_running_loop()
     app[DIED] = loop.create_future()
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
-    runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=settings.drain_seconds, handler_cancellation=True
-    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handler_cancellation=True)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.http_host, settings.http_port).start()
@@ -202,5 +239,15 @@ async def serve(app: web.Application, settings: Settings) -> None:
         log.info("stopping")
         if app[DIED].done():
             app[DIED].result()
+        await _finish_requests(app, runner, settings.drain_seconds)
     finally:
         await runner.cleanup()
+
+
+async def _finish_requests(app: web.Application, runner: web.AppRunner, seconds: float) -> None:
+    """Accept nothing new and let what is being answered end: in its shutdown aiohttp drops what comes in."""
+    for site in list(runner.sites):
+        await site.stop()
+    for stop in app[STOPPING]:
+        stop()
+    await app[REQUESTS].finished(seconds)

@@ -96,3 +96,12 @@ def tone_steps(sound: NDArray[np.float32], window: int = 480) -> tuple[float, fl
     steps = np.angle(turned[1:] / turned[:-1])
     strength = np.abs(turned)
     return float(np.abs(steps).max()), float(abs(steps.sum())), float(strength.min() / np.median(strength))
+
+
+def read_times(path: Path, stream: str) -> list[int]:
+    """Return the packets' timestamps of one stream in ticks, ascending."""
+    command = ["ffprobe", "-loglevel", "error", "-select_streams", stream, "-show_entries", "packet=pts"]
+    text = subprocess.run(
+        [*command, "-of", "csv=p=0", str(path)], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    return sorted(int(line.strip(",")) for line in text.splitlines() if line.strip(","))

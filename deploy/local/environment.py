@@ -26,8 +26,9 @@ ENV_FILE_NAMES = (
     "WORK_DIR",
     "ADMIN_API_KEY",
 )
-# Each service has its own port; TRANSCODERS is for us.
-GIVABLE = frozenset({name.upper() for name in Settings.model_fields} - {"HTTP_PORT"} | {"TRANSCODERS"})
+# Each service has its own port; TRANSCODERS is for us, SSL_CERT_FILE for OpenSSL.
+OTHERS = {"TRANSCODERS", "SSL_CERT_FILE"}
+GIVABLE = frozenset({name.upper() for name in Settings.model_fields} - {"HTTP_PORT"} | OTHERS)
 
 
 class VariableError(ValueError):

@@ -19,7 +19,7 @@ from shared.layout import WorkDir
 from shared.runtime import database_context, outbox_context
 from shared.service import run
 from shared.startup import patiently
-from shared.web import CHECKS, HttpProblem, create_base_app, running
+from shared.web import CHECKS, STOPPING, HttpProblem, create_base_app, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.extend(
         [_work_dir, database_context(settings), outbox_context(settings, NAME), _feed, _sweep]
     )
-    app.on_shutdown.extend([_close_feed, _stop_uploads])
+    app.on_shutdown.append(_stop_uploads)
     return app
 
 
@@ -68,6 +68,7 @@ def _check_writable(root: Path) -> None:
 
 async def _feed(app: web.Application) -> AsyncIterator[None]:
     app[FEED] = feed = Feed(app[DATABASE])
+    app[STOPPING].append(feed.close)  # an open event stream would hold up the end of the process
     async with running(app, feed.run(), "ingest.feed"):
         yield
 
@@ -75,12 +76,6 @@ async def _feed(app: web.Application) -> AsyncIterator[None]:
 async def _sweep(app: web.Application) -> AsyncIterator[None]:
     async with running(app, sweep_uploads(app[WORK]), "ingest.sweep"):
         yield
-
-
-async def _close_feed(app: web.Application) -> None:
-    """End the event streams, which would hold up the end of the process."""
-    if FEED in app:
-        app[FEED].close()
 
 
 async def _stop_uploads(app: web.Application) -> None:

@@ -85,7 +85,7 @@ def shown_so_far(
 def decide(showing: Showing | None, asked: Asked, home: Home) -> Stored | Rendered | Refused:
     """Return what a player that asks for a file gets."""
     if showing is None or showing.video.status == "deleted":
-        return Refused(404, "video_not_found", "there is no such video")
+        return Refused(404, "not_found", "there is no such video")
     if showing.video.status == "ready":
         return _of_ready(showing.video, asked, home)
     if showing.presentation is None or not showing.segments:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from math import floor
 from typing import TYPE_CHECKING, Final, Literal
 
-from .colour import OUTPUT_TAGS, PIXELS, scale_to_bt709
-from .timeline import KEY_FRAME_SECONDS, key_frames
+from .colour import OUTPUT_TAGS, PIXELS, is_bt709, scale_to_bt709
+from .timeline import key_frames
 
 if TYPE_CHECKING:
     from .ladder import Rung
@@ -21,13 +20,13 @@ BUFFER_SECONDS: Final = 2
 NO_KEY_FRAMES: Final = "100000"  # the encoder sets none of its own: ours are forced
 REORDER_RATE: Final = 5  # below, B-frames would put decoding seconds before showing
 NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4", "vc1", "vp8"})
-NVDEC_PIXELS: Final = frozenset({"yuv420p", "yuvj420p", "nv12"})
+NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
 
 
 def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool) -> bool:
-    """Return whether decoded pictures can stay on the GPU: plain 8-bit SDR that needs no other filter."""
+    """Return whether decoded pictures can stay on the GPU: 8-bit BT.709 that only needs scaling."""
     video = plan.video
-    plain = not (video.interlaced or video.orientation or video.colour.is_hdr or lenient)
+    plain = is_bt709(video) and not (video.interlaced or video.orientation or lenient)
     known = video.codec in NVDEC_CODECS and video.pix_fmt in NVDEC_PIXELS
     return encoder == "h264_nvenc" and plain and known and not _holds(plan, chunk, lenient=lenient)
 
@@ -37,7 +36,7 @@ def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool
     steps = [*_pick_frames(plan, chunk, lenient=lenient)]
     top = plan.rungs[0]
     if decodes_on_gpu(plan, chunk, encoder, lenient=lenient):
-        steps.append(f"scale_cuda={top.width}:{top.height}:format={PIXELS}")
+        steps += [f"scale_cuda={top.width}:{top.height}:format={PIXELS}", "setsar=1"]
     else:
         steps += _upright(plan, top)
         if encoder == "h264_nvenc":
@@ -91,8 +90,8 @@ def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
     for number, rung in enumerate(rungs[1:], start=1):
         is_last = number == len(rungs) - 1
         outputs = f"[v{number}]" if is_last else f",split=2[v{number}][below{number}]"
-        setsar = ",setsar=1" if encoder == "libx264" else ""
-        parts.append(f";[below{number - 1}]{scale}={rung.width}:{rung.height}{flags}{setsar}{outputs}")
+        size = f"{rung.width}:{rung.height}"
+        parts.append(f";[below{number - 1}]{scale}={size}{flags},setsar=1{outputs}")
     return "".join(parts)
 
 
@@ -122,8 +121,3 @@ def _key_frame_times(plan: Plan, chunk: Chunk) -> str:
     """Return the forced key frames in seconds: a quarter frame early, so that rounding cannot miss one."""
     frames = key_frames(plan.starts_in(chunk), chunk.end_frame, plan.rate)
     return ",".join(f"{max(0.0, float((frame - 0.25) / plan.rate)):.6f}" for frame in frames)
-
-
-def key_frame_interval(plan: Plan) -> int:
-    """Return the largest number of frames between two key frames."""
-    return max(1, floor(KEY_FRAME_SECONDS * plan.rate))

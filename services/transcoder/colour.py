@@ -28,6 +28,11 @@ FULL_RANGES: Final = frozenset({"pc", "jpeg", "full"})
 NOMINAL_PEAK_NITS: Final = 100
 
 
+def is_bt709(video: VideoTrack) -> bool:
+    """Return whether the picture already has the colours that we write."""
+    return not video.colour.is_hdr and _matrix(video) == "bt709" and _range(video) == "limited"
+
+
 def scale_to_bt709(video: VideoTrack, width: int, height: int) -> list[str]:
     """Return the filters that scale the decoded picture to `width` by `height` and convert its colours."""
     if video.colour.is_hdr:

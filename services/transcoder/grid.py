@@ -22,7 +22,9 @@ STANDARD_RATES: Final = tuple(
 HIGHEST_RATE: Final = 60  # Apple, HLS authoring specification 1.19
 LOWEST_RATE: Final = Fraction(1, 2)
 FALLBACK_RATE: Final = Fraction(25)
-SPREAD: Final = Fraction(9, 10)  # of a frame: how far timestamps of one grid may lie apart
+# How far the timestamps of one grid may stray in all, in frames: little where nobody knows the rate.
+SPREAD: Final = Fraction(9, 10)
+ODD_SPREAD: Final = Fraction(3, 10)
 LONGEST_LAST_SECONDS: Final = 10
 
 
@@ -48,7 +50,8 @@ def measure_grid(
     if len(pts) < 2:
         return _single(pts[0], last_duration, time_base, hints)
     for candidate, with_gaps in _candidates(pts, time_base, hints):
-        fit = _fit(pts, 1 / (candidate * time_base), with_gaps=with_gaps)
+        spread = SPREAD if candidate in (*hints, *STANDARD_RATES) else ODD_SPREAD
+        fit = _fit(pts, 1 / (candidate * time_base), spread, with_gaps=with_gaps)
         if fit is not None:
             rate = _within_bounds(candidate)
             first = pts[0] + (round(fit) if rate == candidate else 0)
@@ -100,15 +103,15 @@ def _near(rate: Fraction, known: Iterable[Fraction], within: Fraction) -> list[F
     return sorted(close, key=lambda other: abs(other / rate - 1))
 
 
-def _fit(pts: Sequence[int], step: Fraction, *, with_gaps: bool) -> Fraction | None:
+def _fit(pts: Sequence[int], step: Fraction, spread: Fraction, *, with_gaps: bool) -> Fraction | None:
     """Return how far (ticks) the grid's origin lies from the first timestamp, None if they do not fit.
 
     `step` is the length of a frame in ticks. All timestamps fit when each takes a frame of its own and
-    they stray from their frames by less than SPREAD in all.
+    they stray from their frames by less than `spread` frames in all.
     """
     top, bottom = step.numerator, step.denominator
     low = high = frame = 0
-    limit = SPREAD * top
+    limit = spread * top
     for before, now in pairwise(pts):
         frame += max(1, (2 * (now - before) * bottom + top) // (2 * top)) if with_gaps else 1
         stray = (now - pts[0]) * bottom - frame * top

@@ -45,7 +45,7 @@ class Planning:
         async with self.outbox.transaction() as connection:
             await videos.accept(connection, event)
             video = await _wanted(connection, event.video_id)
-        if video.plan is not None:
+        if video.is_planned:
             raise Superseded("the video is planned already")
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
             raise Superseded(f"the id belongs to another video, of {video.user_id}")
@@ -55,9 +55,9 @@ class Planning:
         """Take up a failed video where it stopped: announce again whatever is not finished."""
         async with self.outbox.transaction() as connection:
             video = await _wanted(connection, command.video_id)
-            if video.plan is not None:
+            if video.is_planned:
                 await self._announce_unfinished(connection, video)
-        if video.plan is None:
+        if not video.is_planned:
             await self._plan(video)
 
     async def _plan(self, video: Video) -> None:

@@ -113,7 +113,11 @@ create index outbox_unsent_of_video on outbox (video_id) where sent_at is null;
 -- What the API answers: the row with stage, progress and playable worked out from the chunks.
 create view video_records as
 select
-    v.*,
+    v.video_id, v.user_id, v.title, v.filename, v.source_uri, v.qualities, v.status, v.run, v.presentation,
+    v.thumbnail_path, v.duration_seconds, v.width, v.height, v.warnings, v.error, v.storage_type, v.s3_bucket,
+    v.s3_key, v.s3_public_url, v.playlist_url, v.thumbnail_url, v.renditions, v.bytes, v.created_at,
+    v.updated_at, v.revision,
+    v.plan is not null as is_planned,           -- the plan itself is large, and only encoders need it
     case
         when v.status = 'ready' then 'stored'
         when v.status = 'failed' then v.error ->> 'stage'

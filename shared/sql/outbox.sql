@@ -18,7 +18,8 @@ update outbox set sent_at = now() where id = any(:ids::bigint[]);
 delete from outbox where sent_at < now() - interval '1 day';
 
 -- name: drop_unsent!
-delete from outbox where video_id = :video_id and sent_at is null;
+-- Commands and delayed retries of an earlier run; events are facts, and are sent all the same.
+delete from outbox where video_id = :video_id and sent_at is null and exchange <> 'hls.events';
 
 -- name: count_due$
 select count(*) from outbox where sent_at is null and available_at <= now();

@@ -258,7 +258,7 @@ async def test_users_do_not_see_each_others_videos(user_clients, small_clip):
     assert (await dave.record(video_id))["userId"] == "dave"
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/retry"), ("GET", "/events")):
         refused = await erin.call(method, f"/api/videos/{video_id}{path}", 404)
-        assert refused["reason"] == "video_not_found"
+        assert refused["reason"] == "not_found"
     assert video_id not in json.dumps(await erin.call("GET", "/api/videos"))
     assert video_id in json.dumps(await dave.call("GET", "/api/videos"))
     assert (await erin.upload(small_clip, 403, userId="dave"))["reason"] == "forbidden"
@@ -268,7 +268,7 @@ async def test_delete_leaves_no_object_and_no_file(s3_mode, small_clip):
     async with s3_mode.client() as client:
         ready = await client.ready((await client.upload(small_clip))["id"])
         await client.call("DELETE", f"/api/videos/{ready['id']}", 204)
-        assert (await client.call("GET", f"/api/videos/{ready['id']}", 404))["reason"] == "video_not_found"
+        assert (await client.call("GET", f"/api/videos/{ready['id']}", 404))["reason"] == "not_found"
         await eventually_gone(s3_mode.work, ready["id"])
         assert await s3_mode.bucket(ready["s3Key"]) == {}
 

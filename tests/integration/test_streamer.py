@@ -183,7 +183,7 @@ async def text(client: Client, path: str) -> str:
 
 async def test_players_see_the_video_grow_when_it_is_processed_and_stored(client: Client, film: Film) -> None:
     playlist, third = f"{film.base}/720p/playlist.m3u8", f"{film.base}/720p/segment_003.ts"
-    assert await refusal(client, f"/api/stream/{uuid4()}/master.m3u8") == (404, "video_not_found")
+    assert await refusal(client, f"/api/stream/{uuid4()}/master.m3u8") == (404, "not_found")
     assert await refusal(client, f"{film.base}/master.m3u8") == (404, "not_ready_yet")
     await film.plan()
     assert await refusal(client, playlist) == (404, "not_ready_yet")
@@ -199,7 +199,7 @@ async def test_players_see_the_video_grow_when_it_is_processed_and_stored(client
     assert await text(client, playlist) == "#EXTM3U\n# as stored\n"
     assert await text(client, f"{film.base}/thumbnail.jpg") == "jpeg"
     await film.delete()
-    assert await refusal(client, playlist) == (404, "video_not_found")
+    assert await refusal(client, playlist) == (404, "not_found")
 
 
 TAIL = ["#EXT-X-INDEPENDENT-SEGMENTS\n#EXTINF:10.000000,\nsegment_001.ts\n"] + [

@@ -203,8 +203,8 @@ async def test_get_answers_by_either_spelling_when_the_id_has_capitals(client: C
 @pytest.mark.parametrize(
     ("showing", "reason", "retry"),
     [
-        (None, "video_not_found", None),
-        (Showing(video(status="deleted")), "video_not_found", None),
+        (None, "not_found", None),
+        (Showing(video(status="deleted")), "not_found", None),
         (Showing(video()), "not_ready_yet", "2"),
         (Showing(video(status="failed")), "video_failed", None),
     ],

@@ -57,7 +57,7 @@ def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: Asked) -> No
     for showing in (None, Showing(video(status="deleted"))):
         answer = decide(showing, asked, LOCAL)
         assert isinstance(answer, Refused)
-        assert (answer.status, answer.reason) == (404, "video_not_found")
+        assert (answer.status, answer.reason) == (404, "not_found")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,199 @@
+"""Whole command lines: what is not here is not passed to ffmpeg."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from services.transcoder.argv import chunk_argv
+from services.transcoder.argv_audio import sound_argv
+from services.transcoder.guard import Limits, input_options
+from services.transcoder.source import Anchor, Colour
+from tests.unit.transcoder_values import AUDIO, VIDEO, plan, source
+
+GUARD = shlex.join(input_options(Limits().pixels))
+KEYS = (
+    "10.001658,11.970292,13.938925,15.907558,17.876192,19.844825,"
+    "19.978292,21.946925,23.915558,25.884192,27.852825,29.821458"
+)
+HEAD = "ffmpeg -hide_banner -nostdin -nostats -loglevel warning -y -progress pipe:1 -copyts"
+TAGS = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709"
+SOUND = (
+    "[1:1]asetpts='st(0,61740+1024*round((PTS-61740)/1024));if(lt(abs(PTS-ld(0)),4),ld(0),PTS)-61740',"
+    "atrim=start_pts=430122,aresample=48000:async=1:min_hard_comp=0.01:first_pts=430122,"
+    "aformat=sample_fmts=fltp:channel_layouts=stereo,asetpts=N+468160,"
+    "atrim=start_pts=473088:end_pts=1442816"
+)
+AAC = "-c:a aac -b:a 128000 -ar 48000 -ac 2 -bsf:a 'noise=drop='\"'\"'lt(pts,902400)+gte(pts,2701440)'\"'\"''"
+MUXER = "-output_ts_offset 10 -muxdelay 0 -muxpreload 0 -f segment -segment_format mpegts"
+MAPPED = "-fps_mode passthrough -map_metadata -1 -map_chapters -1"
+FPS = "fps=30000/1001:round=near:eof_action=pass"
+
+
+def line(given, index=1, encoder="libx264", **options):
+    return shlex.join(chunk_argv(given, given.chunks[index], "/in.mp4", "/out", encoder, **options))
+
+
+def graphs(given, index=1, encoder="libx264", **options):
+    argv = chunk_argv(given, given.chunks[index], "/in.mp4", "/out", encoder, **options)
+    return [value for name, value in zip(argv, argv[1:], strict=False) if name == "-filter_complex"]
+
+
+def inputs(given, index=1, **options):
+    argv = chunk_argv(given, given.chunks[index], "/in.mp4", "/out", "libx264", **options)
+    return shlex.join(argv[: argv.index("-filter_complex")]).replace(GUARD, "GUARD").removeprefix(HEAD)
+
+
+def test_a_chunk_in_the_middle_with_x264():
+    x264 = "-c:v libx264 -preset veryfast -profile:v high -threads:v 2 -sc_threshold 0"
+    forced = f"-g 100000 -forced-idr 1 -force_key_frames {KEYS}"
+    picture = (
+        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
+        "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
+        "out_color_matrix=bt709:out_range=limited,format=yuv420p,setsar=1,split=2[v0][below0];"
+        "[below0]scale=640:360:flags=bicubic,setsar=1[v1]"
+    )
+    assert line(plan()) == (
+        f"{HEAD} -noautorotate -reinit_filter 0 {GUARD}"
+        " -noaccurate_seek -seek_timestamp 1 -ss 9.558000 -i file:/in.mp4"
+        f" -vn -reinit_filter 0 {GUARD}"
+        " -noaccurate_seek -seek_timestamp 1 -ss 10.426667 -i file:/in.mp4"
+        f" -filter_complex {shlex.quote(picture)}"
+        f" -filter_complex {shlex.quote(SOUND + ',asplit=2[a0][a1]')}"
+        f" -map '[v0]' -map '[a0]' {MAPPED} {x264} -b:v 2800000 -maxrate:v 4200000 -bufsize:v 5600000"
+        f" {forced} {TAGS} {AAC} {MUXER}"
+        " -segment_frames 299 -segment_start_number 2 /out/720p/segment_%03d.ts"
+        f" -map '[v1]' -map '[a1]' {MAPPED} {x264} -b:v 800000 -maxrate:v 1200000 -bufsize:v 1600000"
+        f" {forced} {TAGS} {AAC} {MUXER}"
+        " -segment_frames 299 -segment_start_number 2 /out/360p/segment_%03d.ts"
+    )
+
+
+def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
+    nvenc = "-c:v h264_nvenc -preset p4 -rc vbr -profile:v high -no-scenecut 1"
+    picture = (
+        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
+        "scale_cuda=1280:720:format=yuv420p,setsar=1[v0]"
+    )
+    assert line(plan(source(audio=None), ("720p",)), encoder="h264_nvenc") == (
+        f"{HEAD} -hwaccel cuda -hwaccel_output_format cuda -noautorotate -reinit_filter 0 {GUARD}"
+        " -noaccurate_seek -seek_timestamp 1 -ss 9.558000 -i file:/in.mp4"
+        f" -filter_complex {shlex.quote(picture)}"
+        f" -map '[v0]' {MAPPED} {nvenc} -b:v 2800000 -maxrate:v 4200000 -bufsize:v 5600000"
+        f" -g 100000 -forced-idr 1 -force_key_frames {KEYS} {TAGS} {MUXER}"
+        " -segment_frames 299 -segment_start_number 2 /out/720p/segment_%03d.ts"
+    )
+
+
+def test_nvenc_gets_uploaded_pictures_when_filters_need_them_in_memory():
+    turned = replace(VIDEO, orientation=("transpose=clock",))
+    given = plan(source(video=turned, audio=None))
+    expected = (
+        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
+        "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
+        "out_color_matrix=bt709:out_range=limited,format=yuv420p,transpose=clock,setsar=1,hwupload_cuda,"
+        "split=2[v0][below0];[below0]scale_cuda=360:640,setsar=1[v1]"
+    )
+    assert graphs(given, encoder="h264_nvenc") == [expected]
+    assert "-hwaccel" not in line(given, encoder="h264_nvenc")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"codec": "prores"},
+        {"pix_fmt": "yuv420p10le"},
+        {"interlaced": True},
+        {"colour": Colour(transfer="smpte2084", matrix="bt2020nc")},
+        {"colour": Colour(range="pc", matrix="bt709")},
+        {"colour": Colour(matrix="smpte170m")},
+    ],
+)
+def test_nvenc_decodes_in_memory_when_the_gpu_cannot_do_it_all(changes):
+    given = plan(source(video=replace(VIDEO, **changes)))
+    assert "-hwaccel" not in line(given, encoder="h264_nvenc")
+    assert ",hwupload_cuda," in graphs(given, encoder="h264_nvenc")[0]
+
+
+def test_the_first_chunk_is_read_from_the_beginning_and_not_cut():
+    argv = line(plan(), 0)
+    assert "-ss" not in argv
+    assert "-segment_time 1000000 -segment_start_number 1" in argv
+    assert "atrim=start_pts=-8192:end_pts=" in argv
+    assert "-force_key_frames 0.000000,1.960292" in argv
+
+
+def test_the_last_chunk_holds_what_ends_early():
+    picture, sound = graphs(plan(), 2)
+    assert f"{FPS},tpad=stop_mode=clone:stop=-1,trim=start_pts=899:end_pts=1200" in picture
+    assert ",apad,atrim=" in sound
+
+
+def test_the_first_picture_is_held_while_sound_is_early():
+    given = plan(source(audio=replace(AUDIO, start_seconds=Fraction(1))))
+    assert "tpad=start_mode=clone:start=12,trim=start_pts=0:end_pts=300" in graphs(given, 0)[0]
+    assert ",setpts=PTS+12,trim=start_pts=300:end_pts=899" in graphs(given, 1)[0]
+
+
+def test_a_chunk_beyond_the_sound_is_silent():
+    given = plan(source(audio=replace(AUDIO, end_seconds=Fraction(5))))
+    assert inputs(given, 2).endswith("-f lavfi -i anullsrc=sample_rate=48000:channel_layout=stereo")
+    assert graphs(given, 2)[1].startswith("[1:0]asetpts=N+1432576,atrim=end_pts=")
+
+
+def test_a_video_without_sound_gets_none():
+    argv = line(plan(source(audio=None)))
+    assert argv.count(" -i ") == 1
+    assert "-c:a" not in argv
+
+
+def test_damaged_sources_are_read_from_the_beginning_and_filled():
+    given = plan()
+    read = "-noautorotate -reinit_filter 0 GUARD -i file:/in.mp4 -i file:/out/sound.nut"
+    assert inputs(given, lenient=True).strip() == read
+    picture, sound = graphs(given, lenient=True)
+    assert f"{FPS}:start_time=0,tpad=stop_mode=clone:stop=-1,trim=" in picture
+    assert sound.startswith("[1:0]asetpts=PTS-67200,")
+    assert ",apad,atrim=" in sound
+    assert shlex.join(sound_argv(given, given.chunks[1], "/in.mp4", "/out")) == (
+        f"{HEAD} -vn {GUARD} -noaccurate_seek -seek_timestamp 1 -ss 10.426667 -i file:/in.mp4"
+        " -map 0:1 -af aresample=48000:async=1 -to 32.458667"
+        " -c:a pcm_s16le -ar 48000 -ac 2 -f nut /out/sound.nut"
+    )
+
+
+def test_sound_of_mixed_frame_sizes_is_counted_from_an_anchor():
+    given = plan(source(audio=replace(AUDIO, lattice=None)))
+    chunk = replace(given.chunks[1], audio_anchor=Anchor(480_000, 480_288, 480_301))
+    given = replace(given, chunks=(given.chunks[0], chunk, *given.chunks[2:]))
+    counted = "asetpts='if(lt(abs(STARTPTS-480288),120),N+480301,PTS)-61740'"
+    assert graphs(given)[1].startswith(f"[1:1]aselect='gt(pts,480000)',{counted},atrim=")
+
+
+def test_interlaced_pictures_are_woven_before_the_grid():
+    picture = graphs(plan(source(video=replace(VIDEO, interlaced=True))))[0]
+    assert picture.startswith(f"[0:0]setpts=PTS-126000,bwdif=mode=send_frame:deint=interlaced,{FPS}")
+
+
+def test_hdr_is_tone_mapped():
+    colour = Colour("tv", "bt2020", "smpte2084", "bt2020nc")
+    picture = graphs(plan(source(video=replace(VIDEO, colour=colour)), ("720p",)))[0]
+    assert picture.endswith(
+        "zscale=w=1280:h=720:tin=smpte2084:pin=2020:min=2020_ncl:rin=limited:t=linear:npl=100,"
+        "format=gbrpf32le,zscale=p=709,tonemap=hable:desat=0,zscale=t=709:m=709:r=limited,"
+        "format=yuv420p,setsar=1[v0]"
+    )
+
+
+def test_untagged_small_pictures_are_taken_for_bt601():
+    small = replace(VIDEO, width=640, height=360, colour=Colour())
+    assert "in_color_matrix=bt601:in_range=limited" in graphs(plan(source(video=small)))[0]
+
+
+def test_slow_videos_have_no_b_frames():
+    slow = replace(VIDEO, rate=Fraction(1), frames=40)
+    pts = [VIDEO.first_pts + 90_000 * number for number in range(40)]
+    assert "-sc_threshold 0 -bf 0 " in line(plan(source(video=slow, audio=None, shown_pts=pts, key_pts=pts)))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+
+import pytest
+
+from services.transcoder.grid import measure_grid
+
+RATES = ["24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001", "60", "25/2", "10", "1/2"]
+
+
+def stamps(rate, base, count=600, start=0):
+    return [start + round(number / Fraction(rate) / base) for number in range(count)]
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("base", [Fraction(1, 1000), Fraction(1, 90000), Fraction(1, 12800)])
+def test_grid_has_the_exact_rate_when_timestamps_are_rounded(rate, base):
+    grid = measure_grid(stamps(rate, base, start=1234), 0, base)
+    assert (grid.rate, grid.frames, grid.is_vfr) == (Fraction(rate), 600, False)
+
+
+def test_grid_believes_timestamps_when_headers_are_absurd():
+    hints = [Fraction(57600), Fraction(1000), Fraction(600)]
+    assert measure_grid(stamps(30, Fraction(1, 1000)), 0, Fraction(1, 1000), hints).rate == 30
+
+
+def test_grid_takes_an_odd_rate_when_it_is_steady():
+    base = Fraction(1, 90000)
+    assert measure_grid(stamps("59/2", base), 0, base).rate == Fraction(59, 2)
+
+
+def test_grid_counts_missing_frames_when_some_were_dropped():
+    base = Fraction(1, 1000)
+    pts = [time for number, time in enumerate(stamps(25, base)) if number % 7 not in (3, 4)]
+    grid = measure_grid(pts, 40, base)
+    assert (grid.rate, grid.frames, grid.is_vfr) == (25, 598, False)
+
+
+def test_grid_is_centred_when_timestamps_jitter():
+    base, chance = Fraction(1, 1000), random.Random(1)
+    pts = sorted(time + chance.randint(-12, 12) for time in stamps(30, base, start=1000))
+    grid = measure_grid(pts, 33, base)
+    slots = [round((time - grid.first_pts) * base * grid.rate) for time in pts]
+    assert grid.rate == 30
+    assert slots == list(range(600))
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(120, 60), (240, 60), (100, 50), ("1/10", "4/5")])
+def test_grid_stays_within_bounds(rate, expected):
+    assert measure_grid(stamps(rate, Fraction(1, 90000)), 0, Fraction(1, 90000)).rate == Fraction(expected)
+
+
+def test_grid_is_fine_enough_when_distances_vary():
+    base, time, pts = Fraction(1, 1000), 0, []
+    for number in range(300):
+        pts.append(time)
+        time += 33 if number % 3 else 71
+    grid = measure_grid(pts, 33, base)
+    assert grid.is_vfr
+    assert grid.rate == 30
+    assert grid.frames == pytest.approx(time * 30 / 1000, abs=1)
+
+
+def test_grid_works_for_one_picture():
+    grid = measure_grid([500], 40, Fraction(1, 1000), [Fraction(25)])
+    assert (grid.rate, grid.first_pts, grid.frames) == (25, 500, 1)
+    assert measure_grid([0], 0, Fraction(1, 1000)).frames == 1

@@ -1,0 +1,159 @@
+"""What ffprobe says, read: streams, packets, faults."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from services.transcoder.faults import check_codec, check_streams, unreadable
+from services.transcoder.guard import Limits
+from services.transcoder.packets import PacketReader, restarts, without_spikes
+from services.transcoder.streams import (
+    choose_audio,
+    choose_video,
+    read_aspect,
+    read_colour,
+    read_fraction,
+    read_orientation,
+)
+from shared.errors import (
+    CorruptSource,
+    EncryptedSource,
+    LimitsExceeded,
+    NotAVideo,
+    NoVideoStream,
+    UnsupportedCodec,
+)
+
+VIDEO = {"index": 0, "codec_type": "video", "codec_name": "h264", "width": 640, "height": 360}
+COVER = {"index": 1, "codec_type": "video", "codec_name": "png", "width": 3000, "height": 3000}
+COVER["disposition"] = {"attached_pic": 1}
+AUDIO = {"index": 2, "codec_type": "audio", "codec_name": "aac", "sample_rate": "48000"}
+
+
+@pytest.mark.parametrize(
+    ("stderr", "head", "error", "words"),
+    [
+        ("[hls @ 0x55] Format not on whitelist 'mov'", b"#EXTM3U", NotAVideo, "a playlist"),
+        ("[png_pipe] Format not on whitelist 'mov'", b"\x89PNG", NotAVideo, "a still picture"),
+        ("[tty] Format not on whitelist 'mov'", b"hello", NotAVideo, "a text"),
+        ("x: Invalid data found when processing input", b"hello", NotAVideo, "not a video"),
+        ("[mov] moov atom not found", b"\0\0\0\x20ftyp", CorruptSource, "incomplete"),
+        ("x: Invalid data found when processing input", b"FLV\x01", CorruptSource, "damaged"),
+        ("x: Invalid data found when processing input", bytes(64), CorruptSource, "damaged"),
+        ("[mov] hit EOF while reading sub-sample encryption info", b"", EncryptedSource, "DRM"),
+        ("[xyz] Codec (xyz) not on whitelist 'h264'", b"\0\0\0\x20ftyp", UnsupportedCodec, "codec xyz"),
+    ],
+)
+def test_fault_is_named_when_a_file_cannot_be_read(stderr, head, error, words):
+    found = unreadable(stderr, head)
+    assert isinstance(found, error)
+    assert words in str(found)
+
+
+@pytest.mark.parametrize(
+    ("streams", "container", "packets", "error"),
+    [
+        ([], "mov", [], CorruptSource),
+        ([AUDIO], "mov", [], NoVideoStream),
+        ([COVER, AUDIO], "mp3", [], NoVideoStream),
+        ([{**VIDEO, "codec_tag_string": "encv"}], "mov", [], EncryptedSource),
+        ([VIDEO], "mov", [{"side_data_list": [{"side_data_type": "Encryption info"}]}], EncryptedSource),
+        ([VIDEO] * 65, "mov", [], LimitsExceeded),
+    ],
+)
+def test_fault_is_named_when_streams_cannot_be_used(streams, container, packets, error):
+    with pytest.raises(error):
+        check_streams(streams, container, packets, Limits())
+
+
+def test_codecs_that_we_do_not_decode_are_named():
+    check_codec(VIDEO)
+    check_codec({**VIDEO, "codec_name": "flv1"})
+    with pytest.raises(UnsupportedCodec, match="bink"):
+        check_codec({**VIDEO, "codec_name": "bink"})
+
+
+def test_the_default_then_the_largest_video_is_chosen():
+    large = {**VIDEO, "index": 5, "width": 1280, "height": 720}
+    default = {**VIDEO, "index": 6, "disposition": {"default": 1}}
+    assert choose_video([COVER, VIDEO, large])["index"] == 5
+    assert choose_video([VIDEO, large, default])["index"] == 6
+
+
+def test_the_default_audio_that_can_be_decoded_is_chosen():
+    default = {**AUDIO, "index": 3, "disposition": {"default": 1}}
+    unknown = {**AUDIO, "index": 4, "codec_name": "unknown", "disposition": {"default": 1}}
+    assert choose_audio([unknown, AUDIO, default]) == default
+    assert choose_audio([unknown, AUDIO]) == AUDIO
+    assert choose_audio([unknown, VIDEO]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("30000/1001", Fraction(30000, 1001)), ("64:45", Fraction(64, 45)), ("0/0", 0), ("N/A", 0), (None, 0)],
+)
+def test_fractions_are_read_exactly(text, expected):
+    assert read_fraction(text) == expected
+
+
+def test_absurd_pixel_shapes_are_not_believed():
+    assert read_aspect({"sample_aspect_ratio": "64:45"}) == Fraction(64, 45)
+    assert read_aspect({"sample_aspect_ratio": "1:5000"}) == 1
+    assert read_aspect({}) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ((65536, 0, 0, 65536), ()),
+        ((0, 65536, -65536, 0), ("transpose=clock",)),
+        ((0, -65536, 65536, 0), ("transpose=cclock",)),
+        ((-65536, 0, 0, -65536), ("hflip", "vflip")),
+        ((-65536, 0, 0, 65536), ("hflip",)),
+        ((65536, 0, 0, -65536), ("vflip",)),
+        ((0, 65536, 65536, 0), ("transpose=cclock_flip",)),
+        ((46341, 46341, -46341, 46341), ()),
+        ((0, 0, 0, 0), ()),
+    ],
+)
+def test_only_quarter_turns_and_mirrors_are_believed(rows, expected):
+    a, b, c, d = rows
+    matrix = f"\n00000000: {a:12} {b:12}    0\n00000001: {c:12} {d:12}    0\n00000002:    0    0 1073741824\n"
+    assert read_orientation({"side_data_list": [{"displaymatrix": matrix}]}) == expected
+
+
+def test_colours_of_the_decoded_picture_win():
+    colour = read_colour({"color_space": "bt709", "color_range": "tv"}, {"color_space": "unknown"})
+    assert (colour.matrix, colour.range, colour.transfer, colour.is_hdr) == ("bt709", "tv", "", False)
+    assert read_colour({}, {"color_transfer": "smpte2084"}).is_hdr
+
+
+def test_packets_that_are_not_shown_are_left_out():
+    reader = PacketReader(0, 1, Fraction(90, 48))
+    lines = ["0,0,0,3600,K_", "", "1,-1024,-1024,1024,KD", "1,0,0,1024,K_,side", "2,0,0,1,K_"]
+    for line in [*lines, "0,7200,3600,3600,__", "0,N/A,7200,N/A,__", "1,4800,4800,1024,K_", "garbage"]:
+        reader.take(line)
+    assert list(reader.packets[0].pts) == [0, 7200, 7200]
+    assert list(reader.packets[0].key_pts) == [0]
+    assert reader.packets[0].untimed == 1
+    assert list(reader.packets[1].pts) == [0, 4800]
+    assert reader.lead_ticks == 1800
+
+
+def test_single_wild_timestamps_are_left_out():
+    base = Fraction(1, 90_000)
+    times = [3600 * number for number in range(100)]
+    wild = [*times[:50], 8_589_934_592, *times[50:]]
+    assert without_spikes(wild, base) == times
+    assert without_spikes([0, 3600, 9_000_000], base) == [0, 3600, 9_000_000]
+    assert without_spikes([], base) == []
+
+
+def test_a_clock_that_starts_again_is_noticed():
+    base = Fraction(1, 90_000)
+    times = [3600 * number for number in range(100)]
+    assert restarts([*times, *times], base)
+    assert not restarts(times, base)
+    assert not restarts([0, 0], base)
