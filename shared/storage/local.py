@@ -58,13 +58,16 @@ class LocalStorage:
     ) -> AsyncIterator[ObjectReader]:
         """Open an object or a part of it. Raises KeyError when there is none."""
         path = self._path(key)
-        file = await _run(f"open {key}", lambda: disk.open_object(path, key))
+        opening = asyncio.ensure_future(_run(f"open {key}", lambda: disk.open_object(path, key)))
         try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)  # the thread goes on, and opens it for nobody
+            raise
+        with file:
             stored = disk.stored(key, os.fstat(file.fileno()))
             left = stored.bytes - start if length is None else length
             yield ObjectReader(stored, _chunks(file, key, start, left), file)
-        finally:
-            await asyncio.to_thread(file.close)
 
     async def keys(self, prefix: str) -> list[StoredObject]:
         """List what lies below `prefix`."""
@@ -87,6 +90,11 @@ class LocalStorage:
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
+
+
+def _close_opened(opening: asyncio.Future[BinaryIO]) -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.result().close()
 
 
 async def _run(operation: str, work: Callable[[], Result]) -> Result:

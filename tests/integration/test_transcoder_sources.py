@@ -1,0 +1,196 @@
+"""Sources of every kind through scan, plan, encode and thumbnail, with the real ffmpeg."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.transcoder.encode import encode_chunk
+from services.transcoder.encoder import Encoder, choose_encoder
+from services.transcoder.guard import Limits, input_options, input_url
+from services.transcoder.ladder import DEFAULT_PRESETS, Preset
+from services.transcoder.planner import make_plan
+from services.transcoder.thumbnail import make_thumbnail
+from services.transcoder.verify import verify_rendition
+from shared.errors import (
+    CorruptSource,
+    EncodeFailed,
+    EncryptedSource,
+    LimitsExceeded,
+    NotAVideo,
+    NoVideoStream,
+    SourceUnavailable,
+)
+from tests.media import Clip, make_clip
+
+MEDIA = Path("/work/shared/media")
+SMALL = (Preset("96p", 96, 300_000, 128_000),)
+X264 = Encoder("libx264")
+KEY = "76a6c65c5ea762046bd749a2e632ccbb"
+
+
+def ffmpeg(*arguments: object) -> None:
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *map(str, arguments)], check=True)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    command = ["ffprobe", "-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0", str(path)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
+    width, height = found.strip(",").split(",")
+    return int(width), int(height)
+
+
+def format_of(path: Path, options: list[str]) -> str:
+    command = ["ffprobe", "-v", "error", *options, "-show_entries", "format=format_name", "-of", "csv=p=0"]
+    found = subprocess.run([*command, input_url(str(path))], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def likeness(one: Path, other: Path) -> float:
+    """Return how alike two videos look as a player shows them (SSIM, 1 is the same)."""
+    graph = "[0:v]setpts=PTS-STARTPTS[a];[1:v]setpts=PTS-STARTPTS[b];[a][b]ssim=f=-"
+    command = ["ffmpeg", "-v", "error", "-i", str(one), "-i", str(other), "-lavfi", graph, "-f", "null", "-"]
+    compared = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return min(float(value) for value in re.findall(r"All:(\S+)", compared))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", Clip(frames=75))
+
+
+async def test_empty_file_is_called_empty(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(CorruptSource, match="empty"):
+        await make_plan(tmp_path / "a.mp4", SMALL)
+
+
+async def test_missing_file_is_unavailable(tmp_path):
+    with pytest.raises(SourceUnavailable):
+        await make_plan(tmp_path / "nothing.mp4", SMALL)
+
+
+async def test_text_is_no_video(tmp_path):
+    (tmp_path / "a.mp4").write_text("Dear reader,\n" * 100)
+    with pytest.raises(NotAVideo):
+        await make_plan(tmp_path / "a.mp4", SMALL)
+
+
+async def test_upload_that_stopped_early_is_called_incomplete(tmp_path, clip):
+    (tmp_path / "a.mp4").write_bytes(clip.read_bytes()[:20_000])
+    with pytest.raises(CorruptSource, match="incomplete"):
+        await make_plan(tmp_path / "a.mp4", SMALL)
+
+
+async def test_sound_alone_is_no_video(tmp_path):
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", tmp_path / "a.m4a")
+    with pytest.raises(NoVideoStream):
+        await make_plan(tmp_path / "a.m4a", SMALL)
+
+
+async def test_encrypted_video_is_never_converted(tmp_path, clip):
+    scheme = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", KEY, "-encryption_kid", KEY)
+    ffmpeg("-i", clip, "-c", "copy", *scheme, tmp_path / "a.mp4")
+    with pytest.raises(EncryptedSource):
+        await make_plan(tmp_path / "a.mp4", SMALL)
+
+
+async def test_playlist_that_names_local_files_is_never_followed(tmp_path, clip):
+    ffmpeg("-i", clip, "-c", "copy", "-f", "mpegts", tmp_path / "secret.ts")
+    trap = tmp_path / "trap.mp4"
+    trap.write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:3,\nfile://{tmp_path}/secret.ts\n#EXT-X-ENDLIST\n"
+    )
+    with pytest.raises(NotAVideo, match="playlist"):
+        await make_plan(trap, SMALL)
+    guard = input_options(Limits().pixels)
+    unguarded = [option for option in guard if not option.startswith("mov,")]
+    unguarded.remove("-format_whitelist")
+    for options, followed in ((guard, False), (unguarded, True)):
+        command = [
+            "ffprobe",
+            "-v",
+            "error",
+            *options,
+            "-show_entries",
+            "format=format_name",
+            input_url(str(trap)),
+        ]
+        assert (
+            "hls" in subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        ) is followed
+
+
+async def test_limits_bound_length_and_size(clip):
+    with pytest.raises(LimitsExceeded, match="lasts 3 s"):
+        await make_plan(clip, SMALL, limits=Limits(duration_seconds=1))
+    with pytest.raises((LimitsExceeded, CorruptSource)):
+        await make_plan(clip, SMALL, limits=Limits(pixels=1000))
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+async def test_turned_pictures_are_shown_upright(tmp_path, turn):
+    plain, turned = tmp_path / "plain.mp4", tmp_path / "turned.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=320x180:r=25:d=1", "-pix_fmt", "yuv420p", plain)
+    ffmpeg("-i", plain, "-c", "copy", "-metadata:s:v", f"rotate={turn}", turned)
+    plan = await make_plan(turned, (Preset("180p", 180, 800_000, 128_000),))
+    encoded = await encode_chunk(plan, 0, turned, tmp_path, X264)
+    await make_thumbnail(plan, turned, tmp_path / "thumbnail.jpg")
+    size = (180, 320) if turn != 180 else (320, 180)
+    assert size_of(encoded.segments[0].path) == size
+    assert size_of(tmp_path / "thumbnail.jpg") == (2 * size[0], 2 * size[1])
+    assert likeness(encoded.segments[0].path, turned) > 0.9
+
+
+async def test_damage_is_filled_when_a_stretch_cannot_be_read(tmp_path):
+    two = [tmp_path / "mono.ts", tmp_path / "stereo.ts"]
+    for path, channels, offset in zip(two, (1, 2), (0, 3), strict=True):
+        make_clip(path, Clip(frames=75, options=("-ac", str(channels), "-output_ts_offset", str(offset))))
+    source = tmp_path / "both.ts"
+    source.write_bytes(two[0].read_bytes() + two[1].read_bytes())
+    plan = await make_plan(source, SMALL, segment_seconds=6)
+    encoded = await encode_chunk(plan, 0, source, tmp_path, X264)
+    assert encoded.is_repaired
+    assert encoded.segments[0].duration_seconds == pytest.approx(6, abs=0.1)
+
+
+async def test_wrong_output_is_noticed(tmp_path, clip):
+    plan = await make_plan(clip, SMALL, segment_seconds=2)
+    done: list[float] = []
+    encoded = await encode_chunk(plan, 0, clip, tmp_path, X264, done.append)
+    assert done[-1] == 1.0
+    assert re.fullmatch(r"avc1\.6400[0-9a-f]{2},mp4a\.40\.2", encoded.codecs["96p"])
+    chunk, rung = plan.chunks[0], plan.rungs[0]
+    with pytest.raises(EncodeFailed, match="frames were written"):
+        await verify_rendition(plan, replace(chunk, end_frame=chunk.end_frame + 1), rung, str(tmp_path))
+    shifted = replace(chunk, first_frame=chunk.first_frame + 1, end_frame=chunk.end_frame + 1)
+    with pytest.raises(EncodeFailed, match="not where the plan puts them"):
+        await verify_rendition(plan, shifted, rung, str(tmp_path))
+    with pytest.raises(EncodeFailed, match="was not written"):
+        await verify_rendition(plan, replace(chunk, segments=2), rung, str(tmp_path))
+
+
+async def test_encoder_is_chosen_by_trying(clip):
+    assert (await choose_encoder("libx264")).name == "libx264"
+    assert (await choose_encoder("auto")).name in {"libx264", "h264_nvenc"}
+
+
+@pytest.mark.skipif(not MEDIA.is_dir(), reason="the collection of real files is not here")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ios9.mov", "hevc_white_frame.mp4", "newtonscradle.gif", "sample_scte35.ts", "gen_wmv.wmv"),
+        *("bear-vp9-odd-dimensions.webm", "weird_aspect.small.mpg", "sample_partially_fragmented.mp4"),
+    ],
+)
+async def test_real_files_convert(tmp_path, name):
+    plan = await make_plan(MEDIA / name, DEFAULT_PRESETS, ("360p",))
+    for chunk in plan.chunks:
+        encoded = await encode_chunk(plan, chunk.index, MEDIA / name, tmp_path, X264)
+        assert not encoded.is_repaired
+    await make_thumbnail(plan, MEDIA / name, tmp_path / "thumbnail.jpg")
+    assert max(size_of(tmp_path / "thumbnail.jpg")) <= 1280
