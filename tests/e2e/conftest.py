@@ -53,5 +53,5 @@ def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute of 480p: long enough to be interrupted."""
-    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", seconds=60, size="854x480")
+    """Twenty-four seconds of 480p: long enough to be interrupted."""
+    return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", seconds=24, size="854x480")

@@ -7,7 +7,7 @@ import pytest
 NAMES = {"480p", "360p"}
 
 
-async def expect_whole(system, client, record, tmp_path, *, seconds=60):
+async def expect_whole(system, client, record, tmp_path, *, seconds=24):
     """No segment is missing or doubled, in storage and on the way to the player."""
     assert record["durationSeconds"] == pytest.approx(seconds, abs=0.05)
     played = await client.play(record, tmp_path)
