@@ -6,12 +6,13 @@ them. Each returns False (or raises Superseded) when the guarded UPDATE found an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from shared.database import all_rows, queries
 from shared.errors import Deferred, Superseded
 from shared.events import Rendition, Segment, VideoFailed
+from shared.playlists import KeyFrame, StoredSegment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,16 +91,6 @@ class ChunkClaim:
     user_id: str
     source_uri: str
     plan: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StoredSegment:
-    """A segment that lies in storage."""
-
-    rendition: str
-    index: int
-    duration_seconds: float
-    bytes: int
 
 
 async def accept(connection: Connection, event: VideoUploaded, *, title: str | None = None) -> bool:
@@ -224,7 +215,12 @@ async def release_chunk(connection: Connection, claim: ChunkClaim) -> None:
 
 
 async def finish_chunk(
-    connection: Connection, claim: ChunkClaim, *, segments: Sequence[Segment], codecs: Mapping[str, str]
+    connection: Connection,
+    claim: ChunkClaim,
+    *,
+    segments: Sequence[Segment],
+    key_frames: Sequence[Sequence[KeyFrame]],
+    codecs: Mapping[str, str],
 ) -> None:
     """Record what an attempt encoded; once more is harmless. Raises Superseded when the claim was lost."""
     done = await sql.finish_chunk(
@@ -243,6 +239,7 @@ async def finish_chunk(
         paths=[segment.path for segment in segments],
         durations=[segment.duration_seconds for segment in segments],
         sizes=[segment.bytes for segment in segments],
+        key_frames=[[astuple(frame) for frame in frames] for frames in key_frames],
     )
 
 
@@ -311,6 +308,15 @@ async def stored_segments(connection: Connection, video_id: UUID) -> list[Stored
     """Return the segments that lie in storage, by rendition and index."""
     rows = await all_rows(sql.stored_segments(connection, video_id=video_id))
     return [StoredSegment(**dict(row)) for row in rows]
+
+
+async def key_frames(connection: Connection, video_id: UUID) -> dict[tuple[str, int], tuple[KeyFrame, ...]]:
+    """Return the key frames of each segment, by rendition and index."""
+    rows = await all_rows(sql.key_frames(connection, video_id=video_id))
+    return {
+        (row["rendition"], row["index"]): tuple(KeyFrame(*values) for values in row["key_frames"])
+        for row in rows
+    }
 
 
 async def stored_codecs(connection: Connection, video_id: UUID) -> dict[str, str]:

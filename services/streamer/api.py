@@ -10,7 +10,7 @@ from aiohttp import web
 from services.streamer.catalog import Catalog
 from services.streamer.delivery import send_object, send_playlist
 from services.streamer.showing import Asked, Home, Refused, Rendered, decide
-from shared.layout import MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
+from shared.layout import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
 from shared.logs import request_id
 from shared.runtime import STORAGE
 from shared.storage.interface import cache_control
@@ -27,6 +27,7 @@ PATHS = (
     f"{VIDEO}/{MASTER}",
     f"{VIDEO}/{THUMBNAIL}",
     f"{IN_RENDITION}/{PLAYLIST}",
+    f"{IN_RENDITION}/{IFRAMES}",
     f"{IN_RENDITION}/{{segment:{SEGMENT_FILE.pattern}}}",
 )
 GROWING_CACHE = "no-cache"
@@ -67,7 +68,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
     if isinstance(answer, Rendered):
         return send_playlist(request, answer.text.encode(), GROWING_CACHE)
     try:
-        if asked.name in (MASTER, PLAYLIST):
+        if asked.name in (MASTER, PLAYLIST, IFRAMES):
             return await _send_stored_playlist(request, answer.key)
         return await send_object(request, request.app[STORAGE].storage, answer.key)
     except KeyError:

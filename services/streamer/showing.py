@@ -11,8 +11,8 @@ from shared.playlists import growing, measure, media_playlist, multivariant_play
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.playlists import Presentation
-    from shared.videos import StoredSegment, Video
+    from shared.playlists import Presentation, StoredSegment
+    from shared.videos import Video
 
 LOOK_AGAIN_SECONDS = 2
 

@@ -137,7 +137,13 @@ class Encoding:
             for file in encoded.segments
         ]
         async with self.outbox.transaction() as connection:
-            await videos.finish_chunk(connection, claim, segments=segments, codecs=encoded.codecs)
+            await videos.finish_chunk(
+                connection,
+                claim,
+                segments=segments,
+                key_frames=[file.key_frames for file in encoded.segments],
+                codecs=encoded.codecs,
+            )
             chunks = len(await videos.chunks_of(connection, claim.video_id))
             event = await segmented(connection, claim.video_id, claim.user_id, claim.chunk, chunks)
             await self.outbox.add(connection, event)

@@ -45,7 +45,7 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
         return UnsupportedCodec(f"the codec {unwanted[1]} is not supported: send H.264, HEVC, VP9 or AV1")
     if "encrypt" in stderr.lower():
         return EncryptedSource("the video is encrypted (DRM): send a copy without protection")
-    if "moov atom not found" in stderr:
+    if "moov atom not found" in stderr and _looks_like_media(head):
         return CorruptSource(
             "the index (moov) is missing, the upload may be incomplete: send the whole file again"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -14,14 +13,12 @@ from pydantic import TypeAdapter
 from shared.playlists import Presentation
 
 from .ladder import Rung  # noqa: TC001 - pydantic reads the annotations
+from .seek import audio_anchor, audio_seek, video_seek
 from .source import Anchor, AudioTrack, VideoTrack  # noqa: TC001
 from .timeline import (
-    AUDIO_FRAME,
-    AUDIO_RATE,
     cut_chunks,
     cut_segments,
     fine_enough,
-    first_audio_frame,
     round_half_up,
 )
 
@@ -33,12 +30,6 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 EARLY_AUDIO_SECONDS: Final = Fraction(1, 20)
 LATE_AUDIO_SECONDS: Final = Fraction(1, 10)
-# FFmpeg seeks 3/23 s too early where frames are reordered: ask for a moment that lands on the key frame.
-LANDING_SECONDS: Final = Fraction(15, 100)
-NEAR_SECONDS: Final = Fraction(3, 2)  # how far before a key frame to aim in a container without index
-AUDIO_RUN_IN_SECONDS: Final = Fraction(1)
-ANCHOR_SECONDS: Final = Fraction(35, 100)
-ANCHOR_SPAN_SECONDS: Final = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,56 +197,11 @@ def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: t
         segments=len(bounds) - 1,
         first_frame=bounds[0],
         end_frame=bounds[-1],
-        video_seek_seconds=_as_seconds(_video_seek(source, plan, bounds[0])),
-        audio_seek_seconds=_as_seconds(_audio_seek(source, plan, bounds[0])),
-        audio_anchor=_audio_anchor(source, plan, bounds[0]),
+        video_seek_seconds=_as_seconds(video_seek(source, plan, bounds[0])),
+        audio_seek_seconds=_as_seconds(audio_seek(source, plan, bounds[0])),
+        audio_anchor=audio_anchor(source, plan, bounds[0]),
     )
 
 
 def _as_seconds(moment: Fraction | None) -> float | None:
     return None if moment is None else round(float(moment), 6)
-
-
-def _video_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
-    """Return the moment to ask for so that decoding begins at or before the picture of `first_frame`.
-
-    One grid frame of safety is kept; where the container has no index, the aim is well before the key frame.
-    """
-    base, rate = plan.video.time_base, plan.rate
-    wanted = first_frame - plan.lead_frames - 1
-    if source.seeking == "none" or wanted <= 0:
-        return None
-    after = plan.video.first_pts + (wanted + Fraction(1, 2)) / (rate * base)
-    picture = bisect_left(source.shown_pts, after) - 1
-    key = bisect_right(source.key_pts, source.shown_pts[max(0, picture)]) - 1
-    if key <= 0:
-        return None
-    key_moment = source.key_pts[key] * base
-    if source.seeking == "near":
-        return max(key_moment - NEAR_SECONDS, source.shown_pts[0] * base)
-    return min(key_moment + LANDING_SECONDS, source.shown_pts[picture] * base + Fraction(1, 4) / rate)
-
-
-def _audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
-    if source.audio is None or source.seeking == "none":
-        return None
-    begin = _sound_begin(plan, first_frame)
-    margin = AUDIO_RUN_IN_SECONDS + Fraction(source.audio.lead_seconds)
-    margin += NEAR_SECONDS if source.seeking == "near" else 0
-    moment = begin - margin
-    return moment if moment > source.audio.start_seconds + margin else None
-
-
-def _sound_begin(plan: Plan, first_frame: int) -> Fraction:
-    """Return when the first AAC frame of a chunk begins, on the clock of the file."""
-    frame = first_audio_frame(first_frame, plan.rate)
-    return plan.zero_seconds + Fraction(frame * AUDIO_FRAME, AUDIO_RATE)
-
-
-def _audio_anchor(source: Source, plan: Plan, first_frame: int) -> Anchor | None:
-    """Return the audio frame to count from: after the seek point, before the chunk's run-in."""
-    if source.sound_map is None or source.audio is None:
-        return None
-    before = _sound_begin(plan, first_frame) - ANCHOR_SECONDS
-    rate = source.audio.sample_rate
-    return source.sound_map.anchor_before(int(before * rate), int(ANCHOR_SPAN_SECONDS * rate))

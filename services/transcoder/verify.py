@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.errors import EncodeFailed
 from shared.layout import segment_name
+from shared.playlists import KeyFrame
 
 from .argv import BASE_SECONDS
 from .argv_audio import TICKS_A_FRAME, audio_frames
@@ -39,6 +40,7 @@ class SegmentFile:
     duration_seconds: float
     bytes: int
     sha256: str
+    key_frames: tuple[KeyFrame, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ async def verify_rendition(
     if not all(sizes):
         raise EncodeFailed(f"{rung.name}: segment {chunk.first_segment + sizes.index(0)} was not written")
     found = await _probe(paths)
-    _check_video(plan, chunk, rung, found.video, list(accumulate(sizes)))
+    ends = list(accumulate(sizes))
+    _check_video(plan, chunk, rung, found.video, ends)
     if plan.audio:
         _check_audio(plan, chunk, rung, found.audio)
     frames = plan.segment_frames[chunk.first_segment - 1 :]
@@ -85,10 +88,26 @@ async def verify_rendition(
             duration_seconds=float(frames[number] / plan.rate),
             bytes=sizes[number],
             sha256=_digest(path),
+            key_frames=_key_frames(found, ends[number] - sizes[number], ends[number]),
         )
         for number, path in enumerate(paths)
     )
     return segments, found.codecs + (",mp4a.40.2" if plan.audio else "")
+
+
+def _key_frames(found: _Found, begin: int, end: int) -> tuple[KeyFrame, ...]:
+    """Return the key frames between two bytes: each lasts until the next packet of any stream begins."""
+    packets = [packet for packet in found.video if begin <= packet.position < end]
+    places = sorted({packet.position for packet in (*found.video, *found.audio)} | {end})
+    return tuple(
+        KeyFrame(
+            offset_seconds=(packet.time - packets[0].time) / CLOCK,
+            offset_bytes=packet.position - begin,
+            bytes=min(places[bisect_right(places, packet.position)], end) - packet.position,
+        )
+        for packet in packets
+        if packet.is_key
+    )
 
 
 def _digest(path: Path) -> str:

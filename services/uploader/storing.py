@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from shared import playlists, videos
+from shared import videos
 from shared.errors import StorageUnavailable, Superseded
 from shared.events import EncodeChunk, VideoStored
-from shared.layout import MASTER, PLAYLIST, THUMBNAIL, segment_name, storage_prefix
+from shared.layout import MASTER, THUMBNAIL, segment_name, storage_prefix
 from shared.metrics import STORED_BYTES, STORED_OBJECTS
+from shared.playlists import Presentation, complete
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from shared.events import Rendition, Segment, VideoSegmented
     from shared.layout import WorkDir
     from shared.outbox import Outbox
+    from shared.playlists import Playlists
     from shared.settings import Settings
     from shared.storage.interface import Storage
-    from shared.videos import StoredSegment, StoreJob, Video
+    from shared.videos import StoreJob, Video
 
 log = structlog.get_logger()
 
@@ -110,44 +112,33 @@ class Storing:
             video = await videos.get(connection, video_id)
             segments = await videos.stored_segments(connection, video_id)
             codecs = await videos.stored_codecs(connection, video_id)
+            key_frames = await videos.key_frames(connection, video_id)
         if video is None or video.status != "processing" or video.presentation is None:
             raise Superseded("the video is no longer processing")
-        presentation = playlists.Presentation.from_json(video.presentation)
-        renditions = playlists.measure(presentation, segments, codecs)
-        prefix = storage_prefix(video.user_id, video_id)
-        size = await self._put_playlists(prefix, video, presentation, renditions, segments)
-        stored = self._stored_event(video, prefix, renditions, size + sum(item.bytes for item in segments))
+        presentation = Presentation.from_json(video.presentation)
+        written = complete(presentation, segments, codecs, key_frames)
+        size = await self._put_playlists(video, written) + sum(segment.bytes for segment in segments)
+        stored = self._stored_event(video, written.renditions, size)
         async with self.outbox.transaction() as connection:
             if not await videos.ready(connection, stored):
                 raise Superseded("the video was finished by another, or deleted")
             await self.outbox.add(connection, stored)
         await asyncio.to_thread(self._remove_local, video)
-        log.info("video_stored", bytes=stored.bytes, renditions=len(renditions))
+        log.info("video_stored", bytes=stored.bytes, renditions=len(stored.renditions))
 
-    async def _put_playlists(
-        self,
-        prefix: str,
-        video: Video,
-        presentation: playlists.Presentation,
-        renditions: Sequence[Rendition],
-        segments: Sequence[StoredSegment],
-    ) -> int:
+    async def _put_playlists(self, video: Video, written: Playlists) -> int:
+        """Store thumbnail and playlists in their order; return their bytes."""
+        prefix = storage_prefix(video.user_id, video.video_id)
         size = 0
-        for rendition in renditions:
-            own = [segment for segment in segments if segment.rendition == rendition.name]
-            text = playlists.media_playlist(own, presentation.target_duration_seconds, complete=True)
-            size += await self.storage.put_bytes(f"{prefix}/{rendition.name}/{PLAYLIST}", text.encode())
         if video.thumbnail_path is not None:
-            size += await self.storage.put_file(
-                f"{prefix}/{THUMBNAIL}", self.work.root / video.thumbnail_path
-            )
-        master = playlists.multivariant_playlist(renditions)
-        return size + await self.storage.put_bytes(f"{prefix}/{MASTER}", master.encode())
+            path = self.work.root / video.thumbnail_path
+            size += await self.storage.put_file(f"{prefix}/{THUMBNAIL}", path)
+        for name, text in written.texts.items():
+            size += await self.storage.put_bytes(f"{prefix}/{name}", text.encode())
+        return size
 
-    def _stored_event(
-        self, video: Video, prefix: str, renditions: Sequence[Rendition], size: int
-    ) -> VideoStored:
-        public = self.storage.public_base_url
+    def _stored_event(self, video: Video, renditions: Sequence[Rendition], size: int) -> VideoStored:
+        public, prefix = self.storage.public_base_url, storage_prefix(video.user_id, video.video_id)
         if self.settings.s3_public_url and public:
             base = f"{public}/{prefix}"
         else:

@@ -62,6 +62,7 @@ create table segments (
     path text not null,                         -- under WORK_DIR, as the attempt left it
     duration_seconds double precision not null,
     bytes bigint not null,
+    key_frames jsonb not null default '[]',     -- [seconds from its start, first byte, bytes] of each
     primary key (video_id, rendition, index),
     foreign key (video_id, chunk) references chunks
 );

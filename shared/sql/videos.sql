@@ -76,10 +76,10 @@ where video_id = :video_id and chunk = :chunk and attempt = :attempt and status 
 delete from segments where video_id = :video_id and chunk = :chunk;
 
 -- name: insert_segments!
-insert into segments (video_id, rendition, index, chunk, path, duration_seconds, bytes)
-select :video_id, r, i, :chunk, p, d, b
+insert into segments (video_id, rendition, index, chunk, path, duration_seconds, bytes, key_frames)
+select :video_id, r, i, :chunk, p, d, b, :key_frames::jsonb -> (n - 1)::int
 from unnest(:renditions::text[], :indexes::int[], :paths::text[], :durations::float8[], :sizes::bigint[])
-    as t (r, i, p, d, b);
+    with ordinality as t (r, i, p, d, b, n);
 
 -- name: chunk_for_storing^
 select v.status, v.user_id, c.status as chunk_status, c.attempt
@@ -105,6 +105,9 @@ select s.rendition, s.index, s.duration_seconds, s.bytes
 from segments s join chunks c using (video_id, chunk)
 where s.video_id = :video_id and c.status = 'stored'
 order by s.rendition, s.index;
+
+-- name: key_frames
+select rendition, index, key_frames from segments where video_id = :video_id order by rendition, index;
 
 -- name: stored_codecs
 select codecs from chunks where video_id = :video_id and status = 'stored' order by chunk;

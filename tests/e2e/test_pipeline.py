@@ -19,7 +19,7 @@ LADDER = {"720p": (1280, 720), "480p": (854, 480), "360p": (640, 360)}
 TREE = {
     "master.m3u8",
     "thumbnail.jpg",
-    *(f"{name}/{file}" for name in LADDER for file in ("playlist.m3u8", *SEGMENTS)),
+    *(f"{name}/{file}" for name in LADDER for file in ("playlist.m3u8", "iframes.m3u8", *SEGMENTS)),
 }
 RECORD = {
     "id",

@@ -80,7 +80,9 @@ class Film:
                 for name, _, _ in PRESENTATION.renditions
                 for index in ((1,) if chunk == 0 else (2, 3))
             ]
-            await videos.finish_chunk(connection, claim, segments=segments, codecs=CODECS)
+            await videos.finish_chunk(
+                connection, claim, segments=segments, key_frames=[[]] * len(segments), codecs=CODECS
+            )
         for segment in segments:
             key = f"{self.prefix}/{segment.rendition}/{segment_name(segment.index)}"
             await self.storage.put_bytes(key, LARGE)

@@ -12,8 +12,10 @@ from shared.database import migrate, open_database
 from shared.errors import Deferred, EncodeFailed, Superseded
 from shared.events import Segment, Source, VideoUploaded
 from shared.outbox import Outbox
+from shared.playlists import KeyFrame
 
 LEASE = 30.0
+FRAMES = (KeyFrame(0.0, 564, 1000), KeyFrame(2.0, 9000, 500))
 
 
 @pytest.fixture
@@ -48,7 +50,9 @@ async def claim(outbox, video_id, *, chunk=0, takeover=False, lease=LEASE):
 async def finish(outbox, claimed):
     segment = Segment(rendition="360p", index=claimed.chunk + 1, path="p", duration_seconds=10.0, bytes=5)
     async with outbox.transaction() as connection:
-        await videos.finish_chunk(connection, claimed, segments=[segment], codecs={"360p": "avc1"})
+        await videos.finish_chunk(
+            connection, claimed, segments=[segment], key_frames=[FRAMES], codecs={"360p": "avc1"}
+        )
 
 
 async def get(outbox, video_id):
@@ -150,6 +154,7 @@ async def test_video_is_playable_when_its_first_chunk_is_stored(outbox, planned)
     async with outbox.transaction() as connection:
         await videos.chunk_stored(connection, await videos.store_job(connection, planned, 0))
         assert [item.index for item in await videos.stored_segments(connection, planned)] == [1]
+        assert await videos.key_frames(connection, planned) == {("360p", 1): FRAMES}
     assert (await get(outbox, planned)).playable
 
 

@@ -10,8 +10,11 @@ import m3u8
 import pytest
 
 from shared.playlists import (
+    KeyFrame,
     Presentation,
+    StoredSegment,
     average_bps,
+    complete,
     growing,
     measure,
     media_playlist,
@@ -19,7 +22,6 @@ from shared.playlists import (
     of_rendition,
     peak_bps,
 )
-from shared.videos import StoredSegment
 
 TWO = Presentation((("720p", 1280, 720), ("360p", 640, 360)), 30000 / 1001, 10)
 CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
@@ -186,3 +188,46 @@ def test_playlists_keep_their_promises_when_segments_are_any(seed: int) -> None:
         assert [segment.duration for segment in parsed.segments] == durations
         assert max(round(seconds) for seconds in durations) <= parsed.target_duration
         assert (parsed.playlist_type, parsed.is_endlist) == ("vod", True)
+
+
+FILM = Presentation((("360p", 640, 360),), 25.0, 4)
+FILM_SEGMENTS = [StoredSegment("360p", 1, 4.0, 100_000), StoredSegment("360p", 2, 3.0, 80_000)]
+FILM_KEY_FRAMES = {
+    ("360p", 1): (KeyFrame(0.0, 564, 9_400), KeyFrame(2.0, 50_008, 4_700)),
+    ("360p", 2): (KeyFrame(0.0, 564, 9_400),),
+}
+
+
+def test_iframe_playlist_names_the_bytes_of_each_key_frame_when_they_are_known() -> None:
+    found = complete(FILM, FILM_SEGMENTS, {"360p": "avc1.64001e,mp4a.40.2"}, FILM_KEY_FRAMES)
+    assert found.texts["360p/iframes.m3u8"] == (
+        "#EXTM3U\n"
+        "#EXT-X-VERSION:5\n"
+        "#EXT-X-TARGETDURATION:3\n"
+        "#EXT-X-MEDIA-SEQUENCE:0\n"
+        "#EXT-X-PLAYLIST-TYPE:VOD\n"
+        "#EXT-X-I-FRAMES-ONLY\n"
+        '#EXT-X-MAP:URI="segment_001.ts",BYTERANGE="564@0"\n'
+        "#EXTINF:2.000000,\n"
+        "#EXT-X-BYTERANGE:9400@564\n"
+        "segment_001.ts\n"
+        "#EXTINF:2.000000,\n"
+        "#EXT-X-BYTERANGE:4700@50008\n"
+        "segment_001.ts\n"
+        "#EXTINF:3.000000,\n"
+        "#EXT-X-BYTERANGE:9400@564\n"
+        "segment_002.ts\n"
+        "#EXT-X-ENDLIST\n"
+    )
+    assert list(found.texts) == ["360p/playlist.m3u8", "360p/iframes.m3u8", "master.m3u8"]
+    last = found.texts["master.m3u8"].splitlines()[-1]
+    assert last == (
+        "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=37600,AVERAGE-BANDWIDTH=26858,"
+        'CODECS="avc1.64001e",RESOLUTION=640x360,URI="360p/iframes.m3u8"'
+    )
+
+
+def test_iframe_playlist_is_left_out_when_no_key_frames_are_known() -> None:
+    found = complete(FILM, FILM_SEGMENTS, {"360p": "avc1.64001e"}, {})
+    assert list(found.texts) == ["360p/playlist.m3u8", "master.m3u8"]
+    assert "I-FRAME" not in found.texts["master.m3u8"]

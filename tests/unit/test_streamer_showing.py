@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from services.streamer.showing import Asked, Home, Refused, Rendered, Showing, Stored, decide, shown_so_far
-from shared.playlists import Presentation
-from shared.videos import StoredSegment, Video
+from shared.playlists import Presentation, StoredSegment
+from shared.videos import Video
 
 VIDEO_ID = UUID("00000000-0000-4000-8000-000000000001")
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

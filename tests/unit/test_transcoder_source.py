@@ -40,6 +40,7 @@ AUDIO = {"index": 2, "codec_type": "audio", "codec_name": "aac", "sample_rate": 
         ("[tty] Format not on whitelist 'mov'", b"hello", NotAVideo, "a text"),
         ("x: Invalid data found when processing input", b"hello", NotAVideo, "not a video"),
         ("[mov] moov atom not found", b"\0\0\0\x20ftyp", CorruptSource, "incomplete"),
+        ("[mov] moov atom not found", b"Dear reader", NotAVideo, "not a video"),
         ("x: Invalid data found when processing input", b"FLV\x01", CorruptSource, "damaged"),
         ("x: Invalid data found when processing input", bytes(64), CorruptSource, "damaged"),
         ("[mov] hit EOF while reading sub-sample encryption info", b"", EncryptedSource, "DRM"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.transcoder.ladder import DEFAULT_PRESETS, build_ladder
-from services.transcoder.plan import Plan, build_plan
+from services.transcoder.plan import build_plan
 from services.transcoder.source import AudioTrack, Colour, Lattice, Source, VideoTrack
+
+if TYPE_CHECKING:
+    from services.transcoder.plan import Plan
 
 TICKS = 90_000
 FIRST = 126_000
