@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_VARIANT_BPS = 2_000_000  # [1.32]: what a player should begin with
+LARGEST_FIRST_BPS = 2_500_000  # above that, rather one that is lower by more
 PEAK_SLACK_SECONDS = 0.5  # Apple's tools allow the longest run this much more
 VERSION = 3  # durations with decimals are the newest feature that we use [RFC 8216, 7]
 IFRAMES_VERSION = 5  # EXT-X-MAP in a playlist of key frames [RFC 8216, 7]
@@ -130,7 +131,7 @@ def multivariant_playlist(renditions: Sequence[Rendition], tricks: Sequence[Tric
     The first is what players begin with: the one nearest to 2 Mbit/s [1.32]; then come the others,
     the best first. Raises ValueError when there is no rendition.
     """
-    first = min(renditions, key=lambda rendition: abs(rendition.average_bandwidth - DEFAULT_VARIANT_BPS))
+    first = min(renditions, key=_distance_from_default)
     rest = sorted(
         (rendition for rendition in renditions if rendition is not first),
         key=lambda rendition: rendition.average_bandwidth,
@@ -140,6 +141,11 @@ def multivariant_playlist(renditions: Sequence[Rendition], tricks: Sequence[Tric
     for rendition in (first, *rest):
         lines += [_stream_inf(rendition), f"{rendition.name}/{PLAYLIST}"]
     return _text([*lines, *map(_i_frame_stream_inf, tricks)])
+
+
+def _distance_from_default(rendition: Rendition) -> tuple[bool, int]:
+    rate = rendition.average_bandwidth
+    return rate > LARGEST_FIRST_BPS, abs(rate - DEFAULT_VARIANT_BPS)
 
 
 def _stream_inf(rendition: Rendition) -> str:

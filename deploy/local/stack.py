@@ -169,7 +169,10 @@ async def _all_or_error(tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
         async with asyncio.TaskGroup() as group:
             for task in tasks:
                 group.create_task(task)
-    except* PartError as failed:
+    except ExceptionGroup as group_error:  # not except*: what is raised in one comes out in a group
+        failed, others = group_error.split(PartError)
+        if failed is None or others is not None:
+            raise
         raise StackError("\n".join(map(str, failed.exceptions))) from None
 
 

@@ -116,7 +116,7 @@ async def _follow(
             await asyncio.wait(readers)
             await process.wait()
             watcher.cancel()
-    except* Exception as errors:  # noqa: BLE001 - unwrapped and raised again
+    except ExceptionGroup as errors:  # not except*: what is raised in one comes out in a group again
         raise _first(errors) from None
 
 
