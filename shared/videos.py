@@ -243,6 +243,12 @@ async def finish_chunk(
     )
 
 
+async def warn(connection: Connection, video_id: UUID, warnings: Sequence[str]) -> None:
+    """Add sentences to a record's warnings, each once."""
+    if warnings:
+        await sql.warn(connection, video_id=video_id, warnings=list(warnings))
+
+
 async def _expect_finished(connection: Connection, claim: ChunkClaim) -> None:
     """Tell a lost claim from a commit whose answer was lost: the latter is our own attempt, finished."""
     state = await sql.chunk_state(connection, video_id=claim.video_id, chunk=claim.chunk)

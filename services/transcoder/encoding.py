@@ -144,6 +144,7 @@ class Encoding:
                 key_frames=[file.key_frames for file in encoded.segments],
                 codecs=encoded.codecs,
             )
+            await videos.warn(connection, claim.video_id, _warnings(claim, encoded))
             chunks = len(await videos.chunks_of(connection, claim.video_id))
             event = await segmented(connection, claim.video_id, claim.user_id, claim.chunk, chunks)
             await self.outbox.add(connection, event)
@@ -154,3 +155,16 @@ class Encoding:
         media = sum(file.duration_seconds for file in encoded.segments if file.rendition == first)
         ENCODED_SECONDS.labels(self.encoder.name).inc(media)
         ENCODE_SPEED.labels(self.encoder.name).observe(media / max(seconds, 0.001))
+
+
+def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[str]:
+    """Return what the record has to say of how a chunk was made."""
+    if not encoded.is_repaired:
+        return []
+    plan = Plan.from_json(claim.plan)
+    chunk = plan.chunks[claim.chunk]
+    begin, end = (float(frame / plan.rate) for frame in (chunk.first_frame, chunk.end_frame))
+    return [
+        f"the source is damaged between {begin:.0f} s and {end:.0f} s:"
+        " held pictures or silence stand in for what is lost"
+    ]

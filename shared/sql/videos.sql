@@ -67,6 +67,12 @@ from videos v
 where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status = 'encoding'
   and v.video_id = c.video_id and v.status <> 'deleted';
 
+-- name: warn!
+-- Add what is not said yet.
+update videos
+set warnings = warnings || array(select w from unnest(:warnings::text[]) w where w <> all (warnings))
+where video_id = :video_id and not warnings @> :warnings::text[];
+
 -- name: reopen_chunk!
 -- What was encoded is no longer there: encode it again.
 update chunks set status = 'pending', progress = 0, codecs = null

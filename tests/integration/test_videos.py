@@ -168,6 +168,13 @@ async def test_video_fails_once_when_two_stages_fail_together(outbox, planned):
     assert (await get(outbox, planned)).stage == "encode"
 
 
+async def test_warning_is_kept_once_when_it_is_given_twice(outbox, planned):
+    async with outbox.transaction() as connection:
+        for warnings in (["one"], ["one", "two"], []):
+            await videos.warn(connection, planned, warnings)
+    assert (await get(outbox, planned)).warnings == ("one", "two")
+
+
 async def test_nothing_can_be_claimed_when_the_video_was_deleted(outbox, planned):
     async with outbox.transaction() as connection:
         assert await videos.delete(connection, planned)
