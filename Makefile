@@ -8,10 +8,10 @@ LOCAL := $(PYTHON) -m deploy.local
 LOCK := uv pip compile --quiet --no-header --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test check fmt schemas lock clean
+.PHONY: help up down status demo test test-long check fmt schemas lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(READY) ## start the whole system in the background, or whatever of it has died
 	@$(LOCAL) up
@@ -28,6 +28,10 @@ demo: $(READY) ## convert a clip from nothing to playback and prove that it play
 test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is handed on)
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+test-long: $(READY) ## run the tests that take minutes: long clips, large collections
+	@$(LOCAL) install
+	@$(PYTHON) -m pytest -m long -s $(PYTEST_ARGS)
 
 check: $(READY) ## check format, lint, types and architecture
 	$(VENV)/bin/ruff format --check .

@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.system import REPO
+from tests.e2e.zoo import ANIMALS, RUINED, make, ruin
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEDIA = REPO.parent / "shared" / "media"
 CHECKER = REPO.parent / "shared" / "hls_check.py"
@@ -37,6 +41,7 @@ class Row:
     reason: str
     problems: str
     seconds: float
+    shape: tuple[int, int] | None = None
 
     @property
     def is_unexpected(self) -> bool:
@@ -67,7 +72,9 @@ async def convert(client, path: Path, expected: str) -> Row:
     if record["status"] == "failed":
         return Row(path.name, expected, "rejected", record["error"]["reason"], "", seconds)
     warnings = ", ".join(record.get("warnings") or [])
-    return Row(path.name, expected, "converts", warnings, await judge(record["playlistUrl"]), seconds)
+    top = record["renditions"][0]
+    problems = await judge(record["playlistUrl"])
+    return Row(path.name, expected, "converts", warnings, problems, seconds, (top["width"], top["height"]))
 
 
 async def judge(url: str) -> str:
@@ -100,6 +107,18 @@ async def run_zoo(system, files: list[tuple[Path, str]]) -> list[Row]:
         return await asyncio.gather(*(one(client, *file) for file in files))
 
 
+async def test_clips_of_many_kinds_end_as_they_should(s3_mode, tmp_path):
+    made = [make(animal, tmp_path) for animal in ANIMALS]
+    made += ruin(made[0], tmp_path)
+    zoo = dict(zip(made, (*ANIMALS, *RUINED), strict=True))
+    results = await run_zoo(s3_mode, [(path, animal.expected) for path, animal in zoo.items()])
+    assert [str(row) for row in results if row.is_unexpected] == []
+    for row, animal in zip(results, zoo.values(), strict=True):
+        assert row.reason == animal.reason, row
+        assert animal.shape in (None, row.shape), row
+
+
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(not MEDIA.is_dir(), reason="the collection of clips is not here")
 async def test_every_clip_of_the_collection_ends_as_it_should(s3_mode):
