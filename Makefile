@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.installed
 PYTHON := $(VENV)/bin/python
 LOCAL := $(PYTHON) -m deploy.local
-LOCK := uv pip compile --quiet --no-header --generate-hashes pyproject.toml
+LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status demo test test-long check fmt schemas lock clean
