@@ -8,10 +8,10 @@ LOCAL := $(PYTHON) -m deploy.local
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long check fmt schemas lock clean
+.PHONY: help up down status demo test test-long gpu-selftest bench-encode check fmt schemas lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(READY) ## start the whole system in the background, or whatever of it has died
 	@$(LOCAL) up
@@ -32,6 +32,13 @@ test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is handed on)
 test-long: $(READY) ## run the tests that take minutes: long clips, large collections
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest -m long -s $(PYTEST_ARGS)
+
+gpu-selftest: $(READY) ## encode a clip in every way on this machine's GPU and say what works
+	@$(PYTHON) -m services.transcoder.selftest
+
+bench-encode: $(READY) ## measure encoding against other ways to do it (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.bench.encode $(BENCH_ARGS)
 
 check: $(READY) ## check format, lint, types and architecture
 	$(VENV)/bin/ruff format --check .

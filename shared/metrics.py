@@ -31,6 +31,11 @@ ENCODE_SPEED = Histogram(
     buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
 )
 ENCODER_INFO = Gauge("vod_encoder_info", "The encoder that the trial at start chose", ["encoder"])
+ENCODER_FALLBACKS = Counter(
+    "vod_encoder_fallbacks_total",
+    "Chunks that the GPU did not take as planned: decode ones went on with NVENC, all others with libx264",
+    ["reason"],
+)
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
 STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
 SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])

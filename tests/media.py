@@ -105,3 +105,16 @@ def read_times(path: Path, stream: str) -> list[int]:
         [*command, "-of", "csv=p=0", str(path)], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     return sorted(int(line.strip(",")) for line in text.splitlines() if line.strip(","))
+
+
+def tone_at(sound: NDArray[np.float32], window: int, hop: int) -> NDArray[np.complex64]:
+    """Return how the tone stands every `hop` samples: its strength and, as angle, its lead over the ideal.
+
+    The ideal is the sine that begins with the first sample. Each value is seen through a Hann window of
+    `window` samples, which hides what is not the tone.
+    """
+    turn = -2j * np.pi * TONE_HZ / RATE
+    seen = (np.hanning(window + 1)[:-1] * np.exp(turn * np.arange(window))).astype(np.complex64)
+    windows = np.lib.stride_tricks.sliding_window_view(sound, window)[::hop]
+    found = windows @ seen.real + 1j * (windows @ seen.imag)
+    return 1j * found * np.exp(turn * hop * np.arange(len(found)))

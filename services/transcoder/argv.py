@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from .argv_audio import audio_graph, audio_options, is_silent, sound_path
-from .argv_video import decodes_on_gpu, video_graph, video_options
+from .argv_video import decoder_options, decodes_on_gpu, video_graph, video_options
 from .guard import input_url, source_input
 from .timeline import AUDIO_RATE
 
@@ -22,6 +22,8 @@ BASE_SECONDS: Final = 10  # where output zero lies on the clock of the segments:
 SEGMENT_NAME: Final = "segment_%03d.ts"
 # A graph that is rebuilt when pictures change size loses its count; the scaler takes any size.
 NO_REBUILD: Final = ("-reinit_filter", "0")
+# One thread: each thread of a decoder takes surfaces of the GPU, which has 32, and none makes it faster.
+HARDWARE: Final = ("-hwaccel", "cuda", "-hwaccel_output_format", "cuda", "-threads", "1")
 
 
 def chunk_argv(
@@ -33,13 +35,16 @@ def chunk_argv(
     *,
     threads: int = 2,
     lenient: bool = False,
+    gpu_decode: bool = True,
 ) -> list[str]:
     """Return the ffmpeg command that writes `chunk` to `<outdir>/<rendition>/segment_NNN.ts`.
 
     `lenient` is for damaged sources: it reads from the beginning and holds pictures and silence wherever
     something is missing, instead of ending short. Its sound comes from the file that `sound_argv` writes.
+    `gpu_decode` allows NVENC's pictures to be decoded on the GPU as well, where it can do all of it.
     """
-    graphs = ["-filter_complex", video_graph(plan, chunk, encoder, lenient=lenient)]
+    on_gpu = gpu_decode and decodes_on_gpu(plan, chunk, encoder, lenient=lenient)
+    graphs = ["-filter_complex", video_graph(plan, chunk, encoder, lenient=lenient, on_gpu=on_gpu)]
     if plan.audio:
         graphs += ["-filter_complex", audio_graph(plan, chunk, lenient=lenient)]
     outputs = [
@@ -55,18 +60,18 @@ def chunk_argv(
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts"),
-        *_video_input(plan, chunk, source_path, encoder, lenient=lenient),
+        *_video_input(plan, chunk, source_path, lenient=lenient, on_gpu=on_gpu),
         *_audio_input(plan, chunk, source_path, outdir, lenient=lenient),
         *graphs,
         *outputs,
     ]
 
 
-def _video_input(plan: Plan, chunk: Chunk, path: str, encoder: EncoderName, *, lenient: bool) -> list[str]:
-    on_gpu = decodes_on_gpu(plan, chunk, encoder, lenient=lenient)
-    hardware = ["-hwaccel", "cuda", "-hwaccel_output_format", "cuda"] if on_gpu else []
+def _video_input(plan: Plan, chunk: Chunk, path: str, *, lenient: bool, on_gpu: bool) -> list[str]:
+    hardware = HARDWARE if on_gpu else ()
     seek = None if lenient else chunk.video_seek_seconds
-    return [*hardware, "-noautorotate", *NO_REBUILD, *source_input(path, seek)]
+    decoder = decoder_options(plan.video)
+    return [*hardware, "-noautorotate", *NO_REBUILD, *decoder, *source_input(path, seek)]
 
 
 def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, lenient: bool) -> list[str]:

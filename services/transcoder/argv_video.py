@@ -5,20 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from .colour import OUTPUT_TAGS, PIXELS, is_bt709, scale_to_bt709
+from .level import lowest_level
 from .timeline import key_frames
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from .ladder import Rung
     from .plan import Chunk, Plan
+    from .source import VideoTrack
 
 EncoderName = Literal["libx264", "h264_nvenc"]
 
-X264_PRESET: Final = "veryfast"
-NVENC_PRESET: Final = "p4"
+X264: Final = ("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high")
+# Adaptive quantization within a picture as x264 has it, two B-frames between references, none of them one
+# itself: not every GPU can do more. Without look-ahead no key frame is set but ours; -no-scenecut says so.
+NVENC: Final = (
+    *("-c:v", "h264_nvenc", "-preset", "p4", "-tune", "hq", "-rc", "vbr", "-profile:v", "high"),
+    *("-spatial-aq", "1", "-no-scenecut", "1", "-b_ref_mode", "disabled"),
+)
 PEAK_OVER_AVERAGE: Final = 1.5  # Apple, HLS authoring specification 1.30: at most 2
 BUFFER_SECONDS: Final = 2
 NO_KEY_FRAMES: Final = "100000"  # the encoder sets none of its own: ours are forced
 REORDER_RATE: Final = 5  # below, B-frames would put decoding seconds before showing
+REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC's without needs one
+TICKS_A_SECOND: Final = 90_000  # of MPEG-TS: the packet filters count in them
 NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4", "vc1", "vp8"})
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
 
@@ -31,11 +42,16 @@ def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: b
     return encoder == "h264_nvenc" and plain and known and not _holds(plan, chunk, lenient=lenient)
 
 
-def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool = False) -> str:
+def decoder_options(video: VideoTrack) -> list[str]:
+    """Return what the decoder of `video` has to be told before the input is named."""
+    return [] if video.x264_build is None else ["-x264_build", str(video.x264_build)]
+
+
+def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool, on_gpu: bool) -> str:
     """Return the graph from the decoded stream to one labelled output a rung: [v0], [v1], …"""
     steps = [*_pick_frames(plan, chunk, lenient=lenient)]
     top = plan.rungs[0]
-    if decodes_on_gpu(plan, chunk, encoder, lenient=lenient):
+    if on_gpu:
         steps += [f"scale_cuda={top.width}:{top.height}:format={PIXELS}", "setsar=1"]
     else:
         steps += _upright(plan, top)
@@ -96,25 +112,41 @@ def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
 
 
 def video_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, threads: int) -> list[str]:
-    """Return the encoder options of one rendition, the same in every chunk but for the key frames."""
+    """Return the encoder options of one rendition, the same in every chunk but for times."""
+    peak, buffer = int(rung.video_bps * PEAK_OVER_AVERAGE), rung.video_bps * BUFFER_SECONDS
     return [
         *_codec(plan, encoder, threads),
-        *("-b:v", str(rung.video_bps)),
-        *("-maxrate:v", str(int(rung.video_bps * PEAK_OVER_AVERAGE))),
-        *("-bufsize:v", str(rung.video_bps * BUFFER_SECONDS)),
+        *("-level:v", lowest_level(rung.width, rung.height, plan.rate, peak, buffer)),
+        *("-b:v", str(rung.video_bps), "-maxrate:v", str(peak), "-bufsize:v", str(buffer)),
         *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
         *("-force_key_frames", _key_frame_times(plan, chunk)),
+        *("-bsf:v", _decode_times(plan, chunk)),
         *OUTPUT_TAGS,
     ]
 
 
 def _codec(plan: Plan, encoder: EncoderName, threads: int) -> list[str]:
-    b_frames = ["-bf", "0"] if plan.rate < REORDER_RATE else []
+    reorders = reorder_frames(plan.rate) > 0
     if encoder == "h264_nvenc":
-        names = ["-c:v", encoder, "-preset", NVENC_PRESET, "-rc", "vbr", "-profile:v", "high"]
-        return [*names, "-no-scenecut", "1", *b_frames]
-    names = ["-c:v", encoder, "-preset", X264_PRESET, "-profile:v", "high"]
-    return [*names, "-threads:v", str(threads), "-sc_threshold", "0", *b_frames]
+        return [*NVENC, "-bf", "2" if reorders else "0"]
+    return [*X264, "-threads:v", str(threads), "-sc_threshold", "0", *([] if reorders else ["-bf", "0"])]
+
+
+def reorder_frames(rate: Fraction) -> int:
+    """Return by how many frames decoding runs ahead of showing in a video of `rate`."""
+    return REORDER_FRAMES if rate >= REORDER_RATE else 0
+
+
+def _decode_times(plan: Plan, chunk: Chunk) -> str:
+    """Return the packet filter that gives packet n of a chunk the decode time of its first frame + n - delay.
+
+    So decode times run on across a join whoever encoded its two sides: they are counted, not the encoder's
+    (FFmpeg 5.1 miscounts NVENC's where a second is no whole number of frames). With both encoders a picture
+    is shown no earlier than decoded, for neither reorders by more than the delay.
+    """
+    first = chunk.first_frame - reorder_frames(plan.rate)
+    rate = plan.rate
+    return f"setts=pts=PTS:dts=round((N{first:+d})*{TICKS_A_SECOND * rate.denominator}/{rate.numerator})"
 
 
 def _key_frame_times(plan: Plan, chunk: Chunk) -> str:

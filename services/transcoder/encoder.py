@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from shared.errors import EncodeFailed
+from shared.errors import EncodeFailed, EncodeStalled
 
+from .argv_video import NVENC, X264
 from .ffmpeg import run_ffmpeg
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 EncoderChoice = Literal["auto", "h264_nvenc", "libx264"]
 
 PREFERENCE: Final[tuple[EncoderName, ...]] = ("h264_nvenc", "libx264")
+# The options of a real chunk: a GPU that lacks one of them is found out at start.
+OPTIONS: Final[dict[EncoderName, tuple[str, ...]]] = {"h264_nvenc": (*NVENC, "-bf", "2"), "libx264": X264}
 TRIAL_FRAMES: Final = 10
 TRIAL_SECONDS: Final = 30
 
@@ -31,7 +34,7 @@ def trial_argv(encoder: EncoderName) -> list[str]:
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"),
         *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"),
-        *("-frames:v", str(TRIAL_FRAMES), "-pix_fmt", "yuv420p", "-c:v", encoder, "-f", "null", "-"),
+        *("-frames:v", str(TRIAL_FRAMES), "-pix_fmt", "yuv420p", *OPTIONS[encoder], "-f", "null", "-"),
     ]
 
 
@@ -43,18 +46,24 @@ async def choose_encoder(choice: EncoderChoice) -> Encoder:
     wanted = PREFERENCE if choice == "auto" else (choice,)
     problems = []
     for encoder in wanted:
-        problem = await _problem(encoder)
+        problem = await find_problem(encoder)
         if problem is None:
             return Encoder(encoder)
         problems.append(f"{encoder}: {problem}")
     raise EncodeFailed(f"ENCODER={choice} does not work on this machine: {'; '.join(problems)}")
 
 
-async def _problem(encoder: EncoderName) -> str | None:
+async def find_problem(encoder: EncoderName) -> str | None:
     """Return why `encoder` does not encode here, None if it does."""
-    finished = await run_ffmpeg(
-        trial_argv(encoder), frames=TRIAL_FRAMES, timeout_seconds=TRIAL_SECONDS, stall_seconds=TRIAL_SECONDS
-    )
+    try:
+        finished = await run_ffmpeg(
+            trial_argv(encoder),
+            frames=TRIAL_FRAMES,
+            timeout_seconds=TRIAL_SECONDS,
+            stall_seconds=TRIAL_SECONDS,
+        )
+    except EncodeStalled as error:  # a driver that hangs
+        return error.message
     if finished.returncode == 0:
         return None
     lines = [line for line in finished.stderr.splitlines() if line.strip()]

@@ -153,18 +153,21 @@ class Encoding:
     def _measure(self, encoded: EncodedChunk, seconds: float) -> None:
         first = encoded.segments[0].rendition
         media = sum(file.duration_seconds for file in encoded.segments if file.rendition == first)
-        ENCODED_SECONDS.labels(self.encoder.name).inc(media)
-        ENCODE_SPEED.labels(self.encoder.name).observe(media / max(seconds, 0.001))
+        ENCODED_SECONDS.labels(encoded.encoder).inc(media)
+        ENCODE_SPEED.labels(encoded.encoder).observe(media / max(seconds, 0.001))
 
 
 def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[str]:
     """Return what the record has to say of how a chunk was made."""
     if not encoded.is_repaired:
-        return []
+        return [*encoded.notes]
     plan = Plan.from_json(claim.plan)
     chunk = plan.chunks[claim.chunk]
     begin, end = (float(frame / plan.rate) for frame in (chunk.first_frame, chunk.end_frame))
     return [
-        f"the source is damaged between {begin:.0f} s and {end:.0f} s:"
-        " held pictures or silence stand in for what is lost"
+        *encoded.notes,
+        (
+            f"the source is damaged between {begin:.0f} s and {end:.0f} s:"
+            " held pictures or silence stand in for what is lost"
+        ),
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mmap
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 FIRST_PACKETS: Final = 16
 FIRST_PICTURES: Final = (24, 400)  # packets to decode in search of a picture: a few, then many
 HEAD_BYTES: Final = 64
+X264_NAME: Final = b"x264 - core "
+X264_WITHIN_BYTES: Final = 1 << 28
 
 
 async def scan_source(path: str, limits: Limits) -> Source:
@@ -47,7 +51,19 @@ async def scan_source(path: str, limits: Limits) -> Source:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     reader = await _read_packets(path, video, audio, limits)
     sound_map = await _map_sound(path, audio, limits) if audio and needs_map(audio) else None
-    return build_source(Findings(container, described, video, audio, pictures, reader, sound_map))
+    source = build_source(Findings(container, described, video, audio, pictures, reader, sound_map))
+    if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
+        return source
+    build = await asyncio.to_thread(_read_x264_build, path)
+    return replace(source, video=replace(source.video, x264_build=build))
+
+
+def _read_x264_build(path: str) -> int | None:
+    """Return the build of x264 that the first picture names, None if it names none."""
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = content.find(X264_NAME, 0, X264_WITHIN_BYTES)
+        digits = content[place + len(X264_NAME) : place + len(X264_NAME) + 6].split(b" ")[0]
+    return int(digits) if place >= 0 and digits.isdigit() else None
 
 
 def _read_head(path: str) -> bytes:

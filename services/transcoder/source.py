@@ -49,6 +49,9 @@ class VideoTrack:
 
     A picture with timestamp t (in units of `time_base`) lies on grid frame
     round((t - first_pts) * time_base * rate), counted from the first picture.
+
+    `x264_build` is that of the encoder, where the decoder has to know it: before build 151 x264 wrote 4:4:4
+    in its own way, and says which build it is at the beginning only, which a decoder that seeks never sees.
     """
 
     index: int
@@ -65,6 +68,7 @@ class VideoTrack:
     is_vfr: bool
     first_pts: int
     frames: int
+    x264_build: int | None = None
 
     @property
     def start_seconds(self) -> Fraction:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.errors import CorruptSource
 
+from .argv_video import decoder_options
 from .colour import scale_to_bt709
 from .ffmpeg import require_success, run_ffmpeg
 from .guard import Limits, input_options, input_url
@@ -65,6 +66,7 @@ def cell_argv(plan: Plan, source_path: str, moment: float | None, out_path: str)
         *PROGRESS,
         "-noautorotate",
         *input_options(Limits().pixels),
+        *decoder_options(plan.video),
         *seek,
         *("-i", input_url(source_path)),
         *("-map", f"0:{plan.video.index}", "-vf", ",".join(filters)),

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.errors import EncodeFailed
 from shared.layout import segment_name
@@ -17,9 +17,12 @@ from shared.playlists import KeyFrame
 
 from .argv import BASE_SECONDS
 from .argv_audio import TICKS_A_FRAME, audio_frames
+from .argv_video import reorder_frames
 from .ffmpeg import read_ffprobe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .ladder import Rung
     from .plan import Chunk, Plan
 
@@ -46,6 +49,7 @@ class SegmentFile:
 @dataclass(frozen=True, slots=True)
 class _Packet:
     time: int
+    decoded: int
     position: int
     is_key: bool
 
@@ -122,7 +126,7 @@ async def _probe(paths: list[Path]) -> _Found:
             *(
                 "-show_data",
                 "-show_entries",
-                "stream=index,codec_type,extradata:packet=stream_index,pts,pos,flags",
+                "stream=index,codec_type,extradata:packet=stream_index,pts,dts,pos,flags",
             ),
             *("-of", "json", "concat:" + "|".join(map(str, paths))),
         ],
@@ -135,13 +139,21 @@ async def _probe(paths: list[Path]) -> _Found:
     packets: dict[int, list[_Packet]] = {stream["index"]: [] for stream in found["streams"]}
     for packet in found["packets"]:
         if "pts" in packet and "pos" in packet:
-            place = _Packet(packet["pts"], int(packet["pos"]), is_key=packet["flags"].startswith("K"))
-            packets[packet["stream_index"]].append(place)
+            packets[packet["stream_index"]].append(_packet(packet))
     video, audio = streams.get("video", {}), streams.get("audio", {})
     return _Found(
         codecs=_avc1(video.get("extradata", "")),
         video=packets.get(video.get("index"), []),
         audio=packets.get(audio.get("index"), []),
+    )
+
+
+def _packet(packet: Mapping[str, Any]) -> _Packet:
+    return _Packet(
+        time=packet["pts"],
+        decoded=packet.get("dts", packet["pts"]),
+        position=int(packet["pos"]),
+        is_key=packet["flags"].startswith("K"),
     )
 
 
@@ -161,12 +173,23 @@ def _check_video(plan: Plan, chunk: Chunk, rung: Rung, packets: list[_Packet], e
         raise EncodeFailed(f"{rung.name}: {len(shown)} frames were written instead of {len(expected)}")
     if any(abs(packet.time - time) > TOLERANCE_TICKS for packet, time in zip(shown, expected, strict=True)):
         raise EncodeFailed(f"{rung.name}: frames are not where the plan puts them")
+    _check_decode_times(plan, chunk, rung, packets)
     starts = plan.starts_in(chunk)
     for start in starts:
         packet = shown[start - chunk.first_frame]
         segment = bisect_right(ends, packet.position)
         if not packet.is_key or segment != starts.index(start):
             raise EncodeFailed(f"{rung.name}: a segment does not begin with its key frame (frame {start})")
+
+
+def _check_decode_times(plan: Plan, chunk: Chunk, rung: Rung, packets: list[_Packet]) -> None:
+    """Raise EncodeFailed unless decode times go on from chunk to chunk and none is later than its picture."""
+    first = chunk.first_frame - reorder_frames(plan.rate)
+    expected = [_ticks(first + number, plan) for number in range(len(packets))]
+    times = [packet.decoded for packet in packets]
+    late = any(packet.decoded > packet.time for packet in packets)
+    if late or any(abs(time - want) > TOLERANCE_TICKS for time, want in zip(times, expected, strict=True)):
+        raise EncodeFailed(f"{rung.name}: frames are not decoded when the plan wants them")
 
 
 def _check_audio(plan: Plan, chunk: Chunk, rung: Rung, packets: list[_Packet]) -> None:

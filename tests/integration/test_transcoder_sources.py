@@ -183,3 +183,13 @@ async def test_real_files_convert(tmp_path, name):
         assert not encoded.is_repaired
     await make_thumbnail(plan, MEDIA / name, tmp_path / "thumbnail.jpg")
     assert max(size_of(tmp_path / "thumbnail.jpg")) <= 1280
+
+
+@pytest.mark.skipif(not (MEDIA / "cockatoo.mp4").is_file(), reason="the collection of real files is not here")
+async def test_old_x264_pictures_in_full_colour_decode_when_a_chunk_begins_in_the_middle(tmp_path):
+    source = MEDIA / "cockatoo.mp4"
+    plan = await make_plan(source, SMALL, segment_seconds=4, chunk_seconds=4)
+    encoded = await encode_chunk(plan, 2, source, tmp_path, X264)
+    begun = tmp_path / "begun.mp4"
+    ffmpeg("-i", source, "-vf", "trim=start=8:end=12,setpts=PTS-STARTPTS,scale=170:96", "-an", begun)
+    assert likeness(encoded.segments[0].path, begun) > 0.9

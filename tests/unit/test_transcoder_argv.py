@@ -20,6 +20,7 @@ KEYS = (
     "19.978292,21.946925,23.915558,25.884192,27.852825,29.821458"
 )
 HEAD = "ffmpeg -hide_banner -nostdin -nostats -loglevel warning -y -progress pipe:1 -copyts"
+DTS = "-bsf:v 'setts=pts=PTS:dts=round((N+298)*90090000/30000)'"
 TAGS = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709"
 SOUND = (
     "[1:1]asetpts='st(0,61740+1024*round((PTS-61740)/1024));if(lt(abs(PTS-ld(0)),4),ld(0),PTS)-61740',"
@@ -49,7 +50,7 @@ def inputs(given, index=1, **options):
 
 def test_a_chunk_in_the_middle_with_x264():
     x264 = "-c:v libx264 -preset veryfast -profile:v high -threads:v 2 -sc_threshold 0"
-    forced = f"-g 100000 -forced-idr 1 -force_key_frames {KEYS}"
+    forced = f"-g 100000 -forced-idr 1 -force_key_frames {KEYS} {DTS}"
     picture = (
         f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
         "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
@@ -63,27 +64,32 @@ def test_a_chunk_in_the_middle_with_x264():
         " -noaccurate_seek -seek_timestamp 1 -ss 10.426667 -i file:/in.mp4"
         f" -filter_complex {shlex.quote(picture)}"
         f" -filter_complex {shlex.quote(SOUND + ',asplit=2[a0][a1]')}"
-        f" -map '[v0]' -map '[a0]' {MAPPED} {x264} -b:v 2800000 -maxrate:v 4200000 -bufsize:v 5600000"
+        f" -map '[v0]' -map '[a0]' {MAPPED} {x264} -level:v 3.1"
+        " -b:v 2800000 -maxrate:v 4200000 -bufsize:v 5600000"
         f" {forced} {TAGS} {AAC} {MUXER}"
         " -segment_frames 299 -segment_start_number 2 /out/720p/segment_%03d.ts"
-        f" -map '[v1]' -map '[a1]' {MAPPED} {x264} -b:v 800000 -maxrate:v 1200000 -bufsize:v 1600000"
+        f" -map '[v1]' -map '[a1]' {MAPPED} {x264} -level:v 3.0"
+        " -b:v 800000 -maxrate:v 1200000 -bufsize:v 1600000"
         f" {forced} {TAGS} {AAC} {MUXER}"
         " -segment_frames 299 -segment_start_number 2 /out/360p/segment_%03d.ts"
     )
 
 
 def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
-    nvenc = "-c:v h264_nvenc -preset p4 -rc vbr -profile:v high -no-scenecut 1"
+    nvenc = (
+        "-c:v h264_nvenc -preset p4 -tune hq -rc vbr -profile:v high"
+        " -spatial-aq 1 -no-scenecut 1 -b_ref_mode disabled -bf 2 -level:v 3.1"
+    )
     picture = (
         f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
         "scale_cuda=1280:720:format=yuv420p,setsar=1[v0]"
     )
     assert line(plan(source(audio=None), ("720p",)), encoder="h264_nvenc") == (
-        f"{HEAD} -hwaccel cuda -hwaccel_output_format cuda -noautorotate -reinit_filter 0 {GUARD}"
+        f"{HEAD} -hwaccel cuda -hwaccel_output_format cuda -threads 1 -noautorotate -reinit_filter 0 {GUARD}"
         " -noaccurate_seek -seek_timestamp 1 -ss 9.558000 -i file:/in.mp4"
         f" -filter_complex {shlex.quote(picture)}"
         f" -map '[v0]' {MAPPED} {nvenc} -b:v 2800000 -maxrate:v 4200000 -bufsize:v 5600000"
-        f" -g 100000 -forced-idr 1 -force_key_frames {KEYS} {TAGS} {MUXER}"
+        f" -g 100000 -forced-idr 1 -force_key_frames {KEYS} {DTS} {TAGS} {MUXER}"
         " -segment_frames 299 -segment_start_number 2 /out/720p/segment_%03d.ts"
     )
 
@@ -116,6 +122,24 @@ def test_nvenc_decodes_in_memory_when_the_gpu_cannot_do_it_all(changes):
     given = plan(source(video=replace(VIDEO, **changes)))
     assert "-hwaccel" not in line(given, encoder="h264_nvenc")
     assert ",hwupload_cuda," in graphs(given, encoder="h264_nvenc")[0]
+
+
+def test_nvenc_decodes_in_memory_when_it_is_told_to():
+    given = plan()
+    assert "-hwaccel" not in line(given, encoder="h264_nvenc", gpu_decode=False)
+    assert ",hwupload_cuda," in graphs(given, encoder="h264_nvenc", gpu_decode=False)[0]
+
+
+@pytest.mark.parametrize(
+    "option", ["-level:v", "-bsf:v", "-b:v", "-maxrate:v", "-bufsize:v", "-force_key_frames"]
+)
+def test_both_encoders_are_told_the_same(option):
+    def values(encoder):
+        argv = chunk_argv(plan(), plan().chunks[1], "/in.mp4", "/out", encoder)
+        return [value for name, value in zip(argv, argv[1:], strict=False) if name == option]
+
+    assert len(values("libx264")) == 2
+    assert values("libx264") == values("h264_nvenc")
 
 
 def test_the_first_chunk_is_read_from_the_beginning_and_not_cut():
@@ -193,7 +217,10 @@ def test_untagged_small_pictures_are_taken_for_bt601():
     assert "in_color_matrix=bt601:in_range=limited" in graphs(plan(source(video=small)))[0]
 
 
-def test_slow_videos_have_no_b_frames():
+@pytest.mark.parametrize("encoder", ["libx264", "h264_nvenc"])
+def test_slow_videos_have_no_b_frames(encoder):
     slow = replace(VIDEO, rate=Fraction(1), frames=40)
     pts = [VIDEO.first_pts + 90_000 * number for number in range(40)]
-    assert "-sc_threshold 0 -bf 0 " in line(plan(source(video=slow, audio=None, shown_pts=pts, key_pts=pts)))
+    argv = line(plan(source(video=slow, audio=None, shown_pts=pts, key_pts=pts)), encoder=encoder)
+    assert " -bf 0 " in argv
+    assert "setts=pts=PTS:dts=round((N+10)*90000/1)" in argv

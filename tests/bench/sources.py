@@ -1,0 +1,57 @@
+"""The sources: made once, kept under `.stack/bench` for the next run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.bench.commands import RATE, real_source, synthetic_source
+from tests.bench.measure import run_quietly
+
+REPOSITORY: Final = Path(__file__).parents[2]
+FOLDER: Final = REPOSITORY / ".stack" / "bench" / "sources"
+CLIPS: Final = ("bigbuckbunny.mp4", "cockatoo.mp4", "karma.mp4", "video-h265.mp4")
+KINDS: Final = ("real", "synthetic")
+SLOWEST: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to convert and what it shows."""
+
+    kind: str
+    path: Path
+    seconds: float
+    contents: str
+
+
+class NoMedia(Exception):
+    """There are no clips to make the real source from; the message says where they were looked for."""
+
+
+def make_source(kind: str, seconds: float, media: Path) -> Source:
+    """Return the source of a kind, made anew unless it is there; raises NoMedia, CommandFailed."""
+    clips = _clips(media) if kind == "real" else []
+    unnamed = _argv(kind, clips, seconds, Path("source.mp4"))
+    stamp = hashlib.sha256("\n".join(unnamed).encode()).hexdigest()[:12]
+    path = FOLDER / f"{kind}-{seconds:g}s-{stamp}.mp4"
+    if not path.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".part.mp4")
+        run_quietly(_argv(kind, clips, seconds, draft), max(600.0, SLOWEST * seconds))
+        draft.replace(path)
+    named = ", ".join(clip.name for clip in clips) or "testsrc2, mandelbrot, noise, tone"
+    return Source(kind, path, seconds, f"1920x1080, {RATE} fps, H.264 and AAC: {named}")
+
+
+def _argv(kind: str, clips: list[Path], seconds: float, target: Path) -> list[str]:
+    return real_source(clips, seconds, target) if clips else synthetic_source(seconds, target)
+
+
+def _clips(media: Path) -> list[Path]:
+    found = [media / name for name in CLIPS if (media / name).is_file()]
+    if not found:
+        raise NoMedia(f"no clips in {media}: give a directory with {' or '.join(CLIPS)} as BENCH_MEDIA")
+    return found

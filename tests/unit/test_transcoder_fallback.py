@@ -1,0 +1,113 @@
+"""What ffmpeg's last words say of the GPU, and what is tried next."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from services.transcoder.fallback import SENTENCES, WORDS, Way, gpu_fault, next_way, note
+
+OPENING = (
+    "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"
+    " - maybe incorrect parameters such as bit_rate, rate, width or height\nConversion failed!"
+)
+NO_DECODER = "[h264] Failed setup for format cuda: hwaccel initialisation returned error."
+HARDWARE = Way("h264_nvenc", decodes_on_gpu=True)
+UPLOADED = Way("h264_nvenc")
+SOFTWARE = Way("libx264")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "expected"),
+    [
+        ("[h264_nvenc] Cannot load libcuda.so.1\n[h264_nvenc] Nvenc unloaded\n" + OPENING, "no_driver"),
+        (
+            "[h264_nvenc] Cannot load libnvidia-encode.so.1\n[h264_nvenc] The minimum required Nvidia driver"
+            " for nvenc is 470.57.02 or newer\n" + OPENING,
+            "no_driver",
+        ),
+        ("[AVHWDeviceContext] Cannot load libcuda.so.1\nCould not dynamically load CUDA", "no_driver"),
+        ("Driver does not support the required nvenc API version. Required: 11.1 Found: 10.0", "old_driver"),
+        (
+            "[h264_nvenc] OpenEncodeSessionEx failed: out of memory (10): (no details)\n"
+            "[h264_nvenc] No capable devices found\n" + OPENING,
+            "session_limit",
+        ),
+        (
+            "[h264_nvenc] OpenEncodeSessionEx failed: incompatible client key (21)\n" + OPENING,
+            "session_limit",
+        ),
+        (
+            "[h264_nvenc] OpenEncodeSessionEx failed: unsupported device (2): (no details)\n"
+            "[h264_nvenc] No capable devices found\n" + OPENING,
+            "no_device",
+        ),
+        ("[h264_nvenc] No capable devices found\n" + OPENING, "no_device"),
+        ("cu->cuInit(0) failed -> CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected", "no_device"),
+        ("cu->cuCtxCreate(&hwctx->cuda_ctx) failed -> CUDA_ERROR_OUT_OF_MEMORY: out of memory", "memory"),
+        ("[h264_nvenc] CreateBitstreamBuffer failed: out of memory (10): (no details)\n" + OPENING, "memory"),
+        (f"decoder->cvdl->cuvidCreateDecoder() failed -> CUDA_ERROR_OUT_OF_MEMORY\n{NO_DECODER}", "memory"),
+        (NO_DECODER, "decode"),
+        ("[hevc] Hardware is lacking required capabilities\nConversion failed!", "decode"),
+        ("[h264] No decoder surfaces left\nError while decoding stream #0:0: Invalid data found", "decode"),
+        ("[h264] Cannot load libnvcuvid.so.1\n[h264] Failed loading nvcuvid.", "decode"),
+        (
+            "[h264_nvenc] InitializeEncoder failed: invalid param (8): Invalid Level.\n" + OPENING,
+            "unsupported",
+        ),
+        ("[h264_nvenc] InitializeEncoder failed: out of memory (10): (no details)\n" + OPENING, "memory"),
+        ("[h264_nvenc] EncodePicture failed!: generic error (20): (no details)", "gpu_error"),
+        ("cu->cuMemcpy2DAsync() failed -> CUDA_ERROR_ILLEGAL_ADDRESS: an illegal address", "gpu_error"),
+        (OPENING, "gpu_error"),
+        ("[mov] moov atom not found\nInvalid data found when processing input", None),
+        ("av_interleaved_write_frame(): No space left on device", None),
+    ],
+)
+def test_ffmpegs_words_tell_what_was_wrong_with_the_gpu(stderr, expected):
+    assert gpu_fault(1, stderr) == expected
+
+
+def test_an_encode_that_ended_well_has_no_fault_whatever_it_said():
+    assert gpu_fault(0, "CUDA_ERROR_OUT_OF_MEMORY") is None
+
+
+def test_a_crash_is_the_gpus_but_a_kill_is_not():
+    assert gpu_fault(-signal.SIGSEGV, "") == "crashed"
+    assert gpu_fault(-signal.SIGKILL, "CUDA_ERROR_OUT_OF_MEMORY") is None
+
+
+def test_every_reason_has_a_sentence():
+    assert {reason for _, reason in WORDS} <= set(SENTENCES)
+    assert note("session_limit") == (
+        "parts of the video were encoded on the CPU: the GPU had no encoding session free"
+    )
+
+
+@pytest.mark.parametrize("fault", ["session_limit", "memory", "no_driver", "gpu_error", "crashed", "stalled"])
+@pytest.mark.parametrize("way", [HARDWARE, UPLOADED])
+def test_the_cpu_takes_over_at_once_when_the_gpu_refuses(way, fault):
+    assert next_way(way, fault) == SOFTWARE
+
+
+def test_decoding_in_memory_comes_before_the_cpu_when_the_gpu_cannot_decode():
+    assert next_way(HARDWARE, "decode") == UPLOADED
+    assert next_way(UPLOADED, "decode") == SOFTWARE
+
+
+def test_the_cpu_stays_lenient_when_the_gpu_refuses_a_damaged_source():
+    assert next_way(Way("h264_nvenc", is_lenient=True), "memory") == Way("libx264", is_lenient=True)
+
+
+def test_a_damaged_source_is_read_leniently_once():
+    assert next_way(SOFTWARE, None) == Way("libx264", is_lenient=True)
+    assert next_way(Way("libx264", is_lenient=True), None) is None
+
+
+def test_the_source_is_not_blamed_before_the_cpu_has_tried():
+    way, tried = HARDWARE, []
+    while way:
+        tried.append(way)
+        way = next_way(way, None)
+    lenient = [Way("h264_nvenc", is_lenient=True), SOFTWARE, Way("libx264", is_lenient=True)]
+    assert tried == [HARDWARE, *lenient]
