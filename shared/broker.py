@@ -17,7 +17,7 @@ import aiormq.exceptions
 import structlog
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 
-from shared.errors import PipelineError
+from shared.errors import PipelineError, described
 from shared.events import COMMANDS, CONTENT_TYPE, EVENTS
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 PUBLISH_SECONDS = 10.0
+CHECK_SECONDS = 4.0
 ATTEMPT_HEADER = "x-attempt"
 DEAD = ".dead"
 
@@ -58,11 +59,17 @@ class BrokerUnavailable(PipelineError):
     reason = "broker_unavailable"
 
 
+class MessageRefused(BrokerUnavailable):
+    """RabbitMQ answers, but this one message found no queue or was refused by it."""
+
+    reason = "message_refused"
+
+
 class BrokerLink:
     """One connection with one channel, opened when first needed and again after it was lost."""
 
-    def __init__(self, url: str, name: str, *, prefetch: int = 0) -> None:
-        self._url, self._name, self._prefetch = url, name, prefetch
+    def __init__(self, url: str, name: str) -> None:
+        self._url, self._name = url, name
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
@@ -82,16 +89,20 @@ class BrokerLink:
                 properties: FieldTable = {"connection_name": self._name}
                 self._connection = await aio_pika.connect(self._url, client_properties=properties)
                 channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-                await channel.set_qos(prefetch_count=self._prefetch)
                 await declare_topology(channel)
                 self._channel = channel
         except UNREACHABLE as error:
             await self.close()
-            raise BrokerUnavailable(f"RabbitMQ does not answer: {error or type(error).__name__}") from error
+            raise BrokerUnavailable(f"RabbitMQ does not answer: {described(error)}") from error
 
     async def check(self) -> None:
-        """Raise BrokerUnavailable unless the broker answers."""
-        await self.channel()
+        """Raise BrokerUnavailable unless the broker answers now."""
+        channel = await self.channel()
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await channel.declare_queue(next(iter(QUEUES)), passive=True)
+        except UNREACHABLE as error:  # the link stays: messages in work hang on it
+            raise BrokerUnavailable(f"RabbitMQ does not answer: {described(error)}") from error
 
     async def close(self) -> None:
         """Close the connection; what was not acknowledged goes back to its queue."""
@@ -159,10 +170,10 @@ class Publisher:
             await target.publish(message, routing_key, mandatory=mandatory, timeout=PUBLISH_SECONDS)
         except DeliveryError as error:
             await self._link.close()  # opening again declares what someone has deleted
-            raise BrokerUnavailable(f"no queue took a message for {routing_key!r}") from error
+            raise MessageRefused(f"no queue took a message for {routing_key!r}") from error
         except UNREACHABLE as error:
             await self._link.close()
-            raise BrokerUnavailable(f"RabbitMQ did not confirm: {error or type(error).__name__}") from error
+            raise BrokerUnavailable(f"RabbitMQ did not confirm: {described(error)}") from error
 
 
 async def pull(link: BrokerLink, queues: Sequence[str]) -> tuple[str, AbstractIncomingMessage] | None:
@@ -179,7 +190,7 @@ async def pull(link: BrokerLink, queues: Sequence[str]) -> tuple[str, AbstractIn
                 return name, message
     except UNREACHABLE as error:
         await link.close()
-        raise BrokerUnavailable(f"RabbitMQ does not answer: {error or type(error).__name__}") from error
+        raise BrokerUnavailable(f"RabbitMQ does not answer: {described(error)}") from error
     return None
 
 

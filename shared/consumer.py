@@ -16,7 +16,7 @@ import asyncio
 import random
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import aio_pika
@@ -32,6 +32,7 @@ from shared.errors import (
     PipelineError,
     Superseded,
     TransientError,
+    WorkerLost,
 )
 from shared.events import Undecodable, decode
 from shared.metrics import MESSAGE_SECONDS, MESSAGES_HANDLED, SLOTS_BUSY
@@ -50,12 +51,6 @@ MAX_DELAY_SECONDS = 300.0
 MAX_DELIVERIES = 8  # below the 20 after which RabbitMQ 4 drops a message of a quorum queue
 
 log = structlog.get_logger()
-
-
-class WorkerLost(TransientError):
-    """The message was delivered again and again without an answer: it seems to kill its workers."""
-
-    reason = "worker_lost"
 
 
 class InternalError(TransientError):
@@ -95,6 +90,17 @@ class RetryPolicy:
         return delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
 
 
+@dataclass(frozen=True)
+class Job:
+    """One understood message in work; `run` is the run that its video was in when the work began."""
+
+    delivery: Delivery
+    event: CloudEvent
+    payload: Payload
+    route: Route
+    run: int = 1
+
+
 class Consumer:
     """Pulls messages from queues, in order of priority, into a bounded number of slots."""
 
@@ -110,7 +116,7 @@ class Consumer:
         slots: int,
     ) -> None:
         self.name = name
-        self.link = BrokerLink(url, f"{name}.consume", prefetch=slots)
+        self.link = BrokerLink(url, f"{name}.consume")
         self._dead_letters = Publisher(BrokerLink(url, f"{name}.dead-letters"))
         self._queues, self._routes, self._outbox, self._retry = tuple(queues), dict(routes), outbox, retry
         self._slots = asyncio.Semaphore(slots)
@@ -129,6 +135,8 @@ class Consumer:
                 continue
             if pulled is None:
                 await self._rest(IDLE_SECONDS)
+            elif self._draining.is_set():
+                await broker.give_back(pulled[1])
             else:
                 self._start(*pulled)
 
@@ -172,6 +180,11 @@ class Consumer:
         except asyncio.CancelledError:
             await broker.give_back(message)
             raise
+        except Exception:
+            log.exception("no_verdict", queue=queue)
+            await asyncio.sleep(OUTAGE_SECONDS)
+            await broker.give_back(message)
+            return
         finally:
             SLOTS_BUSY.labels(queue).dec()
             MESSAGE_SECONDS.labels(queue).observe(time.monotonic() - started)
@@ -185,62 +198,67 @@ class Consumer:
             route = self._routes.get(type(payload))
             if route is None:
                 raise Undecodable(f"{event.type} is not for the queue {queue}")
+            if route.stage is None and _delivery(queue, message).deliveries >= MAX_DELIVERIES:
+                raise Undecodable(f"delivered {MAX_DELIVERIES + 1} times without an answer")
         except Undecodable as error:
             return await self._bury(queue, message, str(error))
         context = {"video_id": str(payload.video_id), "message_type": event.type, "message_id": event.id}
         with bound_contextvars(**context, **({"request_id": event.requestid} if event.requestid else {})):
             while True:
                 try:
-                    return await self._handle(_delivery(queue, message), event, payload, route)
+                    return await self._handle(Job(_delivery(queue, message), event, payload, route))
                 except DatabaseUnavailable as error:
                     log.warning("consumer_waits", reason=error.reason, error=str(error))
                     await asyncio.sleep(OUTAGE_SECONDS)
 
-    async def _handle(
-        self, delivery: Delivery, event: CloudEvent, payload: Payload, route: Route
-    ) -> tuple[str, str]:
+    async def _handle(self, job: Job) -> tuple[str, str]:
+        job = replace(job, run=await videos.current_run(self._outbox.database, job.payload.video_id))
         try:
-            if delivery.deliveries >= MAX_DELIVERIES and route.stage:
-                raise WorkerLost(f"delivered {delivery.deliveries + 1} times without an answer")
-            await route.handle(payload, delivery)
+            if job.delivery.deliveries >= MAX_DELIVERIES:
+                raise WorkerLost(f"delivered {job.delivery.deliveries + 1} times without an answer")
+            await job.route.handle(job.payload, job.delivery)
         except Superseded as error:
             log.info("superseded", why=error.message)
             return "superseded", ""
         except Deferred as error:
-            await self._again(delivery, event, payload, delivery.attempt, error.seconds)
+            await self._again(job, job.delivery.attempt, error.seconds)
             return "deferred", ""
         except (DatabaseUnavailable, asyncio.CancelledError):
             raise
         except PipelineError as error:
-            return await self._fault(delivery, event, payload, route, error)
-        except Exception as error:
+            return await self._fault(job, error)
+        except Exception:
             log.exception("handler_failed")
-            internal = InternalError(f"{type(error).__name__}: {error}")
-            return await self._fault(delivery, event, payload, route, internal)
+            message = "something went wrong in the pipeline; its log has the details"
+            return await self._fault(job, InternalError(message))
         return "done", ""
 
-    async def _fault(
-        self, delivery: Delivery, event: CloudEvent, payload: Payload, route: Route, error: PipelineError
-    ) -> tuple[str, str]:
-        attempt = delivery.attempt + 1
+    async def _fault(self, job: Job, error: PipelineError) -> tuple[str, str]:
+        attempt, stage = job.delivery.attempt + 1, job.route.stage
         hopeless = isinstance(error, PermanentError | WorkerLost) or attempt >= self._retry.attempts
-        if route.stage and hopeless:
-            retryable = not isinstance(error, PermanentError)
-            log.error("video_failed", stage=route.stage, reason=error.reason, error=error.message)
-            await videos.fail(self._outbox, payload.video_id, route.stage, error, retryable=retryable)
-            return "failed", error.reason
+        if stage and hopeless:
+            return await self._fail(job, stage, error)
         delay = self._retry.delay_seconds(attempt)
-        log.warning(
-            "will_retry", reason=error.reason, error=error.message, attempt=attempt, delay_seconds=delay
-        )
-        await self._again(delivery, event, payload, attempt, delay)
+        about = {"reason": error.reason, "error": error.message, "attempt": attempt, "delay_seconds": delay}
+        log.warning("will_retry", **about)
+        await self._again(job, attempt, delay)
         return "retried", error.reason
 
-    async def _again(
-        self, delivery: Delivery, event: CloudEvent, payload: Payload, attempt: int, delay_seconds: float
-    ) -> None:
+    async def _fail(self, job: Job, stage: Stage, error: PipelineError) -> tuple[str, str]:
+        retryable = not isinstance(error, PermanentError)
+        video_id = job.payload.video_id
+        if not await videos.fail(self._outbox, video_id, stage, error, retryable=retryable, run=job.run):
+            return "superseded", ""
+        log.error("video_failed", stage=stage, reason=error.reason, error=error.message)
+        return "failed", error.reason
+
+    async def _again(self, job: Job, attempt: int, delay_seconds: float) -> None:
         await self._outbox.add_again(
-            event, payload.video_id, queue=delivery.queue, attempt=attempt, delay_seconds=delay_seconds
+            job.event,
+            job.payload.video_id,
+            queue=job.delivery.queue,
+            attempt=attempt,
+            delay_seconds=delay_seconds,
         )
 
     async def _bury(self, queue: str, message: AbstractIncomingMessage, reason: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
-from shared.errors import DatabaseUnavailable
+from shared.errors import DatabaseUnavailable, described
 from shared.startup import patiently
 
 if TYPE_CHECKING:
@@ -63,13 +63,21 @@ class Database:
             await connection.fetchval("select 1")
 
 
+# Read-only after a failover, rollbacks, out of resources, shutting down: another time it may work.
+PASSING = ("25006", "40", "53", "57")
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(PASSING)
+
+
 class _mapped:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UNREACHABLE):
-            raise DatabaseUnavailable(f"Postgres does not answer: {error or type(error).__name__}") from error
+        if error is not None and (isinstance(error, UNREACHABLE) or _may_pass(error)):
+            raise DatabaseUnavailable(f"Postgres does not answer: {described(error)}") from error
 
 
 @asynccontextmanager

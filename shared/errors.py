@@ -10,7 +10,7 @@
     │   └── InvalidRequest            an HTTP request that cannot be understood
     ├── TransientError                the world is at fault: trying again may help
     │   ├── SourceFetchFailed         the source's server did not answer as it should
-    │   ├── EncodeFailed · EncodeStalled
+    │   ├── EncodeFailed · EncodeStalled · WorkerLost
     │   └── StorageUnavailable        the storage refused or did not answer
     ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
     ├── Deferred                      another worker is at it: look again after `seconds`
@@ -21,6 +21,11 @@ loop (shared/consumer.py) alone turns these into a retry, a failed video or a de
 """
 
 from __future__ import annotations
+
+
+def described(error: BaseException) -> str:
+    """Return what an exception says, or its name when it says nothing."""
+    return str(error) or type(error).__name__
 
 
 class PipelineError(Exception):
@@ -120,6 +125,12 @@ class SourceFetchFailed(TransientError):
 
 class EncodeFailed(TransientError):
     reason = "encode_failed"
+
+
+class WorkerLost(TransientError):
+    """The work was taken again and again without an end: it seems to kill its workers."""
+
+    reason = "worker_lost"
 
 
 class EncodeStalled(TransientError):

@@ -190,14 +190,36 @@ def envelope(payload: Payload, *, source: str, request_id: str | None = None) ->
 def decode(body: bytes) -> tuple[CloudEvent, Payload]:
     """Read a message. Raises Undecodable naming the field that is wrong."""
     try:
-        event = CloudEvent.model_validate(json.loads(body))
+        event = CloudEvent.model_validate(_read_json(body))
         if event.type not in PAYLOADS:
             raise Undecodable(f"unknown event type {event.type!r}")
         return event, PAYLOADS[event.type].model_validate(event.data)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise Undecodable(f"the body is no JSON: {error}") from error
     except ValidationError as error:
         raise Undecodable(explain(error)) from error
+
+
+def _read_json(body: bytes) -> object:
+    """Read JSON that Postgres can keep: without NaN, the character NUL, or half a surrogate pair."""
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+        if _holds_nul(value):
+            raise Undecodable("the body holds the character NUL")
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise Undecodable(f"the body is no JSON: {error}") from error
+    return value
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(map(_holds_nul, value))
 
 
 def explain(error: ValidationError) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from shared.broker import BrokerUnavailable
+from shared.broker import BrokerUnavailable, MessageRefused
 from shared.database import all_rows, queries
 from shared.errors import DatabaseUnavailable
 from shared.events import envelope
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 BATCH = 100
 POLL_SECONDS = 1.0
+TAKEN_SECONDS = 30.0
+COUNT_SECONDS = 5.0
 FORGET_SECONDS = 600.0
 
 log = structlog.get_logger()
@@ -84,7 +87,7 @@ class Relay:
 
     def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
         self._outbox, self._publisher = outbox, publisher
-        self._forget_at = 0.0
+        self._forget_at = self._count_at = 0.0
 
     async def run(self) -> None:
         """Send for ever; an outage of broker or database is waited out."""
@@ -95,16 +98,23 @@ class Relay:
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 log.warning("relay_waits", reason=error.reason, error=str(error))
                 await asyncio.sleep(POLL_SECONDS)
+            await self._count_due()
 
     async def send_due(self) -> int:
         """Send one batch; return how many messages the broker confirmed.
 
-        What was confirmed before the broker failed is marked as sent before BrokerUnavailable goes on.
+        The rows are taken for a while rather than locked, so that a broker that hangs holds up nobody; what
+        was not sent is given back. Raises BrokerUnavailable, DatabaseUnavailable.
         """
-        async with self._outbox.database.transaction() as connection:
-            rows = await all_rows(sql.take_unsent(connection, count=BATCH))
-            sent, failure = await self._send(rows)
+        database = self._outbox.database
+        async with database.transaction() as connection:
+            taken = await all_rows(sql.take_due(connection, count=BATCH, seconds=TAKEN_SECONDS))
+        sent, failure = await self._send(sorted(taken, key=itemgetter("id")))
+        unsent = [row["id"] for row in taken if row["id"] not in sent]
+        async with database.transaction() as connection:
             await sql.mark_sent(connection, ids=sent)
+            if failure:
+                await sql.give_back(connection, ids=unsent)
         if failure:
             raise failure
         return len(sent)
@@ -116,18 +126,29 @@ class Relay:
                 await self._publisher.publish(
                     row["exchange"], row["routing_key"], row["message"], attempt=row["attempt"]
                 )
+            except MessageRefused as error:  # it comes back later; others do not wait for it
+                log.error("message_refused", outbox_id=row["id"], error=error.message)  # noqa: TRY400
+                continue
             except BrokerUnavailable as error:
                 return sent, error
             sent.append(row["id"])
             MESSAGES_SENT.labels(row["message"]["type"]).inc()
         return sent, None
 
+    async def _count_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._count_at:
+            return
+        self._count_at = now + COUNT_SECONDS
+        with suppress(DatabaseUnavailable):
+            async with self._outbox.database.transaction() as connection:
+                OUTBOX_DUE.set(await sql.count_due(connection))
+
     async def _tidy_and_wait(self) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._forget_at:
             async with self._outbox.database.transaction() as connection:
                 await sql.forget_sent(connection)
-                OUTBOX_DUE.set(await sql.count_due(connection))
             self._forget_at = now + FORGET_SECONDS
         with suppress(TimeoutError):  # not wait_for: before Python 3.12 it can swallow a cancellation
             async with asyncio.timeout(POLL_SECONDS):

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     transcoder_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     max_upload_bytes: Annotated[int, Field(gt=0)] = 50 * 1024**3
     public_stream_url: str = "http://localhost:8081"
-    retry_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0

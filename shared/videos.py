@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from shared.database import Connection
+    from shared.database import Connection, Database
     from shared.errors import PipelineError
     from shared.events import Stage, VideoStored, VideoUploaded
     from shared.outbox import Outbox
@@ -83,11 +83,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ChunkClaim:
-    """The right to encode a chunk; `attempt` fences every later write."""
+    """The right to encode a chunk; `attempt` fences every later write, `tries` counts bad ends."""
 
     video_id: UUID
     chunk: int
     attempt: int
+    tries: int
     user_id: str
     source_uri: str
     plan: dict[str, Any]
@@ -168,30 +169,50 @@ async def save_plan(
     return changed(done)
 
 
+async def claim_plan(connection: Connection, video_id: UUID, *, lease_seconds: float) -> int:
+    """Take the planning of a video; return how often that was begun without an end.
+
+    Raises Deferred when another worker is at it.
+    """
+    tries = await sql.claim_plan(connection, video_id=video_id, lease_seconds=lease_seconds)
+    if tries is None:
+        raise Deferred("another worker plans this video", seconds=lease_seconds)
+    return int(tries)
+
+
+async def renew_plan(connection: Connection, video_id: UUID, *, lease_seconds: float) -> None:
+    """Keep a planning alive. Raises Superseded when nobody wants it any more."""
+    if not changed(await sql.renew_plan(connection, video_id=video_id, lease_seconds=lease_seconds)):
+        raise Superseded("the video was planned by another, failed, or was deleted")
+
+
+async def release_plan(connection: Connection, video_id: UUID) -> None:
+    """Give a planning back before its end, so that another can take it at once."""
+    await sql.release_plan(connection, video_id=video_id)
+
+
 async def chunks_of(connection: Connection, video_id: UUID) -> list[Chunk]:
     rows = await all_rows(sql.chunks_of(connection, video_id=video_id))
     return [Chunk(row["chunk"], row["status"], row["attempt"]) for row in rows]
 
 
 async def claim_chunk(
-    connection: Connection, video_id: UUID, chunk: int, *, lease_seconds: float, takeover: bool
+    connection: Connection, video_id: UUID, chunk: int, *, lease_seconds: float
 ) -> ChunkClaim:
     """Take a chunk for encoding.
 
-    With `takeover` a claim that is still alive is taken as well: the broker says that its holder is gone.
-    Raises Deferred when another worker is at it, Superseded when there is nothing to do.
+    Raises Deferred when another worker is at it, Superseded when there is nothing to do. That a message is
+    delivered again tells nothing of its holder, who may only have lost the broker: the lease tells.
     """
-    row = await sql.claim_chunk(
-        connection, video_id=video_id, chunk=chunk, lease_seconds=lease_seconds, takeover=takeover
-    )
+    row = await sql.claim_chunk(connection, video_id=video_id, chunk=chunk, lease_seconds=lease_seconds)
     if row:
-        return ChunkClaim(video_id, chunk, row["attempt"], row["user_id"], row["source_uri"], row["plan"])
+        return ChunkClaim(
+            video_id, chunk, row["attempt"], row["tries"], row["user_id"], row["source_uri"], row["plan"]
+        )
     state = await sql.chunk_state(connection, video_id=video_id, chunk=chunk)
     if state and state["status"] == "processing" and state["chunk_status"] == "encoding":
         raise Deferred("another worker encodes this chunk", seconds=state["lease_left_seconds"] + 1)
-    raise Superseded(
-        f"the chunk is {state['chunk_status']}, the video {state['status']}" if state else "unknown"
-    )
+    raise Superseded(_what_it_is(state))
 
 
 async def renew_chunk(
@@ -280,9 +301,7 @@ async def store_job(connection: Connection, video_id: UUID, chunk: int) -> Store
     """Return what is to be stored of a chunk. Raises Superseded when nobody wants it (any more)."""
     row = await sql.chunk_for_storing(connection, video_id=video_id, chunk=chunk)
     if not row or row["status"] != "processing" or row["chunk_status"] not in ("encoded", "stored"):
-        raise Superseded(
-            f"the chunk is {row['chunk_status']}, the video {row['status']}" if row else "unknown"
-        )
+        raise Superseded(_what_it_is(row))
     rows = await segments_of_chunk(connection, video_id, chunk)
     return StoreJob(video_id, row["user_id"], chunk, row["chunk_status"], row["attempt"], rows)
 
@@ -290,6 +309,16 @@ async def store_job(connection: Connection, video_id: UUID, chunk: int) -> Store
 async def segments_of_chunk(connection: Connection, video_id: UUID, chunk: int) -> tuple[Segment, ...]:
     rows = await all_rows(sql.segments_of_chunk(connection, video_id=video_id, chunk=chunk))
     return tuple(Segment.model_validate(dict(row)) for row in rows)
+
+
+async def choose_storage(
+    connection: Connection, video_id: UUID, storage_type: str, s3_bucket: str | None
+) -> tuple[str, str | None]:
+    """Return where the video is being stored: as given, unless its first chunk decided otherwise."""
+    row = await sql.choose_storage(
+        connection, video_id=video_id, storage_type=storage_type, s3_bucket=s3_bucket
+    )
+    return row["storage_type"], row["s3_bucket"]
 
 
 async def chunk_stored(connection: Connection, job: StoreJob) -> None:
@@ -353,8 +382,20 @@ async def has_live_leases(connection: Connection, video_id: UUID) -> bool:
     return bool(await sql.live_leases(connection, video_id=video_id))
 
 
+async def was_swept(connection: Connection, video_id: UUID) -> bool:
+    """Tell whether a deleted video's objects and files were removed once already."""
+    return await sql.swept_at(connection, video_id=video_id) is not None
+
+
+async def swept(connection: Connection, video_id: UUID) -> None:
+    """Record that a deleted video's objects and files were removed once."""
+    await sql.swept(connection, video_id=video_id)
+
+
 async def purged(connection: Connection, video_id: UUID) -> None:
-    """Record that nothing is left of a deleted video."""
+    """Record that nothing is left of a deleted video, and forget all but that there was one."""
+    await sql.purge_segments(connection, video_id=video_id)
+    await sql.purge_chunks(connection, video_id=video_id)
     await sql.purged(connection, video_id=video_id)
 
 
@@ -363,6 +404,7 @@ async def purged(connection: Connection, video_id: UUID) -> None:
 
 async def retry(connection: Connection, video_id: UUID) -> bool:
     """Take a failed video back into processing; False when it is not failed."""
+    await sql.forget_tries(connection, video_id=video_id)
     return changed(await sql.retry(connection, video_id=video_id))
 
 
@@ -374,18 +416,22 @@ async def delete(connection: Connection, video_id: UUID) -> bool:
 # --- owned by whichever stage failed -----------------------------------------------------------------------
 
 
+async def current_run(database: Database, video_id: UUID) -> int:
+    """Return the number of the run that a video is in, 1 for one that is not known yet."""
+    async with database.transaction() as connection:
+        return await sql.run(connection, video_id=video_id) or 1
+
+
 async def fail(
-    outbox: Outbox, video_id: UUID, stage: Stage, error: PipelineError, *, retryable: bool
+    outbox: Outbox, video_id: UUID, stage: Stage, error: PipelineError, *, retryable: bool, run: int
 ) -> bool:
-    """Mark a video failed and announce it, once; False when it is no longer processing."""
+    """Mark a video failed and announce it, once; False when it is not processing, or in another run."""
     fault = {"stage": stage, "reason": error.reason, "message": error.message[:2000], "retryable": retryable}
     async with outbox.transaction() as connection:
-        row = await sql.lock(connection, video_id=video_id)
-        if row is None or row["status"] != "processing":
+        user_id = await sql.fail(connection, video_id=video_id, run=run, error=fault)
+        if user_id is None:
             return False
-        user_id = await sql.fail(connection, video_id=video_id, run=row["run"], error=fault)
-        failed = VideoFailed(video_id=video_id, user_id=user_id, **fault)
-        await outbox.add(connection, failed)
+        await outbox.add(connection, VideoFailed(video_id=video_id, user_id=user_id, **fault))
     return True
 
 

@@ -7,15 +7,17 @@ import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from services.transcoder.encode import encode_chunk
+from services.transcoder.leases import MOST_TRIES, alive
 from services.transcoder.plan import Plan
 from services.transcoder.planning import segmented
 from shared import videos
-from shared.errors import DatabaseUnavailable, SourceUnavailable
+from shared.errors import DatabaseUnavailable, SourceUnavailable, WorkerLost
 from shared.events import Segment
 from shared.metrics import ENCODE_SPEED, ENCODED_SECONDS
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.videos import ChunkClaim
 
-RENEWALS_IN_A_LEASE = 5
 OUTAGE_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -58,7 +59,7 @@ class Encoding:
     sources: Sources
     encoder: Encoder
 
-    async def encode(self, command: EncodeChunk, delivery: Delivery) -> None:
+    async def encode(self, command: EncodeChunk, _: Delivery) -> None:
         """Encode one chunk under a claim that fences everything it writes."""
         async with self.outbox.transaction() as connection:
             claim = await videos.claim_chunk(
@@ -66,8 +67,9 @@ class Encoding:
                 command.video_id,
                 command.chunk,
                 lease_seconds=self.settings.lease_seconds,
-                takeover=delivery.redelivered,
             )
+        if claim.tries > MOST_TRIES:
+            raise WorkerLost(f"chunk {claim.chunk} was begun {claim.tries} times and never came to an end")
         directory = self.work.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
         try:
             encoded = await self._encode_alive(claim, directory)
@@ -82,17 +84,11 @@ class Encoding:
     async def _encode_alive(self, claim: ChunkClaim, directory: Path) -> EncodedChunk:
         """Encode while renewing the claim; a lost claim ends FFmpeg at once."""
         progress, started = Progress(), time.monotonic()
-        work = asyncio.create_task(self._encode(claim, directory, progress))
-        alive = asyncio.create_task(self._keep_alive(claim, progress))
-        try:
-            await asyncio.wait({work, alive}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                alive.result()  # raises why the claim was lost
-            encoded = await work
-        finally:
-            for task in (work, alive):
-                task.cancel()
-            await asyncio.gather(work, alive, return_exceptions=True)
+        encoded = await alive(
+            self._encode(claim, directory, progress),
+            partial(self._renew, claim, progress),
+            self.settings.lease_seconds,
+        )
         self._measure(encoded, time.monotonic() - started)
         return encoded
 
@@ -104,17 +100,11 @@ class Encoding:
         plan = Plan.from_json(claim.plan)
         return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)
 
-    async def _keep_alive(self, claim: ChunkClaim, progress: Progress) -> None:
-        while True:
-            await asyncio.sleep(self.settings.lease_seconds / RENEWALS_IN_A_LEASE)
-            with suppress(DatabaseUnavailable):  # the attempt number protects what the lease no longer does
-                async with self.outbox.database.transaction() as connection:
-                    await videos.renew_chunk(
-                        connection,
-                        claim,
-                        progress=progress.fraction,
-                        lease_seconds=self.settings.lease_seconds,
-                    )
+    async def _renew(self, claim: ChunkClaim, progress: Progress) -> None:
+        async with self.outbox.database.transaction() as connection:
+            await videos.renew_chunk(
+                connection, claim, progress=progress.fraction, lease_seconds=self.settings.lease_seconds
+            )
 
     async def _commit(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
         """Record and announce the chunk; an outage of Postgres must not cost the encode."""

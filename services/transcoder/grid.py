@@ -26,6 +26,7 @@ FALLBACK_RATE: Final = Fraction(25)
 SPREAD: Final = Fraction(9, 10)
 ODD_SPREAD: Final = Fraction(3, 10)
 LONGEST_LAST_SECONDS: Final = 10
+LOST_PICTURES_PER: Final = 100  # on no grid at all one in so many may be lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,21 @@ def _quantile(ascending: Sequence[int], part: int, of: int) -> int:
 
 
 def _nominal(pts: Sequence[int], time_base: Fraction) -> Fraction:
-    """Return a rate for timestamps on no grid: fine enough for nine in ten of their distances."""
-    deltas = _deltas(pts)
-    rate = _snapped(1 / (_quantile(deltas, 1, 2) * time_base))
-    while rate * 2 <= HIGHEST_RATE and _quantile(deltas, 1, 10) * time_base < Fraction(6, 10) / rate:
-        rate *= 2
+    """Return a rate for timestamps on no grid: from the typical one up, the lowest that keeps the pictures.
+
+    A few may be lost, so that one odd timestamp does not make a long film twice as expensive.
+    """
+    typical = _snapped(1 / (_quantile(_deltas(pts), 1, 2) * time_base))
+    finer = (rate for rate in STANDARD_RATES if typical < rate <= HIGHEST_RATE)
+    few = len(pts) // LOST_PICTURES_PER
+    rate = min((typical, *finer), key=lambda rate: (max(few, _lost(pts, rate * time_base)), rate))
     return _within_bounds(rate)
+
+
+def _lost(pts: Sequence[int], per_tick: Fraction) -> int:
+    """Return how many pictures have to share a frame with another."""
+    top, bottom = per_tick.numerator, per_tick.denominator
+    return len(pts) - len({(2 * (now - pts[0]) * top + bottom) // (2 * bottom) for now in pts})
 
 
 def _snapped(rate: Fraction) -> Fraction:

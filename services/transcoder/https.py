@@ -17,7 +17,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 
-from shared.errors import SourceFetchFailed, SourceUnavailable
+from services.transcoder.sources import shown
+from shared.errors import SourceFetchFailed, SourceUnavailable, described
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
     from shared.errors import PipelineError
 
+
 BLOCK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
-TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
+TIMEOUT = aiohttp.ClientTimeout(total=6 * 3600, sock_connect=15, sock_read=60)
 REDIRECTS = (301, 302, 303, 307, 308)
 GONE_FOR_GOOD = (400, 401, 403, 404, 405, 410, 451)
 
@@ -99,14 +101,14 @@ class HttpsSource:
                 return response
             response.close()
             uri = urljoin(uri, response.headers.get("Location", ""))
-        raise SourceUnavailable(f"source {uri!r}: more than {MAX_REDIRECTS} redirects")
+        raise SourceUnavailable(f"source {shown(uri)}: more than {MAX_REDIRECTS} redirects")
 
     def _refuse_literal(self, uri: str) -> None:
         """Check hosts that are addresses: the resolver never sees them."""
         parts = urlsplit(uri)
         host = (parts.hostname or "").lower()
         if parts.scheme != "https" or not host:
-            raise SourceUnavailable(f"source {uri!r} is no https URL")
+            raise SourceUnavailable(f"source {shown(uri)} is no https URL")
         if host in self._private_hosts:
             return
         try:
@@ -116,7 +118,7 @@ class HttpsSource:
         try:
             refuse_private(host, host)
         except PrivateAddress as error:
-            raise SourceUnavailable(f"source {uri!r}: {error}") from error
+            raise SourceUnavailable(f"source {shown(uri)}: {error}") from error
 
 
 def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
@@ -124,7 +126,7 @@ def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
         return
     response.close()
     kind = SourceUnavailable if response.status in GONE_FOR_GOOD else SourceFetchFailed
-    raise kind(f"source {uri!r}: the server answered {response.status} {response.reason}")
+    raise kind(f"source {shown(uri)}: the server answered {response.status} {response.reason}")
 
 
 async def _blocks(response: aiohttp.ClientResponse, uri: str) -> AsyncIterator[bytes]:
@@ -132,15 +134,15 @@ async def _blocks(response: aiohttp.ClientResponse, uri: str) -> AsyncIterator[b
         async for block in response.content.iter_chunked(BLOCK_BYTES):
             yield block
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise SourceFetchFailed(f"source {uri!r}: {error or type(error).__name__}") from error
+        raise SourceFetchFailed(f"source {shown(uri)}: {described(error)}") from error
 
 
 def _explained(uri: str, error: BaseException) -> PipelineError:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, PrivateAddress):
-            return SourceUnavailable(f"source {uri!r}: {cause}")
+            return SourceUnavailable(f"source {shown(uri)}: {cause}")
         cause = cause.__cause__ or getattr(cause, "os_error", None)
     if isinstance(error, asyncio.TimeoutError | aiohttp.ClientError | OSError):
-        return SourceFetchFailed(f"source {uri!r}: {error or type(error).__name__}")
-    return SourceUnavailable(f"source {uri!r}: {error}")
+        return SourceFetchFailed(f"source {shown(uri)}: {described(error)}")
+    return SourceUnavailable(f"source {shown(uri)}: {error}")

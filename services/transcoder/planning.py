@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
+from services.transcoder.leases import MOST_TRIES, alive
 from services.transcoder.planner import make_plan
 from services.transcoder.thumbnail import make_thumbnail
 from shared import presets, videos
-from shared.errors import Superseded
+from shared.errors import DatabaseUnavailable, Superseded, WorkerLost
 from shared.events import EncodeChunk, VideoSegmented
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class Planning:
             raise Superseded("the video is planned already")
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
             raise Superseded(f"the id belongs to another video, of {video.user_id}")
-        await self._plan(video)
+        await self._plan_alive(video)
 
     async def resume(self, command: ResumeVideo, _: Delivery) -> None:
         """Take up a failed video where it stopped: announce again whatever is not finished."""
@@ -58,7 +61,26 @@ class Planning:
             if video.is_planned:
                 await self._announce_unfinished(connection, video)
         if not video.is_planned:
-            await self._plan(video)
+            await self._plan_alive(video)
+
+    async def _plan_alive(self, video: Video) -> None:
+        """Plan under a lease: a source may take longer to fetch than the broker waits for an answer."""
+        lease_seconds = self.settings.lease_seconds
+        async with self.outbox.transaction() as connection:
+            tries = await videos.claim_plan(connection, video.video_id, lease_seconds=lease_seconds)
+        if tries > MOST_TRIES:
+            raise WorkerLost(f"the planning was begun {tries} times and never came to an end")
+        try:
+            await alive(self._plan(video), partial(self._renew, video.video_id), lease_seconds)
+        except BaseException:
+            with suppress(DatabaseUnavailable):
+                async with self.outbox.transaction() as connection:
+                    await videos.release_plan(connection, video.video_id)
+            raise
+
+    async def _renew(self, video_id: UUID) -> None:
+        async with self.outbox.database.transaction() as connection:
+            await videos.renew_plan(connection, video_id, lease_seconds=self.settings.lease_seconds)
 
     async def _plan(self, video: Video) -> None:
         """Probe, plan, draw the thumbnail, and commit all that with the commands."""

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import ClientError, ParamValidationError
 
+from services.transcoder.sources import shown
 from shared.errors import SourceFetchFailed, SourceUnavailable, StorageUnavailable
 from shared.storage.s3_errors import error_code, mapped
 
@@ -34,9 +35,9 @@ class S3Source:
         parts = urlsplit(uri)
         key = unquote(parts.path.lstrip("/"))
         if not parts.netloc or not key:
-            raise SourceUnavailable(f"source {uri!r} is not of the form s3://bucket/key")
+            raise SourceUnavailable(f"source {shown(uri)} is not of the form s3://bucket/key")
         try:
-            with mapped(f"get {uri}"):
+            with mapped(f"get {shown(uri)}"):
                 answer = await self.client.get_object(Bucket=parts.netloc, Key=key)
         except StorageUnavailable as error:
             raise _explained(error) from error
@@ -49,7 +50,7 @@ class S3Source:
 async def _blocks(body: StreamingBody, uri: str) -> AsyncIterator[bytes]:
     while True:
         try:
-            with mapped(f"read {uri}"):
+            with mapped(f"read {shown(uri)}"):
                 block = await body.read(BLOCK_BYTES)
         except StorageUnavailable as error:
             raise SourceFetchFailed(error.message) from error

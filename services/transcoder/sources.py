@@ -37,13 +37,13 @@ class Sources:
 
         Raises SourceUnavailable for a scheme that we do not read or a file outside WORK_DIR.
         """
-        scheme = urlsplit(uri).scheme.lower()
+        scheme = _scheme(uri)
         if scheme == "file":
             return local_path(uri, self._work.root)
         if scheme in self._openers:
             return self._work.original(video_id)
         known = ", ".join(["file", *self._openers])
-        raise SourceUnavailable(f"source {uri!r} has a scheme that is not read here; known: {known}")
+        raise SourceUnavailable(f"source {shown(uri)} has a scheme that is not read here; known: {known}")
 
     async def fetch(self, video_id: UUID, uri: str) -> Path:
         """Return the original as a local file, fetching it first where needed.
@@ -53,9 +53,9 @@ class Sources:
         path = self.path(video_id, uri)
         if await asyncio.to_thread(path.is_file):
             return path
-        scheme = urlsplit(uri).scheme.lower()
+        scheme = _scheme(uri)
         if scheme == "file":
-            raise SourceUnavailable(f"there is no file {uri!r} in the work volume")
+            raise SourceUnavailable(f"there is no file {shown(uri)} in the work volume")
         async with _whole_file(path) as part, self._openers[scheme](uri) as blocks:
             await self._write(part, blocks, uri)
         return path
@@ -66,9 +66,24 @@ class Sources:
             async for block in blocks:
                 size += len(block)
                 if size > self._max_bytes:
-                    raise LimitsExceeded(f"source {uri!r} is larger than {self._max_bytes} bytes")
+                    raise LimitsExceeded(f"source {shown(uri)} is larger than {self._max_bytes} bytes")
                 await asyncio.to_thread(file.write, block)
             await asyncio.to_thread(_sync, file.fileno())
+
+
+def shown(uri: str) -> str:
+    """Return a URI as users and logs may see it: quoted, without credentials and signatures."""
+    head = uri.partition("?")[0].partition("#")[0]
+    scheme, found, rest = head.partition("://")
+    authority, slash, path = rest.partition("/")
+    return repr(f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}" if found else head)
+
+
+def _scheme(uri: str) -> str:
+    try:
+        return urlsplit(uri).scheme.lower()
+    except ValueError as error:
+        raise SourceUnavailable(f"source {shown(uri)} is no URI: {error}") from error
 
 
 def local_path(uri: str, root: Path) -> Path:
@@ -78,13 +93,15 @@ def local_path(uri: str, root: Path) -> Path:
     """
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
-        raise SourceUnavailable(f"source {uri!r} names the host {parts.netloc!r}: only local files are read")
+        raise SourceUnavailable(
+            f"source {shown(uri)} names the host {parts.netloc!r}: only local files are read"
+        )
     try:
         path = (root / unquote(parts.path)).resolve()
     except (OSError, ValueError, RuntimeError) as error:
-        raise SourceUnavailable(f"source {uri!r} is no path: {error}") from error
+        raise SourceUnavailable(f"source {shown(uri)} is no path: {error}") from error
     if not path.is_relative_to(root.resolve()):
-        raise SourceUnavailable(f"source {uri!r} lies outside the work volume")
+        raise SourceUnavailable(f"source {shown(uri)} lies outside the work volume")
     return path
 
 

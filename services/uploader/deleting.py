@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.storage.interface import Storage
 
+SWEEP_AGAIN_SECONDS = 300.0
+
 log = structlog.get_logger()
 
 
@@ -36,10 +38,11 @@ class Deleting:
     storage: Storage
 
     async def delete(self, command: DeleteVideo, _: Delivery) -> None:
-        """Remove a deleted video's objects and files once no worker can still be writing any."""
+        """Remove a deleted video's objects and files; once more later, in case somebody was writing still."""
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, command.video_id)
             busy = await videos.has_live_leases(connection, command.video_id)
+            again = await videos.was_swept(connection, command.video_id)
         if video is None or video.status != "deleted":
             raise Superseded(f"the video is {video.status if video else 'unknown'}")
         if busy:
@@ -51,8 +54,10 @@ class Deleting:
         removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         await asyncio.to_thread(self._remove_files, video.video_id)
         async with self.outbox.transaction() as connection:
-            await videos.purged(connection, video.video_id)
-        log.info("video_purged", objects=removed)
+            await (videos.purged if again else videos.swept)(connection, video.video_id)
+        log.info("video_purged" if again else "video_swept", objects=removed)
+        if not again:
+            raise Deferred("swept once", seconds=SWEEP_AGAIN_SECONDS)
 
     def _remove_files(self, video_id: UUID) -> None:
         for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):

@@ -18,6 +18,7 @@ from shared.playlists import Presentation, complete
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from uuid import UUID
 
     from shared.consumer import Delivery
@@ -44,14 +45,28 @@ class Storing:
 
     async def store(self, event: VideoSegmented, _: Delivery) -> None:
         """Store one chunk; when it was the last, finish the video."""
+        try:
+            await self._store(event.video_id, event.chunk)
+        except Exception:
+            await self._undo_if_deleted(event.video_id)
+            raise
+
+    async def _store(self, video_id: UUID, chunk: int) -> None:
         async with self.outbox.transaction() as connection:
-            job = await videos.store_job(connection, event.video_id, event.chunk)
+            job = await videos.store_job(connection, video_id, chunk)
+            here = (self.storage.kind, self.storage.bucket)
+            place = await videos.choose_storage(connection, video_id, *here)
+        if place != here:
+            raise StorageUnavailable(
+                f"the video is being stored in {place[0]} {place[1] or ''}, but {here[0]} {here[1] or ''} is"
+                " configured now: configure that again, or delete the video and upload it anew"
+            )
         if job.chunk_status == "encoded":
             await self._store_chunk(job)
         async with self.outbox.transaction() as connection:
-            complete = await videos.is_all_stored(connection, event.video_id)
+            complete = await videos.is_all_stored(connection, video_id)
         if complete:
-            await self._finish(event.video_id)
+            await self._finish(video_id)
 
     async def _store_chunk(self, job: StoreJob) -> None:
         prefix = storage_prefix(job.user_id, job.video_id)
@@ -59,12 +74,8 @@ class Storing:
             await self._put_segments(prefix, job.segments)
         except FileNotFoundError as error:
             await self._encode_again(job, error)
-        try:
-            async with self.outbox.transaction() as connection:
-                await videos.chunk_stored(connection, job)
-        except Superseded:
-            await self._undo_if_deleted(job, prefix)
-            raise
+        async with self.outbox.transaction() as connection:
+            await videos.chunk_stored(connection, job)
         if self.settings.wants_local_files_deleted:
             await asyncio.to_thread(self._remove_segments, job.segments)
         log.info("chunk_stored", chunk=job.chunk, segments=len(job.segments))
@@ -94,12 +105,12 @@ class Storing:
                 await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
         raise Superseded(f"{error.filename} is gone: the chunk is encoded again") from error
 
-    async def _undo_if_deleted(self, job: StoreJob, prefix: str) -> None:
-        """Remove what was put after the deletion had swept: nobody would look for it again."""
+    async def _undo_if_deleted(self, video_id: UUID) -> None:
+        """Remove what was put after the deletion had swept."""
         async with self.outbox.transaction() as connection:
-            video = await videos.get(connection, job.video_id)
-        if video is None or video.status == "deleted":
-            await self.storage.delete_prefix(prefix)
+            video = await videos.get(connection, video_id)
+        if video is not None and video.status == "deleted":
+            await self.storage.delete_prefix(storage_prefix(video.user_id, video_id))
 
     def _remove_segments(self, segments: Sequence[Segment]) -> None:
         attempts = {(self.work.root / segment.path).parents[1] for segment in segments}
@@ -131,11 +142,18 @@ class Storing:
         prefix = storage_prefix(video.user_id, video.video_id)
         size = 0
         if video.thumbnail_path is not None:
-            path = self.work.root / video.thumbnail_path
-            size += await self.storage.put_file(f"{prefix}/{THUMBNAIL}", path)
+            size += await self._put_thumbnail(f"{prefix}/{THUMBNAIL}", self.work.root / video.thumbnail_path)
         for name, text in written.texts.items():
             size += await self.storage.put_bytes(f"{prefix}/{name}", text.encode())
         return size
+
+    async def _put_thumbnail(self, key: str, path: Path) -> int:
+        """Store the thumbnail; a video is worth showing without one."""
+        try:
+            return await self.storage.put_file(key, path)
+        except FileNotFoundError:
+            log.warning("thumbnail_is_gone", path=str(path))
+            return 0
 
     def _stored_event(self, video: Video, renditions: Sequence[Rendition], size: int) -> VideoStored:
         public, prefix = self.storage.public_base_url, storage_prefix(video.user_id, video.video_id)

@@ -12,6 +12,8 @@ create table videos (
     run integer not null default 1,             -- raised by every retry
     plan jsonb,                                 -- the transcoder's own: timeline, ladder, seek points
     presentation jsonb,                         -- what playlists are made of (shared/playlists.py)
+    plan_lease_until timestamptz,               -- somebody is planning, and was alive a moment ago
+    plan_tries integer not null default 0,      -- plannings begun and neither finished nor given up cleanly
     thumbnail_path text,                        -- under WORK_DIR, until it is stored
     duration_seconds double precision,
     width integer,                              -- of the source as shown: rotated, square pixels
@@ -26,7 +28,8 @@ create table videos (
     thumbnail_url text,
     renditions jsonb not null default '[]',
     bytes bigint,
-    purged_at timestamptz,                      -- a deleted video's objects and files are gone
+    swept_at timestamptz,                       -- a deleted video's objects and files were removed once
+    purged_at timestamptz,                      -- and again, when nobody could still be writing any
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     revision bigint not null default 1
@@ -48,6 +51,7 @@ create table chunks (
     seconds double precision not null,
     status text not null default 'pending' check (status in ('pending', 'encoding', 'encoded', 'stored')),
     attempt integer not null default 0,         -- fences every write of whoever encodes the chunk
+    tries integer not null default 0,           -- claims that were neither released nor stored
     lease_until timestamptz,                    -- until then the claim is alive without another word
     progress real not null default 0,           -- 0..1 of this attempt
     codecs jsonb,                               -- RFC 6381 string by rendition, read from the encoded bits

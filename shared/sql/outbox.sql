@@ -2,14 +2,20 @@
 insert into outbox (video_id, exchange, routing_key, attempt, message, available_at)
 values (:video_id, :exchange, :routing_key, :attempt, :message, now() + make_interval(secs => :delay_seconds));
 
--- name: take_unsent
--- Lock what is due; rows that another relay is sending are skipped.
-select id, exchange, routing_key, attempt, message
-from outbox
-where sent_at is null and available_at <= now()
-order by available_at, id
-limit :count
-for update skip locked;
+-- name: take_due
+-- Take what is due for a while: whoever took it sends it, or it is due again.
+update outbox set available_at = now() + make_interval(secs => :seconds)
+where id in (
+    select id from outbox
+    where sent_at is null and available_at <= now()
+    order by available_at, id
+    limit :count
+    for update skip locked
+)
+returning id, exchange, routing_key, attempt, message;
+
+-- name: give_back!
+update outbox set available_at = now() where id = any(:ids::bigint[]) and sent_at is null;
 
 -- name: mark_sent!
 update outbox set sent_at = now() where id = any(:ids::bigint[]);

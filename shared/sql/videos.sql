@@ -7,9 +7,6 @@ on conflict (video_id) do nothing;
 -- name: get^
 select * from video_records where video_id = :video_id;
 
--- name: lock^
-select * from videos where video_id = :video_id for update;
-
 -- name: list_newest
 select * from video_records
 where status <> 'deleted'
@@ -33,14 +30,14 @@ select :video_id, ordinality - 1, seconds from unnest(:seconds::float8[]) with o
 select chunk, status, attempt from chunks where video_id = :video_id order by chunk;
 
 -- name: claim_chunk^
--- Take a chunk: raise its attempt. A claim that is alive is left alone, unless its holder is known to be gone.
+-- Take a chunk: raise its attempt. A claim that is alive is left alone.
 update chunks c
-set status = 'encoding', attempt = attempt + 1, progress = 0,
+set status = 'encoding', attempt = attempt + 1, tries = tries + 1, progress = 0,
     lease_until = now() + make_interval(secs => :lease_seconds)
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and v.video_id = c.video_id and v.status = 'processing'
-  and (c.status = 'pending' or (c.status = 'encoding' and (:takeover or c.lease_until < now())))
-returning c.attempt, v.user_id, v.plan, v.source_uri;
+  and (c.status = 'pending' or (c.status = 'encoding' and c.lease_until < now()))
+returning c.attempt, c.tries, v.user_id, v.plan, v.source_uri;
 
 -- name: chunk_state^
 select v.status, c.status as chunk_status, c.attempt,
@@ -57,8 +54,27 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
   and v.video_id = c.video_id and v.status <> 'deleted';
 
 -- name: release_chunk!
-update chunks set status = 'pending', lease_until = null, progress = 0
+update chunks set status = 'pending', tries = tries - 1, lease_until = null, progress = 0
 where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoding';
+
+-- name: claim_plan$
+-- Take the planning of a video; one that is alive is left alone.
+update videos
+set plan_tries = plan_tries + 1, plan_lease_until = now() + make_interval(secs => :lease_seconds)
+where video_id = :video_id and status = 'processing' and plan is null
+  and (plan_lease_until is null or plan_lease_until < now())
+returning plan_tries;
+
+-- name: renew_plan!
+update videos set plan_lease_until = now() + make_interval(secs => :lease_seconds)
+where video_id = :video_id and status = 'processing' and plan is null;
+
+-- name: release_plan!
+update videos set plan_tries = plan_tries - 1, plan_lease_until = null
+where video_id = :video_id and plan is null;
+
+-- name: run$
+select run from videos where video_id = :video_id;
 
 -- name: finish_chunk!
 update chunks c
@@ -98,10 +114,18 @@ from segments where video_id = :video_id and chunk = :chunk
 order by index, rendition;
 
 -- name: chunk_stored!
-update chunks c set status = 'stored'
+update chunks c set status = 'stored', tries = 0
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status = 'encoded'
   and v.video_id = c.video_id and v.status <> 'deleted';
+
+-- name: choose_storage^
+-- The first chunk that is stored decides where the whole video goes.
+update videos
+set s3_bucket = case when storage_type is null then :s3_bucket else s3_bucket end,
+    storage_type = coalesce(storage_type, :storage_type)
+where video_id = :video_id
+returning storage_type, s3_bucket;
 
 -- name: unstored_chunks$
 select count(*) from chunks where video_id = :video_id and status <> 'stored';
@@ -131,14 +155,36 @@ where video_id = :video_id and status = 'processing' and run = :run
 returning user_id;
 
 -- name: retry!
-update videos set status = 'processing', run = run + 1, error = null
+update videos set status = 'processing', run = run + 1, error = null, plan_tries = 0, plan_lease_until = null
 where video_id = :video_id and status = 'failed';
+
+-- name: forget_tries!
+update chunks set tries = 0 where video_id = :video_id;
+
+-- name: swept_at$
+select swept_at from videos where video_id = :video_id;
 
 -- name: delete!
 update videos set status = 'deleted' where video_id = :video_id and status <> 'deleted';
 
 -- name: live_leases$
-select count(*) from chunks where video_id = :video_id and status = 'encoding' and lease_until > now();
+select count(*) from (
+    select lease_until from chunks where video_id = :video_id and status = 'encoding'
+    union all select plan_lease_until from videos where video_id = :video_id
+) leases where lease_until > now();
+
+-- name: swept!
+update videos set swept_at = now() where video_id = :video_id and status = 'deleted';
 
 -- name: purged!
-update videos set purged_at = now() where video_id = :video_id and status = 'deleted';
+-- A tombstone is all that stays, so that a late event cannot bring the video back.
+update videos
+set purged_at = now(), title = null, filename = null, source_uri = '', plan = null, presentation = null,
+    renditions = '[]', warnings = '{}', error = null
+where video_id = :video_id and status = 'deleted';
+
+-- name: purge_segments!
+delete from segments where video_id = :video_id;
+
+-- name: purge_chunks!
+delete from chunks where video_id = :video_id;

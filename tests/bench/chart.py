@@ -12,7 +12,7 @@ PANELS: Final = (
     ("wall_seconds", 1.0, "wall time, s"),
     ("cpu_seconds", 1.0, "CPU time, s"),
     ("peak_memory_bytes", 2.0**-20, "peak memory, MiB"),
-    ("first_playable_seconds", 1.0, "first segment of every rendition, s"),
+    ("first_playable_seconds", 1.0, "first segments, s"),
 )
 OURS_COLOUR: Final = "#1f6feb"
 OTHER_COLOUR: Final = "#9aa4b2"

@@ -123,7 +123,7 @@ def _finish(report: dict[str, Any], folder: Path, stem: str, console: Console) -
     target = folder / f"{stem}.json"
     target.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     for section in report["sources"]:
-        show_source(section, console)
+        show_source(section, report["machine"]["cores"], console)
     for skipped in report["skipped"]:
         console.print(escape(f"skipped {skipped['kind']}: {skipped['reason']}"))
     console.print(f"figures: {target}")

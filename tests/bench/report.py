@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MEBIBYTE: Final = 2**20
+DISTURBED_SHARE: Final = 0.1
 NOTHING: Final = "-"
 VERDICTS: Final = {True: "met", False: "missed", None: NOTHING}
 
 
-def show_source(section: dict[str, Any], console: Console) -> None:
+def show_source(section: dict[str, Any], cores: int, console: Console) -> None:
     """Print what each contender took on one source, how good its renditions are, and the ratios."""
     title = f"{section['kind']} source, {section['seconds']:g} s"
     columns = ("", "wall s", "CPU s", "peak MiB", "first segments s", "others' CPU s")
@@ -28,7 +29,21 @@ def show_source(section: dict[str, Any], console: Console) -> None:
     for each in section["contenders"]:
         if each["error"]:
             console.print(escape(f"{each['title']} failed: {each['error']}"), style="red")
+    if held_up := disturbed(section["contenders"], cores):
+        console.print(
+            escape(f"The machine was busy with other work beside: {', '.join(held_up)}"), style="yellow"
+        )
     _show(console, "ratios", ("", "value", "aim", ""), [ratio_row(each) for each in section["ratios"]])
+
+
+def disturbed(contenders: list[dict[str, Any]], cores: int) -> list[str]:
+    """Return the titles of those whose wall time says little: others took part of the machine meanwhile."""
+    measured = [(each["title"], each["usage"]) for each in contenders if each["usage"]]
+    return [
+        title
+        for title, usage in measured
+        if usage["other_cpu_seconds"] > DISTURBED_SHARE * usage["wall_seconds"] * cores
+    ]
 
 
 def usage_row(contender: dict[str, Any]) -> list[str]:

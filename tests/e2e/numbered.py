@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, pairwise
-from math import floor, sin
+from math import cos, floor, sin
 from typing import TYPE_CHECKING, Final
 
 import m3u8
@@ -49,29 +49,38 @@ class Original:
         """When each frame is shown, in seconds."""
         if self.rate:
             return [float(number / self.rate) for number in range(floor(SECONDS * self.rate))]
-        return [irregular(number) for number in range(round(SECONDS / SWING_STEP))]
+        return [irregular(number) for number in range(round(SECONDS / STEP))]
+
+    @property
+    def seconds(self) -> float:
+        """How long the picture and the sound last."""
+        return self.times[-1] + float(1 / self.rate if self.rate else STEP)
 
     def make(self, directory: Path) -> Path:
+        """Write the clip."""
         clip = Clip(
             rate=self.rate or Fraction(25),
             frames=len(self.times),
             audio_rate=self.audio_rate,
-            sound_seconds=SECONDS,
+            sound_seconds=self.seconds,
             pictures=ENLARGE if self.rate else f"{ENLARGE},{IRREGULAR}",
             options=() if self.rate else ("-enc_time_base", f"1:{TICKS}"),
         )
         return make_clip(directory / f"numbered.{self.container}", clip)
 
 
-# Distances between frames swing between 33 and 77 ms and hardly two are alike.
-SWING_STEP, SWING, SWING_TURN = 0.055, 0.012, 2.399
+# As from a phone in changing light: distances swing between 34.5 and 65.5 ms, hardly two are alike.
+STEP, SWING, TURN, JITTER = 0.05, 0.7, 0.02, 0.0006
 ENLARGE: Final = "scale=320:180:flags=neighbor"
-IRREGULAR: Final = f"settb=1/{TICKS},setpts='floor({TICKS}*({SWING_STEP}*N+{SWING}*sin({SWING_TURN}*N)))'"
+IRREGULAR: Final = (
+    f"settb=1/{TICKS},setpts='floor({TICKS}*({STEP}*N+{SWING}*(1-cos({TURN}*N))+{JITTER}*sin(2.4*N)))'"
+)
 
 
 def irregular(number: int) -> float:
     """Return when frame `number` of a source without a rate is shown: IRREGULAR in Python."""
-    return floor(TICKS * (SWING_STEP * number + SWING * sin(SWING_TURN * number))) / TICKS
+    swing = SWING * (1 - cos(TURN * number)) + JITTER * sin(2.4 * number)
+    return floor(TICKS * (STEP * number + swing)) / TICKS
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,17 @@ def read_shown(rendition: Rendition) -> list[int]:
     """Return the number in each decoded frame, -1 where it cannot be read; decoding must be flawless."""
     rows = 16
     run = ["ffmpeg", "-v", "error", "-i", str(rendition.path), "-map", "0:v", "-fps_mode", "passthrough"]
-    run += ["-vf", f"crop=iw:{rows}:0:(ih-{rows})/2", "-f", "rawvideo", "-pix_fmt", "gray", "-"]
+    run += [
+        "-enc_time_base",
+        f"1:{TICKS}",
+        "-vf",
+        f"crop=iw:{rows}:0:(ih-{rows})/2",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "gray",
+        "-",
+    ]
     done = subprocess.run(run, check=True, capture_output=True)
     assert done.stderr.decode() == ""
     frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, rows, rendition.width)
@@ -171,7 +190,7 @@ class Sound:
     weakest: float
 
 
-def judge_sound(rendition: Rendition, joins: Sequence[float]) -> Sound:
+def judge_sound(rendition: Rendition, tone_seconds: float, joins: Sequence[float]) -> Sound:
     """Compare the sound with the ideal sine that begins with the first picture.
 
     `joins` are the seconds at which a chunk begins. Packets must follow each other without gap or overlap.
@@ -182,12 +201,10 @@ def judge_sound(rendition: Rendition, joins: Sequence[float]) -> Sound:
     sound = read_sound(rendition.path)
     assert len(sound) == len(ticks) * AAC_FRAME
     begins = (ticks[0] - read_times(rendition.path, "v:0")[0]) / TICKS
-    return _judge_tone(sound, begins, joins)
+    return _judge_tone(sound, begins, begins + tone_seconds, joins)
 
 
-def _judge_tone(sound: NDArray[np.float32], begins: float, joins: Sequence[float]) -> Sound:
-    edge = int(EDGE_SECONDS * RATE)
-    end = int((SECONDS - begins - EDGE_SECONDS) * RATE)
+def _judge_tone(sound: NDArray[np.float32], begins: float, end: float, joins: Sequence[float]) -> Sound:
     begins += edge / RATE
     tone = tone_at(sound[edge:end], WINDOW, HOP) * np.exp(-2j * np.pi * TONE_HZ * begins)
     apart = WINDOW // HOP

@@ -27,7 +27,7 @@ from shared.errors import (
 )
 from tests.media import Clip, make_clip
 
-MEDIA = Path("/work/shared/media")
+MEDIA = Path(__file__).parents[3] / "shared" / "media"
 SMALL = (Preset("96p", 96, 300_000, 128_000),)
 X264 = Encoder("libx264")
 KEY = "76a6c65c5ea762046bd749a2e632ccbb"

@@ -42,9 +42,9 @@ async def planned(outbox):
     return event.video_id
 
 
-async def claim(outbox, video_id, *, chunk=0, takeover=False, lease=LEASE):
+async def claim(outbox, video_id, *, chunk=0, lease=LEASE):
     async with outbox.transaction() as connection:
-        return await videos.claim_chunk(connection, video_id, chunk, lease_seconds=lease, takeover=takeover)
+        return await videos.claim_chunk(connection, video_id, chunk, lease_seconds=lease)
 
 
 async def finish(outbox, claimed):
@@ -90,20 +90,64 @@ async def test_second_worker_waits_when_a_claim_is_alive(outbox, planned):
     assert 0 < raised.value.seconds <= LEASE + 1
 
 
-async def test_second_worker_takes_over_when_the_first_is_known_to_be_gone(outbox, planned):
-    first = await claim(outbox, planned)
-    second = await claim(outbox, planned, takeover=True)
-    assert (first.attempt, second.attempt) == (1, 2)
-
-
 async def test_second_worker_takes_over_when_the_lease_has_run_out(outbox, planned):
-    await claim(outbox, planned, lease=0.0)
-    assert (await claim(outbox, planned)).attempt == 2
+    first = await claim(outbox, planned, lease=0.0)
+    second = await claim(outbox, planned)
+    assert [(each.attempt, each.tries) for each in (first, second)] == [(1, 1), (2, 2)]
+
+
+async def test_clean_release_does_not_count_as_a_bad_end(outbox, planned):
+    async with outbox.transaction() as connection:
+        await videos.release_chunk(connection, await claim(outbox, planned))
+    assert (await claim(outbox, planned)).tries == 1
+
+
+async def test_planning_is_one_workers_when_two_begin_it(outbox):
+    event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
+    async with outbox.transaction() as connection:
+        await videos.accept(connection, event)
+        assert await videos.claim_plan(connection, event.video_id, lease_seconds=LEASE) == 1
+        with pytest.raises(Deferred):
+            await videos.claim_plan(connection, event.video_id, lease_seconds=LEASE)
+        await videos.release_plan(connection, event.video_id)
+        assert await videos.claim_plan(connection, event.video_id, lease_seconds=LEASE) == 1
+        await videos.delete(connection, event.video_id)
+        with pytest.raises(Superseded):
+            await videos.renew_plan(connection, event.video_id, lease_seconds=LEASE)
+
+
+async def test_storage_of_the_first_chunk_is_the_whole_videos(outbox, planned):
+    async with outbox.transaction() as connection:
+        first = await videos.choose_storage(connection, planned, "local", None)
+        second = await videos.choose_storage(connection, planned, "s3", "bucket")
+    assert (first, second) == (("local", None), ("local", None))
+
+
+async def test_late_failure_of_an_earlier_run_does_not_fail_the_next(outbox, planned):
+    fault = EncodeFailed("x")
+    assert await videos.fail(outbox, planned, "upload", fault, retryable=True, run=1)
+    async with outbox.transaction() as connection:
+        await videos.retry(connection, planned)
+    assert not await videos.fail(outbox, planned, "upload", fault, retryable=True, run=1)
+    assert (await get(outbox, planned)).status == "processing"
+    assert await videos.current_run(outbox.database, planned) == 2
+
+
+async def test_tombstone_is_all_that_stays_when_a_video_is_purged(outbox, planned):
+    async with outbox.transaction() as connection:
+        await videos.delete(connection, planned)
+        assert not await videos.was_swept(connection, planned)
+        await videos.swept(connection, planned)
+        assert await videos.was_swept(connection, planned)
+        await videos.purged(connection, planned)
+        assert await videos.chunks_of(connection, planned) == []
+    left = await get(outbox, planned)
+    assert (left.status, left.source_uri, left.presentation) == ("deleted", "", None)
 
 
 async def test_zombie_changes_nothing_when_its_chunk_was_taken_over(outbox, planned):
-    zombie = await claim(outbox, planned)
-    heir = await claim(outbox, planned, takeover=True)
+    zombie = await claim(outbox, planned, lease=0.0)
+    heir = await claim(outbox, planned)
     with pytest.raises(Superseded):
         await finish(outbox, zombie)
     async with outbox.transaction() as connection:
@@ -117,8 +161,8 @@ async def test_zombie_changes_nothing_when_its_chunk_was_taken_over(outbox, plan
 
 async def test_zombie_does_damage_when_nothing_fences_it(outbox, planned):
     """The negative control: the same race with the heir's attempt number in the zombie's hand."""
-    await claim(outbox, planned)
-    heir = await claim(outbox, planned, takeover=True)
+    await claim(outbox, planned, lease=0.0)
+    heir = await claim(outbox, planned)
     await finish(outbox, heir)
     async with outbox.transaction() as connection:
         await connection.execute("update chunks set status = 'encoding' where chunk = 0")
@@ -160,7 +204,7 @@ async def test_video_is_playable_when_its_first_chunk_is_stored(outbox, planned)
 
 async def test_video_fails_once_when_two_stages_fail_together(outbox, planned):
     results = await asyncio.gather(
-        *(videos.fail(outbox, planned, "encode", EncodeFailed("x"), retryable=True) for _ in range(4))
+        *(videos.fail(outbox, planned, "encode", EncodeFailed("x"), retryable=True, run=1) for _ in range(4))
     )
     assert sorted(results) == [False, False, False, True]
     async with outbox.transaction() as connection:
@@ -194,7 +238,7 @@ async def test_deleted_video_stays_deleted_when_its_event_comes_again(outbox, pl
 async def test_retry_takes_up_only_a_failed_video(outbox, planned):
     async with outbox.transaction() as connection:
         assert not await videos.retry(connection, planned)
-    await videos.fail(outbox, planned, "upload", EncodeFailed("x"), retryable=True)
+    await videos.fail(outbox, planned, "upload", EncodeFailed("x"), retryable=True, run=1)
     async with outbox.transaction() as connection:
         assert await videos.retry(connection, planned)
     video = await get(outbox, planned)

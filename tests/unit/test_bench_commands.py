@@ -58,8 +58,10 @@ def test_raw_pieces_write_every_size_from_one_decode() -> None:
     assert commands.raw_pieces(SOURCE, Piece(300, 60), LADDER[2:], Path("/memory")) == [
         *QUIET,
         *("-ss", "9.983333", "-i", "/source.mp4", "-filter_complex"),
-        "[0:v:0]split=2[i0][i1];[i0]scale=854:480:flags=bicubic,setsar=1[o0];"
-        "[i1]scale=640:360:flags=bicubic,setsar=1[o1]",
+        (
+            "[0:v:0]split=2[i0][i1];[i0]scale=854:480:flags=bicubic,setsar=1[o0];"
+            "[i1]scale=640:360:flags=bicubic,setsar=1[o1]"
+        ),
         *("-map", "[o0]", "-frames:v", "60", "-pix_fmt", "yuv420p", "-f", "rawvideo", "/memory/480p.yuv"),
         *("-map", "[o1]", "-frames:v", "60", "-pix_fmt", "yuv420p", "-f", "rawvideo", "/memory/360p.yuv"),
     ]
@@ -79,9 +81,11 @@ def test_compare_counts_frames_of_both_from_the_first() -> None:
     assert commands.compare(SOURCE, Path("/out.ts"), LOWEST, 20) == [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
         *("-t", "20", "-i", "/out.ts", "-t", "20", "-i", "/source.mp4", "-filter_complex"),
-        "[0:v:0]settb=1/30,setpts=N,format=yuv420p,split[d0][d1];"
-        "[1:v:0]scale=640:360:flags=bicubic,settb=1/30,setpts=N,format=yuv420p,split[r0][r1];"
-        "[d0][r0]psnr=shortest=1[p];[d1][r1]ssim=shortest=1[s]",
+        (
+            "[0:v:0]settb=1/30,setpts=N,format=yuv420p,split[d0][d1];"
+            "[1:v:0]scale=640:360:flags=bicubic,settb=1/30,setpts=N,format=yuv420p,split[r0][r1];"
+            "[d0][r0]psnr=shortest=1[p];[d1][r1]ssim=shortest=1[s]"
+        ),
         *("-map", "[p]", "-f", "null", "-", "-map", "[s]", "-f", "null", "-"),
     ]
 

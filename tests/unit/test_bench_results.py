@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,8 +12,11 @@ from tests.bench import results
 from tests.bench.chart import bars
 from tests.bench.measure import CommandFailed, Usage, measure
 from tests.bench.quality import read_scores, read_sizes
-from tests.bench.report import quality_cell, ratio_row, usage_row
+from tests.bench.report import disturbed, quality_cell, ratio_row, usage_row
 from tests.bench.results import Quality, Ratio, Result, as_json, ratios
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OURS = Result(results.OURS, Usage(20.0, 33.0, 2**20, 0.5))
 OTHERS = [
@@ -45,8 +48,8 @@ def test_first_playable_is_not_judged_when_the_source_is_short() -> None:
 
 
 def test_usages_add_up_one_after_the_other() -> None:
-    total = Usage(1.0, 2.0, 30, 0.5, 0.1) + Usage(3.0, 4.0, 20, 0.5, 0.2)
-    assert total == Usage(4.0, 6.0, 30, None, pytest.approx(0.3))
+    total = Usage(1.0, 2.0, 30, 0.5, 0.25) + Usage(3.0, 4.0, 20, 0.5, 0.5)
+    assert total == Usage(4.0, 6.0, 30, None, 0.75)
 
 
 def test_read_scores_finds_both() -> None:
@@ -73,6 +76,13 @@ def test_rows_show_figures_and_failures() -> None:
     assert usage_row(failed) == ["b (failed)", "-", "-", "-", "-", "-"]
     assert quality_cell(as_json(Quality("360p", 9, 750_400, 42.674, 0.98971))) == "750, 42.67, 0.9897"
     assert ratio_row(as_json(Ratio("r", 0.5, "<= 0.55", True))) == ["r", "0.500", "<= 0.55", "met"]
+
+
+def test_disturbed_names_whom_the_machine_held_up() -> None:
+    busy = as_json(Result("ours", Usage(10.0, 15.0, 1, None, 5.0))) | {"title": "a"}
+    calm = as_json(Result("limit", Usage(10.0, 15.0, 1, None, 1.0))) | {"title": "b"}
+    failed = as_json(Result("b", error="x")) | {"title": "c"}
+    assert disturbed([busy, calm, failed], cores=2) == ["a"]
 
 
 def test_bars_leave_out_who_has_no_figure() -> None:

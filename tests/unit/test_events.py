@@ -43,6 +43,10 @@ def test_decode_lets_unknown_fields_pass_when_a_newer_sender_adds_some():
         (body(uploaded() | {"type": "video.burnt"}), "unknown event type 'video.burnt'"),
         (body(uploaded() | {"specversion": "2.0"}), "specversion"),
         (b"[" * 100_000, "no JSON"),
+        (b'{"n": ' + b"1" * 5000 + b"}", "no JSON"),
+        (b'{"n": NaN}', "no JSON"),
+        (body(uploaded(filename="a\0b")), "NUL"),
+        (body(uploaded(filename="\ud800")), "no JSON"),
     ],
 )
 def test_decode_names_the_fault_when_a_message_cannot_be_understood(message, why):

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from services.transcoder.https import HttpsSource, PrivateAddress, refuse_private
-from services.transcoder.sources import Sources, local_path
+from services.transcoder.sources import Sources, local_path, shown
 from shared.errors import LimitsExceeded, SourceFetchFailed, SourceUnavailable
 from shared.layout import WorkDir
 
@@ -114,3 +114,20 @@ async def test_https_source_refuses_when_the_host_is_inside_or_the_url_is_no_htt
     with pytest.raises(SourceUnavailable):
         async with HttpsSource().open(uri):
             pass
+
+
+@pytest.mark.parametrize(
+    ("uri", "seen"),
+    [
+        ("https://user:pw@host/a.mp4?X-Amz-Signature=abc#x", "'https://host/a.mp4'"),
+        ("s3://bucket/a key", "'s3://bucket/a key'"),
+        ("file:a.mp4", "'file:a.mp4'"),
+    ],
+)
+def test_shown_hides_credentials_when_a_uri_is_told(uri, seen):
+    assert shown(uri) == seen
+
+
+async def test_fetch_refuses_when_the_uri_is_broken(tmp_path):
+    with pytest.raises(SourceUnavailable, match="no URI"):
+        await sources(tmp_path).fetch(VIDEO, "https://[bad/x")

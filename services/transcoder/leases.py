@@ -1,0 +1,44 @@
+"""Work under a lease: renewed while it goes on, ended at once when the lease is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shared.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+RENEWALS_IN_A_LEASE = 5
+MOST_TRIES = 8  # how often work may be begun without coming to an end before it counts as deadly
+
+Result = TypeVar("Result")
+
+
+async def alive(
+    work: Coroutine[Any, Any, Result], renew: Callable[[], Awaitable[None]], lease_seconds: float
+) -> Result:
+    """Return what `work` returns, calling `renew` meanwhile; what `renew` raises ends the work.
+
+    Postgres being away does not: whatever is written later is guarded, however old the lease.
+    """
+    working = asyncio.create_task(work)
+    renewing = asyncio.create_task(_renew_for_ever(renew, lease_seconds / RENEWALS_IN_A_LEASE))
+    try:
+        await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            renewing.result()  # raises why the lease was lost
+        return await working
+    finally:
+        for task in (working, renewing):
+            task.cancel()
+        await asyncio.gather(working, renewing, return_exceptions=True)
+
+
+async def _renew_for_ever(renew: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
+    while True:
+        await asyncio.sleep(pause_seconds)
+        with suppress(DatabaseUnavailable):
+            await renew()
