@@ -164,7 +164,10 @@ def _run_together(
         finally:
             timer.cancel()
     finally:
-        _kill_all([process for _, process, _ in started])
+        left = [process for _, process, _ in started if process.returncode is None]
+        _kill_all(left)
+        for process in left:
+            process.wait()
 
 
 def _start(
@@ -191,11 +194,11 @@ def _wait(argv: Sequence[str], process: subprocess.Popen[bytes], output: Path) -
 
 
 def _kill_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Kill what still runs, with all below it; reaping is left to the thread that waits."""
     for process in processes:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def last_lines(output: Path) -> str:

@@ -27,8 +27,8 @@ TICKS: Final = 90_000  # of MPEG-TS, a second
 AAC_FRAME: Final = 1024
 WINDOW, HOP = 480, 120  # samples: the phase of 10 ms of sound, every 2.5 ms
 NEAR_JOIN: Final = (
-    2 * AAC_FRAME + WINDOW
-)  # two encoders' frames overlap by half of one; twice that and a window
+    RATE // 4
+)  # samples: where two encoders' frames meet, and the first that the later one made
 EDGE_SECONDS: Final = 0.05  # where the tone itself begins and ends
 DARK, BRIGHT = 80, 176  # between them a block is no bit: two pictures were mixed
 
@@ -201,26 +201,44 @@ def judge_sound(rendition: Rendition, tone_seconds: float, joins: Sequence[float
     sound = read_sound(rendition.path)
     assert len(sound) == len(ticks) * AAC_FRAME
     begins = (ticks[0] - read_times(rendition.path, "v:0")[0]) / TICKS
-    return _judge_tone(sound, begins, begins + tone_seconds, joins)
-
-
-def _judge_tone(sound: NDArray[np.float32], begins: float, end: float, joins: Sequence[float]) -> Sound:
-    begins += edge / RATE
-    tone = tone_at(sound[edge:end], WINDOW, HOP) * np.exp(-2j * np.pi * TONE_HZ * begins)
-    apart = WINDOW // HOP
-    steps = np.degrees(np.abs(np.angle(tone[apart:] / tone[:-apart])))
-    places = np.arange(len(steps)) * HOP + WINDOW
-    starts = (np.asarray(joins) - begins) * RATE
-    is_near = (np.abs(places[:, None] - starts[None, :]) <= NEAR_JOIN).any(axis=1)
-    phases = np.unwrap(np.angle(tone))
-    slow = phases[: len(phases) // 400 * 400].reshape(-1, 400).mean(axis=1)
-    strength = np.abs(tone)
-    a_period_ms = 1000 / TONE_HZ
+    edge = int(EDGE_SECONDS * RATE)
+    end = int((tone_seconds - begins - EDGE_SECONDS) * RATE)
+    tone = _Tone.hear(sound[edge:end], begins + edge / RATE)
+    near = tone.is_near(joins)
     return Sound(
         seconds=len(sound) / RATE,
-        join_step=float(steps[is_near].max()),
-        other_step=float(steps[~is_near].max()),
-        drift_ms=float(np.ptp(slow)) / (2 * np.pi) * a_period_ms,
-        offset_ms=float(np.angle(tone.mean())) / (2 * np.pi) * a_period_ms,
-        weakest=float(strength.min() / np.median(strength)),
+        join_step=float(tone.steps[near].max()),
+        other_step=float(tone.steps[~near].max()),
+        drift_ms=float(np.ptp(tone.leads_ms)),
+        offset_ms=float(tone.leads_ms.mean()),
+        weakest=tone.weakest,
     )
+
+
+@dataclass(frozen=True)
+class _Tone:
+    """A tone against the ideal: phase steps from window to window in degrees, its lead second by second."""
+
+    begins: float
+    steps: NDArray[np.float32]
+    leads_ms: NDArray[np.float32]
+    weakest: float
+
+    @classmethod
+    def hear(cls, sound: NDArray[np.float32], begins: float) -> _Tone:
+        seen = tone_at(sound, WINDOW, HOP) * np.exp(-2j * np.pi * TONE_HZ * begins)
+        apart, a_second = WINDOW // HOP, RATE // HOP
+        leads = np.unwrap(np.angle(seen))[: len(seen) // a_second * a_second].reshape(-1, a_second)
+        strength = np.abs(seen)
+        return cls(
+            begins=begins,
+            steps=np.degrees(np.abs(np.angle(seen[apart:] / seen[:-apart]))),
+            leads_ms=leads.mean(axis=1) / (2 * np.pi) * 1000 / TONE_HZ,
+            weakest=float(strength.min() / np.median(strength)),
+        )
+
+    def is_near(self, joins: Sequence[float]) -> NDArray[np.bool_]:
+        """Tell of each step whether it lies at a join."""
+        places = np.arange(len(self.steps)) * HOP + WINDOW
+        starts = (np.asarray(joins) - self.begins) * RATE
+        return (np.abs(places[:, None] - starts[None, :]) <= NEAR_JOIN).any(axis=1)
