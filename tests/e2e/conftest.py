@@ -25,8 +25,8 @@ S3 = {"STORAGE_TYPE": "s3", "DELETE_LOCAL_AFTER_S3": "false"}
 def system(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The whole system, for all tests here; stopped before others use the same servers."""
     running = System(tmp_path_factory.mktemp("stack"))
-    running.up(**BASE, **S3)
     try:
+        running.up(**BASE, **S3)
         yield running
     finally:
         running.down()

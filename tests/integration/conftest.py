@@ -62,8 +62,8 @@ def _local(command: str, directory: Path) -> None:
 def servers(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Servers for the whole session; what was started privately is stopped at the end."""
     directory = tmp_path_factory.mktemp("servers")
-    _local("up", directory)
     try:
+        _local("up", directory)
         yield _read_env(directory / "env")
     finally:
         _local("down", directory)
