@@ -64,17 +64,19 @@ class Original:
             audio_rate=self.audio_rate,
             sound_seconds=self.seconds,
             pictures=ENLARGE if self.rate else f"{ENLARGE},{IRREGULAR}",
-            options=() if self.rate else ("-enc_time_base", f"1:{TICKS}"),
+            options=() if self.rate else ("-enc_time_base", f"1:{TICKS}", *LAST_PICTURE),
         )
         return make_clip(directory / f"numbered.{self.container}", clip)
 
 
-# As from a phone in changing light: distances swing between 34.5 and 65.5 ms, hardly two are alike.
+# As from a phone in changing light: distances swing between 35 and 65 ms, hardly two are alike.
 STEP, SWING, TURN, JITTER = 0.05, 0.7, 0.02, 0.0006
 ENLARGE: Final = "scale=320:180:flags=neighbor"
 IRREGULAR: Final = (
     f"settb=1/{TICKS},setpts='floor({TICKS}*({STEP}*N+{SWING}*(1-cos({TURN}*N))+{JITTER}*sin(2.4*N)))'"
 )
+# FFmpeg gives the last picture of such a clip no duration: it would be shown for no time at all.
+LAST_PICTURE: Final = ("-bf", "0", "-bsf:v", f"setts=pts=PTS:dts=DTS:duration={STEP}/TB")
 
 
 def irregular(number: int) -> float:

@@ -67,3 +67,14 @@ def test_grid_works_for_one_picture():
     grid = measure_grid([500], 40, Fraction(1, 1000), [Fraction(25)])
     assert (grid.rate, grid.first_pts, grid.frames) == (25, 500, 1)
     assert measure_grid([0], 0, Fraction(1, 1000)).frames == 1
+
+
+def test_grid_loses_hardly_a_picture_when_distances_swing():
+    base, chance = Fraction(1, 1000), random.Random(5)
+    pts = [0]
+    while len(pts) < 3700:
+        pts.append(pts[-1] + chance.randint(35, 65))
+    grid = measure_grid(pts, 0, base)
+    places = {round(tick * base * grid.rate) for tick in pts}
+    assert grid.is_vfr
+    assert len(places) >= 0.99 * len(pts)
