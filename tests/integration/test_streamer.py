@@ -72,9 +72,7 @@ class Film:
     async def store(self, chunk: int) -> None:
         """Encode and store a chunk: the first holds segment 1, the second 2 and 3."""
         async with self.outbox.transaction() as connection:
-            claim = await videos.claim_chunk(
-                connection, self.video_id, chunk, lease_seconds=60, takeover=False
-            )
+            claim = await videos.claim_chunk(connection, self.video_id, chunk, lease_seconds=60)
             segments = [
                 Segment(rendition=name, index=index, path="p", duration_seconds=10.0, bytes=len(LARGE))
                 for name, _, _ in PRESENTATION.renditions

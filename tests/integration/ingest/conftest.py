@@ -83,7 +83,7 @@ class Api:
     async def fail(self, video_id: UUID) -> None:
         """Make a video fail as the transcoder would."""
         error = PipelineError("broken")
-        await videos.fail(Outbox(self.database, "/test"), video_id, "encode", error, retryable=True)
+        await videos.fail(Outbox(self.database, "/test"), video_id, "encode", error, retryable=True, run=1)
 
     def files(self) -> list[str]:
         """List the files under WORK_DIR."""
