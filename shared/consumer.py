@@ -25,6 +25,7 @@ from structlog.contextvars import bound_contextvars
 
 from shared import broker, videos
 from shared.broker import ATTEMPT_HEADER, DEAD, BrokerLink, BrokerUnavailable, Publisher
+from shared.crashpoints import reach
 from shared.errors import (
     DatabaseUnavailable,
     Deferred,
@@ -174,6 +175,7 @@ class Consumer:
 
     async def _work(self, queue: str, message: AbstractIncomingMessage) -> None:
         started = time.monotonic()
+        reach(f"{queue}.pulled")
         SLOTS_BUSY.labels(queue).inc()
         try:
             verdict, reason = await self._judge(queue, message)
@@ -189,8 +191,10 @@ class Consumer:
             SLOTS_BUSY.labels(queue).dec()
             MESSAGE_SECONDS.labels(queue).observe(time.monotonic() - started)
         MESSAGES_HANDLED.labels(queue, verdict, reason).inc()
+        reach(f"{queue}.handled")
         if not await broker.acknowledge(message):
             log.warning("acknowledge_failed", queue=queue, verdict=verdict)
+        reach(f"{queue}.acknowledged")
 
     async def _judge(self, queue: str, message: AbstractIncomingMessage) -> tuple[str, str]:
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from shared.broker import BrokerUnavailable, MessageRefused
+from shared.crashpoints import reach
 from shared.database import all_rows, queries
 from shared.errors import DatabaseUnavailable
 from shared.events import envelope
@@ -40,7 +41,7 @@ class Outbox:
     def __init__(self, database: Database, source: str) -> None:
         self.database = database
         self.committed = asyncio.Event()
-        self._source = source
+        self.source = source
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -57,7 +58,7 @@ class Outbox:
             exchange=payload.exchange,
             routing_key=payload.routing_key,
             attempt=0,
-            message=envelope(payload, source=self._source, request_id=request_id()),
+            message=envelope(payload, source=self.source, request_id=request_id()),
             delay_seconds=0.0,
         )
 
@@ -86,7 +87,7 @@ class Relay:
     """Sends what is due, oldest first, with publisher confirms; any relay may send any service's messages."""
 
     def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
-        self._outbox, self._publisher = outbox, publisher
+        self._outbox, self._publisher, self._name = outbox, publisher, outbox.source.strip("/")
         self._forget_at = self._count_at = 0.0
 
     async def run(self) -> None:
@@ -109,12 +110,14 @@ class Relay:
         database = self._outbox.database
         async with database.transaction() as connection:
             taken = await all_rows(sql.take_due(connection, count=BATCH, seconds=TAKEN_SECONDS))
+        self._reach("taken", len(taken))
         sent, failure = await self._send(sorted(taken, key=itemgetter("id")))
         unsent = [row["id"] for row in taken if row["id"] not in sent]
         async with database.transaction() as connection:
             await sql.mark_sent(connection, ids=sent)
             if failure:
                 await sql.give_back(connection, ids=unsent)
+        self._reach("marked", len(sent))
         if failure:
             raise failure
         return len(sent)
@@ -132,8 +135,13 @@ class Relay:
             except BrokerUnavailable as error:
                 return sent, error
             sent.append(row["id"])
+            self._reach("sent", 1)
             MESSAGES_SENT.labels(row["message"]["type"]).inc()
         return sent, None
+
+    def _reach(self, step: str, messages: int) -> None:
+        if messages:
+            reach(f"{self._name}.relay.{step}")
 
     async def _count_due(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -26,8 +26,8 @@ ENV_FILE_NAMES = (
     "WORK_DIR",
     "ADMIN_API_KEY",
 )
-# Each service has its own port; TRANSCODERS is for us, SSL_CERT_FILE for OpenSSL.
-OTHERS = {"TRANSCODERS", "SSL_CERT_FILE"}
+# Each service has its own port; TRANSCODERS is for us, SSL_CERT_FILE for OpenSSL, the third for tests.
+OTHERS = {"TRANSCODERS", "SSL_CERT_FILE", "CRASH_POINTS_DIR"}
 GIVABLE = frozenset({name.upper() for name in Settings.model_fields} - {"HTTP_PORT"} | OTHERS)
 
 

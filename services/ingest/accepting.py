@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import videos
+from shared.crashpoints import reach
 from shared.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -29,11 +30,15 @@ async def accept_upload(outbox: Outbox, incoming: Incoming, event: VideoUploaded
     Raises HttpProblem (507), StorageUnavailable, DatabaseUnavailable.
     """
     try:
+        reach("upload.written")
         await incoming.keep()
-        return await _commit(outbox, event, title)
+        reach("upload.kept")
+        video = await _commit(outbox, event, title)
     except BaseException:
         await incoming.discard()
         raise
+    reach("upload.committed")
+    return video
 
 
 async def _commit(outbox: Outbox, event: VideoUploaded, title: str | None) -> Video:

@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from shared.crashpoints import reach
 from shared.errors import StorageUnavailable
 from shared.web import HttpProblem
 
@@ -70,8 +71,10 @@ class Incoming:
                 return
             os.fsync(self._file)
             self._close()
+            reach("upload.synced")
             self.original.parent.mkdir()
             self.part.rename(self.original)
+            reach("upload.renamed")
             for directory in (self.original.parent, self.original.parent.parent, self.part.parent):
                 sync_directory(directory)
 

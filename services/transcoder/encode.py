@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from shared.crashpoints import reach
 from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, SourceUnavailable
 from shared.layout import segment_name
 from shared.metrics import ENCODER_FALLBACKS
@@ -139,6 +140,7 @@ async def _attempt(job: _Job, way: Way) -> EncodedChunk:
     for rung in plan.rungs:
         _make_empty(Path(job.outdir, rung.name), chunk)
     await _run(job, way)
+    reach("encode.written")
     results = [await verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs]
     return EncodedChunk(
         segments=tuple(segment for segments, _ in results for segment in segments),

@@ -17,6 +17,7 @@ from services.transcoder.leases import MOST_TRIES, alive
 from services.transcoder.plan import Plan
 from services.transcoder.planning import segmented
 from shared import videos
+from shared.crashpoints import reach
 from shared.errors import DatabaseUnavailable, SourceUnavailable, WorkerLost
 from shared.events import Segment
 from shared.metrics import ENCODE_SPEED, ENCODED_SECONDS
@@ -68,11 +69,13 @@ class Encoding:
                 command.chunk,
                 lease_seconds=self.settings.lease_seconds,
             )
+        reach("encode.claimed")
         if claim.tries > MOST_TRIES:
             raise WorkerLost(f"chunk {claim.chunk} was begun {claim.tries} times and never came to an end")
         directory = self.work.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
         try:
             encoded = await self._encode_alive(claim, directory)
+            reach("encode.verified")
             await self._commit(claim, encoded)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
@@ -138,6 +141,7 @@ class Encoding:
             chunks = len(await videos.chunks_of(connection, claim.video_id))
             event = await segmented(connection, claim.video_id, claim.user_id, claim.chunk, chunks)
             await self.outbox.add(connection, event)
+        reach("encode.committed")
         log.info("chunk_encoded", chunk=claim.chunk, attempt=claim.attempt, segments=len(segments))
 
     def _measure(self, encoded: EncodedChunk, seconds: float) -> None:

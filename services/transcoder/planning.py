@@ -14,6 +14,7 @@ from services.transcoder.leases import MOST_TRIES, alive
 from services.transcoder.planner import make_plan
 from services.transcoder.thumbnail import make_thumbnail
 from shared import presets, videos
+from shared.crashpoints import reach
 from shared.errors import DatabaseUnavailable, Superseded, WorkerLost
 from shared.events import EncodeChunk, VideoSegmented
 
@@ -48,6 +49,7 @@ class Planning:
         async with self.outbox.transaction() as connection:
             await videos.accept(connection, event)
             video = await _wanted(connection, event.video_id)
+        reach("plan.accepted")
         if video.is_planned:
             raise Superseded("the video is planned already")
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
@@ -68,6 +70,7 @@ class Planning:
         lease_seconds = self.settings.lease_seconds
         async with self.outbox.transaction() as connection:
             tries = await videos.claim_plan(connection, video.video_id, lease_seconds=lease_seconds)
+        reach("plan.claimed")
         if tries > MOST_TRIES:
             raise WorkerLost(f"the planning was begun {tries} times and never came to an end")
         try:
@@ -85,6 +88,7 @@ class Planning:
     async def _plan(self, video: Video) -> None:
         """Probe, plan, draw the thumbnail, and commit all that with the commands."""
         path = await self.sources.fetch(video.video_id, video.source_uri)
+        reach("plan.fetched")
         async with self.outbox.database.transaction() as connection:
             ladder = await presets.all_presets(connection)
             wanted = video.qualities or await presets.preferences_of(connection, video.user_id)
@@ -99,6 +103,7 @@ class Planning:
         thumbnail = self.work.thumbnail(video.video_id)
         await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
         await make_thumbnail(plan, path, thumbnail)
+        reach("plan.thumbnail")
         await self._commit(video.video_id, plan, thumbnail)
 
     async def _commit(self, video_id: UUID, plan: Plan, thumbnail: Path) -> None:
@@ -118,6 +123,7 @@ class Planning:
                 raise Superseded("another worker planned the video, or it was deleted")
             for index in range(len(plan.chunks)):
                 await self.outbox.add(connection, EncodeChunk(video_id=video_id, chunk=index))
+        reach("plan.committed")
         log.info("planned", chunks=len(plan.chunks), duration_seconds=plan.duration_seconds)
 
     async def _announce_unfinished(self, connection: Connection, video: Video) -> None:

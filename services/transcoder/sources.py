@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
+from shared.crashpoints import reach
 from shared.errors import LimitsExceeded, SourceUnavailable
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Sources:
             raise SourceUnavailable(f"there is no file {shown(uri)} in the work volume")
         async with _whole_file(path) as part, self._openers[scheme](uri) as blocks:
             await self._write(part, blocks, uri)
+            reach("source.written")
         return path
 
     async def _write(self, part: Path, blocks: AsyncIterator[bytes], uri: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import videos
+from shared.crashpoints import reach
 from shared.errors import Deferred, StorageUnavailable, Superseded
 from shared.layout import storage_prefix
 
@@ -52,9 +53,12 @@ class Deleting:
                 f"the video lies in {video.storage_type} storage, but STORAGE_TYPE is {self.storage.kind}"
             )
         removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
+        reach("delete.objects_removed")
         await asyncio.to_thread(self._remove_files, video.video_id)
+        reach("delete.files_removed")
         async with self.outbox.transaction() as connection:
             await (videos.purged if again else videos.swept)(connection, video.video_id)
+        reach("delete.committed")
         log.info("video_purged" if again else "video_swept", objects=removed)
         if not again:
             raise Deferred("swept once", seconds=SWEEP_AGAIN_SECONDS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import videos
+from shared.crashpoints import reach
 from shared.errors import StorageUnavailable, Superseded
 from shared.events import EncodeChunk, VideoStored
 from shared.layout import MASTER, THUMBNAIL, segment_name, storage_prefix
@@ -61,6 +62,7 @@ class Storing:
                 f"the video is being stored in {place[0]} {place[1] or ''}, but {here[0]} {here[1] or ''} is"
                 " configured now: configure that again, or delete the video and upload it anew"
             )
+        reach("store.begun")
         if job.chunk_status == "encoded":
             await self._store_chunk(job)
         async with self.outbox.transaction() as connection:
@@ -74,10 +76,13 @@ class Storing:
             await self._put_segments(prefix, job.segments)
         except FileNotFoundError as error:
             await self._encode_again(job, error)
+        reach("store.segments_put")
         async with self.outbox.transaction() as connection:
             await videos.chunk_stored(connection, job)
+        reach("store.committed")
         if self.settings.wants_local_files_deleted:
             await asyncio.to_thread(self._remove_segments, job.segments)
+            reach("store.files_removed")
         log.info("chunk_stored", chunk=job.chunk, segments=len(job.segments))
 
     async def _put_segments(self, prefix: str, segments: Sequence[Segment]) -> None:
@@ -92,6 +97,7 @@ class Storing:
             stored = await self.storage.put_file(key, self.work.root / segment.path)
         if stored != segment.bytes:
             raise StorageUnavailable(f"{key} has {stored} bytes in storage, not {segment.bytes}")
+        reach("store.segment_put")
         self._count(stored)
 
     def _count(self, size: int) -> None:
@@ -126,15 +132,19 @@ class Storing:
             key_frames = await videos.key_frames(connection, video_id)
         if video is None or video.status != "processing" or video.presentation is None:
             raise Superseded("the video is no longer processing")
+        reach("finish.begun")
         presentation = Presentation.from_json(video.presentation)
         written = complete(presentation, segments, codecs, key_frames)
         size = await self._put_playlists(video, written) + sum(segment.bytes for segment in segments)
+        reach("finish.playlists_put")
         stored = self._stored_event(video, written.renditions, size)
         async with self.outbox.transaction() as connection:
             if not await videos.ready(connection, stored):
                 raise Superseded("the video was finished by another, or deleted")
             await self.outbox.add(connection, stored)
+        reach("finish.committed")
         await asyncio.to_thread(self._remove_local, video)
+        reach("finish.files_removed")
         log.info("video_stored", bytes=stored.bytes, renditions=len(stored.renditions))
 
     async def _put_playlists(self, video: Video, written: Playlists) -> int:
@@ -143,8 +153,10 @@ class Storing:
         size = 0
         if video.thumbnail_path is not None:
             size += await self._put_thumbnail(f"{prefix}/{THUMBNAIL}", self.work.root / video.thumbnail_path)
+            reach("finish.thumbnail_put")
         for name, text in written.texts.items():
             size += await self.storage.put_bytes(f"{prefix}/{name}", text.encode())
+            reach("finish.playlist_put")
         return size
 
     async def _put_thumbnail(self, key: str, path: Path) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
+from shared.crashpoints import reach
 from shared.storage.interface import cache_control, media_type
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO) -> 
     begun = await client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key)
     )
+    reach("s3.upload_begun")
     upload = _Upload(client, bucket, key, begun["UploadId"])
     try:
         parts = await upload.send(file)
+        reach("s3.parts_put")
         await client.complete_multipart_upload(
             Bucket=bucket, Key=key, UploadId=upload.id, MultipartUpload={"Parts": parts}
         )
@@ -59,6 +62,7 @@ class _Upload:
             answer = await self._client.upload_part(
                 Bucket=self._bucket, Key=self._key, UploadId=self.id, PartNumber=number, Body=body
             )
+            reach("s3.part_put")
             done.append({"PartNumber": number, "ETag": answer["ETag"]})
 
 

@@ -12,6 +12,7 @@ from services.ingest.models import VideoPage, VideoQuery
 from services.ingest.records import render
 from services.ingest.resources import CALLER, DATABASE, OUTBOX, SETTINGS
 from shared import videos
+from shared.crashpoints import reach
 from shared.events import DeleteVideo, ResumeVideo
 from shared.outbox import drop_unsent
 from shared.web import HttpProblem
@@ -59,6 +60,7 @@ async def delete_video(request: web.Request) -> web.Response:
             raise not_found("there is no such video")
         await drop_unsent(connection, video_id)
         await outbox.add(connection, DeleteVideo(video_id=video_id))
+    reach("delete.marked")
     return web.Response(status=204)
 
 
@@ -74,6 +76,7 @@ async def retry_video(request: web.Request) -> web.Response:
         await drop_unsent(connection, video_id)
         await outbox.add(connection, ResumeVideo(video_id=video_id))
         video = await visible_video(connection, request[CALLER], video_id)
+    reach("retry.committed")
     return answer(record(request, video), status=202, headers={"Location": f"/api/videos/{video_id}"})
 
 

@@ -1,0 +1,78 @@
+"""The video aggregate: videos, their chunks and segments. Each transition has one owning service.
+
+Functions that change state take a connection of Outbox.transaction(), so that what they announce commits with
+them. Each returns False (or raises Superseded) when the guarded UPDATE found another state than it needs.
+"""
+
+from shared.videos.asking import delete, retry
+from shared.videos.encoding import (
+    ChunkClaim,
+    claim_chunk,
+    claim_plan,
+    finish_chunk,
+    release_chunk,
+    release_plan,
+    renew_chunk,
+    renew_plan,
+    save_plan,
+    warn,
+)
+from shared.videos.failing import current_run, fail
+from shared.videos.record import Chunk, Status, Video, accept, chunks_of, get, list_newest, segments_of_chunk
+from shared.videos.statements import changed
+from shared.videos.storing import (
+    StoreJob,
+    choose_storage,
+    chunk_stored,
+    has_live_leases,
+    is_all_stored,
+    key_frames,
+    purged,
+    ready,
+    reopen_chunk,
+    store_job,
+    stored_codecs,
+    stored_segments,
+    swept,
+    was_swept,
+)
+
+__all__ = [
+    "Chunk",
+    "ChunkClaim",
+    "Status",
+    "StoreJob",
+    "Video",
+    "accept",
+    "changed",
+    "choose_storage",
+    "chunk_stored",
+    "chunks_of",
+    "claim_chunk",
+    "claim_plan",
+    "current_run",
+    "delete",
+    "fail",
+    "finish_chunk",
+    "get",
+    "has_live_leases",
+    "is_all_stored",
+    "key_frames",
+    "list_newest",
+    "purged",
+    "ready",
+    "release_chunk",
+    "release_plan",
+    "renew_chunk",
+    "renew_plan",
+    "reopen_chunk",
+    "retry",
+    "save_plan",
+    "segments_of_chunk",
+    "store_job",
+    "stored_codecs",
+    "stored_segments",
+    "swept",
+    "warn",
+    "was_swept",
+]

@@ -1,0 +1,125 @@
+"""The record of a video: created once, read by every service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from shared.database import all_rows
+from shared.events import Rendition, Segment
+from shared.videos.statements import changed, sql
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    import asyncpg
+
+    from shared.database import Connection
+    from shared.events import VideoUploaded
+
+Status = Literal["processing", "ready", "failed", "deleted"]
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video as the API answers for it; `stage`, `progress` (0..1) and `playable` come from its chunks."""
+
+    video_id: UUID
+    user_id: str
+    title: str | None
+    filename: str | None
+    source_uri: str
+    qualities: tuple[str, ...] | None
+    status: Status
+    run: int
+    is_planned: bool
+    presentation: dict[str, Any] | None
+    thumbnail_path: str | None
+    duration_seconds: float | None
+    width: int | None
+    height: int | None
+    warnings: tuple[str, ...]
+    error: dict[str, Any] | None
+    storage_type: Literal["local", "s3"] | None
+    s3_bucket: str | None
+    s3_key: str | None
+    s3_public_url: str | None
+    playlist_url: str | None
+    thumbnail_url: str | None
+    renditions: tuple[Rendition, ...]
+    bytes: int | None
+    created_at: datetime
+    updated_at: datetime
+    revision: int
+    stage: str
+    progress: float
+    playable: bool
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Self:
+        values = {name: row[name] for name in cls.__dataclass_fields__}
+        values["qualities"] = None if row["qualities"] is None else tuple(row["qualities"])
+        values["warnings"] = tuple(row["warnings"])
+        values["renditions"] = tuple(Rendition.model_validate(item) for item in row["renditions"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    chunk: int
+    status: Literal["pending", "encoding", "encoded", "stored"]
+    attempt: int
+
+
+async def accept(connection: Connection, event: VideoUploaded, *, title: str | None = None) -> bool:
+    """Create the record of a video that was handed in; False when it was there already."""
+    done = await sql.insert(
+        connection,
+        video_id=event.video_id,
+        user_id=event.user_id,
+        title=title,
+        filename=event.filename,
+        source_uri=event.source.uri,
+        qualities=event.qualities,
+    )
+    return changed(done)
+
+
+async def get(connection: Connection, video_id: UUID) -> Video | None:
+    """Return a video, deleted ones too; None when there never was one."""
+    row = await sql.get(connection, video_id=video_id)
+    return Video.from_row(row) if row else None
+
+
+async def list_newest(
+    connection: Connection,
+    *,
+    user_id: str | None,
+    status: Status | None,
+    before: tuple[datetime, UUID] | None,
+    count: int,
+) -> list[Video]:
+    """Return up to `count` videos, newest first, older than `before`; of all users when `user_id` is None."""
+    before_time, before_id = before or (None, None)
+    rows = await all_rows(
+        sql.list_newest(
+            connection,
+            user_id=user_id,
+            status=status,
+            before_time=before_time,
+            before_id=before_id,
+            count=count,
+        )
+    )
+    return [Video.from_row(row) for row in rows]
+
+
+async def chunks_of(connection: Connection, video_id: UUID) -> list[Chunk]:
+    rows = await all_rows(sql.chunks_of(connection, video_id=video_id))
+    return [Chunk(row["chunk"], row["status"], row["attempt"]) for row in rows]
+
+
+async def segments_of_chunk(connection: Connection, video_id: UUID, chunk: int) -> tuple[Segment, ...]:
+    rows = await all_rows(sql.segments_of_chunk(connection, video_id=video_id, chunk=chunk))
+    return tuple(Segment.model_validate(dict(row)) for row in rows)
