@@ -14,7 +14,7 @@ from shared.storage.interface import StoredObject
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RACES = 5  # how often a directory that another has just removed is made again
+RACES = 20  # how often a directory that another has just removed is made again
 
 
 def place(target: Path, fill: Callable[[Path], None]) -> int:
@@ -27,7 +27,10 @@ def place(target: Path, fill: Callable[[Path], None]) -> int:
             size = temp.stat().st_size
             temp.replace(target)
             break
-        except FileNotFoundError:  # someone removed the directory as an empty one
+        except (
+            FileNotFoundError,
+            FileExistsError,
+        ):  # someone removed the directory as an empty one, perhaps during mkdir
             if race == RACES - 1:
                 raise
         finally:

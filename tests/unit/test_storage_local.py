@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,6 @@ from shared.settings import Settings
 from shared.storage import open_storage
 from shared.storage.local import LocalStorage
 from tests.storage_contract import StorageContract
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -92,6 +90,32 @@ async def test_put_succeeds_when_others_remove_the_empty_directories_meanwhile(s
             assert await storage.delete_prefix(f"hls/alice/{number}") == 1
 
     await asyncio.gather(*(put_and_delete(number) for number in range(4)))
+
+
+async def test_put_tries_again_when_a_directory_goes_while_mkdir_looks_at_it(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, refused = Path.mkdir, []
+
+    def refuse_once(path: Path, *args: Any, **options: Any) -> None:
+        if (
+            not refused
+        ):  # what mkdir(exist_ok=True) raises when the directory is gone before it can be seen to be one
+            refused.append(path)
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refuse_once)
+    assert await storage.put_bytes("hls/alice/a.ts", b"x") == 1
+    assert refused == [storage.root / "hls/alice"]
+
+
+async def test_put_raises_storage_unavailable_when_a_file_stands_where_a_directory_must_be(
+    storage: LocalStorage,
+) -> None:
+    await storage.put_bytes("hls/alice", b"x")
+    with pytest.raises(StorageUnavailable, match="hls/alice"):
+        await storage.put_bytes("hls/alice/a.ts", b"x")
 
 
 async def test_delete_prefix_removes_empty_parents_but_not_the_root_when_nothing_is_left(
