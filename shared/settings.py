@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     s3_addressing_style: Literal["path", "virtual", ""] = ""
     s3_public_url: str = ""
     s3_presign_endpoint_url: str = ""
+    s3_single_put_bytes: Annotated[int, Field(ge=0)] = 64 * 1024**2
+    s3_part_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024**2
 
     delete_local_after_s3: bool = False
     hls_segment_seconds: Annotated[float, Field(ge=1, le=60)] = 10
@@ -54,6 +56,7 @@ class Settings(BaseSettings):
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
+    delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     source_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.storage.interface import Storage
 
-SWEEP_AGAIN_SECONDS = 300.0
-
 log = structlog.get_logger()
 
 
@@ -61,7 +59,7 @@ class Deleting:
         reach("delete.committed")
         log.info("video_purged" if again else "video_swept", objects=removed)
         if not again:
-            raise Deferred("swept once", seconds=SWEEP_AGAIN_SECONDS)
+            raise Deferred("swept once", seconds=self.settings.delete_again_seconds)
 
     def _remove_files(self, video_id: UUID) -> None:
         for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):

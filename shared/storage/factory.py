@@ -56,4 +56,11 @@ async def open_s3(
             presigner = await stack.enter_async_context(
                 s3_client.open_client(session, settings, settings.s3_presign_endpoint_url, config)
             )
-        yield S3Storage(client, presigner, settings.s3_bucket, s3_client.public_base_url(settings))
+        yield S3Storage(
+            client,
+            presigner,
+            settings.s3_bucket,
+            s3_client.public_base_url(settings),
+            single_put_bytes=settings.s3_single_put_bytes,
+            part_bytes=settings.s3_part_bytes,
+        )

@@ -28,18 +28,22 @@ if TYPE_CHECKING:
     )
 
 CHUNK_BYTES = 64 * 1024
-SINGLE_PUT_BYTES = 64 * 1024**2
 PRESIGN_SECONDS = 7 * 24 * 3600  # the longest that signature version 4 allows
 
 
 @dataclass(frozen=True)
 class S3Storage:
-    """Keeps objects in one bucket; `presigner` signs for the endpoint that players reach."""
+    """Keeps objects in one bucket; `presigner` signs for the endpoint that players reach.
+
+    What is larger than `single_put_bytes` goes in parts of `part_bytes`.
+    """
 
     client: S3Client
     presigner: S3Client
     bucket: str
     public_base_url: str | None
+    single_put_bytes: int
+    part_bytes: int
     kind: Literal["local", "s3"] = "s3"
 
     async def put_file(self, key: str, path: Path) -> int:
@@ -52,8 +56,8 @@ class S3Storage:
         try:
             size = (await asyncio.to_thread(path.stat)).st_size
             with mapped(f"put {key}"):
-                if size > SINGLE_PUT_BYTES:
-                    await put_parts(self.client, self.bucket, key, file)
+                if size > self.single_put_bytes:
+                    await put_parts(self.client, self.bucket, key, file, part_bytes=self.part_bytes)
                 else:
                     await self._put(key, file)
         finally:

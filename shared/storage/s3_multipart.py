@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
-PART_BYTES = 16 * 1024**2
-PARTS_AT_ONCE = 3  # each holds PART_BYTES in memory
+PARTS_AT_ONCE = 3  # each is held in memory
 
 
-async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO) -> None:
+async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO, *, part_bytes: int) -> None:
     """Upload a file in parts; what was begun is aborted when anything fails."""
     begun = await client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key)
     )
     reach("s3.upload_begun")
-    upload = _Upload(client, bucket, key, begun["UploadId"])
+    upload = _Upload(client, bucket, key, begun["UploadId"], part_bytes)
     try:
         parts = await upload.send(file)
         reach("s3.parts_put")
@@ -38,13 +37,13 @@ async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO) -> 
 
 
 class _Upload:
-    def __init__(self, client: S3Client, bucket: str, key: str, upload_id: str) -> None:
-        self.id = upload_id
+    def __init__(self, client: S3Client, bucket: str, key: str, upload_id: str, part_bytes: int) -> None:
+        self.id, self._part_bytes = upload_id, part_bytes
         self._client, self._bucket, self._key = client, bucket, key
 
     async def send(self, file: BinaryIO) -> list[CompletedPartTypeDef]:
         """Send every part; the first that fails stops the others."""
-        numbers = enumerate(_offsets(file), start=1)
+        numbers = enumerate(_offsets(file, self._part_bytes), start=1)
         done: list[CompletedPartTypeDef] = []
         try:
             async with asyncio.TaskGroup() as group:
@@ -58,7 +57,7 @@ class _Upload:
         self, file: BinaryIO, numbers: Iterator[tuple[int, int]], done: list[CompletedPartTypeDef]
     ) -> None:
         for number, offset in numbers:
-            body = await asyncio.to_thread(os.pread, file.fileno(), PART_BYTES, offset)
+            body = await asyncio.to_thread(os.pread, file.fileno(), self._part_bytes, offset)
             answer = await self._client.upload_part(
                 Bucket=self._bucket, Key=self._key, UploadId=self.id, PartNumber=number, Body=body
             )
@@ -66,5 +65,5 @@ class _Upload:
             done.append({"PartNumber": number, "ETag": answer["ETag"]})
 
 
-def _offsets(file: BinaryIO) -> Iterator[int]:
-    return iter(range(0, os.fstat(file.fileno()).st_size, PART_BYTES))
+def _offsets(file: BinaryIO, part_bytes: int) -> Iterator[int]:
+    return iter(range(0, os.fstat(file.fileno()).st_size, part_bytes))

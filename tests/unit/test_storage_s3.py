@@ -49,7 +49,8 @@ async def s3_that(answer: Handler, **options: Any) -> AsyncIterator[S3Storage]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     async with TestServer(app) as server:
-        settings = s3_settings(s3_endpoint_url=str(server.make_url("")).rstrip("/"))
+        told = {name: options.pop(name) for name in list(options) if name.startswith("s3_")}
+        settings = s3_settings(s3_endpoint_url=str(server.make_url("")).rstrip("/"), **told)
         async with open_s3(settings, **({"attempts": 1} | options)) as storage:
             yield storage
 
@@ -213,13 +214,11 @@ class Parts:
 
 
 async def test_put_file_aborts_the_upload_when_one_of_its_parts_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("shared.storage.s3.SINGLE_PUT_BYTES", 10)
-    monkeypatch.setattr("shared.storage.s3_multipart.PART_BYTES", 8)
-    (tmp_path / "file").write_bytes(b"x" * 40)
+    (tmp_path / "file").write_bytes(b"x" * 4000)
     server = Parts()
-    async with s3_that(server.answer) as storage:
+    async with s3_that(server.answer, s3_single_put_bytes=1000, s3_part_bytes=1024) as storage:
         with pytest.raises(StorageUnavailable, match="EntityTooSmall"):
             await storage.put_file("hls/a.ts", tmp_path / "file")
     assert server.aborted
