@@ -23,6 +23,7 @@ from .argv_audio import is_silent, sound_argv, sound_path
 from .argv_video import decodes_on_gpu
 from .fallback import Way, gpu_fault, next_way, note
 from .ffmpeg import EncodeInterrupted, require_success, run_ffmpeg
+from .together import together
 from .verify import verify_rendition
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ async def _attempt(job: _Job, way: Way) -> EncodedChunk:
         _make_empty(Path(job.outdir, rung.name), chunk)
     await _run(job, way)
     reach("encode.written")
-    results = [await verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs]
+    results = await together(*(verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs))
     return EncodedChunk(
         segments=tuple(segment for segments, _ in results for segment in segments),
         codecs={rung.name: codecs for rung, (_, codecs) in zip(plan.rungs, results, strict=True)},
@@ -155,8 +156,8 @@ async def _run(job: _Job, way: Way) -> None:
     """Run ffmpeg one way; raises EncodeFailed, EncodeStalled, EncodeInterrupted or _GpuFailed."""
     plan, chunk, lenient = job.plan, job.chunk, way.is_lenient
     from_start = lenient or chunk.video_seek_seconds is None
-    reach = chunk.end_frame if from_start else chunk.end_frame - chunk.first_frame
-    limit = max(LEAST_SECONDS, SLOWEST * float(reach / plan.rate))
+    frames = chunk.end_frame if from_start else chunk.end_frame - chunk.first_frame
+    limit = max(LEAST_SECONDS, SLOWEST * float(frames / plan.rate))
     if lenient and plan.audio and not is_silent(plan, chunk):
         await _write_sound(job, limit)
     argv = chunk_argv(

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from shared.errors import EncodeFailed, EncodeStalled
 
+from .together import first_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -117,14 +119,7 @@ async def _follow(
             await process.wait()
             watcher.cancel()
     except ExceptionGroup as errors:  # not except*: what is raised in one comes out in a group again
-        raise _first(errors) from None
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        raise first_of(errors) from None
 
 
 async def _read_lines(stream: asyncio.StreamReader | None, sink: LineSink) -> None:

@@ -12,6 +12,7 @@ from .argv_video import decoder_options
 from .colour import scale_to_bt709
 from .ffmpeg import require_success, run_ffmpeg
 from .guard import Limits, input_options, input_url
+from .together import together
 
 if TYPE_CHECKING:
     from .ffmpeg import Finished
@@ -31,8 +32,12 @@ async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Pa
     """
     with tempfile.TemporaryDirectory(prefix="thumbnail-") as folder:
         cells = [Path(folder, f"{number}.png") for number in range(len(MOMENTS))]
-        for cell, moment in zip(cells, MOMENTS, strict=True):
-            await _extract(cell_argv(plan, str(source_path), moment, str(cell)))
+        await together(
+            *(
+                _extract(cell_argv(plan, str(source_path), moment, str(cell)))
+                for cell, moment in zip(cells, MOMENTS, strict=True)
+            )
+        )
         if not any(cell.exists() for cell in cells):
             await _extract(cell_argv(plan, str(source_path), None, str(cells[0])))
         made = [cell for cell in cells if cell.exists()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 CLOCK: Final = 90_000  # ticks a second in MPEG-TS
 TOLERANCE_TICKS: Final = 3
 PROBE_TIMEOUT_SECONDS: Final = 120
-HEX_DUMP: Final = re.compile(r"^[0-9a-f]+: ((?:[0-9a-f]{2,4} ?)+) ", re.MULTILINE)
-START_CODE_SPS: Final = re.compile(rb"\x00\x00\x01[\x07\x27\x47\x67]")
+TS_PACKET_BYTES: Final = 188
+HEAD_PACKETS: Final = 64  # tables and the first picture's parameter sets lie within
+START_CODE_SPS: Final = re.compile(rb"\x00\x00\x01[\x07\x27\x47\x67](...)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,8 @@ class _Packet:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a rendition's files hold: CODECS string of the picture, packets in order of the file."""
+    """What a rendition's files hold: their packets in order of the file."""
 
-    codecs: str
     video: list[_Packet]
     audio: list[_Packet]
 
@@ -78,7 +79,7 @@ async def verify_rendition(
     sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
     if not all(sizes):
         raise EncodeFailed(f"{rung.name}: segment {chunk.first_segment + sizes.index(0)} was not written")
-    found = await _probe(paths)
+    found, codecs = await _probe(paths), await asyncio.to_thread(codecs_of, paths[0])
     ends = list(accumulate(sizes))
     _check_video(plan, chunk, rung, found.video, ends)
     if plan.audio:
@@ -96,7 +97,7 @@ async def verify_rendition(
         )
         for number, path in enumerate(paths)
     )
-    return segments, found.codecs + (",mp4a.40.2" if plan.audio else "")
+    return segments, codecs + (",mp4a.40.2" if plan.audio else "")
 
 
 def _key_frames(found: _Found, begin: int, end: int) -> tuple[KeyFrame, ...]:
@@ -123,11 +124,7 @@ async def _probe(paths: list[Path]) -> _Found:
     """Read the packets of all `paths` as of one file: positions count from the first file's beginning."""
     text, finished = await read_ffprobe(
         [
-            *(
-                "-show_data",
-                "-show_entries",
-                "stream=index,codec_type,extradata:packet=stream_index,pts,dts,pos,flags",
-            ),
+            *("-show_entries", "stream=index,codec_type:packet=stream_index,pts,dts,pos,flags"),
             *("-of", "json", "concat:" + "|".join(map(str, paths))),
         ],
         timeout_seconds=PROBE_TIMEOUT_SECONDS,
@@ -142,7 +139,6 @@ async def _probe(paths: list[Path]) -> _Found:
             packets[packet["stream_index"]].append(_packet(packet))
     video, audio = streams.get("video", {}), streams.get("audio", {})
     return _Found(
-        codecs=_avc1(video.get("extradata", "")),
         video=packets.get(video.get("index"), []),
         audio=packets.get(audio.get("index"), []),
     )
@@ -157,13 +153,23 @@ def _packet(packet: Mapping[str, Any]) -> _Packet:
     )
 
 
-def _avc1(dump: str) -> str:
-    """Return "avc1.PPCCLL" from the hex dump of H.264 parameter sets: three bytes after the SPS's header."""
-    data = bytes.fromhex("".join(HEX_DUMP.findall(dump)).replace(" ", ""))
-    found = START_CODE_SPS.search(data)
+def codecs_of(path: Path) -> str:
+    """Return "avc1.PPCCLL" (RFC 6381) of a segment: the bytes after the header of its sequence parameter set.
+
+    Raises EncodeFailed when its first packets hold none.
+    """
+    with path.open("rb") as file:
+        packets = [file.read(TS_PACKET_BYTES) for _ in range(HEAD_PACKETS)]
+    found = START_CODE_SPS.search(b"".join(map(_payload, packets)))
     if found is None:
         raise EncodeFailed("the written video has no sequence parameter set")
-    return f"avc1.{data[found.end() : found.end() + 3].hex()}"
+    return f"avc1.{found[1].hex()}"
+
+
+def _payload(packet: bytes) -> bytes:
+    """Return what a transport stream packet carries (ISO/IEC 13818-1, 2.4.3.2)."""
+    has_adaptation = len(packet) == TS_PACKET_BYTES and packet[3] & 0x20
+    return packet[5 + packet[4] :] if has_adaptation else packet[4:]
 
 
 def _check_video(plan: Plan, chunk: Chunk, rung: Rung, packets: list[_Packet], ends: list[int]) -> None:
