@@ -31,6 +31,11 @@ ENCODE_SPEED = Histogram(
     buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
 )
 ENCODER_INFO = Gauge("vod_encoder_info", "The encoder that the trial at start chose", ["encoder"])
+SANDBOX_ACTIVE = Gauge(
+    "vod_sandbox_active",
+    "What holds ffmpeg back here, 0 for not at all; for landlock the version of the kernel's",
+    ["protection"],
+)
 ENCODER_FALLBACKS = Counter(
     "vod_encoder_fallbacks_total",
     "Chunks that the GPU did not take as planned: decode ones went on with NVENC, all others with libx264",

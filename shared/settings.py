@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
     delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
+    sandbox: Literal["required", "best-effort", "off"] = "best-effort"
     source_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
 
     http_host: str = "0.0.0.0"  # noqa: S104 - in a pod the service listens on every address

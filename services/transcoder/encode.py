@@ -23,6 +23,7 @@ from .argv_audio import is_silent, sound_argv, sound_path
 from .argv_video import decodes_on_gpu
 from .fallback import Way, gpu_fault, next_way, note
 from .ffmpeg import EncodeInterrupted, require_success, run_ffmpeg
+from .sandbox import Access
 from .together import together
 from .verify import verify_rendition
 
@@ -88,6 +89,10 @@ class _Job:
     source_path: str
     outdir: str
     on_progress: Callable[[float], None]
+
+    @property
+    def access(self) -> Access:
+        return Access(reads=(self.source_path,), writes=(self.outdir,))
 
 
 class _GpuFailed(EncodeFailed):
@@ -176,6 +181,7 @@ async def _run(job: _Job, way: Way) -> None:
             frames=chunk.end_frame - chunk.first_frame,
             timeout_seconds=limit,
             stall_seconds=limit if lenient else STALL_SECONDS,
+            access=job.access,
             on_progress=job.on_progress,
         )
     except EncodeStalled as error:
@@ -196,7 +202,9 @@ def _require_success(finished: Finished, way: Way, what: str) -> None:
 
 async def _write_sound(job: _Job, limit_seconds: float) -> None:
     argv = sound_argv(job.plan, job.chunk, job.source_path, job.outdir)
-    finished = await run_ffmpeg(argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds)
+    finished = await run_ffmpeg(
+        argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds, access=job.access
+    )
     require_success(finished, f"sound of chunk {job.chunk.index}")
 
 

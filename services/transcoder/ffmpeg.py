@@ -6,20 +6,22 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import time
 from collections import deque
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import EncodeFailed, EncodeStalled
 
+from .confine import EXIT_CODE
+from .sandbox import NOTHING, confined
 from .together import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from .sandbox import Access
 
     LineSink = Callable[[str], None]
 
@@ -60,13 +62,6 @@ class _Watch:
         return time.monotonic() - self.moved_at
 
 
-@cache
-def _prefix() -> tuple[str, ...]:
-    """Return the command that makes the kernel kill a child whose parent has died (Linux only)."""
-    setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "KILL", "--no-new-privs", "--") if setpriv else ()
-
-
 def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
@@ -76,17 +71,17 @@ async def run_program(
     *,
     on_line: LineSink,
     timeout_seconds: float,
+    access: Access = NOTHING,
     check: Callable[[], None] = lambda: None,
 ) -> Finished:
-    """Run `argv`, hand each line of its output to `on_line` and return how it ended.
+    """Run `argv` with `access` alone, hand each line of its output to `on_line`, return how it ended.
 
     `check` is called about once a second and may raise. Whatever ends this function early
     (EncodeStalled when `timeout_seconds` have passed, cancellation, an error in a callback) kills the
     program and all that it started.
     """
     process = await asyncio.create_subprocess_exec(
-        *_prefix(),
-        *argv,
+        *confined(argv, access, timeout_seconds),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -102,7 +97,10 @@ async def run_program(
         raise EncodeStalled(f"{argv[0]} was still running after {timeout_seconds:.0f} s") from error
     finally:
         await _kill(process)
-    return Finished(await process.wait(), ADDRESS.sub("", "\n".join(last_words)))
+    finished = Finished(await process.wait(), ADDRESS.sub("", "\n".join(last_words)))
+    if finished.returncode == EXIT_CODE and finished.stderr.startswith("not started: "):
+        raise EncodeInterrupted(f"{argv[0]}: {finished.stderr}")
+    return finished
 
 
 async def _follow(
@@ -142,16 +140,22 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
         await asyncio.shield(process.wait())
 
 
-async def run_ffprobe(arguments: Sequence[str], *, on_line: LineSink, timeout_seconds: float) -> Finished:
+async def run_ffprobe(
+    arguments: Sequence[str], *, on_line: LineSink, timeout_seconds: float, access: Access = NOTHING
+) -> Finished:
     """Run ffprobe with `arguments`, line by line; raises EncodeStalled after `timeout_seconds`."""
     argv = ["ffprobe", "-hide_banner", "-loglevel", "error", *arguments]
-    return await run_program(argv, on_line=on_line, timeout_seconds=timeout_seconds)
+    return await run_program(argv, on_line=on_line, timeout_seconds=timeout_seconds, access=access)
 
 
-async def read_ffprobe(arguments: Sequence[str], *, timeout_seconds: float) -> tuple[str, Finished]:
+async def read_ffprobe(
+    arguments: Sequence[str], *, timeout_seconds: float, access: Access = NOTHING
+) -> tuple[str, Finished]:
     """Run ffprobe with `arguments` and return its output with how it ended."""
     lines: list[str] = []
-    finished = await run_ffprobe(arguments, on_line=lines.append, timeout_seconds=timeout_seconds)
+    finished = await run_ffprobe(
+        arguments, on_line=lines.append, timeout_seconds=timeout_seconds, access=access
+    )
     return "\n".join(lines), finished
 
 
@@ -161,6 +165,7 @@ async def run_ffmpeg(
     frames: int,
     timeout_seconds: float,
     stall_seconds: float,
+    access: Access = NOTHING,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Finished:
     """Run an ffmpeg command that reports with `-progress pipe:1` and return how it ended.
@@ -180,7 +185,7 @@ async def run_ffmpeg(
         if watch.idle_seconds > stall_seconds:
             raise EncodeStalled(f"{argv[0]} has written no frame for {stall_seconds:.0f} s")
 
-    return await run_program(argv, on_line=note, timeout_seconds=timeout_seconds, check=check)
+    return await run_program(argv, on_line=note, timeout_seconds=timeout_seconds, access=access, check=check)
 
 
 def require_success(finished: Finished, what: str) -> None:

@@ -13,6 +13,7 @@ from services.transcoder.encoding import Encoding
 from services.transcoder.https import HttpsSource
 from services.transcoder.planning import Planning
 from services.transcoder.s3_source import S3Source
+from services.transcoder.sandbox import report_protection
 from services.transcoder.sources import Sources
 from shared.consumer import Consumer, RetryPolicy, Route
 from shared.events import EncodeChunk, ResumeVideo, VideoUploaded
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> web.Application:
 
 
 async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    await report_protection(settings.sandbox)
     app[ENCODER] = await choose_encoder(settings.encoder)
     ENCODER_INFO.labels(app[ENCODER].name).set(1)
     log.info("encoder_chosen", encoder=app[ENCODER].name)

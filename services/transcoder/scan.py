@@ -17,6 +17,7 @@ from .faults import check_codec, check_streams, unreadable
 from .ffmpeg import read_ffprobe, run_ffprobe
 from .guard import input_options, input_url
 from .packets import PACKET_FIELDS, PacketReader
+from .sandbox import Access
 from .streams import choose_audio, choose_video, read_fraction
 from .tracks import Findings, build_source
 
@@ -86,6 +87,7 @@ async def _describe(path: str, head: bytes, limits: Limits) -> tuple[list[Json],
             *("-of", "json", input_url(path)),
         ],
         timeout_seconds=limits.probe_timeout_seconds,
+        access=Access(reads=(path,)),
     )
     if finished.returncode:
         raise unreadable(finished.stderr, head)
@@ -106,6 +108,7 @@ async def _first_pictures(path: str, index: int, limits: Limits) -> list[Json]:
                 *("-of", "json", input_url(path)),
             ],
             timeout_seconds=limits.probe_timeout_seconds,
+            access=Access(reads=(path,)),
         )
         frames = [frame for frame in json.loads(text or "{}").get("frames", []) if "width" in frame]
         if frames:
@@ -120,6 +123,7 @@ async def _read_packets(path: str, video: Json, audio: Json | None, limits: Limi
         [*input_options(limits.pixels), "-show_entries", PACKET_FIELDS, "-of", "csv=p=0", input_url(path)],
         on_line=reader.take,
         timeout_seconds=limits.scan_timeout_seconds,
+        access=Access(reads=(path,)),
     )
     return reader
 
@@ -141,5 +145,6 @@ async def _map_sound(path: str, audio: Json, limits: Limits) -> SoundMap | None:
         ],
         on_line=take,
         timeout_seconds=limits.scan_timeout_seconds,
+        access=Access(reads=(path,)),
     )
     return map_sound(frames, read_fraction(audio["time_base"]), int(audio["sample_rate"]))

@@ -21,6 +21,7 @@ from services.transcoder.encoder import Encoder, find_problem
 from services.transcoder.ffmpeg import read_ffprobe, require_success, run_ffmpeg
 from services.transcoder.ladder import DEFAULT_PRESETS
 from services.transcoder.planner import make_plan
+from services.transcoder.sandbox import Access
 from services.transcoder.selftest_report import Outcome, exit_code, join_problem, missing, table
 from shared.errors import EncodeFailed, PipelineError
 
@@ -51,6 +52,7 @@ async def make_bench(folder: Path, *, size: str = "1920x1080", encodes_at_once: 
     """Make the clip: moving pictures with sound, H.264 and AAC. Raises EncodeFailed."""
     clip = folder / "clip.mp4"
     await _ffmpeg(
+        folder,
         *("-f", "lavfi", "-i", f"testsrc2=size={size}:rate={RATE}:duration={CLIP_SECONDS}"),
         *("-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={CLIP_SECONDS}"),
         *("-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "60", "-pix_fmt", "yuv420p"),
@@ -85,7 +87,8 @@ async def _check_all_on_gpu(bench: Bench) -> str:
 async def _check_uploaded(bench: Bench) -> str:
     """Encode on the GPU what it is handed from memory: a source that must be turned."""
     turned = bench.folder / "turned.mp4"
-    await _ffmpeg("-i", str(bench.clip), "-c", "copy", "-metadata:s:v:0", "rotate=90", str(turned))
+    turn = ("-c", "copy", "-metadata:s:v:0", "rotate=90")
+    await _ffmpeg(bench.folder, "-i", str(bench.clip), *turn, str(turned))
     plan = await _plan(turned)
     encoded = await _encode(plan, 1, turned, bench.folder / "uploaded", "h264_nvenc")
     if encoded.decoded_on_gpu:
@@ -161,15 +164,20 @@ async def _packets(paths: list[Path]) -> list[tuple[int, int]]:
             "concat:" + "|".join(map(str, paths)),
         ],
         timeout_seconds=TIMEOUT_SECONDS,
+        access=Access(reads=tuple(map(str, paths))),
     )
     require_success(finished, "reading the joined segments")
     rows = [line.strip(",").split(",") for line in text.splitlines() if line.strip(",")]
     return [(int(shown), int(decoded)) for shown, decoded in rows]
 
 
-async def _ffmpeg(*arguments: str) -> None:
+async def _ffmpeg(folder: Path, *arguments: str) -> None:
     finished = await run_ffmpeg(
-        [*FFMPEG, *arguments], frames=1, timeout_seconds=TIMEOUT_SECONDS, stall_seconds=TIMEOUT_SECONDS
+        [*FFMPEG, *arguments],
+        frames=1,
+        timeout_seconds=TIMEOUT_SECONDS,
+        stall_seconds=TIMEOUT_SECONDS,
+        access=Access(writes=(str(folder),)),
     )
     require_success(finished, "making the clip")
 

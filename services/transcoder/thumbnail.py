@@ -12,6 +12,7 @@ from .argv_video import decoder_options
 from .colour import scale_to_bt709
 from .ffmpeg import require_success, run_ffmpeg
 from .guard import Limits, input_options, input_url
+from .sandbox import Access
 from .together import together
 
 if TYPE_CHECKING:
@@ -34,22 +35,29 @@ async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Pa
         cells = [Path(folder, f"{number}.png") for number in range(len(MOMENTS))]
         await together(
             *(
-                _extract(cell_argv(plan, str(source_path), moment, str(cell)))
+                _extract(cell_argv(plan, str(source_path), moment, str(cell)), str(source_path), folder)
                 for cell, moment in zip(cells, MOMENTS, strict=True)
             )
         )
         if not any(cell.exists() for cell in cells):
-            await _extract(cell_argv(plan, str(source_path), None, str(cells[0])))
+            await _extract(cell_argv(plan, str(source_path), None, str(cells[0])), str(source_path), folder)
         made = [cell for cell in cells if cell.exists()]
         if not made:
             raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
         chosen = [cell if cell.exists() else made[0] for cell in cells]
-        finished = await _extract(grid_argv([str(cell) for cell in chosen], str(out_path)))
+        grid = grid_argv([str(cell) for cell in chosen], str(out_path))
+        finished = await _extract(grid, folder, str(Path(out_path).parent))
         require_success(finished, "thumbnail")
 
 
-async def _extract(argv: list[str]) -> Finished:
-    return await run_ffmpeg(argv, frames=1, timeout_seconds=TIMEOUT_SECONDS, stall_seconds=TIMEOUT_SECONDS)
+async def _extract(argv: list[str], reads: str, writes: str) -> Finished:
+    return await run_ffmpeg(
+        argv,
+        frames=1,
+        timeout_seconds=TIMEOUT_SECONDS,
+        stall_seconds=TIMEOUT_SECONDS,
+        access=Access(reads=(reads,), writes=(writes,)),
+    )
 
 
 def cell_size(plan: Plan) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from .argv import BASE_SECONDS
 from .argv_audio import TICKS_A_FRAME, audio_frames
 from .argv_video import reorder_frames
 from .ffmpeg import read_ffprobe
+from .sandbox import Access
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,6 +129,7 @@ async def _probe(paths: list[Path]) -> _Found:
             *("-of", "json", "concat:" + "|".join(map(str, paths))),
         ],
         timeout_seconds=PROBE_TIMEOUT_SECONDS,
+        access=Access(reads=tuple(map(str, paths))),
     )
     if finished.returncode:
         raise EncodeFailed(f"the written segments cannot be read: {finished.stderr[-500:]}")

@@ -115,3 +115,8 @@ async def test_programs_die_with_the_worker():
     worker.kill()
     await worker.wait()
     await until(lambda: not running(mark))
+
+
+async def test_a_program_that_cannot_be_started_is_not_the_sources_fault():
+    with pytest.raises(EncodeInterrupted, match=r"not started: .*No such file"):
+        await run_program(["no-such-program"], on_line=print, timeout_seconds=10)
