@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from services.ingest.models import UploadFields
 from shared.events import explain
+from shared.pace import Pace, TooSlow
 from shared.web import HttpProblem
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Form:
         if (request.content_length or 0) > max_bytes + FORM_BYTES:
             raise too_large(max_bytes)
         self._request, self._stall_seconds = request, stall_seconds
+        self._pace = Pace(window_seconds=stall_seconds)
         self._parts = 0
 
     async def fields(self) -> UploadFields:
@@ -78,6 +80,7 @@ class Form:
         """Yield the file as it comes in. Raises HttpProblem (400, 408), ConnectionResetError."""
         while not self._file.at_eof():
             if chunk := await self._read(self._file.read_chunk(READ_BYTES)):
+                self._pace.came(len(chunk))
                 yield chunk
 
     async def end(self) -> None:
@@ -118,12 +121,17 @@ class Form:
     async def _read(self, reading: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._stall_seconds):
-                return await reading
+                return await self._pace.wait(reading)
+        except TooSlow as error:
+            raise _stalled(str(error)) from error
         except TimeoutError as error:
-            message = f"nothing came for {self._stall_seconds:.0f} seconds"
-            raise HttpProblem(408, "upload_stalled", message, headers={"Connection": "close"}) from error
+            raise _stalled(f"nothing came for {self._stall_seconds:.0f} seconds") from error
         except MALFORMED as error:
             raise invalid(f"the form is malformed: {error}") from error
+
+
+def _stalled(message: str) -> HttpProblem:
+    return HttpProblem(408, "upload_stalled", message, headers={"Connection": "close"})
 
 
 def _checked(fields: dict[str, str]) -> UploadFields:

@@ -19,6 +19,7 @@ from aiohttp.resolver import ThreadedResolver
 
 from services.transcoder.sources import shown
 from shared.errors import SourceFetchFailed, SourceUnavailable, described
+from shared.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -130,8 +131,10 @@ def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
 
 
 async def _blocks(response: aiohttp.ClientResponse, uri: str) -> AsyncIterator[bytes]:
+    pace = Pace()
     try:
-        async for block in response.content.iter_chunked(BLOCK_BYTES):
+        while block := await pace.wait(response.content.read(BLOCK_BYTES)):
+            pace.came(len(block))
             yield block
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise SourceFetchFailed(f"source {shown(uri)}: {described(error)}") from error
