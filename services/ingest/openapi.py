@@ -150,7 +150,7 @@ PROBLEMS = {
     401: "There is no API key, or it is unknown or revoked",
     403: "The API key may not do this",
     404: "There is no such thing, or it belongs to another",
-    408: "Nothing came for too long",
+    408: "Nothing, or too little, came for too long",
     409: "The state does not allow it",
     413: "The upload is too large",
     503: "A part that this needs does not answer",

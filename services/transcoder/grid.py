@@ -95,7 +95,8 @@ def _candidates(
     yield from ((rate, False) for rate in close)
     typical = 1 / (_quantile(_deltas(pts), 1, 2) * time_base)
     yield from ((rate, True) for rate in _near(typical, STANDARD_RATES, Fraction(1, 1000)))
-    yield mean.limit_denominator(1001), False
+    if rounded := mean.limit_denominator(1001):  # zero for pictures many minutes apart
+        yield rounded, False
     yield from ((rate, True) for rate in _near(typical, (*hints, *STANDARD_RATES), Fraction(4, 100)))
 
 
@@ -150,7 +151,7 @@ def _lost(pts: Sequence[int], per_tick: Fraction) -> int:
 
 def _snapped(rate: Fraction) -> Fraction:
     close = _near(rate, STANDARD_RATES, Fraction(3, 100))
-    return close[0] if close else rate.limit_denominator(1001)
+    return close[0] if close else rate.limit_denominator(1001) or LOWEST_RATE
 
 
 def _within_bounds(rate: Fraction) -> Fraction:

@@ -36,6 +36,7 @@ async def make_plan(
     """
     limits = limits or Limits()
     source = await scan_source(str(path), limits)
+    _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
     width, height = source.video.display_size
     rungs = build_ladder(width, height, presets, requested)
     plan = build_plan(
@@ -44,9 +45,11 @@ async def make_plan(
         Fraction(segment_seconds).limit_denominator(1000),
         Fraction(chunk_seconds).limit_denominator(1000),
     )
-    if plan.duration_seconds > limits.duration_seconds:
-        hours = limits.duration_seconds / 3600
-        raise LimitsExceeded(
-            f"the video lasts {plan.duration_seconds:.0f} s; at most {hours:g} h are accepted"
-        )
+    _check_duration(plan.duration_seconds, limits)
     return plan
+
+
+def _check_duration(seconds: Fraction | float, limits: Limits) -> None:
+    if seconds > limits.duration_seconds:
+        hours = limits.duration_seconds / 3600
+        raise LimitsExceeded(f"the video lasts {float(seconds):.0f} s; at most {hours:g} h are accepted")

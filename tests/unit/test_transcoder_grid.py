@@ -78,3 +78,10 @@ def test_grid_loses_hardly_a_picture_when_distances_swing():
     places = {round(tick * base * grid.rate) for tick in pts}
     assert grid.is_vfr
     assert len(places) >= 0.99 * len(pts)
+
+
+@pytest.mark.parametrize("pts", [[0, 10**12], [0, 10**12, 3 * 10**12], [0, 1, 10**15]])
+def test_grid_ends_when_pictures_are_years_apart(pts):
+    grid = measure_grid(pts, 0, Fraction(1, 1000))
+    assert grid.rate >= Fraction(1, 2)
+    assert grid.frames >= len(pts)

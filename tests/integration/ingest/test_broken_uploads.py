@@ -48,6 +48,26 @@ async def test_upload_is_given_up_when_nothing_comes(api: Api, monkeypatch: pyte
     await nothing_is_left(api)
 
 
+async def test_upload_is_given_up_when_it_only_trickles(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms.Form.__init__, "__kwdefaults__", {"stall_seconds": 0.4})
+    head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
+    reader, writer = await talk(api, head)
+    writer.write(part("file", bytes(1000), "film.mp4"))
+
+    async def trickle() -> None:
+        while True:  # each read gets something long before it would count as stalled
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+
+    trickling = asyncio.create_task(trickle())
+    try:
+        assert b"408" in await asyncio.wait_for(reader.readline(), 10)
+    finally:
+        trickling.cancel()
+    writer.close()
+    await nothing_is_left(api)
+
+
 async def test_upload_is_ended_when_the_service_stops(api: Api) -> None:
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     reader, writer = await talk(api, head)
