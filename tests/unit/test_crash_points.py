@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.crashpoints import POINTS, reach
+from shared.broker import QUEUES
+from shared.crashpoints import CONSUME, POINTS, reach
 
 REPO = Path(__file__).parents[2]
 REACHED = re.compile(r"""reach\(\s*f?"([^"]+)"\s*\)""")
@@ -61,3 +62,14 @@ def test_armed_point_parks_the_process_until_it_is_continued(parked):
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=30)[0] == "went on\n"
     assert not (directory / "upload.kept.armed").exists()
+
+
+def test_the_documentation_says_of_every_point_what_recovers_from_it():
+    section = (REPO / "docs" / "reliability.md").read_text().partition("## Crash points")[2]
+    told = set(re.findall(r"`([a-z0-9_]+(?:\.[a-z_]+)+|<(?:service|queue)>\.[a-z.]+)`", section))
+    families = {
+        re.sub(rf"^(?:{'|'.join(map(re.escape, QUEUES))})(?=\.(?:{'|'.join(CONSUME)})$)", "<queue>", point)
+        for point in POINTS
+    }
+    families = {re.sub(r"^[a-z]+(?=\.relay\.)", "<service>", point) for point in families}
+    assert told >= families
