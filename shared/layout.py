@@ -4,6 +4,7 @@ WORK_DIR/
   uploads/{videoId}.part                     an upload that is still coming in
   originals/{videoId}/source                 the original, until it is no longer needed
   chunks/{videoId}/{chunk}-{attempt}/        what one attempt at a chunk encoded
+  chunks/{videoId}/thumbnail.{attempt}.jpg   what one attempt at the plan drew
   media/hls/{userId}/{videoId}/              the local media root: storage when S3 is off
 """
 
@@ -57,8 +58,8 @@ class WorkDir:
     def original(self, video_id: UUID) -> Path:
         return self.original_dir(video_id) / "source"
 
-    def thumbnail(self, video_id: UUID) -> Path:
-        return self.chunks(video_id) / THUMBNAIL
+    def thumbnail(self, video_id: UUID, attempt: int) -> Path:
+        return self.chunks(video_id) / f"thumbnail.{attempt}.jpg"
 
     def chunks(self, video_id: UUID) -> Path:
         return self.root / "chunks" / str(video_id)

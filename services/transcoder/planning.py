@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shared.layout import WorkDir
     from shared.outbox import Outbox
     from shared.settings import Settings
-    from shared.videos import Video
+    from shared.videos import PlanClaim, Video
 
 log = structlog.get_logger()
 
@@ -69,23 +69,23 @@ class Planning:
         """Plan under a lease: a source may take longer to fetch than the broker waits for an answer."""
         lease_seconds = self.settings.lease_seconds
         async with self.outbox.transaction() as connection:
-            tries = await videos.claim_plan(connection, video.video_id, lease_seconds=lease_seconds)
+            claim = await videos.claim_plan(connection, video.video_id, lease_seconds=lease_seconds)
         reach("plan.claimed")
-        if tries > MOST_TRIES:
-            raise WorkerLost(f"the planning was begun {tries} times and never came to an end")
+        if claim.tries > MOST_TRIES:
+            raise WorkerLost(f"the planning was begun {claim.tries} times and never came to an end")
         try:
-            await alive(self._plan(video), partial(self._renew, video.video_id), lease_seconds)
+            await alive(self._plan(video, claim), partial(self._renew, claim), lease_seconds)
         except BaseException:
             with suppress(DatabaseUnavailable):
                 async with self.outbox.transaction() as connection:
-                    await videos.release_plan(connection, video.video_id)
+                    await videos.release_plan(connection, claim)
             raise
 
-    async def _renew(self, video_id: UUID) -> None:
+    async def _renew(self, claim: PlanClaim) -> None:
         async with self.outbox.database.transaction() as connection:
-            await videos.renew_plan(connection, video_id, lease_seconds=self.settings.lease_seconds)
+            await videos.renew_plan(connection, claim, lease_seconds=self.settings.lease_seconds)
 
-    async def _plan(self, video: Video) -> None:
+    async def _plan(self, video: Video, claim: PlanClaim) -> None:
         """Probe, plan, draw the thumbnail, and commit all that with the commands."""
         path = await self.sources.fetch(video.video_id, video.source_uri)
         reach("plan.fetched")
@@ -100,17 +100,17 @@ class Planning:
             segment_seconds=self.settings.hls_segment_seconds,
             chunk_seconds=self.settings.chunk_seconds,
         )
-        thumbnail = self.work.thumbnail(video.video_id)
+        thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
         await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
         await make_thumbnail(plan, path, thumbnail)
         reach("plan.thumbnail")
-        await self._commit(video.video_id, plan, thumbnail)
+        await self._commit(claim, plan, thumbnail)
 
-    async def _commit(self, video_id: UUID, plan: Plan, thumbnail: Path) -> None:
+    async def _commit(self, claim: PlanClaim, plan: Plan, thumbnail: Path) -> None:
         async with self.outbox.transaction() as connection:
             saved = await videos.save_plan(
                 connection,
-                video_id,
+                claim,
                 plan=plan.to_json(),
                 presentation=plan.presentation().to_json(),
                 chunk_seconds=[plan.chunk_seconds(index) for index in range(len(plan.chunks))],
@@ -120,9 +120,11 @@ class Planning:
                 warnings=plan.warnings,
             )
             if not saved:
-                raise Superseded("another worker planned the video, or it was deleted")
+                raise Superseded(
+                    f"attempt {claim.attempt} at the plan lost its claim, or the video is not wanted"
+                )
             for index in range(len(plan.chunks)):
-                await self.outbox.add(connection, EncodeChunk(video_id=video_id, chunk=index))
+                await self.outbox.add(connection, EncodeChunk(video_id=claim.video_id, chunk=index))
         reach("plan.committed")
         log.info("planned", chunks=len(plan.chunks), duration_seconds=plan.duration_seconds)
 

@@ -113,9 +113,20 @@ async def _whole_file(path: Path) -> AsyncIterator[Path]:
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     try:
         yield part
-        await asyncio.to_thread(part.replace, path)
+        await asyncio.to_thread(_place, part, path)
     finally:
         await asyncio.to_thread(part.unlink, missing_ok=True)
+
+
+def _place(part: Path, path: Path) -> None:
+    """Name a fetched file, unless another worker's lies there: chunks may be encoded from that already."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            part.rename(path)
 
 
 def _sync(descriptor: int) -> None:

@@ -107,8 +107,11 @@ class Storing:
     async def _encode_again(self, job: StoreJob, error: FileNotFoundError) -> None:
         """Send a chunk whose files have gone back to the encoders."""
         async with self.outbox.transaction() as connection:
-            if await videos.reopen_chunk(connection, job):
+            reopened = await videos.reopen_chunk(connection, job)
+            if reopened:
                 await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
+        if reopened:  # a late worker must not put what is left over what comes next
+            await asyncio.to_thread(self._remove_segments, job.segments)
         raise Superseded(f"{error.filename} is gone: the chunk is encoded again") from error
 
     async def _undo_if_deleted(self, video_id: UUID) -> None:

@@ -20,7 +20,7 @@ limit :count;
 update videos
 set plan = :plan, presentation = :presentation, thumbnail_path = :thumbnail_path, duration_seconds = :duration_seconds,
     width = :width, height = :height, warnings = :warnings
-where video_id = :video_id and status = 'processing' and plan is null;
+where video_id = :video_id and plan_attempt = :attempt and status = 'processing' and plan is null;
 
 -- name: insert_chunks!
 insert into chunks (video_id, chunk, seconds)
@@ -57,21 +57,22 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
 update chunks set status = 'pending', tries = tries - 1, lease_until = null, progress = 0
 where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoding';
 
--- name: claim_plan$
--- Take the planning of a video; one that is alive is left alone.
+-- name: claim_plan^
+-- Take the planning of a video: raise its attempt. One that is alive is left alone.
 update videos
-set plan_tries = plan_tries + 1, plan_lease_until = now() + make_interval(secs => :lease_seconds)
+set plan_attempt = plan_attempt + 1, plan_tries = plan_tries + 1,
+    plan_lease_until = now() + make_interval(secs => :lease_seconds)
 where video_id = :video_id and status = 'processing' and plan is null
   and (plan_lease_until is null or plan_lease_until < now())
-returning plan_tries;
+returning plan_attempt, plan_tries;
 
 -- name: renew_plan!
 update videos set plan_lease_until = now() + make_interval(secs => :lease_seconds)
-where video_id = :video_id and status = 'processing' and plan is null;
+where video_id = :video_id and plan_attempt = :attempt and status = 'processing' and plan is null;
 
 -- name: release_plan!
 update videos set plan_tries = plan_tries - 1, plan_lease_until = null
-where video_id = :video_id and plan is null;
+where video_id = :video_id and plan_attempt = :attempt and plan is null;
 
 -- name: run$
 select run from videos where video_id = :video_id;
@@ -124,7 +125,7 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
 update videos
 set s3_bucket = case when storage_type is null then :s3_bucket else s3_bucket end,
     storage_type = coalesce(storage_type, :storage_type)
-where video_id = :video_id
+where video_id = :video_id and status = 'processing'
 returning storage_type, s3_bucket;
 
 -- name: unstored_chunks$
@@ -155,11 +156,15 @@ where video_id = :video_id and status = 'processing' and run = :run
 returning user_id;
 
 -- name: retry!
-update videos set status = 'processing', run = run + 1, error = null, plan_tries = 0, plan_lease_until = null
+-- A planner of the earlier run that is still at it must not pass for one of the next.
+update videos
+set status = 'processing', run = run + 1, error = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
+    plan_lease_until = null
 where video_id = :video_id and status = 'failed';
 
 -- name: forget_tries!
-update chunks set tries = 0 where video_id = :video_id;
+update chunks c set tries = 0 from videos v
+where c.video_id = :video_id and v.video_id = c.video_id and v.status = 'failed';
 
 -- name: swept_at$
 select swept_at from videos where video_id = :video_id;

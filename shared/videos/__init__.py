@@ -7,6 +7,7 @@ them. Each returns False (or raises Superseded) when the guarded UPDATE found an
 from shared.videos.asking import delete, retry
 from shared.videos.encoding import (
     ChunkClaim,
+    PlanClaim,
     claim_chunk,
     claim_plan,
     finish_chunk,
@@ -40,6 +41,7 @@ from shared.videos.storing import (
 __all__ = [
     "Chunk",
     "ChunkClaim",
+    "PlanClaim",
     "Status",
     "StoreJob",
     "Video",

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PlanClaim:
+    """The right to plan a video; `attempt` fences every later write, `tries` counts bad ends."""
+
+    video_id: UUID
+    attempt: int
+    tries: int
+
+
+@dataclass(frozen=True)
 class ChunkClaim:
     """The right to encode a chunk; `attempt` fences every later write, `tries` counts bad ends."""
 
@@ -32,7 +41,7 @@ class ChunkClaim:
 
 async def save_plan(
     connection: Connection,
-    video_id: UUID,
+    claim: PlanClaim,
     *,
     plan: dict[str, Any],
     presentation: dict[str, Any],
@@ -42,10 +51,11 @@ async def save_plan(
     size: tuple[int, int],
     warnings: Sequence[str] = (),
 ) -> bool:
-    """Fix ladder and timeline and create the chunks; False when another did so first or nobody wants it."""
+    """Fix ladder and timeline and create the chunks; False when the claim was lost or nobody wants it."""
     done = await sql.save_plan(
         connection,
-        video_id=video_id,
+        video_id=claim.video_id,
+        attempt=claim.attempt,
         plan=plan,
         presentation=presentation,
         thumbnail_path=thumbnail_path,
@@ -55,30 +65,30 @@ async def save_plan(
         warnings=list(warnings),
     )
     if changed(done):
-        await sql.insert_chunks(connection, video_id=video_id, seconds=list(chunk_seconds))
+        await sql.insert_chunks(connection, video_id=claim.video_id, seconds=list(chunk_seconds))
     return changed(done)
 
 
-async def claim_plan(connection: Connection, video_id: UUID, *, lease_seconds: float) -> int:
-    """Take the planning of a video; return how often that was begun without an end.
-
-    Raises Deferred when another worker is at it.
-    """
-    tries = await sql.claim_plan(connection, video_id=video_id, lease_seconds=lease_seconds)
-    if tries is None:
+async def claim_plan(connection: Connection, video_id: UUID, *, lease_seconds: float) -> PlanClaim:
+    """Take the planning of a video. Raises Deferred when another worker is at it."""
+    row = await sql.claim_plan(connection, video_id=video_id, lease_seconds=lease_seconds)
+    if row is None:
         raise Deferred("another worker plans this video", seconds=lease_seconds)
-    return int(tries)
+    return PlanClaim(video_id, row["plan_attempt"], row["plan_tries"])
 
 
-async def renew_plan(connection: Connection, video_id: UUID, *, lease_seconds: float) -> None:
-    """Keep a planning alive. Raises Superseded when nobody wants it any more."""
-    if not changed(await sql.renew_plan(connection, video_id=video_id, lease_seconds=lease_seconds)):
-        raise Superseded("the video was planned by another, failed, or was deleted")
+async def renew_plan(connection: Connection, claim: PlanClaim, *, lease_seconds: float) -> None:
+    """Keep a planning alive. Raises Superseded when it was lost, or nobody wants it any more."""
+    done = await sql.renew_plan(
+        connection, video_id=claim.video_id, attempt=claim.attempt, lease_seconds=lease_seconds
+    )
+    if not changed(done):
+        raise Superseded(f"attempt {claim.attempt} at the plan lost its claim, or the video is not wanted")
 
 
-async def release_plan(connection: Connection, video_id: UUID) -> None:
+async def release_plan(connection: Connection, claim: PlanClaim) -> None:
     """Give a planning back before its end, so that another can take it at once."""
-    await sql.release_plan(connection, video_id=video_id)
+    await sql.release_plan(connection, video_id=claim.video_id, attempt=claim.attempt)
 
 
 async def claim_chunk(

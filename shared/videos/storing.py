@@ -42,10 +42,15 @@ async def store_job(connection: Connection, video_id: UUID, chunk: int) -> Store
 async def choose_storage(
     connection: Connection, video_id: UUID, storage_type: str, s3_bucket: str | None
 ) -> tuple[str, str | None]:
-    """Return where the video is being stored: as given, unless its first chunk decided otherwise."""
+    """Return where the video is being stored: as given, unless its first chunk decided otherwise.
+
+    Raises Superseded when it is no longer processing.
+    """
     row = await sql.choose_storage(
         connection, video_id=video_id, storage_type=storage_type, s3_bucket=s3_bucket
     )
+    if row is None:
+        raise Superseded("the video is no longer processing")
     return row["storage_type"], row["s3_bucket"]
 
 

@@ -60,7 +60,7 @@ class Film:
         async with self.outbox.transaction() as connection:
             await videos.save_plan(
                 connection,
-                self.video_id,
+                await videos.claim_plan(connection, self.video_id, lease_seconds=60),
                 plan={},
                 presentation=PRESENTATION.to_json(),
                 chunk_seconds=[10.0, 20.0],

@@ -24,14 +24,31 @@ def outbox(database):
 
 
 @pytest.fixture
-async def planned(outbox):
-    """The id of a video with two chunks."""
+async def accepted(outbox):
+    """The id of a video that nobody has planned."""
     event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
     async with outbox.transaction() as connection:
         await videos.accept(connection, event)
-        await videos.save_plan(
+    return event.video_id
+
+
+@pytest.fixture
+async def planned(outbox, accepted):
+    """The id of a video with two chunks."""
+    assert await save(outbox, await claim_plan(outbox, accepted))
+    return accepted
+
+
+async def claim_plan(outbox, video_id, *, lease=LEASE):
+    async with outbox.transaction() as connection:
+        return await videos.claim_plan(connection, video_id, lease_seconds=lease)
+
+
+async def save(outbox, claimed):
+    async with outbox.transaction() as connection:
+        return await videos.save_plan(
             connection,
-            event.video_id,
+            claimed,
             plan={"version": 1},
             presentation={},
             chunk_seconds=[10.0, 20.0],
@@ -39,7 +56,6 @@ async def planned(outbox):
             duration_seconds=30.0,
             size=(640, 360),
         )
-    return event.video_id
 
 
 async def claim(outbox, video_id, *, chunk=0, lease=LEASE):
@@ -67,20 +83,11 @@ async def test_accept_changes_nothing_when_the_event_comes_twice(outbox):
         assert not await videos.accept(connection, event)
 
 
-async def test_plan_is_saved_once_when_two_planners_race(outbox, planned):
+async def test_plan_is_saved_once_when_its_message_comes_twice(outbox, accepted):
+    claimed = await claim_plan(outbox, accepted)
+    assert [await save(outbox, claimed) for _ in range(2)] == [True, False]
     async with outbox.transaction() as connection:
-        saved = await videos.save_plan(
-            connection,
-            planned,
-            plan={},
-            presentation={},
-            chunk_seconds=[1.0],
-            thumbnail_path="",
-            duration_seconds=1.0,
-            size=(2, 2),
-        )
-        assert not saved
-        assert len(await videos.chunks_of(connection, planned)) == 2
+        assert len(await videos.chunks_of(connection, accepted)) == 2
 
 
 async def test_second_worker_waits_when_a_claim_is_alive(outbox, planned):
@@ -102,18 +109,53 @@ async def test_clean_release_does_not_count_as_a_bad_end(outbox, planned):
     assert (await claim(outbox, planned)).tries == 1
 
 
-async def test_planning_is_one_workers_when_two_begin_it(outbox):
-    event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
+async def test_planning_is_one_workers_when_two_begin_it(outbox, accepted):
+    first = await claim_plan(outbox, accepted)
+    with pytest.raises(Deferred):
+        await claim_plan(outbox, accepted)
     async with outbox.transaction() as connection:
-        await videos.accept(connection, event)
-        assert await videos.claim_plan(connection, event.video_id, lease_seconds=LEASE) == 1
-        with pytest.raises(Deferred):
-            await videos.claim_plan(connection, event.video_id, lease_seconds=LEASE)
-        await videos.release_plan(connection, event.video_id)
-        assert await videos.claim_plan(connection, event.video_id, lease_seconds=LEASE) == 1
-        await videos.delete(connection, event.video_id)
+        await videos.release_plan(connection, first)
+    second = await claim_plan(outbox, accepted)
+    assert [(each.attempt, each.tries) for each in (first, second)] == [(1, 1), (2, 1)]
+    async with outbox.transaction() as connection:
+        await videos.delete(connection, accepted)
         with pytest.raises(Superseded):
-            await videos.renew_plan(connection, event.video_id, lease_seconds=LEASE)
+            await videos.renew_plan(connection, second, lease_seconds=LEASE)
+
+
+async def test_zombie_changes_nothing_when_its_planning_was_taken_over(outbox, accepted):
+    zombie = await claim_plan(outbox, accepted, lease=0.0)
+    heir = await claim_plan(outbox, accepted)
+    async with outbox.transaction() as connection:
+        with pytest.raises(Superseded):
+            await videos.renew_plan(connection, zombie, lease_seconds=LEASE)
+        await videos.release_plan(connection, zombie)
+    with pytest.raises(Deferred):
+        await claim_plan(outbox, accepted)  # the heir's claim is still alive
+    assert not await save(outbox, zombie)
+    assert await save(outbox, heir)
+
+
+async def test_zombie_does_damage_to_a_planning_when_nothing_fences_it(outbox, accepted):
+    """The negative control: the same race with the heir's attempt number in the zombie's hand."""
+    await claim_plan(outbox, accepted, lease=0.0)
+    unfenced = await claim_plan(outbox, accepted)
+    async with outbox.transaction() as connection:
+        await videos.release_plan(connection, unfenced)
+    third = await claim_plan(outbox, accepted)  # two are at it now, and a bad end was forgotten
+    assert third.tries == 2
+    assert not await save(outbox, unfenced)
+
+
+async def test_planner_of_an_earlier_run_changes_nothing_when_the_video_was_retried(outbox, accepted):
+    late = await claim_plan(outbox, accepted)
+    await videos.fail(outbox, accepted, "plan", EncodeFailed("x"), retryable=True, run=1)
+    async with outbox.transaction() as connection:
+        await videos.retry(connection, accepted)
+        with pytest.raises(Superseded):
+            await videos.renew_plan(connection, late, lease_seconds=LEASE)
+    heir = await claim_plan(outbox, accepted)
+    assert [await save(outbox, each) for each in (late, heir)] == [False, True]
 
 
 async def test_storage_of_the_first_chunk_is_the_whole_videos(outbox, planned):
@@ -121,6 +163,13 @@ async def test_storage_of_the_first_chunk_is_the_whole_videos(outbox, planned):
         first = await videos.choose_storage(connection, planned, "local", None)
         second = await videos.choose_storage(connection, planned, "s3", "bucket")
     assert (first, second) == (("local", None), ("local", None))
+
+
+async def test_storage_of_a_deleted_video_is_not_chosen_any_more(outbox, planned):
+    async with outbox.transaction() as connection:
+        await videos.delete(connection, planned)
+        with pytest.raises(Superseded):
+            await videos.choose_storage(connection, planned, "local", None)
 
 
 async def test_late_failure_of_an_earlier_run_does_not_fail_the_next(outbox, planned):
@@ -236,8 +285,10 @@ async def test_deleted_video_stays_deleted_when_its_event_comes_again(outbox, pl
 
 
 async def test_retry_takes_up_only_a_failed_video(outbox, planned):
+    await claim(outbox, planned, lease=0.0)
     async with outbox.transaction() as connection:
         assert not await videos.retry(connection, planned)
+    assert (await claim(outbox, planned)).tries == 2, "a retry that is refused forgets no bad end"
     await videos.fail(outbox, planned, "upload", EncodeFailed("x"), retryable=True, run=1)
     async with outbox.transaction() as connection:
         assert await videos.retry(connection, planned)

@@ -62,6 +62,22 @@ async def test_fetch_reads_nothing_again_when_the_original_is_there(tmp_path):
     assert path.read_bytes() == b"abc"
 
 
+async def test_fetch_leaves_the_original_alone_when_another_worker_was_faster(tmp_path):
+    original = WorkDir(tmp_path).original(VIDEO)
+
+    @asynccontextmanager
+    async def overtaken(_uri):
+        async def read():
+            yield b"late"
+            original.write_bytes(b"early")
+
+        yield read()
+
+    path = await sources(tmp_path, https=overtaken).fetch(VIDEO, "https://example.org/a.mp4")
+    assert path.read_bytes() == b"early"
+    assert list(original.parent.iterdir()) == [original]
+
+
 @pytest.mark.parametrize(
     ("open_", "error"),
     [(opener(b"x" * 11), LimitsExceeded), (opener(b"x", error=SourceFetchFailed("cut")), SourceFetchFailed)],
