@@ -194,6 +194,18 @@ async def pull(link: BrokerLink, queues: Sequence[str]) -> tuple[str, AbstractIn
     return None
 
 
+async def waiting(link: BrokerLink) -> dict[str, int]:
+    """Return how many messages wait in each queue, not counting those in work. Raises BrokerUnavailable."""
+    channel = await link.channel()
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            found = [await channel.declare_queue(name, passive=True) for name in QUEUES]
+    except UNREACHABLE as error:
+        await link.close()  # opening again declares what someone has deleted
+        raise BrokerUnavailable(f"RabbitMQ does not answer: {described(error)}") from error
+    return {queue.name: queue.declaration_result.message_count or 0 for queue in found}
+
+
 async def acknowledge(message: AbstractIncomingMessage) -> bool:
     """Acknowledge; False when the channel is gone, so that the broker will deliver the message again."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,19 @@ class Database:
         with _mapped():
             async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
                 yield connection
+
+    @asynccontextmanager
+    async def alone(self, lock: int) -> AsyncIterator[bool]:
+        """Hold an advisory lock during a block, and tell it whether it has it: False when another has.
+
+        It occupies a connection, which gives the lock back when it returns to the pool, or dies.
+        Raises DatabaseUnavailable.
+        """
+        async with AsyncExitStack() as stack:
+            with _mapped():  # the block's own errors are none of Postgres
+                connection = await stack.enter_async_context(self._pool.acquire(timeout=CONNECT_SECONDS))
+                is_ours = await connection.fetchval("select pg_try_advisory_lock($1)", lock)
+            yield bool(is_ours)
 
     async def check(self) -> None:
         """Raise DatabaseUnavailable unless Postgres answers."""

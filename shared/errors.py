@@ -10,7 +10,7 @@
     │   └── InvalidRequest            an HTTP request that cannot be understood
     ├── TransientError                the world is at fault: trying again may help
     │   ├── SourceFetchFailed         the source's server did not answer as it should
-    │   ├── EncodeFailed · EncodeStalled · WorkerLost
+    │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
     │   └── StorageUnavailable        the storage refused or did not answer
     ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
     ├── Deferred                      another worker is at it: look again after `seconds`
@@ -131,6 +131,12 @@ class WorkerLost(TransientError):
     """The work was taken again and again without an end: it seems to kill its workers."""
 
     reason = "worker_lost"
+
+
+class Stalled(TransientError):
+    """Nothing happens to the video, however often its work is announced."""
+
+    reason = "stalled"
 
 
 class EncodeStalled(TransientError):

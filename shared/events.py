@@ -125,7 +125,7 @@ class VideoFailed(Payload):
 
 
 class ResumeVideo(Payload):
-    """Take up a failed video again where it stopped."""
+    """Take up a video again where it stopped: it had failed, or its messages were lost."""
 
     type = "video.resume"
     exchange = COMMANDS

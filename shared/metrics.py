@@ -41,6 +41,11 @@ ENCODER_FALLBACKS = Counter(
     "Chunks that the GPU did not take as planned: decode ones went on with NVENC, all others with libx264",
     ["reason"],
 )
+RECONCILED = Counter(
+    "vod_reconciled_total",
+    "Videos that nobody worked on: announced again (resumed) or given up (failed), by stage",
+    ["stage", "outcome"],
+)
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
 STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
 SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])

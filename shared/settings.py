@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
     delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
+    reconcile_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     sandbox: Literal["required", "best-effort", "off"] = "best-effort"
     source_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()

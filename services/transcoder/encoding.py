@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.transcoder.encode import encode_chunk
-from services.transcoder.leases import MOST_TRIES, alive
 from services.transcoder.plan import Plan
 from services.transcoder.planning import segmented
 from shared import videos
 from shared.crashpoints import reach
 from shared.errors import DatabaseUnavailable, SourceUnavailable, WorkerLost
 from shared.events import Segment
+from shared.leases import MOST_TRIES, alive
 from shared.metrics import ENCODE_SPEED, ENCODED_SECONDS
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.transcoder.leases import MOST_TRIES, alive
 from services.transcoder.planner import make_plan
 from services.transcoder.thumbnail import make_thumbnail
 from shared import presets, videos
 from shared.crashpoints import reach
 from shared.errors import DatabaseUnavailable, Superseded, WorkerLost
 from shared.events import EncodeChunk, VideoSegmented
+from shared.leases import MOST_TRIES, alive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ class Planning:
         await self._plan_alive(video)
 
     async def resume(self, command: ResumeVideo, _: Delivery) -> None:
-        """Take up a failed video where it stopped: announce again whatever is not finished."""
+        """Take up a video where it stopped: announce again whatever is not finished."""
         async with self.outbox.transaction() as connection:
             video = await _wanted(connection, command.video_id)
             if video.is_planned:

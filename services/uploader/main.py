@@ -1,4 +1,4 @@
-"""Composition root of the uploader: stores what was encoded, finishes videos, removes deleted ones."""
+"""Composition root of the uploader: stores what was encoded, finishes videos, removes what nobody owns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from services.uploader.deleting import Deleting
+from services.uploader.reconciling import Reconciler
 from services.uploader.storing import Storing
+from shared.broker import BrokerLink
 from shared.consumer import Consumer, RetryPolicy, Route
 from shared.events import DeleteVideo, VideoSegmented
 from shared.layout import WorkDir
@@ -20,10 +22,10 @@ from shared.runtime import (
     storage_context,
 )
 from shared.service import run
-from shared.web import create_base_app
+from shared.web import create_base_app, running
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from aiohttp import web
 
@@ -43,10 +45,21 @@ def create_app(settings: Settings) -> web.Application:
             database_context(settings),
             outbox_context(settings, NAME),
             storage_context(settings),
+            partial(_reconciler, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
     )
     return app
+
+
+async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    link = BrokerLink(settings.rabbitmq_url.get_secret_value(), f"{NAME}.reconcile")
+    reconciler = Reconciler(app[OUTBOX], link, settings.reconcile_seconds)
+    try:
+        async with running(app, reconciler.run(), f"{NAME}.reconciler"):
+            yield
+    finally:
+        await link.close()
 
 
 def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -14,11 +15,12 @@ from shared.crashpoints import reach
 from shared.errors import StorageUnavailable, Superseded
 from shared.events import EncodeChunk, VideoStored
 from shared.layout import MASTER, THUMBNAIL, segment_name, storage_prefix
+from shared.leases import alive
 from shared.metrics import STORED_BYTES, STORED_OBJECTS
 from shared.playlists import Presentation, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
     from pathlib import Path
     from uuid import UUID
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.storage.interface import Storage
     from shared.videos import StoreJob, Video
+
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
@@ -68,12 +72,12 @@ class Storing:
         async with self.outbox.transaction() as connection:
             complete = await videos.is_all_stored(connection, video_id)
         if complete:
-            await self._finish(video_id)
+            await self._finish(job)
 
     async def _store_chunk(self, job: StoreJob) -> None:
         prefix = storage_prefix(job.user_id, job.video_id)
         try:
-            await self._put_segments(prefix, job.segments)
+            await self._alive(job, self._put_segments(prefix, job.segments))
         except FileNotFoundError as error:
             await self._encode_again(job, error)
         reach("store.segments_put")
@@ -126,8 +130,18 @@ class Storing:
         for directory in attempts:
             shutil.rmtree(directory, ignore_errors=True)
 
-    async def _finish(self, video_id: UUID) -> None:
+    async def _alive(self, job: StoreJob, work: Coroutine[Any, Any, Result]) -> Result:
+        """Put objects while saying that we are at it; it ends when nobody wants them any more."""
+        seconds = self.settings.lease_seconds
+        return await alive(work, partial(self._renew, job), seconds)
+
+    async def _renew(self, job: StoreJob) -> None:
+        async with self.outbox.database.transaction() as connection:
+            await videos.renew_store(connection, job, lease_seconds=self.settings.lease_seconds)
+
+    async def _finish(self, job: StoreJob) -> None:
         """Store playlists and thumbnail, the multivariant playlist last, and mark the video ready."""
+        video_id = job.video_id
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, video_id)
             segments = await videos.stored_segments(connection, video_id)
@@ -138,7 +152,9 @@ class Storing:
         reach("finish.begun")
         presentation = Presentation.from_json(video.presentation)
         written = complete(presentation, segments, codecs, key_frames)
-        size = await self._put_playlists(video, written) + sum(segment.bytes for segment in segments)
+        size = await self._alive(job, self._put_playlists(video, written)) + sum(
+            segment.bytes for segment in segments
+        )
         reach("finish.playlists_put")
         stored = self._stored_event(video, written.renditions, size)
         async with self.outbox.transaction() as connection:

@@ -19,7 +19,7 @@ limit :count;
 -- name: save_plan!
 update videos
 set plan = :plan, presentation = :presentation, thumbnail_path = :thumbnail_path, duration_seconds = :duration_seconds,
-    width = :width, height = :height, warnings = :warnings
+    width = :width, height = :height, warnings = :warnings, plan_lease_until = null
 where video_id = :video_id and plan_attempt = :attempt and status = 'processing' and plan is null;
 
 -- name: insert_chunks!
@@ -92,7 +92,7 @@ where video_id = :video_id and not warnings @> :warnings::text[];
 
 -- name: reopen_chunk!
 -- What was encoded is no longer there: encode it again.
-update chunks set status = 'pending', progress = 0, codecs = null
+update chunks set status = 'pending', progress = 0, codecs = null, lease_until = null
 where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoded';
 
 -- name: clear_segments!
@@ -114,8 +114,14 @@ select rendition, index, path, duration_seconds, bytes
 from segments where video_id = :video_id and chunk = :chunk
 order by index, rendition;
 
+-- name: renew_store!
+update chunks c set lease_until = now() + make_interval(secs => :lease_seconds)
+from videos v
+where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status in ('encoded', 'stored')
+  and v.video_id = c.video_id and v.status = 'processing';
+
 -- name: chunk_stored!
-update chunks c set status = 'stored', tries = 0
+update chunks c set status = 'stored', tries = 0, lease_until = null
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status = 'encoded'
   and v.video_id = c.video_id and v.status <> 'deleted';
@@ -159,7 +165,7 @@ returning user_id;
 -- A planner of the earlier run that is still at it must not pass for one of the next.
 update videos
 set status = 'processing', run = run + 1, error = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
-    plan_lease_until = null
+    plan_lease_until = null, resumes = 0
 where video_id = :video_id and status = 'failed';
 
 -- name: forget_tries!

@@ -20,6 +20,7 @@ from shared.videos.encoding import (
 )
 from shared.videos.failing import current_run, fail
 from shared.videos.record import Chunk, Status, Video, accept, chunks_of, get, list_newest, segments_of_chunk
+from shared.videos.silence import SilentVideo, resumed, silent
 from shared.videos.statements import changed
 from shared.videos.storing import (
     StoreJob,
@@ -30,6 +31,7 @@ from shared.videos.storing import (
     key_frames,
     purged,
     ready,
+    renew_store,
     reopen_chunk,
     store_job,
     stored_codecs,
@@ -42,6 +44,7 @@ __all__ = [
     "Chunk",
     "ChunkClaim",
     "PlanClaim",
+    "SilentVideo",
     "Status",
     "StoreJob",
     "Video",
@@ -67,10 +70,13 @@ __all__ = [
     "release_plan",
     "renew_chunk",
     "renew_plan",
+    "renew_store",
     "reopen_chunk",
+    "resumed",
     "retry",
     "save_plan",
     "segments_of_chunk",
+    "silent",
     "store_job",
     "stored_codecs",
     "stored_segments",

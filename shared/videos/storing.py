@@ -67,6 +67,19 @@ async def reopen_chunk(connection: Connection, job: StoreJob) -> bool:
     return changed(done)
 
 
+async def renew_store(connection: Connection, job: StoreJob, *, lease_seconds: float) -> None:
+    """Say that somebody stores the chunk, or finishes its video. Raises Superseded when nobody wants that."""
+    done = await sql.renew_store(
+        connection,
+        video_id=job.video_id,
+        chunk=job.chunk,
+        attempt=job.attempt,
+        lease_seconds=lease_seconds,
+    )
+    if not changed(done):
+        raise Superseded("the chunk is encoded anew, or the video is no longer processing")
+
+
 async def is_all_stored(connection: Connection, video_id: UUID) -> bool:
     """Tell whether every chunk of a planned video lies in storage."""
     return bool(await sql.unstored_chunks(connection, video_id=video_id) == 0)

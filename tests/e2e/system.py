@@ -102,6 +102,18 @@ class System:
                 for item in page.get("Contents", [])
             }
 
+    async def purge(self) -> int:
+        """Empty every queue, as an operator or a lost disk would; return how many messages went."""
+        connection = await aio_pika.connect(self.env["RABBITMQ_URL"])
+        try:
+            channel = await connection.channel()
+            names = ("plan", "first", "bulk")
+            queues = [f"transcoder.{name}" for name in names] + ["uploader.store", "uploader.delete"]
+            done = [await (await channel.get_queue(name)).purge() for name in queues]
+            return sum(each.message_count or 0 for each in done)
+        finally:
+            await connection.close()
+
     @asynccontextmanager
     async def events(self) -> AsyncIterator[Events]:
         """Listen to everything on the events exchange, as a platform would."""

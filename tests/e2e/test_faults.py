@@ -70,3 +70,18 @@ async def test_retry_is_refused_when_the_video_has_not_failed(s3_mode, small_cli
         ready = await client.ready((await client.upload(small_clip))["id"])
         refused = await client.call("POST", f"/api/videos/{ready['id']}/retry", 409)
     assert refused["reason"] == "not_failed"
+
+
+async def test_video_ends_ready_when_the_queues_are_purged_in_the_middle(s3_mode, long_clip, tmp_path):
+    s3_mode.up(RECONCILE_SECONDS="3")
+    try:
+        async with s3_mode.client() as client, s3_mode.events() as events:
+            video_id = (await client.upload(long_clip))["id"]
+            await client.until(video_id, lambda record: record["playable"])
+            assert await s3_mode.purge() > 0, "commands were lost"
+            assert (await client.record(video_id))["status"] == "processing"
+            await expect_whole(s3_mode, client, await client.ready(video_id), tmp_path)
+            assert len(await events.of(video_id, "video.stored")) == 1
+        assert "video_resumed" in s3_mode.log("uploader")
+    finally:
+        s3_mode.up(RECONCILE_SECONDS="600")

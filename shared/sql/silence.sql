@@ -1,0 +1,25 @@
+-- Videos for which something should be going on, and nothing is.
+
+-- name: silent
+-- A video is heard of when its row changes, a message about it is sent, or somebody holds or held a lease.
+select v.video_id, v.status, v.run, v.resumes, r.stage, heard.seconds_ago::float8 as silent_seconds
+from videos v
+join video_records r using (video_id)
+cross join lateral (
+    select extract(epoch from now() - greatest(
+        v.updated_at, v.plan_lease_until,
+        (select max(lease_until) from chunks c where c.video_id = v.video_id),
+        (select max(sent_at) from outbox o where o.video_id = v.video_id)
+    )) as seconds_ago
+) heard
+where (v.status = 'processing' or (v.status = 'deleted' and v.purged_at is null))
+  and v.updated_at < now() - make_interval(secs => :seconds)
+  and heard.seconds_ago >= :seconds
+  and not exists (select from outbox o where o.video_id = v.video_id and o.sent_at is null)
+order by v.updated_at
+limit :count;
+
+-- name: resumed!
+-- Count an announcement; `count` is 0 where it proves nothing. To be counted is to be heard of.
+update videos set resumes = resumes + :count
+where video_id = :video_id and status = :status and run = :run and resumes = :resumes;
