@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from services.transcoder.encoder import Encoder, find_problem
 from services.transcoder.ffmpeg import read_ffprobe, require_success, run_ffmpeg
 from services.transcoder.ladder import DEFAULT_PRESETS
 from services.transcoder.planner import make_plan
-from services.transcoder.sandbox import Access
+from services.transcoder.sandbox import Access, choose_mode
 from services.transcoder.selftest_report import Outcome, exit_code, join_problem, missing, table
 from shared.errors import EncodeFailed, PipelineError
 
@@ -187,6 +188,8 @@ async def _run() -> int:
         if shutil.which(program) is None:
             sys.stdout.write(f"NVENC cannot be tried: {program} is not installed.\n")
             return 1
+    if os.environ.get("SANDBOX") == "off":
+        choose_mode("off")
     problem = await find_problem("h264_nvenc")
     if problem is not None:
         sys.stdout.write(missing(problem) + "\n")

@@ -24,6 +24,7 @@ from services.transcoder.encoder import Encoder, choose_encoder, find_problem, t
 from services.transcoder.ladder import Preset
 from services.transcoder.level import lowest_level
 from services.transcoder.planner import make_plan
+from services.transcoder.sandbox import choose_mode
 from services.transcoder.selftest import check_all, make_bench
 from shared.errors import CorruptSource
 from shared.metrics import ENCODER_FALLBACKS
@@ -31,7 +32,7 @@ from tests.media import Clip, make_clip, read_numbers
 from tests.unit.transcoder_values import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NVENC = Encoder("h264_nvenc")
@@ -116,8 +117,11 @@ class Gpu:
 
 
 @pytest.fixture
-def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Gpu]:
-    """Return a function that puts a stand-in for ffmpeg first on PATH."""
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Gpu]]:
+    """Yield a function that puts a stand-in for ffmpeg first on PATH.
+
+    A script runs an interpreter, and keeps its sessions in a folder: the sandbox permits neither.
+    """
 
     def install(*, sessions: int = 64, say: str = "", say_hardware: str = "", crash: bool = False) -> Gpu:
         folder = tmp_path / "gpu"
@@ -129,7 +133,9 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Gpu]:
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         return Gpu(folder)
 
-    return install
+    choose_mode("off")
+    yield install
+    choose_mode("best-effort")
 
 
 def fallbacks(reason: str) -> float:
@@ -232,7 +238,11 @@ async def test_the_selftest_says_what_failed_when_the_gpu_cannot_decode(tmp_path
 def test_the_selftest_says_what_is_missing_when_there_is_no_gpu(gpu):
     gpu(say=NO_DRIVER)
     ran = subprocess.run(
-        [sys.executable, "-m", "services.transcoder.selftest"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "services.transcoder.selftest"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"SANDBOX": "off"},
     )
     assert ran.returncode == 1
     assert ran.stdout.startswith("NVENC does not work here: the NVIDIA driver's libraries were not found.")
