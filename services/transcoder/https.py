@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
-from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
+from services.transcoder.addresses import PrivateAddress, PublicResolver, refuse_private
 from services.transcoder.sources import shown
 from shared.errors import SourceFetchFailed, SourceUnavailable, described
 from shared.pace import Pace
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Collection
 
-    from aiohttp.abc import ResolveResult
+    from aiohttp.abc import AbstractResolver
 
     from shared.errors import PipelineError
 
@@ -32,47 +31,28 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 TIMEOUT = aiohttp.ClientTimeout(total=6 * 3600, sock_connect=15, sock_read=60)
+HEAD_TIMEOUT_SECONDS = 60.0  # until the head of an answer is there, connecting included
+HEADERS = {"Accept-Encoding": "identity"}
 REDIRECTS = (301, 302, 303, 307, 308)
 GONE_FOR_GOOD = (400, 401, 403, 404, 405, 410, 451)
 
 
-class PrivateAddress(OSError):
-    """A name resolves to an address inside somebody's network."""
-
-
-class PublicResolver(AbstractResolver):
-    """Resolves names, refusing addresses that are not public; `private_hosts` are trusted by name."""
-
-    def __init__(self, private_hosts: Collection[str]) -> None:
-        self._inner, self._private_hosts = ThreadedResolver(), frozenset(private_hosts)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the addresses of `host`. Raises PrivateAddress when one is not public."""
-        found = await self._inner.resolve(host, port, family)
-        if host.lower() not in self._private_hosts:
-            for address in found:
-                refuse_private(address["host"], host)
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-
-def refuse_private(address: str, host: str) -> None:
-    """Raise PrivateAddress unless `address` is one that anybody on the internet can reach."""
-    parsed = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    if not (mapped or parsed).is_global or parsed.is_multicast:
-        raise PrivateAddress(f"{host} is the address {address} inside a private network")
-
-
 class HttpsSource:
-    """Opens https URLs as streams of bytes."""
+    """Opens https URLs as streams of bytes.
 
-    def __init__(self, private_hosts: Collection[str] = ()) -> None:
-        self._private_hosts = frozenset(private_hosts)
+    `private_hosts` are trusted although they are in our network. `resolver` and `tls` are the system's
+    unless they are given.
+    """
+
+    def __init__(
+        self,
+        private_hosts: Collection[str] = (),
+        *,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._private_hosts, self._tls = frozenset(private_hosts), tls or True
+        self._resolver = resolver
 
     @asynccontextmanager
     async def open(self, uri: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -80,8 +60,11 @@ class HttpsSource:
 
         Raises SourceUnavailable when it is refused or not there, SourceFetchFailed when the server fails.
         """
-        connector = aiohttp.TCPConnector(resolver=PublicResolver(self._private_hosts))
-        async with aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, trust_env=False) as session:
+        resolver = PublicResolver(self._private_hosts, self._resolver)
+        connector = aiohttp.TCPConnector(resolver=resolver, ssl=self._tls)
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=TIMEOUT, trust_env=False, auto_decompress=False
+        ) as session:
             response = await self._get(session, uri)
             try:
                 yield _blocks(response, uri)
@@ -90,42 +73,61 @@ class HttpsSource:
 
     async def _get(self, session: aiohttp.ClientSession, uri: str) -> aiohttp.ClientResponse:
         for _ in range(MAX_REDIRECTS + 1):
-            self._refuse_literal(uri)
+            url = self._allowed(uri)
             try:
-                response = await session.get(
-                    uri, allow_redirects=False, headers={"Accept-Encoding": "identity"}
-                )
+                async with asyncio.timeout(HEAD_TIMEOUT_SECONDS):
+                    response = await session.get(url, allow_redirects=False, headers=HEADERS)
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise _explained(uri, error) from error
             if response.status not in REDIRECTS:
                 _expect_success(response, uri)
                 return response
             response.close()
-            uri = urljoin(uri, response.headers.get("Location", ""))
+            uri = _redirected(url, response)
         raise SourceUnavailable(f"source {shown(uri)}: more than {MAX_REDIRECTS} redirects")
 
-    def _refuse_literal(self, uri: str) -> None:
-        """Check hosts that are addresses: the resolver never sees them."""
-        parts = urlsplit(uri)
-        host = (parts.hostname or "").lower()
-        if parts.scheme != "https" or not host:
+    def _allowed(self, uri: str) -> URL:
+        """Return the URL just as it will be asked for, its host checked where the resolver never sees it.
+
+        That is where it is an address, in whatever characters it was written: the URL has them normalised.
+        """
+        try:
+            url = URL(uri)
+        except ValueError as error:
+            raise SourceUnavailable(f"source {shown(uri)} is no URL: {error}") from error
+        if url.scheme != "https" or not url.host:
             raise SourceUnavailable(f"source {shown(uri)} is no https URL")
-        if host in self._private_hosts:
-            return
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return
-        try:
-            refuse_private(host, host)
-        except PrivateAddress as error:
-            raise SourceUnavailable(f"source {shown(uri)}: {error}") from error
+        if url.host not in self._private_hosts and _is_address(url.host):
+            try:
+                refuse_private(url.host, url.host)
+            except PrivateAddress as error:
+                raise SourceUnavailable(f"source {shown(uri)}: {error}") from error
+        return url
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _redirected(url: URL, response: aiohttp.ClientResponse) -> str:
+    place = response.headers.get("Location", "")
+    try:
+        return str(url.join(URL(place)))
+    except ValueError as error:
+        raise SourceUnavailable(f"source {shown(str(url))}: redirected to {shown(place)}: {error}") from error
 
 
 def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
-    if response.status == 200:
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if response.status == 200 and encoding == "identity":
         return
     response.close()
+    if response.status == 200:
+        raise SourceUnavailable(f"source {shown(uri)}: the server sends it packed, as {encoding[:20]!r}")
     kind = SourceUnavailable if response.status in GONE_FOR_GOOD else SourceFetchFailed
     raise kind(f"source {shown(uri)}: the server answered {response.status} {response.reason}")
 
@@ -146,6 +148,6 @@ def _explained(uri: str, error: BaseException) -> PipelineError:
         if isinstance(cause, PrivateAddress):
             return SourceUnavailable(f"source {shown(uri)}: {cause}")
         cause = cause.__cause__ or getattr(cause, "os_error", None)
-    if isinstance(error, asyncio.TimeoutError | aiohttp.ClientError | OSError):
+    if isinstance(error, aiohttp.ClientError | OSError) and not isinstance(error, aiohttp.InvalidURL):
         return SourceFetchFailed(f"source {shown(uri)}: {described(error)}")
     return SourceUnavailable(f"source {shown(uri)}: {error}")

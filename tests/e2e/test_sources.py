@@ -6,27 +6,20 @@ import asyncio
 import functools
 import http.server
 import ssl
-import subprocess
 import threading
 from uuid import uuid4
 
 import aio_pika
 import pytest
 
-CERTIFICATE = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-CERTIFICATE += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+from tests.certificate import make_certificate
 
 
 @pytest.fixture
 def https_server(tmp_path_factory, small_clip):
     """An https server on this machine with a certificate of its own; yields its base URL and certificate."""
     directory = tmp_path_factory.mktemp("https")
-    key, certificate = directory / "key.pem", directory / "cert.pem"
-    subprocess.run(
-        [*CERTIFICATE, "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
+    certificate, key = make_certificate(directory)
     handler = functools.partial(QuietHandler, directory=str(small_clip.parent))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

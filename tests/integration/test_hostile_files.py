@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import struct
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +20,9 @@ from tests.media import Clip, make_clip
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 SMALL = (Preset("96p", 96, 300_000, 128_000),)
+MEDIA = Path(__file__).parents[3] / "shared" / "media"
 HANGS_SECONDS = 60  # no measure of speed: whatever takes this long has hung
 PORT, CANARY = "@PORT@", "@CANARY@"
 
@@ -177,3 +179,18 @@ async def test_a_video_converts_when_its_name_is_made_of_shell_and_path_characte
     encoded = await encode_chunk(plan, 0, hostile, tmp_path / "out", Encoder("libx264"))
     assert encoded.segments
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.skipif(not MEDIA.is_dir(), reason="the collection of clips is not here")
+async def test_the_hostile_clips_of_the_collection_are_refused_with_a_named_reason(
+    tmp_path: Path, trap: Trap
+) -> None:
+    with (MEDIA / "MANIFEST.tsv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    rejected = [row["file"] for row in rows if row["expected"] == "rejected"]
+    assert rejected
+    for name in rejected:
+        copy = tmp_path / f"job-{name}.mp4"  # its name says nothing any more
+        copy.write_bytes((MEDIA / name).read_bytes())
+        assert (await refusal(copy)).reason, name
+    assert trap.visits == 0

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import socket
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
 
-from services.transcoder.https import HttpsSource, PrivateAddress, refuse_private
+from services.transcoder.addresses import PrivateAddress, refuse_private
+from services.transcoder.https import HttpsSource
 from services.transcoder.sources import Sources, local_path, shown
 from shared.errors import LimitsExceeded, SourceFetchFailed, SourceUnavailable
 from shared.layout import WorkDir
@@ -110,6 +113,17 @@ async def test_fetch_names_the_known_schemes_when_it_knows_not_this_one(tmp_path
         "::ffff:127.0.0.1",
         "0.0.0.0",
         "224.0.0.1",
+        "192.0.0.8",
+        "100.64.0.1",
+        "::7f00:1",
+        "::ffff:0:10.0.0.1",
+        "64:ff9b::10.0.0.1",
+        "2002:7f00:1::",
+        "2001:0:7f00:1::",
+        "fec0::1",
+        "fe80::1%eth0",
+        "ff0e::1",
+        "5f00::1",
     ],
 )
 def test_refuse_private_refuses_when_the_address_is_not_public(address):
@@ -120,11 +134,28 @@ def test_refuse_private_refuses_when_the_address_is_not_public(address):
 def test_refuse_private_passes_when_the_address_is_public():
     refuse_private("1.1.1.1", "host")
     refuse_private("2606:4700:4700::1111", "host")
+    refuse_private("64:ff9b::1.1.1.1", "host")
 
 
 @pytest.mark.parametrize(
     "uri",
-    ["https://127.0.0.1/x", "https://[::1]/x", "https://localhost/x", "http://example.com/x", "https:///x"],
+    [
+        "https://127.0.0.1/x",
+        "https://[::1]/x",
+        "https://[::ffff:7f00:1]/x",
+        "https://localhost/x",
+        "https://2130706433/x",
+        "https://0x7f.1/x",
+        "https://0177.0.0.1/x",
+        "https://①②⑦.⓪.⓪.①/x",
+        "https://127。0。0。1/x",
+        "https://example.com@127.0.0.1/x",
+        "https://example.com\\@127.0.0.1/x",
+        "https://[fe80::1%25lo]/x",
+        "http://example.com/x",
+        "https:///x",
+        "https://example.com:99999/x",
+    ],
 )
 async def test_https_source_refuses_when_the_host_is_inside_or_the_url_is_no_https(uri):
     with pytest.raises(SourceUnavailable):
@@ -147,3 +178,35 @@ def test_shown_hides_credentials_when_a_uri_is_told(uri, seen):
 async def test_fetch_refuses_when_the_uri_is_broken(tmp_path):
     with pytest.raises(SourceUnavailable, match="no URI"):
         await sources(tmp_path).fetch(VIDEO, "https://[bad/x")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "socket", "dangling link", "circle of links"])
+async def test_fetch_refuses_when_a_local_source_is_no_plain_file(tmp_path, kind):
+    path = tmp_path / "a.mp4"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(str(path))
+        case "dangling link":
+            path.symlink_to(tmp_path / "nothing")
+        case _:
+            path.symlink_to(path)
+    with pytest.raises(SourceUnavailable):
+        await sources(tmp_path).fetch(VIDEO, "file:a.mp4")
+
+
+async def test_path_refuses_when_a_checked_file_was_exchanged_for_a_link(tmp_path):
+    (tmp_path / "work").mkdir()
+    path, ours = tmp_path / "work" / "a.mp4", tmp_path / "secret"
+    path.write_bytes(b"film")
+    ours.write_bytes(b"secret")
+    reader = sources(tmp_path / "work")
+    assert await reader.fetch(VIDEO, "file:a.mp4") == path
+    path.unlink()
+    path.symlink_to(ours)
+    with pytest.raises(SourceUnavailable, match="outside"):
+        reader.path(VIDEO, "file:a.mp4")

@@ -1,0 +1,218 @@
+"""Servers of strangers that try to lead the transcoder into our network, or to keep it busy."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import ssl
+from collections import Counter
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp.abc import AbstractResolver
+
+from services.transcoder import https
+from services.transcoder.https import HttpsSource
+from shared.errors import SourceFetchFailed, SourceUnavailable
+from tests.certificate import make_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from aiohttp.abc import ResolveResult
+
+    from shared.errors import SourceError
+
+FILM = bytes(range(256)) * 512
+LOOPBACK, PUBLIC = "127.0.0.1", "192.88.99.1"
+HANGS_SECONDS = 30  # no measure of speed: whatever takes this long has hung
+
+
+class Stranger:
+    """An https server on loopback that answers as it is told, and a plain one that nobody may visit."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes] = {}
+        self.asked: Counter[str] = Counter()
+        self.visits, self.port, self.inner_port = 0, 0, 0
+
+    def answer(self, path: str, *headers: str, status: str = "200 OK", body: bytes = b"") -> None:
+        head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close", "", ""])
+        self.answers[path] = head.encode() + body
+
+    def redirect(self, path: str, to: str) -> None:
+        self.answer(path, f"Location: {to}", "Content-Length: 0", status="302 Found")
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).split()
+        path = request[1].decode()
+        self.asked[path] += 1
+        writer.write(self.answers[path])
+        if path == "/silent":
+            await reader.read()
+        writer.close()
+
+    def visit(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visits += 1
+        writer.close()
+
+
+class Names(AbstractResolver):
+    """Resolves every name to the next address of a list, the last one again and again."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses: Iterable[str] = chain(addresses, repeat(addresses[-1]))
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily | int = 0
+    ) -> list[ResolveResult]:
+        address = next(iter(self._addresses))
+        return [
+            {
+                "hostname": host,
+                "host": address,
+                "port": port,
+                "family": socket.AF_INET,
+                "proto": 0,
+                "flags": 0,
+            }
+        ]
+
+    async def close(self) -> None:
+        """Hold nothing that is to be closed."""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("certificate"), "films.example")
+
+
+@pytest.fixture
+async def stranger(certificate: tuple[Path, Path]) -> AsyncIterator[Stranger]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    stranger = Stranger()
+    outer = await asyncio.start_server(stranger.serve, LOOPBACK, 0, ssl=context)
+    inner = await asyncio.start_server(stranger.visit, LOOPBACK, 0)
+    stranger.port = outer.sockets[0].getsockname()[1]
+    stranger.inner_port = inner.sockets[0].getsockname()[1]
+    async with outer, inner:
+        yield stranger
+
+
+@pytest.fixture
+def trusting(certificate: tuple[Path, Path]) -> HttpsSource:
+    """A source that trusts `films.example`, not what it leads to."""
+    tls = ssl.create_default_context(cafile=str(certificate[0]))
+    return HttpsSource({"films.example"}, resolver=Names(LOOPBACK), tls=tls)
+
+
+async def fetch(source: HttpsSource, stranger: Stranger, path: str) -> bytes:
+    async with (
+        asyncio.timeout(HANGS_SECONDS),
+        source.open(f"https://films.example:{stranger.port}{path}") as blocks,
+    ):
+        return b"".join([block async for block in blocks])
+
+
+async def test_a_film_is_read_when_the_server_redirects_a_few_times(
+    stranger: Stranger, trusting: HttpsSource
+) -> None:
+    stranger.redirect("/a", f"https://films.example:{stranger.port}/b")
+    stranger.redirect("/b", "/c")
+    stranger.answer("/c", f"Content-Length: {len(FILM)}", body=FILM)
+    assert await fetch(trusting, stranger, "/a") == FILM
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://127.0.0.1:@/x",
+        "https://[::ffff:7f00:1]:@/x",
+        "https://①②⑦.⓪.⓪.①:@/x",
+        "https://2130706433:@/x",
+        "https://inner.example:@/x",
+        "//127.0.0.1:@/x",
+        "http://films.example:@/x",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:@/x",
+        "https://[broken",
+        "",
+    ],
+)
+async def test_a_redirect_is_refused_when_it_leads_where_strangers_may_not_go(
+    stranger: Stranger, trusting: HttpsSource, to: str
+) -> None:
+    stranger.redirect("/a", "/b")
+    stranger.redirect("/b", to.replace("@", str(stranger.inner_port)))
+    with pytest.raises(SourceUnavailable):
+        await fetch(trusting, stranger, "/a")
+    assert stranger.visits == 0
+
+
+async def test_the_inner_server_is_visited_when_its_host_is_trusted(
+    stranger: Stranger, trusting: HttpsSource
+) -> None:
+    stranger.redirect("/a", f"https://films.example:{stranger.inner_port}/")
+    with pytest.raises(SourceFetchFailed):
+        await fetch(trusting, stranger, "/a")
+    assert stranger.visits > 0
+
+
+async def test_redirects_end_when_they_go_round_in_a_circle(
+    stranger: Stranger, trusting: HttpsSource
+) -> None:
+    stranger.redirect("/a", "/b")
+    stranger.redirect("/b", "/a")
+    with pytest.raises(SourceUnavailable, match="redirects"):
+        await fetch(trusting, stranger, "/a")
+    assert sum(stranger.asked.values()) == https.MAX_REDIRECTS + 1
+
+
+async def test_a_name_is_refused_when_it_resolves_to_our_network_at_the_moment_of_the_connection(
+    stranger: Stranger, certificate: tuple[Path, Path]
+) -> None:
+    names = Names(PUBLIC, LOOPBACK)
+    await names.resolve("films.example")  # whoever checked the name before saw a public address
+    source = HttpsSource(resolver=names, tls=ssl.create_default_context(cafile=str(certificate[0])))
+    with pytest.raises(SourceUnavailable, match="private network"):
+        await fetch(source, stranger, "/a")
+    assert not stranger.asked
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "error"),
+    [
+        (["Content-Length: 999999"], FILM, SourceFetchFailed),
+        (["Content-Length: -1"], FILM, SourceFetchFailed),
+        (["Content-Length: 5", "Content-Length: 7"], FILM, SourceFetchFailed),
+        (["Transfer-Encoding: chunked"], b"fffffffffffffffff\r\n", SourceFetchFailed),
+        (["Transfer-Encoding: chunked"], b"5\r\nfilm", SourceFetchFailed),
+        (["Content-Encoding: gzip"], gzip.compress(bytes(1 << 20)), SourceUnavailable),
+        (["X-Long: " + "x" * 100_000, "Content-Length: 0"], b"", SourceFetchFailed),
+        ([f"X-{number}: x" for number in range(10_000)], b"", SourceFetchFailed),
+        (["no header at all"], b"", SourceFetchFailed),
+    ],
+)
+async def test_an_answer_fails_the_fetch_when_it_is_not_what_it_says(
+    stranger: Stranger,
+    trusting: HttpsSource,
+    headers: list[str],
+    body: bytes,
+    error: type[SourceError],
+) -> None:
+    stranger.answer("/a", *headers, body=body)
+    with pytest.raises(error):
+        await fetch(trusting, stranger, "/a")
+
+
+async def test_a_fetch_ends_when_the_server_never_answers(
+    stranger: Stranger, trusting: HttpsSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "HEAD_TIMEOUT_SECONDS", 0.5)
+    stranger.answers["/silent"] = b"HTTP/1.1 200 OK\r\nX-Slow: "
+    with pytest.raises(SourceFetchFailed):
+        await fetch(trusting, stranger, "/silent")
