@@ -1,0 +1,85 @@
+"""Hears every terminal event on a queue of its own, through any outage of the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import aio_pika
+import aiormq.exceptions
+
+from tests.chaos.judge.values import Event
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractIncomingMessage
+
+    from tests.chaos.judge.facts import Facts
+
+EXCHANGE = "hls.events"
+TERMINAL_EVENTS = ("video.stored", "video.failed")
+AGAIN_SECONDS = 0.5
+BROKEN = (aio_pika.exceptions.AMQPError, aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
+
+
+class Recorder:
+    """Keeps what the broker delivered; an event delivered twice stands twice in `events`, with one id."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._queue = url, f"chaos.recorder.{uuid4().hex}"
+        self._ready = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
+        self._close = asyncio.Event()
+        self.events: list[Event] = []
+
+    @classmethod
+    async def start(cls, facts: Facts) -> Recorder:
+        """Bind the queue; whatever is published from now on is heard."""
+        recorder = cls(facts.rabbitmq_url)
+        recorder._listening = asyncio.create_task(recorder._listen())
+        await recorder._ready.wait()
+        return recorder
+
+    async def close(self) -> None:
+        """Stop, and delete the queue."""
+        assert self._listening is not None
+        self._close.set()
+        await self._listening
+
+    async def _listen(self) -> None:
+        while not self._close.is_set():
+            with suppress(*BROKEN):
+                await self._session()
+            if not self._close.is_set():
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _session(self) -> None:
+        connection = await aio_pika.connect(self._url, timeout=5)
+        async with connection:
+            channel = await connection.channel()
+            exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+            arguments: Any = {"x-queue-type": "quorum"}
+            queue = await channel.declare_queue(self._queue, durable=True, arguments=arguments)
+            for key in TERMINAL_EVENTS:
+                await queue.bind(exchange, key)
+            tag = await queue.consume(self._hear)
+            self._ready.set()
+            await self._until_closed(connection)
+            if self._close.is_set():
+                await queue.cancel(tag)
+                await queue.delete(if_unused=False, if_empty=False)
+
+    async def _until_closed(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        """Return when we are to stop, or the connection is gone."""
+        tasks = [asyncio.ensure_future(wait()) for wait in (self._close.wait, connection.closed)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
+    async def _hear(self, message: AbstractIncomingMessage) -> None:
+        body = json.loads(message.body)
+        self.events.append(Event(body["id"], body["type"], body["data"]["videoId"]))
+        with suppress(*BROKEN):
+            await message.ack()

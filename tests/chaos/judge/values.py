@@ -1,0 +1,178 @@
+"""What the judge is told, what it sees, and what it finds: plain frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# `unswept` is what the product leaves to whoever sweeps by age; without a sweeper it is told, not blamed.
+KINDS = (
+    *("lost", "doubled", "orphans", "damaged", "stuck"),
+    *("foreign_dead_letters", "open_uploads", "unswept"),
+)
+NO_BLAME = ("unswept",)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A video that the system has taken on, and how it may end.
+
+    `frames` is how many pictures its clip has, `retries` how many retries were answered with 202;
+    None: unknown.
+    """
+
+    video_id: str
+    outcomes: frozenset[str] = frozenset({"ready"})
+    frames: int | None = None
+    retries: int | None = None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What should be. `sweeps`: the product removes by age what no one owns any more.
+
+    `keeps_local`: originals and encoded chunks stay on the work volume when a video is ready.
+    """
+
+    accepted: Mapping[str, Accepted] = field(default_factory=dict)
+    dead_letters: frozenset[bytes] = frozenset()
+    keeps_local: bool = True
+    sweeps: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A video as the database has it; `run` counts from 1, one more for each retry."""
+
+    video_id: str
+    user_id: str
+    status: str
+    run: int = 1
+    reason: str | None = None
+    bytes: int | None = None
+    renditions: tuple[str, ...] = ()
+    is_leased: bool = False
+    is_purged: bool = False
+
+    @property
+    def prefix(self) -> str:
+        return f"hls/{self.user_id}/{self.video_id}"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk as the database has it."""
+
+    video_id: str
+    chunk: int
+    status: str
+    is_leased: bool = False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment as the database has it; `directory` is where the attempt that made it wrote."""
+
+    video_id: str
+    rendition: str
+    index: int
+    bytes: int
+    directory: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.rendition}/segment_{self.index:03d}.ts"
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """A message that waits in the outbox."""
+
+    video_id: str
+    routing_key: str
+    due_seconds: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as the bucket lists it."""
+
+    bytes: int
+    etag: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A terminal event as the broker delivered it."""
+
+    event_id: str
+    kind: str
+    video_id: str
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message in a queue of dead letters."""
+
+    queue: str
+    body: bytes
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything there is, at one moment."""
+
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    chunks: tuple[Chunk, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    unsent: tuple[Unsent, ...] = ()
+    objects: Mapping[str, Stored] = field(default_factory=dict)
+    uploads: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+    letters: tuple[Letter, ...] = ()
+    waiting: Mapping[str, int] = field(default_factory=dict)
+
+    def segments_of(self, video_id: str) -> list[Segment]:
+        return [segment for segment in self.segments if segment.video_id == video_id]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that should not be, of which video where that is known, and how one can tell."""
+
+    video_id: str | None
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All findings by kind; `played` counts renditions that were decoded from end to end."""
+
+    findings: Mapping[str, tuple[Finding, ...]]
+    videos: int
+    played: int
+    settled_seconds: float
+
+    @property
+    def clean(self) -> bool:
+        return not any(self.blamed.values())
+
+    @property
+    def blamed(self) -> dict[str, tuple[Finding, ...]]:
+        return {kind: found for kind, found in self.findings.items() if kind not in NO_BLAME}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the report has it."""
+        return {
+            "videos": self.videos,
+            "renditions_played": self.played,
+            "settled_seconds": round(self.settled_seconds, 1),
+            "findings": {
+                kind: [asdict(finding) for finding in found] for kind, found in self.findings.items()
+            },
+        }
