@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -21,7 +22,7 @@ from shared.errors import PipelineError, described
 from shared.events import COMMANDS, CONTENT_TYPE, EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
     from aiormq.abc import FieldTable
@@ -31,6 +32,7 @@ PUBLISH_SECONDS = 10.0
 CHECK_SECONDS = 4.0
 ATTEMPT_HEADER = "x-attempt"
 DEAD = ".dead"
+NO_ANSWER = "RabbitMQ does not answer"
 
 QUEUES: dict[str, tuple[tuple[str, str], ...]] = {
     "transcoder.plan": ((EVENTS, "video.uploaded"), (COMMANDS, "video.resume")),
@@ -65,6 +67,24 @@ class MessageRefused(BrokerUnavailable):
     reason = "message_refused"
 
 
+@contextmanager
+def _answering(complaint: str) -> Iterator[None]:
+    """Raise BrokerUnavailable for whatever the client library raises when the broker does not answer.
+
+    When heartbeats fail to come it cancels what waits for the connection, which looks as if somebody had
+    cancelled us: taken for that, it would end a loop in silence.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BrokerUnavailable(f"{complaint}: the connection fell silent") from error
+    except UNREACHABLE as error:
+        raise BrokerUnavailable(f"{complaint}: {described(error)}") from error
+
+
 class BrokerLink:
     """One connection with one channel, opened when first needed and again after it was lost."""
 
@@ -84,34 +104,42 @@ class BrokerLink:
             return self._channel
 
     async def _open(self) -> None:
+        async with self.closed_by_silence(NO_ANSWER), asyncio.timeout(CONNECT_SECONDS):
+            properties: FieldTable = {"connection_name": self._name}
+            self._connection = await aio_pika.connect(self._url, client_properties=properties)
+            channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+            await declare_topology(channel)
+            self._channel = channel
+
+    @asynccontextmanager
+    async def closed_by_silence(self, complaint: str) -> AsyncIterator[None]:
+        """Close the link when the broker fails in the block: opening it again declares what was deleted.
+
+        Raises BrokerUnavailable.
+        """
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                properties: FieldTable = {"connection_name": self._name}
-                self._connection = await aio_pika.connect(self._url, client_properties=properties)
-                channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-                await declare_topology(channel)
-                self._channel = channel
-        except UNREACHABLE as error:
+            with _answering(complaint):
+                yield
+        except BrokerUnavailable:
             await self.close()
-            raise BrokerUnavailable(f"RabbitMQ does not answer: {described(error)}") from error
+            raise
 
     async def check(self) -> None:
         """Raise BrokerUnavailable unless the broker answers now."""
         channel = await self.channel()
-        try:
+        with _answering(NO_ANSWER):  # the link stays: messages in work hang on it
             async with asyncio.timeout(CHECK_SECONDS):
                 await channel.declare_queue(next(iter(QUEUES)), passive=True)
-        except UNREACHABLE as error:  # the link stays: messages in work hang on it
-            raise BrokerUnavailable(f"RabbitMQ does not answer: {described(error)}") from error
 
     async def close(self) -> None:
         """Close the connection; what was not acknowledged goes back to its queue."""
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    await connection.close()
-            except UNREACHABLE:
+                with _answering(NO_ANSWER):
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await connection.close()
+            except BrokerUnavailable:
                 log.debug("broker_close_failed", exc_info=True)
 
 
@@ -161,19 +189,16 @@ class Publisher:
         """Publish any message. Raises BrokerUnavailable when it was not confirmed or not routed."""
         channel = await self._link.channel()
         mandatory = routing_key not in FOR_PLATFORMS
-        try:
+        async with self._link.closed_by_silence("RabbitMQ did not confirm"):
             target = (
                 channel.default_exchange
                 if not exchange
                 else await channel.get_exchange(exchange, ensure=False)
             )
-            await target.publish(message, routing_key, mandatory=mandatory, timeout=PUBLISH_SECONDS)
-        except DeliveryError as error:
-            await self._link.close()  # opening again declares what someone has deleted
-            raise MessageRefused(f"no queue took a message for {routing_key!r}") from error
-        except UNREACHABLE as error:
-            await self._link.close()
-            raise BrokerUnavailable(f"RabbitMQ did not confirm: {described(error)}") from error
+            try:
+                await target.publish(message, routing_key, mandatory=mandatory, timeout=PUBLISH_SECONDS)
+            except DeliveryError as error:
+                raise MessageRefused(f"no queue took a message for {routing_key!r}") from error
 
 
 async def pull(link: BrokerLink, queues: Sequence[str]) -> tuple[str, AbstractIncomingMessage] | None:
@@ -182,35 +207,29 @@ async def pull(link: BrokerLink, queues: Sequence[str]) -> tuple[str, AbstractIn
     Raises BrokerUnavailable.
     """
     channel = await link.channel()
-    try:
+    async with link.closed_by_silence(NO_ANSWER):
         for name in queues:
             queue = await channel.get_queue(name, ensure=False)
             message = await queue.get(no_ack=False, fail=False, timeout=PUBLISH_SECONDS)
             if message is not None:
                 return name, message
-    except UNREACHABLE as error:
-        await link.close()
-        raise BrokerUnavailable(f"RabbitMQ does not answer: {described(error)}") from error
     return None
 
 
 async def waiting(link: BrokerLink) -> dict[str, int]:
     """Return how many messages wait in each queue, not counting those in work. Raises BrokerUnavailable."""
     channel = await link.channel()
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            found = [await channel.declare_queue(name, passive=True) for name in QUEUES]
-    except UNREACHABLE as error:
-        await link.close()  # opening again declares what someone has deleted
-        raise BrokerUnavailable(f"RabbitMQ does not answer: {described(error)}") from error
+    async with link.closed_by_silence(NO_ANSWER), asyncio.timeout(CHECK_SECONDS):
+        found = [await channel.declare_queue(name, passive=True) for name in QUEUES]
     return {queue.name: queue.declaration_result.message_count or 0 for queue in found}
 
 
 async def acknowledge(message: AbstractIncomingMessage) -> bool:
     """Acknowledge; False when the channel is gone, so that the broker will deliver the message again."""
     try:
-        await message.ack()
-    except UNREACHABLE:
+        with _answering(NO_ANSWER):
+            await message.ack()
+    except BrokerUnavailable:
         return False
     return True
 
@@ -218,6 +237,7 @@ async def acknowledge(message: AbstractIncomingMessage) -> bool:
 async def give_back(message: AbstractIncomingMessage) -> None:
     """Return a message to its queue; a lost channel has done so already."""
     try:
-        await message.nack(requeue=True)
-    except UNREACHABLE:
+        with _answering(NO_ANSWER):
+            await message.nack(requeue=True)
+    except BrokerUnavailable:
         log.debug("already_returned", exc_info=True)

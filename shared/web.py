@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -205,23 +206,23 @@ async def _metrics(_: web.Request) -> web.Response:
 async def running(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
     """Run a loop for as long as the application; a loop that ends by itself ends the process."""
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(lambda done: _report_death(app, done))
+    report = partial(_report_death, app)
+    task.add_done_callback(report)
     try:
         yield
     finally:
+        task.remove_done_callback(report)
         while not task.done():  # a library may swallow a cancellation that comes at the wrong moment
             task.cancel()
             await asyncio.wait([task], timeout=1)
 
 
 def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
-    if task.cancelled() or app[DIED].done():
+    if app[DIED].done():
         return
-    error = task.exception()
-    if error:
-        app[DIED].set_exception(error)
-    else:
-        app[DIED].set_exception(RuntimeError(f"{task.get_name()} ended"))
+    error = None if task.cancelled() else task.exception()
+    how = "was cancelled by nobody of ours" if task.cancelled() else "ended"
+    app[DIED].set_exception(error or RuntimeError(f"{task.get_name()} {how}"))
 
 
 async def serve(app: web.Application, settings: Settings) -> None:
