@@ -72,10 +72,14 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Route:
-    """What handles a type of message, and the stage that a failure is put down to (None: never give up)."""
+    """What handles a type of message, and the stage that a failure is put down to (None: never give up).
+
+    `accept` comes first, also for a message that kills its worker: without a record it could not fail.
+    """
 
     handle: Callable[..., Awaitable[None]]
     stage: Stage | None
+    accept: Callable[..., Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,8 @@ class Consumer:
     async def _handle(self, job: Job) -> tuple[str, str]:
         job = replace(job, run=await videos.current_run(self._outbox.database, job.payload.video_id))
         try:
+            if job.route.accept:
+                await job.route.accept(job.payload)
             if job.delivery.deliveries >= MAX_DELIVERIES:
                 raise WorkerLost(f"delivered {job.delivery.deliveries + 1} times without an answer")
             await job.route.handle(job.payload, job.delivery)

@@ -20,6 +20,7 @@ COMMANDS = "hls.commands"
 
 UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 QualityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+ChunkIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]  # as far as the database counts
 Stage = Literal["plan", "encode", "upload"]
 
 
@@ -92,7 +93,7 @@ class VideoSegmented(Payload):
 
     type = "video.segmented"
     user_id: UserId
-    chunk: int
+    chunk: ChunkIndex
     chunks: int
     segments: list[Segment]
 
@@ -136,7 +137,7 @@ class EncodeChunk(Payload):
 
     type = "chunk.encode"
     exchange = COMMANDS
-    chunk: Annotated[int, Field(ge=0)]
+    chunk: ChunkIndex
 
     @property
     def routing_key(self) -> str:

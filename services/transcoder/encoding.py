@@ -17,7 +17,7 @@ from services.transcoder.plan import Plan
 from services.transcoder.planning import segmented
 from shared import videos
 from shared.crashpoints import reach
-from shared.errors import DatabaseUnavailable, SourceUnavailable, WorkerLost
+from shared.errors import DatabaseUnavailable, SourceUnavailable, Superseded, WorkerLost
 from shared.events import Segment
 from shared.leases import MOST_TRIES, alive
 from shared.metrics import ENCODE_SPEED, ENCODED_SECONDS
@@ -77,12 +77,18 @@ class Encoding:
             encoded = await self._encode_alive(claim, directory)
             reach("encode.verified")
             await self._commit(claim, encoded)
-        except BaseException:
+        except BaseException as error:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-            with suppress(DatabaseUnavailable):
-                async with self.outbox.transaction() as connection:
-                    await videos.release_chunk(connection, claim)
+            if not await self._release(claim) and isinstance(error, Exception):
+                raise Superseded(f"attempt {claim.attempt} is over: {error}") from error
             raise
+
+    async def _release(self, claim: ChunkClaim) -> bool:
+        """Give the claim back; False when it was lost: then no failure of ours is one of the video."""
+        with suppress(DatabaseUnavailable):
+            async with self.outbox.transaction() as connection:
+                return await videos.release_chunk(connection, claim)
+        return True
 
     async def _encode_alive(self, claim: ChunkClaim, directory: Path) -> EncodedChunk:
         """Encode while renewing the claim; a lost claim ends FFmpeg at once."""

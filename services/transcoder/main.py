@@ -82,7 +82,10 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.plan",
         queues=["transcoder.plan"],
-        routes={VideoUploaded: Route(planning.uploaded, "plan"), ResumeVideo: Route(planning.resume, "plan")},
+        routes={
+            VideoUploaded: Route(planning.uploaded, "plan", planning.accept),
+            ResumeVideo: Route(planning.resume, "plan"),
+        },
         outbox=app[OUTBOX],
         retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
         slots=PLANS_AT_ONCE,

@@ -44,16 +44,21 @@ class Planning:
     work: WorkDir
     sources: Sources
 
-    async def uploaded(self, event: VideoUploaded, _: Delivery) -> None:
-        """Accept a video that was handed in, and plan it; a second message about it changes nothing."""
+    async def accept(self, event: VideoUploaded) -> None:
+        """Create the record of a video that was handed in; a second message about it changes nothing."""
         async with self.outbox.transaction() as connection:
             await videos.accept(connection, event)
             video = await _wanted(connection, event.video_id)
         reach("plan.accepted")
-        if video.is_planned:
-            raise Superseded("the video is planned already")
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
             raise Superseded(f"the id belongs to another video, of {video.user_id}")
+
+    async def uploaded(self, event: VideoUploaded, _: Delivery) -> None:
+        """Plan a video that was accepted, unless it is planned."""
+        async with self.outbox.transaction() as connection:
+            video = await _wanted(connection, event.video_id)
+        if video.is_planned:
+            raise Superseded("the video is planned already")
         await self._plan_alive(video)
 
     async def resume(self, command: ResumeVideo, _: Delivery) -> None:
@@ -75,11 +80,17 @@ class Planning:
             raise WorkerLost(f"the planning was begun {claim.tries} times and never came to an end")
         try:
             await alive(self._plan(video, claim), partial(self._renew, claim), lease_seconds)
-        except BaseException:
-            with suppress(DatabaseUnavailable):
-                async with self.outbox.transaction() as connection:
-                    await videos.release_plan(connection, claim)
+        except BaseException as error:
+            if not await self._release(claim) and isinstance(error, Exception):
+                raise Superseded(f"attempt {claim.attempt} at the plan is over: {error}") from error
             raise
+
+    async def _release(self, claim: PlanClaim) -> bool:
+        """Give the claim back; False when it was lost: then no failure of ours is one of the video."""
+        with suppress(DatabaseUnavailable):
+            async with self.outbox.transaction() as connection:
+                return await videos.release_plan(connection, claim)
+        return True
 
     async def _renew(self, claim: PlanClaim) -> None:
         async with self.outbox.database.transaction() as connection:

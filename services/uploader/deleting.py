@@ -46,9 +46,10 @@ class Deleting:
             raise Superseded(f"the video is {video.status if video else 'unknown'}")
         if busy:
             raise Deferred("a worker still has a chunk of it", seconds=self.settings.lease_seconds / 2)
-        if video.storage_type not in (None, self.storage.kind):
+        place, here = (video.storage_type, video.s3_bucket), (self.storage.kind, self.storage.bucket)
+        if video.storage_type is not None and place != here:
             raise StorageUnavailable(
-                f"the video lies in {video.storage_type} storage, but STORAGE_TYPE is {self.storage.kind}"
+                f"the video lies in {place[0]} {place[1] or ''}, but {here[0]} {here[1] or ''} is set now"
             )
         removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         reach("delete.objects_removed")

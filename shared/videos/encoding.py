@@ -86,9 +86,9 @@ async def renew_plan(connection: Connection, claim: PlanClaim, *, lease_seconds:
         raise Superseded(f"attempt {claim.attempt} at the plan lost its claim, or the video is not wanted")
 
 
-async def release_plan(connection: Connection, claim: PlanClaim) -> None:
-    """Give a planning back before its end, so that another can take it at once."""
-    await sql.release_plan(connection, video_id=claim.video_id, attempt=claim.attempt)
+async def release_plan(connection: Connection, claim: PlanClaim) -> bool:
+    """Give a planning back before its end, so that another can take it at once; False when it was lost."""
+    return changed(await sql.release_plan(connection, video_id=claim.video_id, attempt=claim.attempt))
 
 
 async def claim_chunk(
@@ -105,7 +105,8 @@ async def claim_chunk(
             video_id, chunk, row["attempt"], row["tries"], row["user_id"], row["source_uri"], row["plan"]
         )
     state = await sql.chunk_state(connection, video_id=video_id, chunk=chunk)
-    if state and state["status"] == "processing" and state["chunk_status"] == "encoding":
+    if state and state["status"] == "processing" and state["chunk_status"] in ("pending", "encoding"):
+        # Pending: released a moment ago, perhaps by a worker whose message this was before it came to us.
         raise Deferred("another worker encodes this chunk", seconds=state["lease_left_seconds"] + 1)
     raise Superseded(what_it_is(state))
 
@@ -125,9 +126,12 @@ async def renew_chunk(
     _still_ours(done, claim)
 
 
-async def release_chunk(connection: Connection, claim: ChunkClaim) -> None:
-    """Give a claim back before its end, so that another can take it at once."""
-    await sql.release_chunk(connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt)
+async def release_chunk(connection: Connection, claim: ChunkClaim) -> bool:
+    """Give a claim back before its end, so that another can take it at once; False when it was lost."""
+    done = await sql.release_chunk(
+        connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt
+    )
+    return changed(done)
 
 
 async def finish_chunk(

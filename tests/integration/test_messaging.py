@@ -10,7 +10,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from shared import videos
+from shared import consumer, videos
 from shared.broker import DEAD, QUEUES, BrokerLink, Publisher, pull
 from shared.consumer import Consumer, RetryPolicy, Route
 from shared.errors import (
@@ -48,6 +48,12 @@ def relay(outbox, link):
     return Relay(outbox, Publisher(link))
 
 
+@pytest.fixture
+def deadly(monkeypatch):
+    """Every message counts as one that has killed its workers."""
+    monkeypatch.setattr(consumer, "MAX_DELIVERIES", 0)
+
+
 def uploaded(video_id=None):
     return VideoUploaded(video_id=video_id or uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
 
@@ -64,29 +70,29 @@ async def record(outbox, video_id):
 
 
 @asynccontextmanager
-async def consuming(servers, outbox, handle, *, stage="plan", attempts=3):
-    consumer = Consumer(
+async def consuming(servers, outbox, handle, *, stage="plan", attempts=3, accept=None):
+    taker = Consumer(
         servers.rabbitmq_url,
         name="test",
         queues=[QUEUE],
-        routes={VideoUploaded: Route(handle, stage)},
+        routes={VideoUploaded: Route(handle, stage, accept)},
         outbox=outbox,
         retry=RetryPolicy(attempts, 0.05),
         slots=2,
     )
     relay_link = BrokerLink(servers.rabbitmq_url, "test.relay")
     loops = [
-        asyncio.create_task(consumer.run()),
+        asyncio.create_task(taker.run()),
         asyncio.create_task(Relay(outbox, Publisher(relay_link)).run()),
     ]
     try:
-        yield consumer
+        yield taker
     finally:
-        await consumer.drain(5)
+        await taker.drain(5)
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        await consumer.close()
+        await taker.close()
         await relay_link.close()
 
 
@@ -284,12 +290,44 @@ async def test_message_is_redelivered_when_a_drain_ends_before_its_handler(serve
         await asyncio.sleep(3600)
 
     await accept(outbox, uploaded())
-    async with consuming(servers, outbox, handle) as consumer:
+    async with consuming(servers, outbox, handle) as taker:
         await asyncio.wait_for(started.wait(), 10)
-        await consumer.drain(0)
+        await taker.drain(0)
     _, message = await eventually(lambda: pull(link, [QUEUE]))
     assert message.redelivered
     await message.ack()
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+@pytest.mark.usefixtures("deadly")
+async def test_event_leaves_a_failed_record_when_it_kills_its_worker_before_that(
+    servers, outbox, link, eventually, accepts
+):
+    """Without accepting first, as the second case shows, the event is gone without a trace."""
+
+    async def record_it(event):
+        async with outbox.transaction() as connection:
+            await videos.accept(connection, event)
+
+    async def handle(_event, _delivery):
+        raise AssertionError
+
+    event = uploaded()
+    async with outbox.transaction() as connection:
+        await outbox.add(connection, event)  # as a platform sends it: there is no record
+    async with consuming(servers, outbox, handle, accept=record_it if accepts else None):
+        if accepts:
+            await eventually(lambda: is_failed(outbox, event.video_id))
+            assert (await record(outbox, event.video_id)).error["reason"] == "worker_lost"
+        else:
+            await asyncio.sleep(3)
+            assert await record(outbox, event.video_id) is None
+    assert await pull(link, [QUEUE]) is None
+
+
+async def is_failed(outbox, video_id):
+    video = await record(outbox, video_id)
+    return video is not None and video.status == "failed"
 
 
 async def test_command_of_a_stage_reaches_the_commands_exchange_only(link):
@@ -300,7 +338,3 @@ async def test_command_of_a_stage_reaches_the_commands_exchange_only(link):
     name, message = await pull(link, list(QUEUES))
     assert name == "transcoder.first"
     await message.ack()
-
-
-async def is_failed(outbox, video_id):
-    return (await record(outbox, video_id)).status == "failed"

@@ -13,6 +13,7 @@ from shared.errors import Deferred, EncodeFailed, Superseded
 from shared.events import Segment, Source, VideoUploaded
 from shared.outbox import Outbox
 from shared.playlists import KeyFrame
+from shared.videos import statements
 
 LEASE = 30.0
 FRAMES = (KeyFrame(0.0, 564, 1000), KeyFrame(2.0, 9000, 500))
@@ -103,6 +104,21 @@ async def test_second_worker_takes_over_when_the_lease_has_run_out(outbox, plann
     assert [(each.attempt, each.tries) for each in (first, second)] == [(1, 1), (2, 2)]
 
 
+async def test_message_is_kept_when_the_chunk_is_released_while_another_looks(outbox, planned, monkeypatch):
+    """The releaser may have lost the broker: then the message that is looked at here is the last one."""
+    first = await claim(outbox, planned)
+    look = statements.sql.chunk_state
+
+    async def released_meanwhile(connection, **about):
+        async with outbox.transaction() as other:
+            assert await videos.release_chunk(other, first)
+        return await look(connection, **about)
+
+    monkeypatch.setattr(statements.sql, "chunk_state", released_meanwhile)
+    with pytest.raises(Deferred):
+        await claim(outbox, planned)
+
+
 async def test_clean_release_does_not_count_as_a_bad_end(outbox, planned):
     async with outbox.transaction() as connection:
         await videos.release_chunk(connection, await claim(outbox, planned))
@@ -129,7 +145,7 @@ async def test_zombie_changes_nothing_when_its_planning_was_taken_over(outbox, a
     async with outbox.transaction() as connection:
         with pytest.raises(Superseded):
             await videos.renew_plan(connection, zombie, lease_seconds=LEASE)
-        await videos.release_plan(connection, zombie)
+        assert not await videos.release_plan(connection, zombie)
     with pytest.raises(Deferred):
         await claim_plan(outbox, accepted)  # the heir's claim is still alive
     assert not await save(outbox, zombie)
@@ -202,7 +218,7 @@ async def test_zombie_changes_nothing_when_its_chunk_was_taken_over(outbox, plan
     async with outbox.transaction() as connection:
         with pytest.raises(Superseded):
             await videos.renew_chunk(connection, zombie, progress=0.5, lease_seconds=LEASE)
-        await videos.release_chunk(connection, zombie)
+        assert not await videos.release_chunk(connection, zombie)
     await finish(outbox, heir)
     with pytest.raises(Superseded):
         await finish(outbox, zombie)
