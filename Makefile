@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m deploy.local
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long gpu-selftest bench-encode check fmt schemas lock clean
+.PHONY: help up down status demo test test-long chaos chaos-short gpu-selftest bench-encode check fmt schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,14 @@ test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is handed on)
 test-long: $(READY) ## run the tests that take minutes: long clips, large collections
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest -m long -s $(PYTEST_ARGS)
+
+chaos: $(READY) ## kill, pause and cut off everything for 40 minutes and judge what is left (CHAOS_ARGS="--seed 7")
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.chaos.run $(CHAOS_ARGS)
+
+chaos-short: $(READY) ## the same within nine minutes
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.chaos.run --minutes 9 $(CHAOS_ARGS)
 
 gpu-selftest: $(READY) ## encode a clip in every way on this machine's GPU and say what works
 	@$(PYTHON) -m services.transcoder.selftest
