@@ -1,0 +1,75 @@
+"""The books of a chaos run: who was accepted, how they may end, how long they took to recover."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.chaos.ledger import Entry, Ledger
+from tests.chaos.media import Clip
+from tests.chaos.points import Points
+from tests.chaos.report import summary
+
+CLIP = Clip(Path("short.mp4"), 2.0)
+
+
+def ledger_of(*names):
+    ledger = Ledger()
+    for name in names:
+        ledger.accept(Entry(name, "alice", "upload", CLIP))
+    return ledger
+
+
+def test_recovery_is_measured_when_the_last_video_in_flight_has_ended():
+    ledger = ledger_of("a", "b")
+    ledger.disturb("kill")
+    ledger.see({"a": ("ready", None)})
+    assert ledger.disturbances[0].recovered_seconds is None
+    ledger.accept(Entry("c", "alice", "upload", CLIP))
+    ledger.see({"b": ("deleted", None)})
+    assert ledger.disturbances[0].recovered_seconds is not None, "c came later, and is not waited for"
+
+
+def test_failures_are_counted_by_reason_each_time_a_video_fails():
+    ledger = ledger_of("a")
+    for status, reason in (("failed", "x"), ("failed", "x"), ("processing", None), ("failed", "x")):
+        ledger.see({"a": (status, reason)})
+    assert ledger.failures == {"x": 2}
+
+
+def test_accepted_leaves_retries_open_when_an_answer_was_lost():
+    ledger = ledger_of("a", "b")
+    ledger.entries["a"].retries = 2
+    ledger.entries["b"].retries_unknown = True
+    accepted = ledger.accepted()
+    assert (accepted["a"].retries, accepted["b"].retries) == (2, None)
+    assert accepted["a"].frames == 50
+
+
+async def test_until_gives_up_when_a_video_does_not_get_there():
+    ledger = ledger_of("a")
+    assert not await ledger.until(ledger.entries["a"], "failed", seconds=0.0)
+    ledger.see({"a": ("failed", "x")})
+    assert await ledger.until(ledger.entries["a"], "failed", seconds=0.0)
+
+
+def test_parked_processes_are_told_once_when_they_stand_at_a_point(tmp_path):
+    points = Points(tmp_path)
+    points.arm("store.begun")
+    (tmp_path / "store.begun.armed").rename(tmp_path / "store.begun.123.parked")
+    assert points.take_parked() == [("store.begun", 123)]
+    assert points.take_parked() == []
+    points.disarm("store.begun")
+
+
+def test_summary_adds_kills_and_pauses():
+    report = {
+        "kills": 2,
+        "pauses": 1,
+        "videos": {"accepted": 4},
+        "points": {"covered": 3},
+        "recovery": {"longest_seconds": 5.4},
+        "findings": {"lost": [], "doubled": [{}], "orphans": []},
+    }
+    assert summary(report) == (
+        "3 kills and pauses over 4 videos at 3 points: 0 lost, 1 doubled, 0 orphans, longest recovery 5 s"
+    )
