@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tests.chaos.media import Clip
 
 ANSWER_SECONDS = 20.0  # a paused ingest answers late; its client gives up and does not know
+SEND_SECONDS = 15.0
 UNANSWERED = (aiohttp.ClientError, TimeoutError, OSError)
 UNSENT = (aio_pika.exceptions.AMQPError, TimeoutError, OSError, RuntimeError)
 CONTENT_TYPE = "application/cloudevents+json"
@@ -69,19 +71,26 @@ class Platform:
     ) -> bool:
         """Publish one message; tell whether the broker has confirmed it."""
         message = aio_pika.Message(body, content_type=CONTENT_TYPE, delivery_mode=2)
+        sending = asyncio.ensure_future(self._publish(message, exchange, key))
         try:
-            connection = await aio_pika.connect(self.url, timeout=5)
-            async with connection:
-                channel = await connection.channel()
-                target = (
-                    await channel.get_exchange(exchange, ensure=False)
-                    if exchange
-                    else channel.default_exchange
-                )
-                await target.publish(message, key, timeout=5)
-        except UNSENT:
+            await asyncio.wait([sending], timeout=SEND_SECONDS)
+        finally:
+            sending.cancel()
+        # The client library cancels what waits for a broker that went away: that is no confirmation either.
+        if not sending.done() or sending.cancelled():
             return False
-        return True
+        if (error := sending.exception()) and not isinstance(error, UNSENT):
+            raise error
+        return error is None
+
+    async def _publish(self, message: aio_pika.Message, exchange: str, key: str) -> None:
+        connection = await aio_pika.connect(self.url, timeout=5)
+        async with connection:
+            channel = await connection.channel()
+            target = (
+                await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
+            )
+            await target.publish(message, key, timeout=5)
 
 
 def uploaded_event(video_id: str, user_id: str, uri: str) -> bytes:

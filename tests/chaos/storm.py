@@ -57,7 +57,7 @@ class Storm:
     async def _play(self, name: str, act: Act) -> None:
         self.now = name
         try:
-            self.faults[name] += await act(self)
+            self.faults[name] += await _outcome(act(self))
         except NotRun as reason:
             self.not_run[name] = str(reason)
             return
@@ -70,3 +70,13 @@ class Storm:
         deadline = time.monotonic() + VIDEOS_SECONDS
         while len(self.ledger.open()) < VIDEOS_AT_LEAST and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
+
+
+async def _outcome(act: Awaitable[int]) -> int:
+    """Return what an act returns; 0 when the client library, losing its broker, has cancelled it."""
+    playing = asyncio.ensure_future(act)
+    try:
+        await asyncio.wait([playing])
+    finally:
+        playing.cancel()
+    return 0 if playing.cancelled() else playing.result()

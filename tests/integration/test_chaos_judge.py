@@ -8,6 +8,7 @@ import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import aio_pika
@@ -16,6 +17,7 @@ import pytest
 
 from tests.chaos.judge import Accepted, Expected, Facts, Recorder, judge
 from tests.chaos.judge.looking import QUEUES
+from tests.chaos.tcp_proxy import TcpProxy
 
 MIGRATIONS = sorted((Path(__file__).parents[2] / "shared" / "migrations").glob("*.sql"))
 VIDEO = "00000000-0000-0000-0000-00000000000a"
@@ -81,7 +83,7 @@ class Scene:
         exchange = await channel.get_exchange("hls.events")
         heard = len(self.recorder.events)
         await exchange.publish(aio_pika.Message(json.dumps(body).encode()), "video.stored")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while len(self.recorder.events) == heard:
                 await asyncio.sleep(0.01)
 
@@ -169,6 +171,23 @@ async def test_judge_sees_pictures_that_are_gone_or_in_the_wrong_place_when_all_
 async def test_judge_finds_an_end_that_was_told_twice(scene):
     await scene.tell("second")
     assert list(await scene.verdict()) == ["doubled"]
+
+
+async def test_recorder_hears_what_is_published_after_its_connection_broke_or_fell_silent(scene):
+    parts = urlsplit(scene.facts.rabbitmq_url)
+    proxy = await TcpProxy.start(parts.hostname, parts.port)
+    through = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}")
+    url = urlunsplit(through._replace(query="heartbeat=1"))
+    scene.recorder = recorder = await Recorder.start(replace(scene.facts, rabbitmq_url=url))
+    proxy.cut()
+    await scene.tell("second")
+    proxy.black_hole()
+    await asyncio.sleep(4)  # two heartbeats fail to come
+    proxy.heal()
+    await scene.tell("third")
+    assert {event.event_id for event in recorder.events} == {"second", "third"}
+    await recorder.close()
+    await proxy.close()
 
 
 async def test_judge_finds_rows_that_are_stuck(scene):

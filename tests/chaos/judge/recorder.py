@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXCHANGE = "hls.events"
 TERMINAL_EVENTS = ("video.stored", "video.failed")
 AGAIN_SECONDS = 0.5
+OPEN_SECONDS = 20.0
 BROKEN = (aio_pika.exceptions.AMQPError, aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 
 
@@ -50,36 +51,47 @@ class Recorder:
 
     async def _listen(self) -> None:
         while not self._close.is_set():
-            with suppress(*BROKEN):
-                await self._session()
+            session = asyncio.ensure_future(self._session())
+            await asyncio.wait([session])  # the client library cancels what waits for a broker that went away
+            if not session.cancelled() and (error := session.exception()) and not isinstance(error, BROKEN):
+                raise error
             if not self._close.is_set():
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def _session(self) -> None:
-        connection = await aio_pika.connect(self._url, timeout=5)
-        async with connection:
-            channel = await connection.channel()
-            exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
-            arguments: Any = {"x-queue-type": "quorum"}
-            queue = await channel.declare_queue(self._queue, durable=True, arguments=arguments)
-            for key in TERMINAL_EVENTS:
-                await queue.bind(exchange, key)
+        lost = asyncio.Event()
+        async with asyncio.timeout(OPEN_SECONDS):
+            connection = await aio_pika.connect(self._url, timeout=5)
+            connection.close_callbacks.add(lambda *_: lost.set())
+            queue = await self._bound_queue(connection)
             tag = await queue.consume(self._hear)
-            self._ready.set()
-            await self._until_closed(connection)
-            if self._close.is_set():
+        self._ready.set()
+        await _either(self._close, lost)
+        async with asyncio.timeout(OPEN_SECONDS):
+            if not lost.is_set():
                 await queue.cancel(tag)
                 await queue.delete(if_unused=False, if_empty=False)
+            await connection.close()
 
-    async def _until_closed(self, connection: aio_pika.abc.AbstractConnection) -> None:
-        """Return when we are to stop, or the connection is gone."""
-        tasks = [asyncio.ensure_future(wait()) for wait in (self._close.wait, connection.closed)]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
+    async def _bound_queue(self, connection: aio_pika.abc.AbstractConnection) -> aio_pika.abc.AbstractQueue:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        arguments: Any = {"x-queue-type": "quorum"}
+        queue = await channel.declare_queue(self._queue, durable=True, arguments=arguments)
+        for key in TERMINAL_EVENTS:
+            await queue.bind(exchange, key)
+        return queue
 
     async def _hear(self, message: AbstractIncomingMessage) -> None:
         body = json.loads(message.body)
         self.events.append(Event(body["id"], body["type"], body["data"]["videoId"]))
         with suppress(*BROKEN):
             await message.ack()
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Return when one of `events` is set."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
