@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import signal
 import sys
@@ -35,6 +36,8 @@ REPORT = REPO / ".chaos" / "chaos.json"
 def main() -> int:
     """Run a storm; return 0 when nothing was found."""
     options = _options()
+    for name in ("aiormq", "aio_pika"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # brokers that go away are no news here
     try:
         return asyncio.run(_interruptible(options))
     except (KeyboardInterrupt, asyncio.CancelledError):
