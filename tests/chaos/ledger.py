@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.4
 TERMINAL = ("ready", "failed", "deleted")
+AWAY = (
+    *(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError),
+    asyncpg.InternalClientError,  # the server ends a connection just as a command begins
+)
 STATES = "select video_id::text, status, error ->> 'reason' as reason from videos"
 
 
@@ -130,7 +134,7 @@ class Ledger:
 
     async def _watch_for_ever(self, database_url: str) -> None:
         while True:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*AWAY):
                 await self._watch(database_url)
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import asyncpg
+import pytest
 
 from tests.chaos.ledger import Entry, Ledger
 from tests.chaos.media import Clip
@@ -50,6 +54,26 @@ async def test_until_gives_up_when_a_video_does_not_get_there():
     assert not await ledger.until(ledger.entries["a"], "failed", seconds=0.0)
     ledger.see({"a": ("failed", "x")})
     assert await ledger.until(ledger.entries["a"], "failed", seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(), asyncpg.InternalClientError("another operation is in progress")]
+)
+async def test_watching_goes_on_when_postgres_goes_away(monkeypatch, error):
+    looks = []
+
+    async def connect(*_, **__):
+        looks.append(error)
+        raise error
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    monkeypatch.setattr("tests.chaos.ledger.LOOK_SECONDS", 0.0)
+    ledger = Ledger()
+    ledger.begin_watching("postgresql://gone")
+    async with asyncio.timeout(5):
+        while len(looks) < 3:
+            await asyncio.sleep(0)
+    await ledger.end_watching()
 
 
 def test_parked_processes_are_told_once_when_they_stand_at_a_point(tmp_path):
