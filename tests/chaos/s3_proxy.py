@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import LooseHeaders
 
-Kind = Literal["unavailable", "applied_then_500", "truncated", "timeout"]
+Kind = Literal["unavailable", "applied_then_500", "truncated", "shortened", "timeout"]
 
 CHUNK_BYTES = 64 * 1024
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection", "te", "upgrade"}
@@ -44,7 +44,8 @@ class Fault:
 
     def fits(self, request: web.BaseRequest) -> bool:
         has_body = request.method == "GET" or request.can_read_body
-        return self.method in (None, request.method) and (self.kind != "truncated" or has_body)
+        needs_body = {"truncated": has_body, "shortened": request.can_read_body}
+        return self.method in (None, request.method) and needs_body.get(self.kind, True)
 
 
 class S3Proxy:
@@ -112,15 +113,14 @@ class S3Proxy:
             raise _cut(request) from None
 
     async def _forward(self, request: web.BaseRequest, kind: Kind | None) -> web.StreamResponse:
-        cut_request = kind == "truncated" and request.can_read_body
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         async with self._session.request(
             request.method,
             URL(self._endpoint_url + request.raw_path, encoded=True),
-            headers=_passed_on(request.headers),
-            data=_body(request, cut=cut_request) if request.can_read_body else None,
+            headers=_halved(request) if kind == "shortened" else _passed_on(request.headers),
+            data=_sent_on(request, kind) if request.can_read_body else None,
             allow_redirects=False,
         ) as answer:
             if kind == "applied_then_500":
@@ -142,6 +142,25 @@ class S3Proxy:
             await response.write(data)
         await response.write_eof()
         return response
+
+
+def _sent_on(request: web.BaseRequest, kind: Kind | None) -> AsyncIterator[bytes]:
+    return _half(request) if kind == "shortened" else _body(request, cut=kind == "truncated")
+
+
+def _halved(request: web.BaseRequest) -> list[tuple[str, str]]:
+    """Return the headers of a request that has lost the second half of its body."""
+    half = str((request.content_length or 0) // 2)
+    headers = _passed_on(request.headers)
+    return [(name, half if name.lower() == "content-length" else value) for name, value in headers]
+
+
+async def _half(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """Yield the first half of a body, and read all of it, so that its sender sees nothing wrong."""
+    left = (request.content_length or 0) // 2
+    async for data in request.content.iter_chunked(CHUNK_BYTES):
+        yield data[:left]
+        left -= len(data[:left])
 
 
 async def _body(request: web.BaseRequest, *, cut: bool) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ import struct
 from contextlib import suppress
 
 CHUNK_BYTES = 64 * 1024
+END_SECONDS = 1.0
 LINGER_RESETS = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST instead of FIN
 
 
@@ -56,9 +57,11 @@ class TcpProxy:
         assert self._server is not None
         self._server.close()
         self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._passing.set()
+        if self._tasks:  # they end by themselves: asyncio complains of a connection that is cancelled
+            _, late = await asyncio.wait(self._tasks, timeout=END_SECONDS)
+            for task in late:
+                task.cancel()
         await self._server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -87,8 +87,13 @@ async def proxy(servers):
 
 
 @asynccontextmanager
-async def signed_for(url, servers):
-    config = AioConfig(signature_version="s3v4", retries={"total_max_attempts": 1}, read_timeout=0.5)
+async def signed_for(url, servers, checksums="when_supported"):
+    config = AioConfig(
+        signature_version="s3v4",
+        retries={"total_max_attempts": 1},
+        read_timeout=0.5,
+        request_checksum_calculation=checksums,
+    )
     async with get_session().create_client(
         "s3",
         endpoint_url=url,
@@ -159,3 +164,12 @@ async def test_s3_proxy_leaves_the_client_waiting_until_healed_when_told_to_time
         proxy.heal()
         await client.head_bucket(Bucket=servers.s3_bucket)
     assert proxy.injected == {"timeout": 1}
+
+
+async def test_s3_proxy_has_half_kept_and_says_it_was_all_when_told_to_shorten(proxy, servers):
+    proxy.fail("shortened", 1)
+    async with signed_for(proxy.url, servers, checksums="when_required") as client:
+        await client.head_bucket(Bucket=servers.s3_bucket)
+        await client.put_object(Bucket=servers.s3_bucket, Key="proxy/short", Body=LARGE)
+        assert await get(client, servers, "proxy/short") == LARGE[: len(LARGE) // 2]
+    assert proxy.injected == {"shortened": 1}
