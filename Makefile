@@ -8,10 +8,10 @@ LOCAL := $(PYTHON) -m deploy.local
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long chaos chaos-short gpu-selftest bench-encode check fmt schemas lock clean
+.PHONY: help up down status demo test test-long chaos chaos-short chaos-controls gpu-selftest bench-encode check fmt schemas lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(READY) ## start the whole system in the background, or whatever of it has died
 	@$(LOCAL) up
@@ -47,6 +47,10 @@ gpu-selftest: $(READY) ## encode a clip in every way on this machine's GPU and s
 bench-encode: $(READY) ## measure encoding against other ways to do it (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.bench.encode $(BENCH_ARGS)
+
+chaos-controls: $(READY) ## take the guards away one by one and see that the judge finds the damage (CONTROLS_ARGS)
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.chaos.controls $(CONTROLS_ARGS)
 
 check: $(READY) ## check format, lint, types and architecture
 	$(VENV)/bin/ruff format --check .

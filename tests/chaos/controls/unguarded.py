@@ -1,0 +1,166 @@
+"""Runs a service without one of its guards: `python -m tests.chaos.controls.unguarded GUARD SERVICE`.
+
+The product has no switch that would take a guard away, so this program replaces the one function that is
+the guard, and then runs the service as its own program does. It is the only place where code of tests/chaos
+imports the product.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import runpy
+import sys
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from services.ingest import accepting
+from services.uploader.reconciling import Reconciler
+from services.uploader.storing import Storing
+from shared import broker, videos
+from shared.broker import BrokerLink, Publisher
+from shared.events import envelope
+from shared.outbox import Outbox
+from shared.storage.s3 import S3Storage
+from shared.videos.statements import sql
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from shared.events import Payload
+
+LATER_SECONDS = 2.0
+FINISH_ANY_ATTEMPT = """
+update chunks set status = 'encoded', lease_until = null, progress = 1, codecs = $3
+where video_id = $1 and chunk = $2"""
+
+
+def without_commit_first() -> None:
+    """Answer an upload with 202, and commit its record a while later."""
+    guarded = accepting._commit
+    waiting: set[asyncio.Task[None]] = set()
+
+    async def later(*arguments: Any) -> None:
+        await asyncio.sleep(LATER_SECONDS)
+        await guarded(*arguments)
+
+    async def commit(outbox: Outbox, event: Any, title: str | None) -> Any:
+        with suppress(_RolledBack):
+            async with outbox.database.transaction() as connection:
+                await videos.accept(connection, event, title=title)
+                video = await videos.get(connection, event.video_id)
+                raise _RolledBack
+        waiting.add(asyncio.create_task(later(outbox, event, title)))
+        return video
+
+    accepting._commit = commit
+
+
+class _RolledBack(Exception):
+    """A transaction was only made to see what it would do."""
+
+
+def without_fence() -> None:
+    """Let an attempt commit what it encoded, whoever has the chunk's claim now."""
+
+    async def finish_chunk(connection: Any, *, video_id: Any, chunk: int, attempt: int, codecs: Any) -> str:
+        return str(await connection.execute(FINISH_ANY_ATTEMPT, video_id, chunk, codecs))
+
+    sql.finish_chunk = finish_chunk
+
+
+def without_state_guard() -> None:
+    """Let every uploader that has written the playlists say that it was the one to finish the video."""
+    guarded = videos.ready
+
+    async def ready(connection: Any, stored: Any) -> bool:
+        await guarded(connection, stored)
+        return True
+
+    videos.ready = ready
+
+
+def without_undoing() -> None:
+    """Let an uploader leave in storage what it put for a video that was deleted meanwhile."""
+
+    async def undo_if_deleted(self: Storing, video_id: Any) -> None:
+        return
+
+    Storing._undo_if_deleted = undo_if_deleted
+
+
+def without_outbox() -> None:
+    """Publish each message directly, as soon as its transaction has committed."""
+    written: ContextVar[list[Payload]] = ContextVar("written")
+    publisher = Publisher(BrokerLink(os.environ["RABBITMQ_URL"], "directly"))
+    sending: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def transaction(self: Outbox) -> AsyncIterator[Any]:
+        written.set([])
+        async with self.database.transaction() as connection:
+            yield connection
+        for payload in written.get():
+            event = envelope(payload, source=self.source)
+            sending.add(asyncio.create_task(publisher.publish(payload.exchange, payload.routing_key, event)))
+
+    async def add(self: Outbox, connection: Any, payload: Payload) -> None:
+        written.get().append(payload)
+
+    Outbox.transaction, Outbox.add = transaction, add
+
+
+def without_late_acknowledgement() -> None:
+    """Acknowledge a message as it is taken, before anything is done about it."""
+    guarded = broker.pull
+
+    async def pull(*arguments: Any) -> Any:
+        pulled = await guarded(*arguments)
+        if pulled is not None:
+            await broker.acknowledge(pulled[1])
+        return pulled
+
+    broker.pull = pull
+
+
+def without_reconciler() -> None:
+    """Never look for videos of which nothing is heard."""
+
+    async def look(self: Reconciler) -> None:
+        return
+
+    Reconciler.look = look
+
+
+def without_size_check() -> None:
+    """Believe S3 that it has kept all of what it took."""
+
+    async def verify(self: S3Storage, key: str, size: int) -> int:
+        return size
+
+    S3Storage._verify = verify
+
+
+GUARDS: dict[str, Callable[[], None]] = {
+    "commit-first": without_commit_first,
+    "fence": without_fence,
+    "state-guard": without_state_guard,
+    "undoing": without_undoing,
+    "outbox": without_outbox,
+    "late-acknowledgement": without_late_acknowledgement,
+    "reconciler": without_reconciler,
+    "size-check": without_size_check,
+}
+
+
+def main() -> None:
+    """Take the guard away and run the service as its own program does."""
+    guard, service = sys.argv[1:]
+    GUARDS[guard]()
+    del sys.argv[1:]
+    runpy.run_module(f"services.{service}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

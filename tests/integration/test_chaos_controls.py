@@ -1,0 +1,22 @@
+"""Guards are taken from real services on real servers, and the judge finds what that costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.controls.catalogue import CONTROLS
+from tests.chaos.controls.clip import make_clip
+from tests.chaos.controls.trial import try_control
+from tests.chaos.judge import Facts
+
+QUICK = ("outbox", "state-guard")
+
+
+@pytest.mark.parametrize("control", [c for c in CONTROLS if c.name in QUICK], ids=lambda c: c.name)
+async def test_judge_finds_damage_only_when_the_guard_is_away(control, servers, tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4")
+    names = {field: getattr(servers, field) for field in servers.__dataclass_fields__}
+    trial = await try_control(control, Facts(**names, work_dir=tmp_path), clip, tmp_path / control.name)
+    assert trial.guarded.clean, trial.guarded
+    assert trial.unguarded.blamed[control.costs], trial.unguarded
+    assert trial.held

@@ -1,0 +1,46 @@
+"""What a trial makes of two verdicts, and that the catalogue is complete."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.controls.catalogue import CONTROLS
+from tests.chaos.controls.run import found, table
+from tests.chaos.controls.trial import Trial
+from tests.chaos.controls.unguarded import GUARDS
+from tests.chaos.judge import Finding, Verdict
+from tests.chaos.judge.values import KINDS
+
+OUTBOX = next(control for control in CONTROLS if control.name == "outbox")
+
+
+def verdict(**counts):
+    findings = {kind: (Finding("a", "text"),) * counts.get(kind, 0) for kind in KINDS}
+    return Verdict(findings, videos=1, played=1, settled_seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("guarded", "unguarded", "held"),
+    [
+        ({}, {"lost": 1}, True),
+        ({"unswept": 2}, {"lost": 1, "stuck": 1}, True),
+        ({}, {}, False),
+        ({}, {"orphans": 1}, False),
+        ({"stuck": 1}, {"lost": 1}, False),
+    ],
+)
+def test_trial_holds_only_when_the_guard_alone_makes_the_difference(guarded, unguarded, held):
+    assert Trial(OUTBOX, verdict(**guarded), verdict(**unguarded), 1.0).held is held
+
+
+def test_table_says_what_was_found_when_guards_are_away_and_in_place():
+    trial = Trial(OUTBOX, verdict(unswept=1), verdict(lost=1, stuck=2, unswept=1), 1.0)
+    assert found(trial.to_json()["without"]) == "1 lost, 2 stuck"
+    last_line = table({"controls": [trial.to_json()]}).splitlines()[-1]
+    assert last_line == f"| {OUTBOX.guard} | {OUTBOX.fault} | 1 lost, 2 stuck | nothing |"
+
+
+def test_catalogue_has_a_control_for_every_guard_that_can_be_taken_away():
+    assert [control.name for control in CONTROLS] == [*GUARDS]
+    assert {control.costs for control in CONTROLS} <= set(KINDS)
+    assert all("\n" not in control.fault for control in CONTROLS)
