@@ -231,8 +231,9 @@ class Consumer:
             log.info("superseded", why=error.message)
             return "superseded", ""
         except Deferred as error:
+            log.info("deferred", why=error.message, seconds=error.seconds)
             await self._again(job, job.delivery.attempt, error.seconds)
-            return "deferred", ""
+            return "deferred", error.reason
         except (DatabaseUnavailable, asyncio.CancelledError):
             raise
         except PipelineError as error:

@@ -13,7 +13,8 @@
     │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
     │   └── StorageUnavailable        the storage refused or did not answer
     ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
-    ├── Deferred                      another worker is at it: look again after `seconds`
+    ├── Deferred                      not now, another worker may be at it: look again after `seconds`
+    │   └── NoRoom                    the work volume is too full to begin, or to go on
     └── Superseded                    the work was given to another, or is no longer wanted
 
 `reason` is a stable snake_case code: the same word in logs, metrics, events and the API. The consume
@@ -21,6 +22,8 @@ loop (shared/consumer.py) alone turns these into a retry, a failed video or a de
 """
 
 from __future__ import annotations
+
+NO_ROOM_SECONDS = 30.0  # a volume empties no faster, and each who waits costs a look
 
 
 def described(error: BaseException) -> str:
@@ -58,13 +61,22 @@ class DatabaseUnavailable(PipelineError):
 
 
 class Deferred(PipelineError):
-    """Another worker is at it right now: look again after `seconds`."""
+    """Not now, another worker may be at it: look again after `seconds`."""
 
     reason = "deferred"
 
     def __init__(self, message: str, *, seconds: float) -> None:
         super().__init__(message)
         self.seconds = seconds
+
+
+class NoRoom(Deferred):
+    """The work volume is too full: begin, or begin again, when there is room."""
+
+    reason = "insufficient_storage"
+
+    def __init__(self, message: str, seconds: float = NO_ROOM_SECONDS) -> None:
+        super().__init__(message, seconds=seconds)
 
 
 class Superseded(PipelineError):

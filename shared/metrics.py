@@ -22,6 +22,11 @@ MESSAGE_SECONDS = Histogram(
 OUTBOX_DUE = Gauge("vod_outbox_due", "Messages that are due and not yet sent")
 SLOTS_BUSY = Gauge("vod_slots_busy", "Messages in work right now", ["queue"])
 
+REFUSED = Counter(
+    "vod_refused_total", "Uploads and retries refused so that accepted work goes on", ["reason"]
+)
+UPLOADS_UNDER_WAY = Gauge("vod_uploads_under_way", "Uploads that are coming in right now")
+WORK_FREE_BYTES = Gauge("vod_work_free_bytes", "Free space of the work volume when this process last looked")
 UPLOADED_BYTES = Counter("vod_uploaded_bytes_total", "Bytes received in uploads")
 ENCODED_SECONDS = Counter("vod_encoded_media_seconds_total", "Seconds of source encoded", ["encoder"])
 ENCODE_SPEED = Histogram(

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     encoder: Literal["auto", "h264_nvenc", "libx264"] = "auto"
     transcoder_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     max_upload_bytes: Annotated[int, Field(gt=0)] = 50 * 1024**3
+    max_uploads_at_once: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_processing_per_user: Annotated[int, Field(ge=0)] = 1000
+    disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1024**3
     public_stream_url: str = "http://localhost:8081"
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0

@@ -14,6 +14,7 @@ from shared.errors import DatabaseUnavailable
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from services.ingest.admission import Admission
     from services.ingest.incoming import Incoming
     from shared.events import VideoUploaded
     from shared.outbox import Outbox
@@ -24,16 +25,18 @@ CONFIRM_TRIES, CONFIRM_SECONDS = 3, 0.5
 log = structlog.get_logger()
 
 
-async def accept_upload(outbox: Outbox, incoming: Incoming, event: VideoUploaded, title: str | None) -> Video:
+async def accept_upload(
+    outbox: Outbox, admission: Admission, incoming: Incoming, event: VideoUploaded, title: str | None
+) -> Video:
     """Make the file durable and commit row and event; a failure leaves nothing behind.
 
-    Raises HttpProblem (507), StorageUnavailable, DatabaseUnavailable.
+    Raises HttpProblem (429), NoRoom, StorageUnavailable, DatabaseUnavailable.
     """
     try:
         reach("upload.written")
         await incoming.keep()
         reach("upload.kept")
-        video = await _commit(outbox, event, title)
+        video = await _commit(outbox, admission, event, title)
     except BaseException:
         await incoming.discard()
         raise
@@ -41,10 +44,11 @@ async def accept_upload(outbox: Outbox, incoming: Incoming, event: VideoUploaded
     return video
 
 
-async def _commit(outbox: Outbox, event: VideoUploaded, title: str | None) -> Video:
+async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, title: str | None) -> Video:
     try:
         async with outbox.transaction() as connection:
             await videos.accept(connection, event, title=title)
+            await admission.confirm(connection, event.user_id)
             await outbox.add(connection, event)
             video = await videos.get(connection, event.video_id)
     except DatabaseUnavailable:

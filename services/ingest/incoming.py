@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import threading
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.crashpoints import reach
 from shared.errors import StorageUnavailable
-from shared.web import HttpProblem
+from shared.room import disk_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.layout import WorkDir
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+    from shared.room import Promise
 
 
 class Incoming:
@@ -31,9 +29,11 @@ class Incoming:
     and what comes after `discard` does nothing.
     """
 
-    def __init__(self, work: WorkDir, video_id: UUID) -> None:
+    def __init__(self, work: WorkDir, video_id: UUID, promise: Promise) -> None:
+        self.video_id = video_id
         self.part, self.original = work.upload(video_id), work.original(video_id)
         self.size_bytes = 0
+        self._promise = promise
         self._digest = hashlib.sha256()
         self._lock = threading.Lock()
         self._file: int | None = None
@@ -44,7 +44,7 @@ class Incoming:
         return self._digest.hexdigest()
 
     async def write(self, data: bytes | bytearray) -> None:
-        """Append. Raises HttpProblem (507) when the disk is full, StorageUnavailable when it fails."""
+        """Append. Raises NoRoom when the volume has none for it, StorageUnavailable when it fails."""
         await asyncio.to_thread(self._write, data)
 
     async def keep(self) -> None:
@@ -61,7 +61,8 @@ class Incoming:
                 return
             if self._file is None:
                 self._file = os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            _write_all(self._file, data)
+            with self._promise.writing(len(data)):
+                _write_all(self._file, data)
             self._digest.update(data)
             self.size_bytes += len(data)
 
@@ -111,10 +112,7 @@ def _write_all(file: int, data: bytes | bytearray) -> None:
 @contextmanager
 def _disk_faults() -> Iterator[None]:
     try:
-        yield
+        with disk_faults():
+            yield
     except OSError as error:
-        if error.errno in DISK_FULL:
-            raise HttpProblem(
-                507, "insufficient_storage", "there is no room left for this upload: try again later"
-            ) from error
         raise StorageUnavailable(f"WORK_DIR cannot be written: {error}") from error

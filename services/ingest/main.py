@@ -8,14 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from services.ingest.admission import Admission
 from services.ingest.commands import run_command
 from services.ingest.feed import Feed
 from services.ingest.incoming import sync_directory
-from services.ingest.resources import DATABASE, FEED, SETTINGS, UPLOADING, WORK
+from services.ingest.resources import ADMISSION, DATABASE, FEED, SETTINGS, UPLOADING, WORK
 from services.ingest.routes import add_routes
 from services.ingest.sweep import sweep_uploads
 from shared.errors import StorageUnavailable
 from shared.layout import WorkDir
+from shared.room import Room
 from shared.runtime import database_context, outbox_context
 from shared.service import run
 from shared.startup import patiently
@@ -38,6 +40,11 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[UPLOADING] = set()
     app[WORK] = WorkDir(settings.work_dir.resolve())
+    app[ADMISSION] = Admission(
+        Room(app[WORK].root, settings.disk_reserve_bytes),
+        max_uploads=settings.max_uploads_at_once,
+        max_processing=settings.max_processing_per_user,
+    )
     add_routes(app)
     app.cleanup_ctx.extend(
         [_work_dir, database_context(settings), outbox_context(settings, NAME), _feed, _sweep]
@@ -80,10 +87,9 @@ async def _sweep(app: web.Application) -> AsyncIterator[None]:
 
 async def _stop_uploads(app: web.Application) -> None:
     """End what comes in: from here on aiohttp drops what it receives, so that no upload would ever end."""
+    message, headers = "the service is being restarted: send the upload again", {"Retry-After": "5"}
     for body in app[UPLOADING]:
-        body.set_exception(
-            HttpProblem(503, "stopping", "the service is being restarted: send the upload again")
-        )
+        body.set_exception(HttpProblem(503, "stopping", message, headers=headers))
 
 
 def main(arguments: Sequence[str]) -> int:

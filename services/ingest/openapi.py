@@ -142,6 +142,8 @@ def _responses(operation: Operation, schemas: Json) -> Json:
     problem = {"content": {PROBLEM_TYPE: {"schema": schemas[Problem.__name__]}}}
     statuses = sorted({*operation.problems, *(() if operation.scopes is None else (401, 403))})
     bad = {str(status): {"description": PROBLEMS[status], **problem} for status in statuses}
+    for status in RETRIABLE & bad.keys():
+        bad[status]["headers"] = {"Retry-After": RETRY_AFTER}
     return {str(answer.status): good, **bad, "default": {"description": "A problem", **problem}}
 
 
@@ -153,6 +155,9 @@ PROBLEMS = {
     408: "Nothing, or too little, came for too long",
     409: "The state does not allow it",
     413: "The upload is too large",
-    503: "A part that this needs does not answer",
+    429: "As many videos of this user are in work as may be",
+    503: "A part that this needs does not answer, or too many uploads are under way",
     507: "There is no room left",
 }
+RETRIABLE = {"429", "503", "507"}
+RETRY_AFTER = {"description": "Seconds after which to try again", "schema": {"type": "integer"}}

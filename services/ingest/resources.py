@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from services.ingest.admission import Admission
 from services.ingest.callers import Caller
 from services.ingest.feed import Feed
 from shared.layout import WorkDir
@@ -15,9 +16,10 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from aiohttp import StreamReader
 
-__all__ = ["CALLER", "DATABASE", "FEED", "OPENAPI", "OUTBOX", "SETTINGS", "UPLOADING", "WORK"]
+__all__ = ["ADMISSION", "CALLER", "DATABASE", "FEED", "OPENAPI", "OUTBOX", "SETTINGS", "UPLOADING", "WORK"]
 
 SETTINGS = web.AppKey("settings", Settings)
+ADMISSION = web.AppKey("admission", Admission)
 WORK = web.AppKey("work", WorkDir)
 FEED = web.AppKey("feed", Feed)
 OPENAPI = web.AppKey("openapi", str)

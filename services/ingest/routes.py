@@ -41,7 +41,7 @@ VIDEOS = (
         ANYONE_WITH_A_KEY,
         body=UploadForm,
         body_type="multipart/form-data",
-        problems=(400, 408, 413, 503, 507),
+        problems=(400, 408, 413, 429, 503, 507),
     ),
     Operation(
         "GET",
@@ -78,7 +78,7 @@ VIDEOS = (
         Answer(202, "The video is in work again", VideoRecord),
         videos.retry_video,
         ANYONE_WITH_A_KEY,
-        problems=(404, 409),
+        problems=(404, 409, 429),
     ),
     Operation(
         "GET",

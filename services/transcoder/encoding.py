@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from services.transcoder.argv_video import PEAK_OVER_AVERAGE
 from services.transcoder.encode import encode_chunk
 from services.transcoder.plan import Plan
 from services.transcoder.planning import segmented
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from shared.events import EncodeChunk
     from shared.layout import WorkDir
     from shared.outbox import Outbox
+    from shared.room import Room
     from shared.settings import Settings
     from shared.videos import ChunkClaim
 
@@ -58,6 +60,7 @@ class Encoding:
     outbox: Outbox
     work: WorkDir
     sources: Sources
+    room: Room
     encoder: Encoder
 
     async def encode(self, command: EncodeChunk, _: Delivery) -> None:
@@ -105,9 +108,10 @@ class Encoding:
         source = self.sources.path(claim.video_id, claim.source_uri)
         if not await asyncio.to_thread(source.is_file):
             raise SourceUnavailable("the original is no longer there: upload the video again")
-        await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
         plan = Plan.from_json(claim.plan)
-        return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)
+        async with self.room.promise(_most_bytes(plan, claim.chunk)):
+            await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+            return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)
 
     async def _renew(self, claim: ChunkClaim, progress: Progress) -> None:
         async with self.outbox.database.transaction() as connection:
@@ -155,6 +159,12 @@ class Encoding:
         media = sum(file.duration_seconds for file in encoded.segments if file.rendition == first)
         ENCODED_SECONDS.labels(encoded.encoder).inc(media)
         ENCODE_SPEED.labels(encoded.encoder).observe(media / max(seconds, 0.001))
+
+
+def _most_bytes(plan: Plan, chunk: int) -> int:
+    """Return how much a chunk's segments may take on disk, with a tenth for MPEG-TS."""
+    rates = sum(rung.video_bps * PEAK_OVER_AVERAGE + rung.audio_bps for rung in plan.rungs)
+    return int(rates * plan.chunk_seconds(chunk) / 8 * 1.1)
 
 
 def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[str]:

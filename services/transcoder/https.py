@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from services.transcoder.addresses import PrivateAddress, PublicResolver, refuse_private
-from services.transcoder.sources import shown
+from services.transcoder.sources import Opened, shown
 from shared.errors import SourceFetchFailed, SourceUnavailable, described
 from shared.pace import Pace
 
@@ -55,7 +55,7 @@ class HttpsSource:
         self._resolver = resolver
 
     @asynccontextmanager
-    async def open(self, uri: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self, uri: str) -> AsyncIterator[Opened]:
         """Open a URL, following redirects to https only.
 
         Raises SourceUnavailable when it is refused or not there, SourceFetchFailed when the server fails.
@@ -67,7 +67,7 @@ class HttpsSource:
         ) as session:
             response = await self._get(session, uri)
             try:
-                yield _blocks(response, uri)
+                yield Opened(_blocks(response, uri), response.content_length)
             finally:
                 response.close()
 

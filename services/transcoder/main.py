@@ -19,6 +19,7 @@ from shared.consumer import Consumer, RetryPolicy, Route
 from shared.events import EncodeChunk, ResumeVideo, VideoUploaded
 from shared.layout import WorkDir
 from shared.metrics import ENCODER_INFO
+from shared.room import Room
 from shared.runtime import OUTBOX, consumers_context, database_context, outbox_context
 from shared.service import run
 from shared.storage.factory import open_s3
@@ -34,6 +35,7 @@ PLANS_AT_ONCE = 2
 
 ENCODER = web.AppKey("encoder", Encoder)
 SOURCES = web.AppKey("sources", Sources)
+RESERVE = web.AppKey("reserve", Room)  # what is kept back from sources is there for those accepted already
 
 log = structlog.get_logger()
 
@@ -68,7 +70,9 @@ async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[No
             "s3": S3Source(storage.client).open,
         }
         work = WorkDir(settings.work_dir.resolve())
-        app[SOURCES] = Sources(work, openers, max_bytes=settings.max_upload_bytes)
+        app[RESERVE] = Room(work.root, 0)
+        room = Room(work.root, settings.disk_reserve_bytes)
+        app[SOURCES] = Sources(work, room, openers, max_bytes=settings.max_upload_bytes)
         yield
 
 
@@ -77,7 +81,8 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 
 
 def _planner(settings: Settings, app: web.Application) -> Consumer:
-    planning = Planning(settings, app[OUTBOX], WorkDir(settings.work_dir.resolve()), app[SOURCES])
+    work = WorkDir(settings.work_dir.resolve())
+    planning = Planning(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE])
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.plan",
@@ -94,7 +99,7 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
 
 def _encoders(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    encoding = Encoding(settings, app[OUTBOX], work, app[SOURCES], app[ENCODER])
+    encoding = Encoding(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE], app[ENCODER])
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.encode",

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from shared.events import ResumeVideo, VideoUploaded
     from shared.layout import WorkDir
     from shared.outbox import Outbox
+    from shared.room import Room
     from shared.settings import Settings
     from shared.videos import PlanClaim, Video
+
+THUMBNAIL_BYTES = 4 * 1024**2  # more than any takes
 
 log = structlog.get_logger()
 
@@ -43,6 +46,7 @@ class Planning:
     outbox: Outbox
     work: WorkDir
     sources: Sources
+    room: Room
 
     async def accept(self, event: VideoUploaded) -> None:
         """Create the record of a video that was handed in; a second message about it changes nothing."""
@@ -112,8 +116,9 @@ class Planning:
             chunk_seconds=self.settings.chunk_seconds,
         )
         thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
-        await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
-        await make_thumbnail(plan, path, thumbnail)
+        async with self.room.promise(THUMBNAIL_BYTES):
+            await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
+            await make_thumbnail(plan, path, thumbnail)
         reach("plan.thumbnail")
         await self._commit(claim, plan, thumbnail)
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import ClientError, ParamValidationError
 
-from services.transcoder.sources import shown
+from services.transcoder.sources import Opened, shown
 from shared.errors import SourceFetchFailed, SourceUnavailable, StorageUnavailable
 from shared.storage.s3_errors import error_code, mapped
 
@@ -30,7 +30,7 @@ class S3Source:
     client: S3Client
 
     @asynccontextmanager
-    async def open(self, uri: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self, uri: str) -> AsyncIterator[Opened]:
         """Open an object. Raises SourceUnavailable when it is not there, SourceFetchFailed when S3 fails."""
         parts = urlsplit(uri)
         key = unquote(parts.path.lstrip("/"))
@@ -42,7 +42,7 @@ class S3Source:
         except StorageUnavailable as error:
             raise _explained(error) from error
         try:
-            yield _blocks(answer["Body"], uri)
+            yield Opened(_blocks(answer["Body"], uri), answer.get("ContentLength"))
         finally:
             answer["Body"].close()
 

@@ -9,29 +9,41 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from shared.crashpoints import reach
 from shared.errors import LimitsExceeded, SourceUnavailable
+from shared.room import disk_faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
+    from io import RawIOBase
     from pathlib import Path
     from uuid import UUID
 
     from shared.layout import WorkDir
+    from shared.room import Promise, Room
 
-    Opener = Callable[[str], AbstractAsyncContextManager[AsyncIterator[bytes], Any]]
+    Opener = Callable[[str], AbstractAsyncContextManager["Opened", Any]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source that is being read: its blocks, and how much they hold together, None when nobody says."""
+
+    blocks: AsyncIterator[bytes]
+    size_bytes: int | None
 
 
 class Sources:
     """Turns the URI of a source into a local path. `openers` gives, by URI scheme, how to read it."""
 
-    def __init__(self, work: WorkDir, openers: Mapping[str, Opener], *, max_bytes: int) -> None:
-        self._work, self._openers, self._max_bytes = work, openers, max_bytes
+    def __init__(self, work: WorkDir, room: Room, openers: Mapping[str, Opener], *, max_bytes: int) -> None:
+        self._work, self._room, self._openers, self._max_bytes = work, room, openers, max_bytes
 
     def path(self, video_id: UUID, uri: str) -> Path:
         """Return where the original lies or will lie once it is fetched.
@@ -49,7 +61,8 @@ class Sources:
     async def fetch(self, video_id: UUID, uri: str) -> Path:
         """Return the original as a local file, fetching it first where needed.
 
-        Raises SourceUnavailable when it is not there, LimitsExceeded when it is too large, SourceFetchFailed.
+        Raises SourceUnavailable when it is not there, LimitsExceeded when it is too large, SourceFetchFailed,
+        and NoRoom, before anything is read, when the work volume cannot take it now.
         """
         path = self.path(video_id, uri)
         if await asyncio.to_thread(path.is_file):
@@ -57,20 +70,40 @@ class Sources:
         scheme = _scheme(uri)
         if scheme == "file":
             raise SourceUnavailable(f"there is no file {shown(uri)} in the work volume")
-        async with _whole_file(path) as part, self._openers[scheme](uri) as blocks:
-            await self._write(part, blocks, uri)
+        await asyncio.to_thread(self._room.expect, 0)  # no stranger's server is asked in vain
+        async with _whole_file(path) as part, self._openers[scheme](uri) as opened:
+            most = await self._limit(uri, opened.size_bytes or 0)
+            async with self._room.promise(opened.size_bytes or 0) as promise:
+                await _write(part, promise, _limited(opened.blocks, most, uri))
             reach("source.written")
         return path
 
-    async def _write(self, part: Path, blocks: AsyncIterator[bytes], uri: str) -> None:
-        size = 0
-        with await asyncio.to_thread(part.open, "wb") as file:
-            async for block in blocks:
-                size += len(block)
-                if size > self._max_bytes:
-                    raise LimitsExceeded(f"source {shown(uri)} is larger than {self._max_bytes} bytes")
-                await asyncio.to_thread(file.write, block)
-            await asyncio.to_thread(_sync, file.fileno())
+    async def _limit(self, uri: str, size_bytes: int) -> int:
+        """Return how large a source may be. Raises LimitsExceeded: no waiting would make room for more."""
+        most = min(self._max_bytes, await asyncio.to_thread(self._room.most_bytes))
+        if size_bytes > most:
+            raise _too_large(uri, most)
+        return most
+
+
+async def _limited(blocks: AsyncIterator[bytes], most_bytes: int, uri: str) -> AsyncIterator[bytes]:
+    size = 0
+    async for block in blocks:
+        size += len(block)
+        if size > most_bytes:
+            raise _too_large(uri, most_bytes)
+        yield block
+
+
+def _too_large(uri: str, most_bytes: int) -> LimitsExceeded:
+    return LimitsExceeded(f"source {shown(uri)} is larger than {most_bytes} bytes")
+
+
+async def _write(part: Path, promise: Promise, blocks: AsyncIterator[bytes]) -> None:
+    with await asyncio.to_thread(part.open, "wb", buffering=0) as file:
+        async for block in blocks:
+            await asyncio.to_thread(_write_block, file, block, promise)
+        await asyncio.to_thread(_sync, file.fileno())
 
 
 def shown(uri: str) -> str:
@@ -129,5 +162,13 @@ def _place(part: Path, path: Path) -> None:
             part.rename(path)
 
 
+def _write_block(file: RawIOBase, block: bytes, promise: Promise) -> None:
+    rest = memoryview(block)
+    with promise.writing(len(block)):
+        while rest:
+            rest = rest[file.write(rest) or 0 :]
+
+
 def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
+    with disk_faults():
+        os.fsync(descriptor)

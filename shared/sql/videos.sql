@@ -16,6 +16,16 @@ where status <> 'deleted'
 order by created_at desc, video_id desc
 limit :count;
 
+-- name: lock_user!
+-- Whoever begins work for a user takes turns until his transaction ends. The class keeps clear of other locks.
+select pg_advisory_xact_lock(1987015798, hashtext(:user_id));
+
+-- name: count_processing$
+-- Count no further than anyone asks.
+select count(*) from (
+    select from videos where user_id = :user_id and status = 'processing' limit :most
+) counted;
+
 -- name: save_plan!
 update videos
 set plan = :plan, presentation = :presentation, thumbnail_path = :thumbnail_path, duration_seconds = :duration_seconds,

@@ -4,7 +4,7 @@ Functions that change state take a connection of Outbox.transaction(), so that w
 them. Each returns False (or raises Superseded) when the guarded UPDATE found another state than it needs.
 """
 
-from shared.videos.asking import delete, retry
+from shared.videos.asking import count_processing, delete, exceeds, retry
 from shared.videos.encoding import (
     ChunkClaim,
     PlanClaim,
@@ -55,8 +55,10 @@ __all__ = [
     "chunks_of",
     "claim_chunk",
     "claim_plan",
+    "count_processing",
     "current_run",
     "delete",
+    "exceeds",
     "fail",
     "finish_chunk",
     "get",

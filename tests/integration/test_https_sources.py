@@ -113,9 +113,9 @@ def trusting(certificate: tuple[Path, Path]) -> HttpsSource:
 async def fetch(source: HttpsSource, stranger: Stranger, path: str) -> bytes:
     async with (
         asyncio.timeout(HANGS_SECONDS),
-        source.open(f"https://films.example:{stranger.port}{path}") as blocks,
+        source.open(f"https://films.example:{stranger.port}{path}") as opened,
     ):
-        return b"".join([block async for block in blocks])
+        return b"".join([block async for block in opened.blocks])
 
 
 async def test_a_film_is_read_when_the_server_redirects_a_few_times(

@@ -17,6 +17,7 @@ from shared.errors import CorruptSource, EncodeStalled, StorageUnavailable, Supe
 from shared.events import DeleteVideo, EncodeChunk, Source, VideoUploaded
 from shared.layout import WorkDir
 from shared.outbox import Outbox
+from shared.room import Room
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,7 @@ async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
                     await videos.claim_chunk(connection, planned, 0, lease_seconds=LEASE)
             raise EncodeStalled("it stood still for minutes, as we did")
 
-    late = Stalling(SETTINGS, outbox, WorkDir(tmp_path), None, None)
+    late = Stalling(SETTINGS, outbox, WorkDir(tmp_path), None, Room(tmp_path, 0), None)
     with pytest.raises(Superseded if is_late else EncodeStalled):
         await late.encode(EncodeChunk(video_id=planned, chunk=0), None)
 
@@ -93,7 +94,7 @@ async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over
                     await videos.claim_plan(connection, video.video_id, lease_seconds=LEASE)
             raise CorruptSource("the half of a file")
 
-    late = Failing(SETTINGS, outbox, WorkDir(tmp_path), None)
+    late = Failing(SETTINGS, outbox, WorkDir(tmp_path), None, Room(tmp_path, 0))
     await late.accept(event)
     with pytest.raises(Superseded if is_late else CorruptSource):
         await late.uploaded(event, None)
@@ -102,7 +103,7 @@ async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over
 async def test_event_is_superseded_when_its_id_is_another_videos(outbox, event, tmp_path):
     other = event.model_copy(update={"user_id": "mallory"})
     with pytest.raises(Superseded, match="another video"):
-        await Planning(SETTINGS, outbox, WorkDir(tmp_path), None).accept(other)
+        await Planning(SETTINGS, outbox, WorkDir(tmp_path), None, Room(tmp_path, 0)).accept(other)
 
 
 @dataclass

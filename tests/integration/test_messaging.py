@@ -10,7 +10,8 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from shared import consumer, videos
+from services.transcoder.sources import Opened, Sources
+from shared import consumer, room, videos
 from shared.broker import DEAD, QUEUES, BrokerLink, Publisher, pull
 from shared.consumer import Consumer, RetryPolicy, Route
 from shared.errors import (
@@ -18,11 +19,16 @@ from shared.errors import (
     DatabaseUnavailable,
     Deferred,
     EncodeFailed,
+    NoRoom,
     StorageUnavailable,
     Superseded,
 )
 from shared.events import COMMANDS, EncodeChunk, Source, VideoUploaded, envelope
+from shared.layout import WorkDir
+from shared.metrics import MESSAGES_HANDLED
 from shared.outbox import Outbox, Relay
+from shared.room import Room
+from tests.volume import Volume
 
 QUEUE = "transcoder.plan"
 
@@ -338,3 +344,41 @@ async def test_command_of_a_stage_reaches_the_commands_exchange_only(link):
     name, message = await pull(link, list(QUEUES))
     assert name == "transcoder.first"
     await message.ack()
+
+
+@pytest.fixture
+def volume(tmp_path, monkeypatch):
+    volume = Volume(tmp_path, 99)
+    monkeypatch.setattr(room.os, "statvfs", volume)
+    monkeypatch.setattr(NoRoom.__init__, "__defaults__", (0.1,))
+    return volume
+
+
+@pytest.mark.usefixtures("link")
+async def test_event_waits_and_does_not_fail_when_the_work_volume_is_too_full(
+    servers, outbox, eventually, volume
+):
+    fetched = []
+
+    @asynccontextmanager
+    async def open_source(_):
+        async def blocks():
+            yield b"film"
+
+        yield Opened(blocks(), 4)
+
+    sources = Sources(WorkDir(volume.root), Room(volume.root, 100), {"s3": open_source}, max_bytes=1000)
+
+    async def handle(event, _):
+        fetched.append(await sources.fetch(event.video_id, "s3://bucket/key"))
+
+    event = uploaded()
+    await accept(outbox, event)
+    waited = MESSAGES_HANDLED.labels(QUEUE, "deferred", "insufficient_storage")._value
+    before = waited.get()
+    async with consuming(servers, outbox, handle, attempts=1):
+        await eventually(lambda: asyncio.sleep(0, waited.get() >= before + 2))
+        assert (await record(outbox, event.video_id)).status == "processing"
+        volume.size_bytes = 200
+        await eventually(lambda: asyncio.sleep(0, bool(fetched)))
+    assert fetched[0].read_bytes() == b"film"

@@ -9,29 +9,35 @@ import pytest
 
 from services.transcoder.addresses import PrivateAddress, refuse_private
 from services.transcoder.https import HttpsSource
-from services.transcoder.sources import Sources, local_path, shown
-from shared.errors import LimitsExceeded, SourceFetchFailed, SourceUnavailable
+from services.transcoder.sources import Opened, Sources, local_path, shown
+from shared import room
+from shared.errors import LimitsExceeded, NoRoom, SourceFetchFailed, SourceUnavailable
 from shared.layout import WorkDir
+from shared.room import Room
+from tests.volume import Volume
 
 VIDEO = uuid4()
 
 
-def opener(*blocks, error=None):
+def opener(*blocks, error=None, size_bytes=None, opened=None):
     @asynccontextmanager
-    async def open_(_uri):
+    async def open_(uri):
+        if opened is not None:
+            opened.append(uri)
+
         async def read():
             for block in blocks:
                 yield block
             if error:
                 raise error
 
-        yield read()
+        yield Opened(read(), size_bytes)
 
     return open_
 
 
-def sources(root, **openers):
-    return Sources(WorkDir(root), openers, max_bytes=10)
+def sources(root, *, reserve_bytes=0, **openers):
+    return Sources(WorkDir(root), Room(root, reserve_bytes), openers, max_bytes=10)
 
 
 def test_local_path_finds_a_file_when_its_name_is_quoted(tmp_path):
@@ -74,7 +80,7 @@ async def test_fetch_leaves_the_original_alone_when_another_worker_was_faster(tm
             yield b"late"
             original.write_bytes(b"early")
 
-        yield read()
+        yield Opened(read(), None)
 
     path = await sources(tmp_path, https=overtaken).fetch(VIDEO, "https://example.org/a.mp4")
     assert path.read_bytes() == b"early"
@@ -89,6 +95,40 @@ async def test_fetch_leaves_nothing_when_it_fails(tmp_path, open_, error):
     with pytest.raises(error):
         await sources(tmp_path, s3=open_).fetch(VIDEO, "s3://bucket/key")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_fetch_asks_nobody_when_the_volume_is_too_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 99))
+    opened = []
+    full = sources(tmp_path, reserve_bytes=100, s3=opener(b"abc", opened=opened))
+    with pytest.raises(NoRoom):
+        await full.fetch(VIDEO, "s3://bucket/key")
+    assert (opened, list(tmp_path.rglob("*"))) == ([], [])
+    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 200))
+    assert (await full.fetch(VIDEO, "s3://bucket/key")).read_bytes() == b"abc"
+
+
+async def test_fetch_reads_nothing_when_the_source_is_larger_than_the_room_left(tmp_path, monkeypatch):
+    (tmp_path / "other").write_bytes(bytes(6))
+    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 10))
+    unread = sources(tmp_path, s3=opener(error=AssertionError("read"), size_bytes=5))
+    with pytest.raises(NoRoom):
+        await unread.fetch(VIDEO, "s3://bucket/key")
+
+
+async def test_fetch_stops_when_a_source_of_unknown_size_outgrows_the_room(tmp_path, monkeypatch):
+    (tmp_path / "other").write_bytes(bytes(6))
+    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 10))
+    with pytest.raises(NoRoom):
+        await sources(tmp_path, s3=opener(b"123", b"45")).fetch(VIDEO, "s3://bucket/key")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["other"]
+
+
+@pytest.mark.parametrize("open_", [opener(size_bytes=9), opener(b"12345", b"6789")])
+async def test_fetch_gives_up_when_no_waiting_would_make_room(tmp_path, monkeypatch, open_):
+    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 10))
+    with pytest.raises(LimitsExceeded, match="larger than 8 bytes"):
+        await sources(tmp_path, reserve_bytes=2, s3=open_).fetch(VIDEO, "s3://bucket/key")
 
 
 async def test_fetch_says_so_when_there_is_no_such_file(tmp_path):

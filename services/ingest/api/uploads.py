@@ -16,7 +16,7 @@ from services.ingest.api.requests import answer
 from services.ingest.api.videos import record
 from services.ingest.forms import Form, too_large
 from services.ingest.incoming import Incoming
-from services.ingest.resources import CALLER, DATABASE, OUTBOX, SETTINGS, UPLOADING, WORK
+from services.ingest.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS, UPLOADING, WORK
 from shared.events import Source, VideoUploaded
 from shared.metrics import UPLOADED_BYTES
 from shared.presets import all_presets, check_qualities
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from services.ingest.models import UploadFields
+    from shared.videos import Video
 
 WRITE_BYTES = 1024 * 1024
 
@@ -40,27 +41,35 @@ async def expect_later(request: web.Request) -> None:
 
 async def upload_video(request: web.Request) -> web.Response:
     """Take a video in; answer once the file is durable and row and event are committed."""
-    max_bytes = request.app[SETTINGS].max_upload_bytes
-    form = Form(request, max_bytes=max_bytes)
-    await _invite_body(request)
-    video_id = uuid4()
-    incoming = Incoming(request.app[WORK], video_id)
-    with _interruptible(request):
-        fields = await form.fields()
-        user_id = request[CALLER].acts_for(fields.user_id)
-        await _check_qualities(request, fields)
-        await _receive(form, incoming, max_bytes)
-    event = VideoUploaded(
-        video_id=video_id,
-        user_id=user_id,
-        source=Source(uri=incoming.original.as_uri()),
-        filename=form.filename,
-        qualities=fields.qualities,
-    )
-    # From here on a client that goes away changes nothing: file and row must come to be together.
-    video = await asyncio.shield(accept_upload(request.app[OUTBOX], incoming, event, fields.title))
-    headers = {"Location": f"/api/videos/{video_id}"}
+    form = Form(request, max_bytes=request.app[SETTINGS].max_upload_bytes)
+    admission, user_id = request.app[ADMISSION], request[CALLER].user_id
+    async with admission.upload(request.content_length) as promise:
+        if user_id:  # of other keys the form tells whom the video is for
+            await admission.check_user(request.app[DATABASE], user_id)
+        await _invite_body(request)
+        with _interruptible(request):
+            video = await _take_in(request, form, Incoming(request.app[WORK], uuid4(), promise))
+    headers = {"Location": f"/api/videos/{video.video_id}"}
     return answer(record(request, video), status=202, headers=headers)
+
+
+async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Video:
+    admission = request.app[ADMISSION]
+    fields = await form.fields()
+    user_id = request[CALLER].acts_for(fields.user_id)
+    await _check_qualities(request, fields)
+    async with admission.of_user(request.app[DATABASE], user_id):
+        await _receive(form, incoming, request.app[SETTINGS].max_upload_bytes)
+        event = VideoUploaded(
+            video_id=incoming.video_id,
+            user_id=user_id,
+            source=Source(uri=incoming.original.as_uri()),
+            filename=form.filename,
+            qualities=fields.qualities,
+        )
+        # From here on a client that goes away changes nothing: file and row must come to be together.
+        accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, fields.title)
+        return await asyncio.shield(accepting)
 
 
 async def _invite_body(request: web.Request) -> None:

@@ -10,7 +10,7 @@ from services.ingest.api.requests import answer, not_found, read_query, read_uui
 from services.ingest.cursors import decode_cursor, encode_cursor
 from services.ingest.models import VideoPage, VideoQuery
 from services.ingest.records import render
-from services.ingest.resources import CALLER, DATABASE, OUTBOX, SETTINGS
+from services.ingest.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS
 from shared import videos
 from shared.crashpoints import reach
 from shared.events import DeleteVideo, ResumeVideo
@@ -73,6 +73,7 @@ async def retry_video(request: web.Request) -> web.Response:
             raise HttpProblem(
                 409, "not_failed", f"only a failed video can be retried; this is {video.status}"
             )
+        await request.app[ADMISSION].confirm(connection, video.user_id)
         await drop_unsent(connection, video_id)
         await outbox.add(connection, ResumeVideo(video_id=video_id))
         video = await visible_video(connection, request[CALLER], video_id)

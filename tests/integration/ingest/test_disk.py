@@ -14,6 +14,7 @@ from services.ingest import incoming as module
 from services.ingest.incoming import Incoming
 from services.ingest.sweep import STALE_SECONDS, remove_stale
 from shared.layout import WorkDir
+from shared.room import Promise, Room
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,10 @@ def work(tmp_path: Path) -> WorkDir:
     for name in ("uploads", "originals"):
         (tmp_path / name).mkdir()
     return WorkDir(tmp_path)
+
+
+def incoming_to(work: WorkDir) -> Incoming:
+    return Incoming(work, uuid4(), Promise(Room(work.root, 0)))
 
 
 def files(work: WorkDir) -> list[str]:
@@ -42,7 +47,7 @@ async def test_discard_waits_for_the_write_of_a_cancelled_upload(
         return write(file, data)
 
     monkeypatch.setattr(module.os, "write", slow)
-    incoming = Incoming(work, uuid4())
+    incoming = incoming_to(work)
     writing = asyncio.create_task(incoming.write(b"film"))
     await asyncio.to_thread(started.wait, 5)
     writing.cancel()
@@ -63,7 +68,7 @@ async def test_write_goes_on_when_the_disk_takes_a_part(
 ) -> None:
     write = os.write
     monkeypatch.setattr(module.os, "write", lambda file, data: write(file, data[:3]))
-    incoming = Incoming(work, uuid4())
+    incoming = incoming_to(work)
     await incoming.write(b"0123456789")
     await incoming.keep()
     assert incoming.original.read_bytes() == b"0123456789"

@@ -1,0 +1,265 @@
+"""What is refused at the door, what the client is told, and that what was let in goes on unharmed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+import pytest
+
+from services.ingest.api import uploads
+from services.ingest.resources import ADMISSION
+from shared import room, videos
+from shared.metrics import REFUSED
+from shared.settings import Settings
+from shared.videos import asking
+from tests.integration.ingest.conftest import assert_problem
+from tests.integration.ingest.raw import END, MULTIPART, UPLOAD, part, talk
+from tests.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.integration.ingest.conftest import Api
+
+RESERVE = Settings.model_fields["disk_reserve_bytes"].default
+FILM = part("file", bytes(1_000_000), "film.mp4")
+
+
+@pytest.fixture
+def volume(api: Api, monkeypatch: pytest.MonkeyPatch) -> Volume:
+    """A volume with room for 1.5 MB above the reserve."""
+    volume = Volume(api.work_dir, RESERVE + 1_500_000)
+    monkeypatch.setattr(room.os, "statvfs", volume)
+    return volume
+
+
+def limit(api: Api, monkeypatch: pytest.MonkeyPatch, **limits: int) -> None:
+    for name, value in limits.items():
+        monkeypatch.setattr(api.client.app[ADMISSION], f"_{name}", value)
+
+
+def refused(reason: str) -> float:
+    return REFUSED.labels(reason)._value.get()
+
+
+def assert_refused(result: tuple[int, Any, Any], status: int, reason: str) -> None:
+    assert_problem(result, status, reason)
+    assert int(result[2]["Retry-After"]) > 0
+
+
+async def answer_to_head(api: Api, length: int, *, key: str = "alice") -> tuple[str, dict[str, str], Any]:
+    """Return what is answered before a byte of the body was sent: the status, the headers, the connection."""
+    head = f"Authorization: Bearer {api.keys[key]}\r\nContent-Length: {length}\r\nExpect: 100-continue"
+    reader, writer = await talk(api, head)
+    status = (await asyncio.wait_for(reader.readline(), 5)).decode().split(" ")[1]
+    headers = {}
+    while line := (await asyncio.wait_for(reader.readline(), 5)).decode().strip():
+        name, _, value = line.partition(": ")
+        headers[name] = value
+    return status, headers, (reader, writer)
+
+
+@asynccontextmanager
+async def under_way(api: Api) -> AsyncIterator[Any]:
+    """Begin an upload of 1 MB that has been let in; yield how to finish it."""
+    body = FILM + END
+    status, _, (reader, writer) = await answer_to_head(api, len(body))
+    assert status == "100"
+    writer.write(body[:500_000])
+    await writer.drain()
+
+    async def finish() -> str:
+        writer.write(body[500_000:])
+        return (await asyncio.wait_for(reader.readline(), 10)).decode().split(" ")[1]
+
+    yield finish
+    writer.close()
+
+
+async def test_upload_is_refused_by_its_head_when_it_would_go_into_the_reserve(
+    api: Api, volume: Volume
+) -> None:
+    before = refused("insufficient_storage")
+    status, headers, (_, writer) = await answer_to_head(api, 1_600_000)
+    writer.close()
+    assert (status, headers["Retry-After"]) == ("507", "30")
+    assert headers["Content-Type"].startswith("application/problem+json")
+    assert refused("insufficient_storage") == before + 1
+    assert api.files() == []
+    assert (await api.upload(bytes(1_000_000)))[0] == 202
+
+
+async def test_upload_is_refused_by_its_head_when_the_room_is_promised_to_another(
+    api: Api, volume: Volume
+) -> None:
+    async with under_way(api) as finish:
+        status, _, (_, writer) = await answer_to_head(api, 1_000_000)
+        writer.close()
+        assert status == "507"
+        assert await finish() == "202"
+    [original] = api.files()
+    assert (api.work_dir / original).read_bytes() == bytes(1_000_000)
+
+
+async def test_upload_of_unknown_length_is_refused_while_it_grows(
+    api: Api, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "WRITE_BYTES", 100_000)
+
+    async def film() -> AsyncIterator[bytes]:
+        yield part("file", b"", "film.mp4").removesuffix(b"\r\n")
+        for _ in range(19):
+            yield bytes(100_000)
+
+    async with under_way(api) as finish:
+        result = await api.call("POST", UPLOAD, data=film(), headers=MULTIPART)
+        assert_refused(result, 507, "insufficient_storage")
+        assert await finish() == "202"
+    assert [name.split("/")[0] for name in api.files()] == ["originals"]
+
+
+async def test_upload_is_given_up_when_others_fill_the_volume_meanwhile(api: Api, volume: Volume) -> None:
+    async with under_way(api) as finish:
+        volume.size_bytes = RESERVE
+        assert await finish() == "507"
+    assert api.files() == []
+
+
+async def test_upload_is_refused_by_its_head_when_too_many_are_under_way(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(api, monkeypatch, max_uploads=1)
+    before = refused("too_many_uploads")
+    async with under_way(api) as finish:
+        status, headers, (_, writer) = await answer_to_head(api, 100, key="bob")
+        writer.close()
+        assert (status, headers["Retry-After"]) == ("503", "5")
+        assert_refused(await api.upload(as_="bob"), 503, "too_many_uploads")
+        assert refused("too_many_uploads") == before + 2
+        assert await finish() == "202"
+    assert (await api.upload(as_="bob"))[0] == 202
+
+
+async def test_place_is_free_again_when_its_upload_failed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(api, monkeypatch, max_uploads=1, max_processing=1)
+    for _ in range(3):
+        assert_problem(await api.upload(b""), 400, "empty_file")
+    assert (await api.upload())[0] == 202
+
+
+async def test_upload_is_refused_by_its_head_when_the_users_videos_in_work_are_too_many(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(api, monkeypatch, max_processing=2)
+    accepted = [(await api.upload())[1]["id"] for _ in range(2)]
+    before = refused("too_many_processing")
+
+    status, headers, (_, writer) = await answer_to_head(api, 100)
+    writer.close()
+
+    assert (status, headers["Retry-After"]) == ("429", "30")
+    assert refused("too_many_processing") == before + 1
+    assert_refused(await api.upload(as_="service", userId="alice"), 429, "too_many_processing")
+    assert (await api.upload(as_="bob"))[0] == 202
+    assert (await api.upload(as_="service", userId="carol"))[0] == 202
+    await api.fail(UUID(accepted[0]))
+    assert (await api.upload())[0] == 202
+
+
+async def test_upload_is_never_refused_for_its_user_when_the_limit_is_0(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(api, monkeypatch, max_processing=0)
+    assert [(await api.upload())[0] for _ in range(3)] == [202] * 3
+
+
+async def test_uploads_stay_within_the_limit_when_fifty_come_at_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(api, monkeypatch, max_processing=10)
+    results = await asyncio.gather(*(api.upload(b"film") for _ in range(50)))
+    assert sorted(status for status, _, _ in results) == [202] * 10 + [429] * 40
+    await only_what_was_accepted_is_there(api, results)
+
+
+async def test_uploads_stay_within_the_limit_when_other_processes_take_some_too(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody_else(*_: Any, **__: Any) -> int:
+        return 0
+
+    limit(api, monkeypatch, max_processing=10)
+    # Then the uploads know nothing of each other until they commit, as in different processes.
+    monkeypatch.setattr(videos, "count_processing", nobody_else)
+    monkeypatch.setattr(api.client.app[ADMISSION], "_uploads_of", Uncounted())
+    results = await asyncio.gather(*(api.upload(b"film") for _ in range(50)))
+    assert sorted(status for status, _, _ in results) == [202] * 10 + [429] * 40
+    await only_what_was_accepted_is_there(api, results)
+
+
+class Uncounted(dict[str, int]):
+    def __missing__(self, _: str) -> int:
+        return 0
+
+    def __setitem__(self, *_: Any) -> None:
+        pass
+
+    def __iadd__(self, _: Any) -> Self:
+        return self
+
+
+async def only_what_was_accepted_is_there(api: Api, results: list[tuple[int, Any, Any]]) -> None:
+    accepted = {video["id"] for status, video, _ in results if status == 202}
+    rows = await api.rows("select video_id from videos")
+    assert {str(row["video_id"]) for row in rows} == accepted
+    assert set(api.files()) == {f"originals/{video_id}/source" for video_id in accepted}
+
+
+@pytest.mark.parametrize("takes_turns", [True, False])
+async def test_limit_holds_when_two_transactions_meet_because_they_take_turns(
+    api: Api, monkeypatch: pytest.MonkeyPatch, takes_turns: bool
+) -> None:
+    if not takes_turns:
+        monkeypatch.setattr(asking.sql, "lock_user", lambda *_, **__: asyncio.sleep(0))
+    met = asyncio.Event()
+
+    async def begin(*, waits: bool) -> bool:
+        async with api.database.transaction() as connection:
+            await insert(connection)
+            exceeds = await videos.exceeds(connection, "alice", 1)
+            if waits:  # holds its transaction open until the other has asked, or is kept from it
+                await asyncio.wait([asyncio.create_task(met.wait())], timeout=0.5)
+            met.set()
+            return exceeds
+
+    first = asyncio.create_task(begin(waits=True))
+    await asyncio.sleep(0.1)
+    verdicts = [await begin(waits=False), await first]
+    assert sorted(verdicts) == ([False, True] if takes_turns else [False, False])
+
+
+async def insert(connection: Any) -> None:
+    await connection.execute(
+        "insert into videos (video_id, user_id, source_uri) values (gen_random_uuid(), 'alice', 'file:a')"
+    )
+
+
+async def test_retry_is_refused_when_the_users_videos_in_work_are_too_many(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(api, monkeypatch, max_processing=1)
+    failed = await api.add_video()
+    await api.fail(failed)
+    other = UUID((await api.upload())[1]["id"])
+    path = f"/api/videos/{failed}/retry"
+
+    assert_refused(await api.call("POST", path), 429, "too_many_processing")
+
+    assert (await api.call("GET", f"/api/videos/{failed}"))[1]["status"] == "failed"
+    assert await api.rows("select * from outbox where message ->> 'type' = 'video.resume'") == []
+    assert_problem(await api.call("POST", f"/api/videos/{other}/retry"), 409, "not_failed")
+    await api.fail(other)
+    assert (await api.call("POST", path))[0] == 202
