@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m deploy.local
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long chaos chaos-short chaos-controls gpu-selftest bench-encode check fmt schemas lock clean
+.PHONY: help up down status demo test test-long chaos chaos-short chaos-controls gpu-selftest bench-encode load check fmt schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -65,6 +65,10 @@ class System:
         """Tell whether a part is one of this stack's own processes."""
         return part in self._running
 
+    def processes(self) -> dict[str, int]:
+        """Return the process ids of the stack's own parts by name."""
+        return {part: running["pid"] for part, running in self._running.items()}
+
     def kill(self, part: str) -> None:
         """End one process of the stack with SIGKILL."""
         os.kill(self._running[part]["pid"], signal.SIGKILL)
