@@ -35,6 +35,7 @@ TUNING = {
     "S3_SINGLE_PUT_BYTES": str(96 * 1024),
     "S3_PART_BYTES": str(5 * 1024**2),  # the least that S3 servers accept of a part that is not the last
     "SOURCE_PRIVATE_HOSTS": "localhost",
+    "DISK_RESERVE_BYTES": str(16 * 1024**2),
     "HTTP_HOST": "127.0.0.1",
     "LOG_FORMAT": "json",
 }
