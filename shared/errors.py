@@ -13,6 +13,7 @@
     │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
     │   └── StorageUnavailable        the storage refused or did not answer
     ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
+    ├── Refused                       it would do harm: nothing was changed
     ├── Deferred                      not now, another worker may be at it: look again after `seconds`
     │   └── NoRoom                    the work volume is too full to begin, or to go on
     └── Superseded                    the work was given to another, or is no longer wanted
@@ -58,6 +59,12 @@ class DatabaseUnavailable(PipelineError):
     """Postgres did not answer; nothing can be decided or written down until it does."""
 
     reason = "database_unavailable"
+
+
+class Refused(PipelineError):
+    """What was asked for would do harm as things are; nothing was changed."""
+
+    reason = "refused"
 
 
 class Deferred(PipelineError):

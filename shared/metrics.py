@@ -51,6 +51,10 @@ RECONCILED = Counter(
     "Videos that nobody worked on: announced again (resumed) or given up (failed), by stage",
     ["stage", "outcome"],
 )
+SWEEP_FOUND = Gauge("vod_sweep_found", "What the last sweep found that nobody owns", ["kind"])
+SWEEP_FOUND_BYTES = Gauge("vod_sweep_found_bytes", "Bytes of what the last sweep found", ["kind"])
+SWEEP_REMOVED = Counter("vod_sweep_removed_total", "What sweeps have removed", ["kind"])
+SWEEP_LAST = Gauge("vod_sweep_last_timestamp_seconds", "When a sweep last came to its end here")
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
 STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
 SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
     delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
     reconcile_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    sweep: Literal["off", "report", "remove"] = "report"
+    sweep_age_seconds: Annotated[float, Field(gt=0)] = 86400.0
+    sweep_interval_seconds: Annotated[float, Field(gt=0)] = 3600.0
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     sandbox: Literal["required", "best-effort", "off"] = "best-effort"
     source_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()

@@ -1,6 +1,7 @@
 """What every storage must do: run against memory, local disk and a real S3 server alike.
 
-A test class inherits StorageContract and provides the fixtures `storage` and `prefix` (a fresh one a test).
+A test class inherits StorageContract and provides the fixtures `storage`, `prefix` (a fresh one a test) and
+`begin_upload`, which begins to put an object and dies.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.storage import OpenUpload
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from shared.storage import Storage
@@ -150,6 +154,48 @@ class StorageContract:
         assert await storage.delete_prefix(f"{prefix}/one") == 0
         assert [stored.key for stored in await storage.keys(prefix)] == [f"{prefix}/one2/a.ts"]
 
+    async def test_pages_yield_every_object_once_when_there_are_many(
+        self, storage: Storage, prefix: str
+    ) -> None:
+        keys = sorted(f"{prefix}/{folder}/{number}.ts" for folder in "abc" for number in range(30))
+        await asyncio.gather(*(storage.put_bytes(key, b"x") for key in keys))
+        listed = [stored async for page in storage.pages(prefix) for stored in page]
+        assert sorted(listed, key=lambda stored: stored.key) == await storage.keys(prefix)
+        assert [stored.key for stored in await storage.keys(prefix)] == keys
+        assert [page async for page in storage.pages(f"{prefix}/nothing") if page] == []
+
+    async def test_delete_removes_one_object_and_no_other(self, storage: Storage, prefix: str) -> None:
+        for name in ("a/1.ts", "a/2.ts"):
+            await storage.put_bytes(f"{prefix}/{name}", BODY)
+        for _ in range(2):
+            await storage.delete(f"{prefix}/a/1.ts")
+        assert [stored.key for stored in await storage.keys(prefix)] == [f"{prefix}/a/2.ts"]
+        await storage.delete(f"{prefix}/a/2.ts/below")
+        assert await storage.head(f"{prefix}/a/2.ts")
+
+    async def test_open_uploads_lists_none_when_everything_was_put(
+        self, storage: Storage, prefix: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_bytes(BODY)
+        await storage.put_file(f"{prefix}/a/1.ts", tmp_path / "file")
+        assert await storage.open_uploads(prefix) == []
+
+    async def test_open_upload_is_listed_until_it_is_aborted(
+        self, storage: Storage, prefix: str, begin_upload: Callable[[str], Awaitable[None]]
+    ) -> None:
+        await storage.put_bytes(f"{prefix}/a/2.ts", BODY)
+        for name in ("a/1.ts", "ab/1.ts"):
+            await begin_upload(f"{prefix}/{name}")
+        assert [stored.key for stored in await storage.keys(prefix)] == [f"{prefix}/a/2.ts"]
+        (upload,) = await storage.open_uploads(f"{prefix}/a")
+        assert upload.key == f"{prefix}/a/1.ts"
+        assert abs(datetime.now(UTC) - upload.begun) < timedelta(minutes=1)
+        for _ in range(2):
+            await storage.abort_upload(upload)
+        assert [left.key for left in await storage.open_uploads(prefix)] == [f"{prefix}/ab/1.ts"]
+        await storage.abort_upload((await storage.open_uploads(prefix))[0])
+        assert [stored.key for stored in await storage.keys(prefix)] == [f"{prefix}/a/2.ts"]
+
     @pytest.mark.parametrize(
         "key",
         [
@@ -183,6 +229,9 @@ class StorageContract:
             _read(storage, key),
             storage.keys(key),
             storage.delete_prefix(key),
+            storage.delete(key),
+            storage.open_uploads(key),
+            storage.abort_upload(OpenUpload(key, "id", datetime.now(UTC))),
             storage.presign(key, seconds=1),
         ]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):

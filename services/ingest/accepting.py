@@ -40,6 +40,7 @@ async def accept_upload(
     except BaseException:
         await incoming.discard()
         raise
+    await incoming.release()
     reach("upload.committed")
     return video
 

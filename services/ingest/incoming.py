@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from shared.crashpoints import reach
 from shared.errors import StorageUnavailable
+from shared.holding import hold
 from shared.room import disk_faults
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Incoming:
     """The file of one upload. `size_bytes` counts what was written, `sha256` is its digest in hex.
 
     A cancelled caller leaves its thread running: the lock makes `discard` wait for a write that is under way,
-    and what comes after `discard` does nothing.
+    and what comes after `discard` does nothing. The file is held (shared/holding.py) from its first byte to
+    `discard` or `release`, so that no sweep takes it for one of a process that died.
     """
 
     def __init__(self, work: WorkDir, video_id: UUID, promise: Promise) -> None:
@@ -51,6 +53,10 @@ class Incoming:
         """Make the file durable as the original of its video. Raises like `write`."""
         await asyncio.to_thread(self._keep)
 
+    async def release(self) -> None:
+        """Hold the file no longer: its record is committed."""
+        await asyncio.shield(asyncio.to_thread(self._release))
+
     async def discard(self) -> None:
         """Remove whatever there is, even when the caller is cancelled meanwhile."""
         await asyncio.shield(asyncio.to_thread(self._discard))
@@ -61,6 +67,7 @@ class Incoming:
                 return
             if self._file is None:
                 self._file = os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+                hold(self._file)
             with self._promise.writing(len(data)):
                 _write_all(self._file, data)
             self._digest.update(data)
@@ -71,7 +78,6 @@ class Incoming:
             if self._discarded or self._file is None:
                 return
             os.fsync(self._file)
-            self._close()
             reach("upload.synced")
             self.original.parent.mkdir()
             self.part.rename(self.original)
@@ -79,12 +85,18 @@ class Incoming:
             for directory in (self.original.parent, self.original.parent.parent, self.part.parent):
                 sync_directory(directory)
 
+    def _release(self) -> None:
+        with self._lock, suppress(OSError):  # it is synced: closing tells nothing more of it
+            self._close()
+
     def _discard(self) -> None:
         with self._lock, _disk_faults():
             self._discarded = True
-            self._close()
-            self.part.unlink(missing_ok=True)
-            self.original.unlink(missing_ok=True)
+            try:
+                self.part.unlink(missing_ok=True)
+                self.original.unlink(missing_ok=True)
+            finally:
+                self._close()
             if self.original.parent.is_dir():
                 self.original.parent.rmdir()
 

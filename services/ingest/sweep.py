@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from shared.holding import is_held
+
 if TYPE_CHECKING:
     from shared.layout import WorkDir
 
@@ -34,9 +36,10 @@ async def sweep_uploads(work: WorkDir) -> None:
 
 def remove_stale(uploads: Path, now: float) -> int:
     """Remove files that nobody has written to for STALE_SECONDS; return how many. `now` is a Unix time."""
-    stale = [entry.path for entry in os.scandir(uploads) if _age_seconds(entry, now) > STALE_SECONDS]
+    old = [Path(entry) for entry in os.scandir(uploads) if _age_seconds(entry, now) > STALE_SECONDS]
+    stale = [path for path in old if not is_held(path)]
     for path in stale:
-        Path(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     return len(stale)
 
 

@@ -6,14 +6,17 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from services.uploader.commands import run_command
 from services.uploader.deleting import Deleting
 from services.uploader.reconciling import Reconciler
 from services.uploader.storing import Storing
+from services.uploader.sweeping import Sweeper
 from shared.broker import BrokerLink
 from shared.consumer import Consumer, RetryPolicy, Route
 from shared.events import DeleteVideo, VideoSegmented
 from shared.layout import WorkDir
 from shared.runtime import (
+    DATABASE,
     OUTBOX,
     STORAGE,
     consumers_context,
@@ -25,7 +28,7 @@ from shared.service import run
 from shared.web import create_base_app, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from aiohttp import web
 
@@ -46,6 +49,7 @@ def create_app(settings: Settings) -> web.Application:
             outbox_context(settings, NAME),
             storage_context(settings),
             partial(_reconciler, settings),
+            partial(_sweeper, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
     )
@@ -60,6 +64,13 @@ async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator
             yield
     finally:
         await link.close()
+
+
+async def _sweeper(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    work = WorkDir(settings.work_dir.resolve())
+    sweeper = Sweeper(settings, app[DATABASE], work, app[STORAGE].storage)
+    async with running(app, sweeper.run(), f"{NAME}.sweeper"):
+        yield
 
 
 def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
@@ -93,6 +104,6 @@ def _consumer(
     )
 
 
-def main() -> int:
-    """Run the uploader; return its exit code."""
-    return run(NAME, DEFAULT_PORT, create_app)
+def main(arguments: Sequence[str]) -> int:
+    """Run the service, or a command when there are arguments; return the exit code."""
+    return run_command(arguments, DEFAULT_PORT) if arguments else run(NAME, DEFAULT_PORT, create_app)

@@ -76,6 +76,7 @@ class Storing:
 
     async def _store_chunk(self, job: StoreJob) -> None:
         prefix = storage_prefix(job.user_id, job.video_id)
+        await self._renew(job)  # before anything is begun that a sweep could take for a dead process's
         try:
             await self._alive(job, self._put_segments(prefix, job.segments))
         except FileNotFoundError as error:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
-from shared.storage.interface import StoredObject
+from shared.storage.interface import OpenUpload, StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+TEMP = re.compile(
+    r"\.([A-Za-z0-9_-][A-Za-z0-9._-]*)\.[0-9a-f]{32}"
+)  # written by `place`, for the object of that name
 RACES = 20  # how often a directory that another has just removed is made again
 
 
@@ -81,7 +88,16 @@ def stored(key: str, status: os.stat_result) -> StoredObject:
 
 def describe(path: Path, key: str) -> StoredObject | None:
     """Describe the object at `path`; None when there is none."""
-    return stored(key, path.stat()) if path.is_file() else None
+    status = _status(path)
+    return stored(key, status) if status else None
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of a file; None for anything else, and where there is nothing (any more)."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        status = path.stat()
+        return status if stat.S_ISREG(status.st_mode) else None
+    return None
 
 
 def open_object(path: Path, key: str) -> BinaryIO:
@@ -96,13 +112,53 @@ def open_object(path: Path, key: str) -> BinaryIO:
 
 def list_objects(top: Path, root: Path) -> list[StoredObject]:
     """List the objects below `top`, in the order of their keys."""
-    found = []
-    for directory, _, names in os.walk(top):
-        for name in names:
-            key = (Path(directory) / name).relative_to(root).as_posix()
-            stored = None if name.startswith(".") else describe(root / key, key)
-            found += [stored] if stored else []
+    found = [stored for page in walk(top, root) for stored in page.objects]
     return sorted(found, key=lambda stored: stored.key)
+
+
+def list_uploads(top: Path, root: Path) -> list[OpenUpload]:
+    """List the files below `top` that never became objects."""
+    return [upload for page in walk(top, root) for upload in page.uploads]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What one directory holds."""
+
+    objects: list[StoredObject]
+    uploads: list[OpenUpload]
+
+
+def walk(top: Path, root: Path) -> Iterator[Page]:
+    """Go through all directories below `top`."""
+    for directory, _, names in os.walk(top):
+        page = Page([], [])
+        for path in (Path(directory) / name for name in names):
+            if status := _status(path):
+                _sort_in(page, path, path.relative_to(root).as_posix(), status)
+        yield page
+
+
+def _sort_in(page: Page, path: Path, key: str, status: os.stat_result) -> None:
+    if not path.name.startswith("."):
+        page.objects.append(stored(key, status))
+    elif temp := TEMP.fullmatch(path.name):
+        begun = datetime.fromtimestamp(status.st_ctime, UTC)  # a link's contents may be far older
+        page.uploads.append(OpenUpload(str(Path(key).with_name(temp[1])), path.name, begun))
+
+
+def checked_temp(name: str) -> str:
+    """Return the name of a hidden file as it is. Raises ValueError for another file."""
+    if not TEMP.fullmatch(name):
+        raise ValueError(f"{name!r} is no upload")
+    return name
+
+
+def remove_file(path: Path, root: Path) -> None:
+    """Remove a file, if it is there, then parents that are empty up to `root` (which stays)."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
+    _remove_empty_parents(path, root)
 
 
 def remove_tree(top: Path, root: Path) -> int:
@@ -118,10 +174,14 @@ def remove_tree(top: Path, root: Path) -> int:
         except OSError:  # something was put there meanwhile
             if race == RACES - 1:
                 raise
-    for parent in top.parents:
+    _remove_empty_parents(top, root)
+    return count
+
+
+def _remove_empty_parents(path: Path, root: Path) -> None:
+    for parent in path.parents:
         if parent == root or not _remove_empty(parent):
             break
-    return count
 
 
 def _remove_empty(directory: Path) -> bool:

@@ -36,6 +36,15 @@ class StoredObject:
 
 
 @dataclass(frozen=True)
+class OpenUpload:
+    """An upload that was begun and neither completed nor aborted: it takes up room, but is no object."""
+
+    key: str
+    id: str
+    begun: datetime
+
+
+@dataclass(frozen=True)
 class ObjectReader:
     """An open object: what it is, and the bytes asked for in chunks (`async for chunk in reader`)."""
 
@@ -89,8 +98,24 @@ class Storage(Protocol):
         """List every object whose key begins with `prefix` + "/", in the order of their keys."""
         ...
 
+    def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """Yield the same objects in pages of some size and in any order: for more than memory holds."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove one object; that there is none is no error."""
+        ...
+
     async def delete_prefix(self, prefix: str) -> int:
         """Remove every object below `prefix` + "/"; return how many there were."""
+        ...
+
+    async def open_uploads(self, prefix: str) -> list[OpenUpload]:
+        """List uploads below `prefix` + "/" that are under way, or were left by a process that died."""
+        ...
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        """Remove what an upload has stored so far; one that is gone is no error. Whoever is at it fails."""
         ...
 
     async def presign(self, key: str, *, seconds: int) -> str | None:

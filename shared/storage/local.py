@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from shared.storage.interface import StoredObject
+    from shared.storage.interface import OpenUpload, StoredObject
 
 CHUNK_BYTES = 256 * 1024
 
@@ -74,10 +74,31 @@ class LocalStorage:
         top = self._path(prefix)
         return await _run(f"list {prefix}", lambda: disk.list_objects(top, self.root))
 
+    async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """Yield what lies below `prefix`, a directory at a time."""
+        directories = disk.walk(self._path(prefix), self.root)
+        while (page := await _run(f"list {prefix}", lambda: next(directories, None))) is not None:
+            yield page.objects
+
+    async def delete(self, key: str) -> None:
+        """Remove one object, and what is empty then above it."""
+        path = self._path(key)
+        await _run(f"delete {key}", lambda: disk.remove_file(path, self.root))
+
     async def delete_prefix(self, prefix: str) -> int:
         """Remove what lies below `prefix`, and what is empty then above it; return how many objects."""
         top = self._path(prefix)
         return await _run(f"delete {prefix}", lambda: disk.remove_tree(top, self.root))
+
+    async def open_uploads(self, prefix: str) -> list[OpenUpload]:
+        """List the hidden files below `prefix` from which objects were to be made."""
+        top = self._path(prefix)
+        return await _run(f"list uploads to {prefix}", lambda: disk.list_uploads(top, self.root))
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        """Remove a hidden file, and what is empty then above it."""
+        path = self._path(upload.key).with_name(disk.checked_temp(upload.id))
+        await _run(f"abort the upload to {upload.key}", lambda: disk.remove_file(path, self.root))
 
     async def presign(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002
         """Return None: files on a disk have no URL of their own."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from shared.storage.interface import OpenUpload
+
 
 @dataclass
 class MemoryStorage:
@@ -24,6 +26,7 @@ class MemoryStorage:
     public_base_url: str | None = None
     bucket: str | None = None
     objects: dict[str, tuple[StoredObject, bytes]] = field(default_factory=dict)
+    uploads: list[OpenUpload] = field(default_factory=list)
 
     async def put_file(self, key: str, path: Path) -> int:
         """Store a copy of a file. Raises FileNotFoundError when it is not there."""
@@ -55,12 +58,31 @@ class MemoryStorage:
         begin = checked_key(prefix) + "/"
         return [stored for key, (stored, _) in sorted(self.objects.items()) if key.startswith(begin)]
 
+    async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """Yield what lies below `prefix`, each object a page of its own."""
+        for stored in await self.keys(prefix):
+            yield [stored]
+
+    async def delete(self, key: str) -> None:
+        """Remove one object, if it is there."""
+        self.objects.pop(checked_key(key), None)
+
     async def delete_prefix(self, prefix: str) -> int:
         """Remove what lies below `prefix`; return how many objects there were."""
         found = await self.keys(prefix)
         for stored in found:
             del self.objects[stored.key]
         return len(found)
+
+    async def open_uploads(self, prefix: str) -> list[OpenUpload]:
+        """List the uploads that a test has put into `uploads`."""
+        begin = checked_key(prefix) + "/"
+        return [upload for upload in self.uploads if upload.key.startswith(begin)]
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        """Forget an upload."""
+        checked_key(upload.key)
+        self.uploads = [other for other in self.uploads if other != upload]
 
     async def presign(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002
         """Return None: there is nothing to point to."""

@@ -13,7 +13,7 @@ from shared.errors import StorageUnavailable
 from shared.storage.interface import ObjectReader, StoredObject, cache_control, checked_key, media_type
 from shared.storage.s3_delete import delete_keys
 from shared.storage.s3_errors import HINTS, MISSING, error_code, http_status, mapped
-from shared.storage.s3_multipart import put_parts
+from shared.storage.s3_multipart import abort_upload, list_uploads, put_parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         GetObjectRequestTypeDef,
         HeadObjectOutputTypeDef,
     )
+
+    from shared.storage.interface import OpenUpload
 
 CHUNK_BYTES = 64 * 1024
 PRESIGN_SECONDS = 7 * 24 * 3600  # the longest that signature version 4 allows
@@ -101,16 +103,28 @@ class S3Storage:
 
     async def keys(self, prefix: str) -> list[StoredObject]:
         """List what lies below `prefix`."""
+        return [stored async for page in self.pages(prefix) for stored in page]
+
+    async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """Yield what lies below `prefix` as the bucket pages it."""
         begin = checked_key(prefix) + "/"
-        found = []
-        with mapped(f"list {prefix}"):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=begin)
-            async for page in pages:
-                found += [
-                    StoredObject(item["Key"], item["Size"], item["ETag"], item["LastModified"])
-                    for item in page.get("Contents", [])
-                ]
-        return found
+        paginator = self.client.get_paginator("list_objects_v2")
+        pages = aiter(paginator.paginate(Bucket=self.bucket, Prefix=begin))
+        while True:
+            with mapped(f"list {prefix}"):
+                page = await anext(pages, None)
+            if page is None:
+                return
+            yield [
+                StoredObject(item["Key"], item["Size"], item["ETag"], item["LastModified"])
+                for item in page.get("Contents", [])
+            ]
+
+    async def delete(self, key: str) -> None:
+        """Remove one object, if it is there."""
+        checked_key(key)
+        with mapped(f"delete {key}"):
+            await self.client.delete_object(Bucket=self.bucket, Key=key)
 
     async def delete_prefix(self, prefix: str) -> int:
         """Remove what lies below `prefix`; return how many objects there were."""
@@ -118,6 +132,18 @@ class S3Storage:
         with mapped(f"delete {prefix}"):
             await delete_keys(self.client, self.bucket, [stored.key for stored in found])
         return len(found)
+
+    async def open_uploads(self, prefix: str) -> list[OpenUpload]:
+        """List multipart uploads below `prefix` that were begun and not ended."""
+        begin = checked_key(prefix) + "/"
+        with mapped(f"list uploads to {prefix}"):
+            return await list_uploads(self.client, self.bucket, begin)
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        """Have the bucket forget the parts of an upload."""
+        checked_key(upload.key)
+        with mapped(f"abort the upload to {upload.key}"):
+            await abort_upload(self.client, self.bucket, upload)
 
     async def presign(self, key: str, *, seconds: int) -> str | None:
         """Return a URL that lets anyone read `key` for a while (7 days at most)."""

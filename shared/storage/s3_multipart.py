@@ -6,8 +6,11 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
+from botocore.exceptions import ClientError
+
 from shared.crashpoints import reach
-from shared.storage.interface import cache_control, media_type
+from shared.storage.interface import OpenUpload, cache_control, media_type
+from shared.storage.s3_errors import MISSING, error_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +37,26 @@ async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO, *, 
     except BaseException:  # also when cancelled: parts that nobody completes cost money for ever
         await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload.id)
         raise
+
+
+async def list_uploads(client: S3Client, bucket: str, prefix: str) -> list[OpenUpload]:
+    """List uploads that were begun and neither completed nor aborted."""
+    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+    found = [item async for page in pages for item in page.get("Uploads", [])]
+    return [
+        OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
+        for item in found
+        if item["Key"].startswith(prefix)
+    ]
+
+
+async def abort_upload(client: S3Client, bucket: str, upload: OpenUpload) -> None:
+    """Abort an upload; one that is gone is no error."""
+    try:
+        await client.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.id)
+    except ClientError as error:
+        if error_code(error) not in (*MISSING, "NoSuchUpload"):
+            raise
 
 
 class _Upload:

@@ -19,6 +19,7 @@ from shared.videos.encoding import (
     warn,
 )
 from shared.videos.failing import current_run, fail
+from shared.videos.owners import Attempt, Owner, is_any_known, is_named_as_source, owners
 from shared.videos.record import Chunk, Status, Video, accept, chunks_of, get, list_newest, segments_of_chunk
 from shared.videos.silence import SilentVideo, resumed, silent
 from shared.videos.statements import changed
@@ -41,8 +42,10 @@ from shared.videos.storing import (
 )
 
 __all__ = [
+    "Attempt",
     "Chunk",
     "ChunkClaim",
+    "Owner",
     "PlanClaim",
     "SilentVideo",
     "Status",
@@ -64,8 +67,11 @@ __all__ = [
     "get",
     "has_live_leases",
     "is_all_stored",
+    "is_any_known",
+    "is_named_as_source",
     "key_frames",
     "list_newest",
+    "owners",
     "purged",
     "ready",
     "release_chunk",

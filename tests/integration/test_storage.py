@@ -41,6 +41,15 @@ async def prefix(storage: Storage) -> AsyncIterator[str]:
     await storage.delete_prefix(name)
 
 
+@pytest.fixture
+def begin_upload(storage: Storage) -> Any:
+    async def begin(key: str) -> None:
+        assert isinstance(storage, S3Storage)
+        await storage.client.create_multipart_upload(Bucket=storage.bucket, Key=key)
+
+    return begin
+
+
 class TestS3Storage(StorageContract):
     pass
 

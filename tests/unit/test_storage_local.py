@@ -27,6 +27,22 @@ def prefix() -> str:
     return "hls/alice/one"
 
 
+@pytest.fixture
+def begin_upload(storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a process leaves that dies between making the hidden file and naming it."""
+
+    async def begin(key: str) -> None:
+        (tmp_path / "old").write_bytes(b"media")
+        os.utime(tmp_path / "old", (0, 0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", lambda *_: None)
+            patch.setattr(Path, "unlink", lambda *_, **__: None)
+            with pytest.raises(StorageUnavailable):
+                await storage.put_file(key, tmp_path / "old")
+
+    return begin
+
+
 class TestLocalStorage(StorageContract):
     pass
 

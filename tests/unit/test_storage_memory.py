@@ -1,8 +1,10 @@
 """The twin for unit tests keeps the contract of the real storages."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from shared.storage import Storage
+from shared.storage import OpenUpload, Storage
 from shared.storage.memory import MemoryStorage
 from tests.storage_contract import StorageContract
 
@@ -11,6 +13,13 @@ class TestMemoryStorage(StorageContract):
     @pytest.fixture
     def storage(self) -> Storage:
         return MemoryStorage()
+
+    @pytest.fixture
+    def begin_upload(self, storage):
+        async def begin(key):
+            storage.uploads.append(OpenUpload(key, str(len(storage.uploads)), datetime.now(UTC)))
+
+        return begin
 
     @pytest.fixture
     def prefix(self) -> str:

@@ -1,0 +1,20 @@
+-- What the records say of who owns files and objects.
+
+-- name: owners
+select video_id, user_id, status, purged_at is not null as is_purged, plan is not null as is_planned,
+       thumbnail_path, storage_type, s3_bucket, coalesce(plan_lease_until > now(), false) as is_being_planned
+from videos where video_id = any(:video_ids::uuid[]);
+
+-- name: attempts
+select video_id, chunk, status, attempt, coalesce(lease_until > now(), false) as is_alive
+from chunks where video_id = any(:video_ids::uuid[]);
+
+-- name: named_as_source$
+-- A platform may name a file of ours as the source of a video of its own.
+select exists (
+    select from videos
+    where status <> 'deleted' and video_id <> :video_id and strpos(source_uri, (:video_id)::uuid::text) > 0
+);
+
+-- name: any_record$
+select exists (select from videos);

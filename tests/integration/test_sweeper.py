@@ -1,0 +1,378 @@
+"""The sweeper on a real Postgres, disk and S3: it takes what nobody owns, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from services.ingest.incoming import Incoming
+from services.uploader.sweeping import LOCK, Sweeper
+from services.uploader.unowned import Finder
+from shared import videos
+from shared.database import open_database
+from shared.errors import Refused
+from shared.events import Rendition, Segment, Source, VideoStored, VideoUploaded
+from shared.layout import WorkDir, storage_prefix
+from shared.metrics import SWEEP_FOUND, SWEEP_REMOVED
+from shared.outbox import Outbox
+from shared.room import Promise, Room
+from shared.storage import open_storage
+
+REPO = Path(__file__).parents[2]
+LEASE = 30.0
+
+
+@pytest.fixture(params=["local", "s3"])
+async def sweeper(request, servers, database, tmp_path):
+    settings = servers.settings(work_dir=tmp_path, storage_type=request.param, sweep="remove")
+    settings = settings.model_copy(update={"sweep_age_seconds": -1.0})  # everything is old enough
+    async with open_storage(settings) as storage:
+        await storage.delete_prefix("hls")
+        for upload in await storage.open_uploads("hls"):
+            await storage.abort_upload(upload)
+        yield Sweeper(settings, database, WorkDir(tmp_path), storage)
+        await storage.delete_prefix("hls")
+
+
+@pytest.fixture
+def outbox(database):
+    return Outbox(database, "/test")
+
+
+def put(path, body=b"x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(body)
+    return path
+
+
+def files(work):
+    found = {path for path in work.root.rglob("*") if path.is_file()}
+    return sorted(work.relative(path) for path in found if not path.is_relative_to(work.media))
+
+
+async def found_by(sweeper, *, remove=False):
+    return sorted((each.kind, each.name) for each in await sweeper.sweep(remove=remove))
+
+
+async def keys(sweeper):
+    return [stored.key for stored in await sweeper.storage.keys("hls")]
+
+
+def finder(sweeper):
+    return Finder(sweeper.settings, sweeper.database, sweeper.work, sweeper.storage)
+
+
+async def accept(outbox, uri="file:a.mp4", video_id=None):
+    event = VideoUploaded(video_id=video_id or uuid4(), user_id="alice", source=Source(uri=uri))
+    async with outbox.transaction() as connection:
+        await videos.accept(connection, event)
+    return event.video_id
+
+
+async def plan(outbox, video_id, work):
+    async with outbox.transaction() as connection:
+        claim = await videos.claim_plan(connection, video_id, lease_seconds=LEASE)
+        await videos.save_plan(
+            connection,
+            claim,
+            plan={"version": 1},
+            presentation={},
+            chunk_seconds=[10.0, 10.0],
+            thumbnail_path=work.relative(work.thumbnail(video_id, claim.attempt)),
+            duration_seconds=20.0,
+            size=(640, 360),
+        )
+
+
+async def encode(outbox, video_id, chunk, *, to="encoded"):
+    """Bring a chunk to a state; return its attempt."""
+    async with outbox.transaction() as connection:
+        claim = await videos.claim_chunk(connection, video_id, chunk, lease_seconds=LEASE)
+        if to == "encoding":
+            return claim.attempt
+        segment = Segment(rendition="360p", index=chunk + 1, path="p", duration_seconds=10.0, bytes=1)
+        await videos.finish_chunk(
+            connection, claim, segments=[segment], key_frames=[[]], codecs={"360p": "a"}
+        )
+        if to == "stored":
+            await videos.chunk_stored(connection, await videos.store_job(connection, video_id, chunk))
+        return claim.attempt
+
+
+async def finish(outbox, video_id, storage):
+    rendition = Rendition(
+        name="360p", width=2, height=2, bandwidth=1, average_bandwidth=1, codecs="a", frame_rate=25
+    )
+    stored = VideoStored(
+        video_id=video_id,
+        user_id="alice",
+        storage_type=storage.kind,
+        s3_bucket=storage.bucket,
+        s3_key=storage_prefix("alice", video_id),
+        s3_public_url=None,
+        playlist_url="",
+        thumbnail_url="",
+        duration_seconds=20.0,
+        renditions=[rendition],
+        bytes=2,
+    )
+    async with outbox.transaction() as connection:
+        assert await videos.ready(connection, stored)
+
+
+@pytest.fixture
+async def known(outbox):
+    """Some other video, without which nothing would be removed."""
+    return await accept(outbox)
+
+
+async def test_nothing_is_removed_when_the_database_knows_no_video_at_all(sweeper):
+    path = put(sweeper.work.original(uuid4()))
+    with pytest.raises(Refused, match="is this the database"):
+        await sweeper.sweep(remove=True)
+    assert path.exists()
+    assert len(await sweeper.sweep(remove=False)) == 1
+
+
+async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, known):
+    work, stranger = sweeper.work, uuid4()
+    put(work.upload(stranger))
+    put(work.original(stranger))
+    put(work.chunk_attempt(stranger, 0, 1) / "360p" / "segment_001.ts")
+    work.original_dir(empty := uuid4()).mkdir()
+    kept = [
+        put(work.root / "chunks" / "notes" / "a.txt"),
+        put(work.root / "originals" / "film.mp4"),
+        put(work.original_dir(uuid4()) / "film.mp4"),
+    ]
+    expected = [
+        ("chunk_files", f"chunks/{stranger}"),
+        *sorted(("original", f"originals/{each}") for each in (stranger, empty)),
+        ("upload", f"uploads/{stranger}.part"),
+    ]
+    assert await found_by(sweeper) == expected
+    assert len(files(sweeper.work)) == 6, "a dry run removes nothing"
+    removed = SWEEP_REMOVED.labels("original")._value.get()
+    assert await found_by(sweeper, remove=True) == expected
+    assert files(sweeper.work) == sorted(work.relative(path) for path in kept)
+    assert SWEEP_REMOVED.labels("original")._value.get() == removed + 2
+    assert SWEEP_FOUND.labels("original")._value.get() == 2
+    assert await found_by(sweeper) == []
+    assert SWEEP_FOUND.labels("original")._value.get() == 0
+
+
+async def test_nothing_is_taken_when_it_is_young(sweeper, known):
+    work, stranger = sweeper.work, uuid4()
+    for path in (work.upload(stranger), work.original(stranger), work.chunk_attempt(stranger, 0, 1) / "a.ts"):
+        os.utime(put(path), (0, 0))  # a file may carry an old time: that it came here a moment ago counts
+    await sweeper.storage.put_bytes(f"{storage_prefix('alice', stranger)}/master.m3u8", b"x")
+    patient = replace(sweeper, settings=sweeper.settings.model_copy(update={"sweep_age_seconds": 60.0}))
+    assert await found_by(patient, remove=True) == []
+
+
+def upload_to(sweeper, video_id):
+    return Incoming(sweeper.work, video_id, Promise(Room(sweeper.work.root, 0)))
+
+
+async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_there(sweeper, known, outbox):
+    for name in ("uploads", "originals"):
+        (sweeper.work.root / name).mkdir()
+    incoming = upload_to(sweeper, video_id := uuid4())
+    await incoming.write(b"film")
+    assert await found_by(sweeper, remove=True) == []
+    await incoming.keep()
+    assert await found_by(sweeper, remove=True) == [], "it lies among the originals, its record is to come"
+    event = VideoUploaded(video_id=video_id, user_id="alice", source=Source(uri="file:a"))
+    async with outbox.transaction() as connection:
+        await videos.accept(connection, event)
+    await incoming.release()
+    assert await found_by(sweeper, remove=True) == []
+    assert incoming.original.read_bytes() == b"film"
+
+
+async def test_upload_is_lost_to_the_sweeper_when_nothing_holds_it(sweeper):
+    """The negative control, and what a process leaves that dies between rename and commit."""
+    for name in ("uploads", "originals"):
+        (sweeper.work.root / name).mkdir()
+    incoming = upload_to(sweeper, video_id := uuid4())
+    await incoming.write(b"film")
+    await incoming.keep()
+    await incoming.release()
+    assert await found_by(sweeper) == [("original", f"originals/{video_id}")]
+
+
+async def test_original_is_left_alone_when_another_video_is_made_from_it(sweeper, outbox):
+    stranger = uuid4()
+    put(sweeper.work.original(stranger))
+    await accept(outbox, f"file:originals/{stranger}/source")
+    assert await found_by(sweeper) == []
+
+
+async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, outbox):
+    """What a sweeper that stood still in between takes is what it had seen, not what came since."""
+    work, video_id = sweeper.work, uuid4()
+    put(work.chunk_attempt(video_id, 0, 1) / "a.ts")
+    work.original_dir(video_id).mkdir(parents=True)
+    (original, chunk_files) = [each async for each in finder(sweeper).find()]
+    fresh = [put(work.chunk_attempt(video_id, 0, 2) / "a.ts"), put(work.original(video_id))]
+    for unowned in (original, chunk_files):
+        await sweeper._remove(unowned)
+    assert files(work) == sorted(work.relative(path) for path in fresh)
+
+
+async def test_sweeper_that_was_stopped_leaves_what_it_had_found_to_the_next(sweeper, known, monkeypatch):
+    path = put(sweeper.work.original(uuid4()))
+    monkeypatch.setattr("services.uploader.sweeping.FRESH_SECONDS", 0.0)
+    assert await found_by(sweeper, remove=True) == []
+    assert path.exists()
+
+
+async def test_record_that_came_after_the_listing_owns_what_was_listed(sweeper, outbox):
+    """The damage if it were the other way round: objects of a video that began meanwhile would go."""
+    storage, video_id = sweeper.storage, uuid4()
+    key = f"{storage_prefix('alice', video_id)}/360p/segment_001.ts"
+    await storage.put_bytes(key, b"x")
+    listed = [stored for stored in await storage.keys("hls") if str(video_id) in stored.key]
+    asked_first = await finder(sweeper)._lost_objects("alice", video_id, listed)
+    await accept(outbox, video_id=video_id)
+    assert [lost.name for lost in asked_first] == [key]
+    assert await finder(sweeper)._lost_objects("alice", video_id, listed) == []
+    assert await found_by(sweeper, remove=True) == []
+
+
+async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outbox):
+    work, video_id = sweeper.work, await accept(outbox)
+    await plan(outbox, video_id, work)
+    attempt = await encode(outbox, video_id, 0)
+    current = await encode(outbox, video_id, 1, to="encoding")
+    owned = [
+        put(work.chunk_attempt(video_id, 0, attempt) / "360p" / "segment_001.ts"),
+        put(work.chunk_attempt(video_id, 1, current) / "360p" / "segment_002.ts"),
+        put(work.thumbnail(video_id, 1)),
+    ]
+    await sweeper.storage.put_bytes(f"{storage_prefix('alice', video_id)}/360p/segment_001.ts", b"x")
+    put(work.chunk_attempt(video_id, 0, attempt - 1) / "a.ts")
+    put(work.thumbnail(video_id, 0))
+    assert await found_by(sweeper, remove=True) == [
+        ("chunk_files", f"chunks/{video_id}/00000-0"),
+        ("chunk_files", f"chunks/{video_id}/thumbnail.0.jpg"),
+    ]
+    assert files(work) == sorted(work.relative(path) for path in owned)
+    assert len(await keys(sweeper)) == 1
+
+
+async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_them(sweeper, outbox):
+    storage, work = sweeper.storage, sweeper.work
+    ready, deleted, purged, stranger = (
+        *[await accept(outbox) for _ in range(3)],
+        uuid4(),
+    )
+    await plan(outbox, ready, work)
+    for chunk in (0, 1):
+        await encode(outbox, ready, chunk, to="stored")
+    await finish(outbox, ready, storage)
+    async with outbox.transaction() as connection:
+        await videos.delete(connection, deleted)
+        await videos.delete(connection, purged)
+        await videos.purged(connection, purged)
+    names = ("master.m3u8", "thumbnail.jpg", "360p/playlist.m3u8", "360p/iframes.m3u8", "360p/segment_002.ts")
+    kept = [f"{storage_prefix('alice', ready)}/{name}" for name in names]
+    kept += [f"{storage_prefix('alice', deleted)}/master.m3u8", "hls/notes.txt"]
+    lost = [f"{storage_prefix('alice', each)}/master.m3u8" for each in (purged, stranger)]
+    lost += [f"{storage_prefix('bob', ready)}/master.m3u8"]
+    lost += [f"{storage_prefix('alice', ready)}/{name}" for name in ("360p/segment_003.ts", "720p/x.ts")]
+    for key in kept + lost:
+        await storage.put_bytes(key, b"x")
+    assert await found_by(sweeper, remove=True) == [("object", key) for key in sorted(lost)]
+    assert await keys(sweeper) == sorted(kept)
+
+
+async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper, outbox):
+    work, video_id = sweeper.work, await accept(outbox)
+    await plan(outbox, video_id, work)
+    for chunk in (0, 1):
+        attempt = await encode(outbox, video_id, chunk, to="stored")
+        put(work.chunk_attempt(video_id, chunk, attempt) / "a.ts")
+    put(work.original(video_id))
+    await finish(outbox, video_id, sweeper.storage)
+    chunk_files = [("chunk_files", f"chunks/{video_id}")]
+    is_local = sweeper.storage.kind == "local"
+    assert await found_by(sweeper) == (chunk_files if is_local else [])
+    thrifty = sweeper.settings.model_copy(update={"delete_local_after_s3": True})
+    original = [] if is_local else [("original", f"originals/{video_id}")]
+    assert await found_by(replace(sweeper, settings=thrifty), remove=True) == chunk_files + original
+
+
+async def test_open_upload_is_aborted_when_no_worker_is_at_it(sweeper, outbox):
+    work, storage, video_id = sweeper.work, sweeper.storage, await accept(outbox)
+    await plan(outbox, video_id, work)
+    await encode(outbox, video_id, 0)
+    async with outbox.transaction() as connection:
+        job = await videos.store_job(connection, video_id, 0)
+        await videos.renew_store(connection, job, lease_seconds=LEASE)
+    key = f"{storage_prefix('alice', video_id)}/360p/segment_001.ts"
+    await begin_upload(sweeper, key)
+    assert await found_by(sweeper, remove=True) == []
+    async with outbox.transaction() as connection:
+        await videos.renew_store(connection, job, lease_seconds=-1.0)
+    assert await found_by(sweeper, remove=True) == [("open_upload", key)]
+    assert await storage.open_uploads("hls") == []
+
+
+async def begin_upload(sweeper, key):
+    if sweeper.storage.kind == "local":
+        path = sweeper.work.media / key
+        put(path.with_name(f".{path.name}.{uuid4().hex}"))
+    else:
+        await sweeper.storage.client.create_multipart_upload(Bucket=sweeper.storage.bucket, Key=key)
+
+
+async def test_sweep_is_one_at_a_time_when_many_begin_it(sweeper, known, database):
+    async with database.alone(LOCK):
+        assert await sweeper.sweep(remove=True) is None
+    results = await asyncio.gather(*(sweeper.sweep(remove=True) for _ in range(4)))
+    assert [] in results
+
+
+def run_command(servers, database_url, work_dir, *arguments, **variables):
+    environment = {name.upper(): str(getattr(servers, name)) for name in servers.__dataclass_fields__}
+    environment |= {"WORK_DIR": str(work_dir), "DATABASE_URL": database_url} | variables
+    command = [sys.executable, "-m", "services.uploader", *arguments]
+    return subprocess.run(
+        command, cwd=REPO, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+async def accept_in(database_url):
+    async with open_database(database_url) as database:
+        await accept(Outbox(database, "/test"))
+
+
+def test_command_says_what_it_would_remove_and_removes_it_when_asked(servers, database_url, tmp_path):
+    path = put(WorkDir(tmp_path).original(uuid4()), b"12345")
+    asyncio.run(accept_in(database_url))
+    os.utime(path, (0, 0))
+    young = run_command(servers, database_url, tmp_path, "sweep")
+    assert (young.returncode, young.stdout) == (0, "found: nothing; 0 bytes\n"), young.stderr
+    for arguments, left, word in (([], True, "found"), (["--remove"], False, "removed")):
+        done = run_command(servers, database_url, tmp_path, "sweep", *arguments, SWEEP_AGE_SECONDS="0.01")
+        assert done.returncode == 0, done.stderr
+        assert f"originals/{path.parent.name}\n" in done.stdout
+        assert f"{word}: 1 original; 5 bytes\n" in done.stdout
+        assert path.exists() is left
+
+
+def test_command_says_why_when_it_cannot_run(servers, tmp_path):
+    done = run_command(
+        servers, "postgresql://nobody@127.0.0.1:1/x", tmp_path, "sweep", STORAGE_TYPE="s3", S3_BUCKET=""
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("sweep: ")
+    assert done.stderr.count("\n") == 1
