@@ -21,6 +21,7 @@ VOLUME_BYTES = 256 * 1024**2
 HEARTBEAT_SECONDS = 4  # RabbitMQ gives the work of a stopped process away after two to three of these
 LEASE_SECONDS = 3
 DELETE_AGAIN_SECONDS = 20
+SWEEP_INTERVAL_SECONDS = 10
 TUNING = {
     "STORAGE_TYPE": "s3",
     "DELETE_LOCAL_AFTER_S3": "true",
@@ -36,6 +37,9 @@ TUNING = {
     "S3_PART_BYTES": str(5 * 1024**2),  # the least that S3 servers accept of a part that is not the last
     "SOURCE_PRIVATE_HOSTS": "localhost",
     "DISK_RESERVE_BYTES": str(16 * 1024**2),
+    "SWEEP": "remove",
+    "SWEEP_AGE_SECONDS": "2",  # what is owned stays whatever its age; nobody's clock differs here
+    "SWEEP_INTERVAL_SECONDS": str(SWEEP_INTERVAL_SECONDS),
     "HTTP_HOST": "127.0.0.1",
     "LOG_FORMAT": "json",
 }

@@ -105,6 +105,7 @@ async def _judge(storm: Storm, recorder: Recorder) -> Verdict:
         accepted=storm.ledger.accepted(),
         dead_letters=frozenset(storm.expected_dead_letters),
         keeps_local=False,
+        sweeps=True,
     )
     facts = Facts.from_env(storm.ground.facts())
     verdict = await judge(facts, expected, recorder, settle_seconds=SETTLE_SECONDS)
