@@ -32,10 +32,12 @@ async def late_finish(stage: Stage) -> Accepted:
     await stage.start("transcoder", "uploader")
     video = await stage.hand_in()
     zombie = await stage.stopped("finish.playlists_put")
+    stage.arm("finish.committed")
     zombie.lose_broker()
     await stage.start("uploader")
-    await stage.until(video, "status = 'ready'")
+    other = await stage.stopped("finish.committed")  # now none but the zombie can come on
     await stage.relive(zombie, "uploader.store.handled")
+    other.wake()
     return video
 
 
@@ -49,9 +51,14 @@ async def late_put(stage: Stage) -> Accepted:
     (ingest,) = await stage.start("ingest")
     path = f"/api/videos/{video.video_id}"
     await stage.call(ingest, await stage.admin_key(), "DELETE", path, expect=204)
+    stage.arm("delete.committed")
     await stage.start("uploader")
-    await stage.until(video, "purged_at is not null")
+    other = await stage.stopped("delete.committed")
+    stage.arm("delete.committed")
+    other.wake()  # it sweeps twice
+    await stage.stopped("delete.committed")
     await stage.relive(zombie, "uploader.store.handled")
+    other.wake()
     return stage.accepted(video.video_id, "deleted")
 
 

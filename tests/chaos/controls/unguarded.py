@@ -74,8 +74,8 @@ def without_state_guard() -> None:
     """Let every uploader that has written the playlists say that it was the one to finish the video."""
     guarded = videos.ready
 
-    async def ready(connection: Any, stored: Any) -> bool:
-        await guarded(connection, stored)
+    async def ready(connection: Any, stored: Any, *, run: int) -> bool:
+        await guarded(connection, stored, run=run)
         return True
 
     videos.ready = ready
