@@ -52,7 +52,7 @@ async def retry_failed(ledger: Ledger, traffic: Traffic) -> int:
     """Retry whatever failed: no source is at fault, so all of it must become ready."""
     failed = [e for e in ledger.entries.values() if e.status == "failed" and "deleted" not in e.allowed]
     for entry in failed:
-        traffic.put_what_is_missing(entry)
+        await traffic.put_what_is_missing(entry)
         entry.allowed = frozenset({"ready"})
         await traffic.retry(entry)
     if failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -119,7 +120,7 @@ class Traffic:
     async def file_event(self) -> None:
         """Hand in a file of the work volume by event."""
         clip, video_id = self._clip(), str(uuid4())
-        await self._announce(video_id, clip, "file_event", self._put_in_volume(clip, video_id))
+        await self._announce(video_id, clip, "file_event", await self._put_in_volume(clip, video_id))
 
     async def s3_event(self) -> None:
         """Hand in an object of a bucket by event."""
@@ -133,7 +134,7 @@ class Traffic:
         entry = await self._announce(video_id, clip, "retry", path.as_uri())
         if not await self.ledger.until(entry, "failed", seconds=STEP_SECONDS):
             return
-        self._put_in_volume(clip, video_id)
+        await self._put_in_volume(clip, video_id)
         await asyncio.gather(self.retry(entry), self.retry(entry))
 
     async def retry(self, entry: Entry) -> None:
@@ -173,15 +174,23 @@ class Traffic:
             await asyncio.sleep(AGAIN_SECONDS)
         return self.ledger.accept(Entry(video_id, user_id, how, clip))
 
-    def put_what_is_missing(self, entry: Entry) -> None:
+    async def put_what_is_missing(self, entry: Entry) -> None:
         """Put a file there that a video was to fail for."""
         if entry.how == "retry" and entry.clip is not None:
-            self._put_in_volume(entry.clip, entry.video_id)
+            await self._put_in_volume(entry.clip, entry.video_id)
 
-    def _put_in_volume(self, clip: Clip, video_id: str) -> str:
+    async def _put_in_volume(self, clip: Clip, video_id: str) -> str:
+        """Put a file there as a platform does: while the volume is full it waits."""
         path = self.ground.work / "platform" / f"{video_id}.mp4"
-        path.parent.mkdir(exist_ok=True)
         draft = path.with_suffix(".part")
-        shutil.copyfile(clip.path, draft)
-        draft.rename(path)
-        return path.as_uri()
+        while True:
+            try:
+                path.parent.mkdir(exist_ok=True)
+                shutil.copyfile(clip.path, draft)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                draft.rename(path)
+                return path.as_uri()
