@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m deploy.local
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long chaos chaos-short chaos-controls gpu-selftest bench-encode load check fmt schemas lock clean
+.PHONY: help up down status demo test test-long chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ status: $(READY) ## show its parts: state, process, ports, log
 
 demo: $(READY) ## convert a clip from nothing to playback and prove that it plays (CLIP=path)
 	@$(LOCAL) demo $(if $(CLIP),"$(CLIP)")
+
+fsck: $(READY) ## compare the running system's records with its storage (FSCK_ARGS="--repair")
+	@set -a; if [ -f .stack/env ]; then . ./.stack/env; fi; $(PYTHON) -m services.uploader fsck $(FSCK_ARGS)
 
 test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is handed on)
 	@$(LOCAL) install

@@ -24,6 +24,8 @@ ENV_FILE_NAMES = (
     "S3_ACCESS_KEY_ID",
     "S3_SECRET_ACCESS_KEY",
     "WORK_DIR",
+    "STORAGE_TYPE",
+    "DELETE_LOCAL_AFTER_S3",
     "ADMIN_API_KEY",
 )
 # Each service has its own port; TRANSCODERS is for us, SSL_CERT_FILE for OpenSSL, the third for tests.

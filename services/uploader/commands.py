@@ -1,9 +1,10 @@
-"""What an operator runs by hand: `python -m services.uploader sweep`, with the services' own environment."""
+"""What an operator runs: `python -m services.uploader sweep` or `fsck`, in the services' environment."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import sys
 from contextlib import asynccontextmanager
@@ -11,32 +12,42 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from services.uploader.fsck import Fsck
 from services.uploader.sweeping import Sweeper
 from services.uploader.unowned import KINDS
 from shared.database import open_database
 from shared.errors import PipelineError
 from shared.layout import WorkDir
+from shared.outbox import Outbox
 from shared.settings import ConfigurationError, load_settings
 from shared.storage import open_storage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from services.uploader.fsck import Findings
     from services.uploader.unowned import Unowned
     from shared.settings import Settings
 
-COULD_NOT_RUN = 2
+BAR = 24
+FOUND, COULD_NOT_RUN = 1, 2
 
 
 def run_command(arguments: Sequence[str], default_port: int) -> int:
-    """Run a command; return its exit code: 2 when it could not run, with one line on standard error."""
+    """Run a command; return its exit code: 2 when it could not run, with one line on standard error.
+
+    fsck returns 1 when it has found anything.
+    """
     given = _parse(arguments)
     structlog.configure(  # standard output is for the report alone
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
     )
     try:
-        return asyncio.run(_sweep(load_settings(default_port), remove=given.remove))
+        settings = load_settings(default_port)
+        if given.command == "sweep":
+            return asyncio.run(_sweep(settings, remove=given.remove))
+        return asyncio.run(_check(settings, repair=given.repair, as_json=given.json))
     except (PipelineError, ConfigurationError, OSError) as error:
         sys.stderr.write(f"{given.command}: {error}\n")
         return COULD_NOT_RUN
@@ -49,6 +60,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     sweep = commands.add_parser("sweep", help="look for files and objects that nobody owns")
     sweep.add_argument("--remove", action="store_true", help="remove it; else only say what would go")
+    fsck = commands.add_parser("fsck", help="compare the records with the storage, both ways")
+    fsck.add_argument("--repair", action="store_true", help="have encoded again what is missing")
+    fsck.add_argument("--json", action="store_true", help="report as JSON")
     return parser.parse_args(arguments)
 
 
@@ -75,3 +89,32 @@ def _summary(found: Sequence[Unowned], done: str) -> str:
     counts = {kind: sum(unowned.kind == kind for unowned in found) for kind in KINDS}
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing"
     return f"{done}: {told}; {sum(unowned.bytes for unowned in found)} bytes\n"
+
+
+async def _check(settings: Settings, *, repair: bool, as_json: bool) -> int:
+    async with _sweeper(settings) as sweeper:
+        outbox = Outbox(sweeper.database, "/uploader")
+        fsck = Fsck(settings, outbox, sweeper.work, sweeper.storage)
+        findings = await fsck.check(repair=repair, tell=_progress)
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    sys.stdout.write(json.dumps(findings.to_json(), indent=2) + "\n" if as_json else _table(findings))
+    return 0 if findings.is_clean else FOUND
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        share = done / max(total, done, 1)
+        sys.stderr.write(f"\r[{'#' * round(share * BAR):.<{BAR}}] {done}/{total} videos")
+
+
+def _table(findings: Findings) -> str:
+    lines = []
+    for damage in findings.damaged:
+        for fault in damage.faults:
+            found = "" if fault.found is None else f", {fault.found} found"
+            lines.append(f"{fault.kind:<12}{fault.key}  {fault.expected.bytes} bytes{found}")
+        if damage.repair:
+            lines.append(f"{'':<12}{damage.video.video_id}  {damage.repair.replace('_', ' ')}")
+    lines += [f"{'no record':<12}{each.name}  {each.bytes} bytes" for each in findings.unowned]
+    return "\n".join([*lines, findings.summary()]) + "\n"

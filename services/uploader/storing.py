@@ -159,7 +159,7 @@ class Storing:
         reach("finish.playlists_put")
         stored = self._stored_event(video, written.renditions, size)
         async with self.outbox.transaction() as connection:
-            if not await videos.ready(connection, stored):
+            if not await videos.ready(connection, stored, run=video.run):
                 raise Superseded("the video was finished by another, or deleted")
             await self.outbox.add(connection, stored)
         reach("finish.committed")
@@ -180,12 +180,14 @@ class Storing:
         return size
 
     async def _put_thumbnail(self, key: str, path: Path) -> int:
-        """Store the thumbnail; a video is worth showing without one."""
+        """Store the thumbnail, or leave the one that is there; a video is worth showing without any."""
         try:
             return await self.storage.put_file(key, path)
         except FileNotFoundError:
-            log.warning("thumbnail_is_gone", path=str(path))
-            return 0
+            stored = await self.storage.head(key)
+            if stored is None:
+                log.warning("thumbnail_is_gone", path=str(path))
+            return stored.bytes if stored else 0
 
     def _stored_event(self, video: Video, renditions: Sequence[Rendition], size: int) -> VideoStored:
         public, prefix = self.storage.public_base_url, storage_prefix(video.user_id, video.video_id)

@@ -77,7 +77,7 @@ class Finder:
 
     async def find(self) -> AsyncIterator[Unowned]:
         """Yield everything, kind by kind, each as soon as the records were asked: it should go at once."""
-        for look in (self._uploads, self._originals, self._chunk_files, self._objects, self._open_uploads):
+        for look in (self._uploads, self._originals, self._chunk_files, self.objects, self._open_uploads):
             async for unowned in look():
                 yield unowned
 
@@ -128,7 +128,8 @@ class Finder:
         async with self.database.transaction() as connection:
             return await videos.is_named_as_source(connection, video_id)
 
-    async def _objects(self) -> AsyncIterator[Unowned]:
+    async def objects(self) -> AsyncIterator[Unowned]:
+        """Yield objects in storage that no record names."""
         async for page in self.storage.pages("hls"):
             for (user_id, video_id), stored in _by_owner(page).items():
                 for unowned in await self._lost_objects(user_id, video_id, stored):

@@ -164,7 +164,7 @@ update videos
 set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s3_bucket, s3_key = :s3_key,
     s3_public_url = :s3_public_url, playlist_url = :playlist_url, thumbnail_url = :thumbnail_url,
     renditions = :renditions, bytes = :bytes
-where video_id = :video_id and status = 'processing';
+where video_id = :video_id and run = :run and status = 'processing';
 
 -- name: fail$
 update videos set status = 'failed', error = :error

@@ -5,6 +5,7 @@ them. Each returns False (or raises Superseded) when the guarded UPDATE found an
 """
 
 from shared.videos.asking import count_processing, delete, exceeds, retry
+from shared.videos.auditing import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
 from shared.videos.encoding import (
     ChunkClaim,
     PlanClaim,
@@ -43,6 +44,8 @@ from shared.videos.storing import (
 
 __all__ = [
     "Attempt",
+    "Audited",
+    "AuditedSegment",
     "Chunk",
     "ChunkClaim",
     "Owner",
@@ -52,6 +55,7 @@ __all__ = [
     "StoreJob",
     "Video",
     "accept",
+    "audited",
     "changed",
     "choose_storage",
     "chunk_stored",
@@ -59,6 +63,7 @@ __all__ = [
     "claim_chunk",
     "claim_plan",
     "count_processing",
+    "count_settled",
     "current_run",
     "delete",
     "exceeds",
@@ -66,6 +71,7 @@ __all__ = [
     "finish_chunk",
     "get",
     "has_live_leases",
+    "ids_after",
     "is_all_stored",
     "is_any_known",
     "is_named_as_source",
@@ -79,6 +85,7 @@ __all__ = [
     "renew_chunk",
     "renew_plan",
     "renew_store",
+    "reopen",
     "reopen_chunk",
     "resumed",
     "retry",

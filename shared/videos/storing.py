@@ -106,11 +106,12 @@ async def stored_codecs(connection: Connection, video_id: UUID) -> dict[str, str
     return dict(rows[0]["codecs"]) if rows else {}
 
 
-async def ready(connection: Connection, stored: VideoStored) -> bool:
-    """Record where a complete video lies; False when it was ready already or nobody wants it."""
+async def ready(connection: Connection, stored: VideoStored, *, run: int) -> bool:
+    """Record where a complete video lies; False when its run is over or nobody wants it."""
     done = await sql.ready(
         connection,
         video_id=stored.video_id,
+        run=run,
         storage_type=stored.storage_type,
         s3_bucket=stored.s3_bucket,
         s3_key=stored.s3_key,

@@ -117,7 +117,7 @@ class Film:
             bytes=1,
         )
         async with self.outbox.transaction() as connection:
-            assert await videos.ready(connection, stored)
+            assert await videos.ready(connection, stored, run=1)
 
     async def delete(self) -> None:
         async with self.outbox.transaction() as connection:

@@ -124,7 +124,7 @@ async def finish(outbox, video_id, storage):
         bytes=2,
     )
     async with outbox.transaction() as connection:
-        assert await videos.ready(connection, stored)
+        assert await videos.ready(connection, stored, run=1)
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -14,11 +13,9 @@ from services.ingest.records import render
 from services.ingest.states import VideoState
 from shared.errors import InvalidRequest
 from shared.events import Rendition
-from shared.videos import Video
 from shared.web import HttpProblem
+from tests.unit.video_values import ID, NOON, video
 
-ID = UUID("0a1b2c3d-0000-4000-8000-000000000001")
-NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
 RENDITION = Rendition(
     name="720p",
     width=1280,
@@ -28,13 +25,6 @@ RENDITION = Rendition(
     codecs="avc1.64001f,mp4a.40.2",
     frame_rate=29.97,
 )
-
-
-def video(**values: Any) -> Video:
-    given: dict[str, Any] = dict.fromkeys(Video.__dataclass_fields__)
-    given |= {"video_id": ID, "user_id": "alice", "source_uri": "file:///x", "status": "processing", "run": 1}
-    given |= {"warnings": (), "renditions": (), "created_at": NOON, "updated_at": NOON, "revision": 4}
-    return Video(**given | {"stage": "plan", "progress": 0.0, "playable": False} | values)
 
 
 def test_record_has_every_field_of_the_contract_when_ready() -> None:

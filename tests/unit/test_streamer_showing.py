@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 
 from services.streamer.showing import Asked, Home, Refused, Rendered, Showing, Stored, decide, shown_so_far
 from shared.playlists import Presentation, StoredSegment
-from shared.videos import Video
+from tests.unit.video_values import video as record
+
+if TYPE_CHECKING:
+    from shared.videos import Video
 
 VIDEO_ID = UUID("00000000-0000-4000-8000-000000000001")
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LOCAL, S3 = Home("local", None), Home("s3", "videos")
 PRESENTATION = Presentation((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
 CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
@@ -24,15 +25,7 @@ EVERY = (MASTER, PLAYLIST, SEGMENT, THUMBNAIL)
 
 
 def video(**values: Any) -> Video:
-    fields = dict.fromkeys(Video.__dataclass_fields__) | {
-        "video_id": VIDEO_ID,
-        "user_id": "alice",
-        "status": "processing",
-        "presentation": PRESENTATION.to_json(),
-        "created_at": NOW,
-        "updated_at": NOW,
-    }
-    return Video(**(fields | values))
+    return record(**{"video_id": VIDEO_ID, "presentation": PRESENTATION.to_json()} | values)
 
 
 def ready(**values: Any) -> Video:

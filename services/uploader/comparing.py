@@ -1,0 +1,85 @@
+"""What should lie in storage of a video by its records, and how what lies there differs: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.layout import THUMBNAIL, segment_name, storage_prefix
+from shared.playlists import Presentation, StoredSegment, complete
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from shared.videos import Audited
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An object that should be there; `chunk` made it, None for what is written at the end."""
+
+    bytes: int
+    chunk: int | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An object that is not as the records say; `found` is its size in bytes, None where it is missing."""
+
+    video_id: UUID
+    key: str
+    expected: Expected
+    found: int | None
+
+    @property
+    def kind(self) -> Literal["missing", "wrong_size"]:
+        return "missing" if self.found is None else "wrong_size"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of the report."""
+        return {
+            "kind": self.kind,
+            "videoId": str(self.video_id),
+            "key": self.key,
+            "chunk": self.expected.chunk,
+            "expectedBytes": self.expected.bytes,
+            "foundBytes": self.found,
+        }
+
+
+def compare(record: Audited, sizes: Mapping[str, int]) -> list[Fault]:
+    """Return how the objects of a video, given as sizes in bytes by key, differ from what its records say."""
+    return [
+        Fault(record.video.video_id, key, expected, sizes.get(key))
+        for key, expected in expected_objects(record).items()
+        if sizes.get(key) != expected.bytes
+    ]
+
+
+def expected_objects(record: Audited) -> dict[str, Expected]:
+    """Return what should be in storage: the stored chunks, and of a ready video what is written last."""
+    prefix = storage_prefix(record.video.user_id, record.video.video_id)
+    segments = {
+        f"{prefix}/{segment.rendition}/{segment_name(segment.index)}": Expected(segment.bytes, segment.chunk)
+        for segment in record.segments
+    }
+    if record.video.status != "ready":
+        return segments
+    playlists = {f"{prefix}/{name}": Expected(size) for name, size in _playlist_bytes(record).items()}
+    found = segments | playlists
+    # The record knows the bytes of all; those of the thumbnail, where the video has one, are the rest.
+    thumbnail = (record.video.bytes or 0) - sum(each.bytes for each in found.values())
+    if thumbnail > 0:
+        found[f"{prefix}/{THUMBNAIL}"] = Expected(thumbnail)
+    return found
+
+
+def _playlist_bytes(record: Audited) -> dict[str, int]:
+    segments = [
+        StoredSegment(each.rendition, each.index, each.duration_seconds, each.bytes)
+        for each in record.segments
+    ]
+    presentation = Presentation.from_json(record.video.presentation or {})
+    texts = complete(presentation, segments, record.codecs, record.key_frames).texts
+    return {name: len(text.encode()) for name, text in texts.items()}

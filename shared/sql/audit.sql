@@ -1,0 +1,27 @@
+-- What the records say of objects, for whoever compares them with the storage, and how lost ones are made again.
+
+-- name: ids_after
+select video_id from videos where video_id > :after and status in ('ready', 'failed') order by video_id limit :count;
+
+-- name: count_settled$
+select count(*) from videos where status in ('ready', 'failed');
+
+-- name: segments
+select s.rendition, s.index, s.chunk, c.attempt, s.duration_seconds, s.bytes
+from segments s join chunks c using (video_id, chunk)
+where s.video_id = :video_id and c.status = 'stored'
+order by s.rendition, s.index;
+
+-- name: reopen_video!
+-- A ready video whose objects are lost is in work again, in a run of its own; what is true of it stays.
+update videos
+set status = 'processing', run = run + 1, plan_attempt = plan_attempt + 1, plan_tries = 0, plan_lease_until = null,
+    resumes = 0
+where video_id = :video_id and status = 'ready' and revision = :revision;
+
+-- name: touch_failed!
+update videos set status = 'failed' where video_id = :video_id and status = 'failed' and revision = :revision;
+
+-- name: reopen_stored!
+update chunks set status = 'pending', progress = 0, tries = 0, codecs = null, lease_until = null
+where video_id = :video_id and chunk = any(:chunks::int[]) and status = 'stored';
