@@ -25,10 +25,14 @@ CONFIRM_TRIES, CONFIRM_SECONDS = 3, 0.5
 log = structlog.get_logger()
 
 
+class CommitUnknown(DatabaseUnavailable):
+    """The connection broke while Postgres was committing: it may have committed, or be about to."""
+
+
 async def accept_upload(
     outbox: Outbox, admission: Admission, incoming: Incoming, event: VideoUploaded, title: str | None
 ) -> Video:
-    """Make the file durable and commit row and event; a failure leaves nothing behind.
+    """Make the file durable and commit row and event; a failure leaves no record without its file.
 
     Raises HttpProblem (429), NoRoom, StorageUnavailable, DatabaseUnavailable.
     """
@@ -37,6 +41,9 @@ async def accept_upload(
         await incoming.keep()
         reach("upload.kept")
         video = await _commit(outbox, admission, event, title)
+    except (CommitUnknown, asyncio.CancelledError):
+        await incoming.release()  # whether a record needs the file, the sweeper will see
+        raise
     except BaseException:
         await incoming.discard()
         raise
@@ -46,17 +53,19 @@ async def accept_upload(
 
 
 async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, title: str | None) -> Video:
+    video = None
     try:
         async with outbox.transaction() as connection:
             await videos.accept(connection, event, title=title)
             await admission.confirm(connection, event.user_id)
             await outbox.add(connection, event)
             video = await videos.get(connection, event.video_id)
-    except DatabaseUnavailable:
-        # The connection may have broken after Postgres had committed: then the file is needed.
-        video = await _find(outbox, event.video_id)
+    except DatabaseUnavailable as error:
         if video is None:
             raise
+        video = await _find(outbox, event.video_id)
+        if video is None:
+            raise CommitUnknown(error.message) from error
     assert video is not None  # noqa: S101 - it was inserted above
     return video
 

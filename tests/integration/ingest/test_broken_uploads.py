@@ -127,3 +127,25 @@ async def test_upload_is_kept_when_the_answer_to_the_commit_is_lost(
     status, video, _ = await api.upload()
     assert status == 202
     assert api.files() == [f"originals/{UUID(video['id'])}/source"]
+
+
+async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_commit(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transaction = Outbox.transaction
+
+    @asynccontextmanager
+    async def lossy(outbox: Outbox) -> AsyncIterator[Any]:
+        async with transaction(outbox) as connection:
+            yield connection
+        raise DatabaseUnavailable("connection lost after the commit")
+
+    async def unknown(*_: Any) -> None:
+        """Postgres stays away."""
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbox, "transaction", lossy)
+        patched.setattr(accepting, "_find", unknown)
+        assert_problem(await api.upload(), 503, "database_unavailable")
+    [row] = await api.rows("select video_id from videos")
+    assert api.files() == [f"originals/{row['video_id']}/source"]
