@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+from uuid import UUID
 
 import structlog
 
@@ -19,7 +20,7 @@ from shared.events import DeleteVideo, ResumeVideo
 from shared.metrics import RECONCILED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from shared.broker import BrokerLink
     from shared.outbox import Outbox
@@ -77,10 +78,19 @@ class Reconciler:
         async with self.outbox.database.alone(LOCK) as is_ours:
             if not is_ours:
                 return
-            async with self.outbox.database.transaction() as connection:
-                found = await videos.silent(connection, seconds=self.patience_seconds)
-            for video in found:
+            async for video in self._silent():
                 await self._act(video, judge(video, messages, self.patience_seconds))
+
+    async def _silent(self) -> AsyncIterator[SilentVideo]:
+        after = UUID(int=0)
+        while True:
+            async with self.outbox.database.transaction() as connection:
+                found = await videos.silent(connection, after, seconds=self.patience_seconds)
+            for video in found:
+                yield video
+            if not found:
+                return
+            after = found[-1].video_id
 
     async def _act(self, video: SilentVideo, verdict: Verdict) -> None:
         if verdict == "fail":

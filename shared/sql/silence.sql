@@ -16,7 +16,8 @@ where (v.status = 'processing' or (v.status = 'deleted' and v.purged_at is null)
   and v.updated_at < now() - make_interval(secs => :seconds)
   and heard.seconds_ago >= :seconds
   and not exists (select from outbox o where o.video_id = v.video_id and o.sent_at is null)
-order by v.updated_at
+  and v.video_id > :after
+order by v.video_id
 limit :count;
 
 -- name: resumed!

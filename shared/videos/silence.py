@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shared.database import Connection
     from shared.events import Stage
 
-MOST = 100  # looked at in one round
+AT_ONCE = 100
 
 sql: Any = queries("silence")
 
@@ -31,9 +31,9 @@ class SilentVideo:
     silent_seconds: float
 
 
-async def silent(connection: Connection, *, seconds: float) -> list[SilentVideo]:
-    """Return videos that were not heard of for `seconds`: in work, or deleted and not purged."""
-    rows = await all_rows(sql.silent(connection, seconds=seconds, count=MOST))
+async def silent(connection: Connection, after: UUID, *, seconds: float) -> list[SilentVideo]:
+    """Return the next videos, by id, not heard of for `seconds`: in work, or deleted and not purged."""
+    rows = await all_rows(sql.silent(connection, after=after, seconds=seconds, count=AT_ONCE))
     return [SilentVideo(**dict(row)) for row in rows]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -14,6 +14,7 @@ from shared.broker import DEAD, QUEUES, BrokerLink, Publisher, pull
 from shared.errors import Superseded
 from shared.events import DeleteVideo, Source, VideoUploaded
 from shared.outbox import Outbox, Relay
+from shared.videos import silence
 
 PATIENCE = 600.0
 LEASE = 30.0
@@ -99,6 +100,20 @@ async def test_lost_message_is_replaced_when_the_queues_were_purged(outbox, rela
     await reconciler.look()  # it is heard of now
     assert await relay.send_due() == 1
     assert await taken(link) == ["video.resume"]
+
+
+async def test_every_lost_message_is_replaced_when_there_are_more_than_are_read_at_once(
+    outbox, relay, link, reconciler, monkeypatch
+):
+    monkeypatch.setattr(silence, "AT_ONCE", 2)
+    async with outbox.transaction() as connection:
+        for _ in range(5):
+            event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
+            await videos.accept(connection, event)
+    await purge(link)
+    await pass_time(outbox, PATIENCE + 1)
+    await reconciler.look()
+    assert await relay.send_due() == 5
 
 
 async def test_video_is_left_alone_when_its_message_still_waits(outbox, relay, link, reconciler, sent):
@@ -211,9 +226,9 @@ async def test_storing_keeps_a_chunk_heard_of_until_it_is_no_longer_wanted(outbo
         job = await videos.store_job(connection, sent, 0)
     await pass_time(outbox, PATIENCE + 1)
     async with outbox.transaction() as connection:
-        assert len(await videos.silent(connection, seconds=PATIENCE)) == 1
+        assert len(await videos.silent(connection, UUID(int=0), seconds=PATIENCE)) == 1
         await videos.renew_store(connection, job, lease_seconds=LEASE)
-        assert await videos.silent(connection, seconds=PATIENCE) == []
+        assert await videos.silent(connection, UUID(int=0), seconds=PATIENCE) == []
         await videos.delete(connection, sent)
         with pytest.raises(Superseded):
             await videos.renew_store(connection, job, lease_seconds=LEASE)
