@@ -108,7 +108,7 @@ class VideoStored(Payload):
     s3_key: str
     s3_public_url: str | None
     playlist_url: str
-    thumbnail_url: str
+    thumbnail_url: str | None
     duration_seconds: float
     renditions: list[Rendition]
     bytes: int

@@ -38,6 +38,10 @@ Result = TypeVar("Result")
 log = structlog.get_logger()
 
 
+class SegmentDamaged(Exception):
+    """A segment on the work volume is not as long as the encoder registered it."""
+
+
 @dataclass(frozen=True)
 class Storing:
     """Stores chunks and finishes videos; its handler serves the queue uploader.store."""
@@ -53,7 +57,7 @@ class Storing:
         try:
             await self._store(event.video_id, event.chunk)
         except Exception:
-            await self._undo_if_deleted(event.video_id)
+            await self._tidy(event.video_id)
             raise
 
     async def _store(self, video_id: UUID, chunk: int) -> None:
@@ -79,8 +83,11 @@ class Storing:
         await self._renew(job)  # before anything is begun that a sweep could take for a dead process's
         try:
             await self._alive(job, self._put_segments(prefix, job.segments))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, SegmentDamaged) as error:
             await self._encode_again(job, error)
+        except StorageUnavailable:
+            await self._give_way(job)
+            raise
         reach("store.segments_put")
         async with self.outbox.transaction() as connection:
             await videos.chunk_stored(connection, job)
@@ -98,8 +105,12 @@ class Storing:
 
     async def _put_segment(self, prefix: str, segment: Segment) -> None:
         key = f"{prefix}/{segment.rendition}/{segment_name(segment.index)}"
+        path = self.work.root / segment.path
         async with self.puts:
-            stored = await self.storage.put_file(key, self.work.root / segment.path)
+            local = (await asyncio.to_thread(path.stat)).st_size
+            if local != segment.bytes:
+                raise SegmentDamaged(f"{segment.path} has {local} bytes, not {segment.bytes}")
+            stored = await self.storage.put_file(key, path)
         if stored != segment.bytes:
             raise StorageUnavailable(f"{key} has {stored} bytes in storage, not {segment.bytes}")
         reach("store.segment_put")
@@ -109,22 +120,30 @@ class Storing:
         STORED_BYTES.labels(self.storage.kind).inc(size)
         STORED_OBJECTS.labels(self.storage.kind).inc()
 
-    async def _encode_again(self, job: StoreJob, error: FileNotFoundError) -> None:
-        """Send a chunk whose files have gone back to the encoders."""
+    async def _give_way(self, job: StoreJob) -> None:
+        """Raise Superseded when another has stored the chunk: that we could not is nothing to the video."""
+        async with self.outbox.transaction() as connection:
+            if (await videos.store_job(connection, job.video_id, job.chunk)).chunk_status == "stored":
+                raise Superseded("the chunk was stored by another")
+
+    async def _encode_again(self, job: StoreJob, error: FileNotFoundError | SegmentDamaged) -> None:
+        """Send a chunk whose files are gone or damaged back to the encoders."""
         async with self.outbox.transaction() as connection:
             reopened = await videos.reopen_chunk(connection, job)
             if reopened:
                 await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
         if reopened:  # a late worker must not put what is left over what comes next
             await asyncio.to_thread(self._remove_segments, job.segments)
-        raise Superseded(f"{error.filename} is gone: the chunk is encoded again") from error
+        raise Superseded(f"the chunk is encoded again: {error}") from error
 
-    async def _undo_if_deleted(self, video_id: UUID) -> None:
-        """Remove what was put after the deletion had swept."""
+    async def _tidy(self, video_id: UUID) -> None:
+        """Remove what was put after a deletion had swept, and what died with whoever finished the video."""
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, video_id)
         if video is not None and video.status == "deleted":
             await self.storage.delete_prefix(storage_prefix(video.user_id, video_id))
+        elif video is not None and video.status == "ready":
+            await asyncio.to_thread(self._remove_local, video)
 
     def _remove_segments(self, segments: Sequence[Segment]) -> None:
         attempts = {(self.work.root / segment.path).parents[1] for segment in segments}
@@ -153,11 +172,10 @@ class Storing:
         reach("finish.begun")
         presentation = Presentation.from_json(video.presentation)
         written = complete(presentation, segments, codecs, key_frames)
-        size = await self._alive(job, self._put_playlists(video, written)) + sum(
-            segment.bytes for segment in segments
-        )
+        thumbnail, playlists = await self._alive(job, self._put_last(video, written))
         reach("finish.playlists_put")
-        stored = self._stored_event(video, written.renditions, size)
+        size = thumbnail + playlists + sum(segment.bytes for segment in segments)
+        stored = self._stored_event(video, written.renditions, size, has_thumbnail=bool(thumbnail))
         async with self.outbox.transaction() as connection:
             if not await videos.ready(connection, stored, run=video.run):
                 raise Superseded("the video was finished by another, or deleted")
@@ -167,17 +185,18 @@ class Storing:
         reach("finish.files_removed")
         log.info("video_stored", bytes=stored.bytes, renditions=len(stored.renditions))
 
-    async def _put_playlists(self, video: Video, written: Playlists) -> int:
-        """Store thumbnail and playlists in their order; return their bytes."""
+    async def _put_last(self, video: Video, written: Playlists) -> tuple[int, int]:
+        """Store the thumbnail, then the playlists in their order; return the bytes of each (0: none)."""
         prefix = storage_prefix(video.user_id, video.video_id)
-        size = 0
+        thumbnail = playlists = 0
         if video.thumbnail_path is not None:
-            size += await self._put_thumbnail(f"{prefix}/{THUMBNAIL}", self.work.root / video.thumbnail_path)
+            path = self.work.root / video.thumbnail_path
+            thumbnail = await self._put_thumbnail(f"{prefix}/{THUMBNAIL}", path)
             reach("finish.thumbnail_put")
         for name, text in written.texts.items():
-            size += await self.storage.put_bytes(f"{prefix}/{name}", text.encode())
+            playlists += await self.storage.put_bytes(f"{prefix}/{name}", text.encode())
             reach("finish.playlist_put")
-        return size
+        return thumbnail, playlists
 
     async def _put_thumbnail(self, key: str, path: Path) -> int:
         """Store the thumbnail, or leave the one that is there; a video is worth showing without any."""
@@ -189,7 +208,9 @@ class Storing:
                 log.warning("thumbnail_is_gone", path=str(path))
             return stored.bytes if stored else 0
 
-    def _stored_event(self, video: Video, renditions: Sequence[Rendition], size: int) -> VideoStored:
+    def _stored_event(
+        self, video: Video, renditions: Sequence[Rendition], size: int, *, has_thumbnail: bool
+    ) -> VideoStored:
         public, prefix = self.storage.public_base_url, storage_prefix(video.user_id, video.video_id)
         if self.settings.s3_public_url and public:
             base = f"{public}/{prefix}"
@@ -203,7 +224,7 @@ class Storing:
             s3_key=prefix,
             s3_public_url=public,
             playlist_url=f"{base}/{MASTER}",
-            thumbnail_url=f"{base}/{THUMBNAIL}",
+            thumbnail_url=f"{base}/{THUMBNAIL}" if has_thumbnail else None,
             duration_seconds=video.duration_seconds or 0.0,
             renditions=list(renditions),
             bytes=size,

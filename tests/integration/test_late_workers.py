@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -12,12 +13,14 @@ import pytest
 from services.transcoder.encoding import Encoding
 from services.transcoder.planning import Planning
 from services.uploader.deleting import Deleting
+from services.uploader.storing import Storing
 from shared import videos
 from shared.errors import CorruptSource, EncodeStalled, StorageUnavailable, Superseded
-from shared.events import DeleteVideo, EncodeChunk, Source, VideoUploaded
+from shared.events import DeleteVideo, EncodeChunk, Segment, Source, VideoSegmented, VideoUploaded
 from shared.layout import WorkDir
 from shared.outbox import Outbox
 from shared.room import Room
+from shared.storage.memory import MemoryStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,3 +136,84 @@ async def test_deletion_waits_when_the_video_lies_in_another_bucket(
         await deleting.delete(DeleteVideo(video_id=planned), None)
     assert isinstance(raised.value, StorageUnavailable) != bool(removes)
     assert storage.removed == removes
+
+
+@pytest.fixture
+async def encoded(outbox, planned, tmp_path):
+    """The id of a video whose chunk of one segment of 4 bytes is encoded and not stored."""
+    path = "chunks/attempt/360p/segment_001.ts"
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_bytes(b"film")
+    segment = Segment(rendition="360p", index=1, path=path, duration_seconds=10.0, bytes=4)
+    async with outbox.transaction() as connection:
+        claim = await videos.claim_chunk(connection, planned, 0, lease_seconds=LEASE)
+        await videos.finish_chunk(
+            connection, claim, segments=[segment], key_frames=[[]], codecs={"360p": "avc1.64001e"}
+        )
+    return planned
+
+
+class Shelf(MemoryStorage):
+    """Storage that does something before it keeps a file, or fails."""
+
+    async def put_file(self, key, path):
+        await self.before()
+        return await super().put_file(key, path)
+
+
+def segmented(video_id):
+    return VideoSegmented(video_id=video_id, user_id="alice", chunk=0, chunks=1, segments=[])
+
+
+def storing(outbox, tmp_path, storage, *, deletes=False):
+    settings = SimpleNamespace(lease_seconds=LEASE, wants_local_files_deleted=deletes)
+    return Storing(settings, outbox, WorkDir(tmp_path), storage, asyncio.Semaphore(2))
+
+
+async def chunk_status(outbox, video_id):
+    async with outbox.transaction() as connection:
+        return await connection.fetchval("select status from chunks where video_id = $1", video_id)
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+async def test_failure_of_a_put_is_none_of_the_video_when_another_stored_the_chunk(
+    outbox, encoded, tmp_path, is_late
+):
+    class Failing(Shelf):
+        async def before(self):
+            if is_late:
+                async with outbox.transaction() as connection:
+                    await connection.execute("update chunks set status = 'stored'")
+            raise StorageUnavailable("503")
+
+    late = storing(outbox, tmp_path, Failing())
+    with pytest.raises(Superseded if is_late else StorageUnavailable):
+        await late.store(segmented(encoded), None)
+
+
+@pytest.mark.parametrize("damage", [b"fil", None])
+async def test_chunk_is_encoded_again_when_its_file_is_cut_or_gone(outbox, encoded, tmp_path, damage):
+    [path] = tmp_path.rglob("*.ts")
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(Superseded, match="encoded again"):
+        await storing(outbox, tmp_path, MemoryStorage()).store(segmented(encoded), None)
+    assert await chunk_status(outbox, encoded) == "pending"
+    async with outbox.transaction() as connection:
+        assert await connection.fetchval("select routing_key from outbox") == "chunk.encode.first"
+
+
+async def test_files_of_a_ready_video_are_removed_when_who_finished_it_died(outbox, encoded, tmp_path):
+    original = WorkDir(tmp_path).original(encoded)
+    original.parent.mkdir(parents=True)
+    original.write_bytes(b"film")
+    async with outbox.transaction() as connection:
+        await connection.execute("update videos set status = 'ready'")
+    with pytest.raises(Superseded):
+        await storing(outbox, tmp_path, MemoryStorage()).store(segmented(encoded), None)
+    assert original.exists(), "nobody asked for it to be deleted"
+    with pytest.raises(Superseded):
+        await storing(outbox, tmp_path, MemoryStorage(), deletes=True).store(segmented(encoded), None)
+    assert not original.parent.exists()
