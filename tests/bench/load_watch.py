@@ -15,6 +15,7 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from tests.e2e.system import System
 
@@ -77,10 +78,10 @@ class Watch:
         database = await asyncpg.connect(self.system.env["DATABASE_URL"])
         broker = await aio_pika.connect(self.system.env["RABBITMQ_URL"])
         try:
-            channel = await broker.channel()
+            channel, since = await broker.channel(), await database.fetchval("select now()")
             while True:
                 self._remember(processes, time.monotonic() - started)
-                await self._ask(database, channel)
+                await self._ask(database, channel, since)
                 await asyncio.sleep(EVERY_SECONDS)
         finally:
             await broker.close()
@@ -97,7 +98,9 @@ class Watch:
             sample = Sample(seconds, process.memory_info().rss, _children_bytes(process))
             self.memory.setdefault(name, []).append(sample)
 
-    async def _ask(self, database: asyncpg.Connection, channel: aio_pika.abc.AbstractChannel) -> None:
+    async def _ask(
+        self, database: asyncpg.Connection, channel: aio_pika.abc.AbstractChannel, since: datetime
+    ) -> None:
         for name in QUEUES:
             queue = await channel.declare_queue(name, passive=True)
             waiting = queue.declaration_result.message_count or 0
@@ -106,7 +109,9 @@ class Watch:
             "select count(*) from pg_stat_activity where backend_type = 'client backend'"
         )
         self.connections = max(self.connections, used - 1)  # ours is none of the services'
-        rows = await database.fetch("select status, count(*) from videos group by status")
+        rows = await database.fetch(
+            "select status, count(*) from videos where created_at >= $1 group by status", since
+        )
         self.videos = Counter({row["status"]: row["count"] for row in rows})
 
 
