@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from services.streamer.remembered import Remembered
 from services.streamer.showing import Showing, shown_so_far
 from shared import videos
-from shared.playlists import Presentation
+from shared.presentation import Presentation
 
 if TYPE_CHECKING:
     from datetime import datetime

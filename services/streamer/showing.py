@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from shared.layout import MASTER, PLAYLIST, segment_name, storage_prefix
-from shared.playlists import growing, measure, media_playlist, multivariant_playlist, of_rendition
+from shared.playlists import media_playlist, multivariant_playlist
+from shared.presentation import growing, measure, of_rendition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.playlists import Presentation, StoredSegment
+    from shared.presentation import Presentation, StoredSegment
     from shared.videos import Video
 
 LOOK_AGAIN_SECONDS = 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import TypeAdapter
 
-from shared.playlists import Presentation
+from shared.presentation import Presentation
 
 from .ladder import Rung  # noqa: TC001 - pydantic reads the annotations
 from .seek import audio_anchor, audio_seek, video_seek

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shared.errors import EncodeFailed
 from shared.layout import segment_name
-from shared.playlists import KeyFrame
+from shared.presentation import KeyFrame
 
 from .argv import BASE_SECONDS
 from .argv_audio import TICKS_A_FRAME, audio_frames

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.layout import THUMBNAIL, segment_name, storage_prefix
-from shared.playlists import Presentation, StoredSegment, complete
+from shared.playlists import complete
+from shared.presentation import Presentation, StoredSegment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from shared.layout import IFRAMES, MASTER, PLAYLIST, THUMBNAIL, USER_ID, segment
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.playlists import StoredSegment
+    from shared.presentation import StoredSegment
     from shared.videos import Attempt, Owner
 
 ORIGINAL: Final = "source"

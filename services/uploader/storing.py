@@ -17,7 +17,8 @@ from shared.events import EncodeChunk, VideoStored
 from shared.layout import MASTER, THUMBNAIL, segment_name, storage_prefix
 from shared.leases import alive
 from shared.metrics import STORED_BYTES, STORED_OBJECTS
-from shared.playlists import Presentation, complete
+from shared.playlists import complete
+from shared.presentation import Presentation
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

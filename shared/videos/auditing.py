@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.database import Connection
-    from shared.playlists import KeyFrame
+    from shared.presentation import KeyFrame
     from shared.videos.record import Video
 
 sql: Any = queries("audit")

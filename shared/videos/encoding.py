@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from shared.database import Connection
     from shared.events import Segment
-    from shared.playlists import KeyFrame
+    from shared.presentation import KeyFrame
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from shared.database import all_rows
 from shared.errors import Superseded
-from shared.playlists import KeyFrame, StoredSegment
+from shared.presentation import KeyFrame, StoredSegment
 from shared.videos.record import segments_of_chunk
 from shared.videos.statements import changed, sql, what_it_is
 

@@ -21,7 +21,7 @@ from shared import videos
 from shared.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.layout import segment_name, storage_prefix
 from shared.outbox import Outbox
-from shared.playlists import Presentation
+from shared.presentation import Presentation
 from shared.storage import open_storage
 
 if TYPE_CHECKING:

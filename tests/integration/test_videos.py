@@ -12,7 +12,7 @@ from shared.database import migrate, open_database
 from shared.errors import Deferred, EncodeFailed, Superseded
 from shared.events import Segment, Source, VideoUploaded
 from shared.outbox import Outbox
-from shared.playlists import KeyFrame
+from shared.presentation import KeyFrame
 from shared.videos import statements
 
 LEASE = 30.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.uploader.comparing import compare, expected_objects
-from shared.playlists import KeyFrame, Presentation
+from shared.presentation import KeyFrame, Presentation
 from shared.videos import Audited, AuditedSegment
 from tests.unit.video_values import ID, video
 

@@ -12,7 +12,7 @@ from services.uploader.ownership import (
     owns_chunk_file,
     owns_original,
 )
-from shared.playlists import StoredSegment
+from shared.presentation import StoredSegment
 from shared.videos import Attempt, Owner
 
 VIDEO = uuid4()

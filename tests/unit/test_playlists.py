@@ -9,16 +9,14 @@ import random
 import m3u8
 import pytest
 
-from shared.playlists import (
+from shared.playlists import complete, media_playlist, multivariant_playlist
+from shared.presentation import (
     KeyFrame,
     Presentation,
     StoredSegment,
     average_bps,
-    complete,
     growing,
     measure,
-    media_playlist,
-    multivariant_playlist,
     of_rendition,
     peak_bps,
 )

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from services.streamer.showing import Asked, Home, Refused, Rendered, Showing, Stored, decide, shown_so_far
-from shared.playlists import Presentation, StoredSegment
+from shared.presentation import Presentation, StoredSegment
 from tests.unit.video_values import video as record
 
 if TYPE_CHECKING:
