@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from tests.chaos.controls.stage import Stage
-    from tests.chaos.judge import Accepted
 
-    Play = Callable[[Stage], Awaitable[Accepted]]
+    Play = Callable[[Stage], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -83,5 +82,12 @@ CONTROLS = (
         "what S3 has kept is compared with what was put",
         plays.half_kept,
         "damaged",
+    ),
+    Control(
+        "holding",
+        "a sweep leaves alone what a living process holds",
+        plays.late_record,
+        "lost",
+        {"SWEEP": "remove", "SWEEP_AGE_SECONDS": "0.001", "SWEEP_INTERVAL_SECONDS": "0.2"},
     ),
 )

@@ -57,6 +57,7 @@ class Stage:
     settings: Mapping[str, str]
     s3: S3Proxy
     actors: list[Actor] = field(default_factory=list)
+    videos: dict[str, Accepted] = field(default_factory=dict)
 
     async def start(self, *services: str, one_core: bool = False) -> list[Actor]:
         """Start services side by side; return when all of them are ready."""
@@ -108,8 +109,10 @@ class Stage:
         return self.accepted(record["id"])
 
     def accepted(self, video_id: str, *outcomes: str) -> Accepted:
-        """Say of a video that it was accepted, and how it may end: `ready` when nothing else is said."""
-        return Accepted(video_id, frozenset(outcomes or ("ready",)), frames=self.clip.frames, retries=0)
+        """Keep that a video was accepted, and how it may end: `ready` when nothing else is said."""
+        ends = frozenset(outcomes or ("ready",))
+        self.videos[video_id] = Accepted(video_id, ends, frames=self.clip.frames, retries=0)
+        return self.videos[video_id]
 
     async def call(
         self, ingest: Actor, key: str, method: str, path: str, *, expect: int, **options: Any
@@ -152,6 +155,23 @@ class Stage:
             await self._until(f"not in time: {condition}", lambda: connection.fetchval(query, video.video_id))
         finally:
             await connection.close()
+
+    async def swept(self, uploader: Actor) -> None:
+        """Wait until a whole sweep has come by: one may have been under way, so that the second counts."""
+        async with aiohttp.ClientSession() as session:
+
+            async def last() -> str:
+                async with session.get(f"{uploader.url}/metrics") as answer:
+                    lines = (await answer.text()).splitlines()
+                return next(line for line in lines if line.startswith("vod_sweep_last_timestamp_seconds "))
+
+            for _ in range(2):
+                before = await last()
+
+                async def has_ended(before: str = before) -> bool:
+                    return await last() != before
+
+                await self._until("no sweep came to its end", has_ended)
 
     async def purge(self, name: str) -> None:
         """Lose the messages of a queue, once there is one in it."""

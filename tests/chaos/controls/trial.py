@@ -72,8 +72,8 @@ class _Side:
         ):
             recorder = await Recorder.start(facts)
             try:
-                video = await self.control.play(stage)
-                expected = Expected({video.video_id: video})
+                await self.control.play(stage)
+                expected = Expected(stage.videos)
                 return await judge(facts, expected, recorder, settle_seconds=settle_seconds)
             finally:
                 await recorder.close()

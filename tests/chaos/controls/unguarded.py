@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from services.ingest import accepting
+from services.uploader import unowned
 from services.uploader.reconciling import Reconciler
 from services.uploader.storing import Storing
 from shared import broker, videos
@@ -27,6 +28,7 @@ from shared.videos.statements import sql
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from shared.events import Payload
 
@@ -45,16 +47,16 @@ def without_commit_first() -> None:
         await asyncio.sleep(LATER_SECONDS)
         await guarded(*arguments)
 
-    async def commit(outbox: Outbox, event: Any, title: str | None) -> Any:
+    async def commit(outbox: Outbox, admission: Any, event: Any, title: str | None) -> Any:
         with suppress(_RolledBack):
             async with outbox.database.transaction() as connection:
                 await videos.accept(connection, event, title=title)
                 video = await videos.get(connection, event.video_id)
                 raise _RolledBack
-        waiting.add(asyncio.create_task(later(outbox, event, title)))
+        waiting.add(asyncio.create_task(later(outbox, admission, event, title)))
         return video
 
-    accepting._commit = commit
+    _replace(accepting, "_commit", commit)
 
 
 class _RolledBack(Exception):
@@ -67,7 +69,7 @@ def without_fence() -> None:
     async def finish_chunk(connection: Any, *, video_id: Any, chunk: int, attempt: int, codecs: Any) -> str:
         return str(await connection.execute(FINISH_ANY_ATTEMPT, video_id, chunk, codecs))
 
-    sql.finish_chunk = finish_chunk
+    _replace(sql, "finish_chunk", finish_chunk)
 
 
 def without_state_guard() -> None:
@@ -78,16 +80,16 @@ def without_state_guard() -> None:
         await guarded(connection, stored, run=run)
         return True
 
-    videos.ready = ready
+    _replace(videos, "ready", ready)
 
 
 def without_undoing() -> None:
     """Let an uploader leave in storage what it put for a video that was deleted meanwhile."""
 
-    async def undo_if_deleted(self: Storing, video_id: Any) -> None:
+    async def tidy(self: Storing, video_id: Any) -> None:
         return
 
-    Storing._undo_if_deleted = undo_if_deleted
+    _replace(Storing, "_tidy", tidy)
 
 
 def without_outbox() -> None:
@@ -108,7 +110,8 @@ def without_outbox() -> None:
     async def add(self: Outbox, connection: Any, payload: Payload) -> None:
         written.get().append(payload)
 
-    Outbox.transaction, Outbox.add = transaction, add
+    _replace(Outbox, "transaction", transaction)
+    _replace(Outbox, "add", add)
 
 
 def without_late_acknowledgement() -> None:
@@ -121,7 +124,7 @@ def without_late_acknowledgement() -> None:
             await broker.acknowledge(pulled[1])
         return pulled
 
-    broker.pull = pull
+    _replace(broker, "pull", pull)
 
 
 def without_reconciler() -> None:
@@ -130,7 +133,7 @@ def without_reconciler() -> None:
     async def look(self: Reconciler) -> None:
         return
 
-    Reconciler.look = look
+    _replace(Reconciler, "look", look)
 
 
 def without_size_check() -> None:
@@ -139,7 +142,22 @@ def without_size_check() -> None:
     async def verify(self: S3Storage, key: str, size: int) -> int:
         return size
 
-    S3Storage._verify = verify
+    _replace(S3Storage, "_verify", verify)
+
+
+def without_holding() -> None:
+    """Let a sweep take an upload that is on its way to a record for one of a process that died."""
+
+    def is_held(path: Path) -> bool:
+        return False
+
+    _replace(unowned, "is_held", is_held)
+
+
+def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
+    """Put `function` in the place of the guard, which has to be there."""
+    assert hasattr(owner, name), f"{owner} has no {name}: nothing would be on trial"
+    setattr(owner, name, function)
 
 
 GUARDS: dict[str, Callable[[], None]] = {
@@ -151,6 +169,7 @@ GUARDS: dict[str, Callable[[], None]] = {
     "late-acknowledgement": without_late_acknowledgement,
     "reconciler": without_reconciler,
     "size-check": without_size_check,
+    "holding": without_holding,
 }
 
 
