@@ -40,9 +40,9 @@ chaos: $(READY) ## kill, pause and cut off everything for 40 minutes and judge w
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.chaos.run $(CHAOS_ARGS)
 
-chaos-short: $(READY) ## the same within nine minutes
+chaos-short: $(READY) ## the same within eight minutes
 	@$(LOCAL) install
-	@$(PYTHON) -m tests.chaos.run --minutes 9 $(CHAOS_ARGS)
+	@$(PYTHON) -m tests.chaos.run --minutes 8 $(CHAOS_ARGS)
 
 gpu-selftest: $(READY) ## encode a clip in every way on this machine's GPU and say what works
 	@$(PYTHON) -m services.transcoder.selftest
