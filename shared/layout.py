@@ -4,7 +4,7 @@ WORK_DIR/
   uploads/{videoId}.part                     an upload that is still coming in
   originals/{videoId}/source                 the original, until it is no longer needed
   chunks/{videoId}/{chunk}-{attempt}/        what one attempt at a chunk encoded
-  chunks/{videoId}/thumbnail.{attempt}.jpg   what one attempt at the plan drew
+  chunks/{videoId}/thumbnail.{attempt}.jpg   what one attempt at the plan drew (its parts: .{random}.parts/)
   media/hls/{userId}/{videoId}/              the local media root: storage when S3 is off
 """
 

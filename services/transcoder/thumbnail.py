@@ -31,7 +31,8 @@ async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Pa
 
     A moment that cannot be decoded gives way to one that can; raises CorruptSource if there is none.
     """
-    with tempfile.TemporaryDirectory(prefix="thumbnail-") as folder:
+    out = Path(out_path)  # beside it a sweep finds what a planner leaves that is killed
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.stem}.", suffix=".parts") as folder:
         cells = [Path(folder, f"{number}.png") for number in range(len(MOMENTS))]
         await together(
             *(
@@ -45,8 +46,8 @@ async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Pa
         if not made:
             raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
         chosen = [cell if cell.exists() else made[0] for cell in cells]
-        grid = grid_argv([str(cell) for cell in chosen], str(out_path))
-        finished = await _extract(grid, folder, str(Path(out_path).parent))
+        grid = grid_argv([str(cell) for cell in chosen], str(out))
+        finished = await _extract(grid, folder, str(out.parent))
         require_success(finished, "thumbnail")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ORIGINAL: Final = "source"
 ATTEMPT: Final = re.compile(r"([0-9]{5,})-([0-9]+)")
-DRAWN: Final = re.compile(r"thumbnail\.[0-9]+\.jpg")
+DRAWN: Final = re.compile(r"thumbnail\.[0-9]+\.(jpg|[a-z0-9_]+\.parts)")
 FETCHED_PART: Final = re.compile(r"source\.[0-9a-f]{32}\.part")
 
 

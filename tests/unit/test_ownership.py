@@ -89,6 +89,11 @@ def test_thumbnail_is_owned_when_the_record_names_it_or_may_come_to():
     assert owns(owner(planned=False), "thumbnail.2.jpg")
 
 
+def test_pictures_of_a_thumbnail_are_owned_until_there_is_a_plan():
+    assert owns(owner(planned=False), "thumbnail.3.q1_x.parts")
+    assert not owns(owner(), "thumbnail.3.q1_x.parts")
+
+
 @pytest.mark.parametrize("video", [None, owner(), owner("ready"), owner("deleted", purged=True)])
 def test_names_that_we_do_not_write_are_left_alone(video):
     assert owns(video, "notes.txt")
