@@ -130,13 +130,18 @@ class Page:
 
 
 def walk(top: Path, root: Path) -> Iterator[Page]:
-    """Go through all directories below `top`."""
-    for directory, _, names in os.walk(top):
+    """Go through all directories below `top`. Raises OSError for one that cannot be read: it is not empty."""
+    for directory, _, names in os.walk(top, onerror=_expect_gone):
         page = Page([], [])
         for path in (Path(directory) / name for name in names):
             if status := _status(path):
                 _sort_in(page, path, path.relative_to(root).as_posix(), status)
         yield page
+
+
+def _expect_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _sort_in(page: Page, path: Path, key: str, status: os.stat_result) -> None:

@@ -174,3 +174,22 @@ async def test_open_storage_yields_the_local_root_under_work_dir_when_s3_is_off(
         assert storage.kind == "local"
         assert isinstance(storage, LocalStorage)
         assert storage.root == settings.work_dir / "media"
+
+
+async def test_keys_fail_when_a_directory_cannot_be_read(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await storage.put_bytes("hls/a/360p/segment_001.ts", b"media")
+    scandir = os.scandir
+
+    def faulty(path: Any) -> Any:
+        if str(path).endswith("360p"):
+            raise OSError(errno.EIO, "Input/output error")
+        return scandir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", faulty)
+        with pytest.raises(StorageUnavailable):
+            await storage.keys("hls/a")
+    assert [stored.key for stored in await storage.keys("hls/a")] == ["hls/a/360p/segment_001.ts"]
+    assert await storage.keys("hls/nobody") == []
