@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 
 from shared.errors import DatabaseUnavailable, described
+from shared.settings import ConfigurationError
 from shared.startup import patiently
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ UNREACHABLE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.InvalidAuthorizationSpecificationError,  # also a wrong password
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,  # until somebody grants what the role lacks
 )
 
 
@@ -98,7 +100,7 @@ class _mapped:  # noqa: N801 - reads as a statement
 async def open_database(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
     """Bring the schema up to date, then yield a pool; closes it at the end.
 
-    Raises DatabaseUnavailable when Postgres cannot be reached.
+    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
     """
     await patiently(lambda: migrate(url))
     with _mapped():
@@ -132,7 +134,7 @@ async def _speak_json(connection: Connection) -> None:
 async def migrate(url: str) -> None:
     """Apply the migrations that the database lacks, each once however many services start together.
 
-    Raises DatabaseUnavailable when Postgres cannot be reached.
+    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
     """
     with _mapped():
         connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)  # a lock must not return to a pool
@@ -164,7 +166,9 @@ async def _apply_missing(connection: asyncpg.Connection[asyncpg.Record], applied
                 )
             log.info("migration_applied", migration=path.name)
         elif applied[path.name] != checksum:
-            raise RuntimeError(f"{path.name} was changed after it was applied: add a new migration instead")
+            raise ConfigurationError(
+                f"DATABASE_URL: {path.name} was changed after it was applied: add a new migration instead"
+            )
 
 
 def queries(name: str) -> Any:

@@ -30,13 +30,12 @@ def run(name: str, default_port: int, create_app: Callable[[Settings], web.Appli
     """Run a service until it is told to stop; return the exit code of the process."""
     try:
         settings = load_settings(default_port)
+        configure_logs(settings, name)
+        log.info("configuration", **settings.masked())
+        asyncio.run(serve(create_app(settings), settings))
     except ConfigurationError as error:
         sys.stderr.write(f"{name}: the configuration is wrong: {error}\n")
         return WRONG_CONFIGURATION
-    configure_logs(settings, name)
-    log.info("configuration", **settings.masked())
-    try:
-        asyncio.run(serve(create_app(settings), settings))
     except PipelineError as error:
         log.error("cannot_run", reason=error.reason, error=error.message)  # noqa: TRY400 - it says it all
         return FAILED

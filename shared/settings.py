@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 S3Provider = Literal["aws", "r2", "minio", "garage", "generic"]
@@ -24,13 +25,30 @@ class ConfigurationError(Exception):
     """The environment does not make a working configuration; the message names each variable."""
 
 
+def _expect_url(value: SecretStr) -> SecretStr:
+    """Raise ValueError for what no client can connect to; says nothing of the password."""
+    parts = value.get_secret_value().partition("?")[0]
+    try:
+        if urlsplit(parts).scheme and "," not in parts:  # Postgres takes several hosts
+            urlsplit(parts).port  # noqa: B018 - it is read when it is asked for
+    except ValueError:
+        raise ValueError(
+            "is no URL: the port must be a number below 65536, and / ? # @ : in a password have to be written"
+            " as %2F %3F %23 %40 %3A"
+        ) from None
+    return value
+
+
+Url = Annotated[SecretStr, AfterValidator(_expect_url)]
+
+
 class Settings(BaseSettings):
     """What a service is told from outside; every field is the environment variable of its name."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
-    database_url: SecretStr
-    rabbitmq_url: SecretStr
+    database_url: Url
+    rabbitmq_url: Url
     work_dir: Path
     storage_type: Literal["local", "s3"] = "local"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,12 +90,12 @@ def transcoder_count(state: State) -> int:
 
 
 def env_file(values: Mapping[str, str]) -> str:
-    """Render `.stack/env`: one NAME=value a line, those that `values` knows."""
-    return "".join(f"{name}={values[name]}\n" for name in ENV_FILE_NAMES if name in values)
+    """Render `.stack/env`: one NAME=value a line, those that `values` knows, quoted for a shell."""
+    return "".join(f"{name}={shlex.quote(values[name])}\n" for name in ENV_FILE_NAMES if name in values)
 
 
 def read_env_file(path: Path) -> dict[str, str]:
     """Read `.stack/env` back; empty when it is not there."""
     if not path.exists():
         return {}
-    return dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    return dict(word.split("=", 1) for word in shlex.split(path.read_text()) if "=" in word)

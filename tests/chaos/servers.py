@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from contextlib import suppress
@@ -35,8 +36,7 @@ class Servers:
     @property
     def env(self) -> dict[str, str]:
         """Return the addresses, by the names of the services' variables."""
-        lines = (self.directory / "env").read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines)
+        return dict(line.split("=", 1) for line in shlex.split((self.directory / "env").read_text()))
 
     def kill(self, part: str) -> None:
         """End a server with SIGKILL."""

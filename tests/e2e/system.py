@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,8 +51,7 @@ class System:
 
     @property
     def env(self) -> dict[str, str]:
-        lines = (self.directory / "env").read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines)
+        return dict(line.split("=", 1) for line in shlex.split((self.directory / "env").read_text()))
 
     @property
     def work(self) -> Path:

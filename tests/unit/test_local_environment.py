@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ def test_env_file_holds_exactly_its_names_and_reads_back(tmp_path: Path) -> None
     path = tmp_path / "env"
     path.write_text(env_file({**values, "TRANSCODERS": "2"}))
     assert read_env_file(path) == values
+
+
+def test_env_file_is_for_a_shell_to_read(tmp_path: Path) -> None:
+    url, path = "postgresql://vod@db/vod?a=1&b=it's", tmp_path / "env"
+    path.write_text(env_file({"DATABASE_URL": url}))
+    shell = ["sh", "-c", f'. {path}; printf %s "$DATABASE_URL"']
+    assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout == url
 
 
 def test_read_env_file_is_empty_when_there_is_none(tmp_path: Path) -> None:

@@ -38,6 +38,26 @@ def test_settings_name_every_missing_variable_when_the_environment_is_empty(monk
     assert all(f"{name}: is required" in str(raised.value) for name in NEEDED)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://vod:secret@db:port/vod",
+        "postgresql://vod:se/cret@db/vod",
+        "postgresql://vod@db:99999/vod",
+    ],
+)
+def test_settings_refuse_an_address_that_nobody_can_connect_to(environment, url):
+    environment(DATABASE_URL=url)
+    with pytest.raises(ConfigurationError, match="DATABASE_URL: is no URL: the port") as raised:
+        load_settings(8080)
+    assert "cret" not in str(raised.value)
+
+
+def test_settings_take_several_hosts_of_postgres(environment):
+    environment(DATABASE_URL="postgresql://vod@one:5432,two:5433/vod?target_session_attrs=primary")
+    assert "two:5433" in load_settings(8080).database_url.get_secret_value()
+
+
 def test_settings_ask_for_the_bucket_when_storage_is_s3(environment):
     environment(STORAGE_TYPE="s3")
     with pytest.raises(ConfigurationError, match="STORAGE_TYPE=s3 needs S3_BUCKET and S3_ENDPOINT_URL"):
