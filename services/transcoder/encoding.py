@@ -15,6 +15,7 @@ import structlog
 from services.transcoder.argv_video import PEAK_OVER_AVERAGE
 from services.transcoder.encode import encode_chunk
 from services.transcoder.plan import Plan
+from services.transcoder.planner import size_of
 from services.transcoder.planning import segmented
 from shared import videos
 from shared.crashpoints import reach
@@ -106,9 +107,15 @@ class Encoding:
 
     async def _encode(self, claim: ChunkClaim, directory: Path, progress: Progress) -> EncodedChunk:
         source = self.sources.path(claim.video_id, claim.source_uri)
-        if not await asyncio.to_thread(source.is_file):
-            raise SourceUnavailable("the original is no longer there: upload the video again")
         plan = Plan.from_json(claim.plan)
+        size = await asyncio.to_thread(size_of, source)
+        if size is None:
+            raise SourceUnavailable("the original is no longer there: upload the video again")
+        if plan.source_bytes not in (None, size):
+            raise SourceUnavailable(
+                f"the original has {size} bytes, but {plan.source_bytes} when the video was planned: it is"
+                " another one now; upload the video again"
+            )
         async with self.room.promise(_most_bytes(plan, claim.chunk)):
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
             return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)

@@ -54,7 +54,8 @@ class Plan:
     """How one video is converted.
 
     Output frame n is shown n / rate seconds after output zero, which lies `lead_frames` before the
-    source's first picture. Segment k (from 1) starts at frame segment_starts[k - 1].
+    source's first picture. Segment k (from 1) starts at frame segment_starts[k - 1]. `source_bytes` is the
+    size of the file that was planned: another one in its place must not be encoded by this plan.
     """
 
     version: int
@@ -68,6 +69,7 @@ class Plan:
     segment_starts: tuple[int, ...]
     chunks: tuple[Chunk, ...]
     warnings: tuple[str, ...] = ()
+    source_bytes: int | None = None
 
     @property
     def rate(self) -> Fraction:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import LimitsExceeded
@@ -14,7 +17,6 @@ from .scan import scan_source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from pathlib import Path
 
     from .ladder import Offer
     from .plan import Plan
@@ -35,6 +37,7 @@ async def make_plan(
     video, with a message that names the fault; SourceUnavailable when it cannot be opened.
     """
     limits = limits or Limits()
+    source_bytes = await asyncio.to_thread(size_of, path)  # before it is read: it may still grow
     source = await scan_source(str(path), limits)
     _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
     width, height = source.video.display_size
@@ -46,7 +49,13 @@ async def make_plan(
         Fraction(chunk_seconds).limit_denominator(1000),
     )
     _check_duration(plan.duration_seconds, limits)
-    return plan
+    return replace(plan, source_bytes=source_bytes)
+
+
+def size_of(path: str | Path) -> int | None:
+    """Return the size of a file in bytes; None when there is none."""
+    path = Path(path)
+    return path.stat().st_size if path.is_file() else None
 
 
 def _check_duration(seconds: Fraction | float, limits: Limits) -> None:

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.transcoder.planner import make_plan
+from services.transcoder.plan import Plan
+from services.transcoder.planner import make_plan, size_of
 from services.transcoder.thumbnail import make_thumbnail
 from shared import presets, videos
 from shared.crashpoints import reach
-from shared.errors import DatabaseUnavailable, Superseded, WorkerLost
+from shared.errors import (
+    DatabaseUnavailable,
+    EncodeFailed,
+    NoRoom,
+    SourceError,
+    Superseded,
+    WorkerLost,
+)
 from shared.events import EncodeChunk, VideoSegmented
 from shared.leases import MOST_TRIES, alive
 
@@ -22,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from services.transcoder.plan import Plan
     from services.transcoder.sources import Sources
     from shared.consumer import Delivery
     from shared.database import Connection
@@ -69,10 +76,33 @@ class Planning:
         """Take up a video where it stopped: announce again whatever is not finished."""
         async with self.outbox.transaction() as connection:
             video = await _wanted(connection, command.video_id)
-            if video.is_planned:
-                await self._announce_unfinished(connection, video)
         if not video.is_planned:
             await self._plan_alive(video)
+            return
+        await self._draw_again(video)
+        async with self.outbox.transaction() as connection:
+            await self._announce_unfinished(connection, await _wanted(connection, command.video_id))
+
+    async def _draw_again(self, video: Video) -> None:
+        """Draw a lost thumbnail where the original is at hand; without one the video goes on as well."""
+        path = self.work.root / (video.thumbnail_path or "")
+        if video.thumbnail_path is None or await asyncio.to_thread(path.is_file):
+            return
+        async with self.outbox.database.transaction() as connection:
+            plan = Plan.from_json(await videos.plan_of(connection, video.video_id))
+        source = self.sources.path(video.video_id, video.source_uri)
+        size = await asyncio.to_thread(size_of, source)
+        if size is None or plan.source_bytes not in (None, size):
+            return
+        try:
+            await self._draw(plan, source, path)
+        except (SourceError, EncodeFailed, NoRoom) as error:
+            log.warning("thumbnail_is_lost", reason=error.reason, error=error.message)
+
+    async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:
+        async with self.room.promise(THUMBNAIL_BYTES):
+            await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
+            await make_thumbnail(plan, source, thumbnail)
 
     async def _plan_alive(self, video: Video) -> None:
         """Plan under a lease: a source may take longer to fetch than the broker waits for an answer."""
@@ -116,9 +146,7 @@ class Planning:
             chunk_seconds=self.settings.chunk_seconds,
         )
         thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
-        async with self.room.promise(THUMBNAIL_BYTES):
-            await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
-            await make_thumbnail(plan, path, thumbnail)
+        await self._draw(plan, path, thumbnail)
         reach("plan.thumbnail")
         await self._commit(claim, plan, thumbnail)
 

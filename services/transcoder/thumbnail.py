@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -46,9 +47,10 @@ async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Pa
         if not made:
             raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
         chosen = [cell if cell.exists() else made[0] for cell in cells]
-        grid = grid_argv([str(cell) for cell in chosen], str(out))
-        finished = await _extract(grid, folder, str(out.parent))
+        whole = Path(folder, out.name)
+        finished = await _extract(grid_argv([str(cell) for cell in chosen], str(whole)), folder, folder)
         require_success(finished, "thumbnail")
+        await asyncio.to_thread(whole.rename, out)
 
 
 async def _extract(argv: list[str], reads: str, writes: str) -> Finished:

@@ -21,9 +21,9 @@ limit :count;
 select pg_advisory_xact_lock(1987015798, hashtext(:user_id));
 
 -- name: count_processing$
--- Count no further than anyone asks.
+-- Count no further than anyone asks, and not what is being repaired: its user has not asked for that.
 select count(*) from (
-    select from videos where user_id = :user_id and status = 'processing' limit :most
+    select from videos where user_id = :user_id and status = 'processing' and renditions = '[]' limit :most
 ) counted;
 
 -- name: save_plan!
@@ -66,6 +66,9 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
 -- name: release_chunk!
 update chunks set status = 'pending', tries = tries - 1, lease_until = null, progress = 0
 where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoding';
+
+-- name: plan_of$
+select plan from videos where video_id = :video_id;
 
 -- name: claim_plan^
 -- Take the planning of a video: raise its attempt. One that is alive is left alone.

@@ -39,6 +39,11 @@ class ChunkClaim:
     plan: dict[str, Any]
 
 
+async def plan_of(connection: Connection, video_id: UUID) -> dict[str, Any]:
+    """Return the plan of a video that is planned."""
+    return dict(await sql.plan_of(connection, video_id=video_id))
+
+
 async def save_plan(
     connection: Connection,
     claim: PlanClaim,

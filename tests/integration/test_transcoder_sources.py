@@ -6,14 +6,17 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from services.transcoder.encode import encode_chunk
 from services.transcoder.encoder import Encoder, choose_encoder
+from services.transcoder.encoding import Encoding
 from services.transcoder.guard import Limits, input_options, input_url
 from services.transcoder.ladder import DEFAULT_PRESETS, Preset
 from services.transcoder.planner import make_plan
+from services.transcoder.sources import Sources
 from services.transcoder.thumbnail import make_thumbnail
 from services.transcoder.verify import verify_rendition
 from shared.errors import (
@@ -25,6 +28,9 @@ from shared.errors import (
     NoVideoStream,
     SourceUnavailable,
 )
+from shared.layout import WorkDir
+from shared.room import Room
+from shared.videos import ChunkClaim
 from tests.media import Clip, make_clip
 
 MEDIA = Path(__file__).parents[3] / "shared" / "media"
@@ -133,6 +139,20 @@ async def test_turned_pictures_are_shown_upright(tmp_path, turn):
     assert size_of(encoded.segments[0].path) == size
     assert size_of(tmp_path / "thumbnail.jpg") == (2 * size[0], 2 * size[1])
     assert likeness(encoded.segments[0].path, turned) > 0.9
+
+
+async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
+    source = make_clip(tmp_path / "clip.mp4", Clip(frames=25))
+    plan = await make_plan(source, SMALL)
+    with source.open("ab") as file:
+        file.write(b"more")
+    room = Room(tmp_path, 0)
+    encoding = Encoding(
+        None, None, WorkDir(tmp_path), Sources(WorkDir(tmp_path), room, {}, max_bytes=1), room, X264
+    )
+    claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", plan.to_json())
+    with pytest.raises(SourceUnavailable, match="another one now"):
+        await encoding._encode(claim, tmp_path / "out", lambda _: None)
 
 
 async def test_damage_is_filled_when_a_stretch_cannot_be_read(tmp_path):
