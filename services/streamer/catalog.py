@@ -48,8 +48,10 @@ async def read_showing(database: Database, video_id: UUID) -> Showing | None:
     """Read what players can see of a video; None when there never was one."""
     async with database.transaction() as connection:
         video = await videos.get(connection, video_id)
-        if video is None or video.status in ("ready", "deleted") or video.presentation is None:
-            return Showing(video) if video else None
+        if video is None:
+            return None
+        if video.was_ready or video.status == "deleted" or video.presentation is None:
+            return Showing(video)
         segments = await videos.stored_segments(connection, video_id)
         codecs = await videos.stored_codecs(connection, video_id)
     return shown_so_far(video, Presentation.from_json(video.presentation), tuple(segments), codecs)

@@ -40,7 +40,7 @@ class Home:
 
 @dataclass(frozen=True)
 class Showing:
-    """A video, and what of it lies in storage while it is not complete (of a ready one: not needed)."""
+    """A video, and what of it lies in storage while it is not complete (once it was ready: not needed)."""
 
     video: Video
     presentation: Presentation | None = None
@@ -87,7 +87,7 @@ def decide(showing: Showing | None, asked: Asked, home: Home) -> Stored | Render
     """Return what a player that asks for a file gets."""
     if showing is None or showing.video.status == "deleted":
         return Refused(404, "not_found", "there is no such video")
-    if showing.video.status == "ready":
+    if showing.video.was_ready:
         return _of_ready(showing.video, asked, home)
     if showing.presentation is None or not showing.segments:
         return _of_nothing(showing.video)

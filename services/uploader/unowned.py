@@ -142,6 +142,8 @@ class Finder:
         async with self.database.transaction() as connection:
             video = (await videos.owners(connection, [video_id])).get(video_id)
             segments = await videos.stored_segments(connection, video_id)
+            if (await videos.owners(connection, [video_id])).get(video_id) != video:  # on its way elsewhere
+                return []
         lost: Sequence[StoredObject] = ()
         if video is None or is_forgotten(video) or video.user_id != user_id:
             lost = listed

@@ -56,6 +56,11 @@ class Video:
     progress: float
     playable: bool
 
+    @property
+    def was_ready(self) -> bool:
+        """Tell whether all of it was stored once: then it plays, also while lost objects are made again."""
+        return self.status == "ready" or (self.status != "deleted" and bool(self.renditions))
+
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
         values = {name: row[name] for name in cls.__dataclass_fields__}

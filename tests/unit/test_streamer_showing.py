@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from services.streamer.showing import Asked, Home, Refused, Rendered, Showing, Stored, decide, shown_so_far
+from shared.events import Rendition
 from shared.presentation import Presentation, StoredSegment
 from tests.unit.video_values import video as record
 
@@ -66,6 +67,22 @@ def test_decide_names_the_key_of_the_record_when_the_video_is_ready(asked: Asked
     assert decide(Showing(ready()), asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{path}")
     moved = ready(storage_type="s3", s3_bucket="videos", s3_key="hls/old/place")
     assert decide(Showing(moved), asked, S3) == Stored(f"hls/old/place/{path}")
+
+
+@pytest.mark.parametrize("status", ["processing", "failed"])
+@pytest.mark.parametrize("asked", EVERY)
+def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(asked: Asked, status: str) -> None:
+    rendition = Rendition(
+        name="720p",
+        width=1280,
+        height=720,
+        bandwidth=1,
+        average_bandwidth=1,
+        codecs=CODECS["720p"],
+        frame_rate=25.0,
+    )
+    showing = Showing(ready(status=status, renditions=(rendition,)))
+    assert decide(showing, asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{asked.path}")
 
 
 @pytest.mark.parametrize(
