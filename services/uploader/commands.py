@@ -8,15 +8,16 @@ import json
 import logging
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from services.uploader.fsck import Fsck
+from services.uploader.fsck import Findings, Fsck
 from services.uploader.sweeping import Sweeper
 from services.uploader.unowned import KINDS
 from shared.database import open_database
-from shared.errors import PipelineError
+from shared.errors import PipelineError, Refused
 from shared.layout import WorkDir
 from shared.outbox import Outbox
 from shared.settings import ConfigurationError, load_settings
@@ -25,16 +26,15 @@ from shared.storage import open_storage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from services.uploader.fsck import Findings
     from services.uploader.unowned import Unowned
     from shared.settings import Settings
 
 BAR = 24
-FOUND, COULD_NOT_RUN = 1, 2
+FOUND, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 
 
 def run_command(arguments: Sequence[str], default_port: int) -> int:
-    """Run a command; return its exit code: 2 when it could not run, with one line on standard error.
+    """Run a command; return its exit code: 2 when it did not come to its end, and standard error says why.
 
     fsck returns 1 when it has found anything.
     """
@@ -47,10 +47,13 @@ def run_command(arguments: Sequence[str], default_port: int) -> int:
         settings = load_settings(default_port)
         if given.command == "sweep":
             return asyncio.run(_sweep(settings, remove=given.remove))
-        return asyncio.run(_check(settings, repair=given.repair, as_json=given.json))
+        return asyncio.run(_check(settings, given))
     except (PipelineError, ConfigurationError, OSError) as error:
         sys.stderr.write(f"{given.command}: {error}\n")
         return COULD_NOT_RUN
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{given.command}: interrupted\n")
+        return INTERRUPTED
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -61,7 +64,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     sweep = commands.add_parser("sweep", help="look for files and objects that nobody owns")
     sweep.add_argument("--remove", action="store_true", help="remove it; else only say what would go")
     fsck = commands.add_parser("fsck", help="compare the records with the storage, both ways")
-    fsck.add_argument("--repair", action="store_true", help="have encoded again what is missing")
+    fsck.add_argument("--repair", action="store_true", help="have made again what is missing")
+    fsck.add_argument("--force", action="store_true", help="repair although most videos are damaged")
     fsck.add_argument("--json", action="store_true", help="report as JSON")
     return parser.parse_args(arguments)
 
@@ -91,21 +95,36 @@ def _summary(found: Sequence[Unowned], done: str) -> str:
     return f"{done}: {told}; {sum(unowned.bytes for unowned in found)} bytes\n"
 
 
-async def _check(settings: Settings, *, repair: bool, as_json: bool) -> int:
+async def _check(settings: Settings, given: argparse.Namespace) -> int:
+    findings = Findings()
     async with _sweeper(settings) as sweeper:
         outbox = Outbox(sweeper.database, "/uploader")
         fsck = Fsck(settings, outbox, sweeper.work, sweeper.storage)
-        findings = await fsck.check(repair=repair, tell=_progress)
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
-    sys.stdout.write(json.dumps(findings.to_json(), indent=2) + "\n" if as_json else _table(findings))
+        try:
+            await fsck.check(findings, partial(_progress, "checked"))
+            if given.repair:
+                await _repair(fsck, findings, force=given.force)
+        finally:  # an outage in the middle leaves untold neither what was found nor what was begun
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")
+            report = json.dumps(findings.to_json(), indent=2) + "\n" if given.json else _table(findings)
+            sys.stdout.write(report)
     return 0 if findings.is_clean else FOUND
 
 
-def _progress(done: int, total: int) -> None:
+async def _repair(fsck: Fsck, findings: Findings, *, force: bool) -> None:
+    if findings.is_suspicious and not force:
+        raise Refused(
+            f"{len(findings.damaged)} of {findings.checked} videos are damaged: is this the storage of these"
+            " records? Nothing was repaired; --force repairs them all"
+        )
+    await fsck.repair(findings, partial(_progress, "repaired"))
+
+
+def _progress(what: str, done: int, total: int) -> None:
     if sys.stderr.isatty():
         share = done / max(total, done, 1)
-        sys.stderr.write(f"\r[{'#' * round(share * BAR):.<{BAR}}] {done}/{total} videos")
+        sys.stderr.write(f"\r[{'#' * round(share * BAR):.<{BAR}}] {done}/{total} videos {what} ")
 
 
 def _table(findings: Findings) -> str:
@@ -115,6 +134,8 @@ def _table(findings: Findings) -> str:
             found = "" if fault.found is None else f", {fault.found} found"
             lines.append(f"{fault.kind:<12}{fault.key}  {fault.expected.bytes} bytes{found}")
         if damage.repair:
-            lines.append(f"{'':<12}{damage.video.video_id}  {damage.repair.replace('_', ' ')}")
+            done = ", ".join(repair.replace("_", " ") for repair in damage.repair)
+            lines.append(f"{'':<12}{damage.video.video_id}  {done}")
+    lines += [f"{'unreadable':<12}{video_id}  {why}" for video_id, why in findings.unreadable.items()]
     lines += [f"{'no record':<12}{each.name}  {each.bytes} bytes" for each in findings.unowned]
     return "\n".join([*lines, findings.summary()]) + "\n"

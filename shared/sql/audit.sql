@@ -7,10 +7,13 @@ select video_id from videos where video_id > :after and status in ('ready', 'fai
 select count(*) from videos where status in ('ready', 'failed');
 
 -- name: segments
-select s.rendition, s.index, s.chunk, c.attempt, s.duration_seconds, s.bytes
+select s.rendition, s.index, s.chunk, c.attempt, s.path, s.duration_seconds, s.bytes
 from segments s join chunks c using (video_id, chunk)
 where s.video_id = :video_id and c.status = 'stored'
 order by s.rendition, s.index;
+
+-- name: source_bytes$
+select (plan ->> 'source_bytes')::bigint from videos where video_id = :video_id;
 
 -- name: reopen_video!
 -- A ready video whose objects are lost is in work again, in a run of its own; what is true of it stays.
@@ -22,6 +25,10 @@ where video_id = :video_id and status = 'ready' and revision = :revision;
 -- name: touch_failed!
 update videos set status = 'failed' where video_id = :video_id and status = 'failed' and revision = :revision;
 
--- name: reopen_stored!
+-- name: store_again!
+update chunks set status = 'encoded', tries = 0, lease_until = null
+where video_id = :video_id and chunk = any(:chunks::int[]) and status = 'stored';
+
+-- name: encode_again!
 update chunks set status = 'pending', progress = 0, tries = 0, codecs = null, lease_until = null
 where video_id = :video_id and chunk = any(:chunks::int[]) and status = 'stored';

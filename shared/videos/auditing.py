@@ -23,21 +23,26 @@ sql: Any = queries("audit")
 
 @dataclass(frozen=True)
 class AuditedSegment:
-    """A segment that is recorded as stored; `attempt` is that of its chunk."""
+    """A segment that is recorded as stored; `attempt` is that of its chunk, `path` below WORK_DIR."""
 
     rendition: str
     index: int
     chunk: int
     attempt: int
+    path: str
     duration_seconds: float
     bytes: int
 
 
 @dataclass(frozen=True)
 class Audited:
-    """All that the records say, at one moment, of a video that has come to an end."""
+    """All that the records say of a video that has come to an end.
+
+    `source_bytes` is the size of the original that was planned; None for plans that do not name it.
+    """
 
     video: Video
+    source_bytes: int | None
     segments: tuple[AuditedSegment, ...]
     codecs: Mapping[str, str]
     key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]]
@@ -61,19 +66,23 @@ async def audited(connection: Connection, video_id: UUID) -> Audited | None:
     rows = await all_rows(sql.segments(connection, video_id=video_id))
     return Audited(
         video,
+        await sql.source_bytes(connection, video_id=video_id),
         tuple(AuditedSegment(**dict(row)) for row in rows),
         await stored_codecs(connection, video_id),
         await key_frames(connection, video_id),
     )
 
 
-async def reopen(connection: Connection, video: Video, chunks: Collection[int]) -> bool:
-    """Have stored chunks encoded again: a ready video is in work at once, a failed one when it is retried.
+async def reopen(
+    connection: Connection, video: Video, *, store: Collection[int], encode: Collection[int]
+) -> bool:
+    """Have chunks stored or encoded again: a ready video is in work at once, a failed one when retried.
 
     False when something has happened to the video since `video` was read.
     """
     statement = sql.reopen_video if video.status == "ready" else sql.touch_failed
     if not changed(await statement(connection, video_id=video.video_id, revision=video.revision)):
         return False
-    await sql.reopen_stored(connection, video_id=video.video_id, chunks=list(chunks))
+    await sql.store_again(connection, video_id=video.video_id, chunks=list(store))
+    await sql.encode_again(connection, video_id=video.video_id, chunks=list(encode))
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from uuid import uuid4
 
@@ -39,7 +40,7 @@ def attempts(system, video_id):
     return {path.name for path in (system.work / "chunks" / video_id).glob("*-*")}
 
 
-async def test_fsck_has_encoded_again_only_the_chunks_whose_objects_are_spoiled(s3_mode, long_clip, tmp_path):
+async def test_fsck_has_made_again_only_what_is_spoiled(s3_mode, long_clip, tmp_path):
     foreign = f"hls/alice/{uuid4()}/360p/segment_001.ts"
     async with s3_mode.client() as client, s3_mode.s3() as s3, s3_mode.events() as events:
         bucket = s3_mode.env["S3_BUCKET"]
@@ -66,22 +67,40 @@ async def test_fsck_has_encoded_again_only_the_chunks_whose_objects_are_spoiled(
         }
 
         _, report = await fsck(s3_mode, "--repair")
-        assert damage_of(report, video_id)["repair"] == "in_work"
+        assert damage_of(report, video_id)["repair"] == ["in_work"]
         again = await client.ready(video_id)
         await expect_whole(s3_mode, client, again, tmp_path)
-        assert {name.split("-")[0] for name in attempts(s3_mode, video_id) - before} == {"00000"}
+        assert attempts(s3_mode, video_id) == before, "what the encoder wrote is still there"
         assert len(await events.of(video_id, "video.stored")) == 2
+
+        shutil.rmtree(s3_mode.work / "chunks" / video_id)
+        await s3.delete_object(Bucket=bucket, Key=f"{prefix}/360p/segment_001.ts")
+        await s3.delete_object(Bucket=bucket, Key=f"{prefix}/thumbnail.jpg")
+        _, report = await fsck(s3_mode, "--repair")
+        assert damage_of(report, video_id)["repair"] == ["in_work"]
+        await client.fetch(again["playlistUrl"])  # it plays on
+        again = await client.ready(video_id)
+        await expect_whole(s3_mode, client, again, tmp_path)
+        assert {name.split("-")[0] for name in attempts(s3_mode, video_id)} == {"00000"}
+        assert (await client.fetch(again["thumbnailUrl"]))[:2] == b"\xff\xd8"
         await s3.delete_object(Bucket=bucket, Key=foreign)
         assert not any(each["videoId"] == video_id for each in (await fsck(s3_mode))[1]["damaged"])
 
 
-async def test_fsck_leaves_a_video_as_it_is_when_its_original_is_gone(s3_mode, small_clip):
+async def test_fsck_mends_what_it_can_when_the_original_is_gone(s3_mode, small_clip):
     async with s3_mode.client() as client, s3_mode.s3() as s3:
         record = await client.ready((await client.upload(small_clip))["id"])
+        bucket, segment = s3_mode.env["S3_BUCKET"], f"{record['renditions'][0]['name']}/segment_001.ts"
+        shutil.rmtree(s3_mode.work / "chunks" / record["id"])
         (s3_mode.work / "originals" / record["id"] / "source").unlink()
-        key = f"{record['s3Key']}/{record['renditions'][0]['name']}/segment_001.ts"
-        await s3.delete_object(Bucket=s3_mode.env["S3_BUCKET"], Key=key)
+        await s3.delete_object(Bucket=bucket, Key=f"{record['s3Key']}/{segment}")
         code, report = await fsck(s3_mode, "--repair")
-        assert (code, damage_of(report, record["id"])["repair"]) == (1, "no_original")
+        assert (code, damage_of(report, record["id"])["repair"]) == (1, ["no_original"])
         assert (await client.record(record["id"]))["status"] == "ready"
+
+        await s3.delete_object(Bucket=bucket, Key=f"{record['s3Key']}/master.m3u8")
+        _, report = await fsck(s3_mode, "--repair")
+        assert damage_of(report, record["id"])["repair"] == ["in_work", "no_original"]
+        await client.fetch((await client.ready(record["id"]))["playlistUrl"])
+        assert faults_of((await fsck(s3_mode))[1], record["id"]) == {("missing", segment)}
         await client.call("DELETE", f"/api/videos/{record['id']}", 204)

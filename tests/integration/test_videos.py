@@ -13,6 +13,7 @@ from shared.errors import Deferred, EncodeFailed, Superseded
 from shared.events import Segment, Source, VideoUploaded
 from shared.outbox import Outbox
 from shared.presentation import KeyFrame
+from shared.settings import ConfigurationError
 from shared.videos import statements
 
 LEASE = 30.0
@@ -267,6 +268,28 @@ async def test_video_is_playable_when_its_first_chunk_is_stored(outbox, planned)
     assert (await get(outbox, planned)).playable
 
 
+async def test_video_that_was_ready_plays_on_and_counts_for_nobody_while_it_is_repaired(outbox, planned):
+    rendition = {"name": "360p", "width": 640, "height": 360, "bandwidth": 1, "averageBandwidth": 1}
+    async with outbox.transaction() as connection:
+        await connection.execute("update chunks set status = 'stored'")
+        await connection.execute(
+            "update videos set status = 'ready', renditions = $1",
+            [rendition | {"codecs": "avc1", "frameRate": 25.0}],
+        )
+        before = await videos.get(connection, planned)
+        assert await videos.reopen(connection, before, store={1}, encode={0})
+        assert not await videos.reopen(connection, before, store={1}, encode={0}), "it is another since"
+        chunks = await videos.chunks_of(connection, planned)
+        video = await videos.get(connection, planned)
+        assert await videos.count_processing(connection, "alice", most=9) == 0
+    assert [chunk.status for chunk in chunks] == ["pending", "encoded"]
+    assert (video.status, video.run, video.playable, video.was_ready) == ("processing", 2, True, True)
+    async with outbox.transaction() as connection:
+        await videos.delete(connection, planned)
+    deleted = await get(outbox, planned)
+    assert (deleted.playable, deleted.was_ready) == (False, False)
+
+
 async def test_video_fails_once_when_two_stages_fail_together(outbox, planned):
     results = await asyncio.gather(
         *(videos.fail(outbox, planned, "encode", EncodeFailed("x"), retryable=True, run=1) for _ in range(4))
@@ -322,5 +345,5 @@ async def test_migration_is_refused_when_its_file_was_changed_after_it_was_appli
     await migrate(database_url)
     async with open_database(database_url) as database, database.transaction() as connection:
         await connection.execute("update schema_migrations set checksum = 'other'")
-    with pytest.raises(RuntimeError, match="add a new migration"):
+    with pytest.raises(ConfigurationError, match="add a new migration"):
         await migrate(database_url)

@@ -15,7 +15,9 @@ PREFIX = f"hls/alice/{ID}"
 PRESENTATION = Presentation((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
 CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
 SEGMENTS = tuple(
-    AuditedSegment(name, index, index - 1, 1, 10.0, 1000 * index) for name in CODECS for index in (1, 2)
+    AuditedSegment(name, index, index - 1, 1, f"chunks/{index - 1}/{name}.ts", 10.0, 1000 * index)
+    for name in CODECS
+    for index in (1, 2)
 )
 KEY_FRAMES = {(each.rendition, each.index): (KeyFrame(0.0, 188, 376),) for each in SEGMENTS}
 PLAYLISTS = {
@@ -30,7 +32,16 @@ SIZES = {f"{PREFIX}/{each.rendition}/segment_00{each.index}.ts": each.bytes for 
 
 def audited(**values: object) -> Audited:
     return Audited(
-        video(**{"status": "ready", "presentation": PRESENTATION.to_json(), "bytes": 0} | values),
+        video(
+            **{
+                "status": "ready",
+                "presentation": PRESENTATION.to_json(),
+                "thumbnail_url": "https://cdn.example.org/thumbnail.jpg",
+                "bytes": 0,
+            }
+            | values
+        ),
+        None,
         SEGMENTS,
         CODECS,
         KEY_FRAMES,
@@ -53,6 +64,7 @@ def test_thumbnail_is_what_the_records_bytes_leave() -> None:
     bare = sum(whole(audited()).values())
     assert f"{PREFIX}/thumbnail.jpg" not in expected_objects(audited(bytes=bare))
     assert expected_objects(audited(bytes=bare + 77))[f"{PREFIX}/thumbnail.jpg"].bytes == 77
+    assert f"{PREFIX}/thumbnail.jpg" not in expected_objects(audited(bytes=bare + 77, thumbnail_url=None))
 
 
 def test_failed_video_has_the_segments_alone_that_were_stored() -> None:
@@ -81,3 +93,24 @@ def test_fault_names_object_chunk_and_sizes(size: int | None, kind: str) -> None
         "expectedBytes": 2000,
         "foundBytes": size,
     }
+
+
+def test_playlists_of_an_older_release_are_whole_when_their_bytes_add_up() -> None:
+    record = audited()
+    sizes = whole(record)
+    older = {key: size - 9 if key in PLAYLISTS else size for key, size in sizes.items()}
+    assert {fault.key for fault in compare(record, older)} == PLAYLISTS
+    assert compare(audited(bytes=sum(older.values())), older) == []
+
+
+def test_playlists_that_do_not_add_up_are_faults_beside_a_lost_segment() -> None:
+    record = audited()
+    sizes = whole(record)
+    lost = {f"{PREFIX}/360p/segment_001.ts", f"{PREFIX}/360p/playlist.m3u8"}
+    left = {key: size for key, size in sizes.items() if key not in lost}
+    assert {fault.key for fault in compare(audited(bytes=sum(sizes.values())), left)} == lost
+
+
+def test_records_that_lack_a_rendition_are_an_error() -> None:
+    with pytest.raises(ValueError, match="360p"):
+        compare(replace(audited(), codecs={"720p": CODECS["720p"]}), {})

@@ -1,0 +1,84 @@
+"""What fsck says and returns when it does not come to a good end."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.uploader import commands
+from services.uploader.comparing import Expected, Fault
+from services.uploader.fsck import Damage
+from shared.errors import StorageUnavailable
+from tests.unit.video_values import ID, video
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+DAMAGE = Damage(video(status="ready"), (Fault(ID, "hls/alice/x/master.m3u8", Expected(100), None),))
+
+
+class Checked:
+    """An fsck that has found `damaged` videos of 20, and then perhaps fails."""
+
+    damaged = 1
+    ending: BaseException | None = None
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    async def check(self, findings: Any, tell: Any) -> None:
+        findings.checked = 20
+        findings.damaged += [DAMAGE] * self.damaged
+        if self.ending:
+            raise self.ending
+
+    async def repair(self, findings: Any, tell: Any) -> None:
+        findings.damaged[0] = Damage(DAMAGE.video, DAMAGE.faults, ("in_work",))
+
+
+@pytest.fixture
+def fsck(monkeypatch: pytest.MonkeyPatch) -> type[Checked]:
+    @asynccontextmanager
+    async def nothing(_: Any) -> AsyncIterator[Any]:
+        yield SimpleNamespace(database=None, work=None, storage=None)
+
+    class Fsck(Checked):
+        pass
+
+    monkeypatch.setattr(commands, "load_settings", lambda _: None)
+    monkeypatch.setattr(commands, "_sweeper", nothing)
+    monkeypatch.setattr(commands, "Fsck", Fsck)
+    return Fsck
+
+
+def test_repair_is_told(fsck: type[Checked], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run_command(["fsck", "--repair"], 1) == 1
+    assert "in work" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [(StorageUnavailable("503"), 2, "fsck: 503"), (KeyboardInterrupt(), 130, "fsck: interrupted")],
+)
+def test_what_was_found_is_told_when_the_check_ends_early(
+    fsck: type[Checked], capsys: pytest.CaptureFixture[str], ending: BaseException, code: int, said: str
+) -> None:
+    fsck.ending = ending
+    assert commands.run_command(["fsck", "--json"], 1) == code
+    told = capsys.readouterr()
+    assert [each["videoId"] for each in json.loads(told.out)["damaged"]] == [str(ID)]
+    assert told.err.strip() == said
+
+
+def test_repair_is_refused_when_most_videos_are_damaged(
+    fsck: type[Checked], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fsck.damaged = 19
+    assert commands.run_command(["fsck", "--repair"], 1) == 2
+    assert "19 of 20 videos are damaged: is this the storage of these records?" in capsys.readouterr().err
+    assert commands.run_command(["fsck", "--repair", "--force"], 1) == 1
+    assert "in work" in capsys.readouterr().out
