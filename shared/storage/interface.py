@@ -151,5 +151,5 @@ def media_type(key: str) -> str:
 
 
 def cache_control(key: str) -> str:
-    """Return the Cache-Control of an object by its name: playlists may be written again, media never is."""
+    """Return the Cache-Control of an object by its name: of media, only a repair writes the like again."""
     return PLAYLIST_CACHE if key.endswith(".m3u8") else IMMUTABLE
