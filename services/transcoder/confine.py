@@ -33,11 +33,13 @@ ACCESS = {
     "--read": READ_FILE | READ_DIR,
     "--write": READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG | MAKE_DIR | REMOVE_FILE,
     "--device": READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV,
+    "--own": READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE,  # files of this very process under /proc
 }
 LIMITS = {
     "--cpu-seconds": resource.RLIMIT_CPU,
     "--file-bytes": resource.RLIMIT_FSIZE,
     "--memory-bytes": resource.RLIMIT_AS,
+    "--data-bytes": resource.RLIMIT_DATA,
     "--open-files": resource.RLIMIT_NOFILE,
     "--core-bytes": resource.RLIMIT_CORE,
 }

@@ -28,7 +28,11 @@ LAUNCHER: Final = str(Path(__file__).with_name("confine.py"))
 SYSTEM: Final = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/opt", "/nix/store")
 SETTINGS_READ: Final = ("/etc/ld.so.cache", "/etc/alternatives", "/sys/devices/system", "/dev/urandom")
 DEVICES: Final = ("/dev/null",)
-GPU_DEVICES: Final = ("/dev/nvidia*", "/dev/dri", "/dev/shm")  # noqa: S108 - CUDA shares memory there
+# Cards, control and memory (all that an H200 with driver 580 needs), parts of a card. What else there is of
+# /dev/nvidia* watches other programs or drives screens.
+GPU_DEVICES: Final = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps")
+# CUDA gives each of its threads a name there, and gives up (CUDA_ERROR_OPERATING_SYSTEM) where it may not.
+GPU_OWN: Final = ("/proc/self/task",)
 GPU_READ: Final = (
     *("/proc/driver", "/proc/devices", "/proc/modules", "/proc/meminfo", "/proc/cpuinfo", "/proc/self"),
     *("/sys", "/etc/nvidia", "/etc/OpenCL", "/run/nvidia-persistenced"),
@@ -72,7 +76,7 @@ def choose_mode(mode: Mode) -> None:
 
 
 def uses_gpu(argv: Sequence[str]) -> bool:
-    """Tell whether a command needs the GPU's driver, which wants devices and address space without end."""
+    """Tell whether a command needs the GPU's driver, which wants devices and more addresses than memory."""
     # Only options are looked at: a codec list of the guard names GPU decoders without using one.
     return any(
         word in value
@@ -93,7 +97,8 @@ def confined(argv: Sequence[str], access: Access, timeout_seconds: float) -> lis
         *("--parent", str(os.getpid()), "--mode", _chosen.mode, "--core-bytes", "0"),
         *("--cpu-seconds", str(cpu_seconds), "--file-bytes", str(FILE_BYTES)),
         *("--open-files", str(OPEN_FILES)),
-        *([] if gpu else ["--memory-bytes", str(MEMORY_BYTES)]),
+        # A GPU's driver reserves addresses (15 GiB on an H200) that never become memory.
+        *("--data-bytes" if gpu else "--memory-bytes", str(MEMORY_BYTES)),
     ]
     for option, paths in _rules(program, access, gpu=gpu).items():
         for path in paths:
@@ -108,6 +113,7 @@ def _rules(program: Sequence[str], access: Access, *, gpu: bool) -> Mapping[str,
         "--read": [*SETTINGS_READ, *access.reads, *(GPU_READ if gpu else ())],
         "--write": access.writes,
         "--device": [*DEVICES, *_found(GPU_DEVICES if gpu else ())],
+        "--own": GPU_OWN if gpu else (),
     }
 
 

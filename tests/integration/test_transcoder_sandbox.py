@@ -104,6 +104,30 @@ async def test_confined_program_starts_threads_but_no_process():
     assert await python(code) == "forked"
 
 
+@needs_landlock
+async def test_confined_program_names_its_threads_where_the_gpu_is_used():
+    """CUDA does so first of all, and does not go on where it may not."""
+    code = (
+        "import _thread, os, time; _thread.start_new_thread(time.sleep, (9,)); own = '/proc/self/task'\n"
+        "for thread in os.listdir(own): open(f'{own}/{thread}/comm', 'w').write('cuda')\n"
+        f"other = '/proc/{os.getpid()}/task/{os.getpid()}/comm'\n"
+        "try: open(other, 'w'); print('another process')\n"
+        "except PermissionError: print('its own')"
+    )
+    for gpu, seen in ((["-hwaccel", "cuda"], "its own"), ([], "PermissionError")):
+        lines: list[str] = []
+        argv, access = [*PYTHON, code, *gpu], Access(reads=(HOME,))
+        finished = await run_program(argv, on_line=lines.append, timeout_seconds=30, access=access)
+        assert seen in " ".join([*lines, finished.stderr])
+
+
+async def test_confined_program_has_bounded_memory_where_the_gpu_is_used():
+    argv = [*PYTHON, f"bytearray({17 * 1024**3})", "-hwaccel", "cuda"]
+    access = Access(reads=(HOME,))
+    finished = await run_program(argv, on_line=lambda _: None, timeout_seconds=30, access=access)
+    assert "MemoryError" in finished.stderr
+
+
 async def test_confined_program_has_bounded_memory_files_and_no_core():
     code = (
         "import resource as r; print(*[r.getrlimit(k)[1] for k in"
