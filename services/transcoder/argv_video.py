@@ -24,13 +24,17 @@ NVENC: Final = (
     *("-c:v", "h264_nvenc", "-preset", "p4", "-tune", "hq", "-rc", "vbr", "-profile:v", "high"),
     *("-spatial-aq", "1", "-no-scenecut", "1", "-b_ref_mode", "disabled"),
 )
+# Its default, bicubic, reads no more points for a smaller picture: jagged, and darker from rung to rung.
+# Bilinear averages: nearer to what libx264 gets, though a little softer (docs/gpu.md).
+CUDA_SCALING: Final = "interp_algo=bilinear"
 PEAK_OVER_AVERAGE: Final = 1.5  # Apple, HLS authoring specification 1.30: at most 2
 BUFFER_SECONDS: Final = 2
 NO_KEY_FRAMES: Final = "100000"  # the encoder sets none of its own: ours are forced
 REORDER_RATE: Final = 5  # below, B-frames would put decoding seconds before showing
 REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC's without needs one
 TICKS_A_SECOND: Final = 90_000  # of MPEG-TS: the packet filters count in them
-NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4", "vc1", "vp8"})
+# Not av1: FFmpeg takes libdav1d for it, which knows no GPU.
+NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "vc1", "vp8"})
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
 
 
@@ -52,7 +56,7 @@ def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool
     steps = [*_pick_frames(plan, chunk, lenient=lenient)]
     top = plan.rungs[0]
     if on_gpu:
-        steps += [f"scale_cuda={top.width}:{top.height}:format={PIXELS}", "setsar=1"]
+        steps += [f"scale_cuda={top.width}:{top.height}:format={PIXELS}:{CUDA_SCALING}", "setsar=1"]
     else:
         steps += _upright(plan, top)
         if encoder == "h264_nvenc":
@@ -101,7 +105,7 @@ def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
     if len(rungs) == 1:
         return "[v0]"
     scale = "scale_cuda" if encoder == "h264_nvenc" else "scale"
-    flags = "" if encoder == "h264_nvenc" else ":flags=bicubic"
+    flags = f":{CUDA_SCALING}" if encoder == "h264_nvenc" else ":flags=bicubic"
     parts = [",split=2[v0][below0]"]
     for number, rung in enumerate(rungs[1:], start=1):
         is_last = number == len(rungs) - 1

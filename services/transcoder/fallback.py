@@ -114,7 +114,8 @@ def gpu_fault(returncode: int, stderr: str) -> Reason | None:
 def next_way(way: Way, fault: Reason | None) -> Way | None:
     """Return what to try after `way` failed (`fault`: the GPU's part in that); None if nothing is left."""
     on_gpu = way.encoder == "h264_nvenc"
-    if on_gpu and fault == "decode" and way.decodes_on_gpu:
+    # Without a fault, too: a size that changes, say, rebuilds the graph on the GPU, and frames are lost.
+    if way.decodes_on_gpu and fault in ("decode", None):
         return replace(way, decodes_on_gpu=False)
     if on_gpu and fault is not None:
         return Way("libx264", is_lenient=way.is_lenient)

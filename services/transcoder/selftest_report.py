@@ -25,9 +25,13 @@ ADVICE: Final[dict[Reason, str]] = {
         " mount the driver with NVIDIA_DRIVER_CAPABILITIES=compute,video,utility"
     ),
     "old_driver": "install driver 470.57.02 or newer",
-    "no_device": "check nvidia-smi and NVIDIA_VISIBLE_DEVICES; A100 and H100 have no encoder",
+    "no_device": "check nvidia-smi and NVIDIA_VISIBLE_DEVICES; A100, A30, H100 and H200 have no encoder",
     "session_limit": "end other encodes on this GPU and try again",
     "memory": "end other programs on this GPU and try again",
+    "gpu_error": (
+        "try again with SANDBOX=off; if that works the driver needs more than the sandbox opens, else look at"
+        " dmesg and nvidia-smi"
+    ),
 }
 OTHER_ADVICE: Final = "look at dmesg and nvidia-smi, and at docs/gpu.md"
 

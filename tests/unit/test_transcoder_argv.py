@@ -82,7 +82,7 @@ def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
     )
     picture = (
         f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
-        "scale_cuda=1280:720:format=yuv420p,setsar=1[v0]"
+        "scale_cuda=1280:720:format=yuv420p:interp_algo=bilinear,setsar=1[v0]"
     )
     assert line(plan(source(audio=None), ("720p",)), encoder="h264_nvenc") == (
         f"{HEAD} -hwaccel cuda -hwaccel_output_format cuda -threads 1 -noautorotate -reinit_filter 0 {GUARD}"
@@ -101,7 +101,7 @@ def test_nvenc_gets_uploaded_pictures_when_filters_need_them_in_memory():
         f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
         "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
         "out_color_matrix=bt709:out_range=limited,format=yuv420p,transpose=clock,setsar=1,hwupload_cuda,"
-        "split=2[v0][below0];[below0]scale_cuda=360:640,setsar=1[v1]"
+        "split=2[v0][below0];[below0]scale_cuda=360:640:interp_algo=bilinear,setsar=1[v1]"
     )
     assert graphs(given, encoder="h264_nvenc") == [expected]
     assert "-hwaccel" not in line(given, encoder="h264_nvenc")

@@ -44,6 +44,12 @@ SOFTWARE = Way("libx264")
             "no_device",
         ),
         ("[h264_nvenc] No capable devices found\n" + OPENING, "no_device"),
+        (
+            "[h264_nvenc] dl_fn->cuda_dl->cuInit(0) failed -> CUDA_ERROR_OPERATING_SYSTEM: OS call failed or"
+            " operation not supported on this OS\n" + OPENING,
+            "gpu_error",
+        ),
+        (f"[h264] Video width 7680 not within range from 48 to 4096\n{NO_DECODER}", "decode"),
         ("cu->cuInit(0) failed -> CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected", "no_device"),
         ("cu->cuCtxCreate(&hwctx->cuda_ctx) failed -> CUDA_ERROR_OUT_OF_MEMORY: out of memory", "memory"),
         ("[h264_nvenc] CreateBitstreamBuffer failed: out of memory (10): (no details)\n" + OPENING, "memory"),
@@ -110,4 +116,4 @@ def test_the_source_is_not_blamed_before_the_cpu_has_tried():
         tried.append(way)
         way = next_way(way, None)
     lenient = [Way("h264_nvenc", is_lenient=True), SOFTWARE, Way("libx264", is_lenient=True)]
-    assert tried == [HARDWARE, *lenient]
+    assert tried == [HARDWARE, UPLOADED, *lenient]
