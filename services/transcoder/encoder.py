@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+
+import structlog
 
 from shared.errors import EncodeFailed, EncodeStalled
 
 from .argv_video import NVENC, X264
 from .ffmpeg import run_ffmpeg
+from .kernels import VARIABLE, keep_kernels
+from .sandbox import Access
 
 if TYPE_CHECKING:
     from .argv_video import EncoderName
@@ -20,6 +27,9 @@ PREFERENCE: Final[tuple[EncoderName, ...]] = ("h264_nvenc", "libx264")
 OPTIONS: Final[dict[EncoderName, tuple[str, ...]]] = {"h264_nvenc": (*NVENC, "-bf", "2"), "libx264": X264}
 TRIAL_FRAMES: Final = 10
 TRIAL_SECONDS: Final = 30
+TRANSLATION_SECONDS: Final = 120
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,8 @@ async def choose_encoder(choice: EncoderChoice) -> Encoder:
     for encoder in wanted:
         problem = await find_problem(encoder)
         if problem is None:
+            if encoder == "h264_nvenc":
+                await translate_kernels()
             return Encoder(encoder)
         problems.append(f"{encoder}: {problem}")
     raise EncodeFailed(f"ENCODER={choice} does not work on this machine: {'; '.join(problems)}")
@@ -68,3 +80,38 @@ async def find_problem(encoder: EncoderName) -> str | None:
         return None
     lines = [line for line in finished.stderr.splitlines() if line.strip()]
     return lines[0] if lines else f"ffmpeg ended with {finished.returncode}"
+
+
+def translation_argv() -> list[str]:
+    """Return a command that sends one picture through the filters that a chunk needs on the GPU."""
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"),
+        *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25", "-frames:v", "1"),
+        *("-vf", "format=yuv420p,hwupload_cuda,scale_cuda=320:180,hwdownload,format=yuv420p"),
+        *("-f", "null", "-"),
+    ]
+
+
+async def translate_kernels() -> None:
+    """Let the driver translate FFmpeg's filters for this card, and keep that for all later runs.
+
+    Without it every chunk waits for that again: a failure is logged, not raised.
+    """
+    folder = tempfile.mkdtemp(prefix="gpu-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        finished = await run_ffmpeg(
+            translation_argv(),
+            frames=1,
+            timeout_seconds=TRANSLATION_SECONDS,
+            stall_seconds=TRANSLATION_SECONDS,
+            access=Access(writes=(folder,)),
+            environment={VARIABLE: folder},
+        )
+    except EncodeStalled as error:
+        log.warning("gpu_kernels_not_kept", error=error.message)
+        return
+    if finished.returncode:
+        log.warning("gpu_kernels_not_kept", error=finished.stderr)
+        return
+    keep_kernels(folder)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 from shared.errors import EncodeFailed, EncodeStalled
 
 from .confine import EXIT_CODE
+from .kernels import lent_kernels
 from .sandbox import NOTHING, confined
 from .together import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .sandbox import Access
 
@@ -73,6 +74,7 @@ async def run_program(
     timeout_seconds: float,
     access: Access = NOTHING,
     check: Callable[[], None] = lambda: None,
+    environment: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run `argv` with `access` alone, hand each line of its output to `on_line`, return how it ended.
 
@@ -80,23 +82,24 @@ async def run_program(
     (EncodeStalled when `timeout_seconds` have passed, cancellation, an error in a callback) kills the
     program and all that it started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *confined(argv, access, timeout_seconds),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=_environment(),
-        start_new_session=True,
-        limit=LINE_LIMIT_BYTES,
-    )
     last_words: deque[str] = deque(maxlen=STDERR_LINES)
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            await _follow(process, on_line, last_words.append, check)
-    except TimeoutError as error:
-        raise EncodeStalled(f"{argv[0]} was still running after {timeout_seconds:.0f} s") from error
-    finally:
-        await _kill(process)
+    with lent_kernels(argv, access) as lent:
+        process = await asyncio.create_subprocess_exec(
+            *confined(argv, access, timeout_seconds),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**_environment(), **lent, **(environment or {})},
+            start_new_session=True,
+            limit=LINE_LIMIT_BYTES,
+        )
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await _follow(process, on_line, last_words.append, check)
+        except TimeoutError as error:
+            raise EncodeStalled(f"{argv[0]} was still running after {timeout_seconds:.0f} s") from error
+        finally:
+            await _kill(process)
     finished = Finished(await process.wait(), ADDRESS.sub("", "\n".join(last_words)))
     if finished.returncode == EXIT_CODE and finished.stderr.startswith("not started: "):
         raise EncodeInterrupted(f"{argv[0]}: {finished.stderr}")
@@ -167,6 +170,7 @@ async def run_ffmpeg(
     stall_seconds: float,
     access: Access = NOTHING,
     on_progress: Callable[[float], None] = lambda _: None,
+    environment: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run an ffmpeg command that reports with `-progress pipe:1` and return how it ended.
 
@@ -185,7 +189,14 @@ async def run_ffmpeg(
         if watch.idle_seconds > stall_seconds:
             raise EncodeStalled(f"{argv[0]} has written no frame for {stall_seconds:.0f} s")
 
-    return await run_program(argv, on_line=note, timeout_seconds=timeout_seconds, access=access, check=check)
+    return await run_program(
+        argv,
+        on_line=note,
+        timeout_seconds=timeout_seconds,
+        access=access,
+        check=check,
+        environment=environment,
+    )
 
 
 def require_success(finished: Finished, what: str) -> None:

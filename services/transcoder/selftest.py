@@ -18,7 +18,7 @@ import structlog
 
 from services.transcoder.colour import OUTPUT_TAGS
 from services.transcoder.encode import encode_chunk
-from services.transcoder.encoder import Encoder, find_problem
+from services.transcoder.encoder import Encoder, find_problem, translate_kernels
 from services.transcoder.ffmpeg import read_ffprobe, require_success, run_ffmpeg
 from services.transcoder.ladder import DEFAULT_PRESETS
 from services.transcoder.planner import make_plan
@@ -194,6 +194,7 @@ async def _run() -> int:
     if problem is not None:
         sys.stdout.write(missing(problem) + "\n")
         return 1
+    await translate_kernels()
     with tempfile.TemporaryDirectory(prefix="gpu-selftest-") as folder:
         trial = Outcome("trial encode", "ok", "NVENC opens and encodes")
         outcomes = [trial, *await check_all(await make_bench(Path(folder)))]

@@ -1,0 +1,46 @@
+"""What the driver translated for the GPU is lent to the runs that use it, a copy for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.transcoder.kernels import FOLDER_NAME, keep_kernels, lent_kernels
+from services.transcoder.sandbox import NOTHING, Access
+
+ON_GPU = ("ffmpeg", "-hwaccel", "cuda", "-i", "x")
+
+
+@pytest.fixture
+def kept(tmp_path):
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "index").write_text("as translated")
+    keep_kernels(str(folder))
+    yield folder
+    keep_kernels(None)
+
+
+def test_a_run_gets_a_copy_that_goes_with_it(tmp_path, kept):
+    job = tmp_path / "job"
+    job.mkdir()
+    with lent_kernels(ON_GPU, Access(writes=(str(job),))) as environment:
+        copy = Path(environment["CUDA_CACHE_PATH"])
+        assert copy == job / FOLDER_NAME
+        (copy / "index").write_text("changed")
+    assert list(job.iterdir()) == []
+    assert (kept / "index").read_text() == "as translated"
+
+
+@pytest.mark.usefixtures("kept")
+def test_nothing_is_lent_to_a_run_without_the_gpu_or_without_a_place_to_write(tmp_path):
+    with lent_kernels(("ffmpeg", "-i", "x"), Access(writes=(str(tmp_path),))) as environment:
+        assert environment == {}
+    with lent_kernels(ON_GPU, NOTHING) as environment:
+        assert environment == {}
+
+
+def test_nothing_is_lent_when_nothing_was_translated(tmp_path):
+    with lent_kernels(ON_GPU, Access(writes=(str(tmp_path),))) as environment:
+        assert environment == {}
