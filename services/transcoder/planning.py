@@ -17,10 +17,10 @@ from shared import presets, videos
 from shared.crashpoints import reach
 from shared.errors import (
     DatabaseUnavailable,
-    EncodeFailed,
     NoRoom,
-    SourceError,
+    PermanentError,
     Superseded,
+    TransientError,
     WorkerLost,
 )
 from shared.events import EncodeChunk, VideoSegmented
@@ -90,13 +90,12 @@ class Planning:
             return
         async with self.outbox.database.transaction() as connection:
             plan = Plan.from_json(await videos.plan_of(connection, video.video_id))
-        source = self.sources.path(video.video_id, video.source_uri)
-        size = await asyncio.to_thread(size_of, source)
-        if size is None or plan.source_bytes not in (None, size):
-            return
         try:
-            await self._draw(plan, source, path)
-        except (SourceError, EncodeFailed, NoRoom) as error:
+            source = self.sources.path(video.video_id, video.source_uri)
+            size = await asyncio.to_thread(size_of, source)
+            if size is not None and plan.source_bytes in (None, size):
+                await self._draw(plan, source, path)
+        except (PermanentError, TransientError, NoRoom) as error:
             log.warning("thumbnail_is_lost", reason=error.reason, error=error.message)
 
     async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:

@@ -11,12 +11,22 @@ from uuid import uuid4
 import pytest
 
 from services.transcoder.encoding import Encoding
+from services.transcoder.plan import Plan
 from services.transcoder.planning import Planning
+from services.transcoder.sources import Sources
 from services.uploader.deleting import Deleting
 from services.uploader.storing import Storing
 from shared import videos
 from shared.errors import CorruptSource, EncodeStalled, StorageUnavailable, Superseded
-from shared.events import DeleteVideo, EncodeChunk, Segment, Source, VideoSegmented, VideoUploaded
+from shared.events import (
+    DeleteVideo,
+    EncodeChunk,
+    ResumeVideo,
+    Segment,
+    Source,
+    VideoSegmented,
+    VideoUploaded,
+)
 from shared.layout import WorkDir
 from shared.outbox import Outbox
 from shared.room import Room
@@ -101,6 +111,26 @@ async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over
     await late.accept(event)
     with pytest.raises(Superseded if is_late else CorruptSource):
         await late.uploaded(event, None)
+
+
+async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(
+    outbox, planned, tmp_path, monkeypatch
+):
+    drawn = []
+
+    class Failing(Planning):
+        async def _draw(self, plan, source, thumbnail):
+            drawn.append(source)
+            raise EncodeStalled("it stood still")
+
+    (tmp_path / "a.mp4").write_bytes(b"film")
+    monkeypatch.setattr(Plan, "from_json", lambda _: SimpleNamespace(source_bytes=4))
+    sources = Sources(WorkDir(tmp_path), Room(tmp_path, 0), {}, max_bytes=1)
+    failing = Failing(SETTINGS, outbox, WorkDir(tmp_path), sources, Room(tmp_path, 0))
+    await failing.resume(ResumeVideo(video_id=planned), None)
+    assert drawn == [tmp_path / "a.mp4"]
+    async with outbox.transaction() as connection:
+        assert await connection.fetchval("select routing_key from outbox") == "chunk.encode.first"
 
 
 async def test_event_is_superseded_when_its_id_is_another_videos(outbox, event, tmp_path):
