@@ -7,7 +7,7 @@ DatabaseUnavailable            kept, and handled again when Postgres answers
 PermanentError                 the video is marked failed
 TransientError, or a bug       retried with back-off; after the last attempt the video is marked failed
 cannot be understood           dead letter with the reason
-kills its worker every time    the video is marked failed: `worker_lost`
+kills its worker every time    the video is marked failed: `worker_lost`; what is never given up waits longer
 """
 
 from __future__ import annotations
@@ -206,8 +206,6 @@ class Consumer:
             route = self._routes.get(type(payload))
             if route is None:
                 raise Undecodable(f"{event.type} is not for the queue {queue}")
-            if route.stage is None and _delivery(queue, message).deliveries >= MAX_DELIVERIES:
-                raise Undecodable(f"delivered {MAX_DELIVERIES + 1} times without an answer")
         except Undecodable as error:
             return await self._bury(queue, message, str(error))
         context = {"video_id": str(payload.video_id), "message_type": event.type, "message_id": event.id}

@@ -159,6 +159,30 @@ async def test_queues_are_served_in_order_of_priority(outbox, relay, link):
     assert names == ["transcoder.first", "transcoder.bulk"]
 
 
+async def test_work_that_is_never_given_up_waits_when_it_seems_to_kill_its_workers(
+    servers, outbox, link, eventually, monkeypatch
+):
+    seen, event = [], uploaded()
+
+    async def handle(event, _):
+        seen.append(event.video_id)
+
+    async def has_waited():
+        async with outbox.transaction() as connection:
+            return await connection.fetchval("select max(attempt) from outbox") == 3
+
+    await accept(outbox, event)
+    with monkeypatch.context() as patched:
+        patched.setattr(consumer, "MAX_DELIVERIES", 0)
+        async with consuming(servers, outbox, handle, stage=None, attempts=2):
+            await eventually(has_waited)
+    assert seen == []
+    assert await pull(link, [QUEUE + DEAD]) is None
+    async with consuming(servers, outbox, handle, stage=None):
+        await eventually(lambda: asyncio.sleep(0, bool(seen)))
+    assert seen == [event.video_id]
+
+
 async def test_consumer_handles_a_message_once_when_all_goes_well(servers, outbox, link, eventually):
     seen = []
 
