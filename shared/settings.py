@@ -25,21 +25,25 @@ class ConfigurationError(Exception):
     """The environment does not make a working configuration; the message names each variable."""
 
 
-def _expect_url(value: SecretStr) -> SecretStr:
-    """Raise ValueError for what no client can connect to; says nothing of the password."""
-    parts = value.get_secret_value().partition("?")[0]
+def expect_url(url: str) -> None:
+    """Raise ValueError for what no client can connect to; it says nothing of the password."""
+    address = url.partition("?")[0]
     try:
-        if urlsplit(parts).scheme and "," not in parts:  # Postgres takes several hosts
-            urlsplit(parts).port  # noqa: B018 - it is read when it is asked for
+        if urlsplit(address).scheme and "," not in address:  # Postgres takes several hosts
+            urlsplit(address).port  # noqa: B018 - it is read when it is asked for
     except ValueError:
         raise ValueError(
             "is no URL: the port must be a number below 65536, and / ? # @ : in a password have to be written"
             " as %2F %3F %23 %40 %3A"
         ) from None
+
+
+def _checked_url(value: SecretStr) -> SecretStr:
+    expect_url(value.get_secret_value())
     return value
 
 
-Url = Annotated[SecretStr, AfterValidator(_expect_url)]
+Url = Annotated[SecretStr, AfterValidator(_checked_url)]
 
 
 class Settings(BaseSettings):

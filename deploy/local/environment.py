@@ -98,4 +98,9 @@ def read_env_file(path: Path) -> dict[str, str]:
     """Read `.stack/env` back; empty when it is not there."""
     if not path.exists():
         return {}
-    return dict(word.split("=", 1) for word in shlex.split(path.read_text()) if "=" in word)
+    text = path.read_text()
+    try:
+        words = shlex.split(text)
+    except ValueError:  # written before values were quoted
+        words = text.splitlines()
+    return dict(word.split("=", 1) for word in words if "=" in word)

@@ -18,6 +18,7 @@ from services.ingest.models import NewKey
 from shared.database import open_database
 from shared.errors import PipelineError
 from shared.events import explain
+from shared.settings import ConfigurationError, expect_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def run_command(arguments: Sequence[str]) -> int:
         return _fail(explain(error).removeprefix("body: "), WRONG_USE)
     except ValueError as error:
         return _fail(str(error), WRONG_USE)
-    except (PipelineError, asyncpg.PostgresError, OSError) as error:
+    except (PipelineError, ConfigurationError, asyncpg.PostgresError, OSError) as error:
         return _fail(str(error), FAILED)
     sys.stdout.write(f"{key}\n")
     return 0
@@ -69,6 +70,10 @@ def _database_url() -> str:
         raise ValueError("DATABASE_URL is required")
     if not url.startswith(("postgresql://", "postgres://")):
         raise ValueError("DATABASE_URL must begin with postgresql://")
+    try:
+        expect_url(url)
+    except ValueError as error:
+        raise ValueError(f"DATABASE_URL {error}") from None
     return url
 
 

@@ -201,11 +201,19 @@ async def run_ffmpeg(
 
 def require_success(finished: Finished, what: str) -> None:
     """Raise EncodeFailed with ffmpeg's last words unless it ended well."""
+    expect_uninterrupted(finished, what)
+    if finished.returncode:
+        raise EncodeFailed(_last_words(finished, what))
+
+
+def expect_uninterrupted(finished: Finished, what: str) -> None:
+    """Raise EncodeInterrupted when the end had nothing to do with the source."""
     if finished.returncode < 0:
         name = signal.Signals(-finished.returncode).name
         raise EncodeInterrupted(f"{what}: ffmpeg was killed by {name}")
-    message = f"{what}: ffmpeg ended with {finished.returncode}: {finished.stderr[-1500:]}"
     if any(words in finished.stderr for words in WORLD_FAULTS):
-        raise EncodeInterrupted(message)
-    if finished.returncode:
-        raise EncodeFailed(message)
+        raise EncodeInterrupted(_last_words(finished, what))
+
+
+def _last_words(finished: Finished, what: str) -> str:
+    return f"{what}: ffmpeg ended with {finished.returncode}: {finished.stderr[-1500:]}"

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from .sandbox import uses_gpu
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "CUDA_CACHE_PATH"
 FOLDER_NAME: Final = "gpu-kernels"
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -44,8 +48,17 @@ def lent_kernels(argv: Sequence[str], access: Access) -> Iterator[dict[str, str]
         yield {}
         return
     folder = Path(access.writes[0], FOLDER_NAME)
-    shutil.copytree(_kept.folder, folder, dirs_exist_ok=True)
     try:
-        yield {VARIABLE: str(folder)}
+        yield {VARIABLE: str(folder)} if _copied(_kept.folder, folder) else {}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copied(kept: str, folder: Path) -> bool:
+    """Copy what is kept; without it a run is slower, but as good."""
+    try:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+    except OSError as error:
+        log.warning("gpu_kernels_not_lent", error=str(error))
+        return False
+    return True

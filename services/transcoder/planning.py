@@ -22,6 +22,7 @@ from shared.errors import (
     Superseded,
     TransientError,
     WorkerLost,
+    described,
 )
 from shared.events import EncodeChunk, VideoSegmented
 from shared.leases import MOST_TRIES, alive
@@ -95,8 +96,8 @@ class Planning:
             size = await asyncio.to_thread(size_of, source)
             if size is not None and plan.source_bytes in (None, size):
                 await self._draw(plan, source, path)
-        except (PermanentError, TransientError, NoRoom) as error:
-            log.warning("thumbnail_is_lost", reason=error.reason, error=error.message)
+        except (PermanentError, TransientError, NoRoom, OSError) as error:
+            log.warning("thumbnail_is_lost", error=described(error))
 
     async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:
         async with self.room.promise(THUMBNAIL_BYTES):

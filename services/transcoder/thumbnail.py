@@ -11,7 +11,7 @@ from shared.errors import CorruptSource
 
 from .argv_video import decoder_options
 from .colour import scale_to_bt709
-from .ffmpeg import require_success, run_ffmpeg
+from .ffmpeg import expect_uninterrupted, require_success, run_ffmpeg
 from .guard import Limits, input_options, input_url
 from .sandbox import Access
 from .together import together
@@ -42,7 +42,8 @@ async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Pa
             )
         )
         if not any(cell.exists() for cell in cells):
-            await _extract(cell_argv(plan, str(source_path), None, str(cells[0])), str(source_path), folder)
+            any_picture = cell_argv(plan, str(source_path), None, str(cells[0]))
+            expect_uninterrupted(await _extract(any_picture, str(source_path), folder), "thumbnail")
         made = [cell for cell in cells if cell.exists()]
         if not made:
             raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")

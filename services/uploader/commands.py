@@ -115,8 +115,8 @@ async def _check(settings: Settings, given: argparse.Namespace) -> int:
 async def _repair(fsck: Fsck, findings: Findings, *, force: bool) -> None:
     if findings.is_suspicious and not force:
         raise Refused(
-            f"{len(findings.damaged)} of {findings.checked} videos are damaged: is this the storage of these"
-            " records? Nothing was repaired; --force repairs them all"
+            f"{len(findings.damaged)} of {findings.stored} stored videos are damaged: is this the storage of"
+            " these records? Nothing was repaired; --force repairs them all"
         )
     await fsck.repair(findings, partial(_progress, "repaired"))
 

@@ -55,10 +55,13 @@ class Damage:
 class Findings:
     """What a check found. `elsewhere` counts videos in another storage than the one configured.
 
+    `stored` counts those of the checked that have objects at all.
+
     `unreadable` are videos of which the records do not say what there should be, with the reason.
     """
 
     checked: int = 0
+    stored: int = 0
     elsewhere: int = 0
     damaged: list[Damage] = field(default_factory=list)
     unreadable: dict[UUID, str] = field(default_factory=dict)
@@ -71,7 +74,7 @@ class Findings:
     @property
     def is_suspicious(self) -> bool:
         """Tell whether so much is damaged that rather the storage is not the one it should be."""
-        return len(self.damaged) > FEW and 2 * len(self.damaged) > self.checked
+        return len(self.damaged) > FEW and 2 * len(self.damaged) > self.stored
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -147,6 +150,7 @@ class Fsck:
             findings.elsewhere += 1
             return
         findings.checked += 1
+        findings.stored += bool(record.segments)
         try:
             faults = await self._faults(record)
         except ValueError as error:

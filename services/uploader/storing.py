@@ -233,7 +233,10 @@ class Storing:
 
     def _remove_local(self, video: Video) -> None:
         """Remove local files that nobody needs; with local storage the tree under media is the video."""
-        if self.storage.kind == "local" or self.settings.wants_local_files_deleted:
+        place = (
+            video.storage_type or self.storage.kind
+        )  # a ready one may lie elsewhere than is configured now
+        if place == "local" or self.settings.wants_local_files_deleted:
             shutil.rmtree(self.work.chunks(video.video_id), ignore_errors=True)
         if self.settings.wants_local_files_deleted:
             shutil.rmtree(self.work.original_dir(video.video_id), ignore_errors=True)

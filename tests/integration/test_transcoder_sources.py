@@ -10,9 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+from services.transcoder import thumbnail
 from services.transcoder.encode import encode_chunk
 from services.transcoder.encoder import Encoder, choose_encoder
 from services.transcoder.encoding import Encoding
+from services.transcoder.ffmpeg import EncodeInterrupted, Finished
 from services.transcoder.guard import Limits, input_options, input_url
 from services.transcoder.ladder import DEFAULT_PRESETS, Preset
 from services.transcoder.planner import make_plan
@@ -153,6 +155,19 @@ async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
     claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", plan.to_json())
     with pytest.raises(SourceUnavailable, match="another one now"):
         await encoding._encode(claim, tmp_path / "out", lambda _: None)
+
+
+async def test_source_is_not_blamed_when_the_volume_is_too_full_for_a_thumbnail(tmp_path, monkeypatch):
+    source = make_clip(tmp_path / "clip.mp4", Clip(frames=25))
+    plan = await make_plan(source, SMALL)
+
+    async def full(*_: object) -> Finished:
+        return Finished(1, "av_interleaved_write_frame(): No space left on device")
+
+    monkeypatch.setattr(thumbnail, "_extract", full)
+    with pytest.raises(EncodeInterrupted, match="No space left"):
+        await make_thumbnail(plan, source, tmp_path / "thumbnail.jpg")
+    assert list(tmp_path.iterdir()) == [source]
 
 
 async def test_damage_is_filled_when_a_stretch_cannot_be_read(tmp_path):

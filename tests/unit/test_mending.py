@@ -95,11 +95,11 @@ def test_thumbnail_is_lost_when_neither_it_nor_the_original_is_there(work: WorkD
 
 
 @pytest.mark.parametrize(
-    ("checked", "damaged", "expected"),
+    ("stored", "damaged", "expected"),
     [(FEW, FEW, False), (50, 25, False), (50, 26, True), (FEW + 1, FEW + 1, True)],
 )
 def test_findings_are_suspicious_when_most_of_many_videos_are_damaged(
-    checked: int, damaged: int, expected: bool
+    stored: int, damaged: int, expected: bool
 ) -> None:
-    findings = Findings(checked, damaged=[Damage(record().video, LOST_SEGMENTS)] * damaged)
+    findings = Findings(200, stored, damaged=[Damage(record().video, LOST_SEGMENTS)] * damaged)
     assert findings.is_suspicious is expected

@@ -44,3 +44,10 @@ def test_nothing_is_lent_to_a_run_without_the_gpu_or_without_a_place_to_write(tm
 def test_nothing_is_lent_when_nothing_was_translated(tmp_path):
     with lent_kernels(ON_GPU, Access(writes=(str(tmp_path),))) as environment:
         assert environment == {}
+
+
+def test_a_run_goes_on_when_what_was_kept_has_been_tidied_away(tmp_path, kept):
+    (kept / "index").unlink()
+    kept.rmdir()
+    with lent_kernels(ON_GPU, Access(writes=(str(tmp_path),))) as environment:
+        assert environment == {}

@@ -31,7 +31,7 @@ class Checked:
         pass
 
     async def check(self, findings: Any, tell: Any) -> None:
-        findings.checked = 20
+        findings.checked = findings.stored = 20
         findings.damaged += [DAMAGE] * self.damaged
         if self.ending:
             raise self.ending
@@ -79,6 +79,8 @@ def test_repair_is_refused_when_most_videos_are_damaged(
 ) -> None:
     fsck.damaged = 19
     assert commands.run_command(["fsck", "--repair"], 1) == 2
-    assert "19 of 20 videos are damaged: is this the storage of these records?" in capsys.readouterr().err
+    assert (
+        "19 of 20 stored videos are damaged: is this the storage of these records?" in capsys.readouterr().err
+    )
     assert commands.run_command(["fsck", "--repair", "--force"], 1) == 1
     assert "in work" in capsys.readouterr().out
