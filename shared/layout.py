@@ -11,6 +11,7 @@ WORK_DIR/
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,15 @@ def storage_prefix(user_id: str, video_id: UUID) -> str:
 def segment_name(index: int) -> str:
     """Return the file name of segment `index` (the first is 1): three digits, more when needed."""
     return f"segment_{index:03d}.ts"
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a file in bytes; None when there is none."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 @dataclass(frozen=True)

@@ -36,18 +36,20 @@ async def accept_upload(
 
     Raises HttpProblem (429), NoRoom, StorageUnavailable, DatabaseUnavailable.
     """
-    is_begun = False
     try:
         reach("upload.written")
         await incoming.keep()
         reach("upload.kept")
-        is_begun = True
+    except BaseException:
+        await incoming.discard()
+        raise
+    try:
         video = await _commit(outbox, admission, event, title)
-    except BaseException as error:
-        if isinstance(error, CommitUnknown) or (is_begun and isinstance(error, asyncio.CancelledError)):
-            await incoming.release()  # whether a record needs the file, the sweeper will see
-        else:
-            await incoming.discard()
+    except (CommitUnknown, asyncio.CancelledError):
+        await incoming.release()  # whether a record needs the file, the sweeper will see
+        raise
+    except BaseException:
+        await incoming.discard()
         raise
     await incoming.release()
     reach("upload.committed")

@@ -13,7 +13,7 @@ import structlog
 from shared.errors import EncodeFailed, EncodeStalled
 
 from .argv_video import NVENC, X264
-from .ffmpeg import run_ffmpeg
+from .ffmpeg import require_success, run_ffmpeg
 from .kernels import VARIABLE, keep_kernels
 from .sandbox import Access
 
@@ -108,10 +108,8 @@ async def translate_kernels() -> None:
             access=Access(writes=(folder,)),
             environment={VARIABLE: folder},
         )
-    except EncodeStalled as error:
+        require_success(finished, "translating the GPU's filters")
+    except (EncodeFailed, EncodeStalled) as error:
         log.warning("gpu_kernels_not_kept", error=error.message)
-        return
-    if finished.returncode:
-        log.warning("gpu_kernels_not_kept", error=finished.stderr)
-        return
-    keep_kernels(folder)
+    else:
+        keep_kernels(folder)

@@ -15,12 +15,12 @@ import structlog
 from services.transcoder.argv_video import PEAK_OVER_AVERAGE
 from services.transcoder.encode import encode_chunk
 from services.transcoder.plan import Plan
-from services.transcoder.planner import size_of
 from services.transcoder.planning import segmented
 from shared import videos
 from shared.crashpoints import reach
 from shared.errors import DatabaseUnavailable, SourceUnavailable, Superseded, WorkerLost
 from shared.events import Segment
+from shared.layout import size_of
 from shared.leases import MOST_TRIES, alive
 from shared.metrics import ENCODE_SPEED, ENCODED_SECONDS
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import LimitsExceeded
+from shared.layout import size_of
 
 from .guard import Limits
 from .ladder import build_ladder
@@ -37,7 +38,7 @@ async def make_plan(
     video, with a message that names the fault; SourceUnavailable when it cannot be opened.
     """
     limits = limits or Limits()
-    source_bytes = await asyncio.to_thread(size_of, path)  # before it is read: it may still grow
+    source_bytes = await asyncio.to_thread(size_of, Path(path))  # before it is read: it may still grow
     source = await scan_source(str(path), limits)
     _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
     width, height = source.video.display_size
@@ -50,12 +51,6 @@ async def make_plan(
     )
     _check_duration(plan.duration_seconds, limits)
     return replace(plan, source_bytes=source_bytes)
-
-
-def size_of(path: str | Path) -> int | None:
-    """Return the size of a file in bytes; None when there is none."""
-    path = Path(path)
-    return path.stat().st_size if path.is_file() else None
 
 
 def _check_duration(seconds: Fraction | float, limits: Limits) -> None:

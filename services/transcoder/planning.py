@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.transcoder.plan import Plan
-from services.transcoder.planner import make_plan, size_of
+from services.transcoder.planner import make_plan
 from services.transcoder.thumbnail import make_thumbnail
 from shared import presets, videos
 from shared.crashpoints import reach
@@ -25,6 +25,7 @@ from shared.errors import (
     described,
 )
 from shared.events import EncodeChunk, VideoSegmented
+from shared.layout import size_of
 from shared.leases import MOST_TRIES, alive
 
 if TYPE_CHECKING:

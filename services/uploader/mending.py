@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from shared.layout import THUMBNAIL
+from shared.layout import THUMBNAIL, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from services.uploader.comparing import Fault
     from shared.layout import WorkDir
@@ -58,25 +56,16 @@ def means(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> Means:
 def _is_kept(work: WorkDir, record: Audited, chunk: int) -> bool:
     """Tell whether the segments of a chunk are all there as the encoder registered them."""
     segments = (segment for segment in record.segments if segment.chunk == chunk)
-    return all(_size(work.root / segment.path) == segment.bytes for segment in segments)
+    return all(size_of(work.root / segment.path) == segment.bytes for segment in segments)
 
 
 def _has_original(work: WorkDir, record: Audited) -> bool:
     """Tell whether the original is there, and as large as the one that was planned."""
     source = urlsplit(record.video.source_uri)
     is_file = source.scheme == "file"
-    size = _size(work.root / unquote(source.path) if is_file else work.original(record.video.video_id))
+    size = size_of(work.root / unquote(source.path) if is_file else work.original(record.video.video_id))
     return size is not None and record.source_bytes in (None, size)
 
 
 def _has_thumbnail(work: WorkDir, video: Video) -> bool:
-    return video.thumbnail_path is not None and _size(work.root / video.thumbnail_path) is not None
-
-
-def _size(path: Path) -> int | None:
-    """Return the size of a file in bytes; None when there is none."""
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return video.thumbnail_path is not None and size_of(work.root / video.thumbnail_path) is not None

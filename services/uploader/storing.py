@@ -14,7 +14,7 @@ from shared import videos
 from shared.crashpoints import reach
 from shared.errors import StorageUnavailable, Superseded
 from shared.events import EncodeChunk, VideoStored
-from shared.layout import MASTER, THUMBNAIL, segment_name, storage_prefix
+from shared.layout import MASTER, THUMBNAIL, segment_name, size_of, storage_prefix
 from shared.leases import alive
 from shared.metrics import STORED_BYTES, STORED_OBJECTS
 from shared.playlists import complete
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 
 class SegmentDamaged(Exception):
-    """A segment on the work volume is not as long as the encoder registered it."""
+    """A segment on the work volume is gone, or not as long as the encoder registered it."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Storing:
         key = f"{prefix}/{segment.rendition}/{segment_name(segment.index)}"
         path = self.work.root / segment.path
         async with self.puts:
-            local = (await asyncio.to_thread(path.stat)).st_size
+            local = await asyncio.to_thread(size_of, path)
             if local != segment.bytes:
-                raise SegmentDamaged(f"{segment.path} has {local} bytes, not {segment.bytes}")
+                raise SegmentDamaged(f"{segment.path} has {local or 0} bytes, not {segment.bytes}")
             stored = await self.storage.put_file(key, path)
         if stored != segment.bytes:
             raise StorageUnavailable(f"{key} has {stored} bytes in storage, not {segment.bytes}")
@@ -233,10 +233,8 @@ class Storing:
 
     def _remove_local(self, video: Video) -> None:
         """Remove local files that nobody needs; with local storage the tree under media is the video."""
-        place = (
-            video.storage_type or self.storage.kind
-        )  # a ready one may lie elsewhere than is configured now
-        if place == "local" or self.settings.wants_local_files_deleted:
+        # A ready video may lie elsewhere than is configured now.
+        if (video.storage_type or self.storage.kind) == "local" or self.settings.wants_local_files_deleted:
             shutil.rmtree(self.work.chunks(video.video_id), ignore_errors=True)
         if self.settings.wants_local_files_deleted:
             shutil.rmtree(self.work.original_dir(video.video_id), ignore_errors=True)

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from tests.integration.ingest.conftest import Api
 
 
+_transaction = Outbox.transaction
+
+
+@asynccontextmanager
+async def _lossy(outbox: Outbox) -> AsyncIterator[Any]:
+    """Commit, and lose the connection before the answer."""
+    async with _transaction(outbox) as connection:
+        yield connection
+    raise DatabaseUnavailable("connection lost after the commit")
+
+
 async def test_upload_leaves_nothing_when_the_client_goes_away(
     api: Api, monkeypatch: pytest.MonkeyPatch, eventually: Any
 ) -> None:
@@ -114,16 +125,8 @@ async def test_upload_leaves_nothing_when_the_commit_fails(api: Api, monkeypatch
 async def test_upload_is_kept_when_the_answer_to_the_commit_is_lost(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transaction = Outbox.transaction
-
-    @asynccontextmanager
-    async def lossy(outbox: Outbox) -> AsyncIterator[Any]:
-        async with transaction(outbox) as connection:
-            yield connection
-        raise DatabaseUnavailable("connection lost after the commit")
-
     monkeypatch.setattr(accepting, "CONFIRM_SECONDS", 0.01)
-    monkeypatch.setattr(Outbox, "transaction", lossy)
+    monkeypatch.setattr(Outbox, "transaction", _lossy)
     status, video, _ = await api.upload()
     assert status == 202
     assert api.files() == [f"originals/{UUID(video['id'])}/source"]
@@ -132,19 +135,11 @@ async def test_upload_is_kept_when_the_answer_to_the_commit_is_lost(
 async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_commit(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transaction = Outbox.transaction
-
-    @asynccontextmanager
-    async def lossy(outbox: Outbox) -> AsyncIterator[Any]:
-        async with transaction(outbox) as connection:
-            yield connection
-        raise DatabaseUnavailable("connection lost after the commit")
-
     async def unknown(*_: Any) -> None:
         """Postgres stays away."""
 
     with monkeypatch.context() as patched:
-        patched.setattr(Outbox, "transaction", lossy)
+        patched.setattr(Outbox, "transaction", _lossy)
         patched.setattr(accepting, "_find", unknown)
         assert_problem(await api.upload(), 503, "database_unavailable")
     [row] = await api.rows("select video_id from videos")
