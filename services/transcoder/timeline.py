@@ -11,6 +11,7 @@ AUDIO_RATE: Final = 48_000
 AUDIO_FRAME: Final = 1024  # samples in one AAC frame
 SHORTEST_TAIL_SECONDS: Final = Fraction(1, 2)
 KEY_FRAME_SECONDS: Final = 2  # Apple, HLS authoring specification 1.13
+NTSC_SECOND: Final = Fraction(1001, 1000)  # 60 frames at 29.97 a second are two seconds, too: 2.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,21 @@ def cut_chunks(segments: int, most_segments: int) -> list[Run]:
 
 
 def key_frames(starts: tuple[int, ...], end_frame: int, rate: Fraction) -> list[int]:
-    """Return the frames that must be key frames: each segment's first, then one every two seconds."""
-    step = max(1, floor(KEY_FRAME_SECONDS * rate))
+    """Return the frames that must be key frames: each segment's first, and others evenly in between.
+
+    There are as few as keep them at most two seconds apart. Counted in whole frames from the segment's
+    beginning, the last would come right before the next segment at the rates of NTSC.
+    """
+    longest = max(1, floor(KEY_FRAME_SECONDS * NTSC_SECOND * rate))
     bounds = zip(starts, (*starts[1:], end_frame), strict=True)
-    return [frame for start, end in bounds for frame in range(start, end, step)]
+    return [frame for start, end in bounds for frame in _spread(start, end, longest)]
+
+
+def _spread(start: int, end: int, longest: int) -> list[int]:
+    """Return where to cut the frames from `start` to `end` into the fewest even parts up to `longest`."""
+    frames = end - start
+    parts = -(-frames // longest)
+    return [start + number * frames // parts for number in range(parts)]
 
 
 def first_audio_frame(frame: int, rate: Fraction) -> int:

@@ -15,10 +15,7 @@ from services.transcoder.source import Anchor, Colour
 from tests.unit.transcoder_values import AUDIO, VIDEO, plan, source
 
 GUARD = shlex.join(input_options(Limits().pixels))
-KEYS = (
-    "10.001658,11.970292,13.938925,15.907558,17.876192,19.844825,"
-    "19.978292,21.946925,23.915558,25.884192,27.852825,29.821458"
-)
+KEYS = "10.001658,11.970292,13.972292,15.974292,17.976292,19.978292,21.980292,23.982292,25.984292,27.986292"
 HEAD = "ffmpeg -hide_banner -nostdin -nostats -loglevel warning -y -progress pipe:1 -copyts"
 DTS = "-bsf:v 'setts=pts=PTS:dts=round((N+298)*90090000/30000)'"
 TAGS = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709"
@@ -147,7 +144,7 @@ def test_the_first_chunk_is_read_from_the_beginning_and_not_cut():
     assert "-ss" not in argv
     assert "-segment_time 1000000 -segment_start_number 1" in argv
     assert "atrim=start_pts=-8192:end_pts=" in argv
-    assert "-force_key_frames 0.000000,1.960292" in argv
+    assert "-force_key_frames 0.000000,1.993658" in argv
 
 
 def test_the_last_chunk_holds_what_ends_early():

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
+from math import ceil
 
 import pytest
 
+from services.transcoder.grid import STANDARD_RATES
 from services.transcoder.timeline import (
     cut_chunks,
     cut_segments,
@@ -14,6 +17,7 @@ from services.transcoder.timeline import (
 )
 
 NTSC = Fraction(30000, 1001)
+LONGEST = Fraction(2002, 1000)  # seconds between key frames: 60 frames of NTSC
 
 
 @pytest.mark.parametrize(
@@ -53,9 +57,26 @@ def test_chunks_double_up_to_the_most():
     assert runs[-1].end_segment == 20
 
 
-def test_key_frames_begin_each_segment_and_come_every_two_seconds():
-    assert key_frames((0, 125), 200, Fraction(25)) == [0, 50, 100, 125, 175]
+def test_key_frames_begin_each_segment_and_lie_evenly_between():
+    assert key_frames((0, 125), 200, Fraction(25)) == [0, 41, 83, 125, 162]
     assert key_frames((0,), 3, Fraction(1, 2)) == [0, 1, 2]
+    assert key_frames((0, 300), 599, NTSC) == [0, 60, 120, 180, 240, 300, 359, 419, 479, 539]
+
+
+@pytest.mark.parametrize("rate", [*STANDARD_RATES, Fraction(2431, 100), Fraction(13, 10), Fraction(2, 5)])
+@pytest.mark.parametrize("frames", [1, 2, 61, 300, 599, 1801, 7193])
+def test_key_frames_are_as_few_as_keep_them_two_seconds_apart(rate, frames):
+    for seconds in map(Fraction, ("1", "2", "5/2", "4", "6", "10")):
+        finer = fine_enough(rate, seconds)
+        starts = cut_segments(frames, finer, seconds)
+        keys = key_frames(starts, frames, finer)
+        for start, end in pairwise((*starts, frames)):
+            inside = [key for key in keys if start <= key < end]
+            gaps = [after - before for before, after in pairwise((*inside, end))]
+            assert inside[0] == start
+            assert max(gaps) - min(gaps) <= 1
+            assert max(gaps) == 1 or max(gaps) / finer <= LONGEST
+            assert len(inside) == 1 or ceil((end - start) / (len(inside) - 1)) / finer > LONGEST
 
 
 def test_audio_frames_of_neighbours_neither_overlap_nor_leave_a_gap():
