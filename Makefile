@@ -4,7 +4,7 @@
 VENV := .venv
 READY := $(VENV)/.installed
 PYTHON := $(VENV)/bin/python
-LOCAL := $(PYTHON) -m deploy.local
+LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -53,7 +53,7 @@ bench-encode: $(READY) ## measure encoding against other ways to do it (BENCH_SE
 
 chaos-controls: $(READY) ## take the guards away one by one and see that the judge finds the damage (CONTROLS_ARGS)
 	@$(LOCAL) install
-	@$(PYTHON) -m tests.chaos.controls $(CONTROLS_ARGS)
+	@$(PYTHON) -m tests.chaos.ablation $(CONTROLS_ARGS)
 
 check: $(READY) ## check format, lint, types and architecture
 	$(VENV)/bin/ruff format --check .
@@ -66,7 +66,7 @@ fmt: $(READY) ## format the code and mend what can be mended
 	$(VENV)/bin/ruff check --fix .
 
 schemas: $(READY) ## generate the JSON Schemas and the AsyncAPI document under docs/
-	@$(PYTHON) -m shared.schemas
+	@$(PYTHON) -m tools.event_schemas
 
 lock: ## resolve the dependencies anew into the lock files (needs uv)
 	$(LOCK) --output-file requirements.lock
@@ -76,4 +76,4 @@ clean: $(READY) ## stop the system and remove its data
 	@$(LOCAL) down --wipe
 
 $(READY): requirements-dev.lock
-	@sh deploy/local/venv.sh $(VENV) $<
+	@sh devstack/venv.sh $(VENV) $<

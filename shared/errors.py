@@ -19,7 +19,7 @@
     └── Superseded                    the work was given to another, or is no longer wanted
 
 `reason` is a stable snake_case code: the same word in logs, metrics, events and the API. The consume
-loop (shared/consumer.py) alone turns these into a retry, a failed video or a dead letter.
+loop (shared/messaging/consumer.py) alone turns these into a retry, a failed video or a dead letter.
 """
 
 from __future__ import annotations

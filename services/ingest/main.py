@@ -8,20 +8,23 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from services.ingest.admission import Admission
-from services.ingest.commands import run_command
-from services.ingest.feed import Feed
-from services.ingest.incoming import sync_directory
-from services.ingest.resources import ADMISSION, DATABASE, FEED, SETTINGS, UPLOADING, WORK
-from services.ingest.routes import add_routes
-from services.ingest.sweep import sweep_uploads
+from services.ingest.cli import run_command
+from services.ingest.http.resources import ADMISSION, DATABASE, FEED, SETTINGS, UPLOADING, WORK
+from services.ingest.http.routes import add_routes
+from services.ingest.progress.feed import Feed
+from services.ingest.uploads.admission import Admission
+from services.ingest.uploads.stale import sweep_uploads
+from services.ingest.uploads.upload_file import sync_directory
 from shared.errors import StorageUnavailable
-from shared.layout import WorkDir
-from shared.room import Room
-from shared.runtime import database_context, outbox_context
-from shared.service import run
-from shared.startup import patiently
-from shared.web import CHECKS, STOPPING, HttpProblem, create_base_app, running
+from shared.http.app import create_base_app
+from shared.http.health import CHECKS
+from shared.http.problems import HttpProblem
+from shared.http.server import STOPPING, running
+from shared.service.main import run
+from shared.service.resources import database_context, outbox_context
+from shared.service.startup import patiently
+from shared.workspace.disk_budget import Room
+from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from shared.settings import Settings
+    from shared.service.settings import Settings
 
 NAME, DEFAULT_PORT = "ingest", 8080
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.streamer.remembered import Remembered
-from services.streamer.showing import Showing, shown_so_far
+from services.streamer.availability import Showing, shown_so_far
+from services.streamer.cache import Remembered
 from shared import videos
-from shared.presentation import Presentation
+from shared.hls.renditions import Presentation
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from shared.database import Database
+    from shared.database.pool import Database
     from shared.storage import Storage
 
 VIDEOS = 4096

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.streamer.api import CATALOG, add_routes
 from services.streamer.catalog import create_catalog
-from shared.runtime import DATABASE, STORAGE, database_context, storage_context
-from shared.service import run
-from shared.web import create_base_app
+from services.streamer.routes import CATALOG, add_routes
+from shared.http.app import create_base_app
+from shared.service.main import run
+from shared.service.resources import DATABASE, STORAGE, database_context, storage_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp import web
 
-    from shared.settings import Settings
+    from shared.service.settings import Settings
 
 NAME, DEFAULT_PORT = "streamer", 8081
 STORAGE_CONNECTIONS = 256  # a player that reads slowly holds one for as long as its segment lasts

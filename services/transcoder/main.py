@@ -8,27 +8,28 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from services.transcoder.encoder import Encoder, choose_encoder
-from services.transcoder.encoding import Encoding
-from services.transcoder.https import HttpsSource
-from services.transcoder.planning import Planning
-from services.transcoder.s3_source import S3Source
-from services.transcoder.sandbox import report_protection
-from services.transcoder.sources import Sources
-from shared.consumer import Consumer, RetryPolicy, Route
-from shared.events import EncodeChunk, ResumeVideo, VideoUploaded
-from shared.layout import WorkDir
-from shared.metrics import ENCODER_INFO
-from shared.room import Room
-from shared.runtime import OUTBOX, consumers_context, database_context, outbox_context
-from shared.service import run
-from shared.storage.factory import open_s3
-from shared.web import create_base_app
+from services.transcoder.encode.select_encoder import Encoder, choose_encoder
+from services.transcoder.ffmpeg.sandbox import report_protection
+from services.transcoder.handlers.encode_chunk import Encoding
+from services.transcoder.handlers.plan_video import Planning
+from services.transcoder.sources.fetch import Sources
+from services.transcoder.sources.https import HttpsSource
+from services.transcoder.sources.s3 import S3Source
+from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
+from shared.http.app import create_base_app
+from shared.messaging.consumer import Consumer, Route
+from shared.messaging.retry import RetryPolicy
+from shared.service.main import run
+from shared.service.metrics import ENCODER_INFO
+from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context
+from shared.storage.config import open_s3
+from shared.workspace.disk_budget import Room
+from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.settings import Settings
+    from shared.service.settings import Settings
 
 NAME, DEFAULT_PORT = "transcoder", 8082
 PLANS_AT_ONCE = 2

@@ -6,16 +6,19 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.uploader.commands import run_command
-from services.uploader.deleting import Deleting
-from services.uploader.reconciling import Reconciler
-from services.uploader.storing import Storing
-from services.uploader.sweeping import Sweeper
-from shared.broker import BrokerLink
-from shared.consumer import Consumer, RetryPolicy, Route
-from shared.events import DeleteVideo, VideoSegmented
-from shared.layout import WorkDir
-from shared.runtime import (
+from services.uploader.cli import run_command
+from services.uploader.handlers.delete_video import Deleting
+from services.uploader.handlers.store_chunk import Storing
+from services.uploader.maintenance.reconcile import Reconciler
+from services.uploader.maintenance.sweep import Sweeper
+from shared.contracts.events import DeleteVideo, VideoSegmented
+from shared.http.app import create_base_app
+from shared.http.server import running
+from shared.messaging.connection import BrokerLink
+from shared.messaging.consumer import Consumer, Route
+from shared.messaging.retry import RetryPolicy
+from shared.service.main import run
+from shared.service.resources import (
     DATABASE,
     OUTBOX,
     STORAGE,
@@ -24,16 +27,15 @@ from shared.runtime import (
     outbox_context,
     storage_context,
 )
-from shared.service import run
-from shared.web import create_base_app, running
+from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from aiohttp import web
 
-    from shared.events import Payload
-    from shared.settings import Settings
+    from shared.contracts.events import Payload
+    from shared.service.settings import Settings
 
 NAME, DEFAULT_PORT = "uploader", 8083
 PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process

@@ -4,44 +4,26 @@ Functions that change state take a connection of Outbox.transaction(), so that w
 them. Each returns False (or raises Superseded) when the guarded UPDATE found another state than it needs.
 """
 
-from shared.videos.asking import count_processing, delete, exceeds, retry
-from shared.videos.auditing import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
-from shared.videos.encoding import (
-    ChunkClaim,
-    PlanClaim,
-    claim_chunk,
-    claim_plan,
-    finish_chunk,
-    plan_of,
-    release_chunk,
-    release_plan,
-    renew_chunk,
-    renew_plan,
-    save_plan,
-    warn,
-)
-from shared.videos.failing import current_run, fail
-from shared.videos.owners import Attempt, Owner, is_any_known, is_named_as_source, owners
-from shared.videos.record import Chunk, Status, Video, accept, chunks_of, get, list_newest, segments_of_chunk
-from shared.videos.silence import SilentVideo, resumed, silent
-from shared.videos.statements import changed
-from shared.videos.storing import (
-    StoreJob,
+from shared.videos.audit import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
+from shared.videos.chunk_storage import StoreJob, chunk_stored, renew_store, reopen_chunk, store_job
+from shared.videos.chunks import ChunkClaim, claim_chunk, finish_chunk, release_chunk, renew_chunk, warn
+from shared.videos.deletion import has_live_leases, purged, swept, was_swept
+from shared.videos.failure import current_run, fail
+from shared.videos.lifecycle import delete, retry
+from shared.videos.ownership import Attempt, Owner, is_any_known, is_named_as_source, owners
+from shared.videos.planning import PlanClaim, claim_plan, plan_of, release_plan, renew_plan, save_plan
+from shared.videos.publication import (
     choose_storage,
-    chunk_stored,
-    has_live_leases,
     is_all_stored,
     key_frames,
-    purged,
     ready,
-    renew_store,
-    reopen_chunk,
-    store_job,
     stored_codecs,
     stored_segments,
-    swept,
-    was_swept,
 )
+from shared.videos.quota import count_processing, exceeds
+from shared.videos.record import Chunk, Status, Video, accept, chunks_of, get, list_newest, segments_of_chunk
+from shared.videos.stalled import SilentVideo, resumed, silent
+from shared.videos.statements import changed
 
 __all__ = [
     "Attempt",

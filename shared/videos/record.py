@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from shared.database import all_rows
-from shared.events import Rendition, Segment
+from shared.contracts.events import Rendition, Segment
+from shared.database.queries import all_rows
 from shared.videos.statements import changed, sql
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from shared.database import Connection
-    from shared.events import VideoUploaded
+    from shared.contracts.events import VideoUploaded
+    from shared.database.pool import Connection
 
 Status = Literal["processing", "ready", "failed", "deleted"]
 

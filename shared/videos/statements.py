@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.database import queries
+from shared.database.queries import queries
 
 if TYPE_CHECKING:
     import asyncpg

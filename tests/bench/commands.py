@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.argv_video import BUFFER_SECONDS, NO_KEY_FRAMES, PEAK_OVER_AVERAGE
-from services.transcoder.colour import OUTPUT_TAGS, PIXELS
-from services.transcoder.ladder import DEFAULT_PRESETS, build_ladder
-from services.transcoder.timeline import AUDIO_RATE, KEY_FRAME_SECONDS
+from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS
+from services.transcoder.command.video import BUFFER_SECONDS, NO_KEY_FRAMES, PEAK_OVER_AVERAGE
+from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
+from services.transcoder.plan.timeline import AUDIO_RATE, KEY_FRAME_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from services.transcoder.ladder import Rung
+    from services.transcoder.plan.ladder import Rung
 
 WIDTH: Final = 1920
 HEIGHT: Final = 1080

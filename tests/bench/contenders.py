@@ -21,7 +21,7 @@ from tests.bench.results import Result
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from services.transcoder.ladder import Rung
+    from services.transcoder.plan.ladder import Rung
 
 REPOSITORY: Final = Path(__file__).parents[2]
 VENV: Final = REPOSITORY / ".stack" / "bench-venv"
@@ -102,7 +102,7 @@ def run_ours(job: Job, *, is_graded: bool = True) -> Result:
         "stage_began_seconds": done.stage_began_seconds,
         "variables": ours.VARIABLES,
     }
-    shown = ("POST /api/videos/upload", "python -m deploy.local up")
+    shown = ("POST /api/videos/upload", "python -m devstack up")
     result = Result(results.OURS, done.usage, commands=shown[::-1], details=details)
     return _graded(result, job, done.outputs) if is_graded else result
 

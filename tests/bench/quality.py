@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from services.transcoder.ladder import Rung
+    from services.transcoder.plan.ladder import Rung
 
 COMPARED_SECONDS: Final = 20.0
 IDENTICAL_DB: Final = 100.0  # stands for infinity, which JSON cannot say

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.chaos.judge import Verdict
-    from tests.chaos.ledger import Ledger
-    from tests.chaos.reaper import Reaper
-    from tests.chaos.storm import Storm
+    from tests.chaos.faults.injector import Storm
+    from tests.chaos.invariants import Verdict
+    from tests.chaos.journal import Ledger
+    from tests.chaos.killer import Reaper
 
 BAR = 24
 SECONDS_DIGITS = 1

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from tests.chaos import report
-from tests.chaos.acts import ACTS
-from tests.chaos.calm import calm_down
-from tests.chaos.fleet import Fleet
-from tests.chaos.ground import DELETE_AGAIN_SECONDS, Ground
-from tests.chaos.judge import Expected, Facts, Recorder, judge
-from tests.chaos.media import make_clips
-from tests.chaos.opening import open_storm
-from tests.chaos.servers import REPO
-from tests.chaos.weather import blow
+from tests.chaos.cluster.bootstrap import open_storm
+from tests.chaos.cluster.environment import DELETE_AGAIN_SECONDS, Ground
+from tests.chaos.cluster.servers import REPO
+from tests.chaos.cluster.services import Fleet
+from tests.chaos.faults import ACTS
+from tests.chaos.faults.schedule import blow
+from tests.chaos.invariants import Expected, Facts, Recorder, judge
+from tests.chaos.settle import calm_down
+from tests.chaos.workload.clips import make_clips
 
 if TYPE_CHECKING:
-    from tests.chaos.judge import Verdict
-    from tests.chaos.storm import Storm
+    from tests.chaos.faults.injector import Storm
+    from tests.chaos.invariants import Verdict
 
 SETTLE_SECONDS = DELETE_AGAIN_SECONDS + 40.0  # a relay's hold of 30 s, and the second look of a deletion
 REPORT = REPO / ".chaos" / "chaos.json"

@@ -43,7 +43,7 @@ class System:
         self._local("down")
 
     def _local(self, command: str) -> None:
-        run = [sys.executable, "-m", "deploy.local", command, "--dir", str(self.directory)]
+        run = [sys.executable, "-m", "devstack", command, "--dir", str(self.directory)]
         done = subprocess.run(
             run, cwd=REPO, env=os.environ | self.given, capture_output=True, text=True, check=False
         )

@@ -14,13 +14,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from shared.database import open_database
-from shared.settings import Settings
+from shared.database.pool import open_database
+from shared.service.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from shared.database import Database
+    from shared.database.pool import Database
 
 REPO = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def _read_env(path: Path) -> Servers:
 
 
 def _local(command: str, directory: Path) -> None:
-    run = [sys.executable, "-m", "deploy.local", command, "--dir", str(directory)]
+    run = [sys.executable, "-m", "devstack", command, "--dir", str(directory)]
     if command == "up":
         run.append("--servers-only")
     subprocess.run(run, cwd=REPO, check=True, env=os.environ)

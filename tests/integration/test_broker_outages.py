@@ -8,11 +8,15 @@ from uuid import uuid4
 
 import pytest
 
-from shared.broker import DEAD, QUEUES, BrokerLink, Publisher
-from shared.consumer import Consumer, RetryPolicy, Route
-from shared.events import Source, VideoUploaded
-from shared.outbox import Outbox, Relay
-from tests.chaos.tcp_proxy import TcpProxy
+from shared.contracts.events import Source, VideoUploaded
+from shared.messaging.connection import BrokerLink
+from shared.messaging.consumer import Consumer, Route
+from shared.messaging.outbox import Outbox
+from shared.messaging.publisher import Publisher
+from shared.messaging.relay import Relay
+from shared.messaging.retry import RetryPolicy
+from shared.messaging.topology import DEAD, QUEUES
+from tests.chaos.faults.tcp_proxy import TcpProxy
 
 QUEUE = "transcoder.plan"
 SILENCE_SECONDS = 9.0  # longer than the broker client takes to give up, shorter than our own time limits

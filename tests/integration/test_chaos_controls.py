@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.controls.catalogue import CONTROLS
-from tests.chaos.controls.clip import make_clip
-from tests.chaos.controls.trial import try_control
-from tests.chaos.judge import Facts
+from tests.chaos.ablation.catalogue import CONTROLS
+from tests.chaos.ablation.clip import make_clip
+from tests.chaos.ablation.trial import try_control
+from tests.chaos.invariants import Facts
 
 QUICK = ("outbox", "state-guard")
 

@@ -15,9 +15,9 @@ import aio_pika
 import asyncpg
 import pytest
 
-from tests.chaos.judge import Accepted, Expected, Facts, Recorder, judge
-from tests.chaos.judge.looking import QUEUES
-from tests.chaos.tcp_proxy import TcpProxy
+from tests.chaos.faults.tcp_proxy import TcpProxy
+from tests.chaos.invariants import Accepted, Expected, Facts, Recorder, judge
+from tests.chaos.invariants.observe import QUEUES
 
 MIGRATIONS = sorted((Path(__file__).parents[2] / "shared" / "migrations").glob("*.sql"))
 VIDEO = "00000000-0000-0000-0000-00000000000a"

@@ -11,8 +11,8 @@ from aiobotocore.session import get_session
 from aiohttp import ClientPayloadError
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from tests.chaos.s3_proxy import S3Proxy
-from tests.chaos.tcp_proxy import TcpProxy
+from tests.chaos.faults.s3_proxy import S3Proxy
+from tests.chaos.faults.tcp_proxy import TcpProxy
 
 LARGE = bytes(range(256)) * 4096
 BROKEN = (ClientPayloadError, BotoCoreError)

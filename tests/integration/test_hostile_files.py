@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.transcoder.encode import encode_chunk
-from services.transcoder.encoder import Encoder
-from services.transcoder.ladder import Preset
-from services.transcoder.planner import make_plan
+from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.encode.select_encoder import Encoder
+from services.transcoder.plan.ladder import Preset
+from services.transcoder.plan.make_plan import make_plan
 from shared.errors import SourceError
 from tests.media import Clip, make_clip
 

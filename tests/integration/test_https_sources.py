@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp.abc import AbstractResolver
 
-from services.transcoder import https
-from services.transcoder.https import HttpsSource
+from services.transcoder.sources import https
+from services.transcoder.sources.https import HttpsSource
 from shared.errors import SourceFetchFailed, SourceUnavailable
 from tests.certificate import make_certificate
 

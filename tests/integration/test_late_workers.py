@@ -10,15 +10,14 @@ from uuid import uuid4
 
 import pytest
 
-from services.transcoder.encoding import Encoding
-from services.transcoder.plan import Plan
-from services.transcoder.planning import Planning
-from services.transcoder.sources import Sources
-from services.uploader.deleting import Deleting
-from services.uploader.storing import Storing
+from services.transcoder.handlers.encode_chunk import Encoding
+from services.transcoder.handlers.plan_video import Planning
+from services.transcoder.plan.model import Plan
+from services.transcoder.sources.fetch import Sources
+from services.uploader.handlers.delete_video import Deleting
+from services.uploader.handlers.store_chunk import Storing
 from shared import videos
-from shared.errors import CorruptSource, EncodeStalled, StorageUnavailable, Superseded
-from shared.events import (
+from shared.contracts.events import (
     DeleteVideo,
     EncodeChunk,
     ResumeVideo,
@@ -27,10 +26,11 @@ from shared.events import (
     VideoSegmented,
     VideoUploaded,
 )
-from shared.layout import WorkDir
-from shared.outbox import Outbox
-from shared.room import Room
+from shared.errors import CorruptSource, EncodeStalled, StorageUnavailable, Superseded
+from shared.messaging.outbox import Outbox
 from shared.storage.memory import MemoryStorage
+from shared.workspace.disk_budget import Room
+from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from pathlib import Path

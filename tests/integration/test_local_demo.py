@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from deploy.local.api import ApiError, follow, upload
-from deploy.local.playback import PlaybackError, decode, fetch_segments, read_playlists
+from devstack.api import ApiError, follow, upload
+from devstack.playback import PlaybackError, decode, fetch_segments, read_playlists
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,12 +20,12 @@ import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
-from deploy.local.environment import GIVABLE, read_env_file
-from deploy.local.install import _no_daemon_starts
-from deploy.local.ports import GRPC_OFFSET, hold_ports
-from deploy.local.processes import is_alive, start_ticks, stop
-from deploy.local.programs import REPOSITORY
-from deploy.local.state import Running, StackDir
+from devstack.environment import GIVABLE, read_env_file
+from devstack.install import _no_daemon_starts
+from devstack.ports import GRPC_OFFSET, hold_ports
+from devstack.processes import is_alive, start_ticks, stop
+from devstack.programs import REPOSITORY
+from devstack.state import Running, StackDir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ SERVERS = {"epmd", "rabbitmq", "postgres", "seaweedfs"}
 def local(command: str, directory: Path, *options: str, **given: str) -> str:
     """Run one command of the stack and return what it printed."""
     environ = {name: value for name, value in os.environ.items() if name not in GIVABLE} | given
-    argv = [sys.executable, "-m", "deploy.local", command, "--dir", str(directory), *options]
+    argv = [sys.executable, "-m", "devstack", command, "--dir", str(directory), *options]
     done = subprocess.run(argv, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -10,10 +10,10 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from services.transcoder.sources import Opened, Sources
-from shared import consumer, room, videos
-from shared.broker import DEAD, QUEUES, BrokerLink, Publisher, pull
-from shared.consumer import Consumer, RetryPolicy, Route
+from services.transcoder.sources.fetch import Opened, Sources
+from shared import videos
+from shared.contracts.cloudevents import envelope
+from shared.contracts.events import COMMANDS, EncodeChunk, Source, VideoUploaded
 from shared.errors import (
     CorruptSource,
     DatabaseUnavailable,
@@ -23,11 +23,19 @@ from shared.errors import (
     StorageUnavailable,
     Superseded,
 )
-from shared.events import COMMANDS, EncodeChunk, Source, VideoUploaded, envelope
-from shared.layout import WorkDir
-from shared.metrics import MESSAGES_HANDLED
-from shared.outbox import Outbox, Relay
-from shared.room import Room
+from shared.messaging import consumer
+from shared.messaging.connection import BrokerLink
+from shared.messaging.consumer import Consumer, Route
+from shared.messaging.outbox import Outbox
+from shared.messaging.publisher import Publisher
+from shared.messaging.queues import pull
+from shared.messaging.relay import Relay
+from shared.messaging.retry import RetryPolicy
+from shared.messaging.topology import DEAD, QUEUES
+from shared.service.metrics import MESSAGES_HANDLED
+from shared.workspace import disk_budget
+from shared.workspace.disk_budget import Room
+from shared.workspace.layout import WorkDir
 from tests.volume import Volume
 
 QUEUE = "transcoder.plan"
@@ -373,7 +381,7 @@ async def test_command_of_a_stage_reaches_the_commands_exchange_only(link):
 @pytest.fixture
 def volume(tmp_path, monkeypatch):
     volume = Volume(tmp_path, 99)
-    monkeypatch.setattr(room.os, "statvfs", volume)
+    monkeypatch.setattr(disk_budget.os, "statvfs", volume)
     monkeypatch.setattr(NoRoom.__init__, "__defaults__", (0.1,))
     return volume
 

@@ -8,13 +8,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.uploader.reconciling import LOCK, MOST_RESUMES, Reconciler
+from services.uploader.maintenance.reconcile import LOCK, MOST_RESUMES, Reconciler
 from shared import videos
-from shared.broker import DEAD, QUEUES, BrokerLink, Publisher, pull
+from shared.contracts.events import DeleteVideo, Source, VideoUploaded
 from shared.errors import Superseded
-from shared.events import DeleteVideo, Source, VideoUploaded
-from shared.outbox import Outbox, Relay
-from shared.videos import silence
+from shared.messaging.connection import BrokerLink
+from shared.messaging.outbox import Outbox
+from shared.messaging.publisher import Publisher
+from shared.messaging.queues import pull
+from shared.messaging.relay import Relay
+from shared.messaging.topology import DEAD, QUEUES
+from shared.videos import stalled
 
 PATIENCE = 600.0
 LEASE = 30.0
@@ -105,7 +109,7 @@ async def test_lost_message_is_replaced_when_the_queues_were_purged(outbox, rela
 async def test_every_lost_message_is_replaced_when_there_are_more_than_are_read_at_once(
     outbox, relay, link, reconciler, monkeypatch
 ):
-    monkeypatch.setattr(silence, "AT_ONCE", 2)
+    monkeypatch.setattr(stalled, "AT_ONCE", 2)
     async with outbox.transaction() as connection:
         for _ in range(5):
             event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))

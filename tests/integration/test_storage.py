@@ -10,15 +10,15 @@ import pytest
 
 from shared.errors import StorageUnavailable
 from shared.storage import open_storage
-from shared.storage.factory import open_s3
-from shared.storage.s3 import S3Storage
+from shared.storage.config import open_s3
+from shared.storage.s3.storage import S3Storage
 from tests.storage_contract import StorageContract
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from shared.settings import Settings
+    from shared.service.settings import Settings
     from shared.storage import Storage
 
 

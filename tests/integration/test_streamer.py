@@ -16,12 +16,12 @@ from uuid import uuid4
 import pytest
 from aiohttp.test_utils import TestClient, TestServer, unused_port
 
-from services.streamer import main, remembered
+from services.streamer import cache, main
 from shared import videos
-from shared.events import Rendition, Segment, Source, VideoStored, VideoUploaded
-from shared.layout import segment_name, storage_prefix
-from shared.outbox import Outbox
-from shared.presentation import Presentation
+from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
+from shared.hls.renditions import Presentation
+from shared.messaging.outbox import Outbox
+from shared.names import segment_name, storage_prefix
 from shared.storage import open_storage
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from shared.database import Database
-    from shared.settings import Settings
+    from shared.database.pool import Database
+    from shared.service.settings import Settings
     from shared.storage import Storage
 
     Client = TestClient[web.Request, web.Application]
@@ -157,8 +157,8 @@ async def ready_film(film: Film) -> Film:
 
 @pytest.fixture
 async def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
-    monkeypatch.setattr(remembered, "SECONDS", 0.0)
-    monkeypatch.setattr(remembered, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(cache, "SECONDS", 0.0)
+    monkeypatch.setattr(cache, "FRESH_SECONDS", 0.0)
     async with serving(settings) as opened:
         yield opened
 

@@ -12,18 +12,19 @@ from uuid import uuid4
 
 import pytest
 
-from services.ingest.incoming import Incoming
-from services.uploader.sweeping import LOCK, Sweeper
-from services.uploader.unowned import Finder
+from services.ingest.uploads.upload_file import Incoming
+from services.uploader.maintenance.orphans import Finder
+from services.uploader.maintenance.sweep import LOCK, Sweeper
 from shared import videos
-from shared.database import open_database
+from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
+from shared.database.pool import open_database
 from shared.errors import Refused
-from shared.events import Rendition, Segment, Source, VideoStored, VideoUploaded
-from shared.layout import WorkDir, storage_prefix
-from shared.metrics import SWEEP_FOUND, SWEEP_REMOVED
-from shared.outbox import Outbox
-from shared.room import Promise, Room
+from shared.messaging.outbox import Outbox
+from shared.names import storage_prefix
+from shared.service.metrics import SWEEP_FOUND, SWEEP_REMOVED
 from shared.storage import open_storage
+from shared.workspace.disk_budget import Promise, Room
+from shared.workspace.layout import WorkDir
 
 REPO = Path(__file__).parents[2]
 LEASE = 30.0
@@ -229,7 +230,7 @@ async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, 
 
 async def test_sweeper_that_was_stopped_leaves_what_it_had_found_to_the_next(sweeper, known, monkeypatch):
     path = put(sweeper.work.original(uuid4()))
-    monkeypatch.setattr("services.uploader.sweeping.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("services.uploader.maintenance.sweep.FRESH_SECONDS", 0.0)
     assert await found_by(sweeper, remove=True) == []
     assert path.exists()
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from services.transcoder.ffmpeg import EncodeInterrupted, require_success, run_ffmpeg, run_program
+from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg, run_program
 from shared.errors import EncodeFailed, EncodeStalled
 
 

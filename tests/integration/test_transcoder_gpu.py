@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.transcoder import argv_video
-from services.transcoder.argv import HARDWARE, chunk_argv
-from services.transcoder.encode import encode_chunk
-from services.transcoder.encoder import Encoder, choose_encoder, find_problem, trial_argv
-from services.transcoder.ladder import Preset
-from services.transcoder.level import lowest_level
-from services.transcoder.planner import make_plan
-from services.transcoder.sandbox import choose_mode
-from services.transcoder.selftest import check_all, make_bench
+from services.transcoder.codecs.h264_levels import lowest_level
+from services.transcoder.command import video
+from services.transcoder.command.chunk import HARDWARE, chunk_argv
+from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.encode.select_encoder import Encoder, choose_encoder, find_problem, trial_argv
+from services.transcoder.ffmpeg.sandbox import choose_mode
+from services.transcoder.plan.ladder import Preset
+from services.transcoder.plan.make_plan import make_plan
+from services.transcoder.selftest.run import check_all, make_bench
 from shared.errors import CorruptSource
-from shared.metrics import ENCODER_FALLBACKS
+from shared.service.metrics import ENCODER_FALLBACKS
 from tests.media import Clip, make_clip, read_numbers
 from tests.unit.transcoder_values import plan
 
@@ -202,7 +202,7 @@ async def test_a_healthy_gpu_leaves_no_note(tmp_path, gpu):
 
 async def test_nvencs_own_decode_times_do_not_get_past_the_check(tmp_path, gpu, monkeypatch):
     gpu()
-    monkeypatch.setattr(argv_video, "_decode_times", lambda *_: "null")
+    monkeypatch.setattr(video, "_decode_times", lambda *_: "null")
     encoded = await encode_first(tmp_path)
     assert encoded.encoder == "libx264"  # whose own delay is the plan's: the stand-in's is one frame shorter
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.transcoder.encode import encode_chunk
-from services.transcoder.encoder import Encoder
-from services.transcoder.ladder import Preset
-from services.transcoder.planner import make_plan
+from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.encode.select_encoder import Encoder
+from services.transcoder.plan.ladder import Preset
+from services.transcoder.plan.make_plan import make_plan
 from tests.media import RATE, Clip, make_clip, read_numbers, read_sound, read_times, tone_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.transcoder.plan import Plan
+    from services.transcoder.plan.model import Plan
 
 PRESETS = (Preset("96p", 96, 300_000, 128_000), Preset("64p", 64, 150_000, 128_000))
 NTSC, FAST = Fraction(30000, 1001), Fraction(60000, 1001)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from services.transcoder import confine
-from services.transcoder.confine import landlock_abi
-from services.transcoder.ffmpeg import run_program
-from services.transcoder.sandbox import (
+from services.transcoder.ffmpeg import sandbox_exec
+from services.transcoder.ffmpeg.runner import run_program
+from services.transcoder.ffmpeg.sandbox import (
     NOTHING,
     Access,
     SandboxMissing,
@@ -23,7 +22,8 @@ from services.transcoder.sandbox import (
     confined,
     report_protection,
 )
-from shared.metrics import SANDBOX_ACTIVE
+from services.transcoder.ffmpeg.sandbox_exec import landlock_abi
+from shared.service.metrics import SANDBOX_ACTIVE
 
 needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 PYTHON = [os.path.realpath(sys.executable), "-I", "-S", "-c"]
@@ -201,10 +201,10 @@ async def test_report_tells_what_is_active():
 
 
 async def test_report_refuses_when_required_and_landlock_is_missing(monkeypatch, tmp_path):
-    launcher = tmp_path / "confine.py"
+    launcher = tmp_path / "sandbox_exec.py"
     numbers = "CREATE_RULESET, ADD_RULE, RESTRICT_SELF = "
-    launcher.write_text(Path(confine.__file__).read_text().replace(f"{numbers}444", f"{numbers}999"))
-    monkeypatch.setattr("services.transcoder.sandbox.LAUNCHER", str(launcher))
+    launcher.write_text(Path(sandbox_exec.__file__).read_text().replace(f"{numbers}444", f"{numbers}999"))
+    monkeypatch.setattr("services.transcoder.ffmpeg.sandbox.LAUNCHER", str(launcher))
     assert (await report_protection("best-effort"))["landlock"] == 0
     with pytest.raises(SandboxMissing, match="landlock"):
         await report_protection("required")

@@ -10,17 +10,17 @@ from uuid import uuid4
 
 import pytest
 
-from services.transcoder import thumbnail
-from services.transcoder.encode import encode_chunk
-from services.transcoder.encoder import Encoder, choose_encoder
-from services.transcoder.encoding import Encoding
-from services.transcoder.ffmpeg import EncodeInterrupted, Finished
-from services.transcoder.guard import Limits, input_options, input_url
-from services.transcoder.ladder import DEFAULT_PRESETS, Preset
-from services.transcoder.planner import make_plan
-from services.transcoder.sources import Sources
-from services.transcoder.thumbnail import make_thumbnail
-from services.transcoder.verify import verify_rendition
+from services.transcoder.encode import thumbnail
+from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.encode.select_encoder import Encoder, choose_encoder
+from services.transcoder.encode.thumbnail import make_thumbnail
+from services.transcoder.encode.verify import verify_rendition
+from services.transcoder.ffmpeg.input import Limits, input_options, input_url
+from services.transcoder.ffmpeg.runner import EncodeInterrupted, Finished
+from services.transcoder.handlers.encode_chunk import Encoding
+from services.transcoder.plan.ladder import DEFAULT_PRESETS, Preset
+from services.transcoder.plan.make_plan import make_plan
+from services.transcoder.sources.fetch import Sources
 from shared.errors import (
     CorruptSource,
     EncodeFailed,
@@ -30,9 +30,9 @@ from shared.errors import (
     NoVideoStream,
     SourceUnavailable,
 )
-from shared.layout import WorkDir
-from shared.room import Room
 from shared.videos import ChunkClaim
+from shared.workspace.disk_budget import Room
+from shared.workspace.layout import WorkDir
 from tests.media import Clip, make_clip
 
 MEDIA = Path(__file__).parents[3] / "shared" / "media"

@@ -8,12 +8,13 @@ from uuid import uuid4
 import pytest
 
 from shared import videos
-from shared.database import migrate, open_database
+from shared.contracts.events import Segment, Source, VideoUploaded
+from shared.database.migrate import migrate
+from shared.database.pool import open_database
 from shared.errors import Deferred, EncodeFailed, Superseded
-from shared.events import Segment, Source, VideoUploaded
-from shared.outbox import Outbox
-from shared.presentation import KeyFrame
-from shared.settings import ConfigurationError
+from shared.hls.renditions import KeyFrame
+from shared.messaging.outbox import Outbox
+from shared.service.settings import ConfigurationError
 from shared.videos import statements
 
 LEASE = 30.0

@@ -6,7 +6,7 @@ import subprocess
 from itertools import pairwise
 from pathlib import Path
 
-from services.transcoder.argv import chunk_argv
+from services.transcoder.command.chunk import chunk_argv
 from tests.bench import commands
 from tests.bench.commands import LADDER, Piece
 from tests.bench.contenders import names_a_segment, shaka_playlists

@@ -8,10 +8,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.chaos.ledger import Entry, Ledger
-from tests.chaos.media import Clip
-from tests.chaos.points import Points
+from tests.chaos.failpoints import Points
+from tests.chaos.journal import Entry, Ledger
 from tests.chaos.report import summary
+from tests.chaos.workload.clips import Clip
 
 CLIP = Clip(Path("short.mp4"), 2.0)
 
@@ -67,7 +67,7 @@ async def test_watching_goes_on_when_postgres_goes_away(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(asyncpg, "connect", connect)
-    monkeypatch.setattr("tests.chaos.ledger.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("tests.chaos.journal.LOOK_SECONDS", 0.0)
     ledger = Ledger()
     ledger.begin_watching("postgresql://gone")
     async with asyncio.timeout(5):

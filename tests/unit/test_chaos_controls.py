@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.controls.catalogue import CONTROLS
-from tests.chaos.controls.run import found, table
-from tests.chaos.controls.trial import Trial
-from tests.chaos.controls.unguarded import GUARDS
-from tests.chaos.judge import Finding, Verdict
-from tests.chaos.judge.values import KINDS
+from tests.chaos.ablation.catalogue import CONTROLS
+from tests.chaos.ablation.run import found, table
+from tests.chaos.ablation.trial import Trial
+from tests.chaos.ablation.unguarded import GUARDS
+from tests.chaos.invariants import Finding, Verdict
+from tests.chaos.invariants.values import KINDS
 
 OUTBOX = next(control for control in CONTROLS if control.name == "outbox")
 

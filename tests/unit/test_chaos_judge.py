@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.judge.checks import check
-from tests.chaos.judge.values import (
+from tests.chaos.invariants.checks import check
+from tests.chaos.invariants.values import (
     Accepted,
     Chunk,
     Event,

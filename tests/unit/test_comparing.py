@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.uploader.comparing import compare, expected_objects
-from shared.presentation import KeyFrame, Presentation
+from services.uploader.fsck.expected import compare, expected_objects
+from shared.hls.renditions import KeyFrame, Presentation
 from shared.videos import Audited, AuditedSegment
 from tests.unit.video_values import ID, video
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.broker import QUEUES
-from shared.crashpoints import CONSUME, POINTS, reach
+from shared.failpoints import CONSUME, POINTS, reach
+from shared.messaging.topology import QUEUES
 
 REPO = Path(__file__).parents[2]
 REACHED = re.compile(r"""reach\(\s*f?"([^"]+)"\s*\)""")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from shared.database import Database
+from shared.database.pool import Database
 from shared.errors import DatabaseUnavailable
 
 

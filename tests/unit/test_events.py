@@ -5,7 +5,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.events import EncodeChunk, Undecodable, VideoUploaded, decode, envelope
+from shared.contracts.cloudevents import Undecodable, decode, envelope
+from shared.contracts.events import EncodeChunk, VideoUploaded
 
 VIDEO = UUID("6f1f64c0-0000-4000-8000-000000000001")
 

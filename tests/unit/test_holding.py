@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shared.holding import hold, is_held
+from shared.workspace.file_lock import hold, is_held
 
 REPO = Path(__file__).parents[2]
 HOLDER = (

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from services.ingest.http.resources import OPENAPI
+from services.ingest.http.routes import OPERATIONS
 from services.ingest.main import create_app
-from services.ingest.resources import OPENAPI
-from services.ingest.routes import OPERATIONS
-from shared.settings import Settings
+from shared.service.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

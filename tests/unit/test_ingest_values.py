@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from services.ingest.callers import Caller, bearer_key
+from services.ingest.auth.caller import Caller, bearer_key
 from services.ingest.cursors import decode_cursor, encode_cursor
-from services.ingest.forms import clean_filename
+from services.ingest.progress.state import VideoState
 from services.ingest.records import render
-from services.ingest.states import VideoState
+from services.ingest.uploads.form import clean_filename
+from shared.contracts.events import Rendition
 from shared.errors import InvalidRequest
-from shared.events import Rendition
-from shared.web import HttpProblem
+from shared.http.problems import HttpProblem
 from tests.unit.video_values import ID, NOON, video
 
 RENDITION = Rendition(

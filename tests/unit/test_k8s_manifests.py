@@ -11,10 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from shared.broker import QUEUES
-from shared.settings import Settings, load_settings
-from shared.startup import START_SECONDS
-from shared.web import CHECK_SECONDS
+from shared.http.health import CHECK_SECONDS
+from shared.messaging.topology import QUEUES
+from shared.service.settings import Settings, load_settings
+from shared.service.startup import START_SECONDS
 
 REPO = Path(__file__).parents[2]
 K8S = REPO / "deploy" / "k8s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.local.clip import clip_arguments, melody
+from devstack.clip import clip_arguments, melody
 
 
 def test_clip_arguments_end_with_the_file() -> None:

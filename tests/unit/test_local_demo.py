@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.local.demo import stored_at
+from devstack.demo import stored_at
 
 VALUES = {"WORK_DIR": "/stack/work"}
 RECORD = {"id": "v", "userId": "u", "s3Bucket": "videos", "s3Key": "hls/u/v"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.environment import (
+from devstack.environment import (
     ENV_FILE_NAMES,
     VariableError,
     env_file,
@@ -17,7 +17,7 @@ from deploy.local.environment import (
     service_values,
     transcoder_count,
 )
-from deploy.local.state import SECRETS, StackDir, State
+from devstack.state import SECRETS, StackDir, State
 
 DIRECTORY = StackDir(Path("/stack"))
 PORTS = {"postgres": 11001, "rabbitmq": 11002, "seaweedfs-s3": 11003, "streamer": 11004}

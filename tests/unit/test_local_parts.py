@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy.local.parts import DRAIN_SECONDS, SERVICES, service_parts
-from deploy.local.programs import Programs, drop_root
-from deploy.local.servers import PORTS, server_names, server_parts
-from deploy.local.state import SECRETS, StackDir, State
+from devstack.parts import DRAIN_SECONDS, SERVICES, service_parts
+from devstack.programs import Programs, drop_root
+from devstack.servers import PORTS, server_names, server_parts
+from devstack.state import SECRETS, StackDir, State
 
 if TYPE_CHECKING:
-    from deploy.local.parts import Part
+    from devstack.parts import Part
 
 DIRECTORY = StackDir(Path("/stack"))
 PROGRAMS = Programs(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.uploader.comparing import Expected, Fault
-from services.uploader.fsck import FEW, Damage, Findings
-from services.uploader.mending import means
-from shared.layout import WorkDir
+from services.uploader.fsck.check import FEW, Damage, Findings
+from services.uploader.fsck.expected import Expected, Fault
+from services.uploader.fsck.repair import means
 from shared.videos import Audited, AuditedSegment
+from shared.workspace.layout import WorkDir
 from tests.unit.video_values import ID, video
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from services.uploader.ownership import (
+from services.uploader.maintenance.ownership import (
     expected_keys,
     owner_of_key,
     owns_chunk_file,
     owns_original,
 )
-from shared.presentation import StoredSegment
+from shared.hls.renditions import StoredSegment
 from shared.videos import Attempt, Owner
 
 VIDEO = uuid4()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from shared.pace import Pace, TooSlow
+from shared.http.minimum_rate import Pace, TooSlow
 
 
 async def test_wait_raises_too_slow_when_a_trickle_outlasts_the_window() -> None:

@@ -9,8 +9,8 @@ import random
 import m3u8
 import pytest
 
-from shared.playlists import complete, media_playlist, multivariant_playlist
-from shared.presentation import (
+from shared.hls.playlists import complete, media_playlist, multivariant_playlist
+from shared.hls.renditions import (
     KeyFrame,
     Presentation,
     StoredSegment,

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.uploader.reconciling import BACKLOG_PATIENCE, MOST_RESUMES, judge
-from shared.broker import QUEUES
+from services.uploader.maintenance.reconcile import BACKLOG_PATIENCE, MOST_RESUMES, judge
+from shared.messaging.topology import QUEUES
 from shared.videos import SilentVideo
 
 PATIENCE = 600.0

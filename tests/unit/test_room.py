@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared import room as module
 from shared.errors import NoRoom, StorageUnavailable
-from shared.room import Room
+from shared.workspace import disk_budget as module
+from shared.workspace.disk_budget import Room
 from tests.volume import Volume
 
 if TYPE_CHECKING:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
-from shared.events import PUBLIC_EVENTS, VideoUploaded, envelope
-from shared.schemas import DOCS, documents, event_schema
+from shared.contracts.cloudevents import envelope
+from shared.contracts.events import PUBLIC_EVENTS, VideoUploaded
+from tools.event_schemas import DOCS, documents, event_schema
 
 
 def test_generated_documents_are_current():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.settings import ConfigurationError, load_settings
+from shared.service.settings import ConfigurationError, load_settings
 
 NEEDED = {
     "DATABASE_URL": "postgresql://vod:secret@db/vod",

@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from services.transcoder.addresses import PrivateAddress, refuse_private
-from services.transcoder.https import HttpsSource
-from services.transcoder.sources import Opened, Sources, local_path, shown
-from shared import room
+from services.transcoder.sources.fetch import Opened, Sources, local_path, shown
+from services.transcoder.sources.https import HttpsSource
+from services.transcoder.sources.public_addresses import PrivateAddress, refuse_private
 from shared.errors import LimitsExceeded, NoRoom, SourceFetchFailed, SourceUnavailable
-from shared.layout import WorkDir
-from shared.room import Room
+from shared.workspace import disk_budget
+from shared.workspace.disk_budget import Room
+from shared.workspace.layout import WorkDir
 from tests.volume import Volume
 
 VIDEO = uuid4()
@@ -98,19 +98,19 @@ async def test_fetch_leaves_nothing_when_it_fails(tmp_path, open_, error):
 
 
 async def test_fetch_asks_nobody_when_the_volume_is_too_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 99))
+    monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 99))
     opened = []
     full = sources(tmp_path, reserve_bytes=100, s3=opener(b"abc", opened=opened))
     with pytest.raises(NoRoom):
         await full.fetch(VIDEO, "s3://bucket/key")
     assert (opened, list(tmp_path.rglob("*"))) == ([], [])
-    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 200))
+    monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 200))
     assert (await full.fetch(VIDEO, "s3://bucket/key")).read_bytes() == b"abc"
 
 
 async def test_fetch_reads_nothing_when_the_source_is_larger_than_the_room_left(tmp_path, monkeypatch):
     (tmp_path / "other").write_bytes(bytes(6))
-    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 10))
+    monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 10))
     unread = sources(tmp_path, s3=opener(error=AssertionError("read"), size_bytes=5))
     with pytest.raises(NoRoom):
         await unread.fetch(VIDEO, "s3://bucket/key")
@@ -118,7 +118,7 @@ async def test_fetch_reads_nothing_when_the_source_is_larger_than_the_room_left(
 
 async def test_fetch_stops_when_a_source_of_unknown_size_outgrows_the_room(tmp_path, monkeypatch):
     (tmp_path / "other").write_bytes(bytes(6))
-    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 10))
+    monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 10))
     with pytest.raises(NoRoom):
         await sources(tmp_path, s3=opener(b"123", b"45")).fetch(VIDEO, "s3://bucket/key")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["other"]
@@ -126,7 +126,7 @@ async def test_fetch_stops_when_a_source_of_unknown_size_outgrows_the_room(tmp_p
 
 @pytest.mark.parametrize("open_", [opener(size_bytes=9), opener(b"12345", b"6789")])
 async def test_fetch_gives_up_when_no_waiting_would_make_room(tmp_path, monkeypatch, open_):
-    monkeypatch.setattr(room.os, "statvfs", Volume(tmp_path, 10))
+    monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 10))
     with pytest.raises(LimitsExceeded, match="larger than 8 bytes"):
         await sources(tmp_path, reserve_bytes=2, s3=open_).fetch(VIDEO, "s3://bucket/key")
 

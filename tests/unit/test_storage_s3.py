@@ -13,16 +13,16 @@ from aiohttp.test_utils import TestServer
 from botocore.exceptions import ClientError
 
 from shared.errors import StorageUnavailable
-from shared.settings import Settings
-from shared.storage.factory import open_s3
-from shared.storage.s3_client import client_config, public_base_url
-from shared.storage.s3_errors import explain
+from shared.service.settings import Settings
+from shared.storage.config import open_s3
+from shared.storage.s3.client import client_config, public_base_url
+from shared.storage.s3.errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from shared.storage.s3 import S3Storage
+    from shared.storage.s3.storage import S3Storage
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

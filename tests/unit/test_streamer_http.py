@@ -12,16 +12,16 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.streamer import delivery
-from services.streamer.api import CATALOG, add_routes
+from services.streamer import responses
+from services.streamer.availability import Showing
+from services.streamer.cache import Remembered
 from services.streamer.catalog import Catalog, read_playlist
-from services.streamer.remembered import Remembered
-from services.streamer.showing import Showing
+from services.streamer.routes import CATALOG, add_routes
 from shared.errors import StorageUnavailable
-from shared.runtime import STORAGE, OpenStorage
+from shared.http.app import create_base_app
+from shared.service.resources import STORAGE, OpenStorage
 from shared.storage.interface import ObjectReader
 from shared.storage.memory import MemoryStorage
-from shared.web import create_base_app
 from tests.unit.test_streamer_showing import VIDEO_ID, growing, ready, video
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ async def test_get_closes_the_object_when_the_player_goes_away() -> None:
 
 
 async def test_get_closes_the_object_when_the_player_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(responses, "STALL_SECONDS", 0.1)
     storage = EndlessStorage()
     await storage.put_bytes(f"{KEY}/720p/segment_001.ts", b"")
     async with streamer(storage, Showing(ready())) as client:

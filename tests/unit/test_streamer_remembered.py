@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.streamer.remembered import FRESH_SECONDS, SECONDS, STALE_SECONDS, Remembered
-from services.streamer.showing import Showing
+from services.streamer.availability import Showing
+from services.streamer.cache import FRESH_SECONDS, SECONDS, STALE_SECONDS, Remembered
 from shared.errors import DatabaseUnavailable
 from tests.unit.test_streamer_showing import VIDEO_ID, ready
 

@@ -8,9 +8,18 @@ from uuid import UUID
 
 import pytest
 
-from services.streamer.showing import Asked, Home, Refused, Rendered, Showing, Stored, decide, shown_so_far
-from shared.events import Rendition
-from shared.presentation import Presentation, StoredSegment
+from services.streamer.availability import (
+    Asked,
+    Home,
+    Refused,
+    Rendered,
+    Showing,
+    Stored,
+    decide,
+    shown_so_far,
+)
+from shared.contracts.events import Rendition
+from shared.hls.renditions import Presentation, StoredSegment
 from tests.unit.video_values import video as record
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.argv import chunk_argv
-from services.transcoder.argv_audio import sound_argv
-from services.transcoder.guard import Limits, input_options
-from services.transcoder.source import Anchor, Colour
+from services.transcoder.command.audio import sound_argv
+from services.transcoder.command.chunk import chunk_argv
+from services.transcoder.ffmpeg.input import Limits, input_options
+from services.transcoder.media import Anchor, Colour
 from tests.unit.transcoder_values import AUDIO, VIDEO, plan, source
 
 GUARD = shlex.join(input_options(Limits().pixels))

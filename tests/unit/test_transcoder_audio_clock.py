@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from services.transcoder.audio_clock import find_lattice, map_sound, needs_map
-from services.transcoder.source import Anchor, Lattice
+from services.transcoder.media import Anchor, Lattice
+from services.transcoder.probe.audio_grid import find_lattice, map_sound, needs_map
 
 MILLI = Fraction(1, 1000)
 

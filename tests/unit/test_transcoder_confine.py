@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from services.transcoder.confine import (
+from services.transcoder.ffmpeg.sandbox import Access, confined, uses_gpu
+from services.transcoder.ffmpeg.sandbox_exec import (
     ALLOW,
     KILL,
     REFUSE,
@@ -16,7 +17,6 @@ from services.transcoder.confine import (
     network_filter,
     ruleset,
 )
-from services.transcoder.sandbox import Access, confined, uses_gpu
 
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
 FORK_FLAGS, THREAD_FLAGS = 0x11, 0x3D0F00

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from services.transcoder.fallback import SENTENCES, WORDS, Way, gpu_fault, next_way, note
+from services.transcoder.encode.gpu_fallback import SENTENCES, WORDS, Way, gpu_fault, next_way, note
 
 OPENING = (
     "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.grid import measure_grid
+from services.transcoder.probe.frame_rate import measure_grid
 
 RATES = ["24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001", "60", "25/2", "10", "1/2"]
 

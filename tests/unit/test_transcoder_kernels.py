@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.transcoder.kernels import FOLDER_NAME, keep_kernels, lent_kernels
-from services.transcoder.sandbox import NOTHING, Access
+from services.transcoder.ffmpeg.cuda_cache import FOLDER_NAME, keep_kernels, lent_kernels
+from services.transcoder.ffmpeg.sandbox import NOTHING, Access
 
 ON_GPU = ("ffmpeg", "-hwaccel", "cuda", "-i", "x")
 

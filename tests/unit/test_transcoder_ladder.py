@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.ladder import DEFAULT_PRESETS, Rung, build_ladder
+from services.transcoder.plan.ladder import DEFAULT_PRESETS, Rung, build_ladder
 
 
 def sizes(width, height, requested=()):

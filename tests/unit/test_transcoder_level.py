@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.level import LEVELS, lowest_level
+from services.transcoder.codecs.h264_levels import LEVELS, lowest_level
 
 NTSC = Fraction(30000, 1001)
 

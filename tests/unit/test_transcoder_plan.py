@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.plan import Plan
+from services.transcoder.plan.model import Plan
 from tests.unit.transcoder_values import AUDIO, FIRST, FRAME, VIDEO, plan, source
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.selftest_report import Outcome, exit_code, join_problem, missing, table
+from services.transcoder.selftest.report import Outcome, exit_code, join_problem, missing, table
 
 GOOD = Outcome("trial encode", "ok", "NVENC opens and encodes")
 BAD = Outcome("join of NVENC and libx264", "failed", "720p:\n  decode times do not rise")

@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.faults import check_codec, check_streams, unreadable
-from services.transcoder.guard import Limits
-from services.transcoder.packets import PacketReader, restarts, without_spikes
-from services.transcoder.streams import (
+from services.transcoder.ffmpeg.input import Limits
+from services.transcoder.probe.packets import PacketReader, restarts, without_spikes
+from services.transcoder.probe.rejections import check_codec, check_streams, unreadable
+from services.transcoder.probe.streams import (
     choose_audio,
     choose_video,
     read_aspect,

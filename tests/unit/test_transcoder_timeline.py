@@ -6,8 +6,7 @@ from math import ceil
 
 import pytest
 
-from services.transcoder.grid import STANDARD_RATES
-from services.transcoder.timeline import (
+from services.transcoder.plan.timeline import (
     cut_chunks,
     cut_segments,
     fine_enough,
@@ -15,6 +14,7 @@ from services.transcoder.timeline import (
     key_frames,
     round_half_up,
 )
+from services.transcoder.probe.frame_rate import STANDARD_RATES
 
 NTSC = Fraction(30000, 1001)
 LONGEST = Fraction(2002, 1000)  # seconds between key frames: 60 frames of NTSC

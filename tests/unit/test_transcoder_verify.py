@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.transcoder.together import together
-from services.transcoder.verify import codecs_of
+from services.transcoder.encode.verify import codecs_of
+from services.transcoder.ffmpeg.task_group import together
 from shared.errors import EncodeFailed
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.uploader import commands
-from services.uploader.comparing import Expected, Fault
-from services.uploader.fsck import Damage
+from services.uploader import cli
+from services.uploader.fsck.check import Damage
+from services.uploader.fsck.expected import Expected, Fault
 from shared.errors import StorageUnavailable
 from tests.unit.video_values import ID, video
 
@@ -49,14 +49,14 @@ def fsck(monkeypatch: pytest.MonkeyPatch) -> type[Checked]:
     class Fsck(Checked):
         pass
 
-    monkeypatch.setattr(commands, "load_settings", lambda _: None)
-    monkeypatch.setattr(commands, "_sweeper", nothing)
-    monkeypatch.setattr(commands, "Fsck", Fsck)
+    monkeypatch.setattr(cli, "load_settings", lambda _: None)
+    monkeypatch.setattr(cli, "_sweeper", nothing)
+    monkeypatch.setattr(cli, "Fsck", Fsck)
     return Fsck
 
 
 def test_repair_is_told(fsck: type[Checked], capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.run_command(["fsck", "--repair"], 1) == 1
+    assert cli.run_command(["fsck", "--repair"], 1) == 1
     assert "in work" in capsys.readouterr().out
 
 
@@ -68,7 +68,7 @@ def test_what_was_found_is_told_when_the_check_ends_early(
     fsck: type[Checked], capsys: pytest.CaptureFixture[str], ending: BaseException, code: int, said: str
 ) -> None:
     fsck.ending = ending
-    assert commands.run_command(["fsck", "--json"], 1) == code
+    assert cli.run_command(["fsck", "--json"], 1) == code
     told = capsys.readouterr()
     assert [each["videoId"] for each in json.loads(told.out)["damaged"]] == [str(ID)]
     assert told.err.strip() == said
@@ -78,9 +78,9 @@ def test_repair_is_refused_when_most_videos_are_damaged(
     fsck: type[Checked], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fsck.damaged = 19
-    assert commands.run_command(["fsck", "--repair"], 1) == 2
+    assert cli.run_command(["fsck", "--repair"], 1) == 2
     assert (
         "19 of 20 stored videos are damaged: is this the storage of these records?" in capsys.readouterr().err
     )
-    assert commands.run_command(["fsck", "--repair", "--force"], 1) == 1
+    assert cli.run_command(["fsck", "--repair", "--force"], 1) == 1
     assert "in work" in capsys.readouterr().out

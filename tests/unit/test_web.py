@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from shared import web as ours
+from shared.http import server as ours
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])

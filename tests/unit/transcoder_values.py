@@ -6,12 +6,12 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from services.transcoder.ladder import DEFAULT_PRESETS, build_ladder
-from services.transcoder.plan import build_plan
-from services.transcoder.source import AudioTrack, Colour, Lattice, Source, VideoTrack
+from services.transcoder.media import AudioTrack, Colour, Lattice, Source, VideoTrack
+from services.transcoder.plan.build import build_plan
+from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
 
 if TYPE_CHECKING:
-    from services.transcoder.plan import Plan
+    from services.transcoder.plan.model import Plan
 
 TICKS = 90_000
 FIRST = 126_000

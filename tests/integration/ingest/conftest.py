@@ -11,14 +11,14 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.ingest.keys import create_key
+from services.ingest.auth.api_keys import create_key
+from services.ingest.http.models import NewKey
+from services.ingest.http.resources import OPENAPI
 from services.ingest.main import create_app
-from services.ingest.models import NewKey
-from services.ingest.resources import OPENAPI
 from shared import videos
+from shared.contracts.events import Source, VideoUploaded
 from shared.errors import PipelineError
-from shared.events import Source, VideoUploaded
-from shared.outbox import Outbox
+from shared.messaging.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from shared.database import Database
+    from shared.database.pool import Database
 
 MAX_UPLOAD_BYTES = 2_000_000
 

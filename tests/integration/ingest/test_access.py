@@ -7,7 +7,7 @@ from uuid import uuid4
 import jsonschema
 import pytest
 
-from services.ingest.routes import OPERATIONS
+from services.ingest.http.routes import OPERATIONS
 from tests.integration.ingest.conftest import assert_problem
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import pytest
 
-from services.ingest.api import uploads
-from services.ingest.resources import ADMISSION
-from shared import room, videos
-from shared.metrics import REFUSED
-from shared.settings import Settings
-from shared.videos import asking
+from services.ingest.http import uploads
+from services.ingest.http.resources import ADMISSION
+from shared import videos
+from shared.service.metrics import REFUSED
+from shared.service.settings import Settings
+from shared.videos import lifecycle
+from shared.workspace import disk_budget
 from tests.integration.ingest.conftest import assert_problem
 from tests.integration.ingest.raw import END, MULTIPART, UPLOAD, part, talk
 from tests.volume import Volume
@@ -32,7 +33,7 @@ FILM = part("file", bytes(1_000_000), "film.mp4")
 def volume(api: Api, monkeypatch: pytest.MonkeyPatch) -> Volume:
     """A volume with room for 1.5 MB above the reserve."""
     volume = Volume(api.work_dir, RESERVE + 1_500_000)
-    monkeypatch.setattr(room.os, "statvfs", volume)
+    monkeypatch.setattr(disk_budget.os, "statvfs", volume)
     return volume
 
 
@@ -223,7 +224,7 @@ async def test_limit_holds_when_two_transactions_meet_because_they_take_turns(
     api: Api, monkeypatch: pytest.MonkeyPatch, takes_turns: bool
 ) -> None:
     if not takes_turns:
-        monkeypatch.setattr(asking.sql, "lock_user", lambda *_, **__: asyncio.sleep(0))
+        monkeypatch.setattr(lifecycle.sql, "lock_user", lambda *_, **__: asyncio.sleep(0))
     met = asyncio.Event()
 
     async def begin(*, waits: bool) -> bool:

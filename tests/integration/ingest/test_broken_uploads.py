@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from services.ingest import accepting, forms, incoming
-from services.ingest.api import uploads
+from services.ingest.http import uploads
+from services.ingest.uploads import accept, form, upload_file
 from shared.errors import DatabaseUnavailable
-from shared.outbox import Outbox
+from shared.messaging.outbox import Outbox
 from tests.integration.ingest.conftest import assert_problem
 from tests.integration.ingest.raw import nothing_is_left, part, talk
 
@@ -50,7 +50,7 @@ async def test_upload_leaves_nothing_when_the_client_goes_away(
 
 
 async def test_upload_is_given_up_when_nothing_comes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms.Form.__init__, "__kwdefaults__", {"stall_seconds": 0.2})
+    monkeypatch.setattr(form.Form.__init__, "__kwdefaults__", {"stall_seconds": 0.2})
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     reader, writer = await talk(api, head)
     writer.write(part("file", bytes(300_000), "film.mp4"))
@@ -60,7 +60,7 @@ async def test_upload_is_given_up_when_nothing_comes(api: Api, monkeypatch: pyte
 
 
 async def test_upload_is_given_up_when_it_only_trickles(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms.Form.__init__, "__kwdefaults__", {"stall_seconds": 0.4})
+    monkeypatch.setattr(form.Form.__init__, "__kwdefaults__", {"stall_seconds": 0.4})
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     reader, writer = await talk(api, head)
     writer.write(part("file", bytes(1000), "film.mp4"))
@@ -95,7 +95,7 @@ async def test_upload_is_refused_when_the_disk_is_full(api: Api, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(incoming.os, "write", full)
+        patched.setattr(upload_file.os, "write", full)
         result = await api.upload()
     assert_problem(result, 507, "insufficient_storage")
     await nothing_is_left(api)
@@ -106,7 +106,7 @@ async def test_upload_is_refused_when_the_disk_breaks(api: Api, monkeypatch: pyt
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(incoming.os, "fsync", broken)
+        patched.setattr(upload_file.os, "fsync", broken)
         result = await api.upload()
     assert_problem(result, 503, "storage_unavailable")
     await nothing_is_left(api)
@@ -116,8 +116,8 @@ async def test_upload_leaves_nothing_when_the_commit_fails(api: Api, monkeypatch
     async def unreachable(*_: Any, **__: Any) -> bool:
         raise DatabaseUnavailable("gone")
 
-    monkeypatch.setattr(accepting, "CONFIRM_SECONDS", 0.01)
-    monkeypatch.setattr(accepting.videos, "accept", unreachable)
+    monkeypatch.setattr(accept, "CONFIRM_SECONDS", 0.01)
+    monkeypatch.setattr(accept.videos, "accept", unreachable)
     assert_problem(await api.upload(), 503, "database_unavailable")
     await nothing_is_left(api)
 
@@ -125,7 +125,7 @@ async def test_upload_leaves_nothing_when_the_commit_fails(api: Api, monkeypatch
 async def test_upload_is_kept_when_the_answer_to_the_commit_is_lost(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accepting, "CONFIRM_SECONDS", 0.01)
+    monkeypatch.setattr(accept, "CONFIRM_SECONDS", 0.01)
     monkeypatch.setattr(Outbox, "transaction", _lossy)
     status, video, _ = await api.upload()
     assert status == 202
@@ -140,7 +140,7 @@ async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_com
 
     with monkeypatch.context() as patched:
         patched.setattr(Outbox, "transaction", _lossy)
-        patched.setattr(accepting, "_find", unknown)
+        patched.setattr(accept, "_find", unknown)
         assert_problem(await api.upload(), 503, "database_unavailable")
     [row] = await api.rows("select video_id from videos")
     assert api.files() == [f"originals/{row['video_id']}/source"]

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.ingest import incoming as module
-from services.ingest.incoming import Incoming
-from services.ingest.sweep import STALE_SECONDS, remove_stale
-from shared.layout import WorkDir
-from shared.room import Promise, Room
+from services.ingest.uploads import upload_file as module
+from services.ingest.uploads.stale import STALE_SECONDS, remove_stale
+from services.ingest.uploads.upload_file import Incoming
+from shared.workspace.disk_budget import Promise, Room
+from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from pathlib import Path

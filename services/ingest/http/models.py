@@ -1,0 +1,206 @@
+"""What the API takes and gives, as pydantic models; openapi.py describes the API from the same models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from shared.contracts.events import Model, QualityName, Rendition, Stage, UserId
+
+Scope = Literal["admin", "service", "user"]
+ShownStatus = Literal["processing", "ready", "failed"]
+
+
+class Request(Model):
+    """A body that is refused when it holds a field that nobody knows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class VideoError(Model):
+    """Why a video failed; `reason` is a stable code."""
+
+    stage: Stage
+    reason: str
+    message: str
+    retryable: bool
+
+
+class VideoRecord(Model):
+    """A video. Sizes in pixels, rates in bits and frames a second, `progress` from 0 to 1."""
+
+    id: UUID
+    user_id: UserId
+    title: str | None
+    filename: str | None
+    status: ShownStatus
+    stage: Literal["plan", "encode", "upload", "stored"]
+    progress: Annotated[float, Field(ge=0, le=1)]
+    playable: bool
+    duration_seconds: float | None
+    width: int | None
+    height: int | None
+    renditions: list[Rendition]
+    storage_type: Literal["local", "s3"] | None
+    s3_key: str | None
+    s3_bucket: str | None
+    s3_public_url: str | None
+    playlist_url: str | None
+    thumbnail_url: str | None
+    error: VideoError | None
+    warnings: list[str]
+    created_at: datetime
+    updated_at: datetime
+
+
+class VideoPage(Model):
+    """Videos, newest first; `nextCursor` asks for those after them, null at the end."""
+
+    videos: list[VideoRecord]
+    next_cursor: str | None
+
+
+class VideoQuery(Model):
+    """Which videos to list."""
+
+    user_id: UserId | None = None
+    status: ShownStatus | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str, Field(max_length=200)] | None = None
+
+
+class VideoProgress(Model):
+    """The data of a server-sent event."""
+
+    video_id: UUID
+    status: Literal["processing", "ready", "failed", "deleted"]
+    stage: Literal["plan", "encode", "upload", "stored"]
+    progress: Annotated[float, Field(ge=0, le=1)]
+    playable: bool
+    error: VideoError | None
+
+
+def _split(value: object) -> object:
+    """Split "720p,480p"; an empty text is no wish at all."""
+    return (
+        [part.strip() for part in value.split(",") if part.strip()] or None
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _printable(value: str) -> str:
+    if any(ord(letter) < 32 for letter in value):
+        raise PydanticCustomError("control", "must not hold control characters")
+    return value.strip()
+
+
+def _distinct(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+Title = Annotated[str, AfterValidator(_printable), Field(max_length=255)]
+Qualities = Annotated[list[QualityName], AfterValidator(_distinct), Field(max_length=16)]
+QUALITIES_TEXT = WithJsonSchema({"type": "string", "examples": ["720p,480p"]})
+
+
+class UploadFields(Model):
+    """The fields of an upload, all optional; they come before the file."""
+
+    title: Title | None = None
+    qualities: Annotated[Qualities | None, BeforeValidator(_split), QUALITIES_TEXT] = None
+    user_id: UserId | None = None
+
+
+class UploadForm(UploadFields):
+    """The whole form of an upload, as it is described; the file is never held in a model."""
+
+    file: Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]
+
+
+class PresetModel(Request):
+    """A rung of the ladder: short side in pixels, rates in bits per second."""
+
+    name: QualityName
+    short_side: Annotated[int, Field(ge=16, le=4320, multiple_of=2)]
+    video_bitrate: Annotated[int, Field(ge=10_000, le=200_000_000)]
+    audio_bitrate: Annotated[int, Field(ge=8_000, le=512_000)] = 128_000
+
+
+def _names_differ(presets: list[PresetModel]) -> list[PresetModel]:
+    names = [preset.name for preset in presets]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise PydanticCustomError("twice", "names must differ, not so {names}", {"names": ", ".join(twice)})
+    return presets
+
+
+class PresetList(
+    RootModel[Annotated[list[PresetModel], AfterValidator(_names_differ), Field(min_length=1, max_length=16)]]
+):
+    """The whole ladder."""
+
+
+class Preferences(Request):
+    """The qualities that a user wants by default; an empty list means every preset."""
+
+    qualities: Qualities
+
+
+class NewKey(Request):
+    """An API key to create; `userId` goes with the scope `user` and with no other."""
+
+    name: Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=255)]
+    scope: Scope
+    user_id: UserId | None = None
+
+    @model_validator(mode="after")
+    def _user_goes_with_scope(self) -> Self:
+        if (self.scope == "user") != (self.user_id is not None):
+            raise PydanticCustomError("user", "a user id goes with the scope user and with no other")
+        return self
+
+
+class KeyRecord(Model):
+    """An API key as it is remembered: the key itself is not."""
+
+    id: UUID
+    name: str
+    scope: Scope
+    user_id: str | None
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class CreatedKey(KeyRecord):
+    """A new API key; `key` is shown this one time."""
+
+    key: str
+
+
+class KeyList(Model):
+    """All API keys, newest first, revoked ones too."""
+
+    keys: list[KeyRecord]
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457); `reason` is a stable code."""
+
+    type: str
+    title: str
+    status: int
+    reason: str
+    detail: str

@@ -1,0 +1,104 @@
+"""Reading requests into values and values into answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from services.ingest.auth.api_keys import find_caller
+from services.ingest.auth.caller import bearer_key
+from services.ingest.http.resources import CALLER, DATABASE
+from shared import videos
+from shared.contracts.cloudevents import explain
+from shared.contracts.events import UserId
+from shared.errors import InvalidRequest
+from shared.http.problems import HttpProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from services.ingest.auth.caller import Caller
+    from services.ingest.http.models import Scope
+    from shared.database.pool import Connection
+    from shared.videos import Video
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+Body = TypeVar("Body", bound=BaseModel)
+USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
+
+
+def guarded(handler: Handler, scopes: frozenset[Scope]) -> Handler:
+    """Return the handler behind a check of the API key; it finds the caller under CALLER.
+
+    The key is looked up for each request, so that one that is revoked stops working at once.
+    """
+
+    async def guard(request: web.Request) -> web.StreamResponse:
+        key = bearer_key(request.headers.get("Authorization"))
+        async with request.app[DATABASE].transaction() as connection:
+            request[CALLER] = await find_caller(connection, key)
+        request[CALLER].check_scope(scopes)
+        return await handler(request)
+
+    return guard
+
+
+def answer(model: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a model as JSON."""
+    text = model.model_dump_json(by_alias=True)
+    return web.Response(text=text, status=status, content_type="application/json", headers=headers)
+
+
+async def read_json(request: web.Request, model: type[Body]) -> Body:
+    """Read the body. Raises InvalidRequest naming the fields that are wrong."""
+    try:
+        return model.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise InvalidRequest(explain(error)) from error
+
+
+def read_query(request: web.Request, model: type[Body]) -> Body:
+    """Read the query string. Raises InvalidRequest naming the parameters that are wrong."""
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise InvalidRequest(explain(error)) from error
+
+
+def read_user_id(request: web.Request) -> str:
+    """Return the user in the path. Raises HttpProblem (403, 404) for one who is none of the caller's."""
+    try:
+        user_id = USER_ID.validate_python(request.match_info["user_id"])
+    except ValidationError as error:
+        raise not_found("there is no such user") from error
+    request[CALLER].check_user(user_id)
+    return user_id
+
+
+def read_uuid(request: web.Request, name: str) -> UUID:
+    """Return an id in the path. Raises HttpProblem (404) when it is no UUID in its usual form."""
+    text = request.match_info[name]
+    try:
+        value = UUID(text)
+    except ValueError as error:
+        raise not_found("there is no such id") from error
+    if str(value) != text.lower():
+        raise not_found("there is no such id")
+    return value
+
+
+def not_found(message: str) -> HttpProblem:
+    """Return the problem of something that is not there, or is another's."""
+    return HttpProblem(404, "not_found", message)
+
+
+async def visible_video(connection: Connection, caller: Caller, video_id: UUID) -> Video:
+    """Return a video that the caller may see. Raises HttpProblem (404), for deleted ones too."""
+    video = await videos.get(connection, video_id)
+    if video is None or video.status == "deleted" or not caller.may_see(video.user_id):
+        raise not_found("there is no such video")
+    return video

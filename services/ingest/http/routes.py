@@ -1,0 +1,190 @@
+"""The table of everything that this service answers to; routes and description are made from it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from services.ingest.http import documentation, events, keys, presets, uploads, videos
+from services.ingest.http.models import (
+    CreatedKey,
+    KeyList,
+    NewKey,
+    Preferences,
+    PresetList,
+    UploadForm,
+    VideoPage,
+    VideoQuery,
+    VideoRecord,
+)
+from services.ingest.http.openapi import Answer, Operation, describe
+from services.ingest.http.requests import guarded
+from services.ingest.http.resources import OPENAPI
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from services.ingest.http.models import Scope
+
+ANYONE_WITH_A_KEY: Final[frozenset[Scope]] = frozenset({"admin", "service", "user"})
+ADMIN: Final[frozenset[Scope]] = frozenset({"admin"})
+VIDEO, USER = "/api/videos/{video_id}", "/api/users/{user_id}/preferences"
+HTML, TEXT, STREAM = "text/html", "text/plain", "text/event-stream"
+
+VIDEOS = (
+    Operation(
+        "POST",
+        "/api/videos/upload",
+        "Upload a video, fields before the file; keys of no user upload for `system` unless told otherwise",
+        Answer(202, "The video is safe and will be worked on", VideoRecord),
+        uploads.upload_video,
+        ANYONE_WITH_A_KEY,
+        body=UploadForm,
+        body_type="multipart/form-data",
+        problems=(400, 408, 413, 429, 503, 507),
+    ),
+    Operation(
+        "GET",
+        "/api/videos",
+        "List videos, newest first",
+        Answer(200, "A page of videos", VideoPage),
+        videos.list_videos,
+        ANYONE_WITH_A_KEY,
+        query=VideoQuery,
+        problems=(400,),
+    ),
+    Operation(
+        "GET",
+        VIDEO,
+        "Read a video",
+        Answer(200, "The video", VideoRecord),
+        videos.get_video,
+        ANYONE_WITH_A_KEY,
+        problems=(404,),
+    ),
+    Operation(
+        "DELETE",
+        VIDEO,
+        "Delete a video and everything that was made of it",
+        Answer(204, "It is gone for callers; its files follow"),
+        videos.delete_video,
+        ANYONE_WITH_A_KEY,
+        problems=(404,),
+    ),
+    Operation(
+        "POST",
+        f"{VIDEO}/retry",
+        "Take a failed video up again where it stopped",
+        Answer(202, "The video is in work again", VideoRecord),
+        videos.retry_video,
+        ANYONE_WITH_A_KEY,
+        problems=(404, 409, 429),
+    ),
+    Operation(
+        "GET",
+        f"{VIDEO}/events",
+        "Follow a video: events `progress`, `ready`, `failed`, `deleted`; resumes by Last-Event-ID",
+        Answer(200, "Events whose data is a VideoProgress; 204 when Last-Event-ID was the end", None, STREAM),
+        events.watch_video,
+        ANYONE_WITH_A_KEY,
+        problems=(404,),
+    ),
+)
+
+SETTINGS = (
+    Operation(
+        "GET",
+        "/api/presets",
+        "Read the ladder",
+        Answer(200, "The presets, largest first", PresetList),
+        presets.get_presets,
+        ANYONE_WITH_A_KEY,
+    ),
+    Operation(
+        "PUT",
+        "/api/presets",
+        "Replace the ladder; takes effect on the next video",
+        Answer(200, "The presets, largest first", PresetList),
+        presets.put_presets,
+        ADMIN,
+        body=PresetList,
+        problems=(400,),
+    ),
+    Operation(
+        "GET",
+        USER,
+        "Read the qualities that a user wants by default",
+        Answer(200, "The qualities; none means every preset", Preferences),
+        presets.get_preferences,
+        ANYONE_WITH_A_KEY,
+        problems=(404,),
+    ),
+    Operation(
+        "PUT",
+        USER,
+        "Set the qualities that a user wants by default",
+        Answer(200, "The qualities; none means every preset", Preferences),
+        presets.put_preferences,
+        ANYONE_WITH_A_KEY,
+        body=Preferences,
+        problems=(400, 404),
+    ),
+)
+
+KEYS = (
+    Operation("GET", "/api/keys", "List API keys", Answer(200, "The keys", KeyList), keys.list_keys, ADMIN),
+    Operation(
+        "POST",
+        "/api/keys",
+        "Create an API key",
+        Answer(201, "The key, shown this once", CreatedKey),
+        keys.create_key,
+        ADMIN,
+        body=NewKey,
+        problems=(400,),
+    ),
+    Operation(
+        "DELETE",
+        "/api/keys/{key_id}",
+        "Revoke an API key",
+        Answer(204, "The key no longer works"),
+        keys.revoke_key,
+        ADMIN,
+        problems=(404,),
+    ),
+)
+
+PUBLIC = (
+    Operation("GET", "/", "Go to the description", Answer(302, "To /docs"), documentation.go_to_docs),
+    Operation(
+        "GET", "/openapi.json", "Describe this API", Answer(200, "OpenAPI 3.1"), documentation.get_openapi
+    ),
+    Operation("GET", "/docs", "Show this API", Answer(200, "A page", None, HTML), documentation.get_docs),
+    Operation(
+        "GET",
+        "/docs/{asset}",
+        "Serve a file of that page",
+        Answer(200, "The file", None, "application/octet-stream"),
+        documentation.get_docs_asset,
+        problems=(404,),
+    ),
+    Operation("GET", "/healthz", "Tell that the process is alive", Answer(200, "It is")),
+    Operation(
+        "GET", "/readyz", "Tell whether everything it needs answers", Answer(200, "It does"), problems=(503,)
+    ),
+    Operation("GET", "/metrics", "Metrics for Prometheus", Answer(200, "Metrics", None, TEXT)),
+)
+
+OPERATIONS = (*VIDEOS, *SETTINGS, *KEYS, *PUBLIC)
+
+
+def add_routes(app: web.Application) -> None:
+    """Register every operation, and the description of them all."""
+    app[OPENAPI] = json.dumps(describe(OPERATIONS))
+    for operation in OPERATIONS:
+        if operation.handler:
+            scopes = operation.scopes
+            handler = operation.handler if scopes is None else guarded(operation.handler, scopes)
+            is_upload = operation.handler is uploads.upload_video
+            expect = uploads.expect_later if is_upload else None
+            app.router.add_route(operation.method, operation.path, handler, expect_handler=expect)

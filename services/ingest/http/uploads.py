@@ -1,0 +1,130 @@
+"""Taking an upload in: stream to disk, make durable, commit row and event, then answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import structlog
+from aiohttp import hdrs
+
+from services.ingest.http.requests import answer
+from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS, UPLOADING, WORK
+from services.ingest.http.videos import record
+from services.ingest.uploads.accept import accept_upload
+from services.ingest.uploads.form import Form, too_large
+from services.ingest.uploads.upload_file import Incoming
+from shared.contracts.events import Source, VideoUploaded
+from shared.http.problems import HttpProblem
+from shared.service.metrics import UPLOADED_BYTES
+from shared.videos.presets import all_presets, check_qualities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiohttp import web
+
+    from services.ingest.http.models import UploadFields
+    from shared.videos import Video
+
+WRITE_BYTES = 1024 * 1024
+
+log = structlog.get_logger()
+
+
+async def expect_later(request: web.Request) -> None:
+    """Say nothing yet to `Expect: 100-continue`: the handler judges key and headers first."""
+
+
+async def upload_video(request: web.Request) -> web.Response:
+    """Take a video in; answer once the file is durable and row and event are committed."""
+    form = Form(request, max_bytes=request.app[SETTINGS].max_upload_bytes)
+    admission, user_id = request.app[ADMISSION], request[CALLER].user_id
+    async with admission.upload(request.content_length) as promise:
+        if user_id:  # of other keys the form tells whom the video is for
+            await admission.check_user(request.app[DATABASE], user_id)
+        await _invite_body(request)
+        with _interruptible(request):
+            video = await _take_in(request, form, Incoming(request.app[WORK], uuid4(), promise))
+    headers = {"Location": f"/api/videos/{video.video_id}"}
+    return answer(record(request, video), status=202, headers=headers)
+
+
+async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Video:
+    admission = request.app[ADMISSION]
+    fields = await form.fields()
+    user_id = request[CALLER].acts_for(fields.user_id)
+    await _check_qualities(request, fields)
+    async with admission.of_user(request.app[DATABASE], user_id):
+        await _receive(form, incoming, request.app[SETTINGS].max_upload_bytes)
+        event = VideoUploaded(
+            video_id=incoming.video_id,
+            user_id=user_id,
+            source=Source(uri=incoming.original.as_uri()),
+            filename=form.filename,
+            qualities=fields.qualities,
+        )
+        # From here on a client that goes away changes nothing: file and row must come to be together.
+        accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, fields.title)
+        return await asyncio.shield(accepting)
+
+
+async def _invite_body(request: web.Request) -> None:
+    expected = request.headers.get(hdrs.EXPECT, "").lower()
+    if expected == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the body of the answer has not begun
+    elif expected:
+        raise HttpProblem(417, "expectation_failed", "the only expectation that is met is 100-continue")
+
+
+@contextmanager
+def _interruptible(request: web.Request) -> Iterator[None]:
+    """Let the end of the service end the reading of the body."""
+    request.app[UPLOADING].add(request.content)
+    try:
+        yield
+    finally:
+        request.app[UPLOADING].discard(request.content)
+
+
+async def _check_qualities(request: web.Request, fields: UploadFields) -> None:
+    if fields.qualities:
+        async with request.app[DATABASE].transaction() as connection:
+            check_qualities(await all_presets(connection), fields.qualities)
+
+
+async def _receive(form: Form, incoming: Incoming, max_bytes: int) -> None:
+    started = time.monotonic()
+    try:
+        await _write(form, incoming, max_bytes)
+        if not incoming.size_bytes:
+            raise HttpProblem(400, "empty_file", "file: holds nothing")
+        await form.end()
+    except BaseException as error:
+        await incoming.discard()
+        log.info("upload_discarded", bytes=incoming.size_bytes, error=str(error) or type(error).__name__)
+        raise
+    log.info(
+        "upload_received",
+        bytes=incoming.size_bytes,
+        sha256=incoming.sha256,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+async def _write(form: Form, incoming: Incoming, max_bytes: int) -> None:
+    buffer = bytearray()
+    async for chunk in form.chunks():
+        buffer += chunk
+        UPLOADED_BYTES.inc(len(chunk))
+        if incoming.size_bytes + len(buffer) > max_bytes:
+            raise too_large(max_bytes)
+        if len(buffer) >= WRITE_BYTES:
+            await incoming.write(buffer)
+            buffer = bytearray()
+    if buffer:
+        await incoming.write(buffer)

@@ -1,0 +1,90 @@
+"""Listing, reading, deleting and retrying videos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from services.ingest.cursors import decode_cursor, encode_cursor
+from services.ingest.http.models import VideoPage, VideoQuery
+from services.ingest.http.requests import answer, not_found, read_query, read_uuid, visible_video
+from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS
+from services.ingest.records import render
+from shared import videos
+from shared.contracts.events import DeleteVideo, ResumeVideo
+from shared.failpoints import reach
+from shared.http.problems import HttpProblem
+from shared.messaging.outbox import drop_unsent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.ingest.http.models import VideoRecord
+    from shared.videos import Video
+
+
+async def list_videos(request: web.Request) -> web.Response:
+    """Answer with a page of the videos that the caller may see."""
+    query = read_query(request, VideoQuery)
+    caller = request[CALLER]
+    if query.user_id:
+        caller.check_user(query.user_id)
+    before = decode_cursor(query.cursor) if query.cursor else None
+    async with request.app[DATABASE].transaction() as connection:
+        found = await videos.list_newest(
+            connection,
+            user_id=caller.user_id or query.user_id,
+            status=query.status,
+            before=before,
+            count=query.limit + 1,
+        )
+    page, more = found[: query.limit], len(found) > query.limit
+    records = [record(request, video) for video in page]
+    return answer(VideoPage(videos=records, next_cursor=_cursor(page) if more else None))
+
+
+async def get_video(request: web.Request) -> web.Response:
+    """Answer with one video."""
+    async with request.app[DATABASE].transaction() as connection:
+        video = await visible_video(connection, request[CALLER], read_uuid(request, "video_id"))
+    return answer(record(request, video))
+
+
+async def delete_video(request: web.Request) -> web.Response:
+    """Mark a video as deleted and have everything of it removed."""
+    video_id, outbox = read_uuid(request, "video_id"), request.app[OUTBOX]
+    async with outbox.transaction() as connection:
+        await visible_video(connection, request[CALLER], video_id)
+        if not await videos.delete(connection, video_id):
+            raise not_found("there is no such video")
+        await drop_unsent(connection, video_id)
+        await outbox.add(connection, DeleteVideo(video_id=video_id))
+    reach("delete.marked")
+    return web.Response(status=204)
+
+
+async def retry_video(request: web.Request) -> web.Response:
+    """Take a failed video up again where it stopped."""
+    video_id, outbox = read_uuid(request, "video_id"), request.app[OUTBOX]
+    async with outbox.transaction() as connection:
+        video = await visible_video(connection, request[CALLER], video_id)
+        if not await videos.retry(connection, video_id):
+            raise HttpProblem(
+                409, "not_failed", f"only a failed video can be retried; this is {video.status}"
+            )
+        await request.app[ADMISSION].confirm(connection, video.user_id)
+        await drop_unsent(connection, video_id)
+        await outbox.add(connection, ResumeVideo(video_id=video_id))
+        video = await visible_video(connection, request[CALLER], video_id)
+    reach("retry.committed")
+    return answer(record(request, video), status=202, headers={"Location": f"/api/videos/{video_id}"})
+
+
+def record(request: web.Request, video: Video) -> VideoRecord:
+    """Return a video as this API answers for it."""
+    return render(video, request.app[SETTINGS].public_stream_url)
+
+
+def _cursor(page: Sequence[Video]) -> str:
+    return encode_cursor(page[-1].created_at, page[-1].video_id)

@@ -1,0 +1,100 @@
+"""The feed: watches every video that someone follows with one query at a time, however many follow."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from services.ingest.progress.state import VideoState
+from shared.database.queries import all_rows, queries
+from shared.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from shared.database.pool import Database
+
+POLL_SECONDS = 0.5
+
+log = structlog.get_logger()
+sql: Any = queries("ingest")
+
+
+class Watcher:
+    """One who follows a video: sees the latest state, not every one in between."""
+
+    def __init__(self, state: VideoState) -> None:
+        self._state = state
+        self._changed = asyncio.Event()
+        self.closed = False
+
+    def tell(self, state: VideoState) -> None:
+        if state.event_id != self._state.event_id:
+            self._state = state
+            self._changed.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self._changed.set()
+
+    async def next(self, *, seconds: float) -> VideoState | None:
+        """Return the state once it has changed; None when it has not for `seconds`, or the feed is closed."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), seconds)
+        except TimeoutError:
+            return None
+        self._changed.clear()
+        return None if self.closed else self._state
+
+
+class Feed:
+    """Tells watchers of changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._watchers: dict[UUID, set[Watcher]] = {}
+        self._closed = False
+
+    @contextmanager
+    def watch(self, state: VideoState) -> Iterator[Watcher]:
+        """Follow a video from a state that is known."""
+        watcher = Watcher(state)
+        if self._closed:
+            watcher.close()
+        watchers = self._watchers.setdefault(state.video_id, set())
+        watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            watchers.discard(watcher)
+            if not watchers:
+                self._watchers.pop(state.video_id, None)
+
+    async def run(self) -> None:
+        """Ask Postgres for ever; an outage is waited out."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if self._watchers:
+                try:
+                    await self._look()
+                except DatabaseUnavailable as error:
+                    log.warning("feed_waits", reason=error.reason, error=str(error))
+
+    async def _look(self) -> None:
+        async with self._database.transaction() as connection:
+            rows = await all_rows(sql.states(connection, video_ids=list(self._watchers)))
+        for row in rows:
+            state = VideoState.of(row)
+            for watcher in self._watchers.get(state.video_id, ()):
+                watcher.tell(state)
+
+    def close(self) -> None:
+        """Let every watcher go."""
+        self._closed = True
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.close()

@@ -1,0 +1,148 @@
+"""Reading the form of an upload part by part, in bounded memory and bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from aiohttp import BodyPartReader
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
+from pydantic import ValidationError
+
+from services.ingest.http.models import UploadFields
+from shared.contracts.cloudevents import explain
+from shared.http.minimum_rate import Pace, TooSlow
+from shared.http.problems import HttpProblem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from aiohttp import web
+
+FILE = "file"
+FIELDS = frozenset(field.alias or name for name, field in UploadFields.model_fields.items())
+MAX_PARTS = 20
+MAX_FIELD_BYTES = 4096
+FORM_BYTES = 128 * 1024  # what fields, part headers and boundaries may add to the size of the file
+STALL_SECONDS = 60.0
+READ_BYTES = 256 * 1024
+FILENAME_CHARACTERS = 1024
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# What aiohttp's reader raises for a body that is no well-formed form.
+MALFORMED = (ValueError, AssertionError, RuntimeError, HttpProcessingError, RequestPayloadError)
+
+T = TypeVar("T")
+
+
+def invalid(message: str) -> HttpProblem:
+    """Return the problem of a request that cannot be understood."""
+    return HttpProblem(400, "invalid_request", message)
+
+
+def too_large(max_bytes: int) -> HttpProblem:
+    """Return the problem of an upload above the limit."""
+    return HttpProblem(413, "upload_too_large", f"the file is larger than {max_bytes} bytes")
+
+
+class Form:
+    """A multipart body: `fields`, then `chunks` of the file, then `end`."""
+
+    def __init__(self, request: web.Request, *, max_bytes: int, stall_seconds: float = STALL_SECONDS) -> None:
+        """Judge by the headers alone. Raises HttpProblem (400, 413)."""
+        if request.content_type != "multipart/form-data":
+            raise invalid("send the file as multipart/form-data")
+        if (request.content_length or 0) > max_bytes + FORM_BYTES:
+            raise too_large(max_bytes)
+        self._request, self._stall_seconds = request, stall_seconds
+        self._pace = Pace(window_seconds=stall_seconds)
+        self._parts = 0
+
+    async def fields(self) -> UploadFields:
+        """Read up to the file. Raises HttpProblem (400, 408)."""
+        self._reader = await self._read(self._request.multipart())
+        raw: dict[str, str] = {}
+        while (part := await self._next_up_to_file()).name != FILE:
+            name = part.name or ""
+            if name in raw:
+                raise invalid(f"{name}: given twice")
+            raw[name] = await self._text(name, part)
+        self._file = part
+        return _checked({name: text for name, text in raw.items() if name in FIELDS})
+
+    @property
+    def filename(self) -> str | None:
+        """The name that the client gives the file, made harmless; None when it gives none."""
+        return clean_filename(self._file.filename)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the file as it comes in. Raises HttpProblem (400, 408), ConnectionResetError."""
+        while not self._file.at_eof():
+            if chunk := await self._read(self._file.read_chunk(READ_BYTES)):
+                self._pace.came(len(chunk))
+                yield chunk
+
+    async def end(self) -> None:
+        """Make sure that the form is complete and holds nothing that came too late."""
+        while (part := await self._next()) is not None:
+            if part.name == FILE:
+                raise invalid("file: one upload takes one file")
+            if part.name in FIELDS:
+                raise invalid(f"{part.name}: fields must come before the file")
+            await self._text(part.name or "", part)
+
+    async def _next_up_to_file(self) -> BodyPartReader:
+        part = await self._next()
+        if part is None:
+            raise invalid("file: the form has no such part")
+        return part
+
+    async def _next(self) -> BodyPartReader | None:
+        part = await self._read(self._reader.next())
+        self._parts += 1
+        if part is not None and not isinstance(part, BodyPartReader):
+            raise invalid("a part of the form is itself multipart")
+        if self._parts > MAX_PARTS:
+            raise invalid(f"the form has more than {MAX_PARTS} parts")
+        return part
+
+    async def _text(self, name: str, part: BodyPartReader) -> str:
+        text = bytearray()
+        while not part.at_eof():
+            text += await self._read(part.read_chunk(MAX_FIELD_BYTES))
+            if len(text) > MAX_FIELD_BYTES:
+                raise invalid(f"{name[:100]}: longer than {MAX_FIELD_BYTES} bytes")
+        try:
+            return text.decode()
+        except UnicodeDecodeError as error:
+            raise invalid(f"{name[:100]}: not UTF-8") from error
+
+    async def _read(self, reading: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                return await self._pace.wait(reading)
+        except TooSlow as error:
+            raise _stalled(str(error)) from error
+        except TimeoutError as error:
+            raise _stalled(f"nothing came for {self._stall_seconds:.0f} seconds") from error
+        except MALFORMED as error:
+            raise invalid(f"the form is malformed: {error}") from error
+
+
+def _stalled(message: str) -> HttpProblem:
+    return HttpProblem(408, "upload_stalled", message, headers={"Connection": "close"})
+
+
+def _checked(fields: dict[str, str]) -> UploadFields:
+    try:
+        return UploadFields.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(explain(error)) from error
+
+
+def clean_filename(name: str | None) -> str | None:
+    """Return the last part of a path without control characters, at most 1024 long; None for nothing."""
+    last = re.split(r"[/\\]", name or "")[-1]
+    text = CONTROL.sub("", last).encode(errors="replace").decode().strip()
+    return text[:FILENAME_CHARACTERS] or None

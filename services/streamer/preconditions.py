@@ -1,0 +1,91 @@
+"""Which status and which bytes a request for an object gets: conditions and ranges of RFC 9110, pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+from services.streamer.byte_ranges import Unsatisfiable, parse_range
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from shared.storage.interface import StoredObject
+
+ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The status of an answer, and which bytes of the object are its body."""
+
+    status: Literal[200, 206, 304, 416]
+    start: int
+    length: int
+
+
+def choose_reply(headers: Mapping[str, str], stored: StoredObject, *, with_range: bool = True) -> Reply:
+    """Return what a request with these headers gets; ranges count for GET only."""
+    if is_unchanged(headers, stored.etag, stored.modified):
+        return Reply(304, 0, 0)
+    whole = Reply(200, 0, stored.bytes)
+    if not with_range or "Range" not in headers or not _range_holds(headers, stored):
+        return whole
+    try:
+        part = parse_range(headers["Range"], stored.bytes)
+    except Unsatisfiable:
+        return Reply(416, 0, 0)
+    return Reply(206, part.start, part.length) if part else whole
+
+
+def is_unchanged(headers: Mapping[str, str], etag: str, modified: datetime | None) -> bool:
+    """Tell whether the player has this very version already (RFC 9110, 13.2.2)."""
+    if "If-None-Match" in headers:
+        given = headers["If-None-Match"]
+        tags = [tag.removeprefix("W/") for tag in ENTITY_TAG.findall(given)]
+        return given.strip() == "*" or etag.removeprefix("W/") in tags
+    since = parse_date(headers.get("If-Modified-Since", ""))
+    return bool(since and modified and modified.replace(microsecond=0) <= since)
+
+
+def _range_holds(headers: Mapping[str, str], stored: StoredObject) -> bool:
+    """Tell whether the part that is asked for is one of the version that the player has (If-Range)."""
+    given = headers.get("If-Range", "").strip()
+    if not given:
+        return True
+    if '"' in given:
+        return given == stored.etag and not given.startswith("W/")
+    return parse_date(given) == stored.modified.replace(microsecond=0)
+
+
+def parse_date(text: str) -> datetime | None:
+    """Read a date as HTTP writes it; None when it is none."""
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo else None
+
+
+def format_date(date: datetime) -> str:
+    """Write a date as HTTP wants it: in UTC."""
+    return format_datetime(date.astimezone(UTC), usegmt=True)
+
+
+def accepts_gzip(header: str) -> bool:
+    """Tell whether an Accept-Encoding header takes gzip."""
+    weights = dict(_weighted(item) for item in header.lower().split(",") if item.strip())
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
+def _weighted(item: str) -> tuple[str, float]:
+    coding, _, parameter = item.partition(";")
+    name, _, value = parameter.partition("=")
+    try:
+        return coding.strip(), float(value) if name.strip() == "q" else 1.0
+    except ValueError:
+        return coding.strip(), 1.0

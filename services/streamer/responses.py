@@ -1,0 +1,136 @@
+"""Sends playlists and objects to players: the edge where bytes leave."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+from functools import lru_cache
+from typing import TYPE_CHECKING, BinaryIO
+
+import structlog
+from aiohttp import web
+
+from services.streamer.preconditions import Reply, accepts_gzip, choose_reply, format_date, is_unchanged
+from shared.errors import StorageUnavailable
+from shared.http.problems import HttpProblem
+from shared.service.metrics import SERVED_BYTES
+from shared.storage.interface import MEDIA_TYPES, cache_control, media_type
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.storage.interface import ObjectReader, Storage, StoredObject
+
+STALL_SECONDS = 30.0  # a player that takes nothing for so long loses its connection, and S3 gets its one back
+PIECE_BYTES = 4 << 20
+NEEDS_HEAD = ("Range", "If-None-Match", "If-Modified-Since")
+KINDS = {".m3u8": "playlist", ".ts": "segment", ".jpg": "thumbnail"}
+
+log = structlog.get_logger()
+
+
+def send_playlist(
+    request: web.Request, body: bytes, cache: str, *, modified: datetime | None = None
+) -> web.Response:
+    """Answer with a playlist, compressed when the player takes it (authoring specification 10.1)."""
+    zipped = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    encoded, etag = _encode(body, zipped=zipped)
+    headers = {"ETag": etag, "Cache-Control": cache, "Vary": "Accept-Encoding"}
+    if modified:
+        headers["Last-Modified"] = format_date(modified)
+    if is_unchanged(request.headers, etag, modified):
+        return web.Response(status=304, headers=headers)
+    headers["Content-Type"] = MEDIA_TYPES[".m3u8"]
+    if zipped:
+        headers["Content-Encoding"] = "gzip"
+    if request.method == "GET":
+        SERVED_BYTES.labels("playlist").inc(len(encoded))
+    return web.Response(body=encoded, headers=headers)
+
+
+@lru_cache(maxsize=256)
+def _encode(body: bytes, *, zipped: bool) -> tuple[bytes, str]:
+    digest = hashlib.sha256(body).hexdigest()[:32]
+    if not zipped:
+        return body, f'"{digest}"'
+    return gzip.compress(body, compresslevel=6, mtime=0), f'"{digest}-gzip"'
+
+
+async def send_object(request: web.Request, storage: Storage, key: str) -> web.StreamResponse:
+    """Answer with an object or the part of it that is asked for. Raises KeyError when there is none."""
+    is_get = request.method == "GET"
+    if is_get and not any(name in request.headers for name in NEEDS_HEAD):
+        async with storage.read(key) as reader:  # one call instead of two for what players mostly do
+            return await _send(request, reader, Reply(200, 0, reader.object.bytes))
+    stored = await storage.head(key)
+    if stored is None:
+        raise KeyError(key)
+    reply = choose_reply(request.headers, stored, with_range=is_get)
+    if reply.status == 416:
+        raise _unsatisfiable(stored)
+    if not is_get or reply.status == 304:
+        return web.StreamResponse(status=reply.status, headers=_headers(reply, stored))
+    async with storage.read(key, start=reply.start, length=reply.length) as reader:
+        return await _send(request, reader, reply)
+
+
+def _headers(reply: Reply, stored: StoredObject) -> dict[str, str]:
+    headers = {
+        "ETag": stored.etag,
+        "Last-Modified": format_date(stored.modified),
+        "Cache-Control": cache_control(stored.key),
+        "Accept-Ranges": "bytes",
+    }
+    if reply.status in (200, 206):
+        headers |= {"Content-Type": media_type(stored.key), "Content-Length": str(reply.length)}
+    if reply.status == 206:
+        last = reply.start + reply.length - 1
+        headers["Content-Range"] = f"bytes {reply.start}-{last}/{stored.bytes}"
+    return headers
+
+
+def _unsatisfiable(stored: StoredObject) -> HttpProblem:
+    size = {"Content-Range": f"bytes */{stored.bytes}"}
+    return HttpProblem(416, "range_not_satisfiable", f"there are only {stored.bytes} bytes", headers=size)
+
+
+async def _send(request: web.Request, reader: ObjectReader, reply: Reply) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=_headers(reply, reader.object))
+    await response.prepare(request)
+    served = SERVED_BYTES.labels(KINDS.get(f".{reader.object.key.rpartition('.')[2]}", "other"))
+    try:
+        if reader.file:
+            served.inc(await _send_file(request, reader.file, reply))
+        else:
+            async for chunk in reader:
+                async with asyncio.timeout(STALL_SECONDS):
+                    await response.write(chunk)
+                served.inc(len(chunk))
+    except (StorageUnavailable, TimeoutError) as error:
+        # The headers are out: only a broken connection can still tell the player that this is not all.
+        log.warning("sending_broken_off", key=reader.object.key, error=str(error) or "the player stalls")
+        _abort(request)
+    await response.write_eof()
+    return response
+
+
+async def _send_file(request: web.Request, file: BinaryIO, reply: Reply) -> int:
+    """Send a part of a file piece by piece, so that a player that takes nothing is noticed."""
+    loop, sent = asyncio.get_running_loop(), 0
+    while sent < reply.length:
+        if request.transport is None:
+            raise ConnectionResetError("the player is gone")
+        piece = min(PIECE_BYTES, reply.length - sent)
+        async with asyncio.timeout(STALL_SECONDS):
+            done = await loop.sendfile(request.transport, file, reply.start + sent, piece)
+        if done == 0:
+            raise StorageUnavailable(f"the file ended after {sent} of {reply.length} bytes")
+        sent += done
+    return sent
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport:
+        request.transport.abort()
+    raise ConnectionResetError("the answer was broken off")

@@ -1,0 +1,163 @@
+"""The sound's half of a chunk's command line.
+
+All chunks share one grid: AAC frame j starts j * 1024 samples (48 kHz) after output zero, and a chunk owns
+the frames that start within it. Each chunk begins to encode a few frames early and ends late, so that at a
+join both encoders have heard the same, and drops what it does not own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import gcd
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.ffmpeg.input import source_input
+from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame, round_half_up
+
+if TYPE_CHECKING:
+    from services.transcoder.media import Anchor, AudioTrack, Lattice
+    from services.transcoder.plan.ladder import Rung
+    from services.transcoder.plan.model import Chunk, Plan
+
+RUN_IN_FRAMES: Final = 8
+RUN_OUT_FRAMES: Final = 2
+RESAMPLER_RUN_IN: Final = 4800  # samples at 48 kHz
+TICKS_A_FRAME: Final = 1920  # of MPEG-TS's 90 kHz in one AAC frame: the packet filter counts in them
+HOLE_SECONDS: Final = 0.01  # on a lattice all that differs is a hole
+ANCHOR_TOLERANCE: Final = 120  # samples; frames are at least 128 long
+JITTER_SECONDS: Final = 0.05  # elsewhere smaller differences are noise, not silence
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The AAC frames of a chunk: those it owns, and the samples (48 kHz) that are encoded for them."""
+
+    first_frame: int
+    end_frame: int
+
+    @property
+    def first_sample(self) -> int:
+        return (self.first_frame - RUN_IN_FRAMES) * AUDIO_FRAME
+
+    @property
+    def end_sample(self) -> int:
+        return (self.end_frame + RUN_OUT_FRAMES) * AUDIO_FRAME
+
+
+def audio_frames(plan: Plan, chunk: Chunk) -> range:
+    """Return the numbers of the AAC frames that `chunk` owns."""
+    first = first_audio_frame(chunk.first_frame, plan.rate)
+    return range(first, first_audio_frame(chunk.end_frame, plan.rate))
+
+
+def _span(plan: Plan, chunk: Chunk) -> _Span:
+    frames = audio_frames(plan, chunk)
+    return _Span(frames.start, frames.stop)
+
+
+def is_silent(plan: Plan, chunk: Chunk) -> bool:
+    """Return whether the source has no sound anywhere in the chunk."""
+    if plan.audio is None:
+        return True
+    span, zero = _span(plan, chunk), plan.zero_seconds
+    begins = zero + Fraction(span.first_sample, AUDIO_RATE)
+    ends = zero + Fraction(span.end_sample, AUDIO_RATE)
+    return plan.audio.end_seconds <= begins or plan.audio.start_seconds >= ends
+
+
+def sound_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[str]:
+    """Return the command that decodes the sound around a chunk to a file of one unchanging format.
+
+    Sound that changes its channels or sample rate on the way (broadcasts do) breaks counting: it is brought
+    to one format first.
+    """
+    assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
+    span = _span(plan, chunk)
+    end = plan.zero_seconds + Fraction(span.end_sample, AUDIO_RATE) + 1
+    return [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
+        *("-progress", "pipe:1", "-copyts", "-vn"),
+        *source_input(source_path, chunk.audio_seek_seconds),
+        *(
+            "-map",
+            f"0:{plan.audio.index}",
+            "-af",
+            f"aresample={AUDIO_RATE}:async=1",
+            "-to",
+            f"{float(end):.6f}",
+        ),
+        *("-c:a", "pcm_s16le", "-ar", str(AUDIO_RATE), "-ac", "2", "-f", "nut", sound_path(outdir)),
+    ]
+
+
+def sound_path(outdir: str) -> str:
+    """Return where the sound of a damaged source lies while its chunk is encoded."""
+    return f"{outdir}/sound.nut"
+
+
+def audio_graph(plan: Plan, chunk: Chunk, *, lenient: bool = False) -> str:
+    """Return the graph from the second input to one labelled output a rung: [a0], [a1], …"""
+    assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
+    span = _span(plan, chunk)
+    audio = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None) if lenient else plan.audio
+    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, lenient=lenient)
+    outputs = "".join(f"[a{number}]" for number in range(len(plan.rungs)))
+    split = f",asplit={len(plan.rungs)}" if len(plan.rungs) > 1 else ""
+    stream = 0 if is_silent(plan, chunk) else audio.index
+    return f"[1:{stream}]" + ",".join(steps) + split + outputs
+
+
+def _silence(span: _Span) -> list[str]:
+    return [f"asetpts=N+{span.first_sample}", f"atrim=end_pts={span.end_sample}"]
+
+
+def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, lenient: bool) -> list[str]:
+    """Return filters that give the span's samples, the same for every chunk that asks for them.
+
+    Input samples are counted from output zero. Reading begins at a sample where the resampler's phase is
+    zero, so that its phase is the same in every chunk; after it samples are counted, not timed.
+    """
+    span, zero = _span(plan, chunk), round_half_up(plan.zero_seconds * audio.sample_rate)
+    common = gcd(audio.sample_rate, AUDIO_RATE)
+    block = (span.first_sample - RESAMPLER_RUN_IN) // (AUDIO_RATE // common)
+    begin_in, begin_out = block * (audio.sample_rate // common), block * (AUDIO_RATE // common)
+    anchor = None if lenient else chunk.audio_anchor
+    hole = HOLE_SECONDS if audio.lattice or anchor else JITTER_SECONDS
+    ends = round_half_up((audio.end_seconds - plan.zero_seconds) * AUDIO_RATE)
+    return [
+        *(_counter(anchor, zero) if anchor else [_clock(audio.lattice, zero)]),
+        f"atrim=start_pts={begin_in}",
+        f"aresample={AUDIO_RATE}:async=1:min_hard_comp={hole}:first_pts={begin_in}",
+        "aformat=sample_fmts=fltp:channel_layouts=stereo",
+        f"asetpts=N+{begin_out}",
+        *(["apad"] if lenient or span.end_sample > ends - AUDIO_FRAME else []),
+        f"atrim=start_pts={span.first_sample}:end_pts={span.end_sample}",
+    ]
+
+
+def _clock(lattice: Lattice | None, zero: int) -> str:
+    """Return the filter that counts from output zero and undoes the rounding of a container's timestamps."""
+    if lattice is None:
+        return f"asetpts=PTS-{zero}"
+    place = f"{lattice.origin}+{lattice.step}*round((PTS-{lattice.origin})/{lattice.step})"
+    return f"asetpts='st(0,{place});if(lt(abs(PTS-ld(0)),{lattice.tolerance}),ld(0),PTS)-{zero}'"
+
+
+def _counter(anchor: Anchor, zero: int) -> list[str]:
+    """Return filters that count samples from a known frame on, where seeking has found that frame."""
+    near = f"lt(abs(STARTPTS-{anchor.timed}),{ANCHOR_TOLERANCE})"
+    return [
+        f"aselect='gt(pts,{anchor.after})'",
+        f"asetpts='if({near},N+{anchor.counted},PTS)-{zero}'",
+    ]
+
+
+def audio_options(plan: Plan, chunk: Chunk, rung: Rung) -> list[str]:
+    """Return the encoder options of one rendition's sound, with the filter that drops run-in and run-out."""
+    span = _span(plan, chunk)
+    first, end = span.first_frame * TICKS_A_FRAME, span.end_frame * TICKS_A_FRAME
+    return [
+        *("-c:a", "aac", "-b:a", str(rung.audio_bps), "-ar", str(AUDIO_RATE), "-ac", "2"),
+        *("-bsf:a", f"noise=drop='lt(pts,{first})+gte(pts,{end})'"),
+    ]

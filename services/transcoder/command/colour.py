@@ -1,0 +1,77 @@
+"""Colours: any source to 8-bit BT.709 of limited range, as filters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from services.transcoder.media import VideoTrack
+
+PIXELS: Final = "yuv420p"
+OUTPUT_TAGS: Final = (
+    *("-color_range", "tv", "-colorspace", "bt709"),
+    *("-color_primaries", "bt709", "-color_trc", "bt709"),
+)
+# FFmpeg's names of matrices as swscale's `in_color_matrix` wants them.
+SCALE_MATRICES: Final = {
+    "bt709": "bt709",
+    "fcc": "fcc",
+    "bt470bg": "bt601",
+    "smpte170m": "bt601",
+    "smpte240m": "smpte240m",
+    "bt2020nc": "bt2020",
+    "bt2020c": "bt2020",
+}
+ZSCALE_MATRICES: Final = {"bt709": "709", "bt470bg": "470bg", "smpte170m": "170m", "bt2020c": "2020_cl"}
+ZSCALE_PRIMARIES: Final = {"bt709": "709", "smpte432": "smpte432", "smpte431": "smpte431"}
+FULL_RANGES: Final = frozenset({"pc", "jpeg", "full"})
+NOMINAL_PEAK_NITS: Final = 100
+
+
+def is_bt709(video: VideoTrack) -> bool:
+    """Return whether the picture already has the colours that we write."""
+    return not video.colour.is_hdr and _matrix(video) == "bt709" and _range(video) == "limited"
+
+
+def scale_to_bt709(video: VideoTrack, width: int, height: int) -> list[str]:
+    """Return the filters that scale the decoded picture to `width` by `height` and convert its colours."""
+    if video.colour.is_hdr:
+        return _tone_mapped(video, width, height)
+    options = [f"scale={width}:{height}:flags=bicubic"]
+    if not _is_rgb(video.pix_fmt):
+        options.append(f"in_color_matrix={_matrix(video)}:in_range={_range(video)}")
+    return [":".join((*options, "out_color_matrix=bt709:out_range=limited")), f"format={PIXELS}"]
+
+
+def _tone_mapped(video: VideoTrack, width: int, height: int) -> list[str]:
+    """Return filters from PQ or HLG to SDR: in linear light, in BT.709 primaries, by Hable's curve."""
+    colour = video.colour
+    given = (
+        f"tin={colour.transfer}",
+        f"pin={ZSCALE_PRIMARIES.get(colour.primaries, '2020')}",
+        f"min={ZSCALE_MATRICES.get(colour.matrix, '2020_ncl')}",
+        f"rin={_range(video)}",
+    )
+    return [
+        ":".join((f"zscale=w={width}:h={height}", *given, "t=linear", f"npl={NOMINAL_PEAK_NITS}")),
+        "format=gbrpf32le",
+        "zscale=p=709",
+        "tonemap=hable:desat=0",
+        "zscale=t=709:m=709:r=limited",
+        f"format={PIXELS}",
+    ]
+
+
+def _matrix(video: VideoTrack) -> str:
+    """Return the stream's matrix; what says nothing is BT.709 if high definition, else BT.601."""
+    is_high = video.width >= 1280 or video.height > 576
+    return SCALE_MATRICES.get(video.colour.matrix, "bt709" if is_high else "bt601")
+
+
+def _range(video: VideoTrack) -> str:
+    is_full = video.colour.range in FULL_RANGES or video.pix_fmt.startswith("yuvj")
+    return "full" if is_full else "limited"
+
+
+def _is_rgb(pix_fmt: str) -> bool:
+    return pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "monob", "monow"))

@@ -1,0 +1,159 @@
+"""The picture's half of a chunk's command line: filter graph and encoder options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from services.transcoder.codecs.h264_levels import lowest_level
+from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, is_bt709, scale_to_bt709
+from services.transcoder.plan.timeline import key_frames
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from services.transcoder.media import VideoTrack
+    from services.transcoder.plan.ladder import Rung
+    from services.transcoder.plan.model import Chunk, Plan
+
+EncoderName = Literal["libx264", "h264_nvenc"]
+
+X264: Final = ("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high")
+# Adaptive quantization within a picture as x264 has it, two B-frames between references, none of them one
+# itself: not every GPU can do more. Without look-ahead no key frame is set but ours; -no-scenecut says so.
+NVENC: Final = (
+    *("-c:v", "h264_nvenc", "-preset", "p4", "-tune", "hq", "-rc", "vbr", "-profile:v", "high"),
+    *("-spatial-aq", "1", "-no-scenecut", "1", "-b_ref_mode", "disabled"),
+)
+# Its default, bicubic, reads no more points for a smaller picture: jagged, and darker from rung to rung.
+# Bilinear averages: nearer to what libx264 gets, though a little softer (docs/gpu.md).
+CUDA_SCALING: Final = "interp_algo=bilinear"
+PEAK_OVER_AVERAGE: Final = 1.5  # Apple, HLS authoring specification 1.30: at most 2
+BUFFER_SECONDS: Final = 2
+NO_KEY_FRAMES: Final = "100000"  # the encoder sets none of its own: ours are forced
+REORDER_RATE: Final = 5  # below, B-frames would put decoding seconds before showing
+REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC's without needs one
+TICKS_A_SECOND: Final = 90_000  # of MPEG-TS: the packet filters count in them
+# Not av1: FFmpeg takes libdav1d for it, which knows no GPU.
+NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "vc1", "vp8"})
+NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
+
+
+def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool) -> bool:
+    """Return whether decoded pictures can stay on the GPU: 8-bit BT.709 that only needs scaling."""
+    video = plan.video
+    plain = is_bt709(video) and not (video.interlaced or video.orientation or lenient)
+    known = video.codec in NVDEC_CODECS and video.pix_fmt in NVDEC_PIXELS
+    return encoder == "h264_nvenc" and plain and known and not _holds(plan, chunk, lenient=lenient)
+
+
+def decoder_options(video: VideoTrack) -> list[str]:
+    """Return what the decoder of `video` has to be told before the input is named."""
+    return [] if video.x264_build is None else ["-x264_build", str(video.x264_build)]
+
+
+def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool, on_gpu: bool) -> str:
+    """Return the graph from the decoded stream to one labelled output a rung: [v0], [v1], …"""
+    steps = [*_pick_frames(plan, chunk, lenient=lenient)]
+    top = plan.rungs[0]
+    if on_gpu:
+        steps += [f"scale_cuda={top.width}:{top.height}:format={PIXELS}:{CUDA_SCALING}", "setsar=1"]
+    else:
+        steps += _upright(plan, top)
+        if encoder == "h264_nvenc":
+            steps.append("hwupload_cuda")
+    return f"[0:{plan.video.index}]" + ",".join(steps) + _cascade(plan.rungs, encoder)
+
+
+def _pick_frames(plan: Plan, chunk: Chunk, *, lenient: bool) -> list[str]:
+    """Return filters that put pictures on the grid and let through exactly the chunk's frames.
+
+    From `fps` on a timestamp is a frame number, so that nothing is left to rounding.
+    """
+    steps = [f"setpts=PTS-{plan.video.first_pts}"]
+    if plan.video.interlaced:
+        steps.append("bwdif=mode=send_frame:deint=interlaced")
+    from_zero = ":start_time=0" if lenient else ""
+    steps.append(f"fps={plan.rate}:round=near:eof_action=pass{from_zero}")
+    steps += _holds(plan, chunk, lenient=lenient)
+    if plan.lead_frames and not _holds_first(plan, chunk, lenient=lenient):
+        steps.append(f"setpts=PTS+{plan.lead_frames}")
+    return [*steps, f"trim=start_pts={chunk.first_frame}:end_pts={chunk.end_frame}"]
+
+
+def _holds_first(plan: Plan, chunk: Chunk, *, lenient: bool) -> bool:
+    return plan.lead_frames > 0 and (lenient or chunk.first_frame < plan.lead_frames)
+
+
+def _holds(plan: Plan, chunk: Chunk, *, lenient: bool) -> list[str]:
+    """Return the filter that holds the first picture or the last, where the chunk reaches beyond them."""
+    options = []
+    if _holds_first(plan, chunk, lenient=lenient):
+        options.append(f"start_mode=clone:start={plan.lead_frames}")
+    if lenient or chunk.end_frame > plan.last_source_frame:
+        options.append("stop_mode=clone:stop=-1")
+    return [f"tpad={':'.join(options)}"] if options else []
+
+
+def _upright(plan: Plan, rung: Rung) -> list[str]:
+    turned = plan.video.is_turned
+    width, height = (rung.height, rung.width) if turned else (rung.width, rung.height)
+    return [*scale_to_bt709(plan.video, width, height), *plan.video.orientation, "setsar=1"]
+
+
+def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
+    """Return the tail of the graph: every rung is scaled from the one above it."""
+    if len(rungs) == 1:
+        return "[v0]"
+    scale = "scale_cuda" if encoder == "h264_nvenc" else "scale"
+    flags = f":{CUDA_SCALING}" if encoder == "h264_nvenc" else ":flags=bicubic"
+    parts = [",split=2[v0][below0]"]
+    for number, rung in enumerate(rungs[1:], start=1):
+        is_last = number == len(rungs) - 1
+        outputs = f"[v{number}]" if is_last else f",split=2[v{number}][below{number}]"
+        size = f"{rung.width}:{rung.height}"
+        parts.append(f";[below{number - 1}]{scale}={size}{flags},setsar=1{outputs}")
+    return "".join(parts)
+
+
+def video_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, threads: int) -> list[str]:
+    """Return the encoder options of one rendition, the same in every chunk but for times."""
+    peak, buffer = int(rung.video_bps * PEAK_OVER_AVERAGE), rung.video_bps * BUFFER_SECONDS
+    return [
+        *_codec(plan, encoder, threads),
+        *("-level:v", lowest_level(rung.width, rung.height, plan.rate, peak, buffer)),
+        *("-b:v", str(rung.video_bps), "-maxrate:v", str(peak), "-bufsize:v", str(buffer)),
+        *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
+        *("-force_key_frames", _key_frame_times(plan, chunk)),
+        *("-bsf:v", _decode_times(plan, chunk)),
+        *OUTPUT_TAGS,
+    ]
+
+
+def _codec(plan: Plan, encoder: EncoderName, threads: int) -> list[str]:
+    reorders = reorder_frames(plan.rate) > 0
+    if encoder == "h264_nvenc":
+        return [*NVENC, "-bf", "2" if reorders else "0"]
+    return [*X264, "-threads:v", str(threads), "-sc_threshold", "0", *([] if reorders else ["-bf", "0"])]
+
+
+def reorder_frames(rate: Fraction) -> int:
+    """Return by how many frames decoding runs ahead of showing in a video of `rate`."""
+    return REORDER_FRAMES if rate >= REORDER_RATE else 0
+
+
+def _decode_times(plan: Plan, chunk: Chunk) -> str:
+    """Return the packet filter that gives packet n of a chunk the decode time of its first frame + n - delay.
+
+    So decode times run on across a join whoever encoded its two sides: they are counted, not the encoder's
+    (FFmpeg 5.1 miscounts NVENC's where a second is no whole number of frames). With both encoders a picture
+    is shown no earlier than decoded, for neither reorders by more than the delay.
+    """
+    first = chunk.first_frame - reorder_frames(plan.rate)
+    rate = plan.rate
+    return f"setts=pts=PTS:dts=round((N{first:+d})*{TICKS_A_SECOND * rate.denominator}/{rate.numerator})"
+
+
+def _key_frame_times(plan: Plan, chunk: Chunk) -> str:
+    """Return the forced key frames in seconds: a quarter frame early, so that rounding cannot miss one."""
+    frames = key_frames(plan.starts_in(chunk), chunk.end_frame, plan.rate)
+    return ",".join(f"{max(0.0, float((frame - 0.25) / plan.rate)):.6f}" for frame in frames)

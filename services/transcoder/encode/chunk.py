@@ -1,0 +1,219 @@
+"""Encode one chunk: run ffmpeg, verify what it wrote, and try other ways if that fails.
+
+The GPU's failures are taken over by libx264, a damaged source is read once more leniently (fallback.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.transcoder.command.audio import is_silent, sound_argv, sound_path
+from services.transcoder.command.chunk import chunk_argv
+from services.transcoder.command.video import decodes_on_gpu
+from services.transcoder.encode.gpu_fallback import Way, gpu_fault, next_way, note
+from services.transcoder.encode.verify import verify_rendition
+from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg
+from services.transcoder.ffmpeg.sandbox import Access
+from services.transcoder.ffmpeg.task_group import together
+from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, SourceUnavailable
+from shared.failpoints import reach
+from shared.names import segment_name
+from shared.service.metrics import ENCODER_FALLBACKS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from services.transcoder.command.video import EncoderName
+    from services.transcoder.encode.gpu_fallback import Reason
+    from services.transcoder.encode.select_encoder import Encoder
+    from services.transcoder.encode.verify import SegmentFile
+    from services.transcoder.ffmpeg.runner import Finished
+    from services.transcoder.plan.model import Chunk, Plan
+
+STALL_SECONDS: Final = 180
+SLOWEST: Final = 60  # times real time, before a chunk counts as hanging
+LEAST_SECONDS: Final = 300
+MOST_THREADS: Final = 16
+DAMAGE: Final = ("Invalid data found", "frames were written instead of", "was not written")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """A chunk on disk: verified segments, the CODECS string of each rendition by name.
+
+    `encoder` is the one that made it, `notes` says in short sentences for people why that is another than
+    was asked for. `is_repaired` tells that the source is damaged here and pictures or silence stand in for
+    what is lost.
+    """
+
+    segments: tuple[SegmentFile, ...]
+    codecs: Mapping[str, str]
+    encoder: EncoderName
+    decoded_on_gpu: bool = False
+    is_repaired: bool = False
+    notes: tuple[str, ...] = ()
+
+
+async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its doing
+    plan: Plan,
+    chunk_index: int,
+    source_path: str | Path,
+    outdir: str | Path,
+    encoder: Encoder,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> EncodedChunk:
+    """Encode chunk `chunk_index` (from 0) of `plan` into `<outdir>/<rendition>/segment_NNN.ts`.
+
+    `on_progress` gets the finished fraction, 0 to 1. Raises EncodeFailed or EncodeStalled (try again),
+    CorruptSource (the source is too damaged here), SourceUnavailable. Cancelling kills ffmpeg.
+    """
+    job = _Job(plan, plan.chunks[chunk_index], str(source_path), str(outdir), on_progress)
+    if not await asyncio.to_thread(Path(source_path).is_file):
+        raise SourceUnavailable("the source file is gone: upload the video again")
+    return await _try_ways(job, encoder.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    plan: Plan
+    chunk: Chunk
+    source_path: str
+    outdir: str
+    on_progress: Callable[[float], None]
+
+    @property
+    def access(self) -> Access:
+        return Access(reads=(self.source_path,), writes=(self.outdir,))
+
+
+class _GpuFailed(EncodeFailed):
+    """The GPU is at fault, and why."""
+
+    def __init__(self, message: str, fault: Reason) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+async def _try_ways(job: _Job, encoder: EncoderName) -> EncodedChunk:
+    """Encode one way after another until one succeeds; raises what the last one failed with."""
+    way = Way(encoder, decodes_on_gpu(job.plan, job.chunk, encoder, lenient=False))
+    notes: tuple[str, ...] = ()
+    while True:
+        try:
+            return replace(await _attempt(job, way), notes=notes)
+        except EncodeInterrupted:
+            raise
+        except EncodeFailed as error:
+            fault = error.fault if isinstance(error, _GpuFailed) else None
+            following = next_way(way, fault)
+            if following is None:
+                raise _verdict(error) from error
+            notes += _tell(job, way, following, fault, error.message)
+            way = following
+
+
+def _verdict(error: EncodeFailed) -> EncodeFailed | CorruptSource:
+    """Return whom to blame when nothing is left to try."""
+    if any(words in str(error) for words in DAMAGE):
+        return CorruptSource(f"the source is too damaged to convert: {error}")
+    return error
+
+
+def _tell(job: _Job, way: Way, following: Way, fault: Reason | None, error: str) -> tuple[str, ...]:
+    """Log and count where the GPU is left; return a note for people where libx264 takes over."""
+    changes = following.encoder != way.encoder
+    if not (changes or fault):
+        return ()
+    reason = fault or "unexplained"
+    ENCODER_FALLBACKS.labels(reason).inc()
+    log.warning(
+        "encoder_fallback", chunk=job.chunk.index, reason=reason, encoder=following.encoder, error=error
+    )
+    return (note(reason),) if changes else ()
+
+
+async def _attempt(job: _Job, way: Way) -> EncodedChunk:
+    plan, chunk = job.plan, job.chunk
+    for rung in plan.rungs:
+        _make_empty(Path(job.outdir, rung.name), chunk)
+    await _run(job, way)
+    reach("encode.written")
+    results = await together(*(verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs))
+    return EncodedChunk(
+        segments=tuple(segment for segments, _ in results for segment in segments),
+        codecs={rung.name: codecs for rung, (_, codecs) in zip(plan.rungs, results, strict=True)},
+        encoder=way.encoder,
+        decoded_on_gpu=way.decodes_on_gpu,
+        is_repaired=way.is_lenient,
+    )
+
+
+async def _run(job: _Job, way: Way) -> None:
+    """Run ffmpeg one way; raises EncodeFailed, EncodeStalled, EncodeInterrupted or _GpuFailed."""
+    plan, chunk, lenient = job.plan, job.chunk, way.is_lenient
+    from_start = lenient or chunk.video_seek_seconds is None
+    frames = chunk.end_frame if from_start else chunk.end_frame - chunk.first_frame
+    limit = max(LEAST_SECONDS, SLOWEST * float(frames / plan.rate))
+    if lenient and plan.audio and not is_silent(plan, chunk):
+        await _write_sound(job, limit)
+    argv = chunk_argv(
+        plan,
+        chunk,
+        job.source_path,
+        job.outdir,
+        way.encoder,
+        threads=threads(),
+        lenient=lenient,
+        gpu_decode=way.decodes_on_gpu,
+    )
+    try:
+        finished = await run_ffmpeg(
+            argv,
+            frames=chunk.end_frame - chunk.first_frame,
+            timeout_seconds=limit,
+            stall_seconds=limit if lenient else STALL_SECONDS,
+            access=job.access,
+            on_progress=job.on_progress,
+        )
+    except EncodeStalled as error:
+        if way.encoder == "h264_nvenc":
+            raise _GpuFailed(error.message, "stalled") from error
+        raise
+    await asyncio.to_thread(Path(sound_path(job.outdir)).unlink, missing_ok=True)
+    _require_success(finished, way, f"chunk {chunk.index}")
+
+
+def _require_success(finished: Finished, way: Way, what: str) -> None:
+    """Raise what ffmpeg's end calls for; a GPU out of memory is not the machine out of memory."""
+    fault = gpu_fault(finished.returncode, finished.stderr) if way.encoder == "h264_nvenc" else None
+    if fault is not None:
+        raise _GpuFailed(f"{what}: {finished.stderr[-1500:]}", fault)
+    require_success(finished, what)
+
+
+async def _write_sound(job: _Job, limit_seconds: float) -> None:
+    argv = sound_argv(job.plan, job.chunk, job.source_path, job.outdir)
+    finished = await run_ffmpeg(
+        argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds, access=job.access
+    )
+    require_success(finished, f"sound of chunk {job.chunk.index}")
+
+
+def _make_empty(folder: Path, chunk: Chunk) -> None:
+    """Make `folder`, without what an earlier attempt at this chunk left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(chunk.first_segment, chunk.first_segment + chunk.segments):
+        Path(folder, segment_name(number)).unlink(missing_ok=True)
+
+
+def threads() -> int:
+    """Return how many threads each encoder gets: they take turns, so each may use every core."""
+    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0))))

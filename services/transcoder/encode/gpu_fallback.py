@@ -1,0 +1,129 @@
+"""What a failed encode on the GPU means, and which way to try next: pure functions of ffmpeg's words.
+
+A chunk that the GPU does not take (no session free, no memory left, a driver that went away) is encoded by
+libx264 at once: an operator's GPU is no reason to fail a user's video. A source is blamed only when libx264
+could not make anything of it either.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from services.transcoder.command.video import EncoderName
+
+Reason = Literal[
+    "no_encoder",
+    "no_driver",
+    "old_driver",
+    "session_limit",
+    "memory",
+    "no_device",
+    "decode",
+    "unsupported",
+    "gpu_error",
+    "crashed",
+    "stalled",
+    "unexplained",
+]
+
+# The words of FFmpeg 5.1 (libavcodec/nvenc.c, nvdec.c, libavutil/hwcontext_cuda.c, cuda_check.h), the first
+# that is found decides: what runs out comes before what fails for want of it.
+WORDS: Final[tuple[tuple[str, Reason], ...]] = (
+    ("Unknown encoder 'h264_nvenc'", "no_encoder"),
+    ("Cannot load libcuda.so.1", "no_driver"),
+    ("Cannot load libnvidia-encode.so.1", "no_driver"),
+    ("Driver does not support the required nvenc API version", "old_driver"),
+    ("The minimum required Nvidia driver for nvenc is", "old_driver"),
+    ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "old_driver"),
+    ("OpenEncodeSessionEx failed: out of memory", "session_limit"),
+    ("OpenEncodeSessionEx failed: incompatible client key", "session_limit"),
+    ("CUDA_ERROR_OUT_OF_MEMORY", "memory"),
+    ("failed: out of memory (10)", "memory"),
+    ("CUDA_ERROR_NO_DEVICE", "no_device"),
+    ("No CUDA capable devices found", "no_device"),
+    ("OpenEncodeSessionEx failed: unsupported device", "no_device"),
+    ("OpenEncodeSessionEx failed: no encode device", "no_device"),
+    ("Provided device doesn't support required NVENC features", "unsupported"),
+    ("InitializeEncoder failed", "unsupported"),
+    ("No capable devices found", "no_device"),
+    ("libnvcuvid.so.1", "decode"),
+    ("Failed loading nvcuvid", "decode"),
+    ("Failed setup for format cuda", "decode"),
+    ("hwaccel initialisation returned error", "decode"),
+    ("Hardware is lacking required capabilities", "decode"),
+    ("not supported for hardware decode", "decode"),
+    ("No decoder surfaces left", "decode"),
+    ("cvdl->cuvid", "decode"),
+    ("Could not dynamically load CUDA", "no_driver"),
+    ("OpenEncodeSessionEx failed", "gpu_error"),
+    ("CreateInputBuffer failed", "gpu_error"),
+    ("CreateBitstreamBuffer failed", "gpu_error"),
+    ("GetSequenceParams failed", "gpu_error"),
+    ("SetIOCudaStreams failed", "gpu_error"),
+    ("Cannot get the preset configuration", "gpu_error"),
+    ("EncodePicture failed!", "gpu_error"),
+    ("Failed locking nvenc input buffer", "gpu_error"),
+    ("Failed locking bitstream buffer", "gpu_error"),
+    ("Too many registered CUDA frames", "gpu_error"),
+    ("Error registering an input resource", "gpu_error"),
+    ("Error mapping an input resource", "gpu_error"),
+    ("Failed to create nvenc instance", "gpu_error"),
+    ("Failed to query nvenc max version", "gpu_error"),
+    ("CUDA_ERROR_", "gpu_error"),
+    ("Error while opening encoder", "gpu_error"),
+)
+CRASHES: Final = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
+
+SENTENCES: Final[dict[Reason, str]] = {
+    "no_encoder": "this ffmpeg is built without NVENC",
+    "no_driver": "the NVIDIA driver's libraries were not found",
+    "old_driver": "the NVIDIA driver is too old",
+    "session_limit": "the GPU had no encoding session free",
+    "memory": "the GPU had no memory left",
+    "no_device": "no GPU that can encode was found",
+    "decode": "the GPU could not decode the source",
+    "unsupported": "the GPU does not support this size, rate or setting",
+    "gpu_error": "the GPU failed",
+    "crashed": "the GPU's encoder crashed",
+    "stalled": "the GPU's encoder hung",
+    "unexplained": "encoding on the GPU failed for no stated reason",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to encode a chunk. A lenient one is for damaged sources, and always decodes in memory."""
+
+    encoder: EncoderName
+    decodes_on_gpu: bool = False
+    is_lenient: bool = False
+
+
+def gpu_fault(returncode: int, stderr: str) -> Reason | None:
+    """Return what was wrong with the GPU when ffmpeg failed, None if its words do not point to it."""
+    if returncode in CRASHES:
+        return "crashed"
+    if returncode <= 0:
+        return None
+    return next((reason for words, reason in WORDS if words in stderr), None)
+
+
+def next_way(way: Way, fault: Reason | None) -> Way | None:
+    """Return what to try after `way` failed (`fault`: the GPU's part in that); None if nothing is left."""
+    on_gpu = way.encoder == "h264_nvenc"
+    # Without a fault, too: a size that changes, say, rebuilds the graph on the GPU, and frames are lost.
+    if way.decodes_on_gpu and fault in ("decode", None):
+        return replace(way, decodes_on_gpu=False)
+    if on_gpu and fault is not None:
+        return Way("libx264", is_lenient=way.is_lenient)
+    if not way.is_lenient:
+        return Way(way.encoder, is_lenient=True)
+    return Way("libx264") if on_gpu else None
+
+
+def note(reason: Reason) -> str:
+    """Return the sentence for people about chunks that libx264 encoded instead of the GPU."""
+    return f"parts of the video were encoded on the CPU: {SENTENCES[reason]}"

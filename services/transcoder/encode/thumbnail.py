@@ -1,0 +1,109 @@
+"""The thumbnail: a 2x2 grid of four moments of the video, one JPEG."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.command.colour import scale_to_bt709
+from services.transcoder.command.video import decoder_options
+from services.transcoder.ffmpeg.input import Limits, input_options, input_url
+from services.transcoder.ffmpeg.runner import expect_uninterrupted, require_success, run_ffmpeg
+from services.transcoder.ffmpeg.sandbox import Access
+from services.transcoder.ffmpeg.task_group import together
+from shared.errors import CorruptSource
+
+if TYPE_CHECKING:
+    from services.transcoder.ffmpeg.runner import Finished
+    from services.transcoder.plan.model import Plan
+
+MOMENTS: Final = (0.125, 0.375, 0.625, 0.875)
+LARGEST_SIDE: Final = 640  # of one of the four pictures
+TIMEOUT_SECONDS: Final = 120
+COMMAND: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y")
+PROGRESS: Final = ("-progress", "pipe:1")
+
+
+async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Path) -> None:
+    """Write the JPEG of four moments to `out_path`.
+
+    A moment that cannot be decoded gives way to one that can; raises CorruptSource if there is none.
+    """
+    out = Path(out_path)  # beside it a sweep finds what a planner leaves that is killed
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.stem}.", suffix=".parts") as folder:
+        cells = [Path(folder, f"{number}.png") for number in range(len(MOMENTS))]
+        await together(
+            *(
+                _extract(cell_argv(plan, str(source_path), moment, str(cell)), str(source_path), folder)
+                for cell, moment in zip(cells, MOMENTS, strict=True)
+            )
+        )
+        if not any(cell.exists() for cell in cells):
+            any_picture = cell_argv(plan, str(source_path), None, str(cells[0]))
+            expect_uninterrupted(await _extract(any_picture, str(source_path), folder), "thumbnail")
+        made = [cell for cell in cells if cell.exists()]
+        if not made:
+            raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
+        chosen = [cell if cell.exists() else made[0] for cell in cells]
+        whole = Path(folder, out.name)
+        finished = await _extract(grid_argv([str(cell) for cell in chosen], str(whole)), folder, folder)
+        require_success(finished, "thumbnail")
+        await asyncio.to_thread(whole.rename, out)
+
+
+async def _extract(argv: list[str], reads: str, writes: str) -> Finished:
+    return await run_ffmpeg(
+        argv,
+        frames=1,
+        timeout_seconds=TIMEOUT_SECONDS,
+        stall_seconds=TIMEOUT_SECONDS,
+        access=Access(reads=(reads,), writes=(writes,)),
+    )
+
+
+def cell_size(plan: Plan) -> tuple[int, int]:
+    """Return the even width and height of one of the four pictures: never larger than the video."""
+    top = plan.rungs[0]
+    scale = min(1.0, LARGEST_SIDE / max(top.width, top.height))
+    width, height = (max(2, int(side * scale / 2) * 2) for side in (top.width, top.height))
+    return width, height
+
+
+def cell_argv(plan: Plan, source_path: str, moment: float | None, out_path: str) -> list[str]:
+    """Return the command that writes the picture at `moment` (0 to 1; None: the first that decodes)."""
+    width, height = cell_size(plan)
+    turned = (height, width) if plan.video.is_turned else (width, height)
+    filters = [*scale_to_bt709(plan.video, *turned), *plan.video.orientation, "setsar=1"]
+    seek = [] if moment is None else ["-seek_timestamp", "1", "-ss", f"{_seconds(plan, moment):.6f}"]
+    return [
+        *COMMAND,
+        *PROGRESS,
+        "-noautorotate",
+        *input_options(Limits().pixels),
+        *decoder_options(plan.video),
+        *seek,
+        *("-i", input_url(source_path)),
+        *("-map", f"0:{plan.video.index}", "-vf", ",".join(filters)),
+        *("-frames:v", "1", "-map_metadata", "-1", "-f", "image2", "-update", "1", out_path),
+    ]
+
+
+def _seconds(plan: Plan, moment: float) -> float:
+    """Return the moment on the clock of the file, never beyond the last picture."""
+    frames = plan.video.frames
+    frame = min(int(plan.total_frames * moment) - plan.lead_frames, frames - 1)
+    return float(plan.video.start_seconds + (max(0, frame) - 0.5 * (frame > 0)) / plan.rate)
+
+
+def grid_argv(cells: list[str], out_path: str) -> list[str]:
+    """Return the command that lays four equal pictures out as a 2x2 grid."""
+    inputs = [option for cell in cells for option in ("-i", cell)]
+    return [
+        *COMMAND,
+        *PROGRESS,
+        *inputs,
+        *("-filter_complex", "xstack=inputs=4:layout=0_0|w0_0|0_h0|w0_h0,format=yuvj420p"),
+        *("-frames:v", "1", "-q:v", "3", "-map_metadata", "-1", "-f", "image2", "-update", "1", out_path),
+    ]

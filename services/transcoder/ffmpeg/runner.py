@@ -1,0 +1,218 @@
+"""Run ffmpeg and ffprobe: bounded in time, watched for stalls, dead when we are, blind to our secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.ffmpeg.cuda_cache import lent_kernels
+from services.transcoder.ffmpeg.sandbox import NOTHING, confined
+from services.transcoder.ffmpeg.sandbox_exec import EXIT_CODE
+from services.transcoder.ffmpeg.task_group import first_of
+from shared.errors import EncodeFailed, EncodeStalled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from services.transcoder.ffmpeg.sandbox import Access
+
+    LineSink = Callable[[str], None]
+
+STDERR_LINES: Final = 30
+LINE_LIMIT_BYTES: Final = 1 << 20
+PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
+                    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")  # fmt: skip
+ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
+
+WORLD_FAULTS: Final = ("No space left on device", "Cannot allocate memory", "Input/output error")
+
+
+class EncodeInterrupted(EncodeFailed):
+    """ffmpeg was killed, or the machine ran out of something: the source is not to blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a program ended: its exit status (negative: the signal that killed it) and last words."""
+
+    returncode: int
+    stderr: str
+
+
+class _Watch:
+    """Remember when a program last got anywhere."""
+
+    def __init__(self) -> None:
+        self.moved_at = time.monotonic()
+        self.frames = -1
+
+    def note(self, frames: int) -> None:
+        if frames > self.frames:
+            self.frames, self.moved_at = frames, time.monotonic()
+
+    @property
+    def idle_seconds(self) -> float:
+        return time.monotonic() - self.moved_at
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+async def run_program(
+    argv: Sequence[str],
+    *,
+    on_line: LineSink,
+    timeout_seconds: float,
+    access: Access = NOTHING,
+    check: Callable[[], None] = lambda: None,
+    environment: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run `argv` with `access` alone, hand each line of its output to `on_line`, return how it ended.
+
+    `check` is called about once a second and may raise. Whatever ends this function early
+    (EncodeStalled when `timeout_seconds` have passed, cancellation, an error in a callback) kills the
+    program and all that it started.
+    """
+    last_words: deque[str] = deque(maxlen=STDERR_LINES)
+    with lent_kernels(argv, access) as lent:
+        process = await asyncio.create_subprocess_exec(
+            *confined(argv, access, timeout_seconds),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**_environment(), **lent, **(environment or {})},
+            start_new_session=True,
+            limit=LINE_LIMIT_BYTES,
+        )
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await _follow(process, on_line, last_words.append, check)
+        except TimeoutError as error:
+            raise EncodeStalled(f"{argv[0]} was still running after {timeout_seconds:.0f} s") from error
+        finally:
+            await _kill(process)
+    finished = Finished(await process.wait(), ADDRESS.sub("", "\n".join(last_words)))
+    if finished.returncode == EXIT_CODE and finished.stderr.startswith("not started: "):
+        raise EncodeInterrupted(f"{argv[0]}: {finished.stderr}")
+    return finished
+
+
+async def _follow(
+    process: asyncio.subprocess.Process, on_line: LineSink, on_error: LineSink, check: Callable[[], None]
+) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            readers = [
+                group.create_task(_read_lines(process.stdout, on_line)),
+                group.create_task(_read_lines(process.stderr, on_error)),
+            ]
+            watcher = group.create_task(_call_each_second(check))
+            await asyncio.wait(readers)
+            await process.wait()
+            watcher.cancel()
+    except ExceptionGroup as errors:  # not except*: what is raised in one comes out in a group again
+        raise first_of(errors) from None
+
+
+async def _read_lines(stream: asyncio.StreamReader | None, sink: LineSink) -> None:
+    assert stream is not None  # noqa: S101 - we asked for the pipe
+    while line := await stream.readline():
+        sink(line.decode("utf-8", "replace").rstrip())
+
+
+async def _call_each_second(check: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        check()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill the program and all that it started, unless it has ended."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.shield(process.wait())
+
+
+async def run_ffprobe(
+    arguments: Sequence[str], *, on_line: LineSink, timeout_seconds: float, access: Access = NOTHING
+) -> Finished:
+    """Run ffprobe with `arguments`, line by line; raises EncodeStalled after `timeout_seconds`."""
+    argv = ["ffprobe", "-hide_banner", "-loglevel", "error", *arguments]
+    return await run_program(argv, on_line=on_line, timeout_seconds=timeout_seconds, access=access)
+
+
+async def read_ffprobe(
+    arguments: Sequence[str], *, timeout_seconds: float, access: Access = NOTHING
+) -> tuple[str, Finished]:
+    """Run ffprobe with `arguments` and return its output with how it ended."""
+    lines: list[str] = []
+    finished = await run_ffprobe(
+        arguments, on_line=lines.append, timeout_seconds=timeout_seconds, access=access
+    )
+    return "\n".join(lines), finished
+
+
+async def run_ffmpeg(
+    argv: Sequence[str],
+    *,
+    frames: int,
+    timeout_seconds: float,
+    stall_seconds: float,
+    access: Access = NOTHING,
+    on_progress: Callable[[float], None] = lambda _: None,
+    environment: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run an ffmpeg command that reports with `-progress pipe:1` and return how it ended.
+
+    `on_progress` gets the fraction of `frames` that is written (0 to 1). Raises EncodeStalled when
+    `timeout_seconds` have passed, or `stall_seconds` without one more frame.
+    """
+    watch = _Watch()
+
+    def note(line: str) -> None:
+        name, _, value = line.partition("=")
+        if name == "frame" and value.strip().isdigit():
+            watch.note(int(value))
+            on_progress(min(1.0, watch.frames / max(1, frames)))
+
+    def check() -> None:
+        if watch.idle_seconds > stall_seconds:
+            raise EncodeStalled(f"{argv[0]} has written no frame for {stall_seconds:.0f} s")
+
+    return await run_program(
+        argv,
+        on_line=note,
+        timeout_seconds=timeout_seconds,
+        access=access,
+        check=check,
+        environment=environment,
+    )
+
+
+def require_success(finished: Finished, what: str) -> None:
+    """Raise EncodeFailed with ffmpeg's last words unless it ended well."""
+    expect_uninterrupted(finished, what)
+    if finished.returncode:
+        raise EncodeFailed(_last_words(finished, what))
+
+
+def expect_uninterrupted(finished: Finished, what: str) -> None:
+    """Raise EncodeInterrupted when the end had nothing to do with the source."""
+    if finished.returncode < 0:
+        name = signal.Signals(-finished.returncode).name
+        raise EncodeInterrupted(f"{what}: ffmpeg was killed by {name}")
+    if any(words in finished.stderr for words in WORLD_FAULTS):
+        raise EncodeInterrupted(_last_words(finished, what))
+
+
+def _last_words(finished: Finished, what: str) -> str:
+    return f"{what}: ffmpeg ended with {finished.returncode}: {finished.stderr[-1500:]}"

@@ -1,0 +1,190 @@
+"""Handler of the encode stage: claim a chunk, encode it, keep the claim alive meanwhile, commit."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.transcoder.command.video import PEAK_OVER_AVERAGE
+from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.handlers.announce import segmented
+from services.transcoder.plan.model import Plan
+from shared import videos
+from shared.contracts.events import Segment
+from shared.errors import DatabaseUnavailable, SourceUnavailable, Superseded, WorkerLost
+from shared.failpoints import reach
+from shared.service.leases import MOST_TRIES, alive
+from shared.service.metrics import ENCODE_SPEED, ENCODED_SECONDS
+from shared.workspace.layout import size_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.transcoder.encode.chunk import EncodedChunk
+    from services.transcoder.encode.select_encoder import Encoder
+    from services.transcoder.sources.fetch import Sources
+    from shared.contracts.events import EncodeChunk
+    from shared.messaging.consumer import Delivery
+    from shared.messaging.outbox import Outbox
+    from shared.service.settings import Settings
+    from shared.videos import ChunkClaim
+    from shared.workspace.disk_budget import Room
+    from shared.workspace.layout import WorkDir
+
+OUTAGE_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Progress:
+    """How far one attempt is, 0..1; written by FFmpeg's reader, read by whoever renews the claim."""
+
+    def __init__(self) -> None:
+        self.fraction = 0.0
+
+    def __call__(self, fraction: float) -> None:
+        self.fraction = min(max(fraction, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk."""
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    sources: Sources
+    room: Room
+    encoder: Encoder
+
+    async def encode(self, command: EncodeChunk, _: Delivery) -> None:
+        """Encode one chunk under a claim that fences everything it writes."""
+        async with self.outbox.transaction() as connection:
+            claim = await videos.claim_chunk(
+                connection,
+                command.video_id,
+                command.chunk,
+                lease_seconds=self.settings.lease_seconds,
+            )
+        reach("encode.claimed")
+        if claim.tries > MOST_TRIES:
+            raise WorkerLost(f"chunk {claim.chunk} was begun {claim.tries} times and never came to an end")
+        directory = self.work.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
+        try:
+            encoded = await self._encode_alive(claim, directory)
+            reach("encode.verified")
+            await self._commit(claim, encoded)
+        except BaseException as error:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            if not await self._release(claim) and isinstance(error, Exception):
+                raise Superseded(f"attempt {claim.attempt} is over: {error}") from error
+            raise
+
+    async def _release(self, claim: ChunkClaim) -> bool:
+        """Give the claim back; False when it was lost: then no failure of ours is one of the video."""
+        with suppress(DatabaseUnavailable):
+            async with self.outbox.transaction() as connection:
+                return await videos.release_chunk(connection, claim)
+        return True
+
+    async def _encode_alive(self, claim: ChunkClaim, directory: Path) -> EncodedChunk:
+        """Encode while renewing the claim; a lost claim ends FFmpeg at once."""
+        progress, started = Progress(), time.monotonic()
+        encoded = await alive(
+            self._encode(claim, directory, progress),
+            partial(self._renew, claim, progress),
+            self.settings.lease_seconds,
+        )
+        self._measure(encoded, time.monotonic() - started)
+        return encoded
+
+    async def _encode(self, claim: ChunkClaim, directory: Path, progress: Progress) -> EncodedChunk:
+        source = self.sources.path(claim.video_id, claim.source_uri)
+        plan = Plan.from_json(claim.plan)
+        size = await asyncio.to_thread(size_of, source)
+        if size is None:
+            raise SourceUnavailable("the original is no longer there: upload the video again")
+        if plan.source_bytes not in (None, size):
+            raise SourceUnavailable(
+                f"the original has {size} bytes, but {plan.source_bytes} when the video was planned: it is"
+                " another one now; upload the video again"
+            )
+        async with self.room.promise(_most_bytes(plan, claim.chunk)):
+            await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+            return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)
+
+    async def _renew(self, claim: ChunkClaim, progress: Progress) -> None:
+        async with self.outbox.database.transaction() as connection:
+            await videos.renew_chunk(
+                connection, claim, progress=progress.fraction, lease_seconds=self.settings.lease_seconds
+            )
+
+    async def _commit(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
+        """Record and announce the chunk; an outage of Postgres must not cost the encode."""
+        while True:
+            try:
+                return await self._commit_once(claim, encoded)
+            except DatabaseUnavailable as error:
+                log.warning("commit_waits", error=error.message)
+                await asyncio.sleep(OUTAGE_SECONDS)
+
+    async def _commit_once(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
+        segments = [
+            Segment(
+                rendition=file.rendition,
+                index=file.index,
+                path=self.work.relative(file.path),
+                duration_seconds=file.duration_seconds,
+                bytes=file.bytes,
+            )
+            for file in encoded.segments
+        ]
+        async with self.outbox.transaction() as connection:
+            await videos.finish_chunk(
+                connection,
+                claim,
+                segments=segments,
+                key_frames=[file.key_frames for file in encoded.segments],
+                codecs=encoded.codecs,
+            )
+            await videos.warn(connection, claim.video_id, _warnings(claim, encoded))
+            chunks = len(await videos.chunks_of(connection, claim.video_id))
+            event = await segmented(connection, claim.video_id, claim.user_id, claim.chunk, chunks)
+            await self.outbox.add(connection, event)
+        reach("encode.committed")
+        log.info("chunk_encoded", chunk=claim.chunk, attempt=claim.attempt, segments=len(segments))
+
+    def _measure(self, encoded: EncodedChunk, seconds: float) -> None:
+        first = encoded.segments[0].rendition
+        media = sum(file.duration_seconds for file in encoded.segments if file.rendition == first)
+        ENCODED_SECONDS.labels(encoded.encoder).inc(media)
+        ENCODE_SPEED.labels(encoded.encoder).observe(media / max(seconds, 0.001))
+
+
+def _most_bytes(plan: Plan, chunk: int) -> int:
+    """Return how much a chunk's segments may take on disk, with a tenth for MPEG-TS."""
+    rates = sum(rung.video_bps * PEAK_OVER_AVERAGE + rung.audio_bps for rung in plan.rungs)
+    return int(rates * plan.chunk_seconds(chunk) / 8 * 1.1)
+
+
+def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[str]:
+    """Return what the record has to say of how a chunk was made."""
+    if not encoded.is_repaired:
+        return [*encoded.notes]
+    plan = Plan.from_json(claim.plan)
+    chunk = plan.chunks[claim.chunk]
+    begin, end = (float(frame / plan.rate) for frame in (chunk.first_frame, chunk.end_frame))
+    return [
+        *encoded.notes,
+        (
+            f"the source is damaged between {begin:.0f} s and {end:.0f} s:"
+            " held pictures or silence stand in for what is lost"
+        ),
+    ]

@@ -1,0 +1,192 @@
+"""Handlers of the plan stage: what was uploaded becomes a plan, chunks and the commands to encode them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.transcoder.encode.thumbnail import make_thumbnail
+from services.transcoder.handlers.announce import segmented
+from services.transcoder.plan.make_plan import make_plan
+from services.transcoder.plan.model import Plan
+from shared import videos
+from shared.contracts.events import EncodeChunk
+from shared.errors import (
+    DatabaseUnavailable,
+    NoRoom,
+    PermanentError,
+    Superseded,
+    TransientError,
+    WorkerLost,
+    described,
+)
+from shared.failpoints import reach
+from shared.service.leases import MOST_TRIES, alive
+from shared.videos import presets
+from shared.workspace.layout import size_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from services.transcoder.sources.fetch import Sources
+    from shared.contracts.events import ResumeVideo, VideoUploaded
+    from shared.database.pool import Connection
+    from shared.messaging.consumer import Delivery
+    from shared.messaging.outbox import Outbox
+    from shared.service.settings import Settings
+    from shared.videos import PlanClaim, Video
+    from shared.workspace.disk_budget import Room
+    from shared.workspace.layout import WorkDir
+
+THUMBNAIL_BYTES = 4 * 1024**2  # more than any takes
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Planning:
+    """Plans videos; its two handlers serve the queue transcoder.plan."""
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    sources: Sources
+    room: Room
+
+    async def accept(self, event: VideoUploaded) -> None:
+        """Create the record of a video that was handed in; a second message about it changes nothing."""
+        async with self.outbox.transaction() as connection:
+            await videos.accept(connection, event)
+            video = await _wanted(connection, event.video_id)
+        reach("plan.accepted")
+        if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
+            raise Superseded(f"the id belongs to another video, of {video.user_id}")
+
+    async def uploaded(self, event: VideoUploaded, _: Delivery) -> None:
+        """Plan a video that was accepted, unless it is planned."""
+        async with self.outbox.transaction() as connection:
+            video = await _wanted(connection, event.video_id)
+        if video.is_planned:
+            raise Superseded("the video is planned already")
+        await self._plan_alive(video)
+
+    async def resume(self, command: ResumeVideo, _: Delivery) -> None:
+        """Take up a video where it stopped: announce again whatever is not finished."""
+        async with self.outbox.transaction() as connection:
+            video = await _wanted(connection, command.video_id)
+        if not video.is_planned:
+            await self._plan_alive(video)
+            return
+        await self._draw_again(video)
+        async with self.outbox.transaction() as connection:
+            await self._announce_unfinished(connection, await _wanted(connection, command.video_id))
+
+    async def _draw_again(self, video: Video) -> None:
+        """Draw a lost thumbnail where the original is at hand; without one the video goes on as well."""
+        path = self.work.root / (video.thumbnail_path or "")
+        if video.thumbnail_path is None or await asyncio.to_thread(path.is_file):
+            return
+        async with self.outbox.database.transaction() as connection:
+            plan = Plan.from_json(await videos.plan_of(connection, video.video_id))
+        try:
+            source = self.sources.path(video.video_id, video.source_uri)
+            size = await asyncio.to_thread(size_of, source)
+            if size is not None and plan.source_bytes in (None, size):
+                await self._draw(plan, source, path)
+        except (PermanentError, TransientError, NoRoom, OSError) as error:
+            log.warning("thumbnail_is_lost", error=described(error))
+
+    async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:
+        async with self.room.promise(THUMBNAIL_BYTES):
+            await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
+            await make_thumbnail(plan, source, thumbnail)
+
+    async def _plan_alive(self, video: Video) -> None:
+        """Plan under a lease: a source may take longer to fetch than the broker waits for an answer."""
+        lease_seconds = self.settings.lease_seconds
+        async with self.outbox.transaction() as connection:
+            claim = await videos.claim_plan(connection, video.video_id, lease_seconds=lease_seconds)
+        reach("plan.claimed")
+        if claim.tries > MOST_TRIES:
+            raise WorkerLost(f"the planning was begun {claim.tries} times and never came to an end")
+        try:
+            await alive(self._plan(video, claim), partial(self._renew, claim), lease_seconds)
+        except BaseException as error:
+            if not await self._release(claim) and isinstance(error, Exception):
+                raise Superseded(f"attempt {claim.attempt} at the plan is over: {error}") from error
+            raise
+
+    async def _release(self, claim: PlanClaim) -> bool:
+        """Give the claim back; False when it was lost: then no failure of ours is one of the video."""
+        with suppress(DatabaseUnavailable):
+            async with self.outbox.transaction() as connection:
+                return await videos.release_plan(connection, claim)
+        return True
+
+    async def _renew(self, claim: PlanClaim) -> None:
+        async with self.outbox.database.transaction() as connection:
+            await videos.renew_plan(connection, claim, lease_seconds=self.settings.lease_seconds)
+
+    async def _plan(self, video: Video, claim: PlanClaim) -> None:
+        """Probe, plan, draw the thumbnail, and commit all that with the commands."""
+        path = await self.sources.fetch(video.video_id, video.source_uri)
+        reach("plan.fetched")
+        async with self.outbox.database.transaction() as connection:
+            ladder = await presets.all_presets(connection)
+            wanted = video.qualities or await presets.preferences_of(connection, video.user_id)
+        presets.check_qualities(ladder, wanted)
+        plan = await make_plan(
+            path,
+            ladder,
+            wanted,
+            segment_seconds=self.settings.hls_segment_seconds,
+            chunk_seconds=self.settings.chunk_seconds,
+        )
+        thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
+        await self._draw(plan, path, thumbnail)
+        reach("plan.thumbnail")
+        await self._commit(claim, plan, thumbnail)
+
+    async def _commit(self, claim: PlanClaim, plan: Plan, thumbnail: Path) -> None:
+        async with self.outbox.transaction() as connection:
+            saved = await videos.save_plan(
+                connection,
+                claim,
+                plan=plan.to_json(),
+                presentation=plan.presentation().to_json(),
+                chunk_seconds=[plan.chunk_seconds(index) for index in range(len(plan.chunks))],
+                thumbnail_path=self.work.relative(thumbnail),
+                duration_seconds=plan.duration_seconds,
+                size=plan.display_size,
+                warnings=plan.warnings,
+            )
+            if not saved:
+                raise Superseded(
+                    f"attempt {claim.attempt} at the plan lost its claim, or the video is not wanted"
+                )
+            for index in range(len(plan.chunks)):
+                await self.outbox.add(connection, EncodeChunk(video_id=claim.video_id, chunk=index))
+        reach("plan.committed")
+        log.info("planned", chunks=len(plan.chunks), duration_seconds=plan.duration_seconds)
+
+    async def _announce_unfinished(self, connection: Connection, video: Video) -> None:
+        chunks = await videos.chunks_of(connection, video.video_id)
+        for chunk in chunks:
+            if chunk.status in ("pending", "encoding"):
+                await self.outbox.add(connection, EncodeChunk(video_id=video.video_id, chunk=chunk.chunk))
+            elif chunk.status == "encoded" or chunk is chunks[-1]:  # a stored one only to have it finished
+                event = await segmented(connection, video.video_id, video.user_id, chunk.chunk, len(chunks))
+                await self.outbox.add(connection, event)
+
+
+async def _wanted(connection: Connection, video_id: UUID) -> Video:
+    video = await videos.get(connection, video_id)
+    if video is None or video.status != "processing":
+        raise Superseded(f"the video is {video.status if video else 'unknown'}")
+    return video

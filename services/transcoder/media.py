@@ -1,0 +1,141 @@
+"""What is known about a source once it has been scanned: frozen facts, no IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.transcoder.probe.audio_grid import SoundMap
+
+Seeking = Literal["exact", "near", "none"]
+
+# How a container finds a moment: by an index of its own, by searching (lands near), or not at all.
+SEEKING: Final[dict[str, Seeking]] = {"mov": "exact", "matroska": "exact", "gif": "none"}
+
+# The picture's orientation by the signs of the display matrix (a, b, c, d), as the filter that undoes it.
+ORIENTATIONS: Final[dict[tuple[int, ...], tuple[str, ...]]] = {
+    (1, 0, 0, 1): (),
+    (-1, 0, 0, 1): ("hflip",),
+    (1, 0, 0, -1): ("vflip",),
+    (-1, 0, 0, -1): ("hflip", "vflip"),
+    (0, 1, -1, 0): ("transpose=clock",),
+    (0, -1, 1, 0): ("transpose=cclock",),
+    (0, 1, 1, 0): ("transpose=cclock_flip",),
+    (0, -1, -1, 0): ("transpose=clock_flip",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """The colour tags of a stream in FFmpeg's words; empty where the file says nothing."""
+
+    range: str = ""
+    primaries: str = ""
+    transfer: str = ""
+    matrix: str = ""
+
+    @property
+    def is_hdr(self) -> bool:
+        return self.transfer in {"smpte2084", "arib-std-b67"}
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTrack:
+    """The chosen video stream, and the constant-rate grid that its pictures are put on.
+
+    A picture with timestamp t (in units of `time_base`) lies on grid frame
+    round((t - first_pts) * time_base * rate), counted from the first picture.
+
+    `x264_build` is that of the encoder, where the decoder has to know it: before build 151 x264 wrote 4:4:4
+    in its own way, and says which build it is at the beginning only, which a decoder that seeks never sees.
+    """
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    sample_aspect: Fraction
+    orientation: tuple[str, ...]
+    pix_fmt: str
+    colour: Colour
+    interlaced: bool
+    time_base: Fraction
+    rate: Fraction
+    is_vfr: bool
+    first_pts: int
+    frames: int
+    x264_build: int | None = None
+
+    @property
+    def start_seconds(self) -> Fraction:
+        """When grid frame 0 is shown, on the clock of the file."""
+        return self.first_pts * self.time_base
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether width and height change places when the picture is shown upright."""
+        return any(name.startswith("transpose") for name in self.orientation)
+
+    @property
+    def display_size(self) -> tuple[Fraction, Fraction]:
+        """Width and height as shown: upright and with square pixels."""
+        wide, high = self.width * self.sample_aspect, Fraction(self.height)
+        return (high, wide) if self.is_turned else (wide, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """Audio frames that follow each other without gap: frame n starts at sample origin + n * step.
+
+    Timestamps that differ from that by no more than `tolerance` samples only show the rounding (or the
+    jitter) of the container.
+    """
+
+    origin: int
+    step: int
+    tolerance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """An audio frame from which a chunk counts samples, all in samples on the clock of the file.
+
+    It is the first one that begins after `after`; by the container's clock it begins near `timed`, in truth
+    at `counted`.
+    """
+
+    after: int
+    timed: int
+    counted: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTrack:
+    """The chosen audio stream; times on the clock of the file."""
+
+    index: int
+    codec: str
+    sample_rate: int
+    channels: int
+    start_seconds: Fraction
+    end_seconds: Fraction
+    lattice: Lattice | None
+    lead_seconds: float = 0.0  # how much earlier in the file sound lies than the picture of its time
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A scanned source: tracks, and for the plan the timestamps of its pictures in order of showing."""
+
+    container: str
+    seeking: Seeking
+    video: VideoTrack
+    audio: AudioTrack | None
+    shown_pts: Sequence[int]
+    key_pts: Sequence[int]
+    sound_map: SoundMap | None = None
+    warnings: tuple[str, ...] = ()

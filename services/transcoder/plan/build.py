@@ -1,0 +1,81 @@
+"""Build the plan from a probed source, a ladder and the lengths of segments and chunks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.media import AudioTrack, VideoTrack  # noqa: TC001
+from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
+from services.transcoder.plan.model import VERSION, Chunk, Plan, _as_seconds
+from services.transcoder.plan.seek import audio_anchor, audio_seek, video_seek
+from services.transcoder.plan.timeline import cut_chunks, cut_segments, fine_enough
+
+if TYPE_CHECKING:
+    from services.transcoder.media import Source
+EARLY_AUDIO_SECONDS: Final = Fraction(1, 20)
+LATE_AUDIO_SECONDS: Final = Fraction(1, 10)
+
+
+def build_plan(
+    source: Source, rungs: tuple[Rung, ...], segment_seconds: Fraction, chunk_seconds: Fraction
+) -> Plan:
+    """Return the plan for `source`: zero, end, segments, chunks and where to seek for each."""
+    video = _finer(source.video, segment_seconds)
+    lead = _lead_frames(video, source.audio)
+    total = _total_frames(video, source.audio, lead)
+    starts = cut_segments(total, video.rate, segment_seconds)
+    plan = Plan(
+        version=VERSION,
+        container=source.container,
+        video=video,
+        audio=source.audio,
+        rungs=rungs,
+        segment_seconds=segment_seconds,
+        lead_frames=lead,
+        total_frames=total,
+        segment_starts=starts,
+        chunks=(),
+        warnings=source.warnings,
+    )
+    runs = cut_chunks(len(starts), max(1, int(chunk_seconds / segment_seconds)))
+    bounds = (*starts, total)
+    chunks = (
+        _chunk(source, plan, index, run.first_segment, bounds[run.first_segment : run.end_segment + 1])
+        for index, run in enumerate(runs)
+    )
+    return replace(plan, chunks=tuple(chunks))
+
+
+def _finer(video: VideoTrack, segment_seconds: Fraction) -> VideoTrack:
+    rate = fine_enough(video.rate, segment_seconds)
+    return replace(video, rate=rate, frames=round(video.frames * rate / video.rate))
+
+
+def _lead_frames(video: VideoTrack, audio: AudioTrack | None) -> int:
+    """Return for how many frames the first picture is held so that sound before it is kept."""
+    early = video.start_seconds - audio.start_seconds if audio else Fraction(0)
+    return ceil(early * video.rate) if early > EARLY_AUDIO_SECONDS else 0
+
+
+def _total_frames(video: VideoTrack, audio: AudioTrack | None, lead: int) -> int:
+    """Return where the output ends: with the last picture, or held until the sound is over."""
+    end = video.start_seconds + video.frames / video.rate
+    if audio is None or audio.end_seconds <= end + LATE_AUDIO_SECONDS:
+        return lead + video.frames
+    return lead + ceil((audio.end_seconds - video.start_seconds) * video.rate)
+
+
+def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: tuple[int, ...]) -> Chunk:
+    return Chunk(
+        index=index,
+        first_segment=first_segment + 1,
+        segments=len(bounds) - 1,
+        first_frame=bounds[0],
+        end_frame=bounds[-1],
+        video_seek_seconds=_as_seconds(video_seek(source, plan, bounds[0])),
+        audio_seek_seconds=_as_seconds(audio_seek(source, plan, bounds[0])),
+        audio_anchor=audio_anchor(source, plan, bounds[0]),
+    )

@@ -1,0 +1,58 @@
+"""From a file to a plan: scan it, choose the ladder, lay out the timeline."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.transcoder.ffmpeg.input import Limits
+from services.transcoder.plan.build import build_plan
+from services.transcoder.plan.ladder import build_ladder
+from services.transcoder.probe.scan import scan_source
+from shared.errors import LimitsExceeded
+from shared.workspace.layout import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from services.transcoder.plan.ladder import Offer
+    from services.transcoder.plan.model import Plan
+
+
+async def make_plan(
+    path: str | Path,
+    presets: Sequence[Offer],
+    requested: Collection[str] = (),
+    *,
+    segment_seconds: float = 10,
+    chunk_seconds: float = 60,
+    limits: Limits | None = None,
+) -> Plan:
+    """Return the plan for the file at `path`.
+
+    `requested` names the wanted presets (empty: all). Raises a SourceError when the file cannot become a
+    video, with a message that names the fault; SourceUnavailable when it cannot be opened.
+    """
+    limits = limits or Limits()
+    source_bytes = await asyncio.to_thread(size_of, Path(path))  # before it is read: it may still grow
+    source = await scan_source(str(path), limits)
+    _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
+    width, height = source.video.display_size
+    rungs = build_ladder(width, height, presets, requested)
+    plan = build_plan(
+        source,
+        rungs,
+        Fraction(segment_seconds).limit_denominator(1000),
+        Fraction(chunk_seconds).limit_denominator(1000),
+    )
+    _check_duration(plan.duration_seconds, limits)
+    return replace(plan, source_bytes=source_bytes)
+
+
+def _check_duration(seconds: Fraction | float, limits: Limits) -> None:
+    if seconds > limits.duration_seconds:
+        hours = limits.duration_seconds / 3600
+        raise LimitsExceeded(f"the video lasts {float(seconds):.0f} s; at most {hours:g} h are accepted")

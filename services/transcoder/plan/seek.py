@@ -1,0 +1,66 @@
+"""Where to begin reading for a chunk: late enough to be quick, early enough to have every frame."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame
+
+if TYPE_CHECKING:
+    from services.transcoder.media import Anchor, Source
+    from services.transcoder.plan.model import Plan
+
+# FFmpeg seeks 3/23 s too early where frames are reordered: ask for a moment that lands on the key frame.
+LANDING_SECONDS: Final = Fraction(15, 100)
+NEAR_SECONDS: Final = Fraction(3, 2)  # how far before a key frame to aim in a container without index
+AUDIO_RUN_IN_SECONDS: Final = Fraction(1)
+ANCHOR_SECONDS: Final = Fraction(35, 100)
+ANCHOR_SPAN_SECONDS: Final = Fraction(1, 2)
+
+
+def video_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
+    """Return the moment to ask for so that decoding begins at or before the picture of `first_frame`.
+
+    One grid frame of safety is kept; where the container has no index, the aim is well before the key frame.
+    """
+    base, rate = plan.video.time_base, plan.rate
+    wanted = first_frame - plan.lead_frames - 1
+    if source.seeking == "none" or wanted <= 0:
+        return None
+    after = plan.video.first_pts + (wanted + Fraction(1, 2)) / (rate * base)
+    picture = bisect_left(source.shown_pts, after) - 1
+    key = bisect_right(source.key_pts, source.shown_pts[max(0, picture)]) - 1
+    if key <= 0:
+        return None
+    key_moment = source.key_pts[key] * base
+    if source.seeking == "near":
+        return max(key_moment - NEAR_SECONDS, source.shown_pts[0] * base)
+    return min(key_moment + LANDING_SECONDS, source.shown_pts[picture] * base + Fraction(1, 4) / rate)
+
+
+def audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
+    """Return the moment to ask for so that the sound of a chunk and its run-in are read, None: the start."""
+    if source.audio is None or source.seeking == "none":
+        return None
+    begin = _sound_begin(plan, first_frame)
+    margin = AUDIO_RUN_IN_SECONDS + Fraction(source.audio.lead_seconds)
+    margin += NEAR_SECONDS if source.seeking == "near" else 0
+    moment = begin - margin
+    return moment if moment > source.audio.start_seconds + margin else None
+
+
+def _sound_begin(plan: Plan, first_frame: int) -> Fraction:
+    """Return when the first AAC frame of a chunk begins, on the clock of the file."""
+    frame = first_audio_frame(first_frame, plan.rate)
+    return plan.zero_seconds + Fraction(frame * AUDIO_FRAME, AUDIO_RATE)
+
+
+def audio_anchor(source: Source, plan: Plan, first_frame: int) -> Anchor | None:
+    """Return the audio frame to count from: after the seek point, before the chunk's run-in."""
+    if source.sound_map is None or source.audio is None:
+        return None
+    before = _sound_begin(plan, first_frame) - ANCHOR_SECONDS
+    rate = source.audio.sample_rate
+    return source.sound_map.anchor_before(int(before * rate), int(ANCHOR_SPAN_SECONDS * rate))

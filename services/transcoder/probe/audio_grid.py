@@ -1,0 +1,114 @@
+"""Find the exact place of audio frames behind timestamps that their container rounded.
+
+Most streams have frames of one size: they lie on a regular lattice. Vorbis mixes sizes; its frames are
+decoded once and counted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from services.transcoder.media import Anchor, Lattice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Samples in one frame: Opus, AMR, MP3, AAC, HE-AAC, AC-3, FLAC, PCM as muxers cut it.
+FRAME_SAMPLES: Final = (
+    *(120, 128, 160, 192, 240, 256, 320, 384, 480, 512, 576, 882, 960, 1024, 1152, 1536, 1600, 1764),
+    *(1920, 2048, 2304, 2880, 4096, 4608),
+)
+# Every packet of these holds one frame of a fixed size, so that timestamps may even jitter.
+FIXED_CODECS: Final = frozenset({"aac", "mp1", "mp2", "mp3", "ac3", "eac3", "amr_nb", "amr_wb", "opus"})
+JITTER_SECONDS: Final = 0.015
+ROUNDING_TICKS: Final = 1.5
+SLACK_SAMPLES: Final = 2
+COUNTED_CODECS: Final = frozenset({"vorbis"})
+LARGEST_DISAGREEMENT_SECONDS: Final = 0.02
+
+
+def find_lattice(pts: Sequence[int], time_base: Fraction, sample_rate: int, codec: str) -> Lattice | None:
+    """Return the lattice that the packets' `pts` (ticks, ascending) lie on, None where there is none.
+
+    Lost packets leave holes in a lattice, which is still one: its sound is silence.
+    """
+    if len(pts) < 2:
+        return None
+    scale = float(time_base * sample_rate)
+    step = _step([tick * scale for tick in _gaps(pts)])
+    starts = [(tick - pts[0]) * scale for tick in pts]
+    strays = _strays(starts, step) if step else None
+    if strays is None:
+        return None
+    low, high = min(strays), max(strays)
+    jitter = (
+        min(step / 3, JITTER_SECONDS * sample_rate) if codec in FIXED_CODECS and step in FRAME_SAMPLES else 0
+    )
+    if (high - low) / 2 > max(jitter, ROUNDING_TICKS * scale + SLACK_SAMPLES):
+        return None
+    origin = round(pts[0] * time_base * sample_rate + (low + high) / 2)
+    tolerance = int((high - low) / 2 + 2 * scale) + SLACK_SAMPLES
+    return Lattice(origin, step, min(tolerance, step // 2))
+
+
+def _gaps(pts: Sequence[int]) -> list[int]:
+    return [after - before for before, after in pairwise(pts)]
+
+
+def _step(gaps: Sequence[float]) -> int:
+    """Return the samples in a frame: a known size within 2 % of the mean distance, or else that mean."""
+    typical = median(gaps)
+    usual = [gap for gap in gaps if gap < 1.5 * typical]
+    mean = sum(usual) / len(usual) if usual else typical
+    nearest = min(FRAME_SAMPLES, key=lambda size: abs(size - mean))
+    return nearest if abs(nearest - mean) < 0.02 * mean else round(mean)
+
+
+def _strays(starts: Sequence[float], step: int) -> list[float] | None:
+    """Return how far each start lies from its place, None where two would share one."""
+    places = [round(start / step) for start in starts]
+    if any(after <= before for before, after in pairwise(places)):
+        return None
+    return [start - place * step for start, place in zip(starts, places, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class SoundMap:
+    """Where audio frames begin by the container's clock and by counting, in samples; one item a frame."""
+
+    timed: Sequence[int]
+    counted: Sequence[int]
+
+    def anchor_before(self, sample: int, span: int) -> Anchor | None:
+        """Return the frame to count from: the best told apart up to `span` before `sample`."""
+        end = bisect_right(self.counted, sample)
+        start = max(1, bisect_right(self.counted, sample - span))
+        if end <= 1 or start >= end:
+            return Anchor(self.timed[0] - span, self.timed[0], self.counted[0]) if self.timed else None
+        best = max(range(start, end), key=lambda index: self.timed[index] - self.timed[index - 1])
+        middle = (self.timed[best - 1] + self.timed[best]) // 2
+        return Anchor(middle, self.timed[best], self.counted[best])
+
+
+def needs_map(audio: Mapping[str, Any]) -> bool:
+    """Return whether `audio` (a stream in ffprobe's JSON) has mixed frame sizes and too coarse a clock."""
+    numerator, _, denominator = str(audio["time_base"]).partition("/")
+    is_coarse = Fraction(int(numerator), int(denominator)) * int(audio["sample_rate"]) > 1
+    return audio.get("codec_name") in COUNTED_CODECS and is_coarse
+
+
+def map_sound(frames: Sequence[tuple[int, int]], time_base: Fraction, sample_rate: int) -> SoundMap | None:
+    """Return the map for decoded `frames` (ticks, samples), None where sound is missing in between."""
+    if not frames:
+        return None
+    timed = [round(ticks * time_base * sample_rate) for ticks, _ in frames]
+    counted = [timed[0] + before for before in accumulate((samples for _, samples in frames[:-1]), initial=0)]
+    strays = [place - count for place, count in zip(timed, counted, strict=True)]
+    if max(strays) - min(strays) > LARGEST_DISAGREEMENT_SECONDS * sample_rate:
+        return None
+    return SoundMap(timed, counted)

@@ -1,0 +1,162 @@
+"""Find the constant-rate frame grid that a stream's timestamps lie on: measured, not believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.plan.timeline import round_half_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+STANDARD_RATES: Final = tuple(
+    Fraction(rate)
+    for rate in (
+        *("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60", "10", "12", "12.5"),
+        *("15", "20", "5", "6", "8", "15000/1001", "1", "2", "100", "120000/1001", "120", "240"),
+    )
+)
+HIGHEST_RATE: Final = 60  # Apple, HLS authoring specification 1.19
+LOWEST_RATE: Final = Fraction(1, 2)
+FALLBACK_RATE: Final = Fraction(25)
+# How far the timestamps of one grid may stray in all, in frames: little where nobody knows the rate.
+SPREAD: Final = Fraction(9, 10)
+ODD_SPREAD: Final = Fraction(3, 10)
+LONGEST_LAST_SECONDS: Final = 10
+LOST_PICTURES_PER: Final = 100  # on no grid at all one in so many may be lost
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Frame n is shown at first_pts (ticks) + n / rate; `frames` reaches to the end of the last picture."""
+
+    rate: Fraction
+    first_pts: int
+    frames: int
+    is_vfr: bool
+
+
+def measure_grid(
+    pts: Sequence[int], last_duration: int, time_base: Fraction, hints: Iterable[Fraction] = ()
+) -> Grid:
+    """Return the grid for `pts` (ticks, ascending, no two alike, not empty).
+
+    `hints` are rates that headers claim; they count only where the timestamps agree. `last_duration`
+    (ticks, 0 if unknown) is how long the last picture is said to last.
+    """
+    hints = [hint for hint in hints if 0 < hint <= 1000]
+    if len(pts) < 2:
+        return _single(pts[0], last_duration, time_base, hints)
+    for candidate, with_gaps in _candidates(pts, time_base, hints):
+        spread = SPREAD if candidate in (*hints, *STANDARD_RATES) else ODD_SPREAD
+        fit = _fit(pts, 1 / (candidate * time_base), spread, with_gaps=with_gaps)
+        if fit is not None:
+            rate = _within_bounds(candidate)
+            first = pts[0] + (round(fit) if rate == candidate else 0)
+            return _finish(pts, last_duration, time_base, rate, first_pts=first, is_vfr=False)
+    rate = _nominal(pts, time_base)
+    return _finish(pts, last_duration, time_base, rate, first_pts=pts[0], is_vfr=True)
+
+
+def _single(pts: int, duration: int, time_base: Fraction, hints: Sequence[Fraction]) -> Grid:
+    sane = [hint for hint in hints if LOWEST_RATE <= hint <= HIGHEST_RATE]
+    rate = sane[0] if sane else FALLBACK_RATE
+    seconds = min(duration * time_base, Fraction(LONGEST_LAST_SECONDS))
+    return Grid(rate, pts, max(1, round_half_up(seconds * rate)), is_vfr=False)
+
+
+def _finish(
+    pts: Sequence[int],
+    last_duration: int,
+    time_base: Fraction,
+    rate: Fraction,
+    *,
+    first_pts: int,
+    is_vfr: bool,
+) -> Grid:
+    per_tick = time_base * rate
+    last = round_half_up((pts[-1] - first_pts) * per_tick)
+    if not is_vfr:
+        return Grid(rate, first_pts, last + 1, is_vfr)
+    seconds = min(last_duration * time_base, Fraction(LONGEST_LAST_SECONDS))
+    return Grid(rate, first_pts, last + max(1, round_half_up(seconds * rate)), is_vfr)
+
+
+def _candidates(
+    pts: Sequence[int], time_base: Fraction, hints: Sequence[Fraction]
+) -> Iterator[tuple[Fraction, bool]]:
+    """Yield the rates to try with whether missing frames are allowed, best first."""
+    mean = (len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
+    close = _near(mean, (*hints, *STANDARD_RATES), Fraction(1, 1000))
+    close.sort(key=lambda rate: (rate not in STANDARD_RATES, rate not in hints))
+    yield from ((rate, False) for rate in close)
+    typical = 1 / (_quantile(_deltas(pts), 1, 2) * time_base)
+    yield from ((rate, True) for rate in _near(typical, STANDARD_RATES, Fraction(1, 1000)))
+    if rounded := mean.limit_denominator(1001):  # zero for pictures many minutes apart
+        yield rounded, False
+    yield from ((rate, True) for rate in _near(typical, (*hints, *STANDARD_RATES), Fraction(4, 100)))
+
+
+def _near(rate: Fraction, known: Iterable[Fraction], within: Fraction) -> list[Fraction]:
+    close = {other for other in known if abs(other / rate - 1) <= within}
+    return sorted(close, key=lambda other: abs(other / rate - 1))
+
+
+def _fit(pts: Sequence[int], step: Fraction, spread: Fraction, *, with_gaps: bool) -> Fraction | None:
+    """Return how far (ticks) the grid's origin lies from the first timestamp, None if they do not fit.
+
+    `step` is the length of a frame in ticks. All timestamps fit when each takes a frame of its own and
+    they stray from their frames by less than `spread` frames in all.
+    """
+    top, bottom = step.numerator, step.denominator
+    low = high = frame = 0
+    limit = spread * top
+    for before, now in pairwise(pts):
+        frame += max(1, (2 * (now - before) * bottom + top) // (2 * top)) if with_gaps else 1
+        stray = (now - pts[0]) * bottom - frame * top
+        low, high = min(low, stray), max(high, stray)
+        if high - low > limit:
+            return None
+    return Fraction(low + high, 2 * bottom)
+
+
+def _deltas(pts: Sequence[int]) -> list[int]:
+    return sorted(now - before for before, now in pairwise(pts))
+
+
+def _quantile(ascending: Sequence[int], part: int, of: int) -> int:
+    return ascending[(len(ascending) - 1) * part // of]
+
+
+def _nominal(pts: Sequence[int], time_base: Fraction) -> Fraction:
+    """Return a rate for timestamps on no grid: from the typical one up, the lowest that keeps the pictures.
+
+    A few may be lost, so that one odd timestamp does not make a long film twice as expensive.
+    """
+    typical = _snapped(1 / (_quantile(_deltas(pts), 1, 2) * time_base))
+    finer = (rate for rate in STANDARD_RATES if typical < rate <= HIGHEST_RATE)
+    few = len(pts) // LOST_PICTURES_PER
+    rate = min((typical, *finer), key=lambda rate: (max(few, _lost(pts, rate * time_base)), rate))
+    return _within_bounds(rate)
+
+
+def _lost(pts: Sequence[int], per_tick: Fraction) -> int:
+    """Return how many pictures have to share a frame with another."""
+    top, bottom = per_tick.numerator, per_tick.denominator
+    return len(pts) - len({(2 * (now - pts[0]) * top + bottom) // (2 * bottom) for now in pts})
+
+
+def _snapped(rate: Fraction) -> Fraction:
+    close = _near(rate, STANDARD_RATES, Fraction(3, 100))
+    return close[0] if close else rate.limit_denominator(1001) or LOWEST_RATE
+
+
+def _within_bounds(rate: Fraction) -> Fraction:
+    while rate > HIGHEST_RATE:
+        rate /= 2
+    while rate < LOWEST_RATE:
+        rate *= 2
+    return rate

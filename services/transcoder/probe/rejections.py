@@ -1,0 +1,114 @@
+"""What ffprobe says about a file that it cannot read, as an error of ours that tells what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.ffmpeg.input import AUDIO_CODECS, SOUND_FORMATS, VIDEO_CODECS
+from shared.errors import (
+    CorruptSource,
+    EncryptedSource,
+    LimitsExceeded,
+    NotAVideo,
+    NoVideoStream,
+    UnsupportedCodec,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from services.transcoder.ffmpeg.input import Limits
+    from shared.errors import SourceError
+
+    Json = Mapping[str, object]
+
+REFUSED_CODEC: Final = re.compile(r"Codec \((\S+)\) not on whitelist")
+REFUSED_FORMAT: Final = re.compile(r"\[(\S+)[^\]]*\] Format not on whitelist")
+PLAYLISTS: Final = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
+TEXTS: Final = frozenset({"tty", "srt", "ass", "webvtt", "subviewer", "microdvd", "jacosub", "mpl2", "lrc"})
+ENCRYPTED_TAGS: Final = frozenset({"encv", "enca", "drmi", "drms"})
+MEDIA_START: Final = (b"\x1aE\xdf\xa3", b"FLV", b"RIFF", b"OggS", b"GIF8", b"0&\xb2u", b"\x00\x00\x01\xba")
+
+
+def unreadable(stderr: str, head: bytes) -> SourceError:
+    """Return the error for a file that could not be opened, from ffprobe's words and its first bytes."""
+    refused = REFUSED_FORMAT.search(stderr)
+    if refused:
+        return NotAVideo(
+            f"the file is {_kind(refused[1])}, not a video: send MP4, MOV, MKV, WebM or the like"
+        )
+    unwanted = REFUSED_CODEC.search(stderr)
+    if unwanted:
+        return UnsupportedCodec(f"the codec {unwanted[1]} is not supported: send H.264, HEVC, VP9 or AV1")
+    if "encrypt" in stderr.lower():
+        return EncryptedSource("the video is encrypted (DRM): send a copy without protection")
+    if "moov atom not found" in stderr and _looks_like_media(head):
+        return CorruptSource(
+            "the index (moov) is missing, the upload may be incomplete: send the whole file again"
+        )
+    if _looks_like_media(head):
+        return CorruptSource(f"the file is damaged or incomplete and cannot be read: {_last_line(stderr)}")
+    return NotAVideo("the file is not a video: its content is of no known media format")
+
+
+def _kind(demuxer: str) -> str:
+    name = demuxer.split(",", 1)[0]
+    if name.endswith("_pipe") or name == "image2":
+        return f"a still picture ({name.removesuffix('_pipe')})"
+    if name in PLAYLISTS:
+        return f"a playlist ({name})"
+    return "a text" if name in TEXTS else f"of the format {name}, which is not accepted"
+
+
+def _looks_like_media(head: bytes) -> bool:
+    if not head.strip(b"\0"):
+        return True  # zeros: a preallocated file whose content never came
+    return head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free"} or head.startswith(MEDIA_START)
+
+
+def _last_line(stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return lines[-1].rsplit(": ", 1)[-1] if lines else "no reason given"
+
+
+def check_streams(streams: Sequence[Json], container: str, packets: Sequence[Json], limits: Limits) -> None:
+    """Raise the error that the list of streams (ffprobe's JSON) and the first packets call for, if any."""
+    if len(streams) > limits.streams:
+        raise LimitsExceeded(f"the file holds {len(streams)} streams; at most {limits.streams} are accepted")
+    if not streams:
+        raise CorruptSource("the file holds a header but no stream: the upload may be incomplete")
+    if any(_is_encrypted(stream) for stream in (*streams, *packets)):
+        raise EncryptedSource("the video is encrypted (DRM): send a copy without protection")
+    videos = [stream for stream in streams if stream.get("codec_type") == "video" and not is_cover(stream)]
+    if not videos or container in SOUND_FORMATS:
+        raise NoVideoStream("the file has no video stream, only sound: send a file with a picture track")
+
+
+def _is_encrypted(item: Json) -> bool:
+    side_data = item.get("side_data_list", [])
+    kinds = [str(data.get("side_data_type", "")) for data in side_data] if isinstance(side_data, list) else []
+    return item.get("codec_tag_string") in ENCRYPTED_TAGS or any(
+        kind.startswith("Encryption") for kind in kinds
+    )
+
+
+def is_cover(stream: Json) -> bool:
+    """Return whether a video stream is only a cover picture."""
+    disposition = stream.get("disposition")
+    return isinstance(disposition, dict) and bool(disposition.get("attached_pic"))
+
+
+def check_codec(stream: Json) -> None:
+    """Raise UnsupportedCodec unless we accept to decode `stream` (ffprobe's JSON)."""
+    name = str(stream.get("codec_name", "unknown"))
+    if not is_accepted(stream):
+        tag = str(stream.get("codec_tag_string", "?"))
+        raise UnsupportedCodec(f"the codec {name} ({tag}) is not supported: send H.264, HEVC, VP9 or AV1")
+
+
+def is_accepted(stream: Json) -> bool:
+    """Return whether the codec of `stream` (ffprobe's JSON) is one that we decode."""
+    accepted = VIDEO_CODECS if stream.get("codec_type") == "video" else AUDIO_CODECS
+    name = str(stream.get("codec_name", "unknown"))
+    return name in accepted or {"flv1": "flv", "dts": "dca", "msmpeg4v3": "msmpeg4"}.get(name) in accepted

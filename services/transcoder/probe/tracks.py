@@ -1,0 +1,144 @@
+"""From ffprobe's words and the measured packets to the facts of a source: pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from services.transcoder.media import SEEKING, AudioTrack, Source, VideoTrack
+from services.transcoder.probe.audio_grid import find_lattice
+from services.transcoder.probe.frame_rate import measure_grid
+from services.transcoder.probe.packets import restarts, without_spikes
+from services.transcoder.probe.streams import (
+    is_interlaced,
+    read_aspect,
+    read_colour,
+    read_fraction,
+    read_orientation,
+)
+from shared.errors import CorruptSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from fractions import Fraction
+
+    from services.transcoder.probe.audio_grid import SoundMap
+    from services.transcoder.probe.packets import PacketReader, Packets
+
+    Json = Mapping[str, Any]
+
+MANY: Final = 10  # one packet in so many without a time of showing: go by the times of decoding
+HIDDEN_PART: Final = 8  # a picture shown for less than this part of the usual time is none
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that ffprobe told of a source: chosen streams, first decoded pictures, packets."""
+
+    container: str
+    streams: Sequence[Json]
+    video: Json
+    audio: Json | None
+    pictures: Sequence[Json]
+    reader: PacketReader
+    sound_map: SoundMap | None = None
+
+
+def build_source(found: Findings) -> Source:
+    """Return the facts; raises CorruptSource where no picture has a timestamp."""
+    packets = found.reader.packets[found.reader.video]
+    time_base = read_fraction(found.video["time_base"])
+    if restarts(without_spikes(packets.dts, time_base), time_base):
+        raise CorruptSource(
+            "the file is several recordings in a row (its clock starts again): upload each alone"
+        )
+    shown = _shown(packets, found.pictures, time_base)
+    if not shown:
+        raise CorruptSource("the video stream holds no picture with a timestamp: the file is damaged")
+    several = sum(stream.get("codec_type") == "video" for stream in found.streams) > 1
+    seeking = SEEKING.get(found.container, "near")
+    return Source(
+        container=found.container,
+        # Matroska's index is that of another video stream if there are several.
+        seeking="none" if several and found.container == "matroska" else seeking,
+        video=_video_track(found, packets, shown),
+        audio=_audio_track(found.audio, found.reader, time_base),
+        shown_pts=shown,
+        key_pts=sorted(set(packets.key_pts)),
+        sound_map=found.sound_map,
+        warnings=_warnings(found),
+    )
+
+
+def _warnings(found: Findings) -> tuple[str, ...]:
+    sounds = [stream for stream in found.streams if stream.get("codec_type") == "audio"]
+    if sounds and found.audio is None:
+        return (f"the sound ({sounds[0].get('codec_name', 'unknown codec')}) cannot be decoded: left out",)
+    return ()
+
+
+def _shown(packets: Packets, pictures: Sequence[Json], time_base: Fraction) -> list[int]:
+    """Return the timestamps of the pictures that a decoder gives, ascending.
+
+    Packets before the first decodable picture are left out. Where many packets have times of decoding
+    only (AVI, program streams), all are shifted to what the decoder makes of them.
+    """
+    first = pictures[0].get("best_effort_timestamp")
+    if isinstance(first, int) and packets.untimed * MANY > len(packets.pts):
+        decoded = sorted(set(without_spikes(packets.dts, time_base)))
+        return [time + first - decoded[0] for time in decoded]
+    shown = _without_hidden(sorted(set(without_spikes(packets.pts, time_base))))
+    return [time for time in shown if not isinstance(first, int) or time >= first] or shown
+
+
+def _without_hidden(pts: list[int]) -> list[int]:
+    """Leave out packets of VP9 and AV1 that show nothing: a tick or so before the next."""
+    if len(pts) < 3:
+        return pts
+    deltas = [after - before for before, after in pairwise(pts)]
+    least = median(deltas) / HIDDEN_PART
+    return [time for time, delta in zip(pts, deltas, strict=False) if delta > least] + pts[-1:]
+
+
+def _video_track(found: Findings, packets: Packets, shown: Sequence[int]) -> VideoTrack:
+    video, picture = found.video, found.pictures[0]
+    time_base = read_fraction(video["time_base"])
+    hints = [read_fraction(video.get("r_frame_rate")), read_fraction(video.get("avg_frame_rate"))]
+    grid = measure_grid(shown, packets.last_duration, time_base, hints)
+    return VideoTrack(
+        index=int(video["index"]),
+        codec=str(video["codec_name"]),
+        width=int(picture["width"]),
+        height=int(picture["height"]),
+        sample_aspect=read_aspect(picture),
+        orientation=read_orientation(video),
+        pix_fmt=str(picture.get("pix_fmt", video.get("pix_fmt", "yuv420p"))),
+        colour=read_colour(video, picture),
+        interlaced=is_interlaced(found.pictures),
+        time_base=time_base,
+        rate=grid.rate,
+        is_vfr=grid.is_vfr,
+        first_pts=grid.first_pts,
+        frames=grid.frames,
+    )
+
+
+def _audio_track(audio: Json | None, reader: PacketReader, video_base: Fraction) -> AudioTrack | None:
+    """Return the audio track, None if there is none or it holds no sound."""
+    if audio is None or not reader.packets[int(audio["index"])].pts:
+        return None
+    packets = reader.packets[int(audio["index"])]
+    time_base, rate = read_fraction(audio["time_base"]), int(audio["sample_rate"])
+    pts, codec = sorted(set(without_spikes(packets.pts, time_base))), str(audio["codec_name"])
+    return AudioTrack(
+        index=int(audio["index"]),
+        codec=codec,
+        sample_rate=rate,
+        channels=int(audio.get("channels", 2)),
+        start_seconds=pts[0] * time_base,
+        end_seconds=(pts[-1] + max(0, packets.last_duration)) * time_base,
+        lattice=find_lattice(pts, time_base, rate, codec),
+        lead_seconds=round(float(reader.lead_ticks * video_base), 3),
+    )

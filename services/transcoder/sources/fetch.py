@@ -1,0 +1,174 @@
+"""Where originals come from: a file under WORK_DIR, an S3 object, or an https server.
+
+What is not a local file yet is fetched once into WORK_DIR, whole or not at all, so that every chunk can be
+encoded from a path by any worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+from shared.errors import LimitsExceeded, SourceUnavailable
+from shared.failpoints import reach
+from shared.workspace.disk_budget import disk_faults
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from io import RawIOBase
+    from pathlib import Path
+    from uuid import UUID
+
+    from shared.workspace.disk_budget import Promise, Room
+    from shared.workspace.layout import WorkDir
+
+    Opener = Callable[[str], AbstractAsyncContextManager["Opened", Any]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source that is being read: its blocks, and how much they hold together, None when nobody says."""
+
+    blocks: AsyncIterator[bytes]
+    size_bytes: int | None
+
+
+class Sources:
+    """Turns the URI of a source into a local path. `openers` gives, by URI scheme, how to read it."""
+
+    def __init__(self, work: WorkDir, room: Room, openers: Mapping[str, Opener], *, max_bytes: int) -> None:
+        self._work, self._room, self._openers, self._max_bytes = work, room, openers, max_bytes
+
+    def path(self, video_id: UUID, uri: str) -> Path:
+        """Return where the original lies or will lie once it is fetched.
+
+        Raises SourceUnavailable for a scheme that we do not read or a file outside WORK_DIR.
+        """
+        scheme = _scheme(uri)
+        if scheme == "file":
+            return local_path(uri, self._work.root)
+        if scheme in self._openers:
+            return self._work.original(video_id)
+        known = ", ".join(["file", *self._openers])
+        raise SourceUnavailable(f"source {shown(uri)} has a scheme that is not read here; known: {known}")
+
+    async def fetch(self, video_id: UUID, uri: str) -> Path:
+        """Return the original as a local file, fetching it first where needed.
+
+        Raises SourceUnavailable when it is not there, LimitsExceeded when it is too large, SourceFetchFailed,
+        and NoRoom, before anything is read, when the work volume cannot take it now.
+        """
+        path = self.path(video_id, uri)
+        if await asyncio.to_thread(path.is_file):
+            return path
+        scheme = _scheme(uri)
+        if scheme == "file":
+            raise SourceUnavailable(f"there is no file {shown(uri)} in the work volume")
+        await asyncio.to_thread(self._room.expect, 0)  # no stranger's server is asked in vain
+        async with _whole_file(path) as part, self._openers[scheme](uri) as opened:
+            most = await self._limit(uri, opened.size_bytes or 0)
+            async with self._room.promise(opened.size_bytes or 0) as promise:
+                await _write(part, promise, _limited(opened.blocks, most, uri))
+            reach("source.written")
+        return path
+
+    async def _limit(self, uri: str, size_bytes: int) -> int:
+        """Return how large a source may be. Raises LimitsExceeded: no waiting would make room for more."""
+        most = min(self._max_bytes, await asyncio.to_thread(self._room.most_bytes))
+        if size_bytes > most:
+            raise _too_large(uri, most)
+        return most
+
+
+async def _limited(blocks: AsyncIterator[bytes], most_bytes: int, uri: str) -> AsyncIterator[bytes]:
+    size = 0
+    async for block in blocks:
+        size += len(block)
+        if size > most_bytes:
+            raise _too_large(uri, most_bytes)
+        yield block
+
+
+def _too_large(uri: str, most_bytes: int) -> LimitsExceeded:
+    return LimitsExceeded(f"source {shown(uri)} is larger than {most_bytes} bytes")
+
+
+async def _write(part: Path, promise: Promise, blocks: AsyncIterator[bytes]) -> None:
+    with await asyncio.to_thread(part.open, "wb", buffering=0) as file:
+        async for block in blocks:
+            await asyncio.to_thread(_write_block, file, block, promise)
+        await asyncio.to_thread(_sync, file.fileno())
+
+
+def shown(uri: str) -> str:
+    """Return a URI as users and logs may see it: quoted, without credentials and signatures."""
+    head = uri.partition("?")[0].partition("#")[0]
+    scheme, found, rest = head.partition("://")
+    authority, slash, path = rest.partition("/")
+    return repr(f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}" if found else head)
+
+
+def _scheme(uri: str) -> str:
+    try:
+        return urlsplit(uri).scheme.lower()
+    except ValueError as error:
+        raise SourceUnavailable(f"source {shown(uri)} is no URI: {error}") from error
+
+
+def local_path(uri: str, root: Path) -> Path:
+    """Return the path that a `file:` URI names, links resolved.
+
+    Raises SourceUnavailable when it leaves `root`, by `..` or by a link.
+    """
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise SourceUnavailable(
+            f"source {shown(uri)} names the host {parts.netloc!r}: only local files are read"
+        )
+    try:
+        path = (root / unquote(parts.path)).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SourceUnavailable(f"source {shown(uri)} is no path: {error}") from error
+    if not path.is_relative_to(root.resolve()):
+        raise SourceUnavailable(f"source {shown(uri)} lies outside the work volume")
+    return path
+
+
+@asynccontextmanager
+async def _whole_file(path: Path) -> AsyncIterator[Path]:
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    try:
+        yield part
+        await asyncio.to_thread(_place, part, path)
+    finally:
+        await asyncio.to_thread(part.unlink, missing_ok=True)
+
+
+def _place(part: Path, path: Path) -> None:
+    """Name a fetched file, unless another worker's lies there: chunks may be encoded from that already."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            part.rename(path)
+
+
+def _write_block(file: RawIOBase, block: bytes, promise: Promise) -> None:
+    rest = memoryview(block)
+    with promise.writing(len(block)):
+        while rest:
+            rest = rest[file.write(rest) or 0 :]
+
+
+def _sync(descriptor: int) -> None:
+    with disk_faults():
+        os.fsync(descriptor)

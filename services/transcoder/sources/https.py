@@ -1,0 +1,153 @@
+"""Sources on https servers, fetched without letting a stranger reach into our own network (SSRF).
+
+Only addresses that are public are connected to: the check sits in the resolver of the connection itself, so a
+name that resolves differently the second time gains nothing, and every redirect passes it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from services.transcoder.sources.fetch import Opened, shown
+from services.transcoder.sources.public_addresses import PrivateAddress, PublicResolver, refuse_private
+from shared.errors import SourceFetchFailed, SourceUnavailable, described
+from shared.http.minimum_rate import Pace
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Collection
+
+    from aiohttp.abc import AbstractResolver
+
+    from shared.errors import PipelineError
+
+
+BLOCK_BYTES = 1 << 20
+MAX_REDIRECTS = 5
+TIMEOUT = aiohttp.ClientTimeout(total=6 * 3600, sock_connect=15, sock_read=60)
+HEAD_TIMEOUT_SECONDS = 60.0  # until the head of an answer is there, connecting included
+HEADERS = {"Accept-Encoding": "identity"}
+REDIRECTS = (301, 302, 303, 307, 308)
+GONE_FOR_GOOD = (400, 401, 403, 404, 405, 410, 451)
+
+
+class HttpsSource:
+    """Opens https URLs as streams of bytes.
+
+    `private_hosts` are trusted although they are in our network. `resolver` and `tls` are the system's
+    unless they are given.
+    """
+
+    def __init__(
+        self,
+        private_hosts: Collection[str] = (),
+        *,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._private_hosts, self._tls = frozenset(private_hosts), tls or True
+        self._resolver = resolver
+
+    @asynccontextmanager
+    async def open(self, uri: str) -> AsyncIterator[Opened]:
+        """Open a URL, following redirects to https only.
+
+        Raises SourceUnavailable when it is refused or not there, SourceFetchFailed when the server fails.
+        """
+        resolver = PublicResolver(self._private_hosts, self._resolver)
+        connector = aiohttp.TCPConnector(resolver=resolver, ssl=self._tls)
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=TIMEOUT, trust_env=False, auto_decompress=False
+        ) as session:
+            response = await self._get(session, uri)
+            try:
+                yield Opened(_blocks(response, uri), response.content_length)
+            finally:
+                response.close()
+
+    async def _get(self, session: aiohttp.ClientSession, uri: str) -> aiohttp.ClientResponse:
+        for _ in range(MAX_REDIRECTS + 1):
+            url = self._allowed(uri)
+            try:
+                async with asyncio.timeout(HEAD_TIMEOUT_SECONDS):
+                    response = await session.get(url, allow_redirects=False, headers=HEADERS)
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                raise _explained(uri, error) from error
+            if response.status not in REDIRECTS:
+                _expect_success(response, uri)
+                return response
+            response.close()
+            uri = _redirected(url, response)
+        raise SourceUnavailable(f"source {shown(uri)}: more than {MAX_REDIRECTS} redirects")
+
+    def _allowed(self, uri: str) -> URL:
+        """Return the URL just as it will be asked for, its host checked where the resolver never sees it.
+
+        That is where it is an address, in whatever characters it was written: the URL has them normalised.
+        """
+        try:
+            url = URL(uri)
+        except ValueError as error:
+            raise SourceUnavailable(f"source {shown(uri)} is no URL: {error}") from error
+        if url.scheme != "https" or not url.host:
+            raise SourceUnavailable(f"source {shown(uri)} is no https URL")
+        if url.host not in self._private_hosts and _is_address(url.host):
+            try:
+                refuse_private(url.host, url.host)
+            except PrivateAddress as error:
+                raise SourceUnavailable(f"source {shown(uri)}: {error}") from error
+        return url
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _redirected(url: URL, response: aiohttp.ClientResponse) -> str:
+    place = response.headers.get("Location", "")
+    try:
+        return str(url.join(URL(place)))
+    except ValueError as error:
+        raise SourceUnavailable(f"source {shown(str(url))}: redirected to {shown(place)}: {error}") from error
+
+
+def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if response.status == 200 and encoding == "identity":
+        return
+    response.close()
+    if response.status == 200:
+        raise SourceUnavailable(f"source {shown(uri)}: the server sends it packed, as {encoding[:20]!r}")
+    kind = SourceUnavailable if response.status in GONE_FOR_GOOD else SourceFetchFailed
+    raise kind(f"source {shown(uri)}: the server answered {response.status} {response.reason}")
+
+
+async def _blocks(response: aiohttp.ClientResponse, uri: str) -> AsyncIterator[bytes]:
+    pace = Pace()
+    try:
+        while block := await pace.wait(response.content.read(BLOCK_BYTES)):
+            pace.came(len(block))
+            yield block
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise SourceFetchFailed(f"source {shown(uri)}: {described(error)}") from error
+
+
+def _explained(uri: str, error: BaseException) -> PipelineError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, PrivateAddress):
+            return SourceUnavailable(f"source {shown(uri)}: {cause}")
+        cause = cause.__cause__ or getattr(cause, "os_error", None)
+    if isinstance(error, aiohttp.ClientError | OSError) and not isinstance(error, aiohttp.InvalidURL):
+        return SourceFetchFailed(f"source {shown(uri)}: {described(error)}")
+    return SourceUnavailable(f"source {shown(uri)}: {error}")

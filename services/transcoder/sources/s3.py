@@ -1,0 +1,67 @@
+"""Sources in S3: any bucket that the configured credentials may read, `s3://bucket/key`."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from botocore.exceptions import ClientError, ParamValidationError
+
+from services.transcoder.sources.fetch import Opened, shown
+from shared.errors import SourceFetchFailed, SourceUnavailable, StorageUnavailable
+from shared.storage.s3.errors import error_code, mapped
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiobotocore.response import StreamingBody
+    from types_aiobotocore_s3 import S3Client
+
+BLOCK_BYTES = 1 << 20
+GONE_FOR_GOOD = ("NoSuchBucket", "NoSuchKey", "AccessDenied", "AllAccessDisabled", "InvalidBucketName")
+
+
+@dataclass(frozen=True)
+class S3Source:
+    """Opens s3:// URLs as streams of bytes."""
+
+    client: S3Client
+
+    @asynccontextmanager
+    async def open(self, uri: str) -> AsyncIterator[Opened]:
+        """Open an object. Raises SourceUnavailable when it is not there, SourceFetchFailed when S3 fails."""
+        parts = urlsplit(uri)
+        key = unquote(parts.path.lstrip("/"))
+        if not parts.netloc or not key:
+            raise SourceUnavailable(f"source {shown(uri)} is not of the form s3://bucket/key")
+        try:
+            with mapped(f"get {shown(uri)}"):
+                answer = await self.client.get_object(Bucket=parts.netloc, Key=key)
+        except StorageUnavailable as error:
+            raise _explained(error) from error
+        try:
+            yield Opened(_blocks(answer["Body"], uri), answer.get("ContentLength"))
+        finally:
+            answer["Body"].close()
+
+
+async def _blocks(body: StreamingBody, uri: str) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            with mapped(f"read {shown(uri)}"):
+                block = await body.read(BLOCK_BYTES)
+        except StorageUnavailable as error:
+            raise SourceFetchFailed(error.message) from error
+        if not block:
+            return
+        yield block
+
+
+def _explained(error: StorageUnavailable) -> SourceUnavailable | SourceFetchFailed:
+    cause = error.__cause__
+    gone = isinstance(cause, ParamValidationError) or (
+        isinstance(cause, ClientError) and error_code(cause) in GONE_FOR_GOOD
+    )
+    return SourceUnavailable(error.message) if gone else SourceFetchFailed(error.message)

@@ -1,0 +1,141 @@
+"""What an operator runs: `python -m services.uploader sweep` or `fsck`, in the services' environment."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.uploader.fsck.check import Findings, Fsck
+from services.uploader.maintenance.orphans import KINDS
+from services.uploader.maintenance.sweep import Sweeper
+from shared.database.pool import open_database
+from shared.errors import PipelineError, Refused
+from shared.messaging.outbox import Outbox
+from shared.service.settings import ConfigurationError, load_settings
+from shared.storage import open_storage
+from shared.workspace.layout import WorkDir
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from services.uploader.maintenance.orphans import Unowned
+    from shared.service.settings import Settings
+
+BAR = 24
+FOUND, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
+
+
+def run_command(arguments: Sequence[str], default_port: int) -> int:
+    """Run a command; return its exit code: 2 when it did not come to its end, and standard error says why.
+
+    fsck returns 1 when it has found anything.
+    """
+    given = _parse(arguments)
+    structlog.configure(  # standard output is for the report alone
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+    )
+    try:
+        settings = load_settings(default_port)
+        if given.command == "sweep":
+            return asyncio.run(_sweep(settings, remove=given.remove))
+        return asyncio.run(_check(settings, given))
+    except (PipelineError, ConfigurationError, OSError) as error:
+        sys.stderr.write(f"{given.command}: {error}\n")
+        return COULD_NOT_RUN
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{given.command}: interrupted\n")
+        return INTERRUPTED
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m services.uploader", description="Without a command: run the service."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    sweep = commands.add_parser("sweep", help="look for files and objects that nobody owns")
+    sweep.add_argument("--remove", action="store_true", help="remove it; else only say what would go")
+    fsck = commands.add_parser("fsck", help="compare the records with the storage, both ways")
+    fsck.add_argument("--repair", action="store_true", help="have made again what is missing")
+    fsck.add_argument("--force", action="store_true", help="repair although most videos are damaged")
+    fsck.add_argument("--json", action="store_true", help="report as JSON")
+    return parser.parse_args(arguments)
+
+
+@asynccontextmanager
+async def _sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
+    url = settings.database_url.get_secret_value()
+    async with open_database(url, connections=2) as database, open_storage(settings) as storage:
+        await storage.check()
+        yield Sweeper(settings, database, WorkDir(settings.work_dir.resolve()), storage)
+
+
+async def _sweep(settings: Settings, *, remove: bool) -> int:
+    async with _sweeper(settings) as sweeper:
+        found = await sweeper.sweep(remove=remove)
+    if found is None:
+        raise PipelineError("another sweep is under way")
+    for unowned in found:
+        sys.stdout.write(f"{unowned.kind:<12}{unowned.bytes:>14}  {unowned.name}\n")
+    sys.stdout.write(_summary(found, "removed" if remove else "found"))
+    return 0
+
+
+def _summary(found: Sequence[Unowned], done: str) -> str:
+    counts = {kind: sum(unowned.kind == kind for unowned in found) for kind in KINDS}
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing"
+    return f"{done}: {told}; {sum(unowned.bytes for unowned in found)} bytes\n"
+
+
+async def _check(settings: Settings, given: argparse.Namespace) -> int:
+    findings = Findings()
+    async with _sweeper(settings) as sweeper:
+        outbox = Outbox(sweeper.database, "/uploader")
+        fsck = Fsck(settings, outbox, sweeper.work, sweeper.storage)
+        try:
+            await fsck.check(findings, partial(_progress, "checked"))
+            if given.repair:
+                await _repair(fsck, findings, force=given.force)
+        finally:  # an outage in the middle leaves untold neither what was found nor what was begun
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")
+            report = json.dumps(findings.to_json(), indent=2) + "\n" if given.json else _table(findings)
+            sys.stdout.write(report)
+    return 0 if findings.is_clean else FOUND
+
+
+async def _repair(fsck: Fsck, findings: Findings, *, force: bool) -> None:
+    if findings.is_suspicious and not force:
+        raise Refused(
+            f"{len(findings.damaged)} of {findings.stored} stored videos are damaged: is this the storage of"
+            " these records? Nothing was repaired; --force repairs them all"
+        )
+    await fsck.repair(findings, partial(_progress, "repaired"))
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        share = done / max(total, done, 1)
+        sys.stderr.write(f"\r[{'#' * round(share * BAR):.<{BAR}}] {done}/{total} videos {what} ")
+
+
+def _table(findings: Findings) -> str:
+    lines = []
+    for damage in findings.damaged:
+        for fault in damage.faults:
+            found = "" if fault.found is None else f", {fault.found} found"
+            lines.append(f"{fault.kind:<12}{fault.key}  {fault.expected.bytes} bytes{found}")
+        if damage.repair:
+            done = ", ".join(repair.replace("_", " ") for repair in damage.repair)
+            lines.append(f"{'':<12}{damage.video.video_id}  {done}")
+    lines += [f"{'unreadable':<12}{video_id}  {why}" for video_id, why in findings.unreadable.items()]
+    lines += [f"{'no record':<12}{each.name}  {each.bytes} bytes" for each in findings.unowned]
+    return "\n".join([*lines, findings.summary()]) + "\n"

@@ -1,0 +1,191 @@
+"""Compares records and storage both ways, and has made again what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
+
+from services.uploader.fsck.expected import compare
+from services.uploader.fsck.repair import means
+from services.uploader.maintenance.orphans import Finder
+from shared import videos
+from shared.contracts.events import ResumeVideo
+from shared.names import storage_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from services.uploader.fsck.expected import Fault
+    from services.uploader.maintenance.orphans import Unowned
+    from shared.messaging.outbox import Outbox
+    from shared.service.settings import Settings
+    from shared.storage import Storage
+    from shared.videos import Audited, Video
+    from shared.workspace.layout import WorkDir
+
+VIDEOS_AT_ONCE: Final = 200  # ids that are read together
+FIRST: Final = UUID(int=0)
+FEW: Final = 10  # so many videos may be damaged, whatever share of all they are
+
+Repair = Literal["in_work", "when_retried", "no_original", "no_thumbnail", "changed_meanwhile"]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A video whose objects are not as its records say, and what came of its repair; None: none was asked."""
+
+    video: Video
+    faults: tuple[Fault, ...]
+    repair: tuple[Repair, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of the report."""
+        return {
+            "videoId": str(self.video.video_id),
+            "status": self.video.status,
+            "repair": self.repair,
+            "faults": [fault.to_json() for fault in self.faults],
+        }
+
+
+@dataclass
+class Findings:
+    """What a check found. `elsewhere` counts videos in another storage than the one configured.
+
+    `stored` counts those of the checked that have objects at all.
+
+    `unreadable` are videos of which the records do not say what there should be, with the reason.
+    """
+
+    checked: int = 0
+    stored: int = 0
+    elsewhere: int = 0
+    damaged: list[Damage] = field(default_factory=list)
+    unreadable: dict[UUID, str] = field(default_factory=dict)
+    unowned: list[Unowned] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.damaged or self.unreadable or self.unowned)
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Tell whether so much is damaged that rather the storage is not the one it should be."""
+        return len(self.damaged) > FEW and 2 * len(self.damaged) > self.stored
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "checked": self.checked,
+            "elsewhere": self.elsewhere,
+            "damaged": [damage.to_json() for damage in self.damaged],
+            "unreadable": [{"videoId": str(each), "why": why} for each, why in self.unreadable.items()],
+            "unowned": [{"key": each.name, "bytes": each.bytes} for each in self.unowned],
+        }
+
+    def summary(self) -> str:
+        """Return one line that says it all."""
+        faults = Counter(fault.kind for damage in self.damaged for fault in damage.faults)
+        repairs = Counter(repair for damage in self.damaged for repair in damage.repair or ())
+        told = [f"{self.checked} videos checked", f"{len(self.damaged)} damaged"]
+        told += [f"{count} objects {kind.replace('_', ' ')}" for kind, count in sorted(faults.items())]
+        told += [f"{len(self.unreadable)} with records that cannot be read"] if self.unreadable else []
+        told += [f"{len(self.unowned)} objects without a record"] if self.unowned else []
+        told += [f"{count} {repair.replace('_', ' ')}" for repair, count in sorted(repairs.items())]
+        told += [f"{self.elsewhere} in another storage, not checked"] if self.elsewhere else []
+        return ", ".join(told)
+
+
+@dataclass(frozen=True)
+class Fsck:
+    """Checks every video that is ready or failed; those in work are their workers' business.
+
+    Its methods raise DatabaseUnavailable, StorageUnavailable, OSError.
+    """
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    storage: Storage
+
+    async def check(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
+        """Compare, and add to `findings`; `tell` hears how many of how many videos are done.
+
+        Objects without a record are only found: removing them is the sweeper's, which asks for their age.
+        """
+        async with self.outbox.database.transaction() as connection:
+            total = await videos.count_settled(connection)
+        async for video_id in self._ids():
+            await self._check_video(video_id, findings)
+            tell(findings.checked + findings.elsewhere, total)
+        finder = Finder(self.settings, self.outbox.database, self.work, self.storage)
+        async for unowned in finder.objects():
+            findings.unowned.append(unowned)
+
+    async def repair(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
+        """Have made again what can be of what `findings` found damaged, and write there what came of it."""
+        for place, damage in enumerate(findings.damaged):
+            findings.damaged[place] = replace(damage, repair=await self._repair(damage))
+            tell(place + 1, len(findings.damaged))
+
+    async def _ids(self) -> AsyncIterator[UUID]:
+        after = FIRST
+        while True:
+            async with self.outbox.database.transaction() as connection:
+                ids = await videos.ids_after(connection, after, count=VIDEOS_AT_ONCE)
+            for video_id in ids:
+                yield video_id
+            if len(ids) < VIDEOS_AT_ONCE:
+                return
+            after = ids[-1]
+
+    async def _check_video(self, video_id: UUID, findings: Findings) -> None:
+        record = await self._record(video_id)
+        if record is None:
+            return
+        if record.segments and not self._is_here(record.video):
+            findings.elsewhere += 1
+            return
+        findings.checked += 1
+        findings.stored += bool(record.segments)
+        try:
+            faults = await self._faults(record)
+        except ValueError as error:
+            findings.unreadable[video_id] = str(error)
+            return
+        if faults and await self._record(video_id) == record:  # else something happened while we looked
+            findings.damaged.append(Damage(record.video, faults))
+
+    async def _record(self, video_id: UUID) -> Audited | None:
+        async with self.outbox.database.transaction() as connection:
+            return await videos.audited(connection, video_id)
+
+    async def _faults(self, record: Audited) -> tuple[Fault, ...]:
+        """Compare a video with what lies in storage. Raises ValueError when its records are incomplete."""
+        prefix = storage_prefix(record.video.user_id, record.video.video_id)
+        stored = await self.storage.keys(prefix)
+        return tuple(compare(record, {each.key: each.bytes for each in stored}))
+
+    def _is_here(self, video: Video) -> bool:
+        return (video.storage_type, video.s3_bucket) == (self.storage.kind, self.storage.bucket)
+
+    async def _repair(self, damage: Damage) -> tuple[Repair, ...]:
+        """Have stored again what is still on the work volume, and encoded again what is not."""
+        record = await self._record(damage.video.video_id)
+        if record is None or record.video != damage.video:
+            return ("changed_meanwhile",)
+        found = await asyncio.to_thread(means, self.work, record, damage.faults)
+        told: list[Repair] = []
+        if found.can_mend:
+            async with self.outbox.transaction() as connection:
+                if not await videos.reopen(connection, record.video, store=found.kept, encode=found.again):
+                    return ("changed_meanwhile",)
+                if record.video.status == "ready":
+                    await self.outbox.add(connection, ResumeVideo(video_id=record.video.video_id))
+            told.append("in_work" if record.video.status == "ready" else "when_retried")
+        told += ["no_original"] if found.lost else []
+        told += ["no_thumbnail"] if found.has_lost_thumbnail else []
+        return tuple(told)

@@ -1,0 +1,101 @@
+"""What should lie in storage of a video by its records, and how what lies there differs: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.hls.playlists import complete
+from shared.hls.renditions import Presentation, StoredSegment
+from shared.names import THUMBNAIL, segment_name, storage_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from uuid import UUID
+
+    from shared.videos import Audited
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An object that should be there; `chunk` made it, None for what is written at the end."""
+
+    bytes: int
+    chunk: int | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An object that is not as the records say; `found` is its size in bytes, None where it is missing."""
+
+    video_id: UUID
+    key: str
+    expected: Expected
+    found: int | None
+
+    @property
+    def kind(self) -> Literal["missing", "wrong_size"]:
+        return "missing" if self.found is None else "wrong_size"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of the report."""
+        return {
+            "kind": self.kind,
+            "videoId": str(self.video_id),
+            "key": self.key,
+            "chunk": self.expected.chunk,
+            "expectedBytes": self.expected.bytes,
+            "foundBytes": self.found,
+        }
+
+
+def compare(record: Audited, sizes: Mapping[str, int]) -> list[Fault]:
+    """Return how the objects of a video, given as sizes in bytes by key, differ from what its records say.
+
+    Raises ValueError when the records of a ready video lack segments or codecs of a rendition.
+    """
+    expected = expected_objects(record)
+    last = {key for key, each in expected.items() if each.chunk is None}
+    sound = last if _add_up(record, last, sizes) else set()
+    return [
+        Fault(record.video.video_id, key, each, sizes.get(key))
+        for key, each in expected.items()
+        if sizes.get(key) != each.bytes and key not in sound
+    ]
+
+
+def _add_up(record: Audited, last: Collection[str], sizes: Mapping[str, int]) -> bool:
+    """Tell whether what was written last is all there, with as many bytes together as were recorded.
+
+    Then it is what was written, though perhaps not to the byte what this release would write.
+    """
+    recorded = (record.video.bytes or 0) - sum(each.bytes for each in record.segments)
+    return all(key in sizes for key in last) and sum(sizes[key] for key in last) == recorded
+
+
+def expected_objects(record: Audited) -> dict[str, Expected]:
+    """Return what should be in storage: the stored chunks, and of a ready video what is written last."""
+    prefix = storage_prefix(record.video.user_id, record.video.video_id)
+    segments = {
+        f"{prefix}/{segment.rendition}/{segment_name(segment.index)}": Expected(segment.bytes, segment.chunk)
+        for segment in record.segments
+    }
+    if record.video.status != "ready":
+        return segments
+    playlists = {f"{prefix}/{name}": Expected(size) for name, size in _playlist_bytes(record).items()}
+    found = segments | playlists
+    # The record knows the bytes of all; those of the thumbnail, where the video has one, are the rest.
+    thumbnail = (record.video.bytes or 0) - sum(each.bytes for each in found.values())
+    if thumbnail > 0 and record.video.thumbnail_url:
+        found[f"{prefix}/{THUMBNAIL}"] = Expected(thumbnail)
+    return found
+
+
+def _playlist_bytes(record: Audited) -> dict[str, int]:
+    segments = [
+        StoredSegment(each.rendition, each.index, each.duration_seconds, each.bytes)
+        for each in record.segments
+    ]
+    presentation = Presentation.from_json(record.video.presentation or {})
+    texts = complete(presentation, segments, record.codecs, record.key_frames).texts
+    return {name: len(text.encode()) for name, text in texts.items()}

@@ -1,0 +1,72 @@
+"""What a damaged video can be mended with: files that still lie on the work volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from shared.names import THUMBNAIL
+from shared.workspace.layout import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.uploader.fsck.expected import Fault
+    from shared.videos import Audited, Video
+    from shared.workspace.layout import WorkDir
+
+
+@dataclass(frozen=True)
+class Means:
+    """Damaged chunks by what can be done for them, and what else can be written anew.
+
+    Segments of chunks that are `kept` lie there as files; `again` are those to be encoded again; for those
+    that are `lost` there is no original either.
+    """
+
+    kept: set[int]
+    again: set[int]
+    lost: set[int]
+    has_playlist: bool
+    has_thumbnail: bool
+    has_lost_thumbnail: bool
+
+    @property
+    def can_mend(self) -> bool:
+        return bool(self.kept or self.again or self.has_playlist or self.has_thumbnail)
+
+
+def means(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> Means:
+    """Look what there is for the faults of a video. Raises OSError when the work volume cannot be read."""
+    damaged = {fault.expected.chunk for fault in faults if fault.expected.chunk is not None}
+    kept = {chunk for chunk in damaged if _is_kept(work, record, chunk)}
+    has_original = _has_original(work, record)
+    lacks_thumbnail = any(fault.key.endswith(f"/{THUMBNAIL}") for fault in faults)
+    can_draw = has_original or _has_thumbnail(work, record.video)
+    return Means(
+        kept=kept,
+        again=damaged - kept if has_original else set(),
+        lost=set() if has_original else damaged - kept,
+        has_playlist=any(fault.key.endswith(".m3u8") for fault in faults),
+        has_thumbnail=lacks_thumbnail and can_draw,
+        has_lost_thumbnail=lacks_thumbnail and not can_draw,
+    )
+
+
+def _is_kept(work: WorkDir, record: Audited, chunk: int) -> bool:
+    """Tell whether the segments of a chunk are all there as the encoder registered them."""
+    segments = (segment for segment in record.segments if segment.chunk == chunk)
+    return all(size_of(work.root / segment.path) == segment.bytes for segment in segments)
+
+
+def _has_original(work: WorkDir, record: Audited) -> bool:
+    """Tell whether the original is there, and as large as the one that was planned."""
+    source = urlsplit(record.video.source_uri)
+    is_file = source.scheme == "file"
+    size = size_of(work.root / unquote(source.path) if is_file else work.original(record.video.video_id))
+    return size is not None and record.source_bytes in (None, size)
+
+
+def _has_thumbnail(work: WorkDir, video: Video) -> bool:
+    return video.thumbnail_path is not None and size_of(work.root / video.thumbnail_path) is not None

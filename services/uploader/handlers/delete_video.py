@@ -1,0 +1,67 @@
+"""Handler of deletions: every object and every file of a video goes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared import videos
+from shared.errors import Deferred, StorageUnavailable, Superseded
+from shared.failpoints import reach
+from shared.names import storage_prefix
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.contracts.events import DeleteVideo
+    from shared.messaging.consumer import Delivery
+    from shared.messaging.outbox import Outbox
+    from shared.service.settings import Settings
+    from shared.storage.interface import Storage
+    from shared.workspace.layout import WorkDir
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Deleting:
+    """Removes what deleted videos leave; its handler serves the queue uploader.delete."""
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    storage: Storage
+
+    async def delete(self, command: DeleteVideo, _: Delivery) -> None:
+        """Remove a deleted video's objects and files; once more later, in case somebody was writing still."""
+        async with self.outbox.transaction() as connection:
+            video = await videos.get(connection, command.video_id)
+            busy = await videos.has_live_leases(connection, command.video_id)
+            again = await videos.was_swept(connection, command.video_id)
+        if video is None or video.status != "deleted":
+            raise Superseded(f"the video is {video.status if video else 'unknown'}")
+        if busy:
+            raise Deferred("a worker still has a chunk of it", seconds=self.settings.lease_seconds / 2)
+        place, here = (video.storage_type, video.s3_bucket), (self.storage.kind, self.storage.bucket)
+        if video.storage_type is not None and place != here:
+            raise StorageUnavailable(
+                f"the video lies in {place[0]} {place[1] or ''}, but {here[0]} {here[1] or ''} is set now"
+            )
+        removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
+        reach("delete.objects_removed")
+        await asyncio.to_thread(self._remove_files, video.video_id)
+        reach("delete.files_removed")
+        async with self.outbox.transaction() as connection:
+            await (videos.purged if again else videos.swept)(connection, video.video_id)
+        reach("delete.committed")
+        log.info("video_purged" if again else "video_swept", objects=removed)
+        if not again:
+            raise Deferred("swept once", seconds=self.settings.delete_again_seconds)
+
+    def _remove_files(self, video_id: UUID) -> None:
+        for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):
+            shutil.rmtree(directory, ignore_errors=True)

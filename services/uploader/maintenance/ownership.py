@@ -1,0 +1,94 @@
+"""Who owns a file or an object: decided from its name and the record of its video alone.
+
+`video` is None where there is no record. What we cannot have written is nobody's business here: it is owned.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from shared.names import IFRAMES, MASTER, PLAYLIST, THUMBNAIL, USER_ID, segment_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shared.hls.renditions import StoredSegment
+    from shared.videos import Attempt, Owner
+
+ORIGINAL: Final = "source"
+ATTEMPT: Final = re.compile(r"([0-9]{5,})-([0-9]+)")
+DRAWN: Final = re.compile(r"thumbnail\.[0-9]+\.(jpg|[a-z0-9_]+\.parts)")
+FETCHED_PART: Final = re.compile(r"source\.[0-9a-f]{32}\.part")
+
+
+def read_uuid(text: str) -> UUID | None:
+    """Return a UUID as we write them; None for any other text."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None
+
+
+def is_forgotten(video: Owner | None) -> bool:
+    """Tell whether nothing at all may be left of a video; a deleted one that is not purged owns its rest."""
+    return video is None or (video.status == "deleted" and video.is_purged)
+
+
+def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> bool:
+    """Tell whether a video owns the entry `name` of its directory under chunks/.
+
+    `deletes_local` tells that local files go once they are in S3.
+    """
+    attempt = ATTEMPT.fullmatch(name)
+    if not (attempt or DRAWN.fullmatch(name)):
+        return True
+    if video is None or is_forgotten(video):
+        return False
+    if video.status == "deleted":
+        return True
+    if video.status == "ready" and (video.storage_type == "local" or deletes_local):
+        return False
+    if attempt:
+        current = video.attempts.get(int(attempt[1]))
+        return current is not None and _owns_attempt(video, current, int(attempt[2]), deletes_local)
+    return not video.is_planned or name == PurePosixPath(video.thumbnail_path or "").name
+
+
+def _owns_attempt(video: Owner, current: Attempt, attempt: int, deletes_local: bool) -> bool:
+    if attempt != current.attempt:
+        return attempt > current.attempt  # later than the record knows: from another time of the database
+    if current.status == "encoding":
+        return current.is_alive or video.status == "processing"
+    return current.status == "encoded" or (current.status == "stored" and not deletes_local)
+
+
+def owns_original(video: Owner | None, name: str, *, deletes_local: bool) -> bool:
+    """Tell whether a video owns the entry `name` of its directory under originals/."""
+    is_part = FETCHED_PART.fullmatch(name) is not None
+    if not (is_part or name == ORIGINAL):
+        return True
+    if video is None or is_forgotten(video):
+        return False
+    if is_part:
+        return video.status == "deleted" or video.is_being_planned
+    return not (video.status == "ready" and deletes_local)
+
+
+def owner_of_key(key: str) -> tuple[str, UUID] | None:
+    """Return user and video that an object's key names; None for what we cannot have written."""
+    parts = key.split("/")
+    video_id = read_uuid(parts[2]) if len(parts) > 3 and parts[0] == "hls" else None
+    return (parts[1], video_id) if video_id and USER_ID.fullmatch(parts[1]) else None
+
+
+def expected_keys(prefix: str, segments: Iterable[StoredSegment]) -> set[str]:
+    """Return the keys that a ready video of these segments may have."""
+    keys = {f"{prefix}/{name}" for name in (MASTER, THUMBNAIL)}
+    for each in segments:
+        names = (segment_name(each.index), PLAYLIST, IFRAMES)
+        keys |= {f"{prefix}/{each.rendition}/{name}" for name in names}
+    return keys

@@ -1,0 +1,110 @@
+"""The sweeper: removes what no one owns any more, or only tells of it, as SWEEP says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.uploader.maintenance import work_files
+from services.uploader.maintenance.orphans import KINDS, Finder
+from shared import videos
+from shared.errors import PipelineError, Refused
+from shared.service.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
+
+if TYPE_CHECKING:
+    from services.uploader.maintenance.orphans import Unowned
+    from shared.database.pool import Database
+    from shared.service.settings import Settings
+    from shared.storage import Storage
+    from shared.workspace.layout import WorkDir
+
+LOCK: Final = 0x766F6403
+FRESH_SECONDS: Final = 30.0  # who was stopped since the records were asked leaves it to the next sweep
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Sweeper:
+    """Sweeps the work volume and the storage, one at a time over the whole fleet."""
+
+    settings: Settings
+    database: Database
+    work: WorkDir
+    storage: Storage
+
+    async def run(self) -> None:
+        """Sweep for ever; an outage or a faulty disk is waited out. With SWEEP=off only wait."""
+        while True:
+            await asyncio.sleep(self.settings.sweep_interval_seconds)
+            try:
+                if self.settings.sweep != "off":
+                    await self.sweep(remove=self.settings.sweep == "remove")
+            except PipelineError as error:
+                log.warning("sweep_failed", reason=error.reason, error=error.message)
+            except OSError as error:
+                log.warning("sweep_failed", reason="os_error", error=str(error))
+
+    async def sweep(self, *, remove: bool) -> list[Unowned] | None:
+        """Find what nobody owns, and remove it if `remove`; None when another sweeps already.
+
+        Raises Refused when there is no record at all, DatabaseUnavailable, StorageUnavailable, OSError.
+        """
+        async with self.database.alone(LOCK) as is_ours:
+            if not is_ours:
+                return None
+            if remove:
+                await self._expect_records()
+            found = []
+            async for unowned in Finder(self.settings, self.database, self.work, self.storage).find():
+                if not remove or time.monotonic() - unowned.asked < FRESH_SECONDS:
+                    found.append(unowned)
+                    await self._act(unowned, remove=remove)
+        _measure(found)
+        if found:
+            log.warning("sweep_removed" if remove else "sweep_found", **_summary(found))
+        return found
+
+    async def _expect_records(self) -> None:
+        async with self.database.transaction() as connection:
+            if not await videos.is_any_known(connection):
+                raise Refused("there is no record of any video: is this the database of this storage?")
+
+    async def _act(self, unowned: Unowned, *, remove: bool) -> None:
+        if remove:
+            await self._remove(unowned)
+            SWEEP_REMOVED.labels(unowned.kind).inc()
+            log.info("unowned_removed", **_about(unowned))
+        else:
+            log.debug("unowned_found", **_about(unowned))
+
+    async def _remove(self, unowned: Unowned) -> None:
+        if unowned.upload:
+            await self.storage.abort_upload(unowned.upload)
+        elif unowned.kind == "object":
+            await self.storage.delete(unowned.name)
+        else:
+            path = self.work.root / unowned.name
+            await asyncio.to_thread(work_files.remove, path, unowned.entries)
+
+
+def _measure(found: list[Unowned]) -> None:
+    for kind in KINDS:
+        sizes = [unowned.bytes for unowned in found if unowned.kind == kind]
+        SWEEP_FOUND.labels(kind).set(len(sizes))
+        SWEEP_FOUND_BYTES.labels(kind).set(sum(sizes))
+    SWEEP_LAST.set_to_current_time()
+
+
+def _summary(found: list[Unowned]) -> dict[str, int]:
+    counts = Counter[str](unowned.kind for unowned in found)
+    return {**counts, "bytes": sum(unowned.bytes for unowned in found)}
+
+
+def _about(unowned: Unowned) -> dict[str, object]:
+    return {"kind": unowned.kind, "name": unowned.name, "bytes": unowned.bytes}

@@ -1,0 +1,76 @@
+"""The work volume as the sweeper sees it: names first, sizes and ages of what turns out to be nobody's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.uploader.maintenance.ownership import read_uuid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Size and age of a file or a whole directory: as young as the youngest thing in it."""
+
+    bytes: int
+    changed: float
+
+
+def videos_in(directory: Path) -> list[UUID]:
+    """Return the videos that have a directory of their own in `directory`."""
+    return [found for name in names_in(directory) if (found := read_uuid(name))]
+
+
+def names_in(directory: Path) -> list[str]:
+    """Return the names in a directory; none when it is not there."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(os.listdir(directory))  # noqa: PTH208 - names alone, without a stat each
+    return []
+
+
+def listed(directory: Path, video_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+    """Return the names in the directory of each video."""
+    return {video_id: names_in(directory / str(video_id)) for video_id in video_ids}
+
+
+def measure(path: Path) -> Measured | None:
+    """Measure a file or a tree; None when it is gone."""
+    below = (Path(folder, name) for folder, folders, files in os.walk(path) for name in (*folders, *files))
+    found = [status for each in (path, *below) if (status := _status(each))]
+    if not found:
+        return None
+    return Measured(
+        sum(status.st_size for status in found if not stat.S_ISDIR(status.st_mode)),
+        max(max(status.st_mtime, status.st_ctime) for status in found),
+    )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    with suppress(FileNotFoundError):
+        return path.lstat()
+    return None
+
+
+def remove(path: Path, entries: Sequence[str] | None) -> None:
+    """Remove a file or tree; with `entries` only these of a directory, and it if nothing else came to it.
+
+    What is gone already is no error.
+    """
+    for each in [path] if entries is None else [path / name for name in entries]:
+        with suppress(FileNotFoundError):
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            else:
+                each.unlink()
+    if entries is not None:
+        with suppress(OSError):
+            path.rmdir()

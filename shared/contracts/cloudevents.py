@@ -1,0 +1,90 @@
+"""The envelope of every message: JSON CloudEvents 1.0 in structured mode (https://github.com/cloudevents/spec)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.contracts.events import PAYLOADS, Payload
+
+CONTENT_TYPE = "application/cloudevents+json"
+
+
+class Undecodable(Exception):
+    """The message cannot be understood, so no video can be blamed; the text says why."""
+
+
+class CloudEvent(BaseModel):
+    """The envelope; `requestid` is our extension attribute and names the HTTP request that began it all."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    type: str
+    time: datetime | None = None
+    subject: str | None = None
+    datacontenttype: str | None = None
+    requestid: str | None = None
+    data: dict[str, Any]
+
+
+def envelope(payload: Payload, *, source: str, request_id: str | None = None) -> dict[str, Any]:
+    """Wrap a payload in a new CloudEvent, ready for JSON."""
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": source,
+        "type": payload.type,
+        "time": datetime.now(UTC).isoformat(),
+        "subject": str(payload.video_id),
+        "datacontenttype": "application/json",
+        "data": payload.to_json(),
+    }
+    return event | ({"requestid": request_id} if request_id else {})
+
+
+def decode(body: bytes) -> tuple[CloudEvent, Payload]:
+    """Read a message. Raises Undecodable naming the field that is wrong."""
+    try:
+        event = CloudEvent.model_validate(_read_json(body))
+        if event.type not in PAYLOADS:
+            raise Undecodable(f"unknown event type {event.type!r}")
+        return event, PAYLOADS[event.type].model_validate(event.data)
+    except ValidationError as error:
+        raise Undecodable(explain(error)) from error
+
+
+def _read_json(body: bytes) -> object:
+    """Read JSON that Postgres can keep: without NaN, the character NUL, or half a surrogate pair."""
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+        if _holds_nul(value):
+            raise Undecodable("the body holds the character NUL")
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise Undecodable(f"the body is no JSON: {error}") from error
+    return value
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(map(_holds_nul, value))
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line which fields are wrong and why."""
+    faults = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:5])

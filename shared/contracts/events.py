@@ -1,0 +1,149 @@
+"""The messages: events that anyone may read, commands between our own services.
+
+These models are the source of docs/events/*.json and docs/asyncapi.json.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+EVENTS = "hls.events"
+COMMANDS = "hls.commands"
+
+UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+QualityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+ChunkIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]  # as far as the database counts
+Stage = Literal["plan", "encode", "upload"]
+
+
+class Model(BaseModel):
+    """A frozen value that is camelCase outside and snake_case inside; unknown fields are let pass."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that the outside sees."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Rendition(Model):
+    """One rendition as measured: sizes in pixels, rates in bits and frames a second."""
+
+    name: QualityName
+    width: int
+    height: int
+    bandwidth: int
+    average_bandwidth: int
+    codecs: str
+    frame_rate: float
+
+
+class Source(Model):
+    """Where the original lies."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class Segment(Model):
+    """One encoded segment; `path` is relative to WORK_DIR."""
+
+    rendition: QualityName
+    index: Annotated[int, Field(ge=1)]
+    path: str
+    duration_seconds: float
+    bytes: int
+
+
+class Payload(Model):
+    """The data of any message: always about one video."""
+
+    type: ClassVar[str]
+    exchange: ClassVar[str] = EVENTS
+    video_id: UUID
+
+    @property
+    def routing_key(self) -> str:
+        return self.type
+
+
+class VideoUploaded(Payload):
+    """A video was handed in: by ingest after an upload, or by any internal platform."""
+
+    type = "video.uploaded"
+    user_id: UserId
+    source: Source
+    filename: Annotated[str, Field(max_length=1024)] | None = None
+    qualities: list[QualityName] | None = None
+
+
+class VideoSegmented(Payload):
+    """One chunk of a video is encoded; its segments lie under WORK_DIR."""
+
+    type = "video.segmented"
+    user_id: UserId
+    chunk: ChunkIndex
+    chunks: int
+    segments: list[Segment]
+
+
+class VideoStored(Payload):
+    """Everything of a video lies in storage: it is ready."""
+
+    type = "video.stored"
+    user_id: UserId
+    storage_type: Literal["local", "s3"]
+    s3_bucket: str | None
+    s3_key: str
+    s3_public_url: str | None
+    playlist_url: str
+    thumbnail_url: str | None
+    duration_seconds: float
+    renditions: list[Rendition]
+    bytes: int
+
+
+class VideoFailed(Payload):
+    """A video will not become ready unless someone retries it."""
+
+    type = "video.failed"
+    user_id: UserId
+    stage: Stage
+    reason: str
+    message: str
+    retryable: bool
+
+
+class ResumeVideo(Payload):
+    """Take up a video again where it stopped: it had failed, or its messages were lost."""
+
+    type = "video.resume"
+    exchange = COMMANDS
+
+
+class EncodeChunk(Payload):
+    """Encode one chunk of a planned video."""
+
+    type = "chunk.encode"
+    exchange = COMMANDS
+    chunk: ChunkIndex
+
+    @property
+    def routing_key(self) -> str:
+        """First chunks have a queue of their own, so that no video waits for the bulk of another."""
+        return "chunk.encode.first" if self.chunk == 0 else "chunk.encode.bulk"
+
+
+class DeleteVideo(Payload):
+    """Remove every object and file of a video that was deleted."""
+
+    type = "video.delete"
+    exchange = COMMANDS
+
+
+PUBLIC_EVENTS: tuple[type[Payload], ...] = (VideoUploaded, VideoSegmented, VideoStored, VideoFailed)
+COMMAND_TYPES: tuple[type[Payload], ...] = (ResumeVideo, EncodeChunk, DeleteVideo)
+PAYLOADS: dict[str, type[Payload]] = {payload.type: payload for payload in (*PUBLIC_EVENTS, *COMMAND_TYPES)}

@@ -1,0 +1,46 @@
+"""Which of asyncpg's exceptions mean that Postgres is unavailable; mapped here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from shared.errors import DatabaseUnavailable, described
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that the server ends just as a command begins
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # also a wrong password
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,  # until somebody grants what the role lacks
+)
+
+
+# Read-only after a failover, rollbacks, out of resources, shutting down: another time it may work.
+PASSING = ("25006", "40", "53", "57")
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(PASSING)
+
+
+class _mapped:  # noqa: N801 - reads as a statement
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None and (isinstance(error, UNREACHABLE) or _may_pass(error)):
+            raise DatabaseUnavailable(f"Postgres does not answer: {described(error)}") from error

@@ -1,0 +1,64 @@
+"""Migrations: numbered SQL files, applied once each under an advisory lock, checked by checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from shared.database.faults import _mapped
+from shared.database.pool import CONNECT_SECONDS
+from shared.service.settings import ConfigurationError
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+
+log = structlog.get_logger()
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 0x766F645F  # any number that nothing else in this database locks
+
+
+async def migrate(url: str) -> None:
+    """Apply the migrations that the database lacks, each once however many services start together.
+
+    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
+    """
+    with _mapped():
+        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)  # a lock must not return to a pool
+        try:
+            await _migrate(connection)
+        finally:
+            await connection.close()
+
+
+async def _migrate(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.execute("select pg_advisory_lock($1)", MIGRATION_LOCK)
+    await connection.execute(
+        "create table if not exists schema_migrations (name text primary key, checksum text not null,"
+        " applied_at timestamptz not null default now())"
+    )
+    applied = await connection.fetch("select name, checksum from schema_migrations")
+    await _apply_missing(connection, {row["name"]: row["checksum"] for row in applied})
+
+
+async def _apply_missing(connection: asyncpg.Connection[asyncpg.Record], applied: dict[str, str]) -> None:
+    for path in sorted(MIGRATIONS.glob("*.sql")):
+        text = path.read_text()
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        if path.name not in applied:
+            async with connection.transaction():
+                await connection.execute(text)
+                await connection.execute(
+                    "insert into schema_migrations (name, checksum) values ($1, $2)", path.name, checksum
+                )
+            log.info("migration_applied", migration=path.name)
+        elif applied[path.name] != checksum:
+            raise ConfigurationError(
+                f"DATABASE_URL: {path.name} was changed after it was applied: add a new migration instead"
+            )

@@ -1,0 +1,94 @@
+"""The pool of connections to Postgres, and transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from shared.database.faults import UNREACHABLE, _mapped
+from shared.database.migrate import migrate
+from shared.service.startup import patiently
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+CONNECT_SECONDS = 10.0
+COMMAND_SECONDS = 30.0
+SERVER_SETTINGS = {"application_name": "vod-pipeline", "idle_in_transaction_session_timeout": "60000"}
+
+log = structlog.get_logger()
+
+
+class Database:
+    """A pool of connections whose every failure to reach Postgres is DatabaseUnavailable."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Run a block in one transaction. Raises DatabaseUnavailable when Postgres does not answer."""
+        with _mapped():
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
+                yield connection
+
+    @asynccontextmanager
+    async def alone(self, lock: int) -> AsyncIterator[bool]:
+        """Hold an advisory lock during a block, and tell it whether it has it: False when another has.
+
+        It occupies a connection, which gives the lock back when it returns to the pool, or dies.
+        Raises DatabaseUnavailable.
+        """
+        async with AsyncExitStack() as stack:
+            with _mapped():  # the block's own errors are none of Postgres
+                connection = await stack.enter_async_context(self._pool.acquire(timeout=CONNECT_SECONDS))
+                is_ours = await connection.fetchval("select pg_try_advisory_lock($1)", lock)
+            yield bool(is_ours)
+
+    async def check(self) -> None:
+        """Raise DatabaseUnavailable unless Postgres answers."""
+        async with self.transaction() as connection:
+            await connection.fetchval("select 1")
+
+
+@asynccontextmanager
+async def open_database(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
+    """Bring the schema up to date, then yield a pool; closes it at the end.
+
+    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
+    """
+    await patiently(lambda: migrate(url))
+    with _mapped():
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=connections,
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            server_settings=SERVER_SETTINGS,
+            init=_speak_json,
+        )
+    try:
+        yield Database(pool)
+    finally:
+        await _close(pool)
+
+
+async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await pool.close()
+    except UNREACHABLE:
+        pool.terminate()
+
+
+async def _speak_json(connection: Connection) -> None:
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")

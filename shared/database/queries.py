@@ -1,0 +1,29 @@
+"""Named queries from the .sql files beside this module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+
+
+def queries(name: str) -> Any:
+    """Load the named queries of shared/database/sql/{name}.sql; each becomes a coroutine taking a connection."""
+    import aiosql  # noqa: PLC0415 - slow to import, and only repositories need it
+
+    return aiosql.from_path(
+        Path(__file__).parent / "sql" / f"{name}.sql", "asyncpg", mandatory_parameters=False
+    )
+
+
+async def all_rows(rows: AsyncIterator[asyncpg.Record]) -> list[asyncpg.Record]:
+    """Collect what a query that selects many rows yields."""
+    return [row async for row in rows]

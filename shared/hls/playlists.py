@@ -1,0 +1,186 @@
+"""HLS playlists as pure functions of the segments that lie in storage.
+
+Sources: RFC 8216, and Apple's "HLS authoring specification for Apple devices" (numbers in brackets).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.hls.renditions import StoredSegment, average_bps, contiguous, measure, of_rendition, peak_bps
+from shared.names import IFRAMES, MASTER, PLAYLIST, segment_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from shared.contracts.events import Rendition
+    from shared.hls.renditions import KeyFrame, Presentation
+
+DEFAULT_VARIANT_BPS = 2_000_000  # [1.32]: what a player should begin with
+LARGEST_FIRST_BPS = 2_500_000  # above that, rather one that is lower by more
+VERSION = 3  # durations with decimals are the newest feature that we use [RFC 8216, 7]
+IFRAMES_VERSION = 5  # EXT-X-MAP in a playlist of key frames [RFC 8216, 7]
+TABLES_BYTES = 3 * 188  # SDT, PAT and PMT, one packet each, begin every segment that FFmpeg writes
+
+
+def multivariant_playlist(renditions: Sequence[Rendition], tricks: Sequence[Trick] = ()) -> str:
+    """Return the playlist that names each rendition's media playlist and its I-frame playlist.
+
+    The first is what players begin with: the one nearest to 2 Mbit/s [1.32]; then come the others,
+    the best first. Raises ValueError when there is no rendition.
+    """
+    first = min(renditions, key=_distance_from_default)
+    rest = sorted(
+        (rendition for rendition in renditions if rendition is not first),
+        key=lambda rendition: rendition.average_bandwidth,
+        reverse=True,
+    )
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    for rendition in (first, *rest):
+        lines += [_stream_inf(rendition), f"{rendition.name}/{PLAYLIST}"]
+    return _text([*lines, *map(_i_frame_stream_inf, tricks)])
+
+
+def _distance_from_default(rendition: Rendition) -> tuple[bool, int]:
+    rate = rendition.average_bandwidth
+    return rate > LARGEST_FIRST_BPS, abs(rate - DEFAULT_VARIANT_BPS)
+
+
+def _stream_inf(rendition: Rendition) -> str:
+    attributes = (
+        f"BANDWIDTH={rendition.bandwidth}",
+        f"AVERAGE-BANDWIDTH={rendition.average_bandwidth}",
+        f'CODECS="{rendition.codecs}"',
+        f"RESOLUTION={rendition.width}x{rendition.height}",
+        f"FRAME-RATE={rendition.frame_rate:.3f}",
+    )
+    return f"#EXT-X-STREAM-INF:{','.join(attributes)}"
+
+
+def _i_frame_stream_inf(trick: Trick) -> str:
+    picture = trick.rendition.codecs.split(",")[0]
+    attributes = (
+        f"BANDWIDTH={trick.bandwidth}",
+        f"AVERAGE-BANDWIDTH={trick.average_bandwidth}",
+        f'CODECS="{picture}"',
+        f"RESOLUTION={trick.rendition.width}x{trick.rendition.height}",
+        f'URI="{trick.rendition.name}/{IFRAMES}"',
+    )
+    return f"#EXT-X-I-FRAME-STREAM-INF:{','.join(attributes)}"
+
+
+def media_playlist(segments: Iterable[StoredSegment], target_duration_seconds: int, *, complete: bool) -> str:
+    """Return the playlist of one rendition: VOD when complete, else an EVENT that may still grow.
+
+    Only the run of segments that begins with the first and has no gap is shown.
+    """
+    lines = [
+        "#EXTM3U",
+        f"#EXT-X-VERSION:{VERSION}",
+        f"#EXT-X-TARGETDURATION:{target_duration_seconds}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        f"#EXT-X-PLAYLIST-TYPE:{'VOD' if complete else 'EVENT'}",
+        "#EXT-X-INDEPENDENT-SEGMENTS",
+    ]
+    for segment in contiguous(segments):
+        lines += [f"#EXTINF:{segment.duration_seconds:.6f},", segment_name(segment.index)]
+    return _text([*lines, "#EXT-X-ENDLIST"] if complete else lines)
+
+
+@dataclass(frozen=True)
+class Trick:
+    """The key frames of one rendition as a playlist for scrubbing: its text, and what is measured of it."""
+
+    rendition: Rendition
+    bandwidth: int
+    average_bandwidth: int
+    text: str
+
+
+def trick(
+    rendition: Rendition,
+    segments: Iterable[StoredSegment],
+    key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]],
+) -> Trick | None:
+    """Return the I-frame playlist of one complete rendition [6.1]; None when no key frames are known.
+
+    Each entry is a range of bytes of a segment; the tables that begin every segment are named once, as the
+    initialization section of them all.
+    """
+    shown = _key_frames_shown(rendition.name, segments, key_frames)
+    if not shown:
+        return None
+    target = max(1, *(math.floor(seconds + 0.5) for _, _, seconds in shown))
+    frames = [
+        StoredSegment(rendition.name, place, seconds, frame.bytes)
+        for place, (_, frame, seconds) in enumerate(shown, start=1)
+    ]
+    lines = [
+        "#EXTM3U",
+        f"#EXT-X-VERSION:{IFRAMES_VERSION}",
+        f"#EXT-X-TARGETDURATION:{target}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        "#EXT-X-I-FRAMES-ONLY",
+        f'#EXT-X-MAP:URI="{segment_name(1)}",BYTERANGE="{TABLES_BYTES}@0"',
+    ]
+    for index, frame, seconds in shown:
+        span = f"#EXT-X-BYTERANGE:{frame.bytes}@{frame.offset_bytes}"
+        lines += [f"#EXTINF:{seconds:.6f},", span, segment_name(index)]
+    return Trick(
+        rendition=rendition,
+        bandwidth=math.ceil(peak_bps(frames, target)),
+        average_bandwidth=math.ceil(average_bps(frames)),
+        text=_text([*lines, "#EXT-X-ENDLIST"]),
+    )
+
+
+def _key_frames_shown(
+    name: str, segments: Iterable[StoredSegment], key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]]
+) -> list[tuple[int, KeyFrame, float]]:
+    """Return each key frame with the index of its segment and the seconds until the next one."""
+    placed, start = [], 0.0
+    for segment in contiguous(segments):
+        placed += [(segment.index, frame, start) for frame in key_frames.get((name, segment.index), ())]
+        start += segment.duration_seconds
+    times = [start + frame.offset_seconds for _, frame, start in placed]
+    ends = [*times[1:], start][: len(times)]
+    return [
+        (index, frame, end - time) for (index, frame, _), time, end in zip(placed, times, ends, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Playlists:
+    """All playlists of a complete video: texts by path below its tree, the multivariant playlist last."""
+
+    renditions: tuple[Rendition, ...]
+    texts: Mapping[str, str]
+
+
+def complete(
+    presentation: Presentation,
+    segments: Sequence[StoredSegment],
+    codecs: Mapping[str, str],
+    key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]],
+) -> Playlists:
+    """Return the playlists of a video whose segments are all given.
+
+    Raises ValueError when a rendition has no segments or no codecs.
+    """
+    renditions = measure(presentation, segments, codecs)
+    texts, tricks = {}, []
+    for rendition in renditions:
+        own = of_rendition(segments, rendition.name)
+        text = media_playlist(own, presentation.target_duration_seconds, complete=True)
+        texts[f"{rendition.name}/{PLAYLIST}"] = text
+        if found := trick(rendition, own, key_frames):
+            texts[f"{rendition.name}/{IFRAMES}"] = found.text
+            tricks.append(found)
+    return Playlists(renditions, texts | {MASTER: multivariant_playlist(renditions, tricks)})
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,75 @@
+"""The application that every service starts from: request ids, request log and metrics, common routes."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from structlog.contextvars import bound_contextvars
+
+from shared.http.health import CHECKS, Checks, _healthz, _metrics, _readyz
+from shared.http.problems import _answer_problems
+from shared.http.server import REQUESTS, STOPPING, Requests
+from shared.service.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID = "X-Request-Id"
+CLIENT_GONE = 499  # nobody is there to see it: in logs and metrics only
+PROBES = ("/healthz", "/readyz", "/metrics")
+SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+log = structlog.get_logger()
+
+
+def create_base_app(**options: Any) -> web.Application:
+    """Return an application with the middlewares and routes that every service has; opens nothing."""
+    app = web.Application(middlewares=[_identify, _answer_problems], **options)
+    app[CHECKS], app[REQUESTS], app[STOPPING] = Checks(), Requests(), []
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+@web.middleware
+async def _identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    given = request.headers.get(REQUEST_ID, "")
+    request_id = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
+    video_id = request.match_info.get("video_id")
+    with bound_contextvars(request_id=request_id, **({"video_id": video_id} if video_id else {})):
+        with _measured(request) as seen, request.app[REQUESTS].counted():
+            response = await handler(request)
+            seen.status = response.status
+        if not response.prepared:
+            response.headers[REQUEST_ID] = request_id
+    return response
+
+
+class _Seen:
+    status = CLIENT_GONE
+
+
+@contextmanager
+def _measured(request: web.Request) -> Iterator[_Seen]:
+    """Log and count a request, also one whose client went away before the answer."""
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unknown"
+    seen, started = _Seen(), time.monotonic()
+    try:
+        yield seen
+    finally:
+        seconds = time.monotonic() - started
+        HTTP_REQUESTS.labels(request.method, route, seen.status).inc()
+        HTTP_SECONDS.labels(route).observe(seconds)
+        level = log.debug if route in PROBES else log.info
+        about = {"method": request.method, "path": request.path, "status": seen.status}
+        level("http", **about, seconds=round(seconds, 4))

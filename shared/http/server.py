@@ -1,0 +1,122 @@
+"""Run an application: background tasks, listening, graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+
+    from shared.service.settings import Settings
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger()
+SHUTDOWN_SECONDS = 5.0
+# How long a connection may be idle, or take for the head of a request. Longer than proxies keep theirs to us
+# (Google's load balancer: 600 s), as they answer 502 when we close one that they are about to use.
+IDLE_SECONDS = 620.0
+
+
+class Requests:
+    """How many requests are being answered right now."""
+
+    def __init__(self) -> None:
+        self._count, self._none = 0, asyncio.Event()
+        self._none.set()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count one more while the block runs."""
+        self._count += 1
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+
+    async def finished(self, seconds: float) -> None:
+        """Wait until there are none, but no longer than `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
+
+
+REQUESTS = web.AppKey("requests", Requests)
+STOPPING: web.AppKey[list[Callable[[], None]]] = web.AppKey("stopping", list)
+DIED = web.AppKey("died", asyncio.Future)
+
+
+@asynccontextmanager
+async def running(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run a loop for as long as the application; a loop that ends by itself ends the process."""
+    task = asyncio.create_task(work, name=name)
+    report = partial(_report_death, app)
+    task.add_done_callback(report)
+    try:
+        yield
+    finally:
+        task.remove_done_callback(report)
+        while not task.done():  # a library may swallow a cancellation that comes at the wrong moment
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
+
+
+def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
+    if app[DIED].done():
+        return
+    error = None if task.cancelled() else task.exception()
+    how = "was cancelled by nobody of ours" if task.cancelled() else "ended"
+    app[DIED].set_exception(error or RuntimeError(f"{task.get_name()} {how}"))
+
+
+async def serve(app: web.Application, settings: Settings) -> None:
+    """Open everything, listen until told to stop or a background loop dies, finish, close everything."""
+    loop = asyncio.get_running_loop()
+    app[DIED] = loop.create_future()
+    stopped = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopped.set)
+    runner = runner_of(app)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+        log.info("listening", host=settings.http_host, port=settings.http_port)
+        waiter = asyncio.create_task(stopped.wait())
+        await asyncio.wait([waiter, app[DIED]], return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+        log.info("stopping")
+        if app[DIED].done():
+            app[DIED].result()
+        await _finish_requests(app, runner, settings.drain_seconds)
+    finally:
+        await runner.cleanup()
+
+
+def runner_of(app: web.Application) -> web.AppRunner:
+    """Return what runs `app`, with bounds on what a client may keep waiting."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        keepalive_timeout=IDLE_SECONDS,
+        handler_cancellation=True,
+    )
+
+
+async def _finish_requests(app: web.Application, runner: web.AppRunner, seconds: float) -> None:
+    """Accept nothing new and let what is being answered end: in its shutdown aiohttp drops what comes in."""
+    for site in list(runner.sites):
+        await site.stop()
+    for stop in app[STOPPING]:
+        stop()
+    await app[REQUESTS].finished(seconds)

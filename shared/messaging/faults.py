@@ -1,0 +1,56 @@
+"""Where exceptions of aio-pika become errors of the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import aiormq.exceptions
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+
+from shared.errors import PipelineError, described
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NO_ANSWER = "RabbitMQ does not answer"
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    AMQPError,
+    aiormq.exceptions.AMQPError,
+    ChannelInvalidStateError,
+    RuntimeError,  # aio-pika: "connection was not opened", "writer is closed"
+)
+
+
+class BrokerUnavailable(PipelineError):
+    """RabbitMQ did not answer, or did not take the message."""
+
+    reason = "broker_unavailable"
+
+
+class MessageRefused(BrokerUnavailable):
+    """RabbitMQ answers, but this one message found no queue or was refused by it."""
+
+    reason = "message_refused"
+
+
+@contextmanager
+def _answering(complaint: str) -> Iterator[None]:
+    """Raise BrokerUnavailable for whatever the client library raises when the broker does not answer.
+
+    When heartbeats fail to come it cancels what waits for the connection, which looks as if somebody had
+    cancelled us: taken for that, it would end a loop in silence.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BrokerUnavailable(f"{complaint}: the connection fell silent") from error
+    except UNREACHABLE as error:
+        raise BrokerUnavailable(f"{complaint}: {described(error)}") from error

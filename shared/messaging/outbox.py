@@ -1,0 +1,72 @@
+"""The outbox: messages are written in the same transaction as the state change that they announce."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from shared.contracts.cloudevents import envelope
+from shared.database.queries import queries
+from shared.service.logs import request_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from uuid import UUID
+
+    from shared.contracts.cloudevents import CloudEvent
+    from shared.contracts.events import Payload
+    from shared.database.pool import Connection, Database
+
+log = structlog.get_logger()
+sql: Any = queries("outbox")
+
+
+class Outbox:
+    """Writes messages beside state changes, and tells the relay of this process when they are committed."""
+
+    def __init__(self, database: Database, source: str) -> None:
+        self.database = database
+        self.committed = asyncio.Event()
+        self.source = source
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Run a block that changes state and adds messages as one transaction."""
+        async with self.database.transaction() as connection:
+            yield connection
+        self.committed.set()
+
+    async def add(self, connection: Connection, payload: Payload) -> None:
+        """Add a message; it is sent once the transaction has committed."""
+        await sql.add(
+            connection,
+            video_id=payload.video_id,
+            exchange=payload.exchange,
+            routing_key=payload.routing_key,
+            attempt=0,
+            message=envelope(payload, source=self.source, request_id=request_id()),
+            delay_seconds=0.0,
+        )
+
+    async def add_again(
+        self, event: CloudEvent, video_id: UUID, *, queue: str, attempt: int, delay_seconds: float
+    ) -> None:
+        """Put a message back into one queue after a while; nobody else sees it a second time."""
+        async with self.transaction() as connection:
+            await sql.add(
+                connection,
+                video_id=video_id,
+                exchange="",
+                routing_key=queue,
+                attempt=attempt,
+                message=event.model_dump(mode="json", exclude_none=True),
+                delay_seconds=delay_seconds,
+            )
+
+
+async def drop_unsent(connection: Connection, video_id: UUID) -> None:
+    """Forget commands and delayed retries that still wait to be sent; events, being facts, stay."""
+    await sql.drop_unsent(connection, video_id=video_id)

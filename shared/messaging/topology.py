@@ -1,0 +1,40 @@
+"""Exchanges, queues and their dead letters.
+
+Every service declares all of it, so that every message can be routed whichever service starts first. All queues
+are quorum queues; arguments that may change later belong in a policy, because RabbitMQ refuses to declare a queue
+again with other arguments (406).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aio_pika
+
+from shared.contracts.events import COMMANDS, EVENTS
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractChannel, AbstractExchange
+DEAD = ".dead"
+
+QUEUES: dict[str, tuple[tuple[str, str], ...]] = {
+    "transcoder.plan": ((EVENTS, "video.uploaded"), (COMMANDS, "video.resume")),
+    "transcoder.first": ((COMMANDS, "chunk.encode.first"),),
+    "transcoder.bulk": ((COMMANDS, "chunk.encode.bulk"),),
+    "uploader.store": ((EVENTS, "video.segmented"),),
+    "uploader.delete": ((COMMANDS, "video.delete"),),
+}
+FOR_PLATFORMS = frozenset({"video.stored", "video.failed"})  # no queue of ours: unroutable is no fault
+
+
+async def declare_topology(channel: AbstractChannel) -> None:
+    """Declare exchanges, queues and their dead letters; harmless when they are there already."""
+    exchanges: dict[str, AbstractExchange] = {
+        EVENTS: await channel.declare_exchange(EVENTS, aio_pika.ExchangeType.TOPIC, durable=True),
+        COMMANDS: await channel.declare_exchange(COMMANDS, aio_pika.ExchangeType.DIRECT, durable=True),
+    }
+    for name, bindings in QUEUES.items():
+        await channel.declare_queue(name + DEAD, durable=True, arguments={"x-queue-type": "quorum"})
+        queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+        for exchange, routing_key in bindings:
+            await queue.bind(exchanges[exchange], routing_key)

@@ -1,0 +1,33 @@
+"""Names of objects in storage, and what may be part of a path."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+RENDITION = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+SEGMENT_FILE = re.compile(r"segment_[0-9]{3,8}\.ts")
+
+MASTER = "master.m3u8"
+PLAYLIST = "playlist.m3u8"
+IFRAMES = "iframes.m3u8"
+THUMBNAIL = "thumbnail.jpg"
+
+
+def storage_prefix(user_id: str, video_id: UUID) -> str:
+    """Return the key prefix of a video's tree, without a slash at the end.
+
+    Raises ValueError when `user_id` may not be part of a path.
+    """
+    if not USER_ID.fullmatch(user_id):
+        raise ValueError(f"userId {user_id!r} does not match {USER_ID.pattern}")
+    return f"hls/{user_id}/{video_id}"
+
+
+def segment_name(index: int) -> str:
+    """Return the file name of segment `index` (the first is 1): three digits, more when needed."""
+    return f"segment_{index:03d}.ts"

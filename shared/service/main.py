@@ -1,0 +1,45 @@
+"""The life of a service as a program: settings, logs, serve, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared.errors import PipelineError
+from shared.http.server import serve
+from shared.service.logs import configure_logs
+from shared.service.settings import ConfigurationError, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from shared.service.settings import Settings
+
+WRONG_CONFIGURATION = 2
+FAILED = 1
+
+log = structlog.get_logger()
+
+
+def run(name: str, default_port: int, create_app: Callable[[Settings], web.Application]) -> int:
+    """Run a service until it is told to stop; return the exit code of the process."""
+    try:
+        settings = load_settings(default_port)
+        configure_logs(settings, name)
+        log.info("configuration", **settings.masked())
+        asyncio.run(serve(create_app(settings), settings))
+    except ConfigurationError as error:
+        sys.stderr.write(f"{name}: the configuration is wrong: {error}\n")
+        return WRONG_CONFIGURATION
+    except PipelineError as error:
+        log.error("cannot_run", reason=error.reason, error=error.message)  # noqa: TRY400 - it says it all
+        return FAILED
+    except OSError as error:
+        log.error("cannot_run", reason="os_error", error=str(error))  # noqa: TRY400
+        return FAILED
+    return 0

@@ -1,0 +1,66 @@
+"""Chooses the storage that the configuration names."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiobotocore.session import get_session
+
+from shared.storage.local.storage import LocalStorage
+from shared.storage.s3 import client
+from shared.storage.s3.storage import S3Storage
+from shared.workspace.layout import WorkDir
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.service.settings import Settings
+    from shared.storage.interface import Storage
+
+
+CONNECTIONS = 32
+
+
+@asynccontextmanager
+async def open_storage(settings: Settings, *, connections: int = CONNECTIONS) -> AsyncIterator[Storage]:
+    """Yield the configured storage; it is not asked anything yet (Storage.check does that).
+
+    `connections` bounds how many requests are on the way to S3 at once.
+    """
+    if settings.storage_type == "s3":
+        async with open_s3(settings, connections=connections) as storage:
+            yield storage
+    else:
+        yield LocalStorage(WorkDir(settings.work_dir).media)
+
+
+@asynccontextmanager
+async def open_s3(
+    settings: Settings,
+    *,
+    connections: int = CONNECTIONS,
+    attempts: int = client.ATTEMPTS,
+    read_seconds: float = client.READ_SECONDS,
+) -> AsyncIterator[S3Storage]:
+    """Yield the storage in the configured bucket; connects with the first call."""
+    session = get_session()  # one for both clients: reading the description of S3 takes a while
+    config = client.client_config(
+        settings, connections=connections, attempts=attempts, read_seconds=read_seconds
+    )
+    async with AsyncExitStack() as stack:
+        client = presigner = await stack.enter_async_context(
+            client.open_client(session, settings, settings.s3_endpoint_url, config)
+        )
+        if settings.s3_presign_endpoint_url:
+            presigner = await stack.enter_async_context(
+                client.open_client(session, settings, settings.s3_presign_endpoint_url, config)
+            )
+        yield S3Storage(
+            client,
+            presigner,
+            settings.s3_bucket,
+            client.public_base_url(settings),
+            single_put_bytes=settings.s3_single_put_bytes,
+            part_bytes=settings.s3_part_bytes,
+        )

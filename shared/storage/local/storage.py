@@ -1,0 +1,136 @@
+"""Storage on local disk: a tree of files below one root, written so that a crash leaves no half object."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
+
+from shared.errors import StorageUnavailable
+from shared.storage.interface import ObjectReader, checked_key
+from shared.storage.local import files
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from shared.storage.interface import OpenUpload, StoredObject
+
+CHUNK_BYTES = 256 * 1024
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class LocalStorage:
+    """Keeps objects as files below `root`, which may not be there yet."""
+
+    root: Path
+    kind: Literal["local", "s3"] = "local"
+    public_base_url: str | None = None
+    bucket: str | None = None
+
+    async def put_file(self, key: str, path: Path) -> int:
+        """Store a file: a hard link where that is possible, else a copy; return its size in bytes.
+
+        Raises FileNotFoundError when `path` is not there.
+        """
+        target = self._path(key)
+        if not await asyncio.to_thread(path.is_file):
+            raise FileNotFoundError(f"there is no file {path} to store")
+        return await _run(f"put {key}", lambda: files.place(target, lambda temp: files.link(path, temp)))
+
+    async def put_bytes(self, key: str, body: bytes) -> int:
+        """Store `body`; return its size in bytes."""
+        target = self._path(key)
+        return await _run(f"put {key}", lambda: files.place(target, lambda temp: files.write(body, temp)))
+
+    async def head(self, key: str) -> StoredObject | None:
+        """Describe an object; None when there is none."""
+        path = self._path(key)
+        return await _run(f"head {key}", lambda: files.describe(path, key))
+
+    @asynccontextmanager
+    async def read(
+        self, key: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[ObjectReader]:
+        """Open an object or a part of it. Raises KeyError when there is none."""
+        path = self._path(key)
+        opening = asyncio.ensure_future(_run(f"open {key}", lambda: files.open_object(path, key)))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)  # the thread goes on, and opens it for nobody
+            raise
+        with file:
+            stored = files.stored(key, os.fstat(file.fileno()))
+            left = stored.bytes - start if length is None else length
+            yield ObjectReader(stored, _chunks(file, key, start, left), file)
+
+    async def keys(self, prefix: str) -> list[StoredObject]:
+        """List what lies below `prefix`."""
+        top = self._path(prefix)
+        return await _run(f"list {prefix}", lambda: files.list_objects(top, self.root))
+
+    async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """Yield what lies below `prefix`, a directory at a time."""
+        directories = files.walk(self._path(prefix), self.root)
+        while (page := await _run(f"list {prefix}", lambda: next(directories, None))) is not None:
+            yield page.objects
+
+    async def delete(self, key: str) -> None:
+        """Remove one object, and what is empty then above it."""
+        path = self._path(key)
+        await _run(f"delete {key}", lambda: files.remove_file(path, self.root))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Remove what lies below `prefix`, and what is empty then above it; return how many objects."""
+        top = self._path(prefix)
+        return await _run(f"delete {prefix}", lambda: files.remove_tree(top, self.root))
+
+    async def open_uploads(self, prefix: str) -> list[OpenUpload]:
+        """List the hidden files below `prefix` from which objects were to be made."""
+        top = self._path(prefix)
+        return await _run(f"list uploads to {prefix}", lambda: files.list_uploads(top, self.root))
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        """Remove a hidden file, and what is empty then above it."""
+        path = self._path(upload.key).with_name(files.checked_temp(upload.id))
+        await _run(f"abort the upload to {upload.key}", lambda: files.remove_file(path, self.root))
+
+    async def presign(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002
+        """Return None: files on a disk have no URL of their own."""
+        checked_key(key)
+        return None
+
+    async def check(self) -> None:
+        """Raise StorageUnavailable unless the root is there, or can be made, and may be read."""
+        await _run("check", lambda: files.check_root(self.root))
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+
+def _close_opened(opening: asyncio.Future[BinaryIO]) -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.result().close()
+
+
+async def _run(operation: str, work: Callable[[], Result]) -> Result:
+    """Do blocking work in a thread; the one place where what the disk refuses becomes StorageUnavailable."""
+    try:
+        return await asyncio.to_thread(work)
+    except OSError as error:
+        raise StorageUnavailable(f"the local storage cannot {operation}: {error}") from error
+
+
+async def _chunks(file: BinaryIO, key: str, start: int, left: int) -> AsyncIterator[bytes]:
+    position = start
+    while left > 0:
+        chunk = await _run(f"read {key}", lambda: os.pread(file.fileno(), min(CHUNK_BYTES, left), position))  # noqa: B023
+        if not chunk:
+            return
+        position, left = position + len(chunk), left - len(chunk)
+        yield chunk

@@ -1,0 +1,82 @@
+"""How our S3 clients are set up, and where a bucket is seen from outside."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError
+
+from shared.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiobotocore.session import AioSession
+    from types_aiobotocore_s3 import S3Client
+
+    from shared.service.settings import Settings
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+ATTEMPTS = 3
+
+
+def client_config(settings: Settings, *, connections: int, attempts: int, read_seconds: float) -> AioConfig:
+    """Return a configuration that AWS and the servers that are compatible with it all understand."""
+    is_guarded_by_tls = urlsplit(settings.s3_endpoint_url).scheme != "http"
+    return AioConfig(
+        region_name=settings.s3_region,
+        signature_version="s3v4",  # else URLs are presigned with version 2
+        # R2, older MinIO and Garage refuse the CRC checksums that botocore sends by default.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={
+            "addressing_style": settings.s3_addressing_style or "auto",
+            "payload_signing_enabled": not is_guarded_by_tls,  # hashing every body costs CPU
+        },
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=read_seconds,
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+    )
+
+
+@asynccontextmanager
+async def open_client(
+    session: AioSession, settings: Settings, endpoint_url: str, config: AioConfig
+) -> AsyncIterator[S3Client]:
+    """Yield a client of the S3 server at `endpoint_url` (AWS when empty); connects with the first call.
+
+    Without S3_ACCESS_KEY_ID the credentials are those that AWS gives to the machine or the pod.
+    Raises StorageUnavailable when the configuration can make no client.
+    """
+    client = session.create_client(
+        "s3",
+        endpoint_url=endpoint_url or None,
+        aws_access_key_id=settings.s3_access_key_id or None,
+        aws_secret_access_key=settings.s3_secret_access_key.get_secret_value() or None,
+        config=config,
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            opened = await stack.enter_async_context(client)
+        except (ValueError, BotoCoreError) as error:
+            raise StorageUnavailable(f"S3 is configured wrongly: {error}") from error
+        yield opened
+
+
+def public_base_url(settings: Settings) -> str:
+    """Return the URL under which all keys of the bucket lie for the public, without a slash at the end."""
+    if settings.s3_public_url:
+        return settings.s3_public_url.rstrip("/")
+    if not settings.s3_endpoint_url:
+        return f"https://{settings.s3_bucket}.s3.{settings.s3_region}.amazonaws.com"
+    endpoint = settings.s3_endpoint_url.rstrip("/")
+    if settings.s3_addressing_style == "virtual":
+        scheme, _, host = endpoint.partition("://")
+        return f"{scheme}://{settings.s3_bucket}.{host}"
+    return f"{endpoint}/{settings.s3_bucket}"

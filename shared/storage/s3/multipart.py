@@ -1,0 +1,92 @@
+"""Uploads of large files in equal parts (R2 wants them equal), a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, BinaryIO
+
+from botocore.exceptions import ClientError
+
+from shared.failpoints import reach
+from shared.storage.interface import OpenUpload, cache_control, media_type
+from shared.storage.s3.errors import MISSING, error_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+PARTS_AT_ONCE = 3  # each is held in memory
+
+
+async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO, *, part_bytes: int) -> None:
+    """Upload a file in parts; what was begun is aborted when anything fails."""
+    begun = await client.create_multipart_upload(
+        Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key)
+    )
+    reach("s3.upload_begun")
+    upload = _Upload(client, bucket, key, begun["UploadId"], part_bytes)
+    try:
+        parts = await upload.send(file)
+        reach("s3.parts_put")
+        await client.complete_multipart_upload(
+            Bucket=bucket, Key=key, UploadId=upload.id, MultipartUpload={"Parts": parts}
+        )
+    except BaseException:  # also when cancelled: parts that nobody completes cost money for ever
+        await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload.id)
+        raise
+
+
+async def list_uploads(client: S3Client, bucket: str, prefix: str) -> list[OpenUpload]:
+    """List uploads that were begun and neither completed nor aborted."""
+    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+    found = [item async for page in pages for item in page.get("Uploads", [])]
+    return [
+        OpenUpload(item["Key"], item["UploadId"], item["Initiated"])
+        for item in found
+        if item["Key"].startswith(prefix)
+    ]
+
+
+async def abort_upload(client: S3Client, bucket: str, upload: OpenUpload) -> None:
+    """Abort an upload; one that is gone is no error."""
+    try:
+        await client.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.id)
+    except ClientError as error:
+        if error_code(error) not in (*MISSING, "NoSuchUpload"):
+            raise
+
+
+class _Upload:
+    def __init__(self, client: S3Client, bucket: str, key: str, upload_id: str, part_bytes: int) -> None:
+        self.id, self._part_bytes = upload_id, part_bytes
+        self._client, self._bucket, self._key = client, bucket, key
+
+    async def send(self, file: BinaryIO) -> list[CompletedPartTypeDef]:
+        """Send every part; the first that fails stops the others."""
+        numbers = enumerate(_offsets(file, self._part_bytes), start=1)
+        done: list[CompletedPartTypeDef] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(PARTS_AT_ONCE):
+                    group.create_task(self._work(file, numbers, done))
+        except ExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+        return sorted(done, key=lambda part: part["PartNumber"])
+
+    async def _work(
+        self, file: BinaryIO, numbers: Iterator[tuple[int, int]], done: list[CompletedPartTypeDef]
+    ) -> None:
+        for number, offset in numbers:
+            body = await asyncio.to_thread(os.pread, file.fileno(), self._part_bytes, offset)
+            answer = await self._client.upload_part(
+                Bucket=self._bucket, Key=self._key, UploadId=self.id, PartNumber=number, Body=body
+            )
+            reach("s3.part_put")
+            done.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+
+def _offsets(file: BinaryIO, part_bytes: int) -> Iterator[int]:
+    return iter(range(0, os.fstat(file.fileno()).st_size, part_bytes))

@@ -1,0 +1,228 @@
+"""Storage in a bucket: AWS S3, Cloudflare R2, MinIO, Garage, SeaweedFS and others that speak S3."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from botocore.exceptions import ClientError
+
+from shared.errors import StorageUnavailable
+from shared.storage.interface import ObjectReader, StoredObject, cache_control, checked_key, media_type
+from shared.storage.s3.delete import delete_keys
+from shared.storage.s3.errors import HINTS, MISSING, error_code, http_status, mapped
+from shared.storage.s3.multipart import abort_upload, list_uploads, put_parts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from pathlib import Path
+
+    from aiobotocore.response import StreamingBody
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import (
+        GetObjectOutputTypeDef,
+        GetObjectRequestTypeDef,
+        HeadObjectOutputTypeDef,
+    )
+
+    from shared.storage.interface import OpenUpload
+
+CHUNK_BYTES = 64 * 1024
+PRESIGN_SECONDS = 7 * 24 * 3600  # the longest that signature version 4 allows
+
+
+@dataclass(frozen=True)
+class S3Storage:
+    """Keeps objects in one bucket; `presigner` signs for the endpoint that players reach.
+
+    What is larger than `single_put_bytes` goes in parts of `part_bytes`.
+    """
+
+    client: S3Client
+    presigner: S3Client
+    bucket: str
+    public_base_url: str | None
+    single_put_bytes: int
+    part_bytes: int
+    kind: Literal["local", "s3"] = "s3"
+
+    async def put_file(self, key: str, path: Path) -> int:
+        """Store a file, in parts when it is large; return its size in bytes as the bucket has it.
+
+        Raises FileNotFoundError when `path` is not there.
+        """
+        checked_key(key)
+        file = await asyncio.to_thread(path.open, "rb")
+        try:
+            size = (await asyncio.to_thread(path.stat)).st_size
+            with mapped(f"put {key}"):
+                if size > self.single_put_bytes:
+                    await put_parts(self.client, self.bucket, key, file, part_bytes=self.part_bytes)
+                else:
+                    await self._put(key, file)
+        finally:
+            await asyncio.to_thread(file.close)
+        return await self._verify(key, size)
+
+    async def put_bytes(self, key: str, body: bytes) -> int:
+        """Store `body`; return its size in bytes as the bucket has it."""
+        checked_key(key)
+        with mapped(f"put {key}"):
+            await self._put(key, body)
+        return await self._verify(key, len(body))
+
+    async def head(self, key: str) -> StoredObject | None:
+        """Describe an object; None when there is none."""
+        checked_key(key)
+        with mapped(f"head {key}"):
+            try:
+                answer = await self.client.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if error_code(error) in MISSING:
+                    return None
+                raise
+        return _described(key, answer, answer["ContentLength"])
+
+    @asynccontextmanager
+    async def read(
+        self, key: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[ObjectReader]:
+        """Open an object or a part of it. Raises KeyError when there is none."""
+        answer = await self._get(checked_key(key), start, length)
+        if answer is None:
+            yield await self._nothing_of(key)
+            return
+        chunks = _chunks(answer["Body"], key)
+        try:
+            yield ObjectReader(_described(key, answer, _whole_size(answer)), chunks)
+        finally:
+            answer["Body"].close()  # a body that was not read to its end takes its connection along
+            await chunks.aclose()
+
+    async def keys(self, prefix: str) -> list[StoredObject]:
+        """List what lies below `prefix`."""
+        return [stored async for page in self.pages(prefix) for stored in page]
+
+    async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
+        """Yield what lies below `prefix` as the bucket pages it."""
+        begin = checked_key(prefix) + "/"
+        paginator = self.client.get_paginator("list_objects_v2")
+        pages = aiter(paginator.paginate(Bucket=self.bucket, Prefix=begin))
+        while True:
+            with mapped(f"list {prefix}"):
+                page = await anext(pages, None)
+            if page is None:
+                return
+            yield [
+                StoredObject(item["Key"], item["Size"], item["ETag"], item["LastModified"])
+                for item in page.get("Contents", [])
+            ]
+
+    async def delete(self, key: str) -> None:
+        """Remove one object, if it is there."""
+        checked_key(key)
+        with mapped(f"delete {key}"):
+            await self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Remove what lies below `prefix`; return how many objects there were."""
+        found = await self.keys(prefix)
+        with mapped(f"delete {prefix}"):
+            await delete_keys(self.client, self.bucket, [stored.key for stored in found])
+        return len(found)
+
+    async def open_uploads(self, prefix: str) -> list[OpenUpload]:
+        """List multipart uploads below `prefix` that were begun and not ended."""
+        begin = checked_key(prefix) + "/"
+        with mapped(f"list uploads to {prefix}"):
+            return await list_uploads(self.client, self.bucket, begin)
+
+    async def abort_upload(self, upload: OpenUpload) -> None:
+        """Have the bucket forget the parts of an upload."""
+        checked_key(upload.key)
+        with mapped(f"abort the upload to {upload.key}"):
+            await abort_upload(self.client, self.bucket, upload)
+
+    async def presign(self, key: str, *, seconds: int) -> str | None:
+        """Return a URL that lets anyone read `key` for a while (7 days at most)."""
+        target = {"Bucket": self.bucket, "Key": checked_key(key)}
+        with mapped(f"presign {key}"):
+            return await self.presigner.generate_presigned_url(
+                "get_object", Params=target, ExpiresIn=max(1, min(seconds, PRESIGN_SECONDS))
+            )
+
+    async def check(self) -> None:
+        """Raise StorageUnavailable unless the bucket is there and may be used."""
+        with mapped(f"reach the bucket {self.bucket}"):
+            try:
+                await self.client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if error_code(error) not in MISSING:
+                    raise
+                raise StorageUnavailable(
+                    f"there is no bucket {self.bucket}: {HINTS['NoSuchBucket']}"
+                ) from error
+
+    async def _put(self, key: str, body: bytes | BinaryIO) -> None:
+        await self.client.put_object(
+            Bucket=self.bucket,
+            Key=key,
+            Body=body,
+            ContentType=media_type(key),
+            CacheControl=cache_control(key),
+        )
+
+    async def _verify(self, key: str, size: int) -> int:
+        stored = await self.head(key)
+        if stored is None or stored.bytes != size:
+            there = f"{stored.bytes} bytes" if stored else "nothing"
+            raise StorageUnavailable(f"S3 took {key} ({size} bytes), but {there} lies there")
+        return size
+
+    async def _get(self, key: str, start: int, length: int | None) -> GetObjectOutputTypeDef | None:
+        if length == 0:
+            return None
+        last = "" if length is None else start + length - 1
+        request: GetObjectRequestTypeDef = {"Bucket": self.bucket, "Key": key}
+        if start or length is not None:
+            request["Range"] = f"bytes={start}-{last}"
+        with mapped(f"read {key}"):
+            try:
+                return await self.client.get_object(**request)
+            except ClientError as error:
+                if http_status(error) == 416:
+                    return None
+                if error_code(error) in MISSING:
+                    raise KeyError(key) from None
+                raise
+
+    async def _nothing_of(self, key: str) -> ObjectReader:
+        stored = await self.head(key)
+        if stored is None:
+            raise KeyError(key)
+        return ObjectReader(stored, _no_chunks())
+
+
+def _described(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef, size: int) -> StoredObject:
+    return StoredObject(key, size, answer["ETag"], answer["LastModified"])
+
+
+def _whole_size(answer: GetObjectOutputTypeDef) -> int:
+    whole = answer.get("ContentRange", "").rpartition("/")[2]
+    return int(whole) if whole.isdigit() else answer["ContentLength"]
+
+
+async def _chunks(body: StreamingBody, key: str) -> AsyncGenerator[bytes]:
+    while True:
+        with mapped(f"read {key}"):
+            chunk = await body.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _no_chunks() -> AsyncGenerator[bytes]:
+    return
+    yield

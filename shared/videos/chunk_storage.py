@@ -1,0 +1,63 @@
+"""Transitions of a chunk while it is stored (uploader)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from shared.errors import Superseded
+from shared.videos.record import segments_of_chunk
+from shared.videos.statements import changed, sql, what_it_is
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.contracts.events import Segment
+    from shared.database.pool import Connection
+
+
+@dataclass(frozen=True)
+class StoreJob:
+    """The segments of an encoded chunk as registered; `attempt` guards the commit."""
+
+    video_id: UUID
+    user_id: str
+    chunk: int
+    chunk_status: Literal["encoded", "stored"]
+    attempt: int
+    segments: tuple[Segment, ...]
+
+
+async def store_job(connection: Connection, video_id: UUID, chunk: int) -> StoreJob:
+    """Return what is to be stored of a chunk. Raises Superseded when nobody wants it (any more)."""
+    row = await sql.chunk_for_storing(connection, video_id=video_id, chunk=chunk)
+    if not row or row["status"] != "processing" or row["chunk_status"] not in ("encoded", "stored"):
+        raise Superseded(what_it_is(row))
+    rows = await segments_of_chunk(connection, video_id, chunk)
+    return StoreJob(video_id, row["user_id"], chunk, row["chunk_status"], row["attempt"], rows)
+
+
+async def chunk_stored(connection: Connection, job: StoreJob) -> None:
+    """Record that a chunk lies in storage. Raises Superseded when the video was deleted meanwhile."""
+    done = await sql.chunk_stored(connection, video_id=job.video_id, chunk=job.chunk, attempt=job.attempt)
+    if not changed(done):
+        raise Superseded("the chunk was stored by another, or the video was deleted")
+
+
+async def reopen_chunk(connection: Connection, job: StoreJob) -> bool:
+    """Send a chunk whose files are gone back to be encoded again; False when it moved on meanwhile."""
+    done = await sql.reopen_chunk(connection, video_id=job.video_id, chunk=job.chunk, attempt=job.attempt)
+    return changed(done)
+
+
+async def renew_store(connection: Connection, job: StoreJob, *, lease_seconds: float) -> None:
+    """Say that somebody stores the chunk, or finishes its video. Raises Superseded when nobody wants that."""
+    done = await sql.renew_store(
+        connection,
+        video_id=job.video_id,
+        chunk=job.chunk,
+        attempt=job.attempt,
+        lease_seconds=lease_seconds,
+    )
+    if not changed(done):
+        raise Superseded("the chunk is encoded anew, or the video is no longer processing")

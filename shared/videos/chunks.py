@@ -1,0 +1,120 @@
+"""Transitions of a chunk while it is encoded (transcoder): claim, renew, release, finish."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import Deferred, Superseded
+from shared.videos.statements import changed, sql, what_it_is
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from shared.contracts.events import Segment
+    from shared.database.pool import Connection
+    from shared.hls.renditions import KeyFrame
+
+
+@dataclass(frozen=True)
+class ChunkClaim:
+    """The right to encode a chunk; `attempt` fences every later write, `tries` counts bad ends."""
+
+    video_id: UUID
+    chunk: int
+    attempt: int
+    tries: int
+    user_id: str
+    source_uri: str
+    plan: dict[str, Any]
+
+
+async def claim_chunk(
+    connection: Connection, video_id: UUID, chunk: int, *, lease_seconds: float
+) -> ChunkClaim:
+    """Take a chunk for encoding.
+
+    Raises Deferred when another worker is at it, Superseded when there is nothing to do. That a message is
+    delivered again tells nothing of its holder, who may only have lost the broker: the lease tells.
+    """
+    row = await sql.claim_chunk(connection, video_id=video_id, chunk=chunk, lease_seconds=lease_seconds)
+    if row:
+        return ChunkClaim(
+            video_id, chunk, row["attempt"], row["tries"], row["user_id"], row["source_uri"], row["plan"]
+        )
+    state = await sql.chunk_state(connection, video_id=video_id, chunk=chunk)
+    if state and state["status"] == "processing" and state["chunk_status"] in ("pending", "encoding"):
+        # Pending: released a moment ago, perhaps by a worker whose message this was before it came to us.
+        raise Deferred("another worker encodes this chunk", seconds=state["lease_left_seconds"] + 1)
+    raise Superseded(what_it_is(state))
+
+
+async def renew_chunk(
+    connection: Connection, claim: ChunkClaim, *, progress: float, lease_seconds: float
+) -> None:
+    """Keep a claim alive. Raises Superseded when it was lost."""
+    done = await sql.renew_chunk(
+        connection,
+        video_id=claim.video_id,
+        chunk=claim.chunk,
+        attempt=claim.attempt,
+        progress=progress,
+        lease_seconds=lease_seconds,
+    )
+    _still_ours(done, claim)
+
+
+async def release_chunk(connection: Connection, claim: ChunkClaim) -> bool:
+    """Give a claim back before its end, so that another can take it at once; False when it was lost."""
+    done = await sql.release_chunk(
+        connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt
+    )
+    return changed(done)
+
+
+async def finish_chunk(
+    connection: Connection,
+    claim: ChunkClaim,
+    *,
+    segments: Sequence[Segment],
+    key_frames: Sequence[Sequence[KeyFrame]],
+    codecs: Mapping[str, str],
+) -> None:
+    """Record what an attempt encoded; once more is harmless. Raises Superseded when the claim was lost."""
+    done = await sql.finish_chunk(
+        connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt, codecs=dict(codecs)
+    )
+    if not changed(done):
+        await _expect_finished(connection, claim)
+        return
+    await sql.clear_segments(connection, video_id=claim.video_id, chunk=claim.chunk)
+    await sql.insert_segments(
+        connection,
+        video_id=claim.video_id,
+        chunk=claim.chunk,
+        renditions=[segment.rendition for segment in segments],
+        indexes=[segment.index for segment in segments],
+        paths=[segment.path for segment in segments],
+        durations=[segment.duration_seconds for segment in segments],
+        sizes=[segment.bytes for segment in segments],
+        key_frames=[[astuple(frame) for frame in frames] for frames in key_frames],
+    )
+
+
+async def warn(connection: Connection, video_id: UUID, warnings: Sequence[str]) -> None:
+    """Add sentences to a record's warnings, each once."""
+    if warnings:
+        await sql.warn(connection, video_id=video_id, warnings=list(warnings))
+
+
+async def _expect_finished(connection: Connection, claim: ChunkClaim) -> None:
+    """Tell a lost claim from a commit whose answer was lost: the latter is our own attempt, finished."""
+    state = await sql.chunk_state(connection, video_id=claim.video_id, chunk=claim.chunk)
+    finished = state and state["chunk_status"] in ("encoded", "stored")
+    _still_ours("1" if finished and state["attempt"] == claim.attempt else "0", claim)
+
+
+def _still_ours(done: str, claim: ChunkClaim) -> None:
+    if not changed(done):
+        raise Superseded(f"attempt {claim.attempt} at chunk {claim.chunk} lost its claim")

@@ -1,0 +1,34 @@
+"""Transitions that remove a deleted video (uploader): swept, then purged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.videos.statements import sql
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.database.pool import Connection
+
+
+async def has_live_leases(connection: Connection, video_id: UUID) -> bool:
+    """Tell whether a worker may still be writing files of a deleted video."""
+    return bool(await sql.live_leases(connection, video_id=video_id))
+
+
+async def was_swept(connection: Connection, video_id: UUID) -> bool:
+    """Tell whether a deleted video's objects and files were removed once already."""
+    return await sql.swept_at(connection, video_id=video_id) is not None
+
+
+async def swept(connection: Connection, video_id: UUID) -> None:
+    """Record that a deleted video's objects and files were removed once."""
+    await sql.swept(connection, video_id=video_id)
+
+
+async def purged(connection: Connection, video_id: UUID) -> None:
+    """Record that nothing is left of a deleted video, and forget all but that there was one."""
+    await sql.purge_segments(connection, video_id=video_id)
+    await sql.purge_chunks(connection, video_id=video_id)
+    await sql.purged(connection, video_id=video_id)

@@ -1,0 +1,35 @@
+"""The transition to `failed`, once a run; owned by the stage that failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.contracts.events import VideoFailed
+from shared.videos.statements import sql
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.contracts.events import Stage
+    from shared.database.pool import Database
+    from shared.errors import PipelineError
+    from shared.messaging.outbox import Outbox
+
+
+async def current_run(database: Database, video_id: UUID) -> int:
+    """Return the number of the run that a video is in, 1 for one that is not known yet."""
+    async with database.transaction() as connection:
+        return await sql.run(connection, video_id=video_id) or 1
+
+
+async def fail(
+    outbox: Outbox, video_id: UUID, stage: Stage, error: PipelineError, *, retryable: bool, run: int
+) -> bool:
+    """Mark a video failed and announce it, once; False when it is not processing, or in another run."""
+    fault = {"stage": stage, "reason": error.reason, "message": error.message[:2000], "retryable": retryable}
+    async with outbox.transaction() as connection:
+        user_id = await sql.fail(connection, video_id=video_id, run=run, error=fault)
+        if user_id is None:
+            return False
+        await outbox.add(connection, VideoFailed(video_id=video_id, user_id=user_id, **fault))
+    return True

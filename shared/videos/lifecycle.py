@@ -1,0 +1,23 @@
+"""Transitions that a user asks for (ingest): retry a failed video, delete any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.videos.statements import changed, sql
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.database.pool import Connection
+
+
+async def retry(connection: Connection, video_id: UUID) -> bool:
+    """Take a failed video back into processing; False when it is not failed."""
+    await sql.forget_tries(connection, video_id=video_id)
+    return changed(await sql.retry(connection, video_id=video_id))
+
+
+async def delete(connection: Connection, video_id: UUID) -> bool:
+    """Mark a video as deleted for ever; False when it was already."""
+    return changed(await sql.delete(connection, video_id=video_id))

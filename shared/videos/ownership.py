@@ -1,0 +1,67 @@
+"""What the records say about who owns which files and objects, many videos at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.database.queries import all_rows, queries
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from uuid import UUID
+
+    from shared.database.pool import Connection
+    from shared.videos.record import Status
+
+sql: Any = queries("owners")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The attempt at a chunk that the record names as current; alive while somebody holds its lease."""
+
+    status: Literal["pending", "encoding", "encoded", "stored"]
+    attempt: int
+    is_alive: bool
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A video as the owner of files and objects."""
+
+    video_id: UUID
+    user_id: str
+    status: Status
+    is_purged: bool
+    is_planned: bool
+    is_being_planned: bool
+    thumbnail_path: str | None
+    storage_type: Literal["local", "s3"] | None
+    s3_bucket: str | None
+    attempts: Mapping[int, Attempt] = field(default_factory=dict)
+
+    @property
+    def has_live_lease(self) -> bool:
+        """Tell whether a worker plans, encodes or stores the video now."""
+        return self.is_being_planned or any(attempt.is_alive for attempt in self.attempts.values())
+
+
+async def owners(connection: Connection, video_ids: Collection[UUID]) -> dict[UUID, Owner]:
+    """Return those of the videos that have a record, tombstones too."""
+    attempts: dict[UUID, dict[int, Attempt]] = defaultdict(dict)
+    for row in await all_rows(sql.attempts(connection, video_ids=list(video_ids))):
+        attempts[row["video_id"]][row["chunk"]] = Attempt(row["status"], row["attempt"], row["is_alive"])
+    rows = await all_rows(sql.owners(connection, video_ids=list(video_ids)))
+    return {row["video_id"]: Owner(**dict(row), attempts=attempts[row["video_id"]]) for row in rows}
+
+
+async def is_named_as_source(connection: Connection, video_id: UUID) -> bool:
+    """Tell whether the URI of another video's source holds this one's id, as the paths of its files do."""
+    return bool(await sql.named_as_source(connection, video_id=video_id))
+
+
+async def is_any_known(connection: Connection) -> bool:
+    """Tell whether there is a record of any video at all, tombstones too."""
+    return bool(await sql.any_record(connection))

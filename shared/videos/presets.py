@@ -1,0 +1,64 @@
+"""The ladder: presets that renditions are made from, and which of them a user wants by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.database.queries import all_rows, queries
+from shared.errors import UnknownQuality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from shared.database.pool import Connection
+
+sql: Any = queries("presets")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A rung as configured: short side in pixels, rates in bits per second."""
+
+    name: str
+    short_side: int
+    video_bps: int
+    audio_bps: int
+
+
+async def all_presets(connection: Connection) -> tuple[Preset, ...]:
+    """Return the presets, largest first."""
+    return tuple(Preset(**dict(row)) for row in await all_rows(sql.all(connection)))
+
+
+async def replace_presets(connection: Connection, presets: Sequence[Preset]) -> None:
+    """Make `presets` the whole ladder; takes effect on the next video that is planned."""
+    await sql.lock(connection)
+    await sql.clear(connection)
+    await sql.insert(
+        connection,
+        names=[preset.name for preset in presets],
+        short_sides=[preset.short_side for preset in presets],
+        video_bps=[preset.video_bps for preset in presets],
+        audio_bps=[preset.audio_bps for preset in presets],
+    )
+
+
+async def preferences_of(connection: Connection, user_id: str) -> tuple[str, ...]:
+    """Return the qualities that a user wants by default; empty when every preset will do.
+
+    A quality whose preset is gone is passed over.
+    """
+    return tuple(await sql.preferences_of(connection, user_id=user_id) or ())
+
+
+async def set_preferences(connection: Connection, user_id: str, qualities: Sequence[str]) -> None:
+    """Set the qualities that a user wants by default; none means every preset."""
+    await sql.set_preferences(connection, user_id=user_id, qualities=list(qualities))
+
+
+def check_qualities(presets: Sequence[Preset], qualities: Iterable[str]) -> None:
+    """Raise UnknownQuality, naming the valid ones, unless a preset offers each quality."""
+    names = [preset.name for preset in presets]
+    if unknown := [quality for quality in qualities if quality not in names]:
+        raise UnknownQuality(f"no preset is called {', '.join(unknown)}; valid are {', '.join(names)}")

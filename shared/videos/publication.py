@@ -1,0 +1,75 @@
+"""What a finished video consists of, and the transition that makes it ready (uploader)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.database.queries import all_rows
+from shared.errors import Superseded
+from shared.hls.renditions import KeyFrame, StoredSegment
+from shared.videos.statements import changed, sql
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.contracts.events import VideoStored
+    from shared.database.pool import Connection
+
+
+async def choose_storage(
+    connection: Connection, video_id: UUID, storage_type: str, s3_bucket: str | None
+) -> tuple[str, str | None]:
+    """Return where the video is being stored: as given, unless its first chunk decided otherwise.
+
+    Raises Superseded when it is no longer processing.
+    """
+    row = await sql.choose_storage(
+        connection, video_id=video_id, storage_type=storage_type, s3_bucket=s3_bucket
+    )
+    if row is None:
+        raise Superseded("the video is no longer processing")
+    return row["storage_type"], row["s3_bucket"]
+
+
+async def is_all_stored(connection: Connection, video_id: UUID) -> bool:
+    """Tell whether every chunk of a planned video lies in storage."""
+    return bool(await sql.unstored_chunks(connection, video_id=video_id) == 0)
+
+
+async def stored_segments(connection: Connection, video_id: UUID) -> list[StoredSegment]:
+    """Return the segments that lie in storage, by rendition and index."""
+    rows = await all_rows(sql.stored_segments(connection, video_id=video_id))
+    return [StoredSegment(**dict(row)) for row in rows]
+
+
+async def key_frames(connection: Connection, video_id: UUID) -> dict[tuple[str, int], tuple[KeyFrame, ...]]:
+    """Return the key frames of each segment, by rendition and index."""
+    rows = await all_rows(sql.key_frames(connection, video_id=video_id))
+    return {
+        (row["rendition"], row["index"]): tuple(KeyFrame(*values) for values in row["key_frames"])
+        for row in rows
+    }
+
+
+async def stored_codecs(connection: Connection, video_id: UUID) -> dict[str, str]:
+    """Return the RFC 6381 codecs of each rendition as read from the bits of the first stored chunk."""
+    rows = await all_rows(sql.stored_codecs(connection, video_id=video_id))
+    return dict(rows[0]["codecs"]) if rows else {}
+
+
+async def ready(connection: Connection, stored: VideoStored, *, run: int) -> bool:
+    """Record where a complete video lies; False when its run is over or nobody wants it."""
+    done = await sql.ready(
+        connection,
+        video_id=stored.video_id,
+        run=run,
+        storage_type=stored.storage_type,
+        s3_bucket=stored.s3_bucket,
+        s3_key=stored.s3_key,
+        s3_public_url=stored.s3_public_url,
+        playlist_url=stored.playlist_url,
+        thumbnail_url=stored.thumbnail_url,
+        renditions=[rendition.to_json() for rendition in stored.renditions],
+        bytes=stored.bytes,
+    )
+    return changed(done)

@@ -1,0 +1,24 @@
+"""How many videos of a user are being processed, and the limit on that (ingest)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.videos.statements import sql
+
+if TYPE_CHECKING:
+    from shared.database.pool import Connection
+
+
+async def count_processing(connection: Connection, user_id: str, *, most: int) -> int:
+    """Return how many videos of a user are in work, counting to `most`."""
+    return int(await sql.count_processing(connection, user_id=user_id, most=most))
+
+
+async def exceeds(connection: Connection, user_id: str, limit: int) -> bool:
+    """Tell whether, with what this transaction has added, more than `limit` videos of a user are in work.
+
+    Transactions of one user that ask take turns from here to their end, so that none overlooks another.
+    """
+    await sql.lock_user(connection, user_id=user_id)
+    return await count_processing(connection, user_id, most=limit + 1) > limit

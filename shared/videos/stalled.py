@@ -1,0 +1,50 @@
+"""Videos without progress: no live lease and no message on its way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.database.queries import all_rows, queries
+from shared.videos.statements import changed
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.contracts.events import Stage
+    from shared.database.pool import Connection
+
+AT_ONCE = 100
+
+sql: Any = queries("silence")
+
+
+@dataclass(frozen=True)
+class SilentVideo:
+    """A video without a live lease or a message on its way; `resumes` counts announcements in this run."""
+
+    video_id: UUID
+    status: Literal["processing", "deleted"]
+    run: int
+    resumes: int
+    stage: Stage
+    silent_seconds: float
+
+
+async def silent(connection: Connection, after: UUID, *, seconds: float) -> list[SilentVideo]:
+    """Return the next videos, by id, not heard of for `seconds`: in work, or deleted and not purged."""
+    rows = await all_rows(sql.silent(connection, after=after, seconds=seconds, count=AT_ONCE))
+    return [SilentVideo(**dict(row)) for row in rows]
+
+
+async def resumed(connection: Connection, video: SilentVideo, *, counts: bool) -> bool:
+    """Record that the work of a video was announced again; False when it moved on meanwhile."""
+    done = await sql.resumed(
+        connection,
+        video_id=video.video_id,
+        status=video.status,
+        run=video.run,
+        resumes=video.resumes,
+        count=int(counts),
+    )
+    return changed(done)

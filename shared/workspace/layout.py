@@ -1,0 +1,61 @@
+"""Where everything lies: names of objects, of files under WORK_DIR, and what may be part of a path.
+
+WORK_DIR/
+  uploads/{videoId}.part                     an upload that is still coming in
+  originals/{videoId}/source                 the original, until it is no longer needed
+  chunks/{videoId}/{chunk}-{attempt}/        what one attempt at a chunk encoded
+  chunks/{videoId}/thumbnail.{attempt}.jpg   what one attempt at the plan drew (its parts: .{random}.parts/)
+  media/hls/{userId}/{videoId}/              the local media root: storage when S3 is off
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a file in bytes; None when there is none."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """Names every place under the volume that the services share."""
+
+    root: Path
+
+    def upload(self, video_id: UUID) -> Path:
+        return self.root / "uploads" / f"{video_id}.part"
+
+    def original_dir(self, video_id: UUID) -> Path:
+        return self.root / "originals" / str(video_id)
+
+    def original(self, video_id: UUID) -> Path:
+        return self.original_dir(video_id) / "source"
+
+    def thumbnail(self, video_id: UUID, attempt: int) -> Path:
+        return self.chunks(video_id) / f"thumbnail.{attempt}.jpg"
+
+    def chunks(self, video_id: UUID) -> Path:
+        return self.root / "chunks" / str(video_id)
+
+    def chunk_attempt(self, video_id: UUID, chunk: int, attempt: int) -> Path:
+        return self.chunks(video_id) / f"{chunk:05d}-{attempt}"
+
+    @property
+    def media(self) -> Path:
+        return self.root / "media"
+
+    def relative(self, path: Path) -> str:
+        """Return `path` as events name it: relative to WORK_DIR."""
+        return path.relative_to(self.root).as_posix()

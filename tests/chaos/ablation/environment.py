@@ -1,0 +1,77 @@
+"""A database, a bucket, empty queues and a work volume of their own, on servers that others use too."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import aio_pika
+import asyncpg
+
+from tests.chaos.invariants.observe import QUEUES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.chaos.invariants import Facts
+
+QUORUM = {"x-queue-type": "quorum"}
+
+
+@asynccontextmanager
+async def fresh_ground(servers: Facts, work_dir: Path) -> AsyncIterator[Facts]:
+    """Yield where a play takes place; database and bucket go afterwards, the queues are left empty."""
+    name = f"controls-{uuid4().hex[:12]}"
+    work_dir.mkdir(parents=True)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(_database(servers.database_url, name))
+        facts = replace(servers, database_url=url, s3_bucket=name, work_dir=work_dir)
+        await stack.enter_async_context(_bucket(facts))
+        await stack.enter_async_context(_queues(facts.rabbitmq_url))
+        yield facts
+
+
+@asynccontextmanager
+async def _database(url: str, name: str) -> AsyncIterator[str]:
+    admin = await asyncpg.connect(url)
+    try:
+        await admin.execute(f'create database "{name}"')
+        yield f"{url.rsplit('/', 1)[0]}/{name}"
+    finally:
+        await admin.execute(f'drop database if exists "{name}" with (force)')
+        await admin.close()
+
+
+@asynccontextmanager
+async def _bucket(facts: Facts) -> AsyncIterator[None]:
+    async with facts.s3() as client:
+        await client.create_bucket(Bucket=facts.s3_bucket)
+        try:
+            yield
+        finally:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=facts.s3_bucket)
+            for key in [item["Key"] async for page in pages for item in page.get("Contents", [])]:
+                await client.delete_object(Bucket=facts.s3_bucket, Key=key)
+            await client.delete_bucket(Bucket=facts.s3_bucket)
+
+
+@asynccontextmanager
+async def _queues(url: str) -> AsyncIterator[None]:
+    await _empty(url)
+    try:
+        yield
+    finally:
+        await _empty(url)
+
+
+async def _empty(url: str) -> None:
+    """Purge the queues of the services, which are not there before one of them has run."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        for name in QUEUES:
+            for queue in (name, f"{name}.dead"):
+                declared = await channel.declare_queue(queue, durable=True, arguments=QUORUM)
+                await declared.purge()

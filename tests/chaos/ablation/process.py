@@ -1,0 +1,114 @@
+"""One process of a service, with or without one of its guards, and with a way of its own to the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+
+from tests.chaos.cluster.servers import REPO
+from tests.chaos.faults.tcp_proxy import TcpProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+START_SECONDS = 120.0
+LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A running service; `broker` is what its connections to RabbitMQ pass through."""
+
+    service: str
+    url: str
+    log: Path
+    broker: TcpProxy
+    process: asyncio.subprocess.Process
+
+    @classmethod
+    async def start(
+        cls, service: str, env: Mapping[str, str], log: Path, *, guard: str | None, one_core: bool
+    ) -> Actor:
+        """Start a service, without `guard` where one is named; return when it says that it is ready.
+
+        With `one_core` it has only one of the machine's, and encodes to other bytes than with several.
+        Raises RuntimeError with its last words when it ends instead, TimeoutError when it is too slow.
+        """
+        port, broker = _free_port(), await _proxy(env["RABBITMQ_URL"])
+        where = {"HTTP_PORT": str(port), "RABBITMQ_URL": _through(env["RABBITMQ_URL"], broker)}
+        program = ["tests.chaos.ablation.unguarded", guard, service] if guard else [f"services.{service}"]
+        bound = ["taskset", "-c", str(min(os.sched_getaffinity(0)))] if one_core else []
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(*bound, sys.executable, "-m", *program),
+                cwd=REPO,
+                env={**env, **where},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        actor = cls(service, f"http://127.0.0.1:{port}", log, broker, process)
+        try:
+            await actor._until_ready()
+        except BaseException:
+            await actor.kill()
+            raise
+        return actor
+
+    def lose_broker(self) -> None:
+        """Break its connections to the broker, which gives what it had in work to another."""
+        self.broker.cut()
+
+    def wake(self) -> None:
+        """Let it go on where it has stopped itself."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """End it with SIGKILL, stopped or not; once more is harmless."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+        await self.broker.close()
+
+    async def _until_ready(self) -> None:
+        async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as session:
+            while not await self._is_ready(session):
+                if self.process.returncode is not None:
+                    last_words = self.log.read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"{self.service} ended with {self.process.returncode}: {last_words}")
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(f"{self.url}/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+
+async def _proxy(url: str) -> TcpProxy:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    return await TcpProxy.start(parts.hostname, parts.port or 5672)
+
+
+def _through(url: str, proxy: TcpProxy) -> str:
+    parts = urlsplit(url)
+    credentials = parts.netloc.rpartition("@")[0]
+    return urlunsplit(parts._replace(netloc=f"{credentials}@127.0.0.1:{proxy.port}"))
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

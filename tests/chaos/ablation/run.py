@@ -1,0 +1,62 @@
+"""Runs the controls on servers of their own, and tells what each guard is worth."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.chaos.ablation.catalogue import CONTROLS
+from tests.chaos.ablation.clip import make_clip
+from tests.chaos.ablation.trial import try_control
+from tests.chaos.cluster.servers import Servers
+from tests.chaos.invariants import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.chaos.ablation.catalogue import Control
+    from tests.chaos.ablation.trial import Trial
+
+
+async def run_controls(
+    controls: Sequence[Control] = CONTROLS, tell: Callable[[Trial], None] = lambda _: None
+) -> dict[str, Any]:
+    """Try one control after another; return the report. Nothing in it is left to chance: there is no seed."""
+    root = Path(tempfile.mkdtemp(prefix="controls-"))
+    servers, trials = Servers(root / "servers"), []
+    try:
+        await servers.up()
+        clip = await asyncio.to_thread(make_clip, root / "clip.mp4")
+        facts = Facts.from_env({"WORK_DIR": str(root), **servers.env})
+        for control in controls:
+            trials.append(await try_control(control, facts, clip, root / control.name))
+            tell(trials[-1])
+    finally:
+        await servers.down()
+        shutil.rmtree(root, ignore_errors=True)
+    return {
+        "held": all(trial.held for trial in trials),
+        "seconds": round(sum(trial.seconds for trial in trials), 1),
+        "controls": [trial.to_json() for trial in trials],
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the report as a table in Markdown."""
+    head = "| guard | fault | found without it | found with it |\n|---|---|---|---|\n"
+    return head + "".join(f"| {' | '.join(_row(each))} |\n" for each in report["controls"])
+
+
+def _row(trial: dict[str, Any]) -> tuple[str, ...]:
+    return trial["guard"], trial["fault"], found(trial["without"]), found(trial["with"])
+
+
+def found(verdict: dict[str, Any]) -> str:
+    """Say in a few words how many findings of which kind there are."""
+    counts = Counter({kind: len(findings) for kind, findings in verdict["findings"].items()})
+    del counts["unswept"]
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing"

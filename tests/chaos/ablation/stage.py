@@ -1,0 +1,218 @@
+"""A stage for one play: services on fresh ground, a clip to hand in, points at which actors stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+import asyncpg
+
+from tests.chaos.ablation.platform import hand_in
+from tests.chaos.ablation.process import Actor
+from tests.chaos.cluster.servers import REPLACING, REPO
+from tests.chaos.failpoints import Points
+from tests.chaos.faults.s3_proxy import S3Proxy
+from tests.chaos.invariants import Accepted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from tests.chaos.ablation.clip import Clip
+    from tests.chaos.invariants import Facts
+
+STEP_SECONDS = 120.0  # for what takes one or two on an idle machine
+LOOK_SECONDS = 0.02
+USER = "controls"
+SETTINGS = {
+    "STORAGE_TYPE": "s3",
+    "ENCODER": "libx264",
+    "HLS_SEGMENT_SECONDS": "2",
+    "CHUNK_SECONDS": "2",
+    "LEASE_SECONDS": "2",
+    "RETRY_SECONDS": "0.25",
+    "DELETE_AGAIN_SECONDS": "0",
+    "RECONCILE_SECONDS": "86400",  # it would mend what the guard on trial lets happen
+    "HTTP_HOST": "127.0.0.1",
+    "LOG_FORMAT": "json",
+}
+
+
+@dataclass
+class Stage:
+    """Where a play takes place; its services lack `guard`, or nothing when that is None."""
+
+    facts: Facts
+    clip: Clip
+    root: Path
+    guard: str | None
+    settings: Mapping[str, str]
+    s3: S3Proxy
+    actors: list[Actor] = field(default_factory=list)
+    videos: dict[str, Accepted] = field(default_factory=dict)
+
+    async def start(self, *services: str, one_core: bool = False) -> list[Actor]:
+        """Start services side by side; return when all of them are ready."""
+        starting = []
+        async with asyncio.TaskGroup() as group:  # where one fails, the others are ended
+            for number, service in enumerate(services, start=len(self.actors)):
+                log = self.root / f"{number}-{service}.log"
+                start = Actor.start(service, self._env(), log, guard=self.guard, one_core=one_core)
+                starting.append(group.create_task(start))
+        started = [task.result() for task in starting]
+        self.actors += started
+        return started
+
+    def arm(self, point: str) -> None:
+        """Let the next actor that comes to `point` stop there."""
+        self._points.arm(point)
+
+    async def stopped(self, point: str) -> Actor:
+        """Return who has stopped at `point`, as soon as somebody has. Raises TimeoutError."""
+
+        async def who() -> Actor | None:
+            pids = {pid for where, pid in self._points.take_parked() if where == point}
+            return next((actor for actor in self.actors if actor.process.pid in pids), None)
+
+        return await self._until(f"nobody came to {point}", who)
+
+    async def relive(self, zombie: Actor, point: str) -> None:
+        """Wake a stopped actor, and return when it has done what it was about to do and stood at `point`."""
+        self.arm(point)
+        zombie.wake()
+        assert await self.stopped(point) is zombie
+        zombie.wake()
+
+    async def hand_in(self) -> Accepted:
+        """Hand in the clip as a platform does, by an event that the broker confirms."""
+        video_id = str(uuid4())
+        place = self.facts.work_dir / "platform" / f"{video_id}.mp4"
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(self.clip.path, place)
+        await hand_in(self.facts.rabbitmq_url, video_id, USER, place.as_uri())
+        return self.accepted(video_id)
+
+    async def upload(self, ingest: Actor, key: str) -> Accepted:
+        """Upload the clip to an ingest, which has to answer 202."""
+        form = aiohttp.FormData()
+        form.add_field("userId", USER)
+        form.add_field("file", self.clip.path.read_bytes(), filename="clip.mp4")
+        record = await self.call(ingest, key, "POST", "/api/videos/upload", expect=202, data=form)
+        return self.accepted(record["id"])
+
+    def accepted(self, video_id: str, *outcomes: str) -> Accepted:
+        """Keep that a video was accepted, and how it may end: `ready` when nothing else is said."""
+        ends = frozenset(outcomes or ("ready",))
+        self.videos[video_id] = Accepted(video_id, ends, frames=self.clip.frames, retries=0)
+        return self.videos[video_id]
+
+    async def call(
+        self, ingest: Actor, key: str, method: str, path: str, *, expect: int, **options: Any
+    ) -> Any:
+        """Make one HTTP request; return what its answer holds."""
+        headers = {"Authorization": f"Bearer {key}"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, ingest.url + path, headers=headers, **options) as answer,
+        ):
+            assert answer.status == expect, await answer.text()
+            return await answer.json() if expect != 204 else None
+
+    async def admin_key(self) -> str:
+        """Make a key as an operator does."""
+        process = await asyncio.create_subprocess_exec(
+            *(
+                sys.executable,
+                "-m",
+                "services.ingest",
+                "create-key",
+                "--scope",
+                "admin",
+                "--name",
+                "controls",
+            ),
+            cwd=REPO,
+            env=self._env(),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0
+        return said.decode().split()[-1]
+
+    async def until(self, video: Accepted, condition: str) -> None:
+        """Wait until `condition`, in SQL, holds of a video's row. Raises TimeoutError."""
+        query = f"select {condition} from videos where video_id = $1"
+        connection = await asyncpg.connect(self.facts.database_url)
+        try:
+            await self._until(f"not in time: {condition}", lambda: connection.fetchval(query, video.video_id))
+        finally:
+            await connection.close()
+
+    async def swept(self, uploader: Actor) -> None:
+        """Wait until a whole sweep has come by: one may have been under way, so that the second counts."""
+        async with aiohttp.ClientSession() as session:
+
+            async def last() -> str:
+                async with session.get(f"{uploader.url}/metrics") as answer:
+                    lines = (await answer.text()).splitlines()
+                return next(line for line in lines if line.startswith("vod_sweep_last_timestamp_seconds "))
+
+            for _ in range(2):
+                before = await last()
+
+                async def has_ended(before: str = before) -> bool:
+                    return await last() != before
+
+                await self._until("no sweep came to its end", has_ended)
+
+    async def purge(self, name: str) -> None:
+        """Lose the messages of a queue, once there is one in it."""
+        async with await aio_pika.connect(self.facts.rabbitmq_url) as connection:
+            channel = await connection.channel()
+
+            async def waits() -> bool:
+                queue = await channel.declare_queue(name, passive=True)
+                return bool(queue.declaration_result.message_count)
+
+            await self._until(f"nothing waits in {name}", waits)
+            await (await channel.get_queue(name)).purge()
+
+    @property
+    def _points(self) -> Points:
+        return Points(self.root)
+
+    async def _until(self, otherwise: str, look: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                while not (found := await look()):
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            raise TimeoutError(otherwise) from None
+        return found
+
+    def _env(self) -> dict[str, str]:
+        machine = {name: value for name, value in os.environ.items() if name not in REPLACING}
+        places = {name.upper(): str(getattr(self.facts, name)) for name in self.facts.__dataclass_fields__}
+        ours = {"S3_ENDPOINT_URL": self.s3.url, "CRASH_POINTS_DIR": str(self.root)}
+        return {**machine, **places, **SETTINGS, **self.settings, **ours}
+
+
+@asynccontextmanager
+async def set_stage(
+    facts: Facts, clip: Clip, root: Path, guard: str | None, settings: Mapping[str, str]
+) -> AsyncIterator[Stage]:
+    """Yield a stage without actors; whoever has come on it is killed in the end."""
+    stage = Stage(facts, clip, root, guard, settings, await S3Proxy.start(facts.s3_endpoint_url))
+    try:
+        yield stage
+    finally:
+        await asyncio.gather(*(actor.kill() for actor in stage.actors))
+        await stage.s3.close()

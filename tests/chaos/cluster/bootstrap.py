@@ -1,0 +1,83 @@
+"""Before the storm: ten services start at once on an empty database, then the crew of the run is left."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from typing import TYPE_CHECKING
+
+from aiobotocore.session import get_session
+
+from tests.chaos.cluster.servers import REPO
+from tests.chaos.failpoints import Points, known_points
+from tests.chaos.faults.injector import Storm
+from tests.chaos.journal import Ledger
+from tests.chaos.killer import Reaper
+from tests.chaos.workload.client import Api, Platform
+from tests.chaos.workload.clips import LADDER
+from tests.chaos.workload.videos import SOURCES, Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import aiohttp
+
+    from tests.chaos.cluster.environment import Ground
+    from tests.chaos.cluster.services import Fleet
+    from tests.chaos.workload.clips import Clip
+
+CROWD = {"ingest": 3, "transcoder": 3, "uploader": 2, "streamer": 2}
+CREW = {"ingest": 2, "transcoder": 3, "uploader": 2, "streamer": 1}
+CROWD_SECONDS = 90.0
+
+
+async def open_storm(
+    ground: Ground, fleet: Fleet, clips: list[Clip], session: aiohttp.ClientSession, *, seed: int, pace: float
+) -> tuple[Storm, Reaper]:
+    """Return everything a storm needs, with the services running. Raises TimeoutError, RuntimeError."""
+    fleet.grow(CROWD)
+    await fleet.ready(CROWD_SECONDS)
+    if fleet.deaths:
+        raise RuntimeError(f"services died as they started together: {'; '.join(fleet.deaths)}")
+    await fleet.shrink(CREW)
+    env, draw = ground.servers.env, random.Random(seed)
+    await _put_sources(env, clips)
+    api = Api(session, fleet, await _admin_key(fleet.env))
+    answer = await api.call("PUT", "/api/presets", json=LADDER)
+    if answer.status != 200:
+        raise RuntimeError(f"the ladder was refused: {answer.status} {answer.body}")
+    ledger, platform, points = Ledger(), Platform(env["RABBITMQ_URL"]), Points(ground.points)
+    reaper = Reaper(fleet, points, ledger, known_points(), random.Random(draw.random()), pace)
+    traffic = Traffic(api, platform, ledger, ground, clips, random.Random(draw.random()))
+    traffic.wanted = lambda: {*reaper.armed}
+    return Storm(ground, fleet, ledger, traffic, platform, random.Random(draw.random())), reaper
+
+
+async def _put_sources(env: Mapping[str, str], clips: list[Clip]) -> None:
+    """Put the clips into a bucket of their own, for events that name objects."""
+    async with get_session().create_client(
+        "s3",
+        endpoint_url=env["S3_ENDPOINT_URL"],
+        region_name=env["S3_REGION"],
+        aws_access_key_id=env["S3_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["S3_SECRET_ACCESS_KEY"],
+    ) as client:
+        await client.create_bucket(Bucket=SOURCES)
+        for clip in clips:
+            await client.put_object(Bucket=SOURCES, Key=clip.path.name, Body=clip.path.read_bytes())
+
+
+async def _admin_key(env: Mapping[str, str]) -> str:
+    """Make the first key as an operator does."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.ingest", "create-key", "--scope", "admin", "--name", "chaos"),
+        cwd=REPO,
+        env=dict(env),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, complained = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"no admin key: {complained.decode(errors='replace')[-2000:]}")
+    return said.decode().split()[-1]

@@ -1,0 +1,149 @@
+"""What the services stand on: servers behind proxies, a small work volume, settings in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from tests.chaos.cluster.servers import REPLACING, Servers
+from tests.chaos.faults.s3_proxy import S3Proxy
+from tests.chaos.faults.tcp_proxy import TcpProxy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOLUME_BYTES = 256 * 1024**2
+HEARTBEAT_SECONDS = 4  # RabbitMQ gives the work of a stopped process away after two to three of these
+LEASE_SECONDS = 3
+DELETE_AGAIN_SECONDS = 20
+SWEEP_INTERVAL_SECONDS = 10
+TUNING = {
+    "STORAGE_TYPE": "s3",
+    "DELETE_LOCAL_AFTER_S3": "true",
+    "HLS_SEGMENT_SECONDS": "2",
+    "CHUNK_SECONDS": "2",
+    "ENCODER": "libx264",
+    "LEASE_SECONDS": str(LEASE_SECONDS),
+    "RETRY_ATTEMPTS": "8",
+    "RETRY_SECONDS": "0.25",
+    "DRAIN_SECONDS": "2",
+    "DELETE_AGAIN_SECONDS": str(DELETE_AGAIN_SECONDS),
+    "S3_SINGLE_PUT_BYTES": str(96 * 1024),
+    "S3_PART_BYTES": str(5 * 1024**2),  # the least that S3 servers accept of a part that is not the last
+    "SOURCE_PRIVATE_HOSTS": "localhost",
+    "DISK_RESERVE_BYTES": str(16 * 1024**2),
+    "SWEEP": "remove",
+    "SWEEP_AGE_SECONDS": "2",  # what is owned stays whatever its age; nobody's clock differs here
+    "SWEEP_INTERVAL_SECONDS": str(SWEEP_INTERVAL_SECONDS),
+    "HTTP_HOST": "127.0.0.1",
+    "LOG_FORMAT": "json",
+}
+
+
+@dataclass
+class Ground:
+    """The directory of a run and everything in it that is no service."""
+
+    root: Path
+    servers: Servers
+    rabbitmq: TcpProxy
+    postgres: TcpProxy
+    s3: S3Proxy
+    volume_refused: str | None
+
+    @classmethod
+    async def lay(cls, root: Path) -> Ground:
+        """Start servers and proxies and mount the work volume; `volume_refused` says why it is none."""
+        for name in ("points", "work", "logs", "clips"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        refused = _mount(root / "work")
+        servers = Servers(root / "servers")
+        try:
+            await servers.up()
+        except BaseException:
+            await _remove(root, servers, is_mounted=refused is None)
+            raise
+        env = servers.env
+        return cls(
+            root,
+            servers,
+            rabbitmq=await _proxy(env["RABBITMQ_URL"]),
+            postgres=await _proxy(env["DATABASE_URL"]),
+            s3=await S3Proxy.start(env["S3_ENDPOINT_URL"]),
+            volume_refused=refused,
+        )
+
+    @property
+    def points(self) -> Path:
+        return self.root / "points"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    def facts(self) -> dict[str, str]:
+        """Return the real addresses, for whoever judges."""
+        return {**self.servers.env, "WORK_DIR": str(self.work)}
+
+    def service_env(self) -> dict[str, str]:
+        """Return the whole environment of a service: addresses of proxies, small settings."""
+        env = self.servers.env
+        clean = {name: value for name, value in os.environ.items() if name not in REPLACING}
+        return {
+            **clean,
+            **{name: env[name] for name in env if name.startswith("S3_")},
+            **TUNING,
+            "S3_ENDPOINT_URL": self.s3.url,
+            "RABBITMQ_URL": f"{_through(env['RABBITMQ_URL'], self.rabbitmq)}?heartbeat={HEARTBEAT_SECONDS}",
+            "DATABASE_URL": _through(env["DATABASE_URL"], self.postgres),
+            "WORK_DIR": str(self.work),
+            "CRASH_POINTS_DIR": str(self.points),
+        }
+
+    def heal(self) -> None:
+        """End every fault on the way to the servers."""
+        self.rabbitmq.heal()
+        self.postgres.heal()
+        self.s3.heal()
+
+    async def clear(self, *, keep: bool) -> None:
+        """Stop everything; logs are kept when asked for."""
+        for proxy in (self.rabbitmq, self.postgres, self.s3):
+            await proxy.close()
+        await _remove(self.root, self.servers, is_mounted=self.volume_refused is None, logs_stay=keep)
+
+
+async def _remove(root: Path, servers: Servers, *, is_mounted: bool, logs_stay: bool = False) -> None:
+    await servers.down()
+    if is_mounted:
+        await asyncio.to_thread(subprocess.run, ["umount", "--lazy", root / "work"], check=False)
+    for path in [path for path in root.iterdir() if path.name != "logs"] if logs_stay else [root]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _mount(place: Path) -> str | None:
+    """Mount a small volume in memory; return why not when that is not permitted."""
+    run = ["mount", "-t", "tmpfs", "-o", f"size={VOLUME_BYTES}", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"mount: {error}"
+    return None if done.returncode == 0 else done.stderr.strip() or "mount was refused"
+
+
+async def _proxy(url: str) -> TcpProxy:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return await TcpProxy.start(parts.hostname, parts.port)
+
+
+def _through(url: str, proxy: TcpProxy) -> str:
+    parts = urlsplit(url)
+    credentials = parts.netloc.rpartition("@")[0]
+    return urlunsplit(parts._replace(netloc=f"{credentials}@127.0.0.1:{proxy.port}"))

@@ -1,0 +1,184 @@
+"""The services as a cluster would run them: several of each, and whatever dies is started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from tests.chaos.cluster.servers import REPO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SERVICES = ("ingest", "transcoder", "uploader", "streamer")
+RESTART_SECONDS = 0.1
+RESTART_AFTER_FAILURE_SECONDS = 1.0
+END_SECONDS = 12.0
+ASK_SECONDS = 3.0
+
+
+@dataclass
+class Member:
+    """One place in the fleet; its process changes, its port stays."""
+
+    name: str
+    service: str
+    port: int
+    log: Path
+    process: asyncio.subprocess.Process | None = None
+    paused: bool = False
+    started_at: float = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass
+class Fleet:
+    """Runs the services; `deaths` are the ends that nobody here brought about."""
+
+    env: Mapping[str, str]
+    logs: Path
+    members: list[Member] = field(default_factory=list)
+    deaths: list[str] = field(default_factory=list)
+    _keepers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _killed: set[int] = field(default_factory=set)
+    _ending: bool = False
+
+    def grow(self, counts: Mapping[str, int]) -> None:
+        """Start services until there are so many of each."""
+        for service, count in counts.items():
+            there = len(self.of(service))
+            for number in range(there + 1, count + 1):
+                name = f"{service}-{number}"
+                member = Member(name, service, _free_port(), self.logs / f"{name}.log")
+                self.members.append(member)
+                self._keepers[name] = asyncio.create_task(self._keep(member))
+
+    async def shrink(self, counts: Mapping[str, int]) -> None:
+        """Stop those that are too many."""
+        surplus = [m for service, count in counts.items() for m in self.of(service)[count:]]
+        await asyncio.gather(*(self._retire(member) for member in surplus))
+
+    async def end(self) -> None:
+        """Stop all."""
+        self._ending = True
+        await asyncio.gather(*(self._retire(member) for member in list(self.members)))
+
+    def of(self, service: str) -> list[Member]:
+        return [member for member in self.members if member.service == service]
+
+    def awake(self, service: str) -> list[Member]:
+        """Return those of a service that run and are not paused."""
+        return [member for member in self.of(service) if member.is_running and not member.paused]
+
+    def by_pid(self, pid: int) -> Member | None:
+        """Return whose process has this pid; None when it is gone."""
+        found = (m for m in self.members if m.is_running and m.process and m.process.pid == pid)
+        return next(found, None)
+
+    def kill(self, member: Member) -> None:
+        """End a process with SIGKILL; it is started again at once."""
+        if member.process is not None and member.is_running:
+            self._killed.add(member.process.pid)
+            with suppress(ProcessLookupError):
+                member.process.kill()
+
+    def pause(self, member: Member) -> None:
+        """Stop a process; it keeps its connections, and does nothing."""
+        assert member.process is not None
+        member.paused = True
+        os.kill(member.process.pid, signal.SIGSTOP)
+
+    def resume(self, member: Member) -> None:
+        """Let a stopped process go on where it was."""
+        member.paused = False
+        if member.process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(member.process.pid, signal.SIGCONT)
+
+    async def ready(self, seconds: float) -> None:
+        """Return when every service says that it is ready. Raises TimeoutError naming those that do not."""
+        deadline = time.monotonic() + seconds
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_SECONDS)) as session:
+            while waiting := [m.name for m in self.members if not await _is_ready(session, m)]:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not ready after {seconds:.0f} s: {', '.join(waiting)}")
+                await asyncio.sleep(0.3)
+
+    def any_url(self, service: str) -> str:
+        """Return the address of one that is awake, or of any while none is."""
+        return random.choice(self.awake(service) or self.of(service)).url
+
+    async def _keep(self, member: Member) -> None:
+        while True:
+            member.process = await self._start(member)
+            member.paused, member.started_at = False, time.monotonic()
+            code = await member.process.wait()
+            if member.process.pid in self._killed:
+                await asyncio.sleep(RESTART_SECONDS)
+                continue
+            self.deaths.append(f"{member.name} exited with {code}: {_last_line(member.log)}")
+            await asyncio.sleep(RESTART_AFTER_FAILURE_SECONDS)
+
+    async def _start(self, member: Member) -> asyncio.subprocess.Process:
+        with member.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", f"services.{member.service}"),
+                cwd=REPO,
+                env={**self.env, "HTTP_PORT": str(member.port)},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def _retire(self, member: Member) -> None:
+        self._keepers.pop(member.name).cancel()
+        self.members.remove(member)
+        process = member.process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _is_ready(session: aiohttp.ClientSession, member: Member) -> bool:
+    try:
+        async with session.get(f"{member.url}/readyz") as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1][-300:] if lines else ""

@@ -1,0 +1,24 @@
+"""The acts of the weather, by name; each returns how many faults it has put in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.chaos.faults import messages, network, servers, storage
+
+if TYPE_CHECKING:
+    from tests.chaos.faults.injector import Act
+
+ACTS: dict[str, Act] = {
+    act.__name__: act
+    for act in (
+        *(servers.rabbitmq_killed, servers.rabbitmq_stopped, servers.postgres_killed),
+        *(servers.postgres_stopped, servers.s3_killed),
+        *(network.rabbitmq_cut, network.rabbitmq_black_hole, network.postgres_cut),
+        network.postgres_black_hole,
+        *(storage.s3_unavailable, storage.s3_applied_then_500, storage.s3_truncated),
+        *(storage.s3_timeout, storage.disk_full),
+        *(messages.delivered_twice, messages.out_of_order, messages.given_back),
+        *(messages.malformed, messages.unknown_version, messages.about_deleted),
+    )
+}
