@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would change the user
 NOBODY = 65534
 PACKAGES = {"ffmpeg": "ffmpeg", "rabbitmq": "rabbitmq-server", "postgres": "postgresql"}

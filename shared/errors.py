@@ -15,7 +15,7 @@
     ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
     ├── Refused                       it would do harm: nothing was changed
     ├── Deferred                      not now, another worker may be at it: look again after `seconds`
-    │   └── NoRoom                    the work volume is too full to begin, or to go on
+    │   └── OutOfDisk                    the work volume is too full to begin, or to go on
     └── Superseded                    the work was given to another, or is no longer wanted
 
 `reason` is a stable snake_case code: the same word in logs, metrics, events and the API. The consume
@@ -24,7 +24,7 @@ loop (shared/messaging/consumer.py) alone turns these into a retry, a failed vid
 
 from __future__ import annotations
 
-NO_ROOM_SECONDS = 30.0  # a volume empties no faster, and each who waits costs a look
+OUT_OF_DISK_SECONDS = 30.0  # a volume empties no faster, and each who waits costs a look
 
 
 def described(error: BaseException) -> str:
@@ -77,12 +77,12 @@ class Deferred(PipelineError):
         self.seconds = seconds
 
 
-class NoRoom(Deferred):
+class OutOfDisk(Deferred):
     """The work volume is too full: begin, or begin again, when there is room."""
 
     reason = "insufficient_storage"
 
-    def __init__(self, message: str, seconds: float = NO_ROOM_SECONDS) -> None:
+    def __init__(self, message: str, seconds: float = OUT_OF_DISK_SECONDS) -> None:
         super().__init__(message, seconds=seconds)
 
 

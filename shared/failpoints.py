@@ -1,9 +1,9 @@
-"""Named places between two durable effects, where a test can stop a process to kill it or to let it be late.
+"""Failpoints: named places between two durable effects, where a test can stop a process to kill or delay it.
 
-In production CRASH_POINTS_DIR is not set and `reach` does nothing. With it, a process that reaches a point
-for which `<point>.armed` lies in that directory renames the file to `<point>.<pid>.parked`, which one process
-alone can do, and stops itself (SIGSTOP). Whoever armed the point then kills it, or wakes it up (SIGCONT) when
-its work has long been given to another. docs/reliability.md says of every point what recovers from it.
+In production CRASH_POINTS_DIR is not set and `failpoint` does nothing. With it, a process that reaches a
+point for which `<point>.armed` lies there renames the file to `<point>.<pid>.parked`, which only
+one process can do, and stops itself (SIGSTOP). The test then kills it, or continues it (SIGCONT) when
+its work has long been given to another. docs/reliability.md says for every point what recovers from it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POINTS: Final = (
 )
 
 
-def reach(point: str) -> None:
+def failpoint(point: str) -> None:
     """Stop this process here if `point` is armed; otherwise, and always in production, do nothing."""
     if DIRECTORY is not None:
         _park(Path(DIRECTORY), point)
@@ -43,7 +43,7 @@ def reach(point: str) -> None:
 
 def _park(directory: Path, point: str) -> None:
     if point not in POINTS:
-        raise LookupError(f"{point!r} is no crash point: name it in {__name__}")
+        raise LookupError(f"{point!r} is no failpoint: name it in {__name__}")
     with suppress(FileNotFoundError):
         (directory / f"{point}.armed").rename(directory / f"{point}.{os.getpid()}.parked")
         os.kill(os.getpid(), signal.SIGSTOP)

@@ -1,7 +1,7 @@
 """Writes the machine-readable contract of the events: `python -m tools.event_schemas` (or `make schemas`).
 
-The models in shared/contracts/events.py are the source; docs/events/*.json and docs/asyncapi.json are generated
-from them and a test keeps them current.
+The models in shared/contracts/events.py are the source; docs/events/*.json and docs/asyncapi.json are
+generated from them, and a test keeps them current.
 """
 
 from __future__ import annotations

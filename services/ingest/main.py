@@ -22,8 +22,8 @@ from shared.http.problems import HttpProblem
 from shared.http.server import STOPPING, running
 from shared.service.main import run
 from shared.service.resources import database_context, outbox_context
-from shared.service.startup import patiently
-from shared.workspace.disk_budget import Room
+from shared.service.startup import wait_until_available
+from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> web.Application:
     app[UPLOADING] = set()
     app[WORK] = WorkDir(settings.work_dir.resolve())
     app[ADMISSION] = Admission(
-        Room(app[WORK].root, settings.disk_reserve_bytes),
+        DiskBudget(app[WORK].root, settings.disk_reserve_bytes),
         max_uploads=settings.max_uploads_at_once,
         max_processing=settings.max_processing_per_user,
     )
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> web.Application:
 async def _work_dir(app: web.Application) -> AsyncIterator[None]:
     check = partial(asyncio.to_thread, _check_writable, app[WORK].root)
     app[CHECKS].by_part["work_dir"] = check
-    await patiently(check)
+    await wait_until_available(check)
     yield
 
 

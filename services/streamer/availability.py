@@ -12,14 +12,14 @@ from shared.names import MASTER, PLAYLIST, segment_name, storage_prefix
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.hls.renditions import Presentation, StoredSegment
+    from shared.hls.renditions import RenditionSet, StoredSegment
     from shared.videos import Video
 
 LOOK_AGAIN_SECONDS = 2
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedFile:
     """A file of a video's tree as a player names it; `rendition` is None for what lies at the top."""
 
     rendition: str | None
@@ -39,11 +39,11 @@ class Home:
 
 
 @dataclass(frozen=True)
-class Showing:
+class Availability:
     """A video, and what of it lies in storage while it is not complete (once it was ready: not needed)."""
 
     video: Video
-    presentation: Presentation | None = None
+    presentation: RenditionSet | None = None
     segments: tuple[StoredSegment, ...] = ()
     codecs: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,16 +74,16 @@ class Refused:
 
 def shown_so_far(
     video: Video,
-    presentation: Presentation,
+    presentation: RenditionSet,
     segments: tuple[StoredSegment, ...],
     codecs: Mapping[str, str],
-) -> Showing:
+) -> Availability:
     """Return a video that is not complete with the segments that every rendition has."""
     known = all(name in codecs for name, _, _ in presentation.renditions)
-    return Showing(video, presentation, growing(presentation, segments) if known else (), codecs)
+    return Availability(video, presentation, growing(presentation, segments) if known else (), codecs)
 
 
-def decide(showing: Showing | None, asked: Asked, home: Home) -> Stored | Rendered | Refused:
+def decide(showing: Availability | None, asked: RequestedFile, home: Home) -> Stored | Rendered | Refused:
     """Return what a player that asks for a file gets."""
     if showing is None or showing.video.status == "deleted":
         return Refused(404, "not_found", "there is no such video")
@@ -94,7 +94,7 @@ def decide(showing: Showing | None, asked: Asked, home: Home) -> Stored | Render
     return _of_growing(showing, showing.presentation, asked)
 
 
-def _of_ready(video: Video, asked: Asked, home: Home) -> Stored | Refused:
+def _of_ready(video: Video, asked: RequestedFile, home: Home) -> Stored | Refused:
     if (video.storage_type, video.s3_bucket) != (home.kind, home.bucket):
         there = f"{video.storage_type} storage {video.s3_bucket or ''}".rstrip()
         return Refused(503, "storage_not_configured", f"the video lies in {there}, which is not served here")
@@ -107,7 +107,9 @@ def _of_nothing(video: Video) -> Refused:
     return _not_yet("nothing of the video can be played yet")
 
 
-def _of_growing(showing: Showing, presentation: Presentation, asked: Asked) -> Stored | Rendered | Refused:
+def _of_growing(
+    showing: Availability, presentation: RenditionSet, asked: RequestedFile
+) -> Stored | Rendered | Refused:
     if asked.rendition is None:
         if asked.name == MASTER:
             return Rendered(multivariant_playlist(measure(presentation, showing.segments, showing.codecs)))
@@ -122,7 +124,7 @@ def _of_growing(showing: Showing, presentation: Presentation, asked: Asked) -> S
     return Stored(_key(showing.video, asked))
 
 
-def _key(video: Video, asked: Asked) -> str:
+def _key(video: Video, asked: RequestedFile) -> str:
     return f"{storage_prefix(video.user_id, video.video_id)}/{asked.path}"
 
 

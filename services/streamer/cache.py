@@ -34,7 +34,7 @@ class _Entry(Generic[Value]):
     tried_at: float
 
 
-class Remembered(Generic[Key, Value]):
+class SingleFlightCache(Generic[Key, Value]):
     """Reads by `read`; requests for one key share one look, and the `entries` used last are kept."""
 
     def __init__(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.streamer.availability import Showing, shown_so_far
-from services.streamer.cache import Remembered
+from services.streamer.availability import Availability, shown_so_far
+from services.streamer.cache import SingleFlightCache
 from shared import videos
-from shared.hls.renditions import Presentation
+from shared.hls.renditions import RenditionSet
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,29 +32,29 @@ class StoredPlaylist:
 class Catalog:
     """A popular video is asked for thousands of times a second; Postgres and S3 are asked about it once."""
 
-    videos: Remembered[UUID, Showing | None]
-    playlists: Remembered[str, StoredPlaylist | None]
+    videos: SingleFlightCache[UUID, Availability | None]
+    playlists: SingleFlightCache[str, StoredPlaylist | None]
 
 
 def create_catalog(database: Database, storage: Storage) -> Catalog:
     """Return a catalog that knows nothing yet."""
     return Catalog(
-        Remembered(partial(read_showing, database), entries=VIDEOS),
-        Remembered(partial(read_playlist, storage), entries=PLAYLISTS),
+        SingleFlightCache(partial(read_showing, database), entries=VIDEOS),
+        SingleFlightCache(partial(read_playlist, storage), entries=PLAYLISTS),
     )
 
 
-async def read_showing(database: Database, video_id: UUID) -> Showing | None:
+async def read_showing(database: Database, video_id: UUID) -> Availability | None:
     """Read what players can see of a video; None when there never was one."""
     async with database.transaction() as connection:
         video = await videos.get(connection, video_id)
         if video is None:
             return None
         if video.was_ready or video.status == "deleted" or video.presentation is None:
-            return Showing(video)
+            return Availability(video)
         segments = await videos.stored_segments(connection, video_id)
         codecs = await videos.stored_codecs(connection, video_id)
-    return shown_so_far(video, Presentation.from_json(video.presentation), tuple(segments), codecs)
+    return shown_so_far(video, RenditionSet.from_json(video.presentation), tuple(segments), codecs)
 
 
 async def read_playlist(storage: Storage, key: str) -> StoredPlaylist | None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from services.streamer.availability import Asked, Home, Refused, Rendered, decide
+from services.streamer.availability import Home, Refused, Rendered, RequestedFile, decide
 from services.streamer.catalog import Catalog
 from services.streamer.responses import send_object, send_playlist
 from shared.http.app import REQUEST_ID
@@ -64,7 +64,7 @@ async def _preflight(_: web.Request) -> web.Response:
 
 
 async def _serve(request: web.Request) -> web.StreamResponse:
-    asked = Asked(request.match_info.get("rendition"), request.path.rpartition("/")[2])
+    asked = RequestedFile(request.match_info.get("rendition"), request.path.rpartition("/")[2])
     answer = await _answer(request, UUID(request.match_info["video_id"]), asked)
     if isinstance(answer, Rendered):
         return send_playlist(request, answer.text.encode(), GROWING_CACHE)
@@ -83,7 +83,7 @@ async def _send_stored_playlist(request: web.Request, key: str) -> web.Response:
     return send_playlist(request, playlist.body, cache_control(key), modified=playlist.modified)
 
 
-async def _answer(request: web.Request, video_id: UUID, asked: Asked) -> Stored | Rendered:
+async def _answer(request: web.Request, video_id: UUID, asked: RequestedFile) -> Stored | Rendered:
     storage = request.app[STORAGE].storage
     home, known = Home(storage.kind, storage.bucket), request.app[CATALOG].videos
     answer = decide(await known.get(video_id), asked, home)

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.ffmpeg.sandbox import report_protection
-from services.transcoder.handlers.encode_chunk import Encoding
-from services.transcoder.handlers.plan_video import Planning
+from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
+from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
 from services.transcoder.sources.s3 import S3Source
@@ -23,7 +23,7 @@ from shared.service.main import run
 from shared.service.metrics import ENCODER_INFO
 from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context
 from shared.storage.config import open_s3
-from shared.workspace.disk_budget import Room
+from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ PLANS_AT_ONCE = 2
 
 ENCODER = web.AppKey("encoder", Encoder)
 SOURCES = web.AppKey("sources", Sources)
-RESERVE = web.AppKey("reserve", Room)  # what is kept back from sources is there for those accepted already
+RESERVE = web.AppKey(
+    "reserve", DiskBudget
+)  # what is kept back from sources is there for those accepted already
 
 log = structlog.get_logger()
 
@@ -71,8 +73,8 @@ async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[No
             "s3": S3Source(storage.client).open,
         }
         work = WorkDir(settings.work_dir.resolve())
-        app[RESERVE] = Room(work.root, 0)
-        room = Room(work.root, settings.disk_reserve_bytes)
+        app[RESERVE] = DiskBudget(work.root, 0)
+        room = DiskBudget(work.root, settings.disk_reserve_bytes)
         app[SOURCES] = Sources(work, room, openers, max_bytes=settings.max_upload_bytes)
         yield
 
@@ -83,7 +85,7 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 
 def _planner(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    planning = Planning(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE])
+    planning = PlanVideoHandler(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE])
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.plan",
@@ -100,7 +102,7 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
 
 def _encoders(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    encoding = Encoding(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE], app[ENCODER])
+    encoding = EncodeChunkHandler(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE], app[ENCODER])
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.encode",

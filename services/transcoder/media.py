@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.transcoder.probe.audio_grid import SoundMap
+    from services.transcoder.probe.audio_grid import FrameIndex
 
 Seeking = Literal["exact", "near", "none"]
 
@@ -88,7 +88,7 @@ class VideoTrack:
 
 
 @dataclass(frozen=True, slots=True)
-class Lattice:
+class AudioGrid:
     """Audio frames that follow each other without gap: frame n starts at sample origin + n * step.
 
     Timestamps that differ from that by no more than `tolerance` samples only show the rounding (or the
@@ -101,7 +101,7 @@ class Lattice:
 
 
 @dataclass(frozen=True, slots=True)
-class Anchor:
+class AudioAnchor:
     """An audio frame from which a chunk counts samples, all in samples on the clock of the file.
 
     It is the first one that begins after `after`; by the container's clock it begins near `timed`, in truth
@@ -123,7 +123,7 @@ class AudioTrack:
     channels: int
     start_seconds: Fraction
     end_seconds: Fraction
-    lattice: Lattice | None
+    lattice: AudioGrid | None
     lead_seconds: float = 0.0  # how much earlier in the file sound lies than the picture of its time
 
 
@@ -137,5 +137,5 @@ class Source:
     audio: AudioTrack | None
     shown_pts: Sequence[int]
     key_pts: Sequence[int]
-    sound_map: SoundMap | None = None
+    sound_map: FrameIndex | None = None
     warnings: tuple[str, ...] = ()

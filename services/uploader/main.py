@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from services.uploader.cli import run_command
-from services.uploader.handlers.delete_video import Deleting
-from services.uploader.handlers.store_chunk import Storing
+from services.uploader.handlers.delete_video import DeleteVideoHandler
+from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep import Sweeper
 from shared.contracts.events import DeleteVideo, VideoSegmented
@@ -81,14 +81,16 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 
 def _storing(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    storing = Storing(settings, app[OUTBOX], work, app[STORAGE].storage, asyncio.Semaphore(PUTS_AT_ONCE))
+    storing = StoreChunkHandler(
+        settings, app[OUTBOX], work, app[STORAGE].storage, asyncio.Semaphore(PUTS_AT_ONCE)
+    )
     route = Route(storing.store, "upload")
     return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
 
 
 def _deleting(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    deleting = Deleting(settings, app[OUTBOX], work, app[STORAGE].storage)
+    deleting = DeleteVideoHandler(settings, app[OUTBOX], work, app[STORAGE].storage)
     return _consumer(settings, app, "uploader.delete", {DeleteVideo: Route(deleting.delete, None)}, 1)
 
 

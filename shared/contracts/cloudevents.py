@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.contracts.events import PAYLOADS, Payload
+from shared.contracts.events import PAYLOADS
+
+if TYPE_CHECKING:
+    from shared.contracts.events import Payload
 
 CONTENT_TYPE = "application/cloudevents+json"
 

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import asyncpg
 
 from shared.errors import DatabaseUnavailable, described
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
 
 UNREACHABLE = (
     OSError,
@@ -37,7 +30,7 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(PASSING)
 
 
-class _mapped:  # noqa: N801 - reads as a statement
+class postgres_faults:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None:
         pass
 

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
 
-from shared.database.faults import _mapped
-from shared.database.pool import CONNECT_SECONDS
+from shared.database.faults import postgres_faults
 from shared.service.settings import ConfigurationError
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
 
 log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+CONNECT_SECONDS = 10.0
 MIGRATION_LOCK = 0x766F645F  # any number that nothing else in this database locks
 
 
@@ -29,7 +23,7 @@ async def migrate(url: str) -> None:
 
     Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
     """
-    with _mapped():
+    with postgres_faults():
         connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)  # a lock must not return to a pool
         try:
             await _migrate(connection)

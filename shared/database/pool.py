@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from shared.database.faults import UNREACHABLE, _mapped
-from shared.database.migrate import migrate
-from shared.service.startup import patiently
+from shared.database.faults import UNREACHABLE, postgres_faults
+from shared.database.migrate import CONNECT_SECONDS, migrate
+from shared.service.startup import wait_until_available
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
-CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
 SERVER_SETTINGS = {"application_name": "vod-pipeline", "idle_in_transaction_session_timeout": "60000"}
 
@@ -36,7 +35,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Run a block in one transaction. Raises DatabaseUnavailable when Postgres does not answer."""
-        with _mapped():
+        with postgres_faults():
             async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
                 yield connection
 
@@ -48,7 +47,7 @@ class Database:
         Raises DatabaseUnavailable.
         """
         async with AsyncExitStack() as stack:
-            with _mapped():  # the block's own errors are none of Postgres
+            with postgres_faults():  # the block's own errors are none of Postgres
                 connection = await stack.enter_async_context(self._pool.acquire(timeout=CONNECT_SECONDS))
                 is_ours = await connection.fetchval("select pg_try_advisory_lock($1)", lock)
             yield bool(is_ours)
@@ -65,8 +64,8 @@ async def open_database(url: str, *, connections: int = 10) -> AsyncIterator[Dat
 
     Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
     """
-    await patiently(lambda: migrate(url))
-    with _mapped():
+    await wait_until_available(lambda: migrate(url))
+    with postgres_faults():
         pool = await asyncpg.create_pool(
             url,
             min_size=1,

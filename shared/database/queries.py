@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+    import asyncpg
 
 
 def queries(name: str) -> Any:
-    """Load the named queries of shared/database/sql/{name}.sql; each becomes a coroutine taking a connection."""
+    """Load the named queries of sql/{name}.sql; each becomes a coroutine that takes a connection."""
     import aiosql  # noqa: PLC0415 - slow to import, and only repositories need it
 
     return aiosql.from_path(

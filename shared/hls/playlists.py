@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from shared.contracts.events import Rendition
-    from shared.hls.renditions import KeyFrame, Presentation
+    from shared.hls.renditions import KeyFrame, RenditionSet
 
 DEFAULT_VARIANT_BPS = 2_000_000  # [1.32]: what a player should begin with
-LARGEST_FIRST_BPS = 2_500_000  # above that, rather one that is lower by more
+MAX_FIRST_BPS = 2_500_000  # above that, rather one that is lower by more
 VERSION = 3  # durations with decimals are the newest feature that we use [RFC 8216, 7]
 IFRAMES_VERSION = 5  # EXT-X-MAP in a playlist of key frames [RFC 8216, 7]
 TABLES_BYTES = 3 * 188  # SDT, PAT and PMT, one packet each, begin every segment that FFmpeg writes
 
 
-def multivariant_playlist(renditions: Sequence[Rendition], tricks: Sequence[Trick] = ()) -> str:
+def multivariant_playlist(
+    renditions: Sequence[Rendition], i_frame_playlists: Sequence[IFramePlaylist] = ()
+) -> str:
     """Return the playlist that names each rendition's media playlist and its I-frame playlist.
 
     The first is what players begin with: the one nearest to 2 Mbit/s [1.32]; then come the others,
@@ -40,12 +42,12 @@ def multivariant_playlist(renditions: Sequence[Rendition], tricks: Sequence[Tric
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
     for rendition in (first, *rest):
         lines += [_stream_inf(rendition), f"{rendition.name}/{PLAYLIST}"]
-    return _text([*lines, *map(_i_frame_stream_inf, tricks)])
+    return _text([*lines, *map(_i_frame_stream_inf, i_frame_playlists)])
 
 
 def _distance_from_default(rendition: Rendition) -> tuple[bool, int]:
     rate = rendition.average_bandwidth
-    return rate > LARGEST_FIRST_BPS, abs(rate - DEFAULT_VARIANT_BPS)
+    return rate > MAX_FIRST_BPS, abs(rate - DEFAULT_VARIANT_BPS)
 
 
 def _stream_inf(rendition: Rendition) -> str:
@@ -59,7 +61,7 @@ def _stream_inf(rendition: Rendition) -> str:
     return f"#EXT-X-STREAM-INF:{','.join(attributes)}"
 
 
-def _i_frame_stream_inf(trick: Trick) -> str:
+def _i_frame_stream_inf(trick: IFramePlaylist) -> str:
     picture = trick.rendition.codecs.split(",")[0]
     attributes = (
         f"BANDWIDTH={trick.bandwidth}",
@@ -90,7 +92,7 @@ def media_playlist(segments: Iterable[StoredSegment], target_duration_seconds: i
 
 
 @dataclass(frozen=True)
-class Trick:
+class IFramePlaylist:
     """The key frames of one rendition as a playlist for scrubbing: its text, and what is measured of it."""
 
     rendition: Rendition
@@ -103,7 +105,7 @@ def trick(
     rendition: Rendition,
     segments: Iterable[StoredSegment],
     key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]],
-) -> Trick | None:
+) -> IFramePlaylist | None:
     """Return the I-frame playlist of one complete rendition [6.1]; None when no key frames are known.
 
     Each entry is a range of bytes of a segment; the tables that begin every segment are named once, as the
@@ -129,7 +131,7 @@ def trick(
     for index, frame, seconds in shown:
         span = f"#EXT-X-BYTERANGE:{frame.bytes}@{frame.offset_bytes}"
         lines += [f"#EXTINF:{seconds:.6f},", span, segment_name(index)]
-    return Trick(
+    return IFramePlaylist(
         rendition=rendition,
         bandwidth=math.ceil(peak_bps(frames, target)),
         average_bandwidth=math.ceil(average_bps(frames)),
@@ -161,7 +163,7 @@ class Playlists:
 
 
 def complete(
-    presentation: Presentation,
+    presentation: RenditionSet,
     segments: Sequence[StoredSegment],
     codecs: Mapping[str, str],
     key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]],
@@ -171,15 +173,15 @@ def complete(
     Raises ValueError when a rendition has no segments or no codecs.
     """
     renditions = measure(presentation, segments, codecs)
-    texts, tricks = {}, []
+    texts, i_frame_playlists = {}, []
     for rendition in renditions:
         own = of_rendition(segments, rendition.name)
         text = media_playlist(own, presentation.target_duration_seconds, complete=True)
         texts[f"{rendition.name}/{PLAYLIST}"] = text
         if found := trick(rendition, own, key_frames):
             texts[f"{rendition.name}/{IFRAMES}"] = found.text
-            tricks.append(found)
-    return Playlists(renditions, texts | {MASTER: multivariant_playlist(renditions, tricks)})
+            i_frame_playlists.append(found)
+    return Playlists(renditions, texts | {MASTER: multivariant_playlist(renditions, i_frame_playlists)})
 
 
 def _text(lines: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ class StoredSegment:
 
 
 @dataclass(frozen=True)
-class Presentation:
+class RenditionSet:
     """What playlists say of a video beside its segments; fixed when the video is planned.
 
     `renditions` are (name, width, height) in pixels, the largest first.
@@ -69,7 +69,7 @@ class Presentation:
 
 
 def measure(
-    presentation: Presentation, segments: Sequence[StoredSegment], codecs: Mapping[str, str]
+    presentation: RenditionSet, segments: Sequence[StoredSegment], codecs: Mapping[str, str]
 ) -> tuple[Rendition, ...]:
     """Return the renditions with the bit rates that their segments really have [1.26, 1.27, 9.13, 9.14].
 
@@ -118,7 +118,7 @@ def peak_bps(segments: Sequence[StoredSegment], target_duration_seconds: int) ->
     return peak
 
 
-def growing(presentation: Presentation, segments: Iterable[StoredSegment]) -> tuple[StoredSegment, ...]:
+def growing(presentation: RenditionSet, segments: Iterable[StoredSegment]) -> tuple[StoredSegment, ...]:
     """Return what can be shown of a video that is not complete: equally many segments of every rendition.
 
     Nothing while any rendition lacks its first segment.

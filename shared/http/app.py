@@ -12,8 +12,8 @@ import structlog
 from aiohttp import web
 from structlog.contextvars import bound_contextvars
 
-from shared.http.health import CHECKS, Checks, _healthz, _metrics, _readyz
-from shared.http.problems import _answer_problems
+from shared.http.health import CHECKS, Checks, get_healthz, get_metrics, get_readyz
+from shared.http.problems import answer_problems
 from shared.http.server import REQUESTS, STOPPING, Requests
 from shared.service.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
@@ -32,11 +32,11 @@ log = structlog.get_logger()
 
 def create_base_app(**options: Any) -> web.Application:
     """Return an application with the middlewares and routes that every service has; opens nothing."""
-    app = web.Application(middlewares=[_identify, _answer_problems], **options)
+    app = web.Application(middlewares=[_identify, answer_problems], **options)
     app[CHECKS], app[REQUESTS], app[STOPPING] = Checks(), Requests(), []
-    app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/readyz", _readyz)
-    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/healthz", get_healthz)
+    app.router.add_get("/readyz", get_readyz)
+    app.router.add_get("/metrics", get_metrics)
     return app
 
 

@@ -27,11 +27,11 @@ class Checks:
 CHECKS = web.AppKey("checks", Checks)
 
 
-async def _healthz(_: web.Request) -> web.Response:
+async def get_healthz(_: web.Request) -> web.Response:
     return web.json_response({"status": "alive"})
 
 
-async def _readyz(request: web.Request) -> web.Response:
+async def get_readyz(request: web.Request) -> web.Response:
     checks = request.app[CHECKS].by_part
     results = await asyncio.gather(*(_run_check(check) for check in checks.values()))
     parts = dict(zip(checks, results, strict=True))
@@ -51,5 +51,5 @@ async def _run_check(check: Callable[[], Awaitable[None]]) -> str:
     return "ok"
 
 
-async def _metrics(_: web.Request) -> web.Response:
+async def get_metrics(_: web.Request) -> web.Response:
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-LEAST_BYTES: Final = 64 * 1024
+MIN_BYTES: Final = 64 * 1024
 WINDOW_SECONDS: Final = 60.0
 
 Result = TypeVar("Result")
@@ -18,13 +18,13 @@ class TooSlow(TimeoutError):
     """Fewer bytes came than must come in a window; the message says how many and in what time."""
 
 
-class Pace:
+class MinimumRate:
     """Counts bytes against the seconds waited for them: `least_bytes` in every `window_seconds`.
 
     Only waiting counts, not what we do with the bytes: a slow disk of ours is no fault of theirs.
     """
 
-    def __init__(self, *, least_bytes: int = LEAST_BYTES, window_seconds: float = WINDOW_SECONDS) -> None:
+    def __init__(self, *, least_bytes: int = MIN_BYTES, window_seconds: float = WINDOW_SECONDS) -> None:
         self._least_bytes, self._window_seconds = least_bytes, window_seconds
         self._bytes, self._waited = 0, 0.0
 

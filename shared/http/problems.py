@@ -30,7 +30,7 @@ class HttpProblem(PermanentError):
 
 
 @web.middleware
-async def _answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except HttpProblem as error:

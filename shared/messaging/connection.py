@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import aio_pika
 import structlog
 
-from shared.messaging.faults import NO_ANSWER, BrokerUnavailable, _answering
+from shared.messaging.faults import NO_ANSWER, BrokerUnavailable, broker_faults
 from shared.messaging.topology import QUEUES, declare_topology
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class BrokerLink:
         Raises BrokerUnavailable.
         """
         try:
-            with _answering(complaint):
+            with broker_faults(complaint):
                 yield
         except BrokerUnavailable:
             await self.close()
@@ -67,7 +67,7 @@ class BrokerLink:
     async def check(self) -> None:
         """Raise BrokerUnavailable unless the broker answers now."""
         channel = await self.channel()
-        with _answering(NO_ANSWER):  # the link stays: messages in work hang on it
+        with broker_faults(NO_ANSWER):  # the link stays: messages in work hang on it
             async with asyncio.timeout(CHECK_SECONDS):
                 await channel.declare_queue(next(iter(QUEUES)), passive=True)
 
@@ -76,7 +76,7 @@ class BrokerLink:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             try:
-                with _answering(NO_ANSWER):
+                with broker_faults(NO_ANSWER):
                     async with asyncio.timeout(CONNECT_SECONDS):
                         await connection.close()
             except BrokerUnavailable:

@@ -33,12 +33,11 @@ from shared.errors import (
     TransientError,
     WorkerLost,
 )
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.messaging import queues
 from shared.messaging.connection import BrokerLink
 from shared.messaging.faults import BrokerUnavailable
 from shared.messaging.publisher import ATTEMPT_HEADER, Publisher
-from shared.messaging.retry import RetryPolicy
 from shared.messaging.topology import DEAD
 from shared.service.metrics import MESSAGE_SECONDS, MESSAGES_HANDLED, SLOTS_BUSY
 
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from shared.contracts.cloudevents import CloudEvent
     from shared.contracts.events import Payload, Stage
     from shared.messaging.outbox import Outbox
+    from shared.messaging.retry import RetryPolicy
 
 IDLE_SECONDS = 0.25
 OUTAGE_SECONDS = 1.0
@@ -170,10 +170,10 @@ class Consumer:
 
     async def _work(self, queue: str, message: AbstractIncomingMessage) -> None:
         started = time.monotonic()
-        reach(f"{queue}.pulled")
+        failpoint(f"{queue}.pulled")
         SLOTS_BUSY.labels(queue).inc()
         try:
-            verdict, reason = await self._judge(queue, message)
+            verdict, reason = await self._process(queue, message)
         except asyncio.CancelledError:
             await queues.give_back(message)
             raise
@@ -186,19 +186,19 @@ class Consumer:
             SLOTS_BUSY.labels(queue).dec()
             MESSAGE_SECONDS.labels(queue).observe(time.monotonic() - started)
         MESSAGES_HANDLED.labels(queue, verdict, reason).inc()
-        reach(f"{queue}.handled")
+        failpoint(f"{queue}.handled")
         if not await queues.acknowledge(message):
             log.warning("acknowledge_failed", queue=queue, verdict=verdict)
-        reach(f"{queue}.acknowledged")
+        failpoint(f"{queue}.acknowledged")
 
-    async def _judge(self, queue: str, message: AbstractIncomingMessage) -> tuple[str, str]:
+    async def _process(self, queue: str, message: AbstractIncomingMessage) -> tuple[str, str]:
         try:
             event, payload = decode(message.body)
             route = self._routes.get(type(payload))
             if route is None:
                 raise Undecodable(f"{event.type} is not for the queue {queue}")
         except Undecodable as error:
-            return await self._bury(queue, message, str(error))
+            return await self._dead_letter(queue, message, str(error))
         context = {"video_id": str(payload.video_id), "message_type": event.type, "message_id": event.id}
         with bound_contextvars(**context, **({"request_id": event.requestid} if event.requestid else {})):
             while True:
@@ -226,14 +226,14 @@ class Consumer:
         except (DatabaseUnavailable, asyncio.CancelledError):
             raise
         except PipelineError as error:
-            return await self._fault(job, error)
+            return await self._retry_or_fail(job, error)
         except Exception:
             log.exception("handler_failed")
             message = "something went wrong in the pipeline; its log has the details"
-            return await self._fault(job, InternalError(message))
+            return await self._retry_or_fail(job, InternalError(message))
         return "done", ""
 
-    async def _fault(self, job: Job, error: PipelineError) -> tuple[str, str]:
+    async def _retry_or_fail(self, job: Job, error: PipelineError) -> tuple[str, str]:
         attempt, stage = job.delivery.attempt + 1, job.route.stage
         hopeless = isinstance(error, PermanentError | WorkerLost) or attempt >= self._retry.attempts
         if stage and hopeless:
@@ -261,7 +261,9 @@ class Consumer:
             delay_seconds=delay_seconds,
         )
 
-    async def _bury(self, queue: str, message: AbstractIncomingMessage, reason: str) -> tuple[str, str]:
+    async def _dead_letter(
+        self, queue: str, message: AbstractIncomingMessage, reason: str
+    ) -> tuple[str, str]:
         log.error("dead_letter", queue=queue, why=reason)
         dead = aio_pika.Message(
             message.body,

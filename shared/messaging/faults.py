@@ -39,7 +39,7 @@ class MessageRefused(BrokerUnavailable):
 
 
 @contextmanager
-def _answering(complaint: str) -> Iterator[None]:
+def broker_faults(complaint: str) -> Iterator[None]:
     """Raise BrokerUnavailable for whatever the client library raises when the broker does not answer.
 
     When heartbeats fail to come it cancels what waits for the connection, which looks as if somebody had

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aio_pika
 from aio_pika.exceptions import DeliveryError
 
 from shared.contracts.cloudevents import CONTENT_TYPE
-from shared.messaging.connection import PUBLISH_SECONDS, BrokerLink
+from shared.messaging.connection import PUBLISH_SECONDS
 from shared.messaging.faults import MessageRefused
 from shared.messaging.topology import FOR_PLATFORMS
+
+if TYPE_CHECKING:
+    from shared.messaging.connection import BrokerLink
 
 ATTEMPT_HEADER = "x-attempt"
 

@@ -1,7 +1,7 @@
 """Pulling deliveries and answering them.
 
-Work is pulled (basic.get), not pushed: a busy worker holds no message that an idle one could take, and the order of
-queues is their priority.
+Work is pulled (basic.get), not pushed: a busy worker holds no message that an idle one could take, and the
+order of queues is their priority.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from shared.messaging.connection import CHECK_SECONDS, PUBLISH_SECONDS, BrokerLink
-from shared.messaging.faults import NO_ANSWER, BrokerUnavailable, _answering
+from shared.messaging.connection import CHECK_SECONDS, PUBLISH_SECONDS
+from shared.messaging.faults import NO_ANSWER, BrokerUnavailable, broker_faults
 from shared.messaging.topology import QUEUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aio_pika.abc import AbstractIncomingMessage
+
+    from shared.messaging.connection import BrokerLink
 
 log = structlog.get_logger()
 
@@ -49,7 +51,7 @@ async def waiting(link: BrokerLink) -> dict[str, int]:
 async def acknowledge(message: AbstractIncomingMessage) -> bool:
     """Acknowledge; False when the channel is gone, so that the broker will deliver the message again."""
     try:
-        with _answering(NO_ANSWER):
+        with broker_faults(NO_ANSWER):
             await message.ack()
     except BrokerUnavailable:
         return False
@@ -59,7 +61,7 @@ async def acknowledge(message: AbstractIncomingMessage) -> bool:
 async def give_back(message: AbstractIncomingMessage) -> None:
     """Return a message to its queue; a lost channel has done so already."""
     try:
-        with _answering(NO_ANSWER):
+        with broker_faults(NO_ANSWER):
             await message.nack(requeue=True)
     except BrokerUnavailable:
         log.debug("already_returned", exc_info=True)

@@ -11,12 +11,13 @@ import structlog
 
 from shared.database.queries import all_rows
 from shared.errors import DatabaseUnavailable
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.messaging.faults import BrokerUnavailable, MessageRefused
-from shared.messaging.outbox import Outbox, sql
+from shared.messaging.outbox import sql
 from shared.service.metrics import MESSAGES_SENT, OUTBOX_DUE
 
 if TYPE_CHECKING:
+    from shared.messaging.outbox import Outbox
     from shared.messaging.publisher import Publisher
 
 log = structlog.get_logger()
@@ -55,14 +56,14 @@ class Relay:
         database = self._outbox.database
         async with database.transaction() as connection:
             taken = await all_rows(sql.take_due(connection, count=BATCH, seconds=TAKEN_SECONDS))
-        self._reach("taken", len(taken))
+        self._failpoint("taken", len(taken))
         sent, failure = await self._send(sorted(taken, key=itemgetter("id")))
         unsent = [row["id"] for row in taken if row["id"] not in sent]
         async with database.transaction() as connection:
             await sql.mark_sent(connection, ids=sent)
             if failure:
                 await sql.give_back(connection, ids=unsent)
-        self._reach("marked", len(sent))
+        self._failpoint("marked", len(sent))
         if failure:
             raise failure
         return len(sent)
@@ -80,13 +81,13 @@ class Relay:
             except BrokerUnavailable as error:
                 return sent, error
             sent.append(row["id"])
-            self._reach("sent", 1)
+            self._failpoint("sent", 1)
             MESSAGES_SENT.labels(row["message"]["type"]).inc()
         return sent, None
 
-    def _reach(self, step: str, messages: int) -> None:
+    def _failpoint(self, step: str, messages: int) -> None:
         if messages:
-            reach(f"{self._name}.relay.{step}")
+            failpoint(f"{self._name}.relay.{step}")
 
     async def _count_due(self) -> None:
         now = asyncio.get_running_loop().time()

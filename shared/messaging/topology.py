@@ -1,8 +1,8 @@
 """Exchanges, queues and their dead letters.
 
-Every service declares all of it, so that every message can be routed whichever service starts first. All queues
-are quorum queues; arguments that may change later belong in a policy, because RabbitMQ refuses to declare a queue
-again with other arguments (406).
+Every service declares all of it, so that every message can be routed whichever service starts first. All
+queues are quorum queues; arguments that may change later belong in a policy, because RabbitMQ refuses to
+declare a queue again with other arguments (406).
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 RENEWALS_IN_A_LEASE = 5
-MOST_TRIES = 8  # how often work may be begun without coming to an end before it counts as deadly
+MAX_TRIES = 8  # how often work may be begun without coming to an end before it counts as deadly
 
 Result = TypeVar("Result")
 
 
-async def alive(
+async def run_leased(
     work: Coroutine[Any, Any, Result], renew: Callable[[], Awaitable[None]], lease_seconds: float
 ) -> Result:
     """Return what `work` returns, calling `renew` meanwhile; what `renew` raises ends the work.

@@ -16,7 +16,7 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.outbox import Outbox
 from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay
-from shared.service.startup import patiently
+from shared.service.startup import wait_until_available
 from shared.storage import open_storage
 from shared.storage.config import CONNECTIONS
 
@@ -60,7 +60,7 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
         app[OUTBOX] = outbox = Outbox(app[DATABASE], f"/{name}")
         link = BrokerLink(settings.rabbitmq_url.get_secret_value(), f"{name}.publish")
         app[CHECKS].by_part["rabbitmq"] = link.check
-        await patiently(link.check)
+        await wait_until_available(link.check)
         try:
             async with running(app, Relay(outbox, Publisher(link)).run(), f"{name}.relay"):
                 yield
@@ -79,7 +79,7 @@ def storage_context(
         async with open_storage(settings, connections=connections) as storage:
             app[STORAGE] = OpenStorage(storage)
             app[CHECKS].by_part["storage"] = storage.check
-            await patiently(storage.check)
+            await wait_until_available(storage.check)
             yield
 
     return context

@@ -18,7 +18,7 @@ START_PAUSE_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-async def patiently(check: Callable[[], Awaitable[None]]) -> None:
+async def wait_until_available(check: Callable[[], Awaitable[None]]) -> None:
     """Await a check of a dependency, again for a while when it fails.
 
     Raises what the check raised last.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiobotocore.session import get_session
 
 from shared.storage.local.storage import LocalStorage
-from shared.storage.s3 import client
+from shared.storage.s3.client import ATTEMPTS, READ_SECONDS, client_config, open_client, public_base_url
 from shared.storage.s3.storage import S3Storage
 from shared.workspace.layout import WorkDir
 
@@ -40,27 +40,25 @@ async def open_s3(
     settings: Settings,
     *,
     connections: int = CONNECTIONS,
-    attempts: int = client.ATTEMPTS,
-    read_seconds: float = client.READ_SECONDS,
+    attempts: int = ATTEMPTS,
+    read_seconds: float = READ_SECONDS,
 ) -> AsyncIterator[S3Storage]:
     """Yield the storage in the configured bucket; connects with the first call."""
     session = get_session()  # one for both clients: reading the description of S3 takes a while
-    config = client.client_config(
-        settings, connections=connections, attempts=attempts, read_seconds=read_seconds
-    )
+    config = client_config(settings, connections=connections, attempts=attempts, read_seconds=read_seconds)
     async with AsyncExitStack() as stack:
         client = presigner = await stack.enter_async_context(
-            client.open_client(session, settings, settings.s3_endpoint_url, config)
+            open_client(session, settings, settings.s3_endpoint_url, config)
         )
         if settings.s3_presign_endpoint_url:
             presigner = await stack.enter_async_context(
-                client.open_client(session, settings, settings.s3_presign_endpoint_url, config)
+                open_client(session, settings, settings.s3_presign_endpoint_url, config)
             )
         yield S3Storage(
             client,
             presigner,
             settings.s3_bucket,
-            client.public_base_url(settings),
+            public_base_url(settings),
             single_put_bytes=settings.s3_single_put_bytes,
             part_bytes=settings.s3_part_bytes,
         )

@@ -6,8 +6,15 @@ them. Each returns False (or raises Superseded) when the guarded UPDATE found an
 
 from shared.videos.audit import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
 from shared.videos.chunk_storage import StoreJob, chunk_stored, renew_store, reopen_chunk, store_job
-from shared.videos.chunks import ChunkClaim, claim_chunk, finish_chunk, release_chunk, renew_chunk, warn
-from shared.videos.deletion import has_live_leases, purged, swept, was_swept
+from shared.videos.chunks import (
+    ChunkClaim,
+    add_warnings,
+    claim_chunk,
+    finish_chunk,
+    release_chunk,
+    renew_chunk,
+)
+from shared.videos.deletion import has_live_leases, mark_swept, purge, was_swept
 from shared.videos.failure import current_run, fail
 from shared.videos.lifecycle import delete, retry
 from shared.videos.ownership import Attempt, Owner, is_any_known, is_named_as_source, owners
@@ -16,13 +23,13 @@ from shared.videos.publication import (
     choose_storage,
     is_all_stored,
     key_frames,
-    ready,
+    mark_ready,
     stored_codecs,
     stored_segments,
 )
-from shared.videos.quota import count_processing, exceeds
+from shared.videos.quota import count_processing, over_quota
 from shared.videos.record import Chunk, Status, Video, accept, chunks_of, get, list_newest, segments_of_chunk
-from shared.videos.stalled import SilentVideo, resumed, silent
+from shared.videos.stalled import StalledVideo, find_stalled, record_resume
 from shared.videos.statements import changed
 
 __all__ = [
@@ -33,11 +40,12 @@ __all__ = [
     "ChunkClaim",
     "Owner",
     "PlanClaim",
-    "SilentVideo",
+    "StalledVideo",
     "Status",
     "StoreJob",
     "Video",
     "accept",
+    "add_warnings",
     "audited",
     "changed",
     "choose_storage",
@@ -49,8 +57,8 @@ __all__ = [
     "count_settled",
     "current_run",
     "delete",
-    "exceeds",
     "fail",
+    "find_stalled",
     "finish_chunk",
     "get",
     "has_live_leases",
@@ -60,10 +68,13 @@ __all__ = [
     "is_named_as_source",
     "key_frames",
     "list_newest",
+    "mark_ready",
+    "mark_swept",
+    "over_quota",
     "owners",
     "plan_of",
-    "purged",
-    "ready",
+    "purge",
+    "record_resume",
     "release_chunk",
     "release_plan",
     "renew_chunk",
@@ -71,15 +82,11 @@ __all__ = [
     "renew_store",
     "reopen",
     "reopen_chunk",
-    "resumed",
     "retry",
     "save_plan",
     "segments_of_chunk",
-    "silent",
     "store_job",
     "stored_codecs",
     "stored_segments",
-    "swept",
-    "warn",
     "was_swept",
 ]

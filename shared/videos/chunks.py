@@ -102,7 +102,7 @@ async def finish_chunk(
     )
 
 
-async def warn(connection: Connection, video_id: UUID, warnings: Sequence[str]) -> None:
+async def add_warnings(connection: Connection, video_id: UUID, warnings: Sequence[str]) -> None:
     """Add sentences to a record's warnings, each once."""
     if warnings:
         await sql.warn(connection, video_id=video_id, warnings=list(warnings))

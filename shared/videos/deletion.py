@@ -22,12 +22,12 @@ async def was_swept(connection: Connection, video_id: UUID) -> bool:
     return await sql.swept_at(connection, video_id=video_id) is not None
 
 
-async def swept(connection: Connection, video_id: UUID) -> None:
+async def mark_swept(connection: Connection, video_id: UUID) -> None:
     """Record that a deleted video's objects and files were removed once."""
     await sql.swept(connection, video_id=video_id)
 
 
-async def purged(connection: Connection, video_id: UUID) -> None:
+async def purge(connection: Connection, video_id: UUID) -> None:
     """Record that nothing is left of a deleted video, and forget all but that there was one."""
     await sql.purge_segments(connection, video_id=video_id)
     await sql.purge_chunks(connection, video_id=video_id)

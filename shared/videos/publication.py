@@ -57,7 +57,7 @@ async def stored_codecs(connection: Connection, video_id: UUID) -> dict[str, str
     return dict(rows[0]["codecs"]) if rows else {}
 
 
-async def ready(connection: Connection, stored: VideoStored, *, run: int) -> bool:
+async def mark_ready(connection: Connection, stored: VideoStored, *, run: int) -> bool:
     """Record where a complete video lies; False when its run is over or nobody wants it."""
     done = await sql.ready(
         connection,

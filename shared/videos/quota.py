@@ -15,7 +15,7 @@ async def count_processing(connection: Connection, user_id: str, *, most: int) -
     return int(await sql.count_processing(connection, user_id=user_id, most=most))
 
 
-async def exceeds(connection: Connection, user_id: str, limit: int) -> bool:
+async def over_quota(connection: Connection, user_id: str, limit: int) -> bool:
     """Tell whether, with what this transaction has added, more than `limit` videos of a user are in work.
 
     Transactions of one user that ask take turns from here to their end, so that none overlooks another.

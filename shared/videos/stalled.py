@@ -20,7 +20,7 @@ sql: Any = queries("silence")
 
 
 @dataclass(frozen=True)
-class SilentVideo:
+class StalledVideo:
     """A video without a live lease or a message on its way; `resumes` counts announcements in this run."""
 
     video_id: UUID
@@ -31,13 +31,13 @@ class SilentVideo:
     silent_seconds: float
 
 
-async def silent(connection: Connection, after: UUID, *, seconds: float) -> list[SilentVideo]:
+async def find_stalled(connection: Connection, after: UUID, *, seconds: float) -> list[StalledVideo]:
     """Return the next videos, by id, not heard of for `seconds`: in work, or deleted and not purged."""
     rows = await all_rows(sql.silent(connection, after=after, seconds=seconds, count=AT_ONCE))
-    return [SilentVideo(**dict(row)) for row in rows]
+    return [StalledVideo(**dict(row)) for row in rows]
 
 
-async def resumed(connection: Connection, video: SilentVideo, *, counts: bool) -> bool:
+async def record_resume(connection: Connection, video: StalledVideo, *, counts: bool) -> bool:
     """Record that the work of a video was announced again; False when it moved on meanwhile."""
     done = await sql.resumed(
         connection,

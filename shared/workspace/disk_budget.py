@@ -13,7 +13,7 @@ import threading
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import NoRoom, StorageUnavailable
+from shared.errors import OutOfDisk, StorageUnavailable
 from shared.service.metrics import WORK_FREE_BYTES
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Room:
+class DiskBudget:
     """The room on the volume that holds `root`, of which `reserve_bytes` are kept from those who ask here.
 
     Its methods block for as long as the volume takes to answer, and raise StorageUnavailable when it fails.
@@ -35,14 +35,14 @@ class Room:
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def promise(self, size_bytes: int) -> AsyncIterator[Promise]:
-        """Keep room for a file of `size_bytes`, 0 when nobody knows, while the block runs. Raises NoRoom."""
-        promise = Promise(self)
+    async def reserve(self, size_bytes: int) -> AsyncIterator[Reservation]:
+        """Reserve `size_bytes` (0: unknown) for a file while the block runs. Raises OutOfDisk."""
+        reservation = Reservation(self)
         try:
-            await asyncio.to_thread(promise.ask, size_bytes)
-            yield promise
+            await asyncio.to_thread(reservation.ask, size_bytes)
+            yield reservation
         finally:
-            promise.close()
+            reservation.close()
 
     def free_bytes(self) -> int:
         """Return what the volume has free, the reserve and what is promised included."""
@@ -57,16 +57,16 @@ class Room:
         return volume.f_blocks * volume.f_frsize - self._reserve_bytes
 
     def expect(self, size_bytes: int) -> None:
-        """Raise NoRoom when so many bytes would go into the reserve."""
+        """Raise OutOfDisk when so many bytes would go into the reserve."""
         free = self.free_bytes()
         if free - size_bytes < self._reserve_bytes:
-            raise NoRoom(
+            raise OutOfDisk(
                 f"the work volume has {free} bytes free: {self._reserve_bytes} are kept back,"
                 f" {size_bytes} more would be needed"
             )
 
     def take(self, size_bytes: int) -> None:
-        """Promise bytes beside all that is promised already. Raises NoRoom."""
+        """Promise bytes beside all that is promised already. Raises OutOfDisk."""
         with self._lock:
             self.expect(self._promised_bytes + size_bytes)
             self._promised_bytes += size_bytes
@@ -83,20 +83,20 @@ class Room:
             raise StorageUnavailable(f"WORK_DIR does not answer: {error}") from error
 
 
-class Promise:
+class Reservation:
     """What one writer may still write.
 
     The write of a cancelled caller may come after `close`: then nothing is counted any more.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: DiskBudget) -> None:
         self._room = room
         self._rest_bytes = 0
         self._closed = False
         self._lock = threading.Lock()
 
     def ask(self, size_bytes: int) -> None:
-        """Have so much more promised. Raises NoRoom."""
+        """Have so much more promised. Raises OutOfDisk."""
         with self._lock:
             if not self._closed:
                 self._room.take(size_bytes)
@@ -106,7 +106,7 @@ class Promise:
     def writing(self, size_bytes: int) -> Iterator[None]:
         """Let the block write, and count what it wrote.
 
-        Raises NoRoom before a write that would go into the reserve, or into what others were promised, and
+        Raises OutOfDisk before a write that would go into the reserve, or into what others were promised, and
         when the volume is full in spite of all that.
         """
         if size_bytes <= self._rest_bytes:
@@ -132,10 +132,10 @@ class Promise:
 
 @contextmanager
 def disk_faults() -> Iterator[None]:
-    """Raise NoRoom where the block finds the disk full."""
+    """Raise OutOfDisk where the block finds the disk full."""
     try:
         yield
     except OSError as error:
         if error.errno in DISK_FULL:
-            raise NoRoom(f"the work volume is full: {error}") from error
+            raise OutOfDisk(f"the work volume is full: {error}") from error
         raise

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
-def size_of(path: Path) -> int | None:
+def file_size(path: Path) -> int | None:
     """Return the size of a file in bytes; None when there is none."""
     try:
         status = path.stat()

@@ -27,8 +27,8 @@ REPOSITORY: Final = Path(__file__).parents[2]
 VENV: Final = REPOSITORY / ".stack" / "bench-venv"
 LOCK: Final = Path(__file__).with_name("requirements.lock")
 MEMORY_DISK: Final = Path("/dev/shm")
-LEAST_SECONDS: Final = 600.0
-SLOWEST: Final = 60.0  # times real time
+MIN_SECONDS: Final = 600.0
+MAX_TIMES_REAL_TIME: Final = 60.0  # times real time
 FAILURES: Final = (CommandFailed, AssertionError, OSError, TimeoutError, subprocess.SubprocessError)
 
 
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def timeout_seconds(self) -> float:
-        return max(LEAST_SECONDS, SLOWEST * self.seconds)
+        return max(MIN_SECONDS, MAX_TIMES_REAL_TIME * self.seconds)
 
     def shown(self, argvs: Sequence[Sequence[str]]) -> tuple[str, ...]:
         """Return commands for people."""
@@ -172,7 +172,7 @@ def _measured(job: Job, argv: Sequence[str]) -> Usage:
 def _frames(source: Path) -> int:
     argv = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-count_packets"]
     argv += ["-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", str(source)]
-    return int(run_quietly(argv, LEAST_SECONDS).strip().rstrip(","))
+    return int(run_quietly(argv, MIN_SECONDS).strip().rstrip(","))
 
 
 def _run_shaka(name: str, job: Job, *, our_preset: bool) -> Result:
@@ -245,7 +245,7 @@ def install() -> None:
         return
     VENV.parent.mkdir(parents=True, exist_ok=True)
     script = REPOSITORY / "deploy" / "local" / "venv.sh"
-    run_quietly(["sh", str(script), str(VENV), str(LOCK)], LEAST_SECONDS)
+    run_quietly(["sh", str(script), str(VENV), str(LOCK)], MIN_SECONDS)
 
 
 RUNNERS: Final[dict[str, Callable[[Job], Result]]] = {

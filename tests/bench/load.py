@@ -21,7 +21,7 @@ from tests.e2e.system import System, make_clip
 REPORT: Final = Path("docs/load/load.json")
 LADDER: Final = [{"name": "tiny", "shortSide": 144, "videoBitrate": 100_000, "audioBitrate": 64_000}]
 TELL_SECONDS: Final = 10.0
-SECONDS_A_VIDEO, LEAST_SECONDS = 5.0, 120.0
+SECONDS_A_VIDEO, MIN_SECONDS = 5.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ async def measure(system: System, clip: Path, run: Run) -> dict[str, Any]:
         await client.call("PUT", "/api/presets", json=LADDER)
     watch, uploads, started = Watch(system), Uploads(), time.monotonic()
     watching = asyncio.create_task(watch.run())
-    telling = asyncio.create_task(_tell(watch, uploads, run))
+    telling = asyncio.create_task(_log_fallback(watch, uploads, run))
     try:
         env = system.env
         await upload_all(
@@ -86,14 +86,14 @@ async def measure(system: System, clip: Path, run: Run) -> dict[str, Any]:
 
 async def _until_terminal(watch: Watch, watching: asyncio.Task[None], run: Run) -> None:
     """Wait; what is still in work after far too long is for the report to show."""
-    deadline = time.monotonic() + LEAST_SECONDS + SECONDS_A_VIDEO * run.videos
+    deadline = time.monotonic() + MIN_SECONDS + SECONDS_A_VIDEO * run.videos
     while watch.videos["ready"] + watch.videos["failed"] < run.videos and time.monotonic() < deadline:
         if watching.done():
             await watching
         await asyncio.sleep(0.5)
 
 
-async def _tell(watch: Watch, uploads: Uploads, run: Run) -> None:
+async def _log_fallback(watch: Watch, uploads: Uploads, run: Run) -> None:
     while True:
         await asyncio.sleep(TELL_SECONDS)
         refused = sum(uploads.refused.values())

@@ -14,7 +14,7 @@ REPOSITORY: Final = Path(__file__).parents[2]
 FOLDER: Final = REPOSITORY / ".stack" / "bench" / "sources"
 CLIPS: Final = ("bigbuckbunny.mp4", "cockatoo.mp4", "karma.mp4", "video-h265.mp4")
 KINDS: Final = ("real", "synthetic")
-SLOWEST: Final = 60
+MAX_TIMES_REAL_TIME: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def make_source(kind: str, seconds: float, media: Path) -> Source:
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".part.mp4")
-        run_quietly(_argv(kind, clips, seconds, draft), max(600.0, SLOWEST * seconds))
+        run_quietly(_argv(kind, clips, seconds, draft), max(600.0, MAX_TIMES_REAL_TIME * seconds))
         draft.replace(path)
     named = ", ".join(clip.name for clip in clips) or "testsrc2, mandelbrot, noise, tone"
     return Source(kind, path, seconds, f"1920x1080, {RATE} fps, H.264 and AAC: {named}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARKED = re.compile(r"(?P<point>.+)\.(?P<pid>\d+)\.parked")
-LIST = "from shared.crashpoints import POINTS; print(*POINTS, sep='\\n')"
+LIST = "from shared.failpoints import POINTS; print(*POINTS, sep='\\n')"
 
 
 def known_points() -> list[str]:

@@ -88,11 +88,11 @@ async def _run(options: argparse.Namespace) -> int:
             clock.lap("storm")
             await calm_down(storm, reaper)
             clock.lap("calm")
-        verdict = await _judge(storm, recorder)
+        verdict = await _process(storm, recorder)
         clock.lap("judge")
         told = report.build(options.seed, storm, reaper, verdict, clock.seconds)
         report.write(told, options.report)
-        _tell(told, storm, options.report)
+        _log_fallback(told, storm, options.report)
         is_clean = verdict.clean and not storm.traffic.errors
     finally:
         await fleet.end()
@@ -100,7 +100,7 @@ async def _run(options: argparse.Namespace) -> int:
     return 0 if is_clean else 1
 
 
-async def _judge(storm: Storm, recorder: Recorder) -> Verdict:
+async def _process(storm: Storm, recorder: Recorder) -> Verdict:
     expected = Expected(
         accepted=storm.ledger.accepted(),
         dead_letters=frozenset(storm.expected_dead_letters),
@@ -113,7 +113,7 @@ async def _judge(storm: Storm, recorder: Recorder) -> Verdict:
     return verdict
 
 
-def _tell(told: dict[str, Any], storm: Storm, path: Path) -> None:
+def _log_fallback(told: dict[str, Any], storm: Storm, path: Path) -> None:
     for kind, findings in told["findings"].items():
         for finding in findings:
             print(f"{kind}: {finding['video_id'] or ''} {finding['evidence']}")

@@ -28,8 +28,8 @@ CONVERSION_SECONDS = 400
 OWN_SERVERS = {"DATABASE_URL": "", "RABBITMQ_URL": "", "S3_ENDPOINT_URL": ""}
 # One sample too many or too few is a step of 7.5 degrees and shifts the tone by 0.021 ms.
 JOIN_EXCESS_DEGREES = 0.5  # by how much a join may exceed the largest step elsewhere
-LARGEST_STEP_DEGREES = 4.0  # in 10 ms: what an uninterrupted encode of the tone stays below
-LARGEST_DRIFT_MS = 0.01
+MAX_STEP_DEGREES = 4.0  # in 10 ms: what an uninterrupted encode of the tone stays below
+MAX_DRIFT_MS = 0.01
 LONG = (pytest.mark.long, pytest.mark.timeout(900))
 HEAD = (
     f"{'source':14} {'sound':>7} {'rendition':>9} {'joins':>5} {'frames':>6} {'missing':>7} {'doubled':>7} "
@@ -134,7 +134,7 @@ def expect_one_tone(sound, picture_seconds: float, original: Original) -> None:
     assert sound.seconds == pytest.approx(picture_seconds, abs=AAC_FRAME / RATE)
     assert sound.seconds == pytest.approx(original.seconds, abs=0.1)
     assert sound.join_step <= sound.other_step + JOIN_EXCESS_DEGREES
-    assert max(sound.join_step, sound.other_step) < LARGEST_STEP_DEGREES
-    assert sound.drift_ms < LARGEST_DRIFT_MS
-    assert abs(sound.offset_ms) < LARGEST_DRIFT_MS
+    assert max(sound.join_step, sound.other_step) < MAX_STEP_DEGREES
+    assert sound.drift_ms < MAX_DRIFT_MS
+    assert abs(sound.offset_ms) < MAX_DRIFT_MS
     assert sound.weakest > 0.9

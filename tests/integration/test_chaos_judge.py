@@ -19,7 +19,7 @@ from tests.chaos.faults.tcp_proxy import TcpProxy
 from tests.chaos.invariants import Accepted, Expected, Facts, Recorder, judge
 from tests.chaos.invariants.observe import QUEUES
 
-MIGRATIONS = sorted((Path(__file__).parents[2] / "shared" / "migrations").glob("*.sql"))
+MIGRATIONS = sorted((Path(__file__).parents[2] / "shared" / "database" / "migrations").glob("*.sql"))
 VIDEO = "00000000-0000-0000-0000-00000000000a"
 PREFIX = f"hls/alice/{VIDEO}"
 FRAMES, RATE, SECONDS = 100, 25, 2

@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import pytest
 
-from services.transcoder.handlers.encode_chunk import Encoding
-from services.transcoder.handlers.plan_video import Planning
+from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
+from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.plan.model import Plan
 from services.transcoder.sources.fetch import Sources
-from services.uploader.handlers.delete_video import Deleting
-from services.uploader.handlers.store_chunk import Storing
+from services.uploader.handlers.delete_video import DeleteVideoHandler
+from services.uploader.handlers.store_chunk import StoreChunkHandler
 from shared import videos
 from shared.contracts.events import (
     DeleteVideo,
@@ -29,7 +29,7 @@ from shared.contracts.events import (
 from shared.errors import CorruptSource, EncodeStalled, StorageUnavailable, Superseded
 from shared.messaging.outbox import Outbox
 from shared.storage.memory import MemoryStorage
-from shared.workspace.disk_budget import Room
+from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def lose_lease(outbox):
 async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
     outbox, planned, tmp_path, is_late
 ):
-    class Stalling(Encoding):
+    class Stalling(EncodeChunkHandler):
         async def _encode_alive(self, claim, directory):
             if is_late:
                 await lose_lease(outbox)
@@ -90,7 +90,7 @@ async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
                     await videos.claim_chunk(connection, planned, 0, lease_seconds=LEASE)
             raise EncodeStalled("it stood still for minutes, as we did")
 
-    late = Stalling(SETTINGS, outbox, WorkDir(tmp_path), None, Room(tmp_path, 0), None)
+    late = Stalling(SETTINGS, outbox, WorkDir(tmp_path), None, DiskBudget(tmp_path, 0), None)
     with pytest.raises(Superseded if is_late else EncodeStalled):
         await late.encode(EncodeChunk(video_id=planned, chunk=0), None)
 
@@ -99,7 +99,7 @@ async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
 async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over(
     outbox, event, tmp_path, is_late
 ):
-    class Failing(Planning):
+    class Failing(PlanVideoHandler):
         async def _plan(self, video, claim):
             if is_late:
                 await lose_lease(outbox)
@@ -107,7 +107,7 @@ async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over
                     await videos.claim_plan(connection, video.video_id, lease_seconds=LEASE)
             raise CorruptSource("the half of a file")
 
-    late = Failing(SETTINGS, outbox, WorkDir(tmp_path), None, Room(tmp_path, 0))
+    late = Failing(SETTINGS, outbox, WorkDir(tmp_path), None, DiskBudget(tmp_path, 0))
     await late.accept(event)
     with pytest.raises(Superseded if is_late else CorruptSource):
         await late.uploaded(event, None)
@@ -118,15 +118,15 @@ async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(
 ):
     drawn = []
 
-    class Failing(Planning):
+    class Failing(PlanVideoHandler):
         async def _draw(self, plan, source, thumbnail):
             drawn.append(source)
             raise EncodeStalled("it stood still")
 
     (tmp_path / "a.mp4").write_bytes(b"film")
     monkeypatch.setattr(Plan, "from_json", lambda _: SimpleNamespace(source_bytes=4))
-    sources = Sources(WorkDir(tmp_path), Room(tmp_path, 0), {}, max_bytes=1)
-    failing = Failing(SETTINGS, outbox, WorkDir(tmp_path), sources, Room(tmp_path, 0))
+    sources = Sources(WorkDir(tmp_path), DiskBudget(tmp_path, 0), {}, max_bytes=1)
+    failing = Failing(SETTINGS, outbox, WorkDir(tmp_path), sources, DiskBudget(tmp_path, 0))
     await failing.resume(ResumeVideo(video_id=planned), None)
     assert drawn == [tmp_path / "a.mp4"]
     async with outbox.transaction() as connection:
@@ -136,7 +136,9 @@ async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(
 async def test_event_is_superseded_when_its_id_is_another_videos(outbox, event, tmp_path):
     other = event.model_copy(update={"user_id": "mallory"})
     with pytest.raises(Superseded, match="another video"):
-        await Planning(SETTINGS, outbox, WorkDir(tmp_path), None, Room(tmp_path, 0)).accept(other)
+        await PlanVideoHandler(SETTINGS, outbox, WorkDir(tmp_path), None, DiskBudget(tmp_path, 0)).accept(
+            other
+        )
 
 
 @dataclass
@@ -161,7 +163,7 @@ async def test_deletion_waits_when_the_video_lies_in_another_bucket(
         await videos.delete(connection, planned)
     storage = Bucket(configured)
     settings = SimpleNamespace(lease_seconds=LEASE, delete_again_seconds=1.0)
-    deleting = Deleting(settings, outbox, WorkDir(tmp_path), storage)
+    deleting = DeleteVideoHandler(settings, outbox, WorkDir(tmp_path), storage)
     with pytest.raises(Exception, match="swept once" if removes else "new is set now") as raised:
         await deleting.delete(DeleteVideo(video_id=planned), None)
     assert isinstance(raised.value, StorageUnavailable) != bool(removes)
@@ -197,7 +199,7 @@ def segmented(video_id):
 
 def storing(outbox, tmp_path, storage, *, deletes=False):
     settings = SimpleNamespace(lease_seconds=LEASE, wants_local_files_deleted=deletes)
-    return Storing(settings, outbox, WorkDir(tmp_path), storage, asyncio.Semaphore(2))
+    return StoreChunkHandler(settings, outbox, WorkDir(tmp_path), storage, asyncio.Semaphore(2))
 
 
 async def chunk_status(outbox, video_id):

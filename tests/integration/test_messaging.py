@@ -19,7 +19,7 @@ from shared.errors import (
     DatabaseUnavailable,
     Deferred,
     EncodeFailed,
-    NoRoom,
+    OutOfDisk,
     StorageUnavailable,
     Superseded,
 )
@@ -34,7 +34,7 @@ from shared.messaging.retry import RetryPolicy
 from shared.messaging.topology import DEAD, QUEUES
 from shared.service.metrics import MESSAGES_HANDLED
 from shared.workspace import disk_budget
-from shared.workspace.disk_budget import Room
+from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 from tests.volume import Volume
 
@@ -382,7 +382,7 @@ async def test_command_of_a_stage_reaches_the_commands_exchange_only(link):
 def volume(tmp_path, monkeypatch):
     volume = Volume(tmp_path, 99)
     monkeypatch.setattr(disk_budget.os, "statvfs", volume)
-    monkeypatch.setattr(NoRoom.__init__, "__defaults__", (0.1,))
+    monkeypatch.setattr(OutOfDisk.__init__, "__defaults__", (0.1,))
     return volume
 
 
@@ -399,7 +399,7 @@ async def test_event_waits_and_does_not_fail_when_the_work_volume_is_too_full(
 
         yield Opened(blocks(), 4)
 
-    sources = Sources(WorkDir(volume.root), Room(volume.root, 100), {"s3": open_source}, max_bytes=1000)
+    sources = Sources(WorkDir(volume.root), DiskBudget(volume.root, 100), {"s3": open_source}, max_bytes=1000)
 
     async def handle(event, _):
         fetched.append(await sources.fetch(event.video_id, "s3://bucket/key"))

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.uploader.maintenance.reconcile import LOCK, MOST_RESUMES, Reconciler
+from services.uploader.maintenance.reconcile import LOCK, MAX_RESUMES, Reconciler
 from shared import videos
 from shared.contracts.events import DeleteVideo, Source, VideoUploaded
 from shared.errors import Superseded
@@ -151,7 +151,7 @@ async def test_video_is_left_alone_when_a_retry_is_on_its_way(outbox, relay, lin
 
 
 async def test_video_fails_with_a_reason_when_no_announcement_helps(outbox, relay, link, reconciler, sent):
-    for resumes in range(MOST_RESUMES + 1):
+    for resumes in range(MAX_RESUMES + 1):
         await purge(link)
         await pass_time(outbox, PATIENCE * 2**resumes + 1)
         await reconciler.look()
@@ -169,14 +169,14 @@ async def test_deletion_is_announced_again_when_its_message_was_lost(outbox, rel
         await videos.delete(connection, sent)
         await outbox.add(connection, DeleteVideo(video_id=sent))
     await relay.send_due()
-    for _ in range(MOST_RESUMES + 2):  # it is never given up
+    for _ in range(MAX_RESUMES + 2):  # it is never given up
         await purge(link)
         await pass_time(outbox, PATIENCE + 1)
         await reconciler.look()
         assert await relay.send_due() == 1
         assert await taken(link) == ["video.delete"]
     async with outbox.transaction() as connection:
-        await videos.purged(connection, sent)
+        await videos.purge(connection, sent)
     await pass_time(outbox, PATIENCE + 1)
     await reconciler.look()
     assert await relay.send_due() == 0
@@ -230,9 +230,9 @@ async def test_storing_keeps_a_chunk_heard_of_until_it_is_no_longer_wanted(outbo
         job = await videos.store_job(connection, sent, 0)
     await pass_time(outbox, PATIENCE + 1)
     async with outbox.transaction() as connection:
-        assert len(await videos.silent(connection, UUID(int=0), seconds=PATIENCE)) == 1
+        assert len(await videos.find_stalled(connection, UUID(int=0), seconds=PATIENCE)) == 1
         await videos.renew_store(connection, job, lease_seconds=LEASE)
-        assert await videos.silent(connection, UUID(int=0), seconds=PATIENCE) == []
+        assert await videos.find_stalled(connection, UUID(int=0), seconds=PATIENCE) == []
         await videos.delete(connection, sent)
         with pytest.raises(Superseded):
             await videos.renew_store(connection, job, lease_seconds=LEASE)

@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer, unused_port
 from services.streamer import cache, main
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
-from shared.hls.renditions import Presentation
+from shared.hls.renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import segment_name, storage_prefix
 from shared.storage import open_storage
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Client = TestClient[web.Request, web.Application]
 
-PRESENTATION = Presentation((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
+PRESENTATION = RenditionSet((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
 CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
 PLAIN = {"Accept-Encoding": "identity"}
 LARGE = b"".join(hashlib.sha256(number.to_bytes(4, "big")).digest() for number in range(160_000))  # 5 MB
@@ -117,7 +117,7 @@ class Film:
             bytes=1,
         )
         async with self.outbox.transaction() as connection:
-            assert await videos.ready(connection, stored, run=1)
+            assert await videos.mark_ready(connection, stored, run=1)
 
     async def delete(self) -> None:
         async with self.outbox.transaction() as connection:

@@ -23,7 +23,7 @@ from shared.messaging.outbox import Outbox
 from shared.names import storage_prefix
 from shared.service.metrics import SWEEP_FOUND, SWEEP_REMOVED
 from shared.storage import open_storage
-from shared.workspace.disk_budget import Promise, Room
+from shared.workspace.disk_budget import DiskBudget, Reservation
 from shared.workspace.layout import WorkDir
 
 REPO = Path(__file__).parents[2]
@@ -125,7 +125,7 @@ async def finish(outbox, video_id, storage):
         bytes=2,
     )
     async with outbox.transaction() as connection:
-        assert await videos.ready(connection, stored, run=1)
+        assert await videos.mark_ready(connection, stored, run=1)
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ async def test_nothing_is_taken_when_it_is_young(sweeper, known):
 
 
 def upload_to(sweeper, video_id):
-    return Incoming(sweeper.work, video_id, Promise(Room(sweeper.work.root, 0)))
+    return Incoming(sweeper.work, video_id, Reservation(DiskBudget(sweeper.work.root, 0)))
 
 
 async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_there(sweeper, known, outbox):
@@ -282,7 +282,7 @@ async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_th
     async with outbox.transaction() as connection:
         await videos.delete(connection, deleted)
         await videos.delete(connection, purged)
-        await videos.purged(connection, purged)
+        await videos.purge(connection, purged)
     names = ("master.m3u8", "thumbnail.jpg", "360p/playlist.m3u8", "360p/iframes.m3u8", "360p/segment_002.ts")
     kept = [f"{storage_prefix('alice', ready)}/{name}" for name in names]
     kept += [f"{storage_prefix('alice', deleted)}/master.m3u8", "hls/notes.txt"]

@@ -107,7 +107,7 @@ async def test_programs_see_no_credentials(monkeypatch):
 async def test_programs_die_with_the_worker():
     mark = f"orphan-{os.getpid()}"
     code = (
-        "import asyncio; from services.transcoder.ffmpeg import run_ffmpeg;"
+        "import asyncio; from services.transcoder.ffmpeg.runner import run_ffmpeg;"
         f"asyncio.run(run_ffmpeg({endless(mark)!r}, frames=1, timeout_seconds=60, stall_seconds=60))"
     )
     worker = await asyncio.create_subprocess_exec(sys.executable, "-c", code)

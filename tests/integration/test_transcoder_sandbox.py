@@ -157,7 +157,7 @@ def test_confined_program_dies_when_its_parent_is_killed(tmp_path):
     mark = f"orphan-{os.getpid()}"
     code = (
         "import subprocess, time\n"
-        "from services.transcoder.sandbox import Access, confined\n"
+        "from services.transcoder.ffmpeg.sandbox import Access, confined\n"
         f"argv = {[*PYTHON, f'import time; time.sleep(300)  # {mark}']!r}\n"
         f"child = subprocess.Popen(confined(argv, Access(reads=({HOME!r},)), 300))\n"
         "print(child.pid, flush=True); time.sleep(300)\n"

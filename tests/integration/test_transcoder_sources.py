@@ -17,7 +17,7 @@ from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.input import Limits, input_options, input_url
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, Finished
-from services.transcoder.handlers.encode_chunk import Encoding
+from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.plan.ladder import DEFAULT_PRESETS, Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.sources.fetch import Sources
@@ -31,7 +31,7 @@ from shared.errors import (
     SourceUnavailable,
 )
 from shared.videos import ChunkClaim
-from shared.workspace.disk_budget import Room
+from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 from tests.media import Clip, make_clip
 
@@ -45,7 +45,7 @@ def ffmpeg(*arguments: object) -> None:
     subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *map(str, arguments)], check=True)
 
 
-def size_of(path: Path) -> tuple[int, int]:
+def file_size(path: Path) -> tuple[int, int]:
     command = ["ffprobe", "-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0", str(path)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
     width, height = found.strip(",").split(",")
@@ -138,8 +138,8 @@ async def test_turned_pictures_are_shown_upright(tmp_path, turn):
     encoded = await encode_chunk(plan, 0, turned, tmp_path, X264)
     await make_thumbnail(plan, turned, tmp_path / "thumbnail.jpg")
     size = (180, 320) if turn != 180 else (320, 180)
-    assert size_of(encoded.segments[0].path) == size
-    assert size_of(tmp_path / "thumbnail.jpg") == (2 * size[0], 2 * size[1])
+    assert file_size(encoded.segments[0].path) == size
+    assert file_size(tmp_path / "thumbnail.jpg") == (2 * size[0], 2 * size[1])
     assert likeness(encoded.segments[0].path, turned) > 0.9
 
 
@@ -148,8 +148,8 @@ async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
     plan = await make_plan(source, SMALL)
     with source.open("ab") as file:
         file.write(b"more")
-    room = Room(tmp_path, 0)
-    encoding = Encoding(
+    room = DiskBudget(tmp_path, 0)
+    encoding = EncodeChunkHandler(
         None, None, WorkDir(tmp_path), Sources(WorkDir(tmp_path), room, {}, max_bytes=1), room, X264
     )
     claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", plan.to_json())
@@ -217,7 +217,7 @@ async def test_real_files_convert(tmp_path, name):
         encoded = await encode_chunk(plan, chunk.index, MEDIA / name, tmp_path, X264)
         assert not encoded.is_repaired
     await make_thumbnail(plan, MEDIA / name, tmp_path / "thumbnail.jpg")
-    assert max(size_of(tmp_path / "thumbnail.jpg")) <= 1280
+    assert max(file_size(tmp_path / "thumbnail.jpg")) <= 1280
 
 
 @pytest.mark.skipif(not (MEDIA / "cockatoo.mp4").is_file(), reason="the collection of real files is not here")

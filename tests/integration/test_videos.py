@@ -204,9 +204,9 @@ async def test_tombstone_is_all_that_stays_when_a_video_is_purged(outbox, planne
     async with outbox.transaction() as connection:
         await videos.delete(connection, planned)
         assert not await videos.was_swept(connection, planned)
-        await videos.swept(connection, planned)
+        await videos.mark_swept(connection, planned)
         assert await videos.was_swept(connection, planned)
-        await videos.purged(connection, planned)
+        await videos.purge(connection, planned)
         assert await videos.chunks_of(connection, planned) == []
     left = await get(outbox, planned)
     assert (left.status, left.source_uri, left.presentation) == ("deleted", "", None)
@@ -304,7 +304,7 @@ async def test_video_fails_once_when_two_stages_fail_together(outbox, planned):
 async def test_warning_is_kept_once_when_it_is_given_twice(outbox, planned):
     async with outbox.transaction() as connection:
         for warnings in (["one"], ["one", "two"], []):
-            await videos.warn(connection, planned, warnings)
+            await videos.add_warnings(connection, planned, warnings)
     assert (await get(outbox, planned)).warnings == ("one", "two")
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from services.uploader.fsck.expected import compare, expected_objects
-from shared.hls.renditions import KeyFrame, Presentation
+from shared.hls.renditions import KeyFrame, RenditionSet
 from shared.videos import Audited, AuditedSegment
 from tests.unit.video_values import ID, video
 
 PREFIX = f"hls/alice/{ID}"
-PRESENTATION = Presentation((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
+PRESENTATION = RenditionSet((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
 CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
 SEGMENTS = tuple(
     AuditedSegment(name, index, index - 1, 1, f"chunks/{index - 1}/{name}.ts", 10.0, 1000 * index)

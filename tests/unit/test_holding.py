@@ -12,7 +12,7 @@ from shared.workspace.file_lock import hold, is_held
 
 REPO = Path(__file__).parents[2]
 HOLDER = (
-    "import os, sys, time; from shared.holding import hold;"
+    "import os, sys, time; from shared.workspace.file_lock import hold;"
     " hold(os.open(sys.argv[1], os.O_RDWR)); print(); time.sleep(60)"
 )
 

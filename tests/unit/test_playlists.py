@@ -12,7 +12,7 @@ import pytest
 from shared.hls.playlists import complete, media_playlist, multivariant_playlist
 from shared.hls.renditions import (
     KeyFrame,
-    Presentation,
+    RenditionSet,
     StoredSegment,
     average_bps,
     growing,
@@ -21,7 +21,7 @@ from shared.hls.renditions import (
     peak_bps,
 )
 
-TWO = Presentation((("720p", 1280, 720), ("360p", 640, 360)), 30000 / 1001, 10)
+TWO = RenditionSet((("720p", 1280, 720), ("360p", 640, 360)), 30000 / 1001, 10)
 CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
 
 
@@ -39,7 +39,7 @@ def test_presentation_comes_back_when_it_went_through_json() -> None:
         "frameRate": 30000 / 1001,
         "targetDurationSeconds": 10,
     }
-    assert Presentation.from_json(value) == TWO
+    assert RenditionSet.from_json(value) == TWO
 
 
 def test_media_playlist_is_vod_with_an_end_when_complete() -> None:
@@ -90,7 +90,7 @@ def test_media_playlist_only_appends_when_more_is_stored() -> None:
 def test_multivariant_playlist_begins_with_the_variant_near_2_mbit_when_there_are_many() -> None:
     sizes = {"1080p": 6_000_000, "720p": 3_500_000, "480p": 1_900_000, "360p": 900_000}
     shapes = {"1080p": (1920, 1080), "720p": (1280, 720), "480p": (854, 480), "360p": (640, 360)}
-    presentation = Presentation(tuple((name, *shape) for name, shape in shapes.items()), 25.0, 10)
+    presentation = RenditionSet(tuple((name, *shape) for name, shape in shapes.items()), 25.0, 10)
     segments = [segment for name, size in sizes.items() for segment in run(name, [size, size // 2])]
     codecs = dict.fromkeys(sizes, "avc1.640028,mp4a.40.2")
     text = multivariant_playlist(measure(presentation, segments, codecs))
@@ -188,7 +188,7 @@ def test_playlists_keep_their_promises_when_segments_are_any(seed: int) -> None:
         assert (parsed.playlist_type, parsed.is_endlist) == ("vod", True)
 
 
-FILM = Presentation((("360p", 640, 360),), 25.0, 4)
+FILM = RenditionSet((("360p", 640, 360),), 25.0, 4)
 FILM_SEGMENTS = [StoredSegment("360p", 1, 4.0, 100_000), StoredSegment("360p", 2, 3.0, 80_000)]
 FILM_KEY_FRAMES = {
     ("360p", 1): (KeyFrame(0.0, 564, 9_400), KeyFrame(2.0, 50_008, 4_700)),

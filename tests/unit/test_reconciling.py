@@ -6,16 +6,16 @@ from uuid import uuid4
 
 import pytest
 
-from services.uploader.maintenance.reconcile import BACKLOG_PATIENCE, MOST_RESUMES, judge
+from services.uploader.maintenance.reconcile import BACKLOG_PATIENCE, MAX_RESUMES, judge
 from shared.messaging.topology import QUEUES
-from shared.videos import SilentVideo
+from shared.videos import StalledVideo
 
 PATIENCE = 600.0
 EMPTY = dict.fromkeys(QUEUES, 0)
 
 
 def video(*, silent, resumes=0, stage="encode", status="processing"):
-    return SilentVideo(uuid4(), status, 1, resumes, stage, silent)
+    return StalledVideo(uuid4(), status, 1, resumes, stage, silent)
 
 
 @pytest.mark.parametrize("stage", ["plan", "encode", "upload"])
@@ -29,9 +29,9 @@ def test_judge_doubles_its_patience_when_it_resumed_before():
 
 
 def test_judge_gives_up_when_nothing_came_of_the_last_resume():
-    long = PATIENCE * 2**MOST_RESUMES
-    assert judge(video(silent=long - 1, resumes=MOST_RESUMES), EMPTY, PATIENCE) == "wait"
-    assert judge(video(silent=long, resumes=MOST_RESUMES), EMPTY, PATIENCE) == "fail"
+    long = PATIENCE * 2**MAX_RESUMES
+    assert judge(video(silent=long - 1, resumes=MAX_RESUMES), EMPTY, PATIENCE) == "wait"
+    assert judge(video(silent=long, resumes=MAX_RESUMES), EMPTY, PATIENCE) == "fail"
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_judge_never_gives_up_when_the_video_may_wait_its_turn(stage, queue):
     messages = EMPTY | {queue: 1}
     for silent, expected in ((PATIENCE, "wait"), (PATIENCE * BACKLOG_PATIENCE, "resume_in_backlog")):
         assert judge(video(silent=silent, stage=stage), messages, PATIENCE) == expected
-    for_ever = PATIENCE * 2**MOST_RESUMES * BACKLOG_PATIENCE * 99
-    assert judge(video(silent=for_ever, resumes=MOST_RESUMES, stage=stage), messages, PATIENCE) != "fail"
+    for_ever = PATIENCE * 2**MAX_RESUMES * BACKLOG_PATIENCE * 99
+    assert judge(video(silent=for_ever, resumes=MAX_RESUMES, stage=stage), messages, PATIENCE) != "fail"
 
 
 def test_judge_looks_only_at_the_queues_that_matter():

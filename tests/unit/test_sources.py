@@ -10,9 +10,9 @@ import pytest
 from services.transcoder.sources.fetch import Opened, Sources, local_path, shown
 from services.transcoder.sources.https import HttpsSource
 from services.transcoder.sources.public_addresses import PrivateAddress, refuse_private
-from shared.errors import LimitsExceeded, NoRoom, SourceFetchFailed, SourceUnavailable
+from shared.errors import LimitsExceeded, OutOfDisk, SourceFetchFailed, SourceUnavailable
 from shared.workspace import disk_budget
-from shared.workspace.disk_budget import Room
+from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 from tests.volume import Volume
 
@@ -37,7 +37,7 @@ def opener(*blocks, error=None, size_bytes=None, opened=None):
 
 
 def sources(root, *, reserve_bytes=0, **openers):
-    return Sources(WorkDir(root), Room(root, reserve_bytes), openers, max_bytes=10)
+    return Sources(WorkDir(root), DiskBudget(root, reserve_bytes), openers, max_bytes=10)
 
 
 def test_local_path_finds_a_file_when_its_name_is_quoted(tmp_path):
@@ -101,7 +101,7 @@ async def test_fetch_asks_nobody_when_the_volume_is_too_full(tmp_path, monkeypat
     monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 99))
     opened = []
     full = sources(tmp_path, reserve_bytes=100, s3=opener(b"abc", opened=opened))
-    with pytest.raises(NoRoom):
+    with pytest.raises(OutOfDisk):
         await full.fetch(VIDEO, "s3://bucket/key")
     assert (opened, list(tmp_path.rglob("*"))) == ([], [])
     monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 200))
@@ -112,14 +112,14 @@ async def test_fetch_reads_nothing_when_the_source_is_larger_than_the_room_left(
     (tmp_path / "other").write_bytes(bytes(6))
     monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 10))
     unread = sources(tmp_path, s3=opener(error=AssertionError("read"), size_bytes=5))
-    with pytest.raises(NoRoom):
+    with pytest.raises(OutOfDisk):
         await unread.fetch(VIDEO, "s3://bucket/key")
 
 
 async def test_fetch_stops_when_a_source_of_unknown_size_outgrows_the_room(tmp_path, monkeypatch):
     (tmp_path / "other").write_bytes(bytes(6))
     monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 10))
-    with pytest.raises(NoRoom):
+    with pytest.raises(OutOfDisk):
         await sources(tmp_path, s3=opener(b"123", b"45")).fetch(VIDEO, "s3://bucket/key")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["other"]
 

@@ -13,8 +13,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.streamer import responses
-from services.streamer.availability import Showing
-from services.streamer.cache import Remembered
+from services.streamer.availability import Availability
+from services.streamer.cache import SingleFlightCache
 from services.streamer.catalog import Catalog, read_playlist
 from services.streamer.routes import CATALOG, add_routes
 from shared.errors import StorageUnavailable
@@ -41,14 +41,14 @@ SEGMENT = f"{BASE}/720p/segment_001.ts"
 
 
 @asynccontextmanager
-async def streamer(storage: Storage, showing: Showing | None) -> AsyncIterator[Client]:
-    async def read(video_id: object) -> Showing | None:
+async def streamer(storage: Storage, showing: Availability | None) -> AsyncIterator[Client]:
+    async def read(video_id: object) -> Availability | None:
         return showing if video_id == VIDEO_ID else None
 
     app = create_base_app()
     app[STORAGE] = OpenStorage(storage)
-    playlists = Remembered(partial(read_playlist, storage), entries=10)
-    app[CATALOG] = Catalog(Remembered(read, entries=10), playlists)
+    playlists = SingleFlightCache(partial(read_playlist, storage), entries=10)
+    app[CATALOG] = Catalog(SingleFlightCache(read, entries=10), playlists)
     add_routes(app)
     async with TestClient(TestServer(app), auto_decompress=False) as client:
         yield client
@@ -66,7 +66,7 @@ async def storage() -> MemoryStorage:
 
 @pytest.fixture
 async def client(storage: MemoryStorage) -> AsyncIterator[Client]:
-    async with streamer(storage, Showing(ready())) as opened:
+    async with streamer(storage, Availability(ready())) as opened:
         yield opened
 
 
@@ -204,13 +204,13 @@ async def test_get_answers_by_either_spelling_when_the_id_has_capitals(client: C
     ("showing", "reason", "retry"),
     [
         (None, "not_found", None),
-        (Showing(video(status="deleted")), "not_found", None),
-        (Showing(video()), "not_ready_yet", "2"),
-        (Showing(video(status="failed")), "video_failed", None),
+        (Availability(video(status="deleted")), "not_found", None),
+        (Availability(video()), "not_ready_yet", "2"),
+        (Availability(video(status="failed")), "video_failed", None),
     ],
 )
 async def test_get_answers_404_with_the_reason_when_there_is_nothing_to_play(
-    storage: MemoryStorage, showing: Showing | None, reason: str, retry: str | None
+    storage: MemoryStorage, showing: Availability | None, reason: str, retry: str | None
 ) -> None:
     async with streamer(storage, showing) as client:
         got = await client.get(f"{BASE}/master.m3u8")
@@ -258,7 +258,7 @@ class BrokenStorage(MemoryStorage):
 
 @pytest.mark.parametrize("path", ["master.m3u8", "720p/segment_001.ts"])
 async def test_get_answers_503_when_the_storage_is_away(path: str) -> None:
-    async with streamer(BrokenStorage(in_the_middle=False), Showing(ready())) as client:
+    async with streamer(BrokenStorage(in_the_middle=False), Availability(ready())) as client:
         got = await client.get(f"{BASE}/{path}")
         assert (got.status, got.headers["Retry-After"]) == (503, "5")
         problem = await got.json(content_type="application/problem+json")
@@ -268,7 +268,7 @@ async def test_get_answers_503_when_the_storage_is_away(path: str) -> None:
 async def test_get_breaks_the_connection_when_the_storage_fails_in_the_middle() -> None:
     storage = BrokenStorage(in_the_middle=True)
     await storage.put_bytes(f"{KEY}/720p/segment_001.ts", SEGMENT_BODY)
-    async with streamer(storage, Showing(ready())) as client:
+    async with streamer(storage, Availability(ready())) as client:
         got = await client.get(SEGMENT)
         with pytest.raises(aiohttp.ClientError):
             await got.read()
@@ -298,7 +298,7 @@ class EndlessStorage(MemoryStorage):
 async def test_get_closes_the_object_when_the_player_goes_away() -> None:
     storage = EndlessStorage()
     await storage.put_bytes(f"{KEY}/720p/segment_001.ts", b"")
-    async with streamer(storage, Showing(ready())) as client:
+    async with streamer(storage, Availability(ready())) as client:
         got = await client.get(SEGMENT)
         await got.content.read(1000)
         assert not storage.closed.is_set()
@@ -310,7 +310,7 @@ async def test_get_closes_the_object_when_the_player_takes_nothing(monkeypatch: 
     monkeypatch.setattr(responses, "STALL_SECONDS", 0.1)
     storage = EndlessStorage()
     await storage.put_bytes(f"{KEY}/720p/segment_001.ts", b"")
-    async with streamer(storage, Showing(ready())) as client:
+    async with streamer(storage, Availability(ready())) as client:
         got = await client.get(SEGMENT)
         await asyncio.wait_for(storage.closed.wait(), 5)
         got.close()

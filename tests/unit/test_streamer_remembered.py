@@ -8,15 +8,15 @@ from uuid import uuid4
 
 import pytest
 
-from services.streamer.availability import Showing
-from services.streamer.cache import FRESH_SECONDS, SECONDS, STALE_SECONDS, Remembered
+from services.streamer.availability import Availability
+from services.streamer.cache import FRESH_SECONDS, SECONDS, STALE_SECONDS, SingleFlightCache
 from shared.errors import DatabaseUnavailable
 from tests.unit.test_streamer_showing import VIDEO_ID, ready
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    Known = Remembered[UUID, Showing | None]
+    Known = SingleFlightCache[UUID, Availability | None]
 
 
 class Clock:
@@ -34,12 +34,12 @@ class Reads:
         self.count, self.down, self.gate = 0, False, asyncio.Event()
         self.gate.set()
 
-    async def __call__(self, video_id: UUID) -> Showing | None:
+    async def __call__(self, video_id: UUID) -> Availability | None:
         self.count += 1
         await self.gate.wait()
         if self.down:
             raise DatabaseUnavailable("no answer")
-        return Showing(ready()) if video_id == VIDEO_ID else None
+        return Availability(ready()) if video_id == VIDEO_ID else None
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def reads() -> Reads:
 
 @pytest.fixture
 def known(reads: Reads, clock: Clock) -> Known:
-    return Remembered(reads, entries=2, clock=clock)
+    return SingleFlightCache(reads, entries=2, clock=clock)
 
 
 async def test_get_looks_once_when_asked_again_within_the_time(
@@ -93,7 +93,7 @@ async def test_get_shares_one_look_when_many_ask_and_one_leaves(known: Known, re
     reads.gate.set()
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert isinstance(answers[0], asyncio.CancelledError)
-    assert all(isinstance(answer, Showing) for answer in answers[1:])
+    assert all(isinstance(answer, Availability) for answer in answers[1:])
     assert reads.count == 1
 
 

@@ -9,17 +9,17 @@ from uuid import UUID
 import pytest
 
 from services.streamer.availability import (
-    Asked,
+    Availability,
     Home,
     Refused,
     Rendered,
-    Showing,
+    RequestedFile,
     Stored,
     decide,
     shown_so_far,
 )
 from shared.contracts.events import Rendition
-from shared.hls.renditions import Presentation, StoredSegment
+from shared.hls.renditions import RenditionSet, StoredSegment
 from tests.unit.video_values import video as record
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 VIDEO_ID = UUID("00000000-0000-4000-8000-000000000001")
 LOCAL, S3 = Home("local", None), Home("s3", "videos")
-PRESENTATION = Presentation((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
+PRESENTATION = RenditionSet((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
 CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
-MASTER, PLAYLIST = Asked(None, "master.m3u8"), Asked("720p", "playlist.m3u8")
-SEGMENT, THUMBNAIL = Asked("720p", "segment_002.ts"), Asked(None, "thumbnail.jpg")
+MASTER, PLAYLIST = RequestedFile(None, "master.m3u8"), RequestedFile("720p", "playlist.m3u8")
+SEGMENT, THUMBNAIL = RequestedFile("720p", "segment_002.ts"), RequestedFile(None, "thumbnail.jpg")
 EVERY = (MASTER, PLAYLIST, SEGMENT, THUMBNAIL)
 
 
@@ -51,13 +51,13 @@ def stored(large: int, small: int) -> tuple[StoredSegment, ...]:
     )
 
 
-def growing(large: int, small: int, **values: Any) -> Showing:
+def growing(large: int, small: int, **values: Any) -> Availability:
     return shown_so_far(video(**values), PRESENTATION, stored(large, small), CODECS)
 
 
 @pytest.mark.parametrize("asked", EVERY)
-def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: Asked) -> None:
-    for showing in (None, Showing(video(status="deleted"))):
+def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: RequestedFile) -> None:
+    for showing in (None, Availability(video(status="deleted"))):
         answer = decide(showing, asked, LOCAL)
         assert isinstance(answer, Refused)
         assert (answer.status, answer.reason) == (404, "not_found")
@@ -72,15 +72,17 @@ def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: Asked) -> No
         (THUMBNAIL, "thumbnail.jpg"),
     ],
 )
-def test_decide_names_the_key_of_the_record_when_the_video_is_ready(asked: Asked, path: str) -> None:
-    assert decide(Showing(ready()), asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{path}")
+def test_decide_names_the_key_of_the_record_when_the_video_is_ready(asked: RequestedFile, path: str) -> None:
+    assert decide(Availability(ready()), asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{path}")
     moved = ready(storage_type="s3", s3_bucket="videos", s3_key="hls/old/place")
-    assert decide(Showing(moved), asked, S3) == Stored(f"hls/old/place/{path}")
+    assert decide(Availability(moved), asked, S3) == Stored(f"hls/old/place/{path}")
 
 
 @pytest.mark.parametrize("status", ["processing", "failed"])
 @pytest.mark.parametrize("asked", EVERY)
-def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(asked: Asked, status: str) -> None:
+def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(
+    asked: RequestedFile, status: str
+) -> None:
     rendition = Rendition(
         name="720p",
         width=1280,
@@ -90,7 +92,7 @@ def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(asked:
         codecs=CODECS["720p"],
         frame_rate=25.0,
     )
-    showing = Showing(ready(status=status, renditions=(rendition,)))
+    showing = Availability(ready(status=status, renditions=(rendition,)))
     assert decide(showing, asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{asked.path}")
 
 
@@ -103,14 +105,14 @@ def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(asked:
     ],
 )
 def test_decide_says_so_when_a_ready_video_lies_in_another_storage(place: dict[str, str], home: Home) -> None:
-    answer = decide(Showing(ready(**place)), MASTER, home)
+    answer = decide(Availability(ready(**place)), MASTER, home)
     assert isinstance(answer, Refused)
     assert (answer.status, answer.reason) == (503, "storage_not_configured")
 
 
 @pytest.mark.parametrize("asked", EVERY)
-def test_decide_asks_to_look_again_when_nothing_is_stored_yet(asked: Asked) -> None:
-    for showing in (Showing(video(presentation=None)), growing(1, 0)):
+def test_decide_asks_to_look_again_when_nothing_is_stored_yet(asked: RequestedFile) -> None:
+    for showing in (Availability(video(presentation=None)), growing(1, 0)):
         answer = decide(showing, asked, LOCAL)
         assert isinstance(answer, Refused)
         assert (answer.status, answer.reason, answer.retry_seconds) == (404, "not_ready_yet", 2)
@@ -137,11 +139,11 @@ def test_decide_renders_what_every_rendition_has_when_the_video_is_not_complete(
 def test_decide_gives_segments_only_when_they_are_shown() -> None:
     showing = growing(3, 2)
     assert decide(showing, SEGMENT, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/720p/segment_002.ts")
-    answer = decide(showing, Asked("720p", "segment_003.ts"), LOCAL)
+    answer = decide(showing, RequestedFile("720p", "segment_003.ts"), LOCAL)
     assert isinstance(answer, Refused)
     assert answer.reason == "not_ready_yet"
     for padded in ("segment_0002.ts", "segment_02.ts"):
-        assert isinstance(decide(showing, Asked("720p", padded), LOCAL), Refused)
+        assert isinstance(decide(showing, RequestedFile("720p", padded), LOCAL), Refused)
 
 
 def test_decide_knows_no_rendition_when_the_video_has_none_of_that_name() -> None:

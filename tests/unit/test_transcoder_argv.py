@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.command.audio import sound_argv
+from services.transcoder.command.audio import audio_argv
 from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.ffmpeg.input import Limits, input_options
-from services.transcoder.media import Anchor, Colour
+from services.transcoder.media import AudioAnchor, Colour
 from tests.unit.transcoder_values import AUDIO, VIDEO, plan, source
 
 GUARD = shlex.join(input_options(Limits().pixels))
@@ -174,12 +174,12 @@ def test_a_video_without_sound_gets_none():
 def test_damaged_sources_are_read_from_the_beginning_and_filled():
     given = plan()
     read = "-noautorotate -reinit_filter 0 GUARD -i file:/in.mp4 -i file:/out/sound.nut"
-    assert inputs(given, lenient=True).strip() == read
-    picture, sound = graphs(given, lenient=True)
+    assert inputs(given, tolerant=True).strip() == read
+    picture, sound = graphs(given, tolerant=True)
     assert f"{FPS}:start_time=0,tpad=stop_mode=clone:stop=-1,trim=" in picture
     assert sound.startswith("[1:0]asetpts=PTS-67200,")
     assert ",apad,atrim=" in sound
-    assert shlex.join(sound_argv(given, given.chunks[1], "/in.mp4", "/out")) == (
+    assert shlex.join(audio_argv(given, given.chunks[1], "/in.mp4", "/out")) == (
         f"{HEAD} -vn {GUARD} -noaccurate_seek -seek_timestamp 1 -ss 10.426667 -i file:/in.mp4"
         " -map 0:1 -af aresample=48000:async=1 -to 32.458667"
         " -c:a pcm_s16le -ar 48000 -ac 2 -f nut /out/sound.nut"
@@ -188,7 +188,7 @@ def test_damaged_sources_are_read_from_the_beginning_and_filled():
 
 def test_sound_of_mixed_frame_sizes_is_counted_from_an_anchor():
     given = plan(source(audio=replace(AUDIO, lattice=None)))
-    chunk = replace(given.chunks[1], audio_anchor=Anchor(480_000, 480_288, 480_301))
+    chunk = replace(given.chunks[1], audio_anchor=AudioAnchor(480_000, 480_288, 480_301))
     given = replace(given, chunks=(given.chunks[0], chunk, *given.chunks[2:]))
     counted = "asetpts='if(lt(abs(STARTPTS-480288),120),N+480301,PTS)-61740'"
     assert graphs(given)[1].startswith(f"[1:1]aselect='gt(pts,480000)',{counted},atrim=")

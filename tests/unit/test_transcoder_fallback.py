@@ -6,16 +6,16 @@ import signal
 
 import pytest
 
-from services.transcoder.encode.gpu_fallback import SENTENCES, WORDS, Way, gpu_fault, next_way, note
+from services.transcoder.encode.gpu_fallback import SENTENCES, WORDS, Strategy, gpu_fault, next_strategy, note
 
 OPENING = (
     "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"
     " - maybe incorrect parameters such as bit_rate, rate, width or height\nConversion failed!"
 )
 NO_DECODER = "[h264] Failed setup for format cuda: hwaccel initialisation returned error."
-HARDWARE = Way("h264_nvenc", decodes_on_gpu=True)
-UPLOADED = Way("h264_nvenc")
-SOFTWARE = Way("libx264")
+HARDWARE = Strategy("h264_nvenc", decodes_on_gpu=True)
+UPLOADED = Strategy("h264_nvenc")
+SOFTWARE = Strategy("libx264")
 
 
 @pytest.mark.parametrize(
@@ -93,27 +93,29 @@ def test_every_reason_has_a_sentence():
 @pytest.mark.parametrize("fault", ["session_limit", "memory", "no_driver", "gpu_error", "crashed", "stalled"])
 @pytest.mark.parametrize("way", [HARDWARE, UPLOADED])
 def test_the_cpu_takes_over_at_once_when_the_gpu_refuses(way, fault):
-    assert next_way(way, fault) == SOFTWARE
+    assert next_strategy(way, fault) == SOFTWARE
 
 
 def test_decoding_in_memory_comes_before_the_cpu_when_the_gpu_cannot_decode():
-    assert next_way(HARDWARE, "decode") == UPLOADED
-    assert next_way(UPLOADED, "decode") == SOFTWARE
+    assert next_strategy(HARDWARE, "decode") == UPLOADED
+    assert next_strategy(UPLOADED, "decode") == SOFTWARE
 
 
 def test_the_cpu_stays_lenient_when_the_gpu_refuses_a_damaged_source():
-    assert next_way(Way("h264_nvenc", is_lenient=True), "memory") == Way("libx264", is_lenient=True)
+    assert next_strategy(Strategy("h264_nvenc", is_tolerant=True), "memory") == Strategy(
+        "libx264", is_tolerant=True
+    )
 
 
 def test_a_damaged_source_is_read_leniently_once():
-    assert next_way(SOFTWARE, None) == Way("libx264", is_lenient=True)
-    assert next_way(Way("libx264", is_lenient=True), None) is None
+    assert next_strategy(SOFTWARE, None) == Strategy("libx264", is_tolerant=True)
+    assert next_strategy(Strategy("libx264", is_tolerant=True), None) is None
 
 
 def test_the_source_is_not_blamed_before_the_cpu_has_tried():
     way, tried = HARDWARE, []
     while way:
         tried.append(way)
-        way = next_way(way, None)
-    lenient = [Way("h264_nvenc", is_lenient=True), SOFTWARE, Way("libx264", is_lenient=True)]
-    assert tried == [HARDWARE, UPLOADED, *lenient]
+        way = next_strategy(way, None)
+    tolerant = [Strategy("h264_nvenc", is_tolerant=True), SOFTWARE, Strategy("libx264", is_tolerant=True)]
+    assert tried == [HARDWARE, UPLOADED, *tolerant]

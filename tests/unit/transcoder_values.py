@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from services.transcoder.media import AudioTrack, Colour, Lattice, Source, VideoTrack
+from services.transcoder.media import AudioGrid, AudioTrack, Colour, Source, VideoTrack
 from services.transcoder.plan.build import build_plan
 from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
 
@@ -40,7 +40,7 @@ AUDIO = AudioTrack(
     channels=2,
     start_seconds=Fraction(14, 10),
     end_seconds=Fraction(1400, 1000) + Fraction(4004, 100),
-    lattice=Lattice(61_740, 1024, 4),
+    lattice=AudioGrid(61_740, 1024, 4),
 )
 
 

@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path. `scopes` None: everyone may; `handler` None: shared.web serves it."""
+    """One method of one path. `scopes` None: everyone may; `handler` None: shared.http serves it."""
 
     method: str
     path: str

@@ -43,12 +43,12 @@ async def upload_video(request: web.Request) -> web.Response:
     """Take a video in; answer once the file is durable and row and event are committed."""
     form = Form(request, max_bytes=request.app[SETTINGS].max_upload_bytes)
     admission, user_id = request.app[ADMISSION], request[CALLER].user_id
-    async with admission.upload(request.content_length) as promise:
+    async with admission.upload(request.content_length) as reservation:
         if user_id:  # of other keys the form tells whom the video is for
             await admission.check_user(request.app[DATABASE], user_id)
         await _invite_body(request)
         with _interruptible(request):
-            video = await _take_in(request, form, Incoming(request.app[WORK], uuid4(), promise))
+            video = await _take_in(request, form, Incoming(request.app[WORK], uuid4(), reservation))
     headers = {"Location": f"/api/videos/{video.video_id}"}
     return answer(record(request, video), status=202, headers=headers)
 

@@ -13,7 +13,7 @@ from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, 
 from services.ingest.records import render
 from shared import videos
 from shared.contracts.events import DeleteVideo, ResumeVideo
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.http.problems import HttpProblem
 from shared.messaging.outbox import drop_unsent
 
@@ -60,7 +60,7 @@ async def delete_video(request: web.Request) -> web.Response:
             raise not_found("there is no such video")
         await drop_unsent(connection, video_id)
         await outbox.add(connection, DeleteVideo(video_id=video_id))
-    reach("delete.marked")
+    failpoint("delete.marked")
     return web.Response(status=204)
 
 
@@ -77,7 +77,7 @@ async def retry_video(request: web.Request) -> web.Response:
         await drop_unsent(connection, video_id)
         await outbox.add(connection, ResumeVideo(video_id=video_id))
         video = await visible_video(connection, request[CALLER], video_id)
-    reach("retry.committed")
+    failpoint("retry.committed")
     return answer(record(request, video), status=202, headers={"Location": f"/api/videos/{video_id}"})
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from shared import videos
 from shared.errors import DatabaseUnavailable
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -34,12 +34,12 @@ async def accept_upload(
 ) -> Video:
     """Make the file durable and commit row and event; a failure leaves no record without its file.
 
-    Raises HttpProblem (429), NoRoom, StorageUnavailable, DatabaseUnavailable.
+    Raises HttpProblem (429), OutOfDisk, StorageUnavailable, DatabaseUnavailable.
     """
     try:
-        reach("upload.written")
+        failpoint("upload.written")
         await incoming.keep()
-        reach("upload.kept")
+        failpoint("upload.kept")
     except BaseException:
         await incoming.discard()
         raise
@@ -52,7 +52,7 @@ async def accept_upload(
         await incoming.discard()
         raise
     await incoming.release()
-    reach("upload.committed")
+    failpoint("upload.committed")
     return video
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from shared import videos
-from shared.errors import NoRoom
+from shared.errors import OutOfDisk
 from shared.http.problems import HttpProblem
 from shared.service.metrics import REFUSED, UPLOADS_UNDER_WAY
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from shared.database.pool import Connection, Database
-    from shared.workspace.disk_budget import Promise, Room
+    from shared.workspace.disk_budget import DiskBudget, Reservation
 
 CROWD_SECONDS: Final = 5  # an upload of a few MB later there may be a place
 USER_SECONDS: Final = 30  # a video of the user has to get ready first
@@ -27,13 +27,13 @@ USER_SECONDS: Final = 30  # a video of the user has to get ready first
 class Admission:
     """Who may come in: limits uploads under way in this process, room on disk, videos of a user in work."""
 
-    def __init__(self, room: Room, *, max_uploads: int, max_processing: int) -> None:
+    def __init__(self, room: DiskBudget, *, max_uploads: int, max_processing: int) -> None:
         self._room, self._max_uploads, self._max_processing = room, max_uploads, max_processing
         self._uploads = 0
         self._uploads_of: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def upload(self, size_bytes: int | None) -> AsyncIterator[Promise]:
+    async def upload(self, size_bytes: int | None) -> AsyncIterator[Reservation]:
         """Hold a place and room on disk for an upload while the block runs; the size may be unknown.
 
         Raises HttpProblem (503, 507); 507 also when the block finds that the room is gone.
@@ -44,9 +44,9 @@ class Admission:
             )
         with self._counted():
             try:
-                async with self._room.promise(size_bytes or 0) as promise:
-                    yield promise
-            except NoRoom as error:
+                async with self._room.reserve(size_bytes or 0) as reservation:
+                    yield reservation
+            except OutOfDisk as error:
                 raise refusal(
                     507,
                     error.reason,
@@ -76,7 +76,7 @@ class Admission:
 
     async def confirm(self, connection: Connection, user_id: str) -> None:
         """Raise HttpProblem (429) when what this transaction has added is too much, whoever else adds now."""
-        if self._max_processing and await videos.exceeds(connection, user_id, self._max_processing):
+        if self._max_processing and await videos.over_quota(connection, user_id, self._max_processing):
             raise self._too_much(user_id)
 
     def _too_much(self, user_id: str) -> HttpProblem:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from services.ingest.http.models import UploadFields
 from shared.contracts.cloudevents import explain
-from shared.http.minimum_rate import Pace, TooSlow
+from shared.http.minimum_rate import MinimumRate, TooSlow
 from shared.http.problems import HttpProblem
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Form:
         if (request.content_length or 0) > max_bytes + FORM_BYTES:
             raise too_large(max_bytes)
         self._request, self._stall_seconds = request, stall_seconds
-        self._pace = Pace(window_seconds=stall_seconds)
+        self._pace = MinimumRate(window_seconds=stall_seconds)
         self._parts = 0
 
     async def fields(self) -> UploadFields:

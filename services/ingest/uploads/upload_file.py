@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from shared.errors import StorageUnavailable
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.workspace.disk_budget import disk_faults
 from shared.workspace.file_lock import hold
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from shared.workspace.disk_budget import Promise
+    from shared.workspace.disk_budget import Reservation
     from shared.workspace.layout import WorkDir
 
 
@@ -27,15 +27,15 @@ class Incoming:
     """The file of one upload. `size_bytes` counts what was written, `sha256` is its digest in hex.
 
     A cancelled caller leaves its thread running: the lock makes `discard` wait for a write that is under way,
-    and what comes after `discard` does nothing. The file is held (shared/workspace/file_lock.py) from its first byte to
-    `discard` or `release`, so that no sweep takes it for one of a process that died.
+    and what comes after `discard` does nothing. The file is locked (shared/workspace/file_lock.py) from its
+    first byte to `discard` or `release`, so that no sweep takes it for one of a process that died.
     """
 
-    def __init__(self, work: WorkDir, video_id: UUID, promise: Promise) -> None:
+    def __init__(self, work: WorkDir, video_id: UUID, reservation: Reservation) -> None:
         self.video_id = video_id
         self.part, self.original = work.upload(video_id), work.original(video_id)
         self.size_bytes = 0
-        self._promise = promise
+        self._promise = reservation
         self._digest = hashlib.sha256()
         self._lock = threading.Lock()
         self._file: int | None = None
@@ -46,7 +46,7 @@ class Incoming:
         return self._digest.hexdigest()
 
     async def write(self, data: bytes | bytearray) -> None:
-        """Append. Raises NoRoom when the volume has none for it, StorageUnavailable when it fails."""
+        """Append. Raises OutOfDisk when the volume has none for it, StorageUnavailable when it fails."""
         await asyncio.to_thread(self._write, data)
 
     async def keep(self) -> None:
@@ -78,10 +78,10 @@ class Incoming:
             if self._discarded or self._file is None:
                 return
             os.fsync(self._file)
-            reach("upload.synced")
+            failpoint("upload.synced")
             self.original.parent.mkdir()
             self.part.rename(self.original)
-            reach("upload.renamed")
+            failpoint("upload.renamed")
             for directory in (self.original.parent, self.original.parent.parent, self.part.parent):
                 sync_directory(directory)
 

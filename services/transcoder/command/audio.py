@@ -16,7 +16,7 @@ from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame, round_half_up
 
 if TYPE_CHECKING:
-    from services.transcoder.media import Anchor, AudioTrack, Lattice
+    from services.transcoder.media import AudioAnchor, AudioGrid, AudioTrack
     from services.transcoder.plan.ladder import Rung
     from services.transcoder.plan.model import Chunk, Plan
 
@@ -66,7 +66,7 @@ def is_silent(plan: Plan, chunk: Chunk) -> bool:
     return plan.audio.end_seconds <= begins or plan.audio.start_seconds >= ends
 
 
-def sound_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[str]:
+def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[str]:
     """Return the command that decodes the sound around a chunk to a file of one unchanging format.
 
     Sound that changes its channels or sample rate on the way (broadcasts do) breaks counting: it is brought
@@ -87,21 +87,21 @@ def sound_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
             "-to",
             f"{float(end):.6f}",
         ),
-        *("-c:a", "pcm_s16le", "-ar", str(AUDIO_RATE), "-ac", "2", "-f", "nut", sound_path(outdir)),
+        *("-c:a", "pcm_s16le", "-ar", str(AUDIO_RATE), "-ac", "2", "-f", "nut", audio_path(outdir)),
     ]
 
 
-def sound_path(outdir: str) -> str:
+def audio_path(outdir: str) -> str:
     """Return where the sound of a damaged source lies while its chunk is encoded."""
     return f"{outdir}/sound.nut"
 
 
-def audio_graph(plan: Plan, chunk: Chunk, *, lenient: bool = False) -> str:
+def audio_graph(plan: Plan, chunk: Chunk, *, tolerant: bool = False) -> str:
     """Return the graph from the second input to one labelled output a rung: [a0], [a1], …"""
     assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
     span = _span(plan, chunk)
-    audio = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None) if lenient else plan.audio
-    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, lenient=lenient)
+    audio = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None) if tolerant else plan.audio
+    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, tolerant=tolerant)
     outputs = "".join(f"[a{number}]" for number in range(len(plan.rungs)))
     split = f",asplit={len(plan.rungs)}" if len(plan.rungs) > 1 else ""
     stream = 0 if is_silent(plan, chunk) else audio.index
@@ -112,7 +112,7 @@ def _silence(span: _Span) -> list[str]:
     return [f"asetpts=N+{span.first_sample}", f"atrim=end_pts={span.end_sample}"]
 
 
-def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, lenient: bool) -> list[str]:
+def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, tolerant: bool) -> list[str]:
     """Return filters that give the span's samples, the same for every chunk that asks for them.
 
     Input samples are counted from output zero. Reading begins at a sample where the resampler's phase is
@@ -122,7 +122,7 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, lenient: bool) -> lis
     common = gcd(audio.sample_rate, AUDIO_RATE)
     block = (span.first_sample - RESAMPLER_RUN_IN) // (AUDIO_RATE // common)
     begin_in, begin_out = block * (audio.sample_rate // common), block * (AUDIO_RATE // common)
-    anchor = None if lenient else chunk.audio_anchor
+    anchor = None if tolerant else chunk.audio_anchor
     hole = HOLE_SECONDS if audio.lattice or anchor else JITTER_SECONDS
     ends = round_half_up((audio.end_seconds - plan.zero_seconds) * AUDIO_RATE)
     return [
@@ -131,12 +131,12 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, lenient: bool) -> lis
         f"aresample={AUDIO_RATE}:async=1:min_hard_comp={hole}:first_pts={begin_in}",
         "aformat=sample_fmts=fltp:channel_layouts=stereo",
         f"asetpts=N+{begin_out}",
-        *(["apad"] if lenient or span.end_sample > ends - AUDIO_FRAME else []),
+        *(["apad"] if tolerant or span.end_sample > ends - AUDIO_FRAME else []),
         f"atrim=start_pts={span.first_sample}:end_pts={span.end_sample}",
     ]
 
 
-def _clock(lattice: Lattice | None, zero: int) -> str:
+def _clock(lattice: AudioGrid | None, zero: int) -> str:
     """Return the filter that counts from output zero and undoes the rounding of a container's timestamps."""
     if lattice is None:
         return f"asetpts=PTS-{zero}"
@@ -144,7 +144,7 @@ def _clock(lattice: Lattice | None, zero: int) -> str:
     return f"asetpts='st(0,{place});if(lt(abs(PTS-ld(0)),{lattice.tolerance}),ld(0),PTS)-{zero}'"
 
 
-def _counter(anchor: Anchor, zero: int) -> list[str]:
+def _counter(anchor: AudioAnchor, zero: int) -> list[str]:
     """Return filters that count samples from a known frame on, where seeking has found that frame."""
     near = f"lt(abs(STARTPTS-{anchor.timed}),{ANCHOR_TOLERANCE})"
     return [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.command.audio import audio_graph, audio_options, is_silent, sound_path
+from services.transcoder.command.audio import audio_graph, audio_options, audio_path, is_silent
 from services.transcoder.command.video import decoder_options, decodes_on_gpu, video_graph, video_options
 from services.transcoder.ffmpeg.input import input_url, source_input
 from services.transcoder.plan.timeline import AUDIO_RATE
@@ -34,7 +34,7 @@ def chunk_argv(
     encoder: EncoderName,
     *,
     threads: int = 2,
-    lenient: bool = False,
+    tolerant: bool = False,
     gpu_decode: bool = True,
 ) -> list[str]:
     """Return the ffmpeg command that writes `chunk` to `<outdir>/<rendition>/segment_NNN.ts`.
@@ -43,10 +43,10 @@ def chunk_argv(
     something is missing, instead of ending short. Its sound comes from the file that `sound_argv` writes.
     `gpu_decode` allows NVENC's pictures to be decoded on the GPU as well, where it can do all of it.
     """
-    on_gpu = gpu_decode and decodes_on_gpu(plan, chunk, encoder, lenient=lenient)
-    graphs = ["-filter_complex", video_graph(plan, chunk, encoder, lenient=lenient, on_gpu=on_gpu)]
+    on_gpu = gpu_decode and decodes_on_gpu(plan, chunk, encoder, tolerant=tolerant)
+    graphs = ["-filter_complex", video_graph(plan, chunk, encoder, tolerant=tolerant, on_gpu=on_gpu)]
     if plan.audio:
-        graphs += ["-filter_complex", audio_graph(plan, chunk, lenient=lenient)]
+        graphs += ["-filter_complex", audio_graph(plan, chunk, tolerant=tolerant)]
     outputs = [
         option
         for number, rung in enumerate(plan.rungs)
@@ -60,27 +60,27 @@ def chunk_argv(
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts"),
-        *_video_input(plan, chunk, source_path, lenient=lenient, on_gpu=on_gpu),
-        *_audio_input(plan, chunk, source_path, outdir, lenient=lenient),
+        *_video_input(plan, chunk, source_path, tolerant=tolerant, on_gpu=on_gpu),
+        *_audio_input(plan, chunk, source_path, outdir, tolerant=tolerant),
         *graphs,
         *outputs,
     ]
 
 
-def _video_input(plan: Plan, chunk: Chunk, path: str, *, lenient: bool, on_gpu: bool) -> list[str]:
+def _video_input(plan: Plan, chunk: Chunk, path: str, *, tolerant: bool, on_gpu: bool) -> list[str]:
     hardware = HARDWARE if on_gpu else ()
-    seek = None if lenient else chunk.video_seek_seconds
+    seek = None if tolerant else chunk.video_seek_seconds
     decoder = decoder_options(plan.video)
     return [*hardware, "-noautorotate", *NO_REBUILD, *decoder, *source_input(path, seek)]
 
 
-def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, lenient: bool) -> list[str]:
+def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, tolerant: bool) -> list[str]:
     if plan.audio is None:
         return []
     if is_silent(plan, chunk):
         return ["-f", "lavfi", "-i", f"anullsrc=sample_rate={AUDIO_RATE}:channel_layout=stereo"]
-    if lenient:
-        return ["-i", input_url(sound_path(outdir))]
+    if tolerant:
+        return ["-i", input_url(audio_path(outdir))]
     return ["-vn", *NO_REBUILD, *source_input(path, chunk.audio_seek_seconds)]
 
 

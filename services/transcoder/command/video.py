@@ -38,12 +38,12 @@ NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
 
 
-def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool) -> bool:
+def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: bool) -> bool:
     """Return whether decoded pictures can stay on the GPU: 8-bit BT.709 that only needs scaling."""
     video = plan.video
-    plain = is_bt709(video) and not (video.interlaced or video.orientation or lenient)
+    plain = is_bt709(video) and not (video.interlaced or video.orientation or tolerant)
     known = video.codec in NVDEC_CODECS and video.pix_fmt in NVDEC_PIXELS
-    return encoder == "h264_nvenc" and plain and known and not _holds(plan, chunk, lenient=lenient)
+    return encoder == "h264_nvenc" and plain and known and not _holds(plan, chunk, tolerant=tolerant)
 
 
 def decoder_options(video: VideoTrack) -> list[str]:
@@ -51,9 +51,9 @@ def decoder_options(video: VideoTrack) -> list[str]:
     return [] if video.x264_build is None else ["-x264_build", str(video.x264_build)]
 
 
-def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool, on_gpu: bool) -> str:
+def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: bool, on_gpu: bool) -> str:
     """Return the graph from the decoded stream to one labelled output a rung: [v0], [v1], …"""
-    steps = [*_pick_frames(plan, chunk, lenient=lenient)]
+    steps = [*_pick_frames(plan, chunk, tolerant=tolerant)]
     top = plan.rungs[0]
     if on_gpu:
         steps += [f"scale_cuda={top.width}:{top.height}:format={PIXELS}:{CUDA_SCALING}", "setsar=1"]
@@ -64,7 +64,7 @@ def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, lenient: bool
     return f"[0:{plan.video.index}]" + ",".join(steps) + _cascade(plan.rungs, encoder)
 
 
-def _pick_frames(plan: Plan, chunk: Chunk, *, lenient: bool) -> list[str]:
+def _pick_frames(plan: Plan, chunk: Chunk, *, tolerant: bool) -> list[str]:
     """Return filters that put pictures on the grid and let through exactly the chunk's frames.
 
     From `fps` on a timestamp is a frame number, so that nothing is left to rounding.
@@ -72,24 +72,24 @@ def _pick_frames(plan: Plan, chunk: Chunk, *, lenient: bool) -> list[str]:
     steps = [f"setpts=PTS-{plan.video.first_pts}"]
     if plan.video.interlaced:
         steps.append("bwdif=mode=send_frame:deint=interlaced")
-    from_zero = ":start_time=0" if lenient else ""
+    from_zero = ":start_time=0" if tolerant else ""
     steps.append(f"fps={plan.rate}:round=near:eof_action=pass{from_zero}")
-    steps += _holds(plan, chunk, lenient=lenient)
-    if plan.lead_frames and not _holds_first(plan, chunk, lenient=lenient):
+    steps += _holds(plan, chunk, tolerant=tolerant)
+    if plan.lead_frames and not _holds_first(plan, chunk, tolerant=tolerant):
         steps.append(f"setpts=PTS+{plan.lead_frames}")
     return [*steps, f"trim=start_pts={chunk.first_frame}:end_pts={chunk.end_frame}"]
 
 
-def _holds_first(plan: Plan, chunk: Chunk, *, lenient: bool) -> bool:
-    return plan.lead_frames > 0 and (lenient or chunk.first_frame < plan.lead_frames)
+def _holds_first(plan: Plan, chunk: Chunk, *, tolerant: bool) -> bool:
+    return plan.lead_frames > 0 and (tolerant or chunk.first_frame < plan.lead_frames)
 
 
-def _holds(plan: Plan, chunk: Chunk, *, lenient: bool) -> list[str]:
+def _holds(plan: Plan, chunk: Chunk, *, tolerant: bool) -> list[str]:
     """Return the filter that holds the first picture or the last, where the chunk reaches beyond them."""
     options = []
-    if _holds_first(plan, chunk, lenient=lenient):
+    if _holds_first(plan, chunk, tolerant=tolerant):
         options.append(f"start_mode=clone:start={plan.lead_frames}")
-    if lenient or chunk.end_frame > plan.last_source_frame:
+    if tolerant or chunk.end_frame > plan.last_source_frame:
         options.append("stop_mode=clone:stop=-1")
     return [f"tpad={':'.join(options)}"] if options else []
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from services.transcoder.command.audio import is_silent, sound_argv, sound_path
+from services.transcoder.command.audio import audio_argv, audio_path, is_silent
 from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.command.video import decodes_on_gpu
-from services.transcoder.encode.gpu_fallback import Way, gpu_fault, next_way, note
+from services.transcoder.encode.gpu_fallback import Strategy, gpu_fault, next_strategy, note
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.ffmpeg.task_group import together
 from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, SourceUnavailable
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.names import segment_name
 from shared.service.metrics import ENCODER_FALLBACKS
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, Plan
 
 STALL_SECONDS: Final = 180
-SLOWEST: Final = 60  # times real time, before a chunk counts as hanging
-LEAST_SECONDS: Final = 300
-MOST_THREADS: Final = 16
+MAX_TIMES_REAL_TIME: Final = 60  # times real time, before a chunk counts as hanging
+MIN_SECONDS: Final = 300
+MAX_THREADS: Final = 16
 DAMAGE: Final = ("Invalid data found", "frames were written instead of", "was not written")
 
 log = structlog.get_logger()
@@ -78,7 +78,7 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
     job = _Job(plan, plan.chunks[chunk_index], str(source_path), str(outdir), on_progress)
     if not await asyncio.to_thread(Path(source_path).is_file):
         raise SourceUnavailable("the source file is gone: upload the video again")
-    return await _try_ways(job, encoder.name)
+    return await _try_strategies(job, encoder.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class _GpuFailed(EncodeFailed):
         self.fault = fault
 
 
-async def _try_ways(job: _Job, encoder: EncoderName) -> EncodedChunk:
+async def _try_strategies(job: _Job, encoder: EncoderName) -> EncodedChunk:
     """Encode one way after another until one succeeds; raises what the last one failed with."""
-    way = Way(encoder, decodes_on_gpu(job.plan, job.chunk, encoder, lenient=False))
+    way = Strategy(encoder, decodes_on_gpu(job.plan, job.chunk, encoder, tolerant=False))
     notes: tuple[str, ...] = ()
     while True:
         try:
@@ -113,10 +113,10 @@ async def _try_ways(job: _Job, encoder: EncoderName) -> EncodedChunk:
             raise
         except EncodeFailed as error:
             fault = error.fault if isinstance(error, _GpuFailed) else None
-            following = next_way(way, fault)
+            following = next_strategy(way, fault)
             if following is None:
                 raise _verdict(error) from error
-            notes += _tell(job, way, following, fault, error.message)
+            notes += _log_fallback(job, way, following, fault, error.message)
             way = following
 
 
@@ -127,7 +127,9 @@ def _verdict(error: EncodeFailed) -> EncodeFailed | CorruptSource:
     return error
 
 
-def _tell(job: _Job, way: Way, following: Way, fault: Reason | None, error: str) -> tuple[str, ...]:
+def _log_fallback(
+    job: _Job, way: Strategy, following: Strategy, fault: Reason | None, error: str
+) -> tuple[str, ...]:
     """Log and count where the GPU is left; return a note for people where libx264 takes over."""
     changes = following.encoder != way.encoder
     if not (changes or fault):
@@ -140,30 +142,30 @@ def _tell(job: _Job, way: Way, following: Way, fault: Reason | None, error: str)
     return (note(reason),) if changes else ()
 
 
-async def _attempt(job: _Job, way: Way) -> EncodedChunk:
+async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
     plan, chunk = job.plan, job.chunk
     for rung in plan.rungs:
         _make_empty(Path(job.outdir, rung.name), chunk)
     await _run(job, way)
-    reach("encode.written")
+    failpoint("encode.written")
     results = await together(*(verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs))
     return EncodedChunk(
         segments=tuple(segment for segments, _ in results for segment in segments),
         codecs={rung.name: codecs for rung, (_, codecs) in zip(plan.rungs, results, strict=True)},
         encoder=way.encoder,
         decoded_on_gpu=way.decodes_on_gpu,
-        is_repaired=way.is_lenient,
+        is_repaired=way.is_tolerant,
     )
 
 
-async def _run(job: _Job, way: Way) -> None:
+async def _run(job: _Job, way: Strategy) -> None:
     """Run ffmpeg one way; raises EncodeFailed, EncodeStalled, EncodeInterrupted or _GpuFailed."""
-    plan, chunk, lenient = job.plan, job.chunk, way.is_lenient
-    from_start = lenient or chunk.video_seek_seconds is None
+    plan, chunk, tolerant = job.plan, job.chunk, way.is_tolerant
+    from_start = tolerant or chunk.video_seek_seconds is None
     frames = chunk.end_frame if from_start else chunk.end_frame - chunk.first_frame
-    limit = max(LEAST_SECONDS, SLOWEST * float(frames / plan.rate))
-    if lenient and plan.audio and not is_silent(plan, chunk):
-        await _write_sound(job, limit)
+    limit = max(MIN_SECONDS, MAX_TIMES_REAL_TIME * float(frames / plan.rate))
+    if tolerant and plan.audio and not is_silent(plan, chunk):
+        await _write_audio(job, limit)
     argv = chunk_argv(
         plan,
         chunk,
@@ -171,7 +173,7 @@ async def _run(job: _Job, way: Way) -> None:
         job.outdir,
         way.encoder,
         threads=threads(),
-        lenient=lenient,
+        tolerant=tolerant,
         gpu_decode=way.decodes_on_gpu,
     )
     try:
@@ -179,7 +181,7 @@ async def _run(job: _Job, way: Way) -> None:
             argv,
             frames=chunk.end_frame - chunk.first_frame,
             timeout_seconds=limit,
-            stall_seconds=limit if lenient else STALL_SECONDS,
+            stall_seconds=limit if tolerant else STALL_SECONDS,
             access=job.access,
             on_progress=job.on_progress,
         )
@@ -187,11 +189,11 @@ async def _run(job: _Job, way: Way) -> None:
         if way.encoder == "h264_nvenc":
             raise _GpuFailed(error.message, "stalled") from error
         raise
-    await asyncio.to_thread(Path(sound_path(job.outdir)).unlink, missing_ok=True)
+    await asyncio.to_thread(Path(audio_path(job.outdir)).unlink, missing_ok=True)
     _require_success(finished, way, f"chunk {chunk.index}")
 
 
-def _require_success(finished: Finished, way: Way, what: str) -> None:
+def _require_success(finished: Finished, way: Strategy, what: str) -> None:
     """Raise what ffmpeg's end calls for; a GPU out of memory is not the machine out of memory."""
     fault = gpu_fault(finished.returncode, finished.stderr) if way.encoder == "h264_nvenc" else None
     if fault is not None:
@@ -199,8 +201,8 @@ def _require_success(finished: Finished, way: Way, what: str) -> None:
     require_success(finished, what)
 
 
-async def _write_sound(job: _Job, limit_seconds: float) -> None:
-    argv = sound_argv(job.plan, job.chunk, job.source_path, job.outdir)
+async def _write_audio(job: _Job, limit_seconds: float) -> None:
+    argv = audio_argv(job.plan, job.chunk, job.source_path, job.outdir)
     finished = await run_ffmpeg(
         argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds, access=job.access
     )
@@ -216,4 +218,4 @@ def _make_empty(folder: Path, chunk: Chunk) -> None:
 
 def threads() -> int:
     """Return how many threads each encoder gets: they take turns, so each may use every core."""
-    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0))))
+    return max(1, min(MAX_THREADS, len(os.sched_getaffinity(0))))

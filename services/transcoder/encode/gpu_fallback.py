@@ -94,12 +94,12 @@ SENTENCES: Final[dict[Reason, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Strategy:
     """One way to encode a chunk. A lenient one is for damaged sources, and always decodes in memory."""
 
     encoder: EncoderName
     decodes_on_gpu: bool = False
-    is_lenient: bool = False
+    is_tolerant: bool = False
 
 
 def gpu_fault(returncode: int, stderr: str) -> Reason | None:
@@ -111,17 +111,17 @@ def gpu_fault(returncode: int, stderr: str) -> Reason | None:
     return next((reason for words, reason in WORDS if words in stderr), None)
 
 
-def next_way(way: Way, fault: Reason | None) -> Way | None:
+def next_strategy(way: Strategy, fault: Reason | None) -> Strategy | None:
     """Return what to try after `way` failed (`fault`: the GPU's part in that); None if nothing is left."""
     on_gpu = way.encoder == "h264_nvenc"
     # Without a fault, too: a size that changes, say, rebuilds the graph on the GPU, and frames are lost.
     if way.decodes_on_gpu and fault in ("decode", None):
         return replace(way, decodes_on_gpu=False)
     if on_gpu and fault is not None:
-        return Way("libx264", is_lenient=way.is_lenient)
-    if not way.is_lenient:
-        return Way(way.encoder, is_lenient=True)
-    return Way("libx264") if on_gpu else None
+        return Strategy("libx264", is_tolerant=way.is_tolerant)
+    if not way.is_tolerant:
+        return Strategy(way.encoder, is_tolerant=True)
+    return Strategy("libx264") if on_gpu else None
 
 
 def note(reason: Reason) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Plan
 
 MOMENTS: Final = (0.125, 0.375, 0.625, 0.875)
-LARGEST_SIDE: Final = 640  # of one of the four pictures
+MAX_SIDE: Final = 640  # of one of the four pictures
 TIMEOUT_SECONDS: Final = 120
 COMMAND: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y")
 PROGRESS: Final = ("-progress", "pipe:1")
@@ -66,7 +66,7 @@ async def _extract(argv: list[str], reads: str, writes: str) -> Finished:
 def cell_size(plan: Plan) -> tuple[int, int]:
     """Return the even width and height of one of the four pictures: never larger than the video."""
     top = plan.rungs[0]
-    scale = min(1.0, LARGEST_SIDE / max(top.width, top.height))
+    scale = min(1.0, MAX_SIDE / max(top.width, top.height))
     width, height = (max(2, int(side * scale / 2) * 2) for side in (top.width, top.height))
     return width, height
 

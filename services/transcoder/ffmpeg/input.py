@@ -12,7 +12,7 @@ from typing import Final
 
 VIDEO_FORMATS: Final = ("mov", "matroska", "mpegts", "mpeg", "avi", "flv", "asf", "ogg", "gif", "mxf")
 # Read only to be able to say "this holds sound but no picture".
-SOUND_FORMATS: Final = ("mp3", "wav", "flac", "aac")
+AUDIO_FORMATS: Final = ("mp3", "wav", "flac", "aac")
 
 VIDEO_CODECS: Final = (
     *("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "vp6", "vp6f", "vp6a"),
@@ -54,7 +54,7 @@ def input_options(max_pixels: int) -> list[str]:
     """Return the options that go before `-i` (or the file name of ffprobe) whenever a source is read."""
     return [
         *("-protocol_whitelist", "file"),
-        *("-format_whitelist", ",".join(VIDEO_FORMATS + SOUND_FORMATS)),
+        *("-format_whitelist", ",".join(VIDEO_FORMATS + AUDIO_FORMATS)),
         *("-codec_whitelist", ",".join(VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS)),
         *("-max_pixels", str(max_pixels)),
     ]

@@ -1,4 +1,4 @@
-"""What ffmpeg and ffprobe may touch: the command line of sandbox_exec.py for a run, and what of it holds here."""
+"""What ffmpeg and ffprobe may access: the command line of sandbox_exec.py, and what this kernel enforces."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
 
 
-async def segmented(
+async def segmented_event(
     connection: Connection, video_id: UUID, user_id: str, chunk: int, chunks: int
 ) -> VideoSegmented:
     """Return the event that announces an encoded chunk."""

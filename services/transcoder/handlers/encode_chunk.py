@@ -14,15 +14,15 @@ import structlog
 
 from services.transcoder.command.video import PEAK_OVER_AVERAGE
 from services.transcoder.encode.chunk import encode_chunk
-from services.transcoder.handlers.announce import segmented
+from services.transcoder.handlers.announce import segmented_event
 from services.transcoder.plan.model import Plan
 from shared import videos
 from shared.contracts.events import Segment
 from shared.errors import DatabaseUnavailable, SourceUnavailable, Superseded, WorkerLost
-from shared.failpoints import reach
-from shared.service.leases import MOST_TRIES, alive
+from shared.failpoints import failpoint
+from shared.service.leases import MAX_TRIES, run_leased
 from shared.service.metrics import ENCODE_SPEED, ENCODED_SECONDS
-from shared.workspace.layout import size_of
+from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from shared.messaging.outbox import Outbox
     from shared.service.settings import Settings
     from shared.videos import ChunkClaim
-    from shared.workspace.disk_budget import Room
+    from shared.workspace.disk_budget import DiskBudget
     from shared.workspace.layout import WorkDir
 
 OUTAGE_SECONDS = 1.0
@@ -54,14 +54,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncodeChunkHandler:
     """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk."""
 
     settings: Settings
     outbox: Outbox
     work: WorkDir
     sources: Sources
-    room: Room
+    room: DiskBudget
     encoder: Encoder
 
     async def encode(self, command: EncodeChunk, _: Delivery) -> None:
@@ -73,13 +73,13 @@ class Encoding:
                 command.chunk,
                 lease_seconds=self.settings.lease_seconds,
             )
-        reach("encode.claimed")
-        if claim.tries > MOST_TRIES:
+        failpoint("encode.claimed")
+        if claim.tries > MAX_TRIES:
             raise WorkerLost(f"chunk {claim.chunk} was begun {claim.tries} times and never came to an end")
         directory = self.work.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
         try:
             encoded = await self._encode_alive(claim, directory)
-            reach("encode.verified")
+            failpoint("encode.verified")
             await self._commit(claim, encoded)
         except BaseException as error:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
@@ -97,7 +97,7 @@ class Encoding:
     async def _encode_alive(self, claim: ChunkClaim, directory: Path) -> EncodedChunk:
         """Encode while renewing the claim; a lost claim ends FFmpeg at once."""
         progress, started = Progress(), time.monotonic()
-        encoded = await alive(
+        encoded = await run_leased(
             self._encode(claim, directory, progress),
             partial(self._renew, claim, progress),
             self.settings.lease_seconds,
@@ -108,7 +108,7 @@ class Encoding:
     async def _encode(self, claim: ChunkClaim, directory: Path, progress: Progress) -> EncodedChunk:
         source = self.sources.path(claim.video_id, claim.source_uri)
         plan = Plan.from_json(claim.plan)
-        size = await asyncio.to_thread(size_of, source)
+        size = await asyncio.to_thread(file_size, source)
         if size is None:
             raise SourceUnavailable("the original is no longer there: upload the video again")
         if plan.source_bytes not in (None, size):
@@ -116,7 +116,7 @@ class Encoding:
                 f"the original has {size} bytes, but {plan.source_bytes} when the video was planned: it is"
                 " another one now; upload the video again"
             )
-        async with self.room.promise(_most_bytes(plan, claim.chunk)):
+        async with self.room.reserve(_most_bytes(plan, claim.chunk)):
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
             return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)
 
@@ -154,11 +154,11 @@ class Encoding:
                 key_frames=[file.key_frames for file in encoded.segments],
                 codecs=encoded.codecs,
             )
-            await videos.warn(connection, claim.video_id, _warnings(claim, encoded))
+            await videos.add_warnings(connection, claim.video_id, _warnings(claim, encoded))
             chunks = len(await videos.chunks_of(connection, claim.video_id))
-            event = await segmented(connection, claim.video_id, claim.user_id, claim.chunk, chunks)
+            event = await segmented_event(connection, claim.video_id, claim.user_id, claim.chunk, chunks)
             await self.outbox.add(connection, event)
-        reach("encode.committed")
+        failpoint("encode.committed")
         log.info("chunk_encoded", chunk=claim.chunk, attempt=claim.attempt, segments=len(segments))
 
     def _measure(self, encoded: EncodedChunk, seconds: float) -> None:

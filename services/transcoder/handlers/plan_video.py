@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.transcoder.encode.thumbnail import make_thumbnail
-from services.transcoder.handlers.announce import segmented
+from services.transcoder.handlers.announce import segmented_event
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.model import Plan
 from shared import videos
 from shared.contracts.events import EncodeChunk
 from shared.errors import (
     DatabaseUnavailable,
-    NoRoom,
+    OutOfDisk,
     PermanentError,
     Superseded,
     TransientError,
     WorkerLost,
     described,
 )
-from shared.failpoints import reach
-from shared.service.leases import MOST_TRIES, alive
+from shared.failpoints import failpoint
+from shared.service.leases import MAX_TRIES, run_leased
 from shared.videos import presets
-from shared.workspace.layout import size_of
+from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from shared.messaging.outbox import Outbox
     from shared.service.settings import Settings
     from shared.videos import PlanClaim, Video
-    from shared.workspace.disk_budget import Room
+    from shared.workspace.disk_budget import DiskBudget
     from shared.workspace.layout import WorkDir
 
 THUMBNAIL_BYTES = 4 * 1024**2  # more than any takes
@@ -50,21 +50,21 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Planning:
+class PlanVideoHandler:
     """Plans videos; its two handlers serve the queue transcoder.plan."""
 
     settings: Settings
     outbox: Outbox
     work: WorkDir
     sources: Sources
-    room: Room
+    room: DiskBudget
 
     async def accept(self, event: VideoUploaded) -> None:
         """Create the record of a video that was handed in; a second message about it changes nothing."""
         async with self.outbox.transaction() as connection:
             await videos.accept(connection, event)
             video = await _wanted(connection, event.video_id)
-        reach("plan.accepted")
+        failpoint("plan.accepted")
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
             raise Superseded(f"the id belongs to another video, of {video.user_id}")
 
@@ -96,14 +96,14 @@ class Planning:
             plan = Plan.from_json(await videos.plan_of(connection, video.video_id))
         try:
             source = self.sources.path(video.video_id, video.source_uri)
-            size = await asyncio.to_thread(size_of, source)
+            size = await asyncio.to_thread(file_size, source)
             if size is not None and plan.source_bytes in (None, size):
                 await self._draw(plan, source, path)
-        except (PermanentError, TransientError, NoRoom, OSError) as error:
+        except (PermanentError, TransientError, OutOfDisk, OSError) as error:
             log.warning("thumbnail_is_lost", error=described(error))
 
     async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:
-        async with self.room.promise(THUMBNAIL_BYTES):
+        async with self.room.reserve(THUMBNAIL_BYTES):
             await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
             await make_thumbnail(plan, source, thumbnail)
 
@@ -112,11 +112,11 @@ class Planning:
         lease_seconds = self.settings.lease_seconds
         async with self.outbox.transaction() as connection:
             claim = await videos.claim_plan(connection, video.video_id, lease_seconds=lease_seconds)
-        reach("plan.claimed")
-        if claim.tries > MOST_TRIES:
+        failpoint("plan.claimed")
+        if claim.tries > MAX_TRIES:
             raise WorkerLost(f"the planning was begun {claim.tries} times and never came to an end")
         try:
-            await alive(self._plan(video, claim), partial(self._renew, claim), lease_seconds)
+            await run_leased(self._plan(video, claim), partial(self._renew, claim), lease_seconds)
         except BaseException as error:
             if not await self._release(claim) and isinstance(error, Exception):
                 raise Superseded(f"attempt {claim.attempt} at the plan is over: {error}") from error
@@ -136,7 +136,7 @@ class Planning:
     async def _plan(self, video: Video, claim: PlanClaim) -> None:
         """Probe, plan, draw the thumbnail, and commit all that with the commands."""
         path = await self.sources.fetch(video.video_id, video.source_uri)
-        reach("plan.fetched")
+        failpoint("plan.fetched")
         async with self.outbox.database.transaction() as connection:
             ladder = await presets.all_presets(connection)
             wanted = video.qualities or await presets.preferences_of(connection, video.user_id)
@@ -150,7 +150,7 @@ class Planning:
         )
         thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
         await self._draw(plan, path, thumbnail)
-        reach("plan.thumbnail")
+        failpoint("plan.thumbnail")
         await self._commit(claim, plan, thumbnail)
 
     async def _commit(self, claim: PlanClaim, plan: Plan, thumbnail: Path) -> None:
@@ -172,7 +172,7 @@ class Planning:
                 )
             for index in range(len(plan.chunks)):
                 await self.outbox.add(connection, EncodeChunk(video_id=claim.video_id, chunk=index))
-        reach("plan.committed")
+        failpoint("plan.committed")
         log.info("planned", chunks=len(plan.chunks), duration_seconds=plan.duration_seconds)
 
     async def _announce_unfinished(self, connection: Connection, video: Video) -> None:
@@ -181,7 +181,9 @@ class Planning:
             if chunk.status in ("pending", "encoding"):
                 await self.outbox.add(connection, EncodeChunk(video_id=video.video_id, chunk=chunk.chunk))
             elif chunk.status == "encoded" or chunk is chunks[-1]:  # a stored one only to have it finished
-                event = await segmented(connection, video.video_id, video.user_id, chunk.chunk, len(chunks))
+                event = await segmented_event(
+                    connection, video.video_id, video.user_id, chunk.chunk, len(chunks)
+                )
                 await self.outbox.add(connection, event)
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from services.transcoder.media import AudioTrack, VideoTrack  # noqa: TC001
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
-from services.transcoder.plan.model import VERSION, Chunk, Plan, _as_seconds
+from services.transcoder.plan.model import VERSION, Chunk, Plan
 from services.transcoder.plan.seek import audio_anchor, audio_seek, video_seek
 from services.transcoder.plan.timeline import cut_chunks, cut_segments, fine_enough
 
 if TYPE_CHECKING:
     from services.transcoder.media import Source
+
 EARLY_AUDIO_SECONDS: Final = Fraction(1, 20)
 LATE_AUDIO_SECONDS: Final = Fraction(1, 10)
 
@@ -79,3 +80,7 @@ def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: t
         audio_seek_seconds=_as_seconds(audio_seek(source, plan, bounds[0])),
         audio_anchor=audio_anchor(source, plan, bounds[0]),
     )
+
+
+def _as_seconds(moment: Fraction | None) -> float | None:
+    return None if moment is None else round(float(moment), 6)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-LONGEST_SIDE: Final = 4096  # what every H.264 decoder of level 5.2 takes
-LOWEST_VIDEO_BPS: Final = 100_000
+MAX_LONG_SIDE: Final = 4096  # what every H.264 decoder of level 5.2 takes
+MIN_VIDEO_BPS: Final = 100_000
 
 
 class Offer(Protocol):
@@ -72,7 +72,9 @@ def build_ladder(
 
 
 def _rung(width: Fraction | int, height: Fraction | int, preset: Offer) -> Rung:
-    scale = min(Fraction(preset.short_side) / min(width, height), Fraction(LONGEST_SIDE) / max(width, height))
+    scale = min(
+        Fraction(preset.short_side) / min(width, height), Fraction(MAX_LONG_SIDE) / max(width, height)
+    )
     return Rung(preset.name, _even(width * scale), _even(height * scale), preset.video_bps, preset.audio_bps)
 
 
@@ -83,7 +85,7 @@ def _own_size(width: Fraction | int, height: Fraction | int, ordered: Sequence[O
     rung = _rung(width, height, Preset(f"{short}p", short, nearest.video_bps, nearest.audio_bps))
     area = _rung(width, height, nearest)
     share = Fraction(rung.width * rung.height, area.width * area.height)
-    return replace(rung, video_bps=max(LOWEST_VIDEO_BPS, int(nearest.video_bps * share)))
+    return replace(rung, video_bps=max(MIN_VIDEO_BPS, int(nearest.video_bps * share)))
 
 
 def _even(length: Fraction | int) -> int:

@@ -13,7 +13,7 @@ from services.transcoder.plan.build import build_plan
 from services.transcoder.plan.ladder import build_ladder
 from services.transcoder.probe.scan import scan_source
 from shared.errors import LimitsExceeded
-from shared.workspace.layout import size_of
+from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,7 +37,7 @@ async def make_plan(
     video, with a message that names the fault; SourceUnavailable when it cannot be opened.
     """
     limits = limits or Limits()
-    source_bytes = await asyncio.to_thread(size_of, Path(path))  # before it is read: it may still grow
+    source_bytes = await asyncio.to_thread(file_size, Path(path))  # before it is read: it may still grow
     source = await scan_source(str(path), limits)
     _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
     width, height = source.video.display_size

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
+from fractions import Fraction  # noqa: TC003 - pydantic reads the annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import TypeAdapter
 
-from services.transcoder.media import Anchor, AudioTrack, VideoTrack  # noqa: TC001
+from services.transcoder.media import AudioAnchor, AudioTrack, VideoTrack  # noqa: TC001
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
 from services.transcoder.plan.timeline import round_half_up
-from shared.hls.renditions import Presentation
+from shared.hls.renditions import RenditionSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Chunk:
     end_frame: int
     video_seek_seconds: float | None
     audio_seek_seconds: float | None
-    audio_anchor: Anchor | None = None
+    audio_anchor: AudioAnchor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,9 @@ class Plan:
         width, height = self.video.display_size
         return round(width), round(height)
 
-    def presentation(self) -> Presentation:
+    def presentation(self) -> RenditionSet:
         """Return what playlists say of the video."""
-        return Presentation(
+        return RenditionSet(
             renditions=tuple((rung.name, rung.width, rung.height) for rung in self.rungs),
             frame_rate=float(self.rate),
             target_duration_seconds=self.target_duration_seconds,
@@ -130,7 +130,3 @@ class Plan:
 @cache
 def _adapter() -> TypeAdapter[Plan]:
     return TypeAdapter(Plan)
-
-
-def _as_seconds(moment: Fraction | None) -> float | None:
-    return None if moment is None else round(float(moment), 6)

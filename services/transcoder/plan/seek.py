@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame
 
 if TYPE_CHECKING:
-    from services.transcoder.media import Anchor, Source
+    from services.transcoder.media import AudioAnchor, Source
     from services.transcoder.plan.model import Plan
 
 # FFmpeg seeks 3/23 s too early where frames are reordered: ask for a moment that lands on the key frame.
@@ -44,23 +44,23 @@ def audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
     """Return the moment to ask for so that the sound of a chunk and its run-in are read, None: the start."""
     if source.audio is None or source.seeking == "none":
         return None
-    begin = _sound_begin(plan, first_frame)
+    begin = _audio_begin(plan, first_frame)
     margin = AUDIO_RUN_IN_SECONDS + Fraction(source.audio.lead_seconds)
     margin += NEAR_SECONDS if source.seeking == "near" else 0
     moment = begin - margin
     return moment if moment > source.audio.start_seconds + margin else None
 
 
-def _sound_begin(plan: Plan, first_frame: int) -> Fraction:
+def _audio_begin(plan: Plan, first_frame: int) -> Fraction:
     """Return when the first AAC frame of a chunk begins, on the clock of the file."""
     frame = first_audio_frame(first_frame, plan.rate)
     return plan.zero_seconds + Fraction(frame * AUDIO_FRAME, AUDIO_RATE)
 
 
-def audio_anchor(source: Source, plan: Plan, first_frame: int) -> Anchor | None:
+def audio_anchor(source: Source, plan: Plan, first_frame: int) -> AudioAnchor | None:
     """Return the audio frame to count from: after the seek point, before the chunk's run-in."""
     if source.sound_map is None or source.audio is None:
         return None
-    before = _sound_begin(plan, first_frame) - ANCHOR_SECONDS
+    before = _audio_begin(plan, first_frame) - ANCHOR_SECONDS
     rate = source.audio.sample_rate
     return source.sound_map.anchor_before(int(before * rate), int(ANCHOR_SPAN_SECONDS * rate))

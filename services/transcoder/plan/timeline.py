@@ -9,7 +9,7 @@ from typing import Final
 
 AUDIO_RATE: Final = 48_000
 AUDIO_FRAME: Final = 1024  # samples in one AAC frame
-SHORTEST_TAIL_SECONDS: Final = Fraction(1, 2)
+MIN_TAIL_SECONDS: Final = Fraction(1, 2)
 KEY_FRAME_SECONDS: Final = 2  # Apple, HLS authoring specification 1.13
 NTSC_SECOND: Final = Fraction(1001, 1000)  # 60 frames at 29.97 a second are two seconds, too: 2.002
 
@@ -42,7 +42,7 @@ def cut_segments(total_frames: int, rate: Fraction, segment_seconds: Fraction) -
     while frame < total_frames:
         starts.append(frame)
         frame = round_half_up(len(starts) * segment_seconds * rate)
-    shortest = min(SHORTEST_TAIL_SECONDS, segment_seconds / 2)
+    shortest = min(MIN_TAIL_SECONDS, segment_seconds / 2)
     if len(starts) > 1 and (total_frames - starts[-1]) / rate < shortest:
         starts.pop()
     return tuple(starts)

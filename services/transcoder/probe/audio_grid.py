@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.media import Anchor, Lattice
+from services.transcoder.media import AudioAnchor, AudioGrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,10 +29,12 @@ JITTER_SECONDS: Final = 0.015
 ROUNDING_TICKS: Final = 1.5
 SLACK_SAMPLES: Final = 2
 COUNTED_CODECS: Final = frozenset({"vorbis"})
-LARGEST_DISAGREEMENT_SECONDS: Final = 0.02
+MAX_DISAGREEMENT_SECONDS: Final = 0.02
 
 
-def find_lattice(pts: Sequence[int], time_base: Fraction, sample_rate: int, codec: str) -> Lattice | None:
+def find_audio_grid(
+    pts: Sequence[int], time_base: Fraction, sample_rate: int, codec: str
+) -> AudioGrid | None:
     """Return the lattice that the packets' `pts` (ticks, ascending) lie on, None where there is none.
 
     Lost packets leave holes in a lattice, which is still one: its sound is silence.
@@ -53,7 +55,7 @@ def find_lattice(pts: Sequence[int], time_base: Fraction, sample_rate: int, code
         return None
     origin = round(pts[0] * time_base * sample_rate + (low + high) / 2)
     tolerance = int((high - low) / 2 + 2 * scale) + SLACK_SAMPLES
-    return Lattice(origin, step, min(tolerance, step // 2))
+    return AudioGrid(origin, step, min(tolerance, step // 2))
 
 
 def _gaps(pts: Sequence[int]) -> list[int]:
@@ -78,37 +80,39 @@ def _strays(starts: Sequence[float], step: int) -> list[float] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundMap:
+class FrameIndex:
     """Where audio frames begin by the container's clock and by counting, in samples; one item a frame."""
 
     timed: Sequence[int]
     counted: Sequence[int]
 
-    def anchor_before(self, sample: int, span: int) -> Anchor | None:
+    def anchor_before(self, sample: int, span: int) -> AudioAnchor | None:
         """Return the frame to count from: the best told apart up to `span` before `sample`."""
         end = bisect_right(self.counted, sample)
         start = max(1, bisect_right(self.counted, sample - span))
         if end <= 1 or start >= end:
-            return Anchor(self.timed[0] - span, self.timed[0], self.counted[0]) if self.timed else None
+            return AudioAnchor(self.timed[0] - span, self.timed[0], self.counted[0]) if self.timed else None
         best = max(range(start, end), key=lambda index: self.timed[index] - self.timed[index - 1])
         middle = (self.timed[best - 1] + self.timed[best]) // 2
-        return Anchor(middle, self.timed[best], self.counted[best])
+        return AudioAnchor(middle, self.timed[best], self.counted[best])
 
 
-def needs_map(audio: Mapping[str, Any]) -> bool:
+def needs_frame_index(audio: Mapping[str, Any]) -> bool:
     """Return whether `audio` (a stream in ffprobe's JSON) has mixed frame sizes and too coarse a clock."""
     numerator, _, denominator = str(audio["time_base"]).partition("/")
     is_coarse = Fraction(int(numerator), int(denominator)) * int(audio["sample_rate"]) > 1
     return audio.get("codec_name") in COUNTED_CODECS and is_coarse
 
 
-def map_sound(frames: Sequence[tuple[int, int]], time_base: Fraction, sample_rate: int) -> SoundMap | None:
+def index_audio_frames(
+    frames: Sequence[tuple[int, int]], time_base: Fraction, sample_rate: int
+) -> FrameIndex | None:
     """Return the map for decoded `frames` (ticks, samples), None where sound is missing in between."""
     if not frames:
         return None
     timed = [round(ticks * time_base * sample_rate) for ticks, _ in frames]
     counted = [timed[0] + before for before in accumulate((samples for _, samples in frames[:-1]), initial=0)]
     strays = [place - count for place, count in zip(timed, counted, strict=True)]
-    if max(strays) - min(strays) > LARGEST_DISAGREEMENT_SECONDS * sample_rate:
+    if max(strays) - min(strays) > MAX_DISAGREEMENT_SECONDS * sample_rate:
         return None
-    return SoundMap(timed, counted)
+    return FrameIndex(timed, counted)

@@ -19,13 +19,13 @@ STANDARD_RATES: Final = tuple(
         *("15", "20", "5", "6", "8", "15000/1001", "1", "2", "100", "120000/1001", "120", "240"),
     )
 )
-HIGHEST_RATE: Final = 60  # Apple, HLS authoring specification 1.19
-LOWEST_RATE: Final = Fraction(1, 2)
+MAX_RATE: Final = 60  # Apple, HLS authoring specification 1.19
+MIN_RATE: Final = Fraction(1, 2)
 FALLBACK_RATE: Final = Fraction(25)
 # How far the timestamps of one grid may stray in all, in frames: little where nobody knows the rate.
 SPREAD: Final = Fraction(9, 10)
 ODD_SPREAD: Final = Fraction(3, 10)
-LONGEST_LAST_SECONDS: Final = 10
+MAX_LAST_SECONDS: Final = 10
 LOST_PICTURES_PER: Final = 100  # on no grid at all one in so many may be lost
 
 
@@ -62,9 +62,9 @@ def measure_grid(
 
 
 def _single(pts: int, duration: int, time_base: Fraction, hints: Sequence[Fraction]) -> Grid:
-    sane = [hint for hint in hints if LOWEST_RATE <= hint <= HIGHEST_RATE]
+    sane = [hint for hint in hints if MIN_RATE <= hint <= MAX_RATE]
     rate = sane[0] if sane else FALLBACK_RATE
-    seconds = min(duration * time_base, Fraction(LONGEST_LAST_SECONDS))
+    seconds = min(duration * time_base, Fraction(MAX_LAST_SECONDS))
     return Grid(rate, pts, max(1, round_half_up(seconds * rate)), is_vfr=False)
 
 
@@ -81,7 +81,7 @@ def _finish(
     last = round_half_up((pts[-1] - first_pts) * per_tick)
     if not is_vfr:
         return Grid(rate, first_pts, last + 1, is_vfr)
-    seconds = min(last_duration * time_base, Fraction(LONGEST_LAST_SECONDS))
+    seconds = min(last_duration * time_base, Fraction(MAX_LAST_SECONDS))
     return Grid(rate, first_pts, last + max(1, round_half_up(seconds * rate)), is_vfr)
 
 
@@ -137,7 +137,7 @@ def _nominal(pts: Sequence[int], time_base: Fraction) -> Fraction:
     A few may be lost, so that one odd timestamp does not make a long film twice as expensive.
     """
     typical = _snapped(1 / (_quantile(_deltas(pts), 1, 2) * time_base))
-    finer = (rate for rate in STANDARD_RATES if typical < rate <= HIGHEST_RATE)
+    finer = (rate for rate in STANDARD_RATES if typical < rate <= MAX_RATE)
     few = len(pts) // LOST_PICTURES_PER
     rate = min((typical, *finer), key=lambda rate: (max(few, _lost(pts, rate * time_base)), rate))
     return _within_bounds(rate)
@@ -151,12 +151,12 @@ def _lost(pts: Sequence[int], per_tick: Fraction) -> int:
 
 def _snapped(rate: Fraction) -> Fraction:
     close = _near(rate, STANDARD_RATES, Fraction(3, 100))
-    return close[0] if close else rate.limit_denominator(1001) or LOWEST_RATE
+    return close[0] if close else rate.limit_denominator(1001) or MIN_RATE
 
 
 def _within_bounds(rate: Fraction) -> Fraction:
-    while rate > HIGHEST_RATE:
+    while rate > MAX_RATE:
         rate /= 2
-    while rate < LOWEST_RATE:
+    while rate < MIN_RATE:
         rate *= 2
     return rate

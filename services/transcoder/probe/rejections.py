@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.ffmpeg.input import AUDIO_CODECS, SOUND_FORMATS, VIDEO_CODECS
+from services.transcoder.ffmpeg.input import AUDIO_CODECS, AUDIO_FORMATS, VIDEO_CODECS
 from shared.errors import (
     CorruptSource,
     EncryptedSource,
@@ -81,7 +81,7 @@ def check_streams(streams: Sequence[Json], container: str, packets: Sequence[Jso
     if any(_is_encrypted(stream) for stream in (*streams, *packets)):
         raise EncryptedSource("the video is encrypted (DRM): send a copy without protection")
     videos = [stream for stream in streams if stream.get("codec_type") == "video" and not is_cover(stream)]
-    if not videos or container in SOUND_FORMATS:
+    if not videos or container in AUDIO_FORMATS:
         raise NoVideoStream("the file has no video stream, only sound: send a file with a picture track")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.transcoder.ffmpeg.input import input_options, input_url
 from services.transcoder.ffmpeg.runner import read_ffprobe, run_ffprobe
 from services.transcoder.ffmpeg.sandbox import Access
-from services.transcoder.probe.audio_grid import map_sound, needs_map
+from services.transcoder.probe.audio_grid import index_audio_frames, needs_frame_index
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.rejections import check_codec, check_streams, unreadable
 from services.transcoder.probe.streams import choose_audio, choose_video, read_fraction
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.media import Source
-    from services.transcoder.probe.audio_grid import SoundMap
+    from services.transcoder.probe.audio_grid import FrameIndex
 
     Json = Mapping[str, Any]
 
@@ -50,7 +50,7 @@ async def scan_source(path: str, limits: Limits) -> Source:
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     reader = await _read_packets(path, video, audio, limits)
-    sound_map = await _map_sound(path, audio, limits) if audio and needs_map(audio) else None
+    sound_map = await _index_audio_frames(path, audio, limits) if audio and needs_frame_index(audio) else None
     source = build_source(Findings(container, described, video, audio, pictures, reader, sound_map))
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
@@ -127,7 +127,7 @@ async def _read_packets(path: str, video: Json, audio: Json | None, limits: Limi
     return reader
 
 
-async def _map_sound(path: str, audio: Json, limits: Limits) -> SoundMap | None:
+async def _index_audio_frames(path: str, audio: Json, limits: Limits) -> FrameIndex | None:
     """Decode the sound once to learn where each of its frames begins, to the sample."""
     frames: list[tuple[int, int]] = []
 
@@ -146,4 +146,4 @@ async def _map_sound(path: str, audio: Json, limits: Limits) -> SoundMap | None:
         timeout_seconds=limits.scan_timeout_seconds,
         access=Access(reads=(path,)),
     )
-    return map_sound(frames, read_fraction(audio["time_base"]), int(audio["sample_rate"]))
+    return index_audio_frames(frames, read_fraction(audio["time_base"]), int(audio["sample_rate"]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MATRIX_LINE: Final = re.compile(r"0000000[01]:\s+(-?\d+)\s+(-?\d+)")
 ONE: Final = 1 << 16
-LARGEST_ASPECT: Final = 20
+MAX_ASPECT: Final = 20
 
 
 def choose_video(streams: Sequence[Json]) -> Json:
@@ -53,7 +53,7 @@ def read_fraction(text: object) -> Fraction:
 def read_aspect(stream: Json) -> Fraction:
     """Return the shape of a pixel, 1 where the stream says nothing or something absurd."""
     aspect = read_fraction(stream.get("sample_aspect_ratio"))
-    return aspect if Fraction(1, LARGEST_ASPECT) <= aspect <= LARGEST_ASPECT else Fraction(1)
+    return aspect if Fraction(1, MAX_ASPECT) <= aspect <= MAX_ASPECT else Fraction(1)
 
 
 def read_orientation(stream: Json) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.media import SEEKING, AudioTrack, Source, VideoTrack
-from services.transcoder.probe.audio_grid import find_lattice
+from services.transcoder.probe.audio_grid import find_audio_grid
 from services.transcoder.probe.frame_rate import measure_grid
 from services.transcoder.probe.packets import restarts, without_spikes
 from services.transcoder.probe.streams import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from fractions import Fraction
 
-    from services.transcoder.probe.audio_grid import SoundMap
+    from services.transcoder.probe.audio_grid import FrameIndex
     from services.transcoder.probe.packets import PacketReader, Packets
 
     Json = Mapping[str, Any]
@@ -43,7 +43,7 @@ class Findings:
     audio: Json | None
     pictures: Sequence[Json]
     reader: PacketReader
-    sound_map: SoundMap | None = None
+    sound_map: FrameIndex | None = None
 
 
 def build_source(found: Findings) -> Source:
@@ -139,6 +139,6 @@ def _audio_track(audio: Json | None, reader: PacketReader, video_base: Fraction)
         channels=int(audio.get("channels", 2)),
         start_seconds=pts[0] * time_base,
         end_seconds=(pts[-1] + max(0, packets.last_duration)) * time_base,
-        lattice=find_lattice(pts, time_base, rate, codec),
+        lattice=find_audio_grid(pts, time_base, rate, codec),
         lead_seconds=round(float(reader.lead_ticks * video_base), 3),
     )

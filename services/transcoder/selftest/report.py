@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CLOCK: Final = 90_000  # ticks a second in MPEG-TS
 TOLERANCE_TICKS: Final = 3
-LONGEST_WHY: Final = 300
+MAX_REASON_CHARACTERS: Final = 300
 
 ADVICE: Final[dict[Reason, str]] = {
     "no_encoder": "use Debian's ffmpeg, or one configured with --enable-nvenc",
@@ -62,7 +62,7 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 def _one_line(text: str) -> str:
     """Return `text` on one line; of a long one the end, where ffmpeg says what it gave up for."""
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST_WHY else "…" + line[-LONGEST_WHY:]
+    return line if len(line) <= MAX_REASON_CHARACTERS else "…" + line[-MAX_REASON_CHARACTERS:]
 
 
 def missing(problem: str) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from shared.errors import LimitsExceeded, SourceUnavailable
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.workspace.disk_budget import disk_faults
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from shared.workspace.disk_budget import Promise, Room
+    from shared.workspace.disk_budget import DiskBudget, Reservation
     from shared.workspace.layout import WorkDir
 
     Opener = Callable[[str], AbstractAsyncContextManager["Opened", Any]]
@@ -42,7 +42,9 @@ class Opened:
 class Sources:
     """Turns the URI of a source into a local path. `openers` gives, by URI scheme, how to read it."""
 
-    def __init__(self, work: WorkDir, room: Room, openers: Mapping[str, Opener], *, max_bytes: int) -> None:
+    def __init__(
+        self, work: WorkDir, room: DiskBudget, openers: Mapping[str, Opener], *, max_bytes: int
+    ) -> None:
         self._work, self._room, self._openers, self._max_bytes = work, room, openers, max_bytes
 
     def path(self, video_id: UUID, uri: str) -> Path:
@@ -62,7 +64,7 @@ class Sources:
         """Return the original as a local file, fetching it first where needed.
 
         Raises SourceUnavailable when it is not there, LimitsExceeded when it is too large, SourceFetchFailed,
-        and NoRoom, before anything is read, when the work volume cannot take it now.
+        and OutOfDisk, before anything is read, when the work volume cannot take it now.
         """
         path = self.path(video_id, uri)
         if await asyncio.to_thread(path.is_file):
@@ -73,9 +75,9 @@ class Sources:
         await asyncio.to_thread(self._room.expect, 0)  # no stranger's server is asked in vain
         async with _whole_file(path) as part, self._openers[scheme](uri) as opened:
             most = await self._limit(uri, opened.size_bytes or 0)
-            async with self._room.promise(opened.size_bytes or 0) as promise:
-                await _write(part, promise, _limited(opened.blocks, most, uri))
-            reach("source.written")
+            async with self._room.reserve(opened.size_bytes or 0) as reservation:
+                await _write(part, reservation, _limited(opened.blocks, most, uri))
+            failpoint("source.written")
         return path
 
     async def _limit(self, uri: str, size_bytes: int) -> int:
@@ -99,10 +101,10 @@ def _too_large(uri: str, most_bytes: int) -> LimitsExceeded:
     return LimitsExceeded(f"source {shown(uri)} is larger than {most_bytes} bytes")
 
 
-async def _write(part: Path, promise: Promise, blocks: AsyncIterator[bytes]) -> None:
+async def _write(part: Path, reservation: Reservation, blocks: AsyncIterator[bytes]) -> None:
     with await asyncio.to_thread(part.open, "wb", buffering=0) as file:
         async for block in blocks:
-            await asyncio.to_thread(_write_block, file, block, promise)
+            await asyncio.to_thread(_write_block, file, block, reservation)
         await asyncio.to_thread(_sync, file.fileno())
 
 
@@ -162,9 +164,9 @@ def _place(part: Path, path: Path) -> None:
             part.rename(path)
 
 
-def _write_block(file: RawIOBase, block: bytes, promise: Promise) -> None:
+def _write_block(file: RawIOBase, block: bytes, reservation: Reservation) -> None:
     rest = memoryview(block)
-    with promise.writing(len(block)):
+    with reservation.writing(len(block)):
         while rest:
             rest = rest[file.write(rest) or 0 :]
 

@@ -17,7 +17,7 @@ from yarl import URL
 from services.transcoder.sources.fetch import Opened, shown
 from services.transcoder.sources.public_addresses import PrivateAddress, PublicResolver, refuse_private
 from shared.errors import SourceFetchFailed, SourceUnavailable, described
-from shared.http.minimum_rate import Pace
+from shared.http.minimum_rate import MinimumRate
 
 if TYPE_CHECKING:
     import ssl
@@ -133,7 +133,7 @@ def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
 
 
 async def _blocks(response: aiohttp.ClientResponse, uri: str) -> AsyncIterator[bytes]:
-    pace = Pace()
+    pace = MinimumRate()
     try:
         while block := await pace.wait(response.content.read(BLOCK_BYTES)):
             pace.came(len(block))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.hls.playlists import complete
-from shared.hls.renditions import Presentation, StoredSegment
+from shared.hls.renditions import RenditionSet, StoredSegment
 from shared.names import THUMBNAIL, segment_name, storage_prefix
 
 if TYPE_CHECKING:
@@ -96,6 +96,6 @@ def _playlist_bytes(record: Audited) -> dict[str, int]:
         StoredSegment(each.rendition, each.index, each.duration_seconds, each.bytes)
         for each in record.segments
     ]
-    presentation = Presentation.from_json(record.video.presentation or {})
+    presentation = RenditionSet.from_json(record.video.presentation or {})
     texts = complete(presentation, segments, record.codecs, record.key_frames).texts
     return {name: len(text.encode()) for name, text in texts.items()}

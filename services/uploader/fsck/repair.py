@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from shared.names import THUMBNAIL
-from shared.workspace.layout import size_of
+from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,16 +57,16 @@ def means(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> Means:
 def _is_kept(work: WorkDir, record: Audited, chunk: int) -> bool:
     """Tell whether the segments of a chunk are all there as the encoder registered them."""
     segments = (segment for segment in record.segments if segment.chunk == chunk)
-    return all(size_of(work.root / segment.path) == segment.bytes for segment in segments)
+    return all(file_size(work.root / segment.path) == segment.bytes for segment in segments)
 
 
 def _has_original(work: WorkDir, record: Audited) -> bool:
     """Tell whether the original is there, and as large as the one that was planned."""
     source = urlsplit(record.video.source_uri)
     is_file = source.scheme == "file"
-    size = size_of(work.root / unquote(source.path) if is_file else work.original(record.video.video_id))
+    size = file_size(work.root / unquote(source.path) if is_file else work.original(record.video.video_id))
     return size is not None and record.source_bytes in (None, size)
 
 
 def _has_thumbnail(work: WorkDir, video: Video) -> bool:
-    return video.thumbnail_path is not None and size_of(work.root / video.thumbnail_path) is not None
+    return video.thumbnail_path is not None and file_size(work.root / video.thumbnail_path) is not None

@@ -11,7 +11,7 @@ import structlog
 
 from shared import videos
 from shared.errors import Deferred, StorageUnavailable, Superseded
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.names import storage_prefix
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Deleting:
+class DeleteVideoHandler:
     """Removes what deleted videos leave; its handler serves the queue uploader.delete."""
 
     settings: Settings
@@ -52,12 +52,12 @@ class Deleting:
                 f"the video lies in {place[0]} {place[1] or ''}, but {here[0]} {here[1] or ''} is set now"
             )
         removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
-        reach("delete.objects_removed")
+        failpoint("delete.objects_removed")
         await asyncio.to_thread(self._remove_files, video.video_id)
-        reach("delete.files_removed")
+        failpoint("delete.files_removed")
         async with self.outbox.transaction() as connection:
-            await (videos.purged if again else videos.swept)(connection, video.video_id)
-        reach("delete.committed")
+            await (videos.purge if again else videos.mark_swept)(connection, video.video_id)
+        failpoint("delete.committed")
         log.info("video_purged" if again else "video_swept", objects=removed)
         if not again:
             raise Deferred("swept once", seconds=self.settings.delete_again_seconds)

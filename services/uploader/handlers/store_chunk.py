@@ -13,13 +13,13 @@ import structlog
 from shared import videos
 from shared.contracts.events import EncodeChunk, VideoStored
 from shared.errors import StorageUnavailable, Superseded
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.hls.playlists import complete
-from shared.hls.renditions import Presentation
+from shared.hls.renditions import RenditionSet
 from shared.names import MASTER, THUMBNAIL, segment_name, storage_prefix
-from shared.service.leases import alive
+from shared.service.leases import run_leased
 from shared.service.metrics import STORED_BYTES, STORED_OBJECTS
-from shared.workspace.layout import size_of
+from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -45,7 +45,7 @@ class SegmentDamaged(Exception):
 
 
 @dataclass(frozen=True)
-class Storing:
+class StoreChunkHandler:
     """Stores chunks and finishes videos; its handler serves the queue uploader.store."""
 
     settings: Settings
@@ -72,7 +72,7 @@ class Storing:
                 f"the video is being stored in {place[0]} {place[1] or ''}, but {here[0]} {here[1] or ''} is"
                 " configured now: configure that again, or delete the video and upload it anew"
             )
-        reach("store.begun")
+        failpoint("store.begun")
         if job.chunk_status == "encoded":
             await self._store_chunk(job)
         async with self.outbox.transaction() as connection:
@@ -90,13 +90,13 @@ class Storing:
         except StorageUnavailable:
             await self._give_way(job)
             raise
-        reach("store.segments_put")
+        failpoint("store.segments_put")
         async with self.outbox.transaction() as connection:
             await videos.chunk_stored(connection, job)
-        reach("store.committed")
+        failpoint("store.committed")
         if self.settings.wants_local_files_deleted:
             await asyncio.to_thread(self._remove_segments, job.segments)
-            reach("store.files_removed")
+            failpoint("store.files_removed")
         log.info("chunk_stored", chunk=job.chunk, segments=len(job.segments))
 
     async def _put_segments(self, prefix: str, segments: Sequence[Segment]) -> None:
@@ -109,13 +109,13 @@ class Storing:
         key = f"{prefix}/{segment.rendition}/{segment_name(segment.index)}"
         path = self.work.root / segment.path
         async with self.puts:
-            local = await asyncio.to_thread(size_of, path)
+            local = await asyncio.to_thread(file_size, path)
             if local != segment.bytes:
                 raise SegmentDamaged(f"{segment.path} has {local or 0} bytes, not {segment.bytes}")
             stored = await self.storage.put_file(key, path)
         if stored != segment.bytes:
             raise StorageUnavailable(f"{key} has {stored} bytes in storage, not {segment.bytes}")
-        reach("store.segment_put")
+        failpoint("store.segment_put")
         self._count(stored)
 
     def _count(self, size: int) -> None:
@@ -155,7 +155,7 @@ class Storing:
     async def _alive(self, job: StoreJob, work: Coroutine[Any, Any, Result]) -> Result:
         """Put objects while saying that we are at it; it ends when nobody wants them any more."""
         seconds = self.settings.lease_seconds
-        return await alive(work, partial(self._renew, job), seconds)
+        return await run_leased(work, partial(self._renew, job), seconds)
 
     async def _renew(self, job: StoreJob) -> None:
         async with self.outbox.database.transaction() as connection:
@@ -171,20 +171,20 @@ class Storing:
             key_frames = await videos.key_frames(connection, video_id)
         if video is None or video.status != "processing" or video.presentation is None:
             raise Superseded("the video is no longer processing")
-        reach("finish.begun")
-        presentation = Presentation.from_json(video.presentation)
+        failpoint("finish.begun")
+        presentation = RenditionSet.from_json(video.presentation)
         written = complete(presentation, segments, codecs, key_frames)
         thumbnail, playlists = await self._alive(job, self._put_last(video, written))
-        reach("finish.playlists_put")
+        failpoint("finish.playlists_put")
         size = thumbnail + playlists + sum(segment.bytes for segment in segments)
         stored = self._stored_event(video, written.renditions, size, has_thumbnail=bool(thumbnail))
         async with self.outbox.transaction() as connection:
-            if not await videos.ready(connection, stored, run=video.run):
+            if not await videos.mark_ready(connection, stored, run=video.run):
                 raise Superseded("the video was finished by another, or deleted")
             await self.outbox.add(connection, stored)
-        reach("finish.committed")
+        failpoint("finish.committed")
         await asyncio.to_thread(self._remove_local, video)
-        reach("finish.files_removed")
+        failpoint("finish.files_removed")
         log.info("video_stored", bytes=stored.bytes, renditions=len(stored.renditions))
 
     async def _put_last(self, video: Video, written: Playlists) -> tuple[int, int]:
@@ -194,10 +194,10 @@ class Storing:
         if video.thumbnail_path is not None:
             path = self.work.root / video.thumbnail_path
             thumbnail = await self._put_thumbnail(f"{prefix}/{THUMBNAIL}", path)
-            reach("finish.thumbnail_put")
+            failpoint("finish.thumbnail_put")
         for name, text in written.texts.items():
             playlists += await self.storage.put_bytes(f"{prefix}/{name}", text.encode())
-            reach("finish.playlist_put")
+            failpoint("finish.playlist_put")
         return thumbnail, playlists
 
     async def _put_thumbnail(self, key: str, path: Path) -> int:

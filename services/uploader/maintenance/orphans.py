@@ -2,8 +2,8 @@
 
 Always in this order: list, then read the record, then look at the age. A record is there before anything is
 written for it, so what is listed and has no owner afterwards will not get one; an upload, which gets its
-record last, holds its file (shared/workspace/file_lock.py). Age is a margin that only file systems without locks need:
-clocks that disagree change when things go, not what goes.
+record last, locks its file (shared/workspace/file_lock.py). Age is a margin that only file systems without
+locks need: clocks that disagree change when things go, not what goes.
 """
 
 from __future__ import annotations

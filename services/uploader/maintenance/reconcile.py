@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from shared.messaging.connection import BrokerLink
     from shared.messaging.outbox import Outbox
-    from shared.videos import SilentVideo
+    from shared.videos import StalledVideo
 
-MOST_RESUMES: Final = 5
+MAX_RESUMES: Final = 5
 BACKLOG_PATIENCE: Final = 10.0
-LONGEST_PAUSE_SECONDS: Final = 60.0
+MAX_PAUSE_SECONDS: Final = 60.0
 LOCK: Final = 0x766F6402
 
 STORE: Final = ("transcoder.plan", "uploader.store")
@@ -41,7 +41,7 @@ Verdict = Literal["wait", "resume", "resume_in_backlog", "fail"]
 log = structlog.get_logger()
 
 
-def judge(video: SilentVideo, messages: Mapping[str, int], patience_seconds: float) -> Verdict:
+def judge(video: StalledVideo, messages: Mapping[str, int], patience_seconds: float) -> Verdict:
     """Say what a silence calls for, `messages` being how many wait in each queue.
 
     Patience doubles with every announcement, so that the last has a long time to show an effect.
@@ -53,7 +53,7 @@ def judge(video: SilentVideo, messages: Mapping[str, int], patience_seconds: flo
         return "resume_in_backlog" if video.silent_seconds >= patience * BACKLOG_PATIENCE else "wait"
     if video.silent_seconds < patience:
         return "wait"
-    return "resume" if video.resumes < MOST_RESUMES else "fail"
+    return "resume" if video.resumes < MAX_RESUMES else "fail"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Reconciler:
     async def run(self) -> None:
         """Look for ever; an outage is waited out."""
         while True:
-            await asyncio.sleep(min(self.patience_seconds / 4, LONGEST_PAUSE_SECONDS))
+            await asyncio.sleep(min(self.patience_seconds / 4, MAX_PAUSE_SECONDS))
             try:
                 await self.look()
             except (BrokerUnavailable, DatabaseUnavailable) as error:
@@ -82,33 +82,33 @@ class Reconciler:
             async for video in self._silent():
                 await self._act(video, judge(video, messages, self.patience_seconds))
 
-    async def _silent(self) -> AsyncIterator[SilentVideo]:
+    async def _silent(self) -> AsyncIterator[StalledVideo]:
         after = UUID(int=0)
         while True:
             async with self.outbox.database.transaction() as connection:
-                found = await videos.silent(connection, after, seconds=self.patience_seconds)
+                found = await videos.find_stalled(connection, after, seconds=self.patience_seconds)
             for video in found:
                 yield video
             if not found:
                 return
             after = found[-1].video_id
 
-    async def _act(self, video: SilentVideo, verdict: Verdict) -> None:
+    async def _act(self, video: StalledVideo, verdict: Verdict) -> None:
         if verdict == "fail":
             await self._fail(video)
         elif verdict != "wait":
             await self._resume(video, counts=verdict == "resume" and video.status == "processing")
 
-    async def _resume(self, video: SilentVideo, *, counts: bool) -> None:
+    async def _resume(self, video: StalledVideo, *, counts: bool) -> None:
         command = DeleteVideo if video.status == "deleted" else ResumeVideo
         async with self.outbox.transaction() as connection:
-            if not await videos.resumed(connection, video, counts=counts):
+            if not await videos.record_resume(connection, video, counts=counts):
                 return
             await self.outbox.add(connection, command(video_id=video.video_id))
         RECONCILED.labels("deletion" if video.status == "deleted" else video.stage, "resumed").inc()
         log.warning("video_resumed", **_about(video))
 
-    async def _fail(self, video: SilentVideo) -> None:
+    async def _fail(self, video: StalledVideo) -> None:
         error = Stalled(
             f"nothing happened to the video although its work was announced {video.resumes} times more:"
             " see that transcoders and uploaders run, then retry"
@@ -118,7 +118,7 @@ class Reconciler:
             log.error("video_failed", reason=error.reason, **_about(video))
 
 
-def _about(video: SilentVideo) -> dict[str, object]:
+def _about(video: StalledVideo) -> dict[str, object]:
     return {
         "video_id": str(video.video_id),
         "stage": video.stage,

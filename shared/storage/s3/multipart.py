@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from botocore.exceptions import ClientError
 
-from shared.failpoints import reach
+from shared.failpoints import failpoint
 from shared.storage.interface import OpenUpload, cache_control, media_type
 from shared.storage.s3.errors import MISSING, error_code
 
@@ -26,11 +26,11 @@ async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO, *, 
     begun = await client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key)
     )
-    reach("s3.upload_begun")
+    failpoint("s3.upload_begun")
     upload = _Upload(client, bucket, key, begun["UploadId"], part_bytes)
     try:
         parts = await upload.send(file)
-        reach("s3.parts_put")
+        failpoint("s3.parts_put")
         await client.complete_multipart_upload(
             Bucket=bucket, Key=key, UploadId=upload.id, MultipartUpload={"Parts": parts}
         )
@@ -84,7 +84,7 @@ class _Upload:
             answer = await self._client.upload_part(
                 Bucket=self._bucket, Key=self._key, UploadId=self.id, PartNumber=number, Body=body
             )
-            reach("s3.part_put")
+            failpoint("s3.part_put")
             done.append({"PartNumber": number, "ETag": answer["ETag"]})
 
 

@@ -37,7 +37,7 @@ def main() -> int:
 
 async def _interruptible(controls: list[Control]) -> dict[str, Any]:
     """End in an orderly way on SIGTERM, as on Ctrl-C: nothing is left running."""
-    task = asyncio.ensure_future(run_controls(controls, _tell))
+    task = asyncio.ensure_future(run_controls(controls, _log_fallback))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task
 
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _tell(trial: Trial) -> None:
+def _log_fallback(trial: Trial) -> None:
     told = trial.to_json()
     verdict = "held" if trial.held else "NOT AS EXPECTED"
     without, with_it = found(told["without"]), found(told["with"])

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from services.ingest.uploads import accept
-from services.uploader.handlers.store_chunk import Storing
+from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance import orphans
 from services.uploader.maintenance.reconcile import Reconciler
 from shared import videos
@@ -76,22 +76,22 @@ def without_fence() -> None:
 
 def without_state_guard() -> None:
     """Let every uploader that has written the playlists say that it was the one to finish the video."""
-    guarded = videos.ready
+    guarded = videos.mark_ready
 
-    async def ready(connection: Any, stored: Any, *, run: int) -> bool:
+    async def mark_ready(connection: Any, stored: Any, *, run: int) -> bool:
         await guarded(connection, stored, run=run)
         return True
 
-    _replace(videos, "ready", ready)
+    _replace(videos, "mark_ready", mark_ready)
 
 
 def without_undoing() -> None:
     """Let an uploader leave in storage what it put for a video that was deleted meanwhile."""
 
-    async def tidy(self: Storing, video_id: Any) -> None:
+    async def tidy(self: StoreChunkHandler, video_id: Any) -> None:
         return
 
-    _replace(Storing, "_tidy", tidy)
+    _replace(StoreChunkHandler, "_tidy", tidy)
 
 
 def without_outbox() -> None:

@@ -230,7 +230,7 @@ async def test_limit_holds_when_two_transactions_meet_because_they_take_turns(
     async def begin(*, waits: bool) -> bool:
         async with api.database.transaction() as connection:
             await insert(connection)
-            exceeds = await videos.exceeds(connection, "alice", 1)
+            exceeds = await videos.over_quota(connection, "alice", 1)
             if waits:  # holds its transaction open until the other has asked, or is kept from it
                 await asyncio.wait([asyncio.create_task(met.wait())], timeout=0.5)
             met.set()

@@ -13,7 +13,7 @@ import pytest
 from services.ingest.uploads import upload_file as module
 from services.ingest.uploads.stale import STALE_SECONDS, remove_stale
 from services.ingest.uploads.upload_file import Incoming
-from shared.workspace.disk_budget import Promise, Room
+from shared.workspace.disk_budget import DiskBudget, Reservation
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def work(tmp_path: Path) -> WorkDir:
 
 
 def incoming_to(work: WorkDir) -> Incoming:
-    return Incoming(work, uuid4(), Promise(Room(work.root, 0)))
+    return Incoming(work, uuid4(), Reservation(DiskBudget(work.root, 0)))
 
 
 def files(work: WorkDir) -> list[str]:

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from shared.failpoints import CONSUME, POINTS, reach
+from shared.failpoints import CONSUME, POINTS, failpoint
 from shared.messaging.topology import QUEUES
 
 REPO = Path(__file__).parents[2]
-REACHED = re.compile(r"""reach\(\s*f?"([^"]+)"\s*\)""")
+REACHED = re.compile(r"""failpoint\(\s*f?"([^"]+)"\s*\)""")
 
 
 def test_reach_returns_when_nothing_is_set():
-    reach("upload.kept")
-    reach("no such point costs nothing to ask for in production")
+    failpoint("upload.kept")
+    failpoint("no such point costs nothing to ask for in production")
 
 
 def test_points_name_exactly_what_the_code_reaches():
@@ -38,7 +38,7 @@ def test_points_name_exactly_what_the_code_reaches():
 
 @pytest.fixture
 def parked(tmp_path):
-    code = "from shared.crashpoints import reach; reach('upload.kept'); print('went on', flush=True)"
+    code = "from shared.failpoints import failpoint; failpoint('upload.kept'); print('went on', flush=True)"
     (tmp_path / "upload.kept.armed").touch()
     process = subprocess.Popen(
         [sys.executable, "-c", code],
