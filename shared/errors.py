@@ -11,7 +11,9 @@
     ├── TransientError                the world is at fault: trying again may help
     │   ├── SourceFetchFailed         the source's server did not answer as it should
     │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
-    │   └── StorageUnavailable        the storage refused or did not answer
+    │   └── StorageUnavailable        the storage did not answer, or has too much to do: waiting helps
+    │       └── StorageRefused        the storage refused: waiting does not help, correcting a setting does
+    │           └── StorageFull · StorageMismatch
     ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
     ├── Refused                       it would do harm: nothing was changed
     ├── Deferred                      not now, another worker may be at it: look again after `seconds`
@@ -163,6 +165,24 @@ class EncodeStalled(TransientError):
 
 
 class StorageUnavailable(TransientError):
-    """The storage refused an operation or did not answer."""
+    """The storage did not answer, or has too much to do: waiting helps, but for the subclasses."""
 
     reason = "storage_unavailable"
+
+
+class StorageRefused(StorageUnavailable):
+    """The storage refused, and will until someone corrects credentials, rights, bucket or settings."""
+
+    reason = "storage_refused"
+
+
+class StorageFull(StorageRefused):
+    """A quota is used up, or the storage has no space left."""
+
+    reason = "storage_full"
+
+
+class StorageMismatch(StorageRefused):
+    """The storage that is configured is another one than the records speak of."""
+
+    reason = "storage_mismatch"

@@ -29,6 +29,7 @@ from shared.errors import (
     Deferred,
     PermanentError,
     PipelineError,
+    StorageRefused,
     Superseded,
     TransientError,
     WorkerLost,
@@ -235,7 +236,9 @@ class Consumer:
 
     async def _retry_or_fail(self, job: Job, error: PipelineError) -> tuple[str, str]:
         attempt, stage = job.delivery.attempt + 1, job.route.stage
-        hopeless = isinstance(error, PermanentError | WorkerLost) or attempt >= self._retry.attempts
+        hopeless = (
+            isinstance(error, PermanentError | WorkerLost | StorageRefused) or attempt >= self._retry.attempts
+        )
         if stage and hopeless:
             return await self._fail(job, stage, error)
         delay = self._retry.delay_seconds(attempt)

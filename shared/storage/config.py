@@ -48,11 +48,11 @@ async def open_s3(
     config = client_config(settings, connections=connections, attempts=attempts, read_seconds=read_seconds)
     async with AsyncExitStack() as stack:
         client = presigner = await stack.enter_async_context(
-            open_client(session, settings, settings.s3_endpoint_url, config)
+            open_client(session, settings, settings.s3_endpoint_url, config, attempts=attempts)
         )
-        if settings.s3_presign_endpoint_url:
+        if url := settings.s3_presign_endpoint_url:
             presigner = await stack.enter_async_context(
-                open_client(session, settings, settings.s3_presign_endpoint_url, config)
+                open_client(session, settings, url, config, attempts=attempts)
             )
         yield S3Storage(
             client,

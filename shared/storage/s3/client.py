@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError
 
-from shared.errors import StorageUnavailable
+from shared.errors import StorageRefused
+from shared.storage.s3 import handlers
+from shared.storage.s3.session import BoundedSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,17 +44,18 @@ def client_config(settings: Settings, *, connections: int, attempts: int, read_s
         read_timeout=read_seconds,
         max_pool_connections=connections,
         tcp_keepalive=True,
+        http_session_cls=BoundedSession,
     )
 
 
 @asynccontextmanager
 async def open_client(
-    session: AioSession, settings: Settings, endpoint_url: str, config: AioConfig
+    session: AioSession, settings: Settings, endpoint_url: str, config: AioConfig, *, attempts: int = ATTEMPTS
 ) -> AsyncIterator[S3Client]:
     """Yield a client of the S3 server at `endpoint_url` (AWS when empty); connects with the first call.
 
     Without S3_ACCESS_KEY_ID the credentials are those that AWS gives to the machine or the pod.
-    Raises StorageUnavailable when the configuration can make no client.
+    Raises StorageRefused when the configuration can make no client.
     """
     client = session.create_client(
         "s3",
@@ -65,7 +68,9 @@ async def open_client(
         try:
             opened = await stack.enter_async_context(client)
         except (ValueError, BotoCoreError) as error:
-            raise StorageUnavailable(f"S3 is configured wrongly: {error}") from error
+            raise StorageRefused(f"S3 is configured wrongly: {error}") from error
+        credentials = await session.get_credentials() if not settings.s3_access_key_id else None
+        handlers.register(opened, credentials, attempts=attempts)
         yield opened
 
 

@@ -40,8 +40,11 @@ async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO, *, 
 
 
 async def list_uploads(client: S3Client, bucket: str, prefix: str) -> list[OpenUpload]:
-    """List uploads that were begun and neither completed nor aborted."""
-    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+    """List uploads that were begun and neither completed nor aborted.
+
+    All of the bucket are asked for: MinIO takes a prefix for the whole key.
+    """
+    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
     found = [item async for page in pages for item in page.get("Uploads", [])]
     return [
         OpenUpload(item["Key"], item["UploadId"], item["Initiated"])

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from shared.errors import StorageUnavailable
 from shared.storage.interface import ObjectReader, StoredObject, cache_control, checked_key, media_type
 from shared.storage.s3.delete import delete_keys
-from shared.storage.s3.errors import HINTS, MISSING, error_code, http_status, mapped
+from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
 from shared.storage.s3.multipart import abort_upload, list_uploads, put_parts
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ class S3Storage:
             try:
                 answer = await self.client.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
-                if error_code(error) in MISSING:
+                named = await self._named(error, key)
+                if error_code(named) in MISSING:
                     return None
-                raise
+                raise named from None
         return _described(key, answer, answer["ContentLength"])
 
     @asynccontextmanager
@@ -159,11 +160,7 @@ class S3Storage:
             try:
                 await self.client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
-                if error_code(error) not in MISSING:
-                    raise
-                raise StorageUnavailable(
-                    f"there is no bucket {self.bucket}: {HINTS['NoSuchBucket']}"
-                ) from error
+                raise await self._named(error) from None
 
     async def _put(self, key: str, body: bytes | BinaryIO) -> None:
         await self.client.put_object(
@@ -180,6 +177,16 @@ class S3Storage:
             there = f"{stored.bytes} bytes" if stored else "nothing"
             raise StorageUnavailable(f"S3 took {key} ({size} bytes), but {there} lies there")
         return size
+
+    async def _named(self, error: ClientError, prefix: str = "") -> ClientError:
+        """Return what a listing is answered where the answer had no body to name its fault in."""
+        if not has_no_code(error):
+            return error
+        try:
+            await self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1)
+        except ClientError as named:
+            return named
+        return error
 
     async def _get(self, key: str, start: int, length: int | None) -> GetObjectOutputTypeDef | None:
         if length == 0:

@@ -1,0 +1,70 @@
+"""How our S3 clients differ from botocore's own: what is sent along, and what is tried again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from aiobotocore.credentials import AioRefreshableCredentials
+from botocore.handlers import add_expect_header
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+MAX_DELAY_SECONDS: Final = 20.0
+EXPIRED: Final = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
+RETRIED_CODES: Final = ("SlowDown", "TooManyRequests", "TooManyRequestsException", "OperationAborted")
+RETRIED_STATUSES: Final = (408, 425, 429)
+
+
+def register(client: S3Client, credentials: object, *, attempts: int) -> None:
+    """Change the behaviour of a client that was just made; `credentials` are the ones that it signs with."""
+    events = client.meta.events
+    # It waits for "100 Continue" before it sends a body, and no timeout covers that wait.
+    events.unregister("before-call.s3", add_expect_header)
+    events.register("before-call.s3.DeleteObjects", _add_content_md5)
+    retries: Any = _Retries(credentials, attempts)
+    events.register("needs-retry.s3", retries)
+
+
+def _add_content_md5(params: dict[str, Any], **_: object) -> None:
+    """Send the checksum that every server takes: OVH, OCI, StorageGRID and older MinIO refuse CRC32 here."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+    params.get("context", {}).pop("checksum", None)
+
+
+class _Retries:
+    """Tries again what botocore's standard mode does not: 429, conflicts, and expired credentials."""
+
+    def __init__(self, credentials: object, attempts: int) -> None:
+        self._credentials, self._attempts = credentials, attempts
+
+    def __call__(self, response: Any, attempts: int, **_: object) -> float | None:
+        """Return after how many seconds to try again; None to leave it at that."""
+        if response is None or attempts >= self._attempts:
+            return None
+        http, parsed = response
+        code = parsed.get("Error", {}).get("Code", "")
+        if code in EXPIRED:
+            return 0.0 if _expire(self._credentials) else None
+        if http.status_code in RETRIED_STATUSES or code in RETRIED_CODES:
+            return _delay_seconds(attempts, http.headers.get("retry-after", ""))
+        return None
+
+
+def _expire(credentials: object) -> bool:
+    """Have credentials fetched anew by the next request; False when they are fixed ones."""
+    if not isinstance(credentials, AioRefreshableCredentials):
+        return False
+    vars(credentials)["_expiry_time"] = datetime.now(UTC)  # there is no public way to say so
+    return True
+
+
+def _delay_seconds(attempts: int, retry_after: str) -> float:
+    asked = float(retry_after) if retry_after.isdecimal() else 0.0
+    backoff = random.uniform(0.5, 1.0) * 2.0 ** (attempts - 1)  # noqa: S311 - jitter, no secret
+    return min(MAX_DELAY_SECONDS, max(asked, backoff))

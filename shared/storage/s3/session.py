@@ -1,0 +1,120 @@
+"""HTTP requests to S3 that always come to an end, whatever the other side does."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import TYPE_CHECKING, Any, Final
+
+from aiobotocore.httpsession import AIOHTTPSession
+from botocore.exceptions import ReadTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIN_BYTES_PER_SECOND = 64 * 1024
+BUFFERED_BYTES: Final = 4 * 1024**2  # as much of a body may lie in the kernel, where no one sees it move
+DEFAULT_READ_SECONDS: Final = 30.0
+REDIRECTS: Final = (301, 302, 307)
+REGION_HEADER: Final = "x-amz-bucket-region"
+WATCHED_BYTES: Final = 64 * 1024  # smaller bodies are written at once
+
+
+class BoundedSession(AIOHTTPSession):
+    """Bounds each request twice: how long no byte of its body may move, and how long all of it may take.
+
+    aiohttp's own limits cover connecting and waiting for an answer, but neither a body that the peer does not
+    read nor an answer that trickles in.
+    """
+
+    async def send(self, request: Any) -> Any:
+        """Send one request. Raises ReadTimeoutError when it takes too long, which botocore may retry."""
+        read_seconds = vars(self)["_timeout"].sock_read or DEFAULT_READ_SECONDS
+        body, size = _as_file(request.body)
+        idle = idle_seconds(size, read_seconds)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + whole_seconds(size, read_seconds)
+        request.context = {**(request.context or {}), "read_timeout": idle}
+        try:
+            async with asyncio.timeout_at(min(end, loop.time() + idle)) as deadline:
+                if body is not None:
+                    request.body = _Watched(body, _Extension(loop, deadline, idle, end))
+                return _without_endless_redirect(request, await super().send(request))
+        except TimeoutError as error:
+            raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
+
+
+def _without_endless_redirect(request: Any, answer: Any) -> Any:
+    """Return an answer as it is, but a redirect of HEAD that names no region as a bad request.
+
+    botocore would ask for the bucket's region by the same request again, and so on until the stack overflows.
+    """
+    if request.method == "HEAD" and answer.status_code in REDIRECTS and REGION_HEADER not in answer.headers:
+        answer.status_code = 400
+    return answer
+
+
+def idle_seconds(body_bytes: int, read_seconds: float) -> float:
+    """Return how long nothing may be heard of a request with a body of so many bytes."""
+    return read_seconds + min(body_bytes, BUFFERED_BYTES) / MIN_BYTES_PER_SECOND
+
+
+def whole_seconds(body_bytes: int, read_seconds: float) -> float:
+    """Return how long such a request may take altogether."""
+    return 2 * read_seconds + body_bytes / MIN_BYTES_PER_SECOND
+
+
+def _as_file(body: Any) -> tuple[io.IOBase | None, int]:
+    """Return a body as a file if it is worth watching, and its size in bytes from where it stands."""
+    if isinstance(body, io.IOBase):
+        start = body.tell()
+        size = body.seek(0, io.SEEK_END) - start
+        body.seek(start)
+        return body, size
+    if isinstance(body, bytes | bytearray) and len(body) > WATCHED_BYTES:
+        return io.BytesIO(body), len(body)
+    return None, len(body or b"")
+
+
+class _Extension:
+    """Moves the deadline of a request on, each time that a part of its body is asked for."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, deadline: asyncio.Timeout, idle_seconds: float, end: float
+    ) -> None:
+        self._loop, self._deadline, self._idle_seconds, self._end = loop, deadline, idle_seconds, end
+
+    def __call__(self) -> None:
+        """Extend the deadline; bodies are read in threads."""
+        self._loop.call_soon_threadsafe(self._extend)
+
+    def _extend(self) -> None:
+        when = self._deadline.when()
+        if when is not None and not self._deadline.expired() and when > self._loop.time():
+            self._deadline.reschedule(min(self._loop.time() + self._idle_seconds, self._end))
+
+
+class _Watched(io.RawIOBase):
+    """A body that tells when it is read; closing it leaves the file open."""
+
+    def __init__(self, body: Any, on_read: Callable[[], None]) -> None:
+        self._body, self._on_read = body, on_read
+
+    def read(self, size: int = -1) -> bytes:
+        self._on_read()
+        return bytes(self._body.read(size))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._body.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._body.tell())
+
+    def fileno(self) -> int:
+        return int(self._body.fileno())
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
