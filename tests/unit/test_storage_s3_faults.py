@@ -17,8 +17,8 @@ from aiohttp import web
 from botocore.exceptions import ClientError
 
 from shared.errors import StorageFull, StorageRefused, StorageUnavailable
-from shared.storage.s3 import session as s3_session
 from shared.storage.config import open_s3
+from shared.storage.s3 import session as s3_session
 from shared.storage.s3.errors import classified, explain
 from shared.storage.s3.handlers import _Retries
 from shared.storage.s3.session import idle_seconds, whole_seconds
