@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.service.settings import Settings
+from shared.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

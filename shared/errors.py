@@ -7,7 +7,9 @@
     │   │   └── UnsupportedCodec · LimitsExceeded
     │   ├── SourceUnavailable         the source is not there, or may not be read
     │   ├── UnknownQuality            a quality that no preset offers
-    │   └── InvalidRequest            an HTTP request that cannot be understood
+    │   └── RequestError              an HTTP request that cannot be answered as asked
+    │       ├── InvalidRequest · Unauthorized · Forbidden · NotFound
+    │       └── EmptyFile · UploadStalled · UploadTooLarge
     ├── TransientError                the world is at fault: trying again may help
     │   ├── SourceFetchFailed         the source's server did not answer as it should
     │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
@@ -15,13 +17,16 @@
     │       └── StorageRefused        the storage refused: waiting does not help, correcting a setting does
     │           └── StorageFull · StorageMismatch
     ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
+    ├── TryLater                      a limit is reached: the client may try again after `seconds`
+    │   └── TooManyUploads · TooManyProcessing
     ├── Refused                       it would do harm: nothing was changed
     ├── Deferred                      not now, another worker may be at it: look again after `seconds`
-    │   └── OutOfDisk                    the work volume is too full to begin, or to go on
+    │   └── OutOfDisk                 the work volume is too full to begin, or to go on
     └── Superseded                    the work was given to another, or is no longer wanted
 
-`reason` is a stable snake_case code: the same word in logs, metrics, events and the API. The consume
-loop (shared/messaging/consumer.py) alone turns these into a retry, a failed video or a dead letter.
+`reason` is a stable snake_case code: the same word in logs, metrics, events and the API. Only the consume
+loop (shared/messaging/consumer.py) turns these into a retry, a failed video or a dead letter, and only
+shared/http/problems.py into an HTTP status. ConfigurationError stands apart: it ends the process at start.
 """
 
 from __future__ import annotations
@@ -43,6 +48,10 @@ class PipelineError(Exception):
     def message(self) -> str:
         """What is wrong and what to do, for people."""
         return str(self)
+
+
+class ConfigurationError(Exception):
+    """A setting is missing or wrong; the text names the variable."""
 
 
 class PermanentError(PipelineError):
@@ -134,8 +143,66 @@ class UnknownQuality(PermanentError):
     reason = "unknown_quality"
 
 
-class InvalidRequest(PermanentError):
+class RequestError(PermanentError):
+    """An HTTP request that cannot be answered as asked."""
+
+
+class InvalidRequest(RequestError):
     reason = "invalid_request"
+
+
+class Unauthorized(RequestError):
+    """The caller is not known; `sent_key` tells whether a key came with the request."""
+
+    reason = "unauthorized"
+
+    def __init__(self, message: str, *, sent_key: bool) -> None:
+        super().__init__(message)
+        self.sent_key = sent_key
+
+
+class Forbidden(RequestError):
+    """The caller is known, but may not do this."""
+
+    reason = "forbidden"
+
+
+class NotFound(RequestError):
+    """It does not exist, or belongs to someone else."""
+
+    reason = "not_found"
+
+
+class EmptyFile(RequestError):
+    reason = "empty_file"
+
+
+class UploadStalled(RequestError):
+    """The client sent nothing, or next to nothing, for too long."""
+
+    reason = "upload_stalled"
+
+
+class UploadTooLarge(RequestError):
+    reason = "upload_too_large"
+
+
+class TryLater(PipelineError):
+    """A limit is reached; the client may try again after `seconds`."""
+
+    reason = "try_later"
+
+    def __init__(self, message: str, *, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class TooManyUploads(TryLater):
+    reason = "too_many_uploads"
+
+
+class TooManyProcessing(TryLater):
+    reason = "too_many_processing"
 
 
 class SourceFetchFailed(TransientError):

@@ -14,10 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from shared.messaging.topology import QUEUES
-
 DIRECTORY: Final = os.environ.get("CRASH_POINTS_DIR")
 
+QUEUES: Final = (
+    "transcoder.plan",
+    "transcoder.first",
+    "transcoder.bulk",
+    "uploader.store",
+    "uploader.delete",
+)
 CONSUME: Final = ("pulled", "handled", "acknowledged")
 RELAY: Final = ("taken", "sent", "marked")
 POINTS: Final = (

@@ -14,11 +14,11 @@ import structlog
 from pydantic import ValidationError
 
 from services.ingest.auth.api_keys import create_key
-from services.ingest.http.models import NewKey
+from services.ingest.models import NewKey
 from shared.contracts.cloudevents import explain
 from shared.database.pool import open_database
-from shared.errors import PipelineError
-from shared.service.settings import ConfigurationError, expect_url
+from shared.errors import ConfigurationError, PipelineError
+from shared.settings import expect_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

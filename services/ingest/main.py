@@ -22,7 +22,7 @@ from shared.http.problems import HttpProblem
 from shared.http.server import STOPPING, running
 from shared.service.main import run
 from shared.service.resources import database_context, outbox_context
-from shared.service.startup import wait_until_available
+from shared.startup import wait_until_available
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "ingest", 8080
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from services.ingest.http.models import VideoError, VideoRecord
+from services.ingest.models import VideoError, VideoRecord
 from shared.names import MASTER
 
 if TYPE_CHECKING:
-    from services.ingest.http.models import ShownStatus
+    from services.ingest.models import ShownStatus
     from shared.videos import Video
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "streamer", 8081
 STORAGE_CONNECTIONS = 256  # a player that reads slowly holds one for as long as its segment lasts

@@ -14,8 +14,8 @@ from aiohttp import web
 from services.streamer.preconditions import Reply, accepts_gzip, choose_reply, format_date, is_unchanged
 from shared.errors import StorageUnavailable
 from shared.http.problems import HttpProblem
-from shared.service.metrics import SERVED_BYTES
 from shared.storage.interface import MEDIA_TYPES, cache_control, media_type
+from shared.telemetry.metrics import SERVED_BYTES
 
 if TYPE_CHECKING:
     from datetime import datetime

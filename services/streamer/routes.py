@@ -13,9 +13,9 @@ from services.streamer.responses import send_object, send_playlist
 from shared.http.app import REQUEST_ID
 from shared.http.problems import HttpProblem
 from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
-from shared.service.logs import request_id
 from shared.service.resources import STORAGE
 from shared.storage.interface import cache_control
+from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
     from services.streamer.availability import Stored

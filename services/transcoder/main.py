@@ -20,16 +20,16 @@ from shared.http.app import create_base_app
 from shared.messaging.consumer import Consumer, Route
 from shared.messaging.retry import RetryPolicy
 from shared.service.main import run
-from shared.service.metrics import ENCODER_INFO
 from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context
 from shared.storage.config import open_s3
+from shared.telemetry.metrics import ENCODER_INFO
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "transcoder", 8082
 PLANS_AT_ONCE = 2

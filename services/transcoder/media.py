@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from services.transcoder.probe.audio_grid import FrameIndex
 
 Seeking = Literal["exact", "near", "none"]
 
@@ -114,6 +114,24 @@ class AudioAnchor:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameIndex:
+    """Where audio frames begin by the container's clock and by counting, in samples; one item a frame."""
+
+    timed: Sequence[int]
+    counted: Sequence[int]
+
+    def anchor_before(self, sample: int, span: int) -> AudioAnchor | None:
+        """Return the frame to count from: the best told apart up to `span` before `sample`."""
+        end = bisect_right(self.counted, sample)
+        start = max(1, bisect_right(self.counted, sample - span))
+        if end <= 1 or start >= end:
+            return AudioAnchor(self.timed[0] - span, self.timed[0], self.counted[0]) if self.timed else None
+        best = max(range(start, end), key=lambda index: self.timed[index] - self.timed[index - 1])
+        middle = (self.timed[best - 1] + self.timed[best]) // 2
+        return AudioAnchor(middle, self.timed[best], self.counted[best])
+
+
+@dataclass(frozen=True, slots=True)
 class AudioTrack:
     """The chosen audio stream; times on the clock of the file."""
 
@@ -139,3 +157,8 @@ class Source:
     key_pts: Sequence[int]
     sound_map: FrameIndex | None = None
     warnings: tuple[str, ...] = ()
+
+
+def round_half_up(value: Fraction) -> int:
+    """Return the nearest whole number; a half goes away from zero as in FFmpeg's AV_ROUND_NEAR_INF."""
+    return floor(value + Fraction(1, 2)) if value >= 0 else -floor(Fraction(1, 2) - value)

@@ -17,9 +17,9 @@ from services.uploader.fsck.check import Findings, Fsck
 from services.uploader.maintenance.orphans import KINDS
 from services.uploader.maintenance.sweep import Sweeper
 from shared.database.pool import open_database
-from shared.errors import PipelineError, Refused
+from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
-from shared.service.settings import ConfigurationError, load_settings
+from shared.settings import load_settings
 from shared.storage import open_storage
 from shared.workspace.layout import WorkDir
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from services.uploader.maintenance.orphans import Unowned
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
 BAR = 24
 FOUND, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from shared.contracts.events import Payload
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "uploader", 8083
 PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process

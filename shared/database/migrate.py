@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from shared.database.faults import postgres_faults
-from shared.service.settings import ConfigurationError
+from shared.errors import ConfigurationError
 
 log = structlog.get_logger()
 

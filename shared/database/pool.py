@@ -12,7 +12,7 @@ import structlog
 
 from shared.database.faults import UNREACHABLE, postgres_faults
 from shared.database.migrate import CONNECT_SECONDS, migrate
-from shared.service.startup import wait_until_available
+from shared.startup import wait_until_available
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,7 +15,7 @@ from structlog.contextvars import bound_contextvars
 from shared.http.health import CHECKS, Checks, get_healthz, get_metrics, get_readyz
 from shared.http.problems import answer_problems
 from shared.http.server import REQUESTS, STOPPING, Requests
-from shared.service.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from shared.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

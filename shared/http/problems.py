@@ -9,12 +9,47 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from shared.errors import DatabaseUnavailable, PermanentError, PipelineError, StorageUnavailable
+from shared.errors import (
+    DatabaseUnavailable,
+    Deferred,
+    EmptyFile,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    OutOfDisk,
+    PermanentError,
+    PipelineError,
+    StorageUnavailable,
+    TooManyProcessing,
+    TooManyUploads,
+    TransientError,
+    TryLater,
+    Unauthorized,
+    UploadStalled,
+    UploadTooLarge,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+STATUS: dict[type[PipelineError], int] = {  # the nearest class in an error's ancestry decides
+    InvalidRequest: 400,
+    EmptyFile: 400,
+    PermanentError: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    UploadStalled: 408,
+    UploadTooLarge: 413,
+    TooManyProcessing: 429,
+    TooManyUploads: 503,
+    DatabaseUnavailable: 503,
+    TransientError: 503,
+    PipelineError: 503,
+    OutOfDisk: 507,
+}
 
 log = structlog.get_logger()
 
@@ -39,19 +74,38 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         if error.status < 400:
             raise
         return problem(error.status, _snake(error.reason), error.text or error.reason, headers=_allow(error))
-    except (DatabaseUnavailable, StorageUnavailable) as error:
-        log.warning("unavailable", reason=error.reason, error=str(error))
-        retry = {"Retry-After": "5"}
-        return problem(
-            503, error.reason, "a part that this needs does not answer: try again soon", headers=retry
-        )
     except PipelineError as error:
-        return problem(400 if isinstance(error, PermanentError) else 503, error.reason, error.message)
+        return problem_of(error)
     except ConnectionResetError:
-        raise  # the client is gone: there is nobody to answer
+        raise  # the client is gone: no answer can reach it
     except Exception:
         log.exception("request_failed")
-        return problem(500, "internal_error", "something went wrong here; the request id finds it in the log")
+        return problem(500, "internal_error", "Internal error; see the service log for this request id")
+
+
+def problem_of(error: PipelineError) -> web.Response:
+    """Return the answer that an error of the tree stands for."""
+    if isinstance(error, DatabaseUnavailable | StorageUnavailable):
+        log.warning("unavailable", reason=error.reason, error=str(error))
+        detail = "A dependency is unavailable; try again later"
+        return problem(503, error.reason, detail, headers={"Retry-After": "5"})
+    return problem(status_of(error), error.reason, error.message, headers=_headers(error))
+
+
+def status_of(error: PipelineError) -> int:
+    """Return the HTTP status of an error."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def _headers(error: PipelineError) -> dict[str, str]:
+    if isinstance(error, Unauthorized):  # RFC 6750, section 3
+        given = ', error="invalid_token"' if error.sent_key else ""
+        return {"WWW-Authenticate": f'Bearer realm="ingest"{given}'}
+    if isinstance(error, UploadStalled):
+        return {"Connection": "close"}
+    if isinstance(error, TryLater | Deferred):  # RFC 9110, section 10.2.3
+        return {"Retry-After": f"{error.seconds:.0f}"}
+    return {}
 
 
 def problem(status: int, reason: str, detail: str, *, headers: dict[str, str] | None = None) -> web.Response:

@@ -14,7 +14,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

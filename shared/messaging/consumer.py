@@ -40,7 +40,7 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.faults import BrokerUnavailable
 from shared.messaging.publisher import ATTEMPT_HEADER, Publisher
 from shared.messaging.topology import DEAD
-from shared.service.metrics import MESSAGE_SECONDS, MESSAGES_HANDLED, SLOTS_BUSY
+from shared.telemetry.metrics import MESSAGE_SECONDS, MESSAGES_HANDLED, SLOTS_BUSY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -10,7 +10,7 @@ import structlog
 
 from shared.contracts.cloudevents import envelope
 from shared.database.queries import queries
-from shared.service.logs import request_id
+from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

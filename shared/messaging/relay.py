@@ -14,7 +14,7 @@ from shared.errors import DatabaseUnavailable
 from shared.failpoints import failpoint
 from shared.messaging.faults import BrokerUnavailable, MessageRefused
 from shared.messaging.outbox import sql
-from shared.service.metrics import MESSAGES_SENT, OUTBOX_DUE
+from shared.telemetry.metrics import MESSAGES_SENT, OUTBOX_DUE
 
 if TYPE_CHECKING:
     from shared.messaging.outbox import Outbox

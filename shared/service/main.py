@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from shared.errors import PipelineError
+from shared.errors import ConfigurationError, PipelineError
 from shared.http.server import serve
-from shared.service.logs import configure_logs
-from shared.service.settings import ConfigurationError, load_settings
+from shared.settings import load_settings
+from shared.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp import web
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
 WRONG_CONFIGURATION = 2
 FAILED = 1

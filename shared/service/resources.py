@@ -16,7 +16,7 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.outbox import Outbox
 from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay
-from shared.service.startup import wait_until_available
+from shared.startup import wait_until_available
 from shared.storage import open_storage
 from shared.storage.config import CONNECTIONS
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from shared.messaging.consumer import Consumer
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage.interface import Storage
 
 DATABASE = web.AppKey("database", Database)

@@ -15,7 +15,7 @@ from shared.workspace.layout import WorkDir
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage.interface import Storage
 
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import OutOfDisk, StorageUnavailable
-from shared.service.metrics import WORK_FREE_BYTES
+from shared.telemetry.metrics import WORK_FREE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from shared.database.pool import open_database
-from shared.service.settings import Settings
+from shared.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

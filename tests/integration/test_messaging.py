@@ -32,7 +32,7 @@ from shared.messaging.queues import pull
 from shared.messaging.relay import Relay
 from shared.messaging.retry import RetryPolicy
 from shared.messaging.topology import DEAD, QUEUES
-from shared.service.metrics import MESSAGES_HANDLED
+from shared.telemetry.metrics import MESSAGES_HANDLED
 from shared.workspace import disk_budget
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir

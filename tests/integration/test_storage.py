@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage import Storage
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from shared.database.pool import Database
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage import Storage
 
     Client = TestClient[web.Request, web.Application]

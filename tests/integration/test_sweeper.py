@@ -21,8 +21,8 @@ from shared.database.pool import open_database
 from shared.errors import Refused
 from shared.messaging.outbox import Outbox
 from shared.names import storage_prefix
-from shared.service.metrics import SWEEP_FOUND, SWEEP_REMOVED
 from shared.storage import open_storage
+from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_REMOVED
 from shared.workspace.disk_budget import DiskBudget, Reservation
 from shared.workspace.layout import WorkDir
 

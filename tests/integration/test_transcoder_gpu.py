@@ -27,7 +27,7 @@ from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.selftest.run import check_all, make_bench
 from shared.errors import CorruptSource
-from shared.service.metrics import ENCODER_FALLBACKS
+from shared.telemetry.metrics import ENCODER_FALLBACKS
 from tests.media import Clip, make_clip, read_numbers
 from tests.unit.transcoder_values import plan
 

@@ -23,7 +23,7 @@ from services.transcoder.ffmpeg.sandbox import (
     report_protection,
 )
 from services.transcoder.ffmpeg.sandbox_exec import landlock_abi
-from shared.service.metrics import SANDBOX_ACTIVE
+from shared.telemetry.metrics import SANDBOX_ACTIVE
 
 needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 PYTHON = [os.path.realpath(sys.executable), "-I", "-S", "-c"]

@@ -11,10 +11,9 @@ from shared import videos
 from shared.contracts.events import Segment, Source, VideoUploaded
 from shared.database.migrate import migrate
 from shared.database.pool import open_database
-from shared.errors import Deferred, EncodeFailed, Superseded
+from shared.errors import ConfigurationError, Deferred, EncodeFailed, Superseded
 from shared.hls.renditions import KeyFrame
 from shared.messaging.outbox import Outbox
-from shared.service.settings import ConfigurationError
 from shared.videos import statements
 
 LEASE = 30.0

@@ -10,7 +10,7 @@ import pytest
 from services.ingest.http.resources import OPENAPI
 from services.ingest.http.routes import OPERATIONS
 from services.ingest.main import create_app
-from shared.service.settings import Settings
+from shared.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,12 +8,12 @@ import pytest
 
 from services.ingest.auth.caller import Caller, bearer_key
 from services.ingest.cursors import decode_cursor, encode_cursor
+from services.ingest.http.form import clean_filename
 from services.ingest.progress.state import VideoState
 from services.ingest.records import render
-from services.ingest.uploads.form import clean_filename
 from shared.contracts.events import Rendition
-from shared.errors import InvalidRequest
-from shared.http.problems import HttpProblem
+from shared.errors import Forbidden, InvalidRequest
+from shared.http.problems import status_of
 from tests.unit.video_values import ID, NOON, video
 
 RENDITION = Rendition(
@@ -171,9 +171,9 @@ def test_user_key_acts_for_its_user_alone() -> None:
     alice = Caller(ID, "user", "alice")
     assert (alice.acts_for(None), alice.acts_for("alice")) == ("alice", "alice")
     assert (alice.may_see("alice"), alice.may_see("bob")) == (True, False)
-    with pytest.raises(HttpProblem, match="alice") as problem:
+    with pytest.raises(Forbidden, match="alice") as problem:
         alice.acts_for("bob")
-    assert (problem.value.status, problem.value.reason) == (403, "forbidden")
+    assert (status_of(problem.value), problem.value.reason) == (403, "forbidden")
 
 
 @pytest.mark.parametrize("scope", ["admin", "service"])

@@ -13,8 +13,8 @@ import yaml
 
 from shared.http.health import CHECK_SECONDS
 from shared.messaging.topology import QUEUES
-from shared.service.settings import Settings, load_settings
-from shared.service.startup import START_SECONDS
+from shared.settings import Settings, load_settings
+from shared.startup import START_SECONDS
 
 REPO = Path(__file__).parents[2]
 K8S = REPO / "deploy" / "k8s"

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.service.settings import ConfigurationError, load_settings
+from shared.errors import ConfigurationError
+from shared.settings import load_settings
 
 NEEDED = {
     "DATABASE_URL": "postgresql://vod:secret@db/vod",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared.errors import StorageUnavailable
-from shared.service.settings import Settings
+from shared.settings import Settings
 from shared.storage import open_storage
 from shared.storage.local.storage import LocalStorage
 from tests.storage_contract import StorageContract

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from botocore.exceptions import ClientError
 
 from shared.errors import StorageUnavailable
-from shared.service.settings import Settings
+from shared.settings import Settings
 from shared.storage.config import open_s3
 from shared.storage.s3.client import client_config, public_base_url
 from shared.storage.s3.errors import explain

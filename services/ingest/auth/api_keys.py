@@ -6,9 +6,10 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from services.ingest.auth.caller import Caller, unauthorized
-from services.ingest.http.models import CreatedKey, KeyRecord
+from services.ingest.auth.caller import Caller
+from services.ingest.models import CreatedKey, KeyRecord
 from shared.database.queries import all_rows, queries
+from shared.errors import Unauthorized
 from shared.videos import changed
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from services.ingest.http.models import NewKey
+    from services.ingest.models import NewKey
     from shared.database.pool import Connection
 
 PREFIX = "vod_"
@@ -38,10 +39,10 @@ async def create_key(connection: Connection, new: NewKey) -> CreatedKey:
 
 
 async def find_caller(connection: Connection, key: str) -> Caller:
-    """Return who holds a key. Raises HttpProblem (401) when it is unknown or revoked."""
+    """Return who holds a key. Raises Unauthorized when it is unknown or revoked."""
     row = await sql.caller(connection, key_hash=key_hash(key))
     if row is None:
-        raise unauthorized("the API key is unknown or revoked")
+        raise Unauthorized("the API key is unknown or revoked", sent_key=True)
     return Caller(**dict(row))
 
 

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.http.problems import HttpProblem
+from shared.errors import Forbidden, Unauthorized
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from services.ingest.http.models import Scope
+    from services.ingest.models import Scope
 
 SYSTEM_USER = "system"  # owns what admin and service keys upload without saying for whom
 BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,512})", re.IGNORECASE)
@@ -30,37 +30,26 @@ class Caller:
         return self.scope != "user" or self.user_id == user_id
 
     def acts_for(self, user_id: str | None) -> str:
-        """Return the user that an upload belongs to. Raises HttpProblem (403) for another's."""
+        """Return the user that an upload belongs to. Raises Forbidden for another's."""
         if user_id is None:
             return self.user_id or SYSTEM_USER
         self.check_user(user_id)
         return user_id
 
     def check_user(self, user_id: str) -> None:
-        """Raise HttpProblem (403) unless the caller may act for a user."""
+        """Raise Forbidden unless the caller may act for a user."""
         if not self.may_see(user_id):
-            raise forbidden(f"this key acts for {self.user_id} only")
+            raise Forbidden(f"this key acts for {self.user_id} only")
 
     def check_scope(self, scopes: frozenset[Scope]) -> None:
-        """Raise HttpProblem (403) unless the key has one of the scopes."""
+        """Raise Forbidden unless the key has one of the scopes."""
         if self.scope not in scopes:
-            raise forbidden(f"this needs a key of scope {' or '.join(sorted(scopes))}")
+            raise Forbidden(f"this needs a key of scope {' or '.join(sorted(scopes))}")
 
 
 def bearer_key(authorization: str | None) -> str:
-    """Return the key in an Authorization header. Raises HttpProblem (401)."""
+    """Return the key in an Authorization header. Raises Unauthorized."""
     match = BEARER.fullmatch((authorization or "").strip())
     if not match:
-        raise unauthorized("send an API key: Authorization: Bearer <key>", "")
+        raise Unauthorized("send an API key: Authorization: Bearer <key>", sent_key=False)
     return match[1]
-
-
-def unauthorized(message: str, error: str = ', error="invalid_token"') -> HttpProblem:
-    """Return the problem of a caller that nobody knows (RFC 6750)."""
-    challenge = {"WWW-Authenticate": f'Bearer realm="ingest"{error}'}
-    return HttpProblem(401, "unauthorized", message, headers=challenge)
-
-
-def forbidden(message: str) -> HttpProblem:
-    """Return the problem of a caller who may not do this."""
-    return HttpProblem(403, "forbidden", message)

@@ -7,8 +7,8 @@ from pathlib import Path
 from aiohttp import web
 from swagger_ui_bundle import swagger_ui_path
 
-from services.ingest.http.requests import not_found
 from services.ingest.http.resources import OPENAPI
+from shared.errors import NotFound
 
 PAGE = Path(__file__).with_name("documentation.html")
 ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
@@ -27,7 +27,7 @@ async def get_docs(_: web.Request) -> web.FileResponse:
 async def get_docs_asset(request: web.Request) -> web.FileResponse:
     """Answer with a file of the page."""
     if request.match_info["asset"] not in ASSETS:
-        raise not_found("there is no such file")
+        raise NotFound("there is no such file")
     path = Path(str(swagger_ui_path)) / request.match_info["asset"]
     return web.FileResponse(path, headers={"Cache-Control": "public, max-age=86400"})
 

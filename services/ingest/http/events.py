@@ -11,7 +11,7 @@ from services.ingest.http.requests import read_uuid, visible_video
 from services.ingest.http.resources import CALLER, DATABASE, FEED
 from services.ingest.progress.state import VideoState, retry_hint
 from shared.http.app import REQUEST_ID
-from shared.service.logs import request_id
+from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
     from services.ingest.progress.feed import Watcher

@@ -5,9 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from services.ingest.auth import api_keys
-from services.ingest.http.models import KeyList, NewKey
-from services.ingest.http.requests import answer, not_found, read_json, read_uuid
+from services.ingest.http.requests import answer, read_json, read_uuid
 from services.ingest.http.resources import DATABASE
+from services.ingest.models import KeyList, NewKey
+from shared.errors import NotFound
 
 
 async def list_keys(request: web.Request) -> web.Response:
@@ -29,5 +30,5 @@ async def revoke_key(request: web.Request) -> web.Response:
     key_id = read_uuid(request, "key_id")
     async with request.app[DATABASE].transaction() as connection:
         if not await api_keys.revoke_key(connection, key_id):
-            raise not_found("there is no such key, or it is revoked already")
+            raise NotFound("there is no such key, or it is revoked already")
     return web.Response(status=204)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
-from services.ingest.http.models import Problem
+from services.ingest.models import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiohttp import web
     from pydantic import BaseModel
 
-    from services.ingest.http.models import Scope
+    from services.ingest.models import Scope
 
     Json = dict[str, Any]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.ingest.http.models import Preferences, PresetList, PresetModel
 from services.ingest.http.requests import answer, read_json, read_user_id
 from services.ingest.http.resources import DATABASE
+from services.ingest.models import Preferences, PresetList, PresetModel
 from shared.videos import presets
 from shared.videos.presets import Preset
 

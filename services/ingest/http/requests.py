@@ -14,14 +14,13 @@ from services.ingest.http.resources import CALLER, DATABASE
 from shared import videos
 from shared.contracts.cloudevents import explain
 from shared.contracts.events import UserId
-from shared.errors import InvalidRequest
-from shared.http.problems import HttpProblem
+from shared.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from services.ingest.auth.caller import Caller
-    from services.ingest.http.models import Scope
+    from services.ingest.models import Scope
     from shared.database.pool import Connection
     from shared.videos import Video
 
@@ -70,35 +69,30 @@ def read_query(request: web.Request, model: type[Body]) -> Body:
 
 
 def read_user_id(request: web.Request) -> str:
-    """Return the user in the path. Raises HttpProblem (403, 404) for one who is none of the caller's."""
+    """Return the user in the path. Raises Forbidden, NotFound."""
     try:
         user_id = USER_ID.validate_python(request.match_info["user_id"])
     except ValidationError as error:
-        raise not_found("there is no such user") from error
+        raise NotFound("there is no such user") from error
     request[CALLER].check_user(user_id)
     return user_id
 
 
 def read_uuid(request: web.Request, name: str) -> UUID:
-    """Return an id in the path. Raises HttpProblem (404) when it is no UUID in its usual form."""
+    """Return an id in the path. Raises NotFound when it is no UUID in its usual form."""
     text = request.match_info[name]
     try:
         value = UUID(text)
     except ValueError as error:
-        raise not_found("there is no such id") from error
+        raise NotFound("there is no such id") from error
     if str(value) != text.lower():
-        raise not_found("there is no such id")
+        raise NotFound("there is no such id")
     return value
 
 
-def not_found(message: str) -> HttpProblem:
-    """Return the problem of something that is not there, or is another's."""
-    return HttpProblem(404, "not_found", message)
-
-
 async def visible_video(connection: Connection, caller: Caller, video_id: UUID) -> Video:
-    """Return a video that the caller may see. Raises HttpProblem (404), for deleted ones too."""
+    """Return a video that the caller may see. Raises NotFound, for deleted ones too."""
     video = await videos.get(connection, video_id)
     if video is None or video.status == "deleted" or not caller.may_see(video.user_id):
-        raise not_found("there is no such video")
+        raise NotFound("there is no such video")
     return video

@@ -10,7 +10,7 @@ from services.ingest.auth.caller import Caller
 from services.ingest.progress.feed import Feed
 from services.ingest.uploads.admission import Admission
 from shared.service.resources import DATABASE, OUTBOX
-from shared.service.settings import Settings
+from shared.settings import Settings
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:

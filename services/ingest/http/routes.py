@@ -6,7 +6,10 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from services.ingest.http import documentation, events, keys, presets, uploads, videos
-from services.ingest.http.models import (
+from services.ingest.http.openapi import Answer, Operation, describe
+from services.ingest.http.requests import guarded
+from services.ingest.http.resources import OPENAPI
+from services.ingest.models import (
     CreatedKey,
     KeyList,
     NewKey,
@@ -17,14 +20,11 @@ from services.ingest.http.models import (
     VideoQuery,
     VideoRecord,
 )
-from services.ingest.http.openapi import Answer, Operation, describe
-from services.ingest.http.requests import guarded
-from services.ingest.http.resources import OPENAPI
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from services.ingest.http.models import Scope
+    from services.ingest.models import Scope
 
 ANYONE_WITH_A_KEY: Final[frozenset[Scope]] = frozenset({"admin", "service", "user"})
 ADMIN: Final[frozenset[Scope]] = frozenset({"admin"})

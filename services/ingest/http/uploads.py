@@ -11,15 +11,16 @@ from uuid import uuid4
 import structlog
 from aiohttp import hdrs
 
+from services.ingest.http.form import Form
 from services.ingest.http.requests import answer
 from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS, UPLOADING, WORK
 from services.ingest.http.videos import record
 from services.ingest.uploads.accept import accept_upload
-from services.ingest.uploads.form import Form, too_large
 from services.ingest.uploads.upload_file import Incoming
 from shared.contracts.events import Source, VideoUploaded
+from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
-from shared.service.metrics import UPLOADED_BYTES
+from shared.telemetry.metrics import UPLOADED_BYTES
 from shared.videos.presets import all_presets, check_qualities
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from services.ingest.http.models import UploadFields
+    from services.ingest.models import UploadFields
     from shared.videos import Video
 
 WRITE_BYTES = 1024 * 1024
@@ -102,7 +103,7 @@ async def _receive(form: Form, incoming: Incoming, max_bytes: int) -> None:
     try:
         await _write(form, incoming, max_bytes)
         if not incoming.size_bytes:
-            raise HttpProblem(400, "empty_file", "file: holds nothing")
+            raise EmptyFile("file: holds nothing")
         await form.end()
     except BaseException as error:
         await incoming.discard()
@@ -122,7 +123,7 @@ async def _write(form: Form, incoming: Incoming, max_bytes: int) -> None:
         buffer += chunk
         UPLOADED_BYTES.inc(len(chunk))
         if incoming.size_bytes + len(buffer) > max_bytes:
-            raise too_large(max_bytes)
+            raise UploadTooLarge(f"the file is larger than {max_bytes} bytes")
         if len(buffer) >= WRITE_BYTES:
             await incoming.write(buffer)
             buffer = bytearray()

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from services.ingest.cursors import decode_cursor, encode_cursor
-from services.ingest.http.models import VideoPage, VideoQuery
-from services.ingest.http.requests import answer, not_found, read_query, read_uuid, visible_video
+from services.ingest.http.requests import answer, read_query, read_uuid, visible_video
 from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS
+from services.ingest.models import VideoPage, VideoQuery
 from services.ingest.records import render
 from shared import videos
 from shared.contracts.events import DeleteVideo, ResumeVideo
+from shared.errors import NotFound
 from shared.failpoints import failpoint
 from shared.http.problems import HttpProblem
 from shared.messaging.outbox import drop_unsent
@@ -20,7 +21,7 @@ from shared.messaging.outbox import drop_unsent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.ingest.http.models import VideoRecord
+    from services.ingest.models import VideoRecord
     from shared.videos import Video
 
 
@@ -57,7 +58,7 @@ async def delete_video(request: web.Request) -> web.Response:
     async with outbox.transaction() as connection:
         await visible_video(connection, request[CALLER], video_id)
         if not await videos.delete(connection, video_id):
-            raise not_found("there is no such video")
+            raise NotFound("there is no such video")
         await drop_unsent(connection, video_id)
         await outbox.add(connection, DeleteVideo(video_id=video_id))
     failpoint("delete.marked")

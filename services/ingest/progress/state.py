@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from services.ingest.http.models import VideoError, VideoProgress
+from services.ingest.models import VideoError, VideoProgress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -34,7 +34,7 @@ async def accept_upload(
 ) -> Video:
     """Make the file durable and commit row and event; a failure leaves no record without its file.
 
-    Raises HttpProblem (429), OutOfDisk, StorageUnavailable, DatabaseUnavailable.
+    Raises TooManyProcessing, OutOfDisk, StorageUnavailable, DatabaseUnavailable.
     """
     try:
         failpoint("upload.written")

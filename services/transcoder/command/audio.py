@@ -13,7 +13,8 @@ from math import gcd
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.ffmpeg.input import source_input
-from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame, round_half_up
+from services.transcoder.media import round_half_up
+from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame
 
 if TYPE_CHECKING:
     from services.transcoder.media import AudioAnchor, AudioGrid, AudioTrack

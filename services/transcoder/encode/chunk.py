@@ -24,7 +24,7 @@ from services.transcoder.ffmpeg.task_group import together
 from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, SourceUnavailable
 from shared.failpoints import failpoint
 from shared.names import segment_name
-from shared.service.metrics import ENCODER_FALLBACKS
+from shared.telemetry.metrics import ENCODER_FALLBACKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

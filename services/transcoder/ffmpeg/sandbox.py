@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import structlog
 
 from shared.errors import PipelineError
-from shared.service.metrics import SANDBOX_ACTIVE
+from shared.telemetry.metrics import SANDBOX_ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ from shared.contracts.events import Segment
 from shared.errors import DatabaseUnavailable, SourceUnavailable, Superseded, WorkerLost
 from shared.failpoints import failpoint
 from shared.service.leases import MAX_TRIES, run_leased
-from shared.service.metrics import ENCODE_SPEED, ENCODED_SECONDS
+from shared.telemetry.metrics import ENCODE_SPEED, ENCODED_SECONDS
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from shared.contracts.events import EncodeChunk
     from shared.messaging.consumer import Delivery
     from shared.messaging.outbox import Outbox
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.videos import ChunkClaim
     from shared.workspace.disk_budget import DiskBudget
     from shared.workspace.layout import WorkDir

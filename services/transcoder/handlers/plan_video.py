@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
     from shared.messaging.consumer import Delivery
     from shared.messaging.outbox import Outbox
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.videos import PlanClaim, Video
     from shared.workspace.disk_budget import DiskBudget
     from shared.workspace.layout import WorkDir

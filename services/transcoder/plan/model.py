@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import TypeAdapter
 
-from services.transcoder.media import AudioAnchor, AudioTrack, VideoTrack  # noqa: TC001
+from services.transcoder.media import AudioAnchor, AudioTrack, VideoTrack, round_half_up  # noqa: TC001
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
-from services.transcoder.plan.timeline import round_half_up
 from shared.hls.renditions import RenditionSet
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Final
 
+from services.transcoder.media import round_half_up
+
 AUDIO_RATE: Final = 48_000
 AUDIO_FRAME: Final = 1024  # samples in one AAC frame
 MIN_TAIL_SECONDS: Final = Fraction(1, 2)
@@ -20,11 +22,6 @@ class Run:
 
     first_segment: int
     end_segment: int
-
-
-def round_half_up(value: Fraction) -> int:
-    """Return the nearest whole number; a half goes away from zero as in FFmpeg's AV_ROUND_NEAR_INF."""
-    return floor(value + Fraction(1, 2)) if value >= 0 else -floor(Fraction(1, 2) - value)
 
 
 def fine_enough(rate: Fraction, segment_seconds: Fraction) -> Fraction:

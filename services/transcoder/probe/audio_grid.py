@@ -6,14 +6,12 @@ decoded once and counted.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.media import AudioAnchor, AudioGrid
+from services.transcoder.media import AudioGrid, FrameIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,24 +75,6 @@ def _strays(starts: Sequence[float], step: int) -> list[float] | None:
     if any(after <= before for before, after in pairwise(places)):
         return None
     return [start - place * step for start, place in zip(starts, places, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class FrameIndex:
-    """Where audio frames begin by the container's clock and by counting, in samples; one item a frame."""
-
-    timed: Sequence[int]
-    counted: Sequence[int]
-
-    def anchor_before(self, sample: int, span: int) -> AudioAnchor | None:
-        """Return the frame to count from: the best told apart up to `span` before `sample`."""
-        end = bisect_right(self.counted, sample)
-        start = max(1, bisect_right(self.counted, sample - span))
-        if end <= 1 or start >= end:
-            return AudioAnchor(self.timed[0] - span, self.timed[0], self.counted[0]) if self.timed else None
-        best = max(range(start, end), key=lambda index: self.timed[index] - self.timed[index - 1])
-        middle = (self.timed[best - 1] + self.timed[best]) // 2
-        return AudioAnchor(middle, self.timed[best], self.counted[best])
 
 
 def needs_frame_index(audio: Mapping[str, Any]) -> bool:

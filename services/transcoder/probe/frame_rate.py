@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.plan.timeline import round_half_up
+from services.transcoder.media import round_half_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

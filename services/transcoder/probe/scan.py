@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.transcoder.ffmpeg.input import Limits
-    from services.transcoder.media import Source
-    from services.transcoder.probe.audio_grid import FrameIndex
+    from services.transcoder.media import FrameIndex, Source
 
     Json = Mapping[str, Any]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from fractions import Fraction
 
-    from services.transcoder.probe.audio_grid import FrameIndex
+    from services.transcoder.media import FrameIndex
     from services.transcoder.probe.packets import PacketReader, Packets
 
     Json = Mapping[str, Any]

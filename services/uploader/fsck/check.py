@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from services.uploader.fsck.expected import Fault
     from services.uploader.maintenance.orphans import Unowned
     from shared.messaging.outbox import Outbox
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage import Storage
     from shared.videos import Audited, Video
     from shared.workspace.layout import WorkDir

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.contracts.events import DeleteVideo
     from shared.messaging.consumer import Delivery
     from shared.messaging.outbox import Outbox
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage.interface import Storage
     from shared.workspace.layout import WorkDir
 

@@ -18,7 +18,7 @@ from shared.hls.playlists import complete
 from shared.hls.renditions import RenditionSet
 from shared.names import MASTER, THUMBNAIL, segment_name, storage_prefix
 from shared.service.leases import run_leased
-from shared.service.metrics import STORED_BYTES, STORED_OBJECTS
+from shared.telemetry.metrics import STORED_BYTES, STORED_OBJECTS
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shared.hls.playlists import Playlists
     from shared.messaging.consumer import Delivery
     from shared.messaging.outbox import Outbox
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage.interface import Storage
     from shared.videos import StoreJob, Video
     from shared.workspace.layout import WorkDir

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.database.pool import Database
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage import OpenUpload, Storage, StoredObject
     from shared.videos import Owner
     from shared.workspace.layout import WorkDir

@@ -18,7 +18,7 @@ from shared.contracts.events import DeleteVideo, ResumeVideo
 from shared.errors import DatabaseUnavailable, Stalled
 from shared.messaging.faults import BrokerUnavailable
 from shared.messaging.queues import waiting
-from shared.service.metrics import RECONCILED
+from shared.telemetry.metrics import RECONCILED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -14,12 +14,12 @@ from services.uploader.maintenance import work_files
 from services.uploader.maintenance.orphans import KINDS, Finder
 from shared import videos
 from shared.errors import PipelineError, Refused
-from shared.service.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
+from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
 
 if TYPE_CHECKING:
     from services.uploader.maintenance.orphans import Unowned
     from shared.database.pool import Database
-    from shared.service.settings import Settings
+    from shared.settings import Settings
     from shared.storage import Storage
     from shared.workspace.layout import WorkDir
 

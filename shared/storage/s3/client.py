@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0

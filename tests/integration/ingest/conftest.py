@@ -12,9 +12,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.ingest.auth.api_keys import create_key
-from services.ingest.http.models import NewKey
 from services.ingest.http.resources import OPENAPI
 from services.ingest.main import create_app
+from services.ingest.models import NewKey
 from shared import videos
 from shared.contracts.events import Source, VideoUploaded
 from shared.errors import PipelineError

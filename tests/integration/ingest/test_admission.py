@@ -12,8 +12,8 @@ import pytest
 from services.ingest.http import uploads
 from services.ingest.http.resources import ADMISSION
 from shared import videos
-from shared.service.metrics import REFUSED
-from shared.service.settings import Settings
+from shared.settings import Settings
+from shared.telemetry.metrics import REFUSED
 from shared.videos import lifecycle
 from shared.workspace import disk_budget
 from tests.integration.ingest.conftest import assert_problem

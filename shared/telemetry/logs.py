@@ -11,7 +11,7 @@ import structlog
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-    from shared.service.settings import Settings
+    from shared.settings import Settings
 
 log = structlog.get_logger()
 

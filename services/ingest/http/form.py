@@ -11,10 +11,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 from pydantic import ValidationError
 
-from services.ingest.http.models import UploadFields
+from services.ingest.models import UploadFields
 from shared.contracts.cloudevents import explain
+from shared.errors import InvalidRequest, UploadStalled, UploadTooLarge
 from shared.http.minimum_rate import MinimumRate, TooSlow
-from shared.http.problems import HttpProblem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -36,37 +36,27 @@ MALFORMED = (ValueError, AssertionError, RuntimeError, HttpProcessingError, Requ
 T = TypeVar("T")
 
 
-def invalid(message: str) -> HttpProblem:
-    """Return the problem of a request that cannot be understood."""
-    return HttpProblem(400, "invalid_request", message)
-
-
-def too_large(max_bytes: int) -> HttpProblem:
-    """Return the problem of an upload above the limit."""
-    return HttpProblem(413, "upload_too_large", f"the file is larger than {max_bytes} bytes")
-
-
 class Form:
     """A multipart body: `fields`, then `chunks` of the file, then `end`."""
 
     def __init__(self, request: web.Request, *, max_bytes: int, stall_seconds: float = STALL_SECONDS) -> None:
-        """Judge by the headers alone. Raises HttpProblem (400, 413)."""
+        """Judge by the headers alone. Raises InvalidRequest, UploadTooLarge."""
         if request.content_type != "multipart/form-data":
-            raise invalid("send the file as multipart/form-data")
+            raise InvalidRequest("send the file as multipart/form-data")
         if (request.content_length or 0) > max_bytes + FORM_BYTES:
-            raise too_large(max_bytes)
+            raise UploadTooLarge(f"the file is larger than {max_bytes} bytes")
         self._request, self._stall_seconds = request, stall_seconds
         self._pace = MinimumRate(window_seconds=stall_seconds)
         self._parts = 0
 
     async def fields(self) -> UploadFields:
-        """Read up to the file. Raises HttpProblem (400, 408)."""
+        """Read up to the file. Raises InvalidRequest, UploadStalled."""
         self._reader = await self._read(self._request.multipart())
         raw: dict[str, str] = {}
         while (part := await self._next_up_to_file()).name != FILE:
             name = part.name or ""
             if name in raw:
-                raise invalid(f"{name}: given twice")
+                raise InvalidRequest(f"{name}: given twice")
             raw[name] = await self._text(name, part)
         self._file = part
         return _checked({name: text for name, text in raw.items() if name in FIELDS})
@@ -77,7 +67,7 @@ class Form:
         return clean_filename(self._file.filename)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the file as it comes in. Raises HttpProblem (400, 408), ConnectionResetError."""
+        """Yield the file as it comes in. Raises InvalidRequest, UploadStalled, ConnectionResetError."""
         while not self._file.at_eof():
             if chunk := await self._read(self._file.read_chunk(READ_BYTES)):
                 self._pace.came(len(chunk))
@@ -87,24 +77,24 @@ class Form:
         """Make sure that the form is complete and holds nothing that came too late."""
         while (part := await self._next()) is not None:
             if part.name == FILE:
-                raise invalid("file: one upload takes one file")
+                raise InvalidRequest("file: one upload takes one file")
             if part.name in FIELDS:
-                raise invalid(f"{part.name}: fields must come before the file")
+                raise InvalidRequest(f"{part.name}: fields must come before the file")
             await self._text(part.name or "", part)
 
     async def _next_up_to_file(self) -> BodyPartReader:
         part = await self._next()
         if part is None:
-            raise invalid("file: the form has no such part")
+            raise InvalidRequest("file: the form has no such part")
         return part
 
     async def _next(self) -> BodyPartReader | None:
         part = await self._read(self._reader.next())
         self._parts += 1
         if part is not None and not isinstance(part, BodyPartReader):
-            raise invalid("a part of the form is itself multipart")
+            raise InvalidRequest("a part of the form is itself multipart")
         if self._parts > MAX_PARTS:
-            raise invalid(f"the form has more than {MAX_PARTS} parts")
+            raise InvalidRequest(f"the form has more than {MAX_PARTS} parts")
         return part
 
     async def _text(self, name: str, part: BodyPartReader) -> str:
@@ -112,33 +102,29 @@ class Form:
         while not part.at_eof():
             text += await self._read(part.read_chunk(MAX_FIELD_BYTES))
             if len(text) > MAX_FIELD_BYTES:
-                raise invalid(f"{name[:100]}: longer than {MAX_FIELD_BYTES} bytes")
+                raise InvalidRequest(f"{name[:100]}: longer than {MAX_FIELD_BYTES} bytes")
         try:
             return text.decode()
         except UnicodeDecodeError as error:
-            raise invalid(f"{name[:100]}: not UTF-8") from error
+            raise InvalidRequest(f"{name[:100]}: not UTF-8") from error
 
     async def _read(self, reading: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._stall_seconds):
                 return await self._pace.wait(reading)
         except TooSlow as error:
-            raise _stalled(str(error)) from error
+            raise UploadStalled(str(error)) from error
         except TimeoutError as error:
-            raise _stalled(f"nothing came for {self._stall_seconds:.0f} seconds") from error
+            raise UploadStalled(f"nothing came for {self._stall_seconds:.0f} seconds") from error
         except MALFORMED as error:
-            raise invalid(f"the form is malformed: {error}") from error
-
-
-def _stalled(message: str) -> HttpProblem:
-    return HttpProblem(408, "upload_stalled", message, headers={"Connection": "close"})
+            raise InvalidRequest(f"the form is malformed: {error}") from error
 
 
 def _checked(fields: dict[str, str]) -> UploadFields:
     try:
         return UploadFields.model_validate(fields)
     except ValidationError as error:
-        raise invalid(explain(error)) from error
+        raise InvalidRequest(explain(error)) from error
 
 
 def clean_filename(name: str | None) -> str | None:

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.errors import ConfigurationError
+
 S3Provider = Literal["aws", "r2", "minio", "garage", "generic"]
 
 PROVIDER_REGION: dict[S3Provider, str] = {
@@ -19,10 +21,6 @@ PROVIDER_REGION: dict[S3Provider, str] = {
     "generic": "us-east-1",
 }
 PROVIDERS_WITH_VIRTUAL_HOSTS = ("aws",)
-
-
-class ConfigurationError(Exception):
-    """The environment does not make a working configuration; the message names each variable."""
 
 
 def expect_url(url: str) -> None:
