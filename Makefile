@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas lock clean
+.PHONY: help up down status demo test test-long test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is handed on)
 test-long: $(READY) ## run the tests that take minutes: long clips, large collections
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest -m long -s $(PYTEST_ARGS)
+
+test-ffmpegs: $(READY) ## check chunks and joins with FFmpeg 6, 7, 8 and 9 beside the system's (fetches them once)
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.ffmpegs.builds
+	@$(PYTHON) -m pytest tests/integration/test_ffmpeg_versions.py $(PYTEST_ARGS)
 
 chaos: $(READY) ## kill, pause and cut off everything for 40 minutes and judge what is left (CHAOS_ARGS="--seed 7")
 	@$(LOCAL) install

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from services.transcoder.encode.check_ffmpeg import check_ffmpeg
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.ffmpeg.sandbox import report_protection
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
@@ -60,7 +61,11 @@ def create_app(settings: Settings) -> web.Application:
 
 async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     await report_protection(settings.sandbox)
-    app[ENCODER] = await choose_encoder(settings.encoder)
+    ffmpeg = await check_ffmpeg()
+    log.info("ffmpeg", version=ffmpeg.version, packet_clock=ffmpeg.packet_clock)
+    if ffmpeg.cannot_convert:
+        log.warning("ffmpeg_lacks_filters", cannot_convert=ffmpeg.cannot_convert)
+    app[ENCODER] = await choose_encoder(settings.encoder, ffmpeg.packet_clock)
     ENCODER_INFO.labels(app[ENCODER].name).set(1)
     log.info("encoder_chosen", encoder=app[ENCODER].name)
     yield

@@ -17,7 +17,7 @@ from tests.unit.transcoder_values import AUDIO, VIDEO, plan, source
 GUARD = shlex.join(input_options(Limits().pixels))
 KEYS = "10.001658,11.970292,13.972292,15.974292,17.976292,19.978292,21.980292,23.982292,25.984292,27.986292"
 HEAD = "ffmpeg -hide_banner -nostdin -nostats -loglevel warning -y -progress pipe:1 -copyts"
-DTS = "-bsf:v 'setts=pts=PTS:dts=round((N+298)*90090000/30000)'"
+DTS = "-bsf:v 'setts=pts=PTS:dts=round((N+298)*3003/1)'"
 TAGS = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709"
 SOUND = (
     "[1:1]asetpts='st(0,61740+1024*round((PTS-61740)/1024));if(lt(abs(PTS-ld(0)),4),ld(0),PTS)-61740',"
@@ -79,7 +79,8 @@ def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
     )
     picture = (
         f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
-        "scale_cuda=1280:720:format=yuv420p:interp_algo=bilinear,setsar=1[v0]"
+        "scale_cuda=1280:720:format=yuv420p:interp_algo=bilinear,setsar=1,"
+        "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709[v0]"
     )
     assert line(plan(source(audio=None), ("720p",)), encoder="h264_nvenc") == (
         f"{HEAD} -hwaccel cuda -hwaccel_output_format cuda -threads 1 -noautorotate -reinit_filter 0 {GUARD}"
@@ -221,3 +222,9 @@ def test_slow_videos_have_no_b_frames(encoder):
     argv = line(plan(source(video=slow, audio=None, shown_pts=pts, key_pts=pts)), encoder=encoder)
     assert " -bf 0 " in argv
     assert "setts=pts=PTS:dts=round((N+10)*90000/1)" in argv
+
+
+def test_packet_filters_count_frames_and_samples_where_ffmpeg_keeps_the_time_base_of_encoders():
+    argv = line(plan(), packet_clock="encoder")
+    assert argv.count("setts=pts=PTS:dts=round((N+298)*1/1)") == 2
+    assert argv.count("lt(pts,481280)+gte(pts,1440768)") == 2  # 470 and 1407 AAC frames

@@ -12,11 +12,13 @@ from fractions import Fraction
 from math import gcd
 from typing import TYPE_CHECKING, Final
 
+from services.transcoder.command.packet_clock import audio_frame_ticks
 from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.media import round_half_up
 from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame
 
 if TYPE_CHECKING:
+    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.media import AudioAnchor, AudioGrid, AudioTrack
     from services.transcoder.plan.ladder import Rung
     from services.transcoder.plan.model import Chunk, Plan
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 RUN_IN_FRAMES: Final = 8
 RUN_OUT_FRAMES: Final = 2
 RESAMPLER_RUN_IN: Final = 4800  # samples at 48 kHz
-TICKS_A_FRAME: Final = 1920  # of MPEG-TS's 90 kHz in one AAC frame: the packet filter counts in them
 HOLE_SECONDS: Final = 0.01  # on a lattice all that differs is a hole
 ANCHOR_TOLERANCE: Final = 120  # samples; frames are at least 128 long
 JITTER_SECONDS: Final = 0.05  # elsewhere smaller differences are noise, not silence
@@ -154,10 +155,10 @@ def _counter(anchor: AudioAnchor, zero: int) -> list[str]:
     ]
 
 
-def audio_options(plan: Plan, chunk: Chunk, rung: Rung) -> list[str]:
+def audio_options(plan: Plan, chunk: Chunk, rung: Rung, clock: PacketClock) -> list[str]:
     """Return the encoder options of one rendition's sound, with the filter that drops run-in and run-out."""
-    span = _span(plan, chunk)
-    first, end = span.first_frame * TICKS_A_FRAME, span.end_frame * TICKS_A_FRAME
+    span, ticks = _span(plan, chunk), audio_frame_ticks(clock)
+    first, end = span.first_frame * ticks, span.end_frame * ticks
     return [
         *("-c:a", "aac", "-b:a", str(rung.audio_bps), "-ar", str(AUDIO_RATE), "-ac", "2"),
         *("-bsf:a", f"noise=drop='lt(pts,{first})+gte(pts,{end})'"),

@@ -15,6 +15,7 @@ from services.transcoder.ffmpeg.input import input_url, source_input
 from services.transcoder.plan.timeline import AUDIO_RATE
 
 if TYPE_CHECKING:
+    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.command.video import EncoderName
     from services.transcoder.plan.model import Chunk, Plan
 
@@ -36,11 +37,13 @@ def chunk_argv(
     threads: int = 2,
     tolerant: bool = False,
     gpu_decode: bool = True,
+    packet_clock: PacketClock = "muxer",
 ) -> list[str]:
     """Return the ffmpeg command that writes `chunk` to `<outdir>/<rendition>/segment_NNN.ts`.
 
-    `lenient` is for damaged sources: it reads from the beginning and holds pictures and silence wherever
-    something is missing, instead of ending short. Its sound comes from the file that `sound_argv` writes.
+    `tolerant` is for damaged sources: it reads from the beginning and holds pictures and silence wherever
+    something is missing, instead of ending short. Its sound comes from the file that `audio_argv` writes.
+    `packet_clock` is how this FFmpeg counts in packet filters.
     `gpu_decode` allows NVENC's pictures to be decoded on the GPU as well, where it can do all of it.
     """
     on_gpu = gpu_decode and decodes_on_gpu(plan, chunk, encoder, tolerant=tolerant)
@@ -52,8 +55,8 @@ def chunk_argv(
         for number, rung in enumerate(plan.rungs)
         for option in (
             *_streams(plan, number),
-            *video_options(plan, chunk, rung, encoder, threads),
-            *(audio_options(plan, chunk, rung) if plan.audio else ()),
+            *video_options(plan, chunk, rung, encoder, threads=threads, clock=packet_clock),
+            *(audio_options(plan, chunk, rung, packet_clock) if plan.audio else ()),
             *_files(plan, chunk, f"{outdir}/{rung.name}/{SEGMENT_NAME}"),
         )
     ]

@@ -12,6 +12,9 @@ OUTPUT_TAGS: Final = (
     *("-color_range", "tv", "-colorspace", "bt709"),
     *("-color_primaries", "bt709", "-color_trc", "bt709"),
 )
+# From 8.0 on FFmpeg converts pictures that say nothing of their colours to those that OUTPUT_TAGS name; it
+# cannot do that on a GPU. They have them already (is_bt709) and are marked; swscale and zscale mark theirs.
+SAYS_BT709: Final = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
 # FFmpeg's names of matrices as swscale's `in_color_matrix` wants them.
 SCALE_MATRICES: Final = {
     "bt709": "bt709",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from services.transcoder.codecs.h264_levels import lowest_level
-from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, is_bt709, scale_to_bt709
+from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, SAYS_BT709, is_bt709, scale_to_bt709
+from services.transcoder.command.packet_clock import picture_ticks
 from services.transcoder.plan.timeline import key_frames
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.media import VideoTrack
     from services.transcoder.plan.ladder import Rung
     from services.transcoder.plan.model import Chunk, Plan
@@ -32,7 +34,6 @@ BUFFER_SECONDS: Final = 2
 NO_KEY_FRAMES: Final = "100000"  # the encoder sets none of its own: ours are forced
 REORDER_RATE: Final = 5  # below, B-frames would put decoding seconds before showing
 REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC's without needs one
-TICKS_A_SECOND: Final = 90_000  # of MPEG-TS: the packet filters count in them
 # Not av1: FFmpeg takes libdav1d for it, which knows no GPU.
 NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "vc1", "vp8"})
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
@@ -56,7 +57,8 @@ def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: boo
     steps = [*_pick_frames(plan, chunk, tolerant=tolerant)]
     top = plan.rungs[0]
     if on_gpu:
-        steps += [f"scale_cuda={top.width}:{top.height}:format={PIXELS}:{CUDA_SCALING}", "setsar=1"]
+        scale = f"scale_cuda={top.width}:{top.height}:format={PIXELS}:{CUDA_SCALING}"
+        steps += [scale, "setsar=1", SAYS_BT709]
     else:
         steps += _upright(plan, top)
         if encoder == "h264_nvenc":
@@ -115,7 +117,9 @@ def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
     return "".join(parts)
 
 
-def video_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, threads: int) -> list[str]:
+def video_options(
+    plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, *, threads: int, clock: PacketClock
+) -> list[str]:
     """Return the encoder options of one rendition, the same in every chunk but for times."""
     peak, buffer = int(rung.video_bps * PEAK_OVER_AVERAGE), rung.video_bps * BUFFER_SECONDS
     return [
@@ -124,7 +128,7 @@ def video_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, th
         *("-b:v", str(rung.video_bps), "-maxrate:v", str(peak), "-bufsize:v", str(buffer)),
         *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
         *("-force_key_frames", _key_frame_times(plan, chunk)),
-        *("-bsf:v", _decode_times(plan, chunk)),
+        *("-bsf:v", _decode_times(plan, chunk, clock)),
         *OUTPUT_TAGS,
     ]
 
@@ -141,7 +145,7 @@ def reorder_frames(rate: Fraction) -> int:
     return REORDER_FRAMES if rate >= REORDER_RATE else 0
 
 
-def _decode_times(plan: Plan, chunk: Chunk) -> str:
+def _decode_times(plan: Plan, chunk: Chunk, clock: PacketClock) -> str:
     """Return the packet filter that gives packet n of a chunk the decode time of its first frame + n - delay.
 
     So decode times run on across a join whoever encoded its two sides: they are counted, not the encoder's
@@ -149,8 +153,8 @@ def _decode_times(plan: Plan, chunk: Chunk) -> str:
     is shown no earlier than decoded, for neither reorders by more than the delay.
     """
     first = chunk.first_frame - reorder_frames(plan.rate)
-    rate = plan.rate
-    return f"setts=pts=PTS:dts=round((N{first:+d})*{TICKS_A_SECOND * rate.denominator}/{rate.numerator})"
+    ticks = picture_ticks(plan.rate, clock)
+    return f"setts=pts=PTS:dts=round((N{first:+d})*{ticks.numerator}/{ticks.denominator})"
 
 
 def _key_frame_times(plan: Plan, chunk: Chunk) -> str:

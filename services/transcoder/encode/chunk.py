@@ -75,10 +75,10 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
     `on_progress` gets the finished fraction, 0 to 1. Raises EncodeFailed or EncodeStalled (try again),
     CorruptSource (the source is too damaged here), SourceUnavailable. Cancelling kills ffmpeg.
     """
-    job = _Job(plan, plan.chunks[chunk_index], str(source_path), str(outdir), on_progress)
+    job = _Job(plan, plan.chunks[chunk_index], str(source_path), str(outdir), encoder, on_progress)
     if not await asyncio.to_thread(Path(source_path).is_file):
         raise SourceUnavailable("the source file is gone: upload the video again")
-    return await _try_strategies(job, encoder.name)
+    return await _try_strategies(job)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class _Job:
     chunk: Chunk
     source_path: str
     outdir: str
+    encoder: Encoder
     on_progress: Callable[[float], None]
 
     @property
@@ -102,8 +103,9 @@ class _GpuFailed(EncodeFailed):
         self.fault = fault
 
 
-async def _try_strategies(job: _Job, encoder: EncoderName) -> EncodedChunk:
+async def _try_strategies(job: _Job) -> EncodedChunk:
     """Encode one way after another until one succeeds; raises what the last one failed with."""
+    encoder = job.encoder.name
     way = Strategy(encoder, decodes_on_gpu(job.plan, job.chunk, encoder, tolerant=False))
     notes: tuple[str, ...] = ()
     while True:
@@ -175,6 +177,7 @@ async def _run(job: _Job, way: Strategy) -> None:
         threads=threads(),
         tolerant=tolerant,
         gpu_decode=way.decodes_on_gpu,
+        packet_clock=job.encoder.packet_clock,
     )
     try:
         finished = await run_ffmpeg(

@@ -17,6 +17,7 @@ from services.transcoder.ffmpeg.sandbox import Access
 from shared.errors import EncodeFailed, EncodeStalled
 
 if TYPE_CHECKING:
+    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.command.video import EncoderName
 
 EncoderChoice = Literal["auto", "h264_nvenc", "libx264"]
@@ -33,9 +34,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """An encoder that is known to work on this machine."""
+    """An encoder that is known to work on this machine, and how its FFmpeg counts in packet filters."""
 
     name: EncoderName
+    packet_clock: PacketClock = "muxer"
 
 
 def trial_argv(encoder: EncoderName) -> list[str]:
@@ -47,7 +49,7 @@ def trial_argv(encoder: EncoderName) -> list[str]:
     ]
 
 
-async def choose_encoder(choice: EncoderChoice) -> Encoder:
+async def choose_encoder(choice: EncoderChoice, packet_clock: PacketClock = "muxer") -> Encoder:
     """Return the encoder that `choice` means here: auto takes the GPU's where that really encodes.
 
     Raises EncodeFailed with ffmpeg's words when a chosen encoder does not work on this machine.
@@ -59,7 +61,7 @@ async def choose_encoder(choice: EncoderChoice) -> Encoder:
         if problem is None:
             if encoder == "h264_nvenc":
                 await translate_kernels()
-            return Encoder(encoder)
+            return Encoder(encoder, packet_clock)
         problems.append(f"{encoder}: {problem}")
     raise EncodeFailed(f"ENCODER={choice} does not work on this machine: {'; '.join(problems)}")
 

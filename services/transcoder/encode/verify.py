@@ -12,8 +12,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.command.audio import TICKS_A_FRAME, audio_frames
+from services.transcoder.command.audio import audio_frames
 from services.transcoder.command.chunk import BASE_SECONDS
+from services.transcoder.command.packet_clock import TICKS_A_FRAME
 from services.transcoder.command.video import reorder_frames
 from services.transcoder.ffmpeg.runner import read_ffprobe
 from services.transcoder.ffmpeg.sandbox import Access

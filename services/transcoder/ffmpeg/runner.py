@@ -29,6 +29,8 @@ STDERR_LINES: Final = 30
 LINE_LIMIT_BYTES: Final = 1 << 20
 PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
                     "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")  # fmt: skip
+# Static builds crash on converting the name of a broadcast with a foreign libc's tables; we use no name.
+WITHOUT_CONVERTERS: Final = {"GCONV_PATH": "/nonexistent"}
 ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
 
 WORLD_FAULTS: Final = ("No space left on device", "Cannot allocate memory", "Input/output error")
@@ -63,7 +65,8 @@ class _Watch:
 
 
 def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**passed_on, **WITHOUT_CONVERTERS}
 
 
 async def run_program(

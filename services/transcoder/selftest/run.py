@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.transcoder.command.colour import OUTPUT_TAGS
+from services.transcoder.encode.check_ffmpeg import check_ffmpeg
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder, find_problem, translate_kernels
 from services.transcoder.ffmpeg.runner import read_ffprobe, require_success, run_ffmpeg
@@ -29,6 +30,7 @@ from shared.errors import EncodeFailed, PipelineError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.command.video import EncoderName
     from services.transcoder.encode.chunk import EncodedChunk
     from services.transcoder.plan.model import Plan
@@ -47,9 +49,20 @@ class Bench:
     folder: Path
     clip: Path
     encodes_at_once: int = 24
+    packet_clock: PacketClock = "muxer"
+
+    def encoder(self, name: EncoderName) -> Encoder:
+        """Return the encoder of that name of this FFmpeg."""
+        return Encoder(name, self.packet_clock)
 
 
-async def make_bench(folder: Path, *, size: str = "1920x1080", encodes_at_once: int = 24) -> Bench:
+async def make_bench(
+    folder: Path,
+    *,
+    size: str = "1920x1080",
+    encodes_at_once: int = 24,
+    packet_clock: PacketClock = "muxer",
+) -> Bench:
     """Make the clip: moving pictures with sound, H.264 and AAC. Raises EncodeFailed."""
     clip = folder / "clip.mp4"
     await _ffmpeg(
@@ -60,7 +73,7 @@ async def make_bench(folder: Path, *, size: str = "1920x1080", encodes_at_once: 
         *OUTPUT_TAGS,
         *("-c:a", "aac", str(clip)),
     )
-    return Bench(folder, clip, encodes_at_once)
+    return Bench(folder, clip, encodes_at_once, packet_clock)
 
 
 async def check_all(bench: Bench) -> list[Outcome]:
@@ -78,7 +91,7 @@ async def _outcome(name: str, check: Callable[[Bench], Awaitable[str]], bench: B
 async def _check_all_on_gpu(bench: Bench) -> str:
     """Decode, scale and encode a chunk without its pictures leaving the GPU."""
     plan, started = await _plan(bench.clip), time.monotonic()
-    encoded = await _encode(plan, 1, bench.clip, bench.folder / "gpu", "h264_nvenc")
+    encoded = await _encode(plan, 1, bench.clip, bench.folder / "gpu", bench.encoder("h264_nvenc"))
     if not encoded.decoded_on_gpu:
         raise EncodeFailed("the GPU encodes, but could not decode H.264: libnvcuvid.so.1 may be missing")
     seconds = time.monotonic() - started
@@ -91,7 +104,7 @@ async def _check_uploaded(bench: Bench) -> str:
     turn = ("-c", "copy", "-metadata:s:v:0", "rotate=90")
     await _ffmpeg(bench.folder, "-i", str(bench.clip), *turn, str(turned))
     plan = await _plan(turned)
-    encoded = await _encode(plan, 1, turned, bench.folder / "uploaded", "h264_nvenc")
+    encoded = await _encode(plan, 1, turned, bench.folder / "uploaded", bench.encoder("h264_nvenc"))
     if encoded.decoded_on_gpu:
         raise EncodeFailed("the source was not turned: this ffmpeg did not write the rotation")
     return f"a turned source, {plan.rungs[0].width}x{plan.rungs[0].height}"
@@ -102,7 +115,7 @@ async def _check_join(bench: Bench) -> str:
     plan = await _plan(bench.clip)
     names: tuple[EncoderName, ...] = ("h264_nvenc", "libx264")
     chunks = [
-        await _encode(plan, index, bench.clip, bench.folder / "join", names[index % 2])
+        await _encode(plan, index, bench.clip, bench.folder / "join", bench.encoder(names[index % 2]))
         for index in range(len(plan.chunks))
     ]
     for rung in plan.rungs:
@@ -118,10 +131,10 @@ async def _check_join(bench: Bench) -> str:
 
 async def _check_exhaustion(bench: Bench) -> str:
     """Start more encodes than a GPU may allow: those it refuses must be taken over by the CPU."""
-    plan = await _plan(bench.clip, "360p")
+    plan, nvenc = await _plan(bench.clip, "360p"), bench.encoder("h264_nvenc")
     chunks = await asyncio.gather(
         *(
-            encode_chunk(plan, 0, bench.clip, bench.folder / f"many-{number}", Encoder("h264_nvenc"))
+            encode_chunk(plan, 0, bench.clip, bench.folder / f"many-{number}", nvenc)
             for number in range(bench.encodes_at_once)
         )
     )
@@ -147,10 +160,10 @@ async def _plan(clip: Path, *qualities: str) -> Plan:
     )
 
 
-async def _encode(plan: Plan, index: int, clip: Path, folder: Path, encoder: EncoderName) -> EncodedChunk:
+async def _encode(plan: Plan, index: int, clip: Path, folder: Path, encoder: Encoder) -> EncodedChunk:
     """Encode a chunk and insist on the encoder that was asked for."""
-    encoded = await encode_chunk(plan, index, clip, folder, Encoder(encoder))
-    if encoded.encoder != encoder or encoded.is_repaired:
+    encoded = await encode_chunk(plan, index, clip, folder, encoder)
+    if encoded.encoder != encoder.name or encoded.is_repaired:
         raise EncodeFailed(
             "; ".join(encoded.notes) or "the chunk came out only in the way for damaged sources"
         )
@@ -190,6 +203,7 @@ async def _run() -> int:
             return 1
     if os.environ.get("SANDBOX") == "off":
         choose_mode("off")
+    ffmpeg = await check_ffmpeg()
     problem = await find_problem("h264_nvenc")
     if problem is not None:
         sys.stdout.write(missing(problem) + "\n")
@@ -197,7 +211,7 @@ async def _run() -> int:
     await translate_kernels()
     with tempfile.TemporaryDirectory(prefix="gpu-selftest-") as folder:
         trial = Outcome("trial encode", "ok", "NVENC opens and encodes")
-        outcomes = [trial, *await check_all(await make_bench(Path(folder)))]
+        outcomes = [trial, *await check_all(await make_bench(Path(folder), packet_clock=ffmpeg.packet_clock))]
     sys.stdout.write(table(outcomes) + "\n")
     return exit_code(outcomes)
 
