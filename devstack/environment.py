@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.settings import Settings
+from shared.settings.s3_defaults import s3_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,11 +42,12 @@ class VariableError(ValueError):
 def own_values(directory: StackDir, state: State) -> dict[str, str]:
     """Return what the stack itself would tell the services, had nobody given anything."""
     ports, secrets = state.ports, state.secrets
+    provider = state.given.get("S3_PROVIDER", "generic")
     values = {
         "WORK_DIR": str(directory.work),
         "STORAGE_TYPE": "s3",
         "S3_PROVIDER": "generic",
-        "S3_REGION": "us-east-1",
+        "S3_REGION": str(s3_defaults({"s3_provider": provider}).get("s3_region", "")),
         "S3_ADDRESSING_STYLE": "path",
         "S3_BUCKET": BUCKET,
         "S3_ACCESS_KEY_ID": secrets["s3_access_key"],

@@ -10,17 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
-
-S3Provider = Literal["aws", "r2", "minio", "garage", "generic"]
-
-PROVIDER_REGION: dict[S3Provider, str] = {
-    "aws": "us-east-1",
-    "r2": "auto",
-    "minio": "us-east-1",
-    "garage": "garage",
-    "generic": "us-east-1",
-}
-PROVIDERS_WITH_VIRTUAL_HOSTS = ("aws",)
+from shared.settings.s3_defaults import S3Provider, s3_defaults
 
 
 def expect_url(url: str) -> None:
@@ -60,11 +50,17 @@ class Settings(BaseSettings):
     s3_region: str = ""
     s3_access_key_id: str = ""
     s3_secret_access_key: SecretStr = SecretStr("")
+    s3_session_token: SecretStr = SecretStr("")
+    aws_region: str = ""
+    aws_default_region: str = ""
     s3_addressing_style: Literal["path", "virtual", ""] = ""
     s3_public_url: str = ""
     s3_presign_endpoint_url: str = ""
     s3_single_put_bytes: Annotated[int, Field(ge=0)] = 64 * 1024**2
     s3_part_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024**2
+    s3_sse: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = ""
+    s3_sse_kms_key_id: str = ""
+    s3_delete_versions: bool = False
 
     delete_local_after_s3: bool = False
     hls_segment_seconds: Annotated[float, Field(ge=1, le=60)] = 10
@@ -96,11 +92,8 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_provider(cls, values: dict[str, object]) -> dict[str, object]:
-        provider = values.get("s3_provider", "generic")
-        if provider in PROVIDER_REGION:
-            values.setdefault("s3_region", PROVIDER_REGION[provider])
-            virtual = provider in PROVIDERS_WITH_VIRTUAL_HOSTS
-            values.setdefault("s3_addressing_style", "virtual" if virtual else "path")
+        for name, default in s3_defaults(values).items():
+            values.setdefault(name, default)
         hosts = values.get("source_private_hosts")
         if isinstance(hosts, str):
             values["source_private_hosts"] = tuple(
@@ -114,6 +107,8 @@ class Settings(BaseSettings):
             needed = ["s3_bucket", *([] if self.s3_provider == "aws" else ["s3_endpoint_url"])]
             if missing := [name.upper() for name in needed if not getattr(self, name)]:
                 raise ValueError(f"STORAGE_TYPE=s3 needs {' and '.join(missing)}")
+        if self.s3_sse_kms_key_id and not self.s3_sse.startswith("aws:kms"):
+            raise ValueError("S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms")
         return self
 
     @property

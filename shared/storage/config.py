@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from aiobotocore.session import get_session
 
 from shared.storage.local.storage import LocalStorage
-from shared.storage.s3.client import ATTEMPTS, READ_SECONDS, client_config, open_client, public_base_url
+from shared.storage.s3.client import (
+    ATTEMPTS,
+    READ_SECONDS,
+    client_config,
+    encryption,
+    open_client,
+    public_base_url,
+)
 from shared.storage.s3.storage import S3Storage
 from shared.workspace.layout import WorkDir
 
@@ -61,4 +68,7 @@ async def open_s3(
             public_base_url(settings),
             single_put_bytes=settings.s3_single_put_bytes,
             part_bytes=settings.s3_part_bytes,
+            encryption=encryption(settings),
+            deletes_versions=settings.s3_delete_versions,
+            region=settings.s3_region if settings.s3_provider == "aws" else None,
         )

@@ -118,6 +118,10 @@ class Storage(Protocol):
         """Remove what an upload has stored so far; one that is gone is no error. Whoever is at it fails."""
         ...
 
+    async def keeps_versions(self) -> bool:
+        """Tell whether what is deleted stays as an older version that no listing shows, and costs money."""
+        ...
+
     async def presign(self, key: str, *, seconds: int) -> str | None:
         """Return a URL that lets anyone read `key` for a while (7 days at most).
 

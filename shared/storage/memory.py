@@ -84,6 +84,10 @@ class MemoryStorage:
         checked_key(upload.key)
         self.uploads = [other for other in self.uploads if other != upload]
 
+    async def keeps_versions(self) -> bool:
+        """Return False: what is deleted is gone."""
+        return False
+
     async def presign(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002
         """Return None: there is nothing to point to."""
         checked_key(key)

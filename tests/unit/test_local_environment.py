@@ -37,6 +37,12 @@ def test_own_values_point_at_the_private_servers() -> None:
     assert values["STORAGE_TYPE"] == "s3"
 
 
+def test_own_values_leave_the_region_to_the_provider_when_one_is_given() -> None:
+    given = state(S3_PROVIDER="garage", S3_ENDPOINT_URL="http://127.0.0.1:3900")
+    assert service_values(DIRECTORY, given)["S3_REGION"] == "garage"
+    assert service_values(DIRECTORY, state())["S3_REGION"] == "us-east-1"
+
+
 def test_service_values_are_the_given_ones_when_both_are_there() -> None:
     values = service_values(DIRECTORY, state(STORAGE_TYPE="local", DATABASE_URL="postgresql://elsewhere/db"))
     assert values["STORAGE_TYPE"] == "local"

@@ -91,3 +91,31 @@ def test_masked_shows_no_secret_when_printed(environment):
 def test_local_files_stay_when_local_disk_is_the_storage(environment):
     environment(DELETE_LOCAL_AFTER_S3="true")
     assert not load_settings(8080).wants_local_files_deleted
+
+
+@pytest.mark.parametrize(
+    ("values", "region", "style"),
+    [
+        ({"S3_PROVIDER": "aws", "S3_BUCKET": "b"}, "us-east-1", "virtual"),
+        ({"S3_PROVIDER": "aws", "S3_BUCKET": "b", "AWS_REGION": "eu-west-1"}, "eu-west-1", "virtual"),
+        ({"S3_PROVIDER": "aws", "S3_BUCKET": "b", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2", "virtual"),
+        (
+            {"S3_PROVIDER": "aws", "S3_BUCKET": "b", "AWS_REGION": "eu-west-1", "S3_REGION": "us-west-2"},
+            "us-west-2",
+            "virtual",
+        ),
+        ({"S3_PROVIDER": "aws", "S3_BUCKET": "videos.example.com"}, "us-east-1", "path"),
+        ({"S3_PROVIDER": "garage", "S3_BUCKET": "b", "AWS_REGION": "eu-west-1"}, "garage", "path"),
+        ({"S3_PROVIDER": "r2", "S3_BUCKET": "b"}, "auto", "path"),
+    ],
+)
+def test_settings_fill_region_and_style_from_the_provider(environment, values, region, style):
+    environment(STORAGE_TYPE="s3", S3_ENDPOINT_URL="https://s3.example", **values)
+    settings = load_settings(8080)
+    assert (settings.s3_region, settings.s3_addressing_style) == (region, style)
+
+
+def test_settings_refuse_a_kms_key_without_the_encryption_that_uses_it(environment):
+    environment(S3_SSE_KMS_KEY_ID="alias/vod", STORAGE_TYPE="s3", S3_BUCKET="b", S3_ENDPOINT_URL="http://s3")
+    with pytest.raises(ConfigurationError, match="S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms"):
+        load_settings(8080)

@@ -277,10 +277,17 @@ async def test_put_sends_neither_acl_nor_checksum_trailers_when_storing() -> Non
             {"s3_provider": "aws", "s3_endpoint_url": "", "s3_region": "eu-west-1"},
             "https://videos.s3.eu-west-1.amazonaws.com",
         ),
+        (
+            {"s3_provider": "aws", "s3_endpoint_url": "", "s3_bucket": "videos.example.com"},
+            "https://s3.us-east-1.amazonaws.com/videos.example.com",
+        ),
+        ({"s3_endpoint_url": "https://0123.r2.cloudflarestorage.com"}, None),
+        ({"s3_provider": "r2", "s3_endpoint_url": "https://0123.eu.r2.cloudflarestorage.com"}, None),
+        ({"s3_provider": "r2", "s3_public_url": "https://cdn.example"}, "https://cdn.example"),
     ],
 )
 def test_public_base_url_is_what_the_public_reaches_when_configured_so(
-    values: dict[str, str], expected: str
+    values: dict[str, str], expected: str | None
 ) -> None:
     assert public_base_url(s3_settings(**values)) == expected
 

@@ -350,3 +350,90 @@ async def test_delete_prefix_sends_the_md5_that_strict_servers_want() -> None:
     async with s3_that(server.answer) as storage:
         assert await storage.delete_prefix("hls") == 3
     assert server.deleted == 3
+
+
+class Versioned:
+    """A bucket that keeps two versions and a delete marker of each of two keys, and a neighbour's."""
+
+    KEYS = ("hls/v/a.ts", "hls/v/a.ts2", "hls/w/b.ts")
+
+    def __init__(self) -> None:
+        self.left = {(key, version) for key in self.KEYS for version in ("1", "2", "marker")}
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if "versioning" in request.query:
+            return _xml("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")
+        if request.method == "POST":
+            body = await request.text()
+            named = re.findall("<Key>(.*?)</Key>(?:<VersionId>(.*?)</VersionId>)?", body)
+            self.left -= set(named)
+            return _xml("<DeleteResult/>")
+        if "versions" in request.query:
+            prefix = request.query["prefix"]
+            return _xml("<R>" + "".join(self._item(*each, prefix) for each in sorted(self.left)) + "</R>")
+        return _xml("<R/>")
+
+    @staticmethod
+    def _item(key: str, version: str, prefix: str) -> str:
+        tag = "DeleteMarker" if version == "marker" else "Version"
+        item = f"<{tag}><Key>{key}</Key><VersionId>{version}</VersionId></{tag}>"
+        return item if key.startswith(prefix) else ""
+
+
+def _xml(text: str) -> web.Response:
+    return web.Response(text=text, content_type="application/xml")
+
+
+async def test_delete_prefix_removes_every_version_when_that_is_wished() -> None:
+    server = Versioned()
+    async with s3_that(server.answer, s3_delete_versions=True) as storage:
+        assert not await storage.keeps_versions()
+        await storage.delete("hls/v/a.ts")
+        assert {key for key, _ in server.left} == {"hls/v/a.ts2", "hls/w/b.ts"}
+        await storage.delete_prefix("hls/v")
+    assert {key for key, _ in server.left} == {"hls/w/b.ts"}
+
+
+async def test_keeps_versions_says_so_when_the_bucket_is_versioned() -> None:
+    async with s3_that(Versioned().answer) as storage:
+        assert await storage.keeps_versions()
+    for status, code in ((403, "AccessDenied"), (501, "NotImplemented")):
+        async with s3_that(refusing(status, code)) as storage:
+            assert not await storage.keeps_versions()
+
+
+async def test_check_names_the_true_region_when_aws_tells_another() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(headers={"x-amz-bucket-region": "eu-west-1"})
+
+    aws = {"s3_provider": "aws", "s3_addressing_style": "path"}
+    async with s3_that(answer, **aws) as storage:
+        with pytest.raises(StorageRefused, match="S3_REGION=eu-west-1"):
+            await storage.check()
+    async with s3_that(answer, **aws, s3_region="eu-west-1") as storage:
+        await storage.check()
+    async with s3_that(answer) as storage:  # another server, whose regions mean nothing
+        await storage.check()
+
+
+async def test_put_sends_token_and_encryption_when_they_are_set(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.method, request.headers))
+        if request.method == "POST":
+            return _xml("<R><UploadId>u1</UploadId></R>")
+        return described(request, b"x" * 4000 if seen and len(seen) > 3 else b"x")
+
+    (tmp_path / "file").write_bytes(b"x" * 4000)
+    settings = {"s3_session_token": "token", "s3_sse": "aws:kms", "s3_sse_kms_key_id": "alias/vod"}
+    async with s3_that(answer, s3_single_put_bytes=1000, s3_part_bytes=4096, **settings) as storage:
+        await storage.put_bytes("hls/a.ts", b"x")
+        await storage.put_file("hls/a.ts", tmp_path / "file")
+    assert {headers["x-amz-security-token"] for _, headers in seen} == {"token"}
+    encrypted = [
+        (method, headers.get("x-amz-server-side-encryption-aws-kms-key-id"))
+        for method, headers in seen
+        if headers.get("x-amz-server-side-encryption") == "aws:kms"
+    ]
+    assert encrypted == [("PUT", "alias/vod"), ("POST", "alias/vod")]

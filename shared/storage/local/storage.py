@@ -100,6 +100,10 @@ class LocalStorage:
         path = self._path(upload.key).with_name(files.checked_temp(upload.id))
         await _run(f"abort the upload to {upload.key}", lambda: files.remove_file(path, self.root))
 
+    async def keeps_versions(self) -> bool:
+        """Return False: what is deleted is gone."""
+        return False
+
     async def presign(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002
         """Return None: files on a disk have no URL of their own."""
         checked_key(key)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
 
+R2_HOSTS = ".r2.cloudflarestorage.com"
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 ATTEMPTS = 3
@@ -62,6 +63,7 @@ async def open_client(
         endpoint_url=endpoint_url or None,
         aws_access_key_id=settings.s3_access_key_id or None,
         aws_secret_access_key=settings.s3_secret_access_key.get_secret_value() or None,
+        aws_session_token=settings.s3_session_token.get_secret_value() or None,
         config=config,
     )
     async with AsyncExitStack() as stack:
@@ -74,14 +76,32 @@ async def open_client(
         yield opened
 
 
-def public_base_url(settings: Settings) -> str:
-    """Return the URL under which all keys of the bucket lie for the public, without a slash at the end."""
+def encryption(settings: Settings) -> dict[str, str]:
+    """Return what every object is to be encrypted with on the server, as parameters of the requests."""
+    named = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
+    return {name: value for name, value in named.items() if value}
+
+
+def public_base_url(settings: Settings) -> str | None:
+    """Return the URL under which all keys of the bucket lie for the public, without a slash at the end.
+
+    None where there is none: R2's S3 host answers nobody without a signature.
+    """
     if settings.s3_public_url:
         return settings.s3_public_url.rstrip("/")
-    if not settings.s3_endpoint_url:
-        return f"https://{settings.s3_bucket}.s3.{settings.s3_region}.amazonaws.com"
     endpoint = settings.s3_endpoint_url.rstrip("/")
+    if settings.s3_provider == "r2" or str(urlsplit(endpoint).hostname).endswith(R2_HOSTS):
+        return None
+    if not endpoint:
+        return _aws_url(settings)
     if settings.s3_addressing_style == "virtual":
         scheme, _, host = endpoint.partition("://")
         return f"{scheme}://{settings.s3_bucket}.{host}"
     return f"{endpoint}/{settings.s3_bucket}"
+
+
+def _aws_url(settings: Settings) -> str:
+    host = f"s3.{settings.s3_region}.amazonaws.com"
+    if settings.s3_addressing_style == "path":
+        return f"https://{host}/{settings.s3_bucket}"
+    return f"https://{settings.s3_bucket}.{host}"

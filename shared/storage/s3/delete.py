@@ -13,37 +13,47 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import ErrorTypeDef, ObjectIdentifierTypeDef
 
 BATCH = 1000  # the most that DeleteObjects takes
 SINGLES_AT_ONCE = 16
 
 
-async def delete_keys(client: S3Client, bucket: str, keys: Sequence[str]) -> None:
-    """Delete objects by batches, else one by one; keys that are gone already are no error."""
-    for first in range(0, len(keys), BATCH):
-        left = await _delete_batch(client, bucket, keys[first : first + BATCH])
+async def delete_objects(client: S3Client, bucket: str, objects: Sequence[ObjectIdentifierTypeDef]) -> None:
+    """Delete objects, or versions of them, by batches, else one by one; what is gone already is no error."""
+    for first in range(0, len(objects), BATCH):
+        left = await _delete_batch(client, bucket, objects[first : first + BATCH])
         await _delete_singly(client, bucket, left)
 
 
-async def _delete_batch(client: S3Client, bucket: str, keys: Sequence[str]) -> Sequence[str]:
-    """Return the keys that the server would not delete in this way."""
+async def _delete_batch(
+    client: S3Client, bucket: str, objects: Sequence[ObjectIdentifierTypeDef]
+) -> Sequence[ObjectIdentifierTypeDef]:
+    """Return what the server would not delete in this way."""
     try:
-        answer = await client.delete_objects(
-            Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        )
+        answer = await client.delete_objects(Bucket=bucket, Delete={"Objects": list(objects), "Quiet": True})
     except ClientError as error:
-        # Some want a Content-MD5 that botocore no longer sends (400), some do not know the call (405, 501).
+        # Some refuse every checksum that a client can send along (400), some do not know the call (405, 501).
         if http_status(error) in (400, 405, 411, 501):
-            return keys
+            return objects
         raise
-    return [fault["Key"] for fault in answer.get("Errors", []) if fault.get("Code") != "NoSuchKey"]
+    return [_identified(fault) for fault in answer.get("Errors", []) if fault.get("Code") != "NoSuchKey"]
 
 
-async def _delete_singly(client: S3Client, bucket: str, keys: Sequence[str]) -> None:
+def _identified(fault: ErrorTypeDef) -> ObjectIdentifierTypeDef:
+    if version := fault.get("VersionId"):
+        return {"Key": fault["Key"], "VersionId": version}
+    return {"Key": fault["Key"]}
+
+
+async def _delete_singly(client: S3Client, bucket: str, objects: Sequence[ObjectIdentifierTypeDef]) -> None:
     slots = asyncio.Semaphore(SINGLES_AT_ONCE)
 
-    async def delete(key: str) -> None:
+    async def delete(each: ObjectIdentifierTypeDef) -> None:
         async with slots:
-            await client.delete_object(Bucket=bucket, Key=key)
+            if version := each.get("VersionId"):
+                await client.delete_object(Bucket=bucket, Key=each["Key"], VersionId=version)
+            else:
+                await client.delete_object(Bucket=bucket, Key=each["Key"])
 
-    await asyncio.gather(*(delete(key) for key in keys))
+    await asyncio.gather(*(delete(each) for each in objects))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
@@ -13,7 +13,7 @@ from shared.storage.interface import OpenUpload, cache_control, media_type
 from shared.storage.s3.errors import MISSING, error_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
@@ -21,10 +21,18 @@ if TYPE_CHECKING:
 PARTS_AT_ONCE = 3  # each is held in memory
 
 
-async def put_parts(client: S3Client, bucket: str, key: str, file: BinaryIO, *, part_bytes: int) -> None:
+async def put_parts(
+    client: S3Client,
+    bucket: str,
+    key: str,
+    file: BinaryIO,
+    *,
+    part_bytes: int,
+    encryption: Mapping[str, Any],
+) -> None:
     """Upload a file in parts; what was begun is aborted when anything fails."""
     begun = await client.create_multipart_upload(
-        Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key)
+        Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key), **encryption
     )
     failpoint("s3.upload_begun")
     upload = _Upload(client, bucket, key, begun["UploadId"], part_bytes)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from botocore.exceptions import ClientError
 
-from shared.errors import StorageUnavailable
+from shared.errors import StorageRefused, StorageUnavailable
 from shared.storage.interface import ObjectReader, StoredObject, cache_control, checked_key, media_type
-from shared.storage.s3.delete import delete_keys
+from shared.storage.s3.delete import delete_objects
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
 from shared.storage.s3.multipart import abort_upload, list_uploads, put_parts
+from shared.storage.s3.versions import is_versioned, list_versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from pathlib import Path
 
     from aiobotocore.response import StreamingBody
@@ -37,7 +38,8 @@ PRESIGN_SECONDS = 7 * 24 * 3600  # the longest that signature version 4 allows
 class S3Storage:
     """Keeps objects in one bucket; `presigner` signs for the endpoint that players reach.
 
-    What is larger than `single_put_bytes` goes in parts of `part_bytes`.
+    What is larger than `single_put_bytes` goes in parts of `part_bytes`. `encryption` goes along with every
+    object; `region` is the one that the bucket must lie in, None where servers name any.
     """
 
     client: S3Client
@@ -46,6 +48,9 @@ class S3Storage:
     public_base_url: str | None
     single_put_bytes: int
     part_bytes: int
+    encryption: Mapping[str, Any] = field(default_factory=dict)
+    deletes_versions: bool = False
+    region: str | None = None
     kind: Literal["local", "s3"] = "s3"
 
     async def put_file(self, key: str, path: Path) -> int:
@@ -59,7 +64,7 @@ class S3Storage:
             size = (await asyncio.to_thread(path.stat)).st_size
             with mapped(f"put {key}"):
                 if size > self.single_put_bytes:
-                    await put_parts(self.client, self.bucket, key, file, part_bytes=self.part_bytes)
+                    await self._put_parts(key, file)
                 else:
                     await self._put(key, file)
         finally:
@@ -125,14 +130,27 @@ class S3Storage:
         """Remove one object, if it is there."""
         checked_key(key)
         with mapped(f"delete {key}"):
-            await self.client.delete_object(Bucket=self.bucket, Key=key)
+            if self.deletes_versions:
+                found = await list_versions(self.client, self.bucket, key)
+                await delete_objects(self.client, self.bucket, [each for each in found if each["Key"] == key])
+            else:
+                await self.client.delete_object(Bucket=self.bucket, Key=key)
 
     async def delete_prefix(self, prefix: str) -> int:
         """Remove what lies below `prefix`; return how many objects there were."""
         found = await self.keys(prefix)
         with mapped(f"delete {prefix}"):
-            await delete_keys(self.client, self.bucket, [stored.key for stored in found])
+            if self.deletes_versions:
+                objects = await list_versions(self.client, self.bucket, f"{prefix}/")
+            else:
+                objects = [{"Key": stored.key} for stored in found]
+            await delete_objects(self.client, self.bucket, objects)
         return len(found)
+
+    async def keeps_versions(self) -> bool:
+        """Tell whether what is deleted here stays as an older version."""
+        with mapped(f"ask for the versioning of {self.bucket}"):
+            return not self.deletes_versions and await is_versioned(self.client, self.bucket)
 
     async def open_uploads(self, prefix: str) -> list[OpenUpload]:
         """List multipart uploads below `prefix` that were begun and not ended."""
@@ -158,9 +176,14 @@ class S3Storage:
         """Raise StorageUnavailable unless the bucket is there and may be used."""
         with mapped(f"reach the bucket {self.bucket}"):
             try:
-                await self.client.head_bucket(Bucket=self.bucket)
+                answer = await self.client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
                 raise await self._named(error) from None
+        region = answer.get("BucketRegion")
+        if self.region and region and region != self.region:
+            raise StorageRefused(
+                f"the bucket {self.bucket} lies in {region}, not in {self.region}: set S3_REGION={region}"
+            )
 
     async def _put(self, key: str, body: bytes | BinaryIO) -> None:
         await self.client.put_object(
@@ -169,6 +192,12 @@ class S3Storage:
             Body=body,
             ContentType=media_type(key),
             CacheControl=cache_control(key),
+            **self.encryption,
+        )
+
+    async def _put_parts(self, key: str, file: BinaryIO) -> None:
+        await put_parts(
+            self.client, self.bucket, key, file, part_bytes=self.part_bytes, encryption=self.encryption
         )
 
     async def _verify(self, key: str, size: int) -> int:
