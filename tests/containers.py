@@ -25,7 +25,7 @@ def servers_outside() -> Iterator[None]:
     """Put containers' addresses into the environment while the block runs.
 
     Does nothing where addresses are given already, or where no engine answers or it has no images: then the
-    private stack of deploy/local serves.
+    private stack of devstack serves.
     """
     with ExitStack() as stack:
         if not any(os.environ.get(name) for name in GIVEN) and _engine_answers():

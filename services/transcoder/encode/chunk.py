@@ -1,6 +1,6 @@
 """Encode one chunk: run ffmpeg, verify what it wrote, and try other ways if that fails.
 
-The GPU's failures are taken over by libx264, a damaged source is read once more leniently (fallback.py).
+The GPU's failures are taken over by libx264, a damaged source is read once more leniently (gpu_fallback.py).
 """
 
 from __future__ import annotations
