@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 STOP_SECONDS = 25.0
 # Read from this machine's environment, these would replace the private servers or change the services.
 REPLACING = ("DATABASE_URL", "RABBITMQ_URL", "S3_ENDPOINT_URL", "WORK_DIR", "TRANSCODERS")
