@@ -18,7 +18,15 @@ from shared.videos.deletion import has_live_leases, mark_swept, purge, was_swept
 from shared.videos.failure import current_run, fail
 from shared.videos.lifecycle import delete, retry
 from shared.videos.ownership import Attempt, Owner, is_any_known, is_named_as_source, owners
-from shared.videos.planning import PlanClaim, claim_plan, plan_of, release_plan, renew_plan, save_plan
+from shared.videos.planning import (
+    PlanClaim,
+    claim_plan,
+    drop_plan,
+    plan_without_chunks,
+    release_plan,
+    renew_plan,
+    save_plan,
+)
 from shared.videos.publication import (
     choose_storage,
     is_all_stored,
@@ -57,6 +65,7 @@ __all__ = [
     "count_settled",
     "current_run",
     "delete",
+    "drop_plan",
     "fail",
     "find_stalled",
     "finish_chunk",
@@ -72,7 +81,7 @@ __all__ = [
     "mark_swept",
     "over_quota",
     "owners",
-    "plan_of",
+    "plan_without_chunks",
     "purge",
     "record_resume",
     "release_chunk",

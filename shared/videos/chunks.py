@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChunkClaim:
-    """The right to encode a chunk; `attempt` fences every later write, `tries` counts bad ends."""
+    """The right to encode a chunk; `attempt` fences every later write, `tries` counts bad ends.
+
+    `plan` is the chunk's part of the plan that the planning numbered `plan_attempt` made.
+    """
 
     video_id: UUID
     chunk: int
@@ -27,6 +30,7 @@ class ChunkClaim:
     tries: int
     user_id: str
     source_uri: str
+    plan_attempt: int
     plan: dict[str, Any]
 
 
@@ -40,9 +44,7 @@ async def claim_chunk(
     """
     row = await sql.claim_chunk(connection, video_id=video_id, chunk=chunk, lease_seconds=lease_seconds)
     if row:
-        return ChunkClaim(
-            video_id, chunk, row["attempt"], row["tries"], row["user_id"], row["source_uri"], row["plan"]
-        )
+        return ChunkClaim(video_id, chunk, **dict(row))
     state = await sql.chunk_state(connection, video_id=video_id, chunk=chunk)
     if state and state["status"] == "processing" and state["chunk_status"] in ("pending", "encoding"):
         # Pending: released a moment ago, perhaps by a worker whose message this was before it came to us.

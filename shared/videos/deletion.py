@@ -29,6 +29,6 @@ async def mark_swept(connection: Connection, video_id: UUID) -> None:
 
 async def purge(connection: Connection, video_id: UUID) -> None:
     """Record that nothing is left of a deleted video, and forget all but that there was one."""
-    await sql.purge_segments(connection, video_id=video_id)
-    await sql.purge_chunks(connection, video_id=video_id)
+    await sql.delete_segments(connection, video_id=video_id)
+    await sql.delete_chunks(connection, video_id=video_id)
     await sql.purged(connection, video_id=video_id)

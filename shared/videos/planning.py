@@ -1,10 +1,11 @@
-"""Transitions of the plan stage (transcoder): claim, renew, release, save."""
+"""Transitions of the plan stage (transcoder): claim, renew, release, save, drop."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared.database.queries import all_rows
 from shared.errors import Deferred, Superseded
 from shared.videos.statements import changed, sql
 
@@ -17,16 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlanClaim:
-    """The right to plan a video; `attempt` fences every later write, `tries` counts bad ends."""
+    """The right to plan a video; `attempt` fences every later write, `tries` counts bad ends.
+
+    `former_plan` is what is left of a plan that was dropped: all but its chunks.
+    """
 
     video_id: UUID
     attempt: int
     tries: int
+    former_plan: dict[str, Any] | None = None
 
 
-async def plan_of(connection: Connection, video_id: UUID) -> dict[str, Any]:
-    """Return the plan of a video that is planned."""
-    return dict(await sql.plan_of(connection, video_id=video_id))
+async def plan_without_chunks(connection: Connection, video_id: UUID) -> dict[str, Any]:
+    """Return what the plan of a planned video says of all its chunks alike."""
+    return dict(await sql.plan_without_chunks(connection, video_id=video_id))
 
 
 async def save_plan(
@@ -64,7 +69,7 @@ async def claim_plan(connection: Connection, video_id: UUID, *, lease_seconds: f
     row = await sql.claim_plan(connection, video_id=video_id, lease_seconds=lease_seconds)
     if row is None:
         raise Deferred("another worker plans this video", seconds=lease_seconds)
-    return PlanClaim(video_id, row["plan_attempt"], row["plan_tries"])
+    return PlanClaim(video_id, row["plan_attempt"], row["plan_tries"], row["former_plan"])
 
 
 async def renew_plan(connection: Connection, claim: PlanClaim, *, lease_seconds: float) -> None:
@@ -79,3 +84,22 @@ async def renew_plan(connection: Connection, claim: PlanClaim, *, lease_seconds:
 async def release_plan(connection: Connection, claim: PlanClaim) -> bool:
     """Give a planning back before its end, so that another can take it at once; False when it was lost."""
     return changed(await sql.release_plan(connection, video_id=claim.video_id, attempt=claim.attempt))
+
+
+async def drop_plan(
+    connection: Connection, video_id: UUID, plan_attempt: int, *, lease_seconds: float
+) -> list[tuple[int, int]]:
+    """Forget a plan with its chunks and segments; return chunk and attempt of what was encoded by it.
+
+    Raises Deferred while a worker encodes or stores a chunk, Superseded when the plan is another by now.
+    """
+    chunks = await all_rows(sql.lock_chunks(connection, video_id=video_id))
+    if any(chunk["is_held"] for chunk in chunks):
+        raise Deferred("a worker still holds a chunk of the outdated plan", seconds=lease_seconds)
+    attempts = max((chunk["attempt"] for chunk in chunks), default=0)
+    done = await sql.drop_plan(connection, video_id=video_id, plan_attempt=plan_attempt, attempts=attempts)
+    if not changed(done):
+        raise Superseded("the outdated plan is gone, or the video is not wanted")
+    await sql.delete_segments(connection, video_id=video_id)
+    await sql.delete_chunks(connection, video_id=video_id)
+    return [(chunk["chunk"], chunk["attempt"]) for chunk in chunks]

@@ -75,7 +75,7 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
     `on_progress` gets the finished fraction, 0 to 1. Raises EncodeFailed or EncodeStalled (try again),
     CorruptSource (the source is too damaged here), SourceUnavailable. Cancelling kills ffmpeg.
     """
-    job = _Job(plan, plan.chunks[chunk_index], str(source_path), str(outdir), encoder, on_progress)
+    job = _Job(plan, plan.chunk(chunk_index), str(source_path), str(outdir), encoder, on_progress)
     if not await asyncio.to_thread(Path(source_path).is_file):
         raise SourceUnavailable("the source file is gone: upload the video again")
     return await _try_strategies(job)

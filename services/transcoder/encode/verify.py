@@ -85,7 +85,7 @@ async def verify_rendition(
     _check_video(plan, chunk, rung, found.video, ends)
     if plan.audio:
         _check_audio(plan, chunk, rung, found.audio)
-    frames = plan.segment_frames[chunk.first_segment - 1 :]
+    frames = plan.frames_in(chunk)
     segments = tuple(
         SegmentFile(
             rendition=rung.name,

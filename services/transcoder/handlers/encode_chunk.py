@@ -16,8 +16,9 @@ from services.transcoder.command.video import PEAK_OVER_AVERAGE
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.handlers.announce import segmented_event
 from services.transcoder.plan.model import Plan
+from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
-from shared.contracts.events import Segment
+from shared.contracts.events import ResumeVideo, Segment
 from shared.errors import DatabaseUnavailable, SourceUnavailable, Superseded, WorkerLost
 from shared.failpoints import failpoint
 from shared.service.leases import MAX_TRIES, run_leased
@@ -85,7 +86,23 @@ class EncodeChunkHandler:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
             if not await self._release(claim) and isinstance(error, Exception):
                 raise Superseded(f"attempt {claim.attempt} is over: {error}") from error
+            if isinstance(error, OutdatedPlan):
+                await self._plan_anew(claim, error)
             raise
+
+    async def _plan_anew(self, claim: ChunkClaim, error: OutdatedPlan) -> None:
+        """Drop a plan of another version and have the video planned; raises Superseded or Deferred."""
+        seconds = self.settings.lease_seconds
+        async with self.outbox.transaction() as connection:
+            attempts = await videos.drop_plan(
+                connection, claim.video_id, claim.plan_attempt, lease_seconds=seconds
+            )
+            await self.outbox.add(connection, ResumeVideo(video_id=claim.video_id))
+        for attempt in attempts:
+            directory = self.work.chunk_attempt(claim.video_id, *attempt)
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        log.warning("plan_is_outdated", why=str(error))
+        raise Superseded(f"the video is planned anew: {error}") from error
 
     async def _release(self, claim: ChunkClaim) -> bool:
         """Give the claim back; False when it was lost: then no failure of ours is one of the video."""
@@ -107,15 +124,16 @@ class EncodeChunkHandler:
 
     async def _encode(self, claim: ChunkClaim, directory: Path, progress: Progress) -> EncodedChunk:
         source = self.sources.path(claim.video_id, claim.source_uri)
-        plan = Plan.from_json(claim.plan)
         size = await asyncio.to_thread(file_size, source)
         if size is None:
             raise SourceUnavailable("the original is no longer there: upload the video again")
-        if plan.source_bytes not in (None, size):
+        planned = claim.plan.get("source_bytes")
+        if planned not in (None, size):  # known before an outdated plan is dropped for one of another file
             raise SourceUnavailable(
-                f"the original has {size} bytes, but {plan.source_bytes} when the video was planned: it is"
+                f"the original has {size} bytes, but {planned} when the video was planned: it is"
                 " another one now; upload the video again"
             )
+        plan = Plan.from_json(claim.plan)
         async with self.room.reserve(_most_bytes(plan, claim.chunk)):
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
             return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)
@@ -171,7 +189,7 @@ class EncodeChunkHandler:
 def _most_bytes(plan: Plan, chunk: int) -> int:
     """Return how much a chunk's segments may take on disk, with a tenth for MPEG-TS."""
     rates = sum(rung.video_bps * PEAK_OVER_AVERAGE + rung.audio_bps for rung in plan.rungs)
-    return int(rates * plan.chunk_seconds(chunk) / 8 * 1.1)
+    return int(rates * plan.seconds_in(plan.chunk(chunk)) / 8 * 1.1)
 
 
 def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[str]:
@@ -179,7 +197,7 @@ def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[str]:
     if not encoded.is_repaired:
         return [*encoded.notes]
     plan = Plan.from_json(claim.plan)
-    chunk = plan.chunks[claim.chunk]
+    chunk = plan.chunk(claim.chunk)
     begin, end = (float(frame / plan.rate) for frame in (chunk.first_frame, chunk.end_frame))
     return [
         *encoded.notes,

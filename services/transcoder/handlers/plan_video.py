@@ -12,8 +12,10 @@ import structlog
 
 from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.handlers.announce import segmented_event
+from services.transcoder.plan.former import kept_of
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.model import Plan
+from services.transcoder.plan.versions import NewerPlan, OutdatedPlan
 from shared import videos
 from shared.contracts.events import EncodeChunk
 from shared.errors import (
@@ -93,13 +95,14 @@ class PlanVideoHandler:
         if video.thumbnail_path is None or await asyncio.to_thread(path.is_file):
             return
         async with self.outbox.database.transaction() as connection:
-            plan = Plan.from_json(await videos.plan_of(connection, video.video_id))
+            stored = await videos.plan_without_chunks(connection, video.video_id)
         try:
+            plan = Plan.from_json(stored)
             source = self.sources.path(video.video_id, video.source_uri)
             size = await asyncio.to_thread(file_size, source)
             if size is not None and plan.source_bytes in (None, size):
                 await self._draw(plan, source, path)
-        except (PermanentError, TransientError, OutOfDisk, OSError) as error:
+        except (PermanentError, TransientError, OutOfDisk, OSError, OutdatedPlan, NewerPlan) as error:
             log.warning("thumbnail_is_lost", error=described(error))
 
     async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:
@@ -140,11 +143,14 @@ class PlanVideoHandler:
         async with self.outbox.database.transaction() as connection:
             ladder = await presets.all_presets(connection)
             wanted = video.qualities or await presets.preferences_of(connection, video.user_id)
-        presets.check_qualities(ladder, wanted)
+        kept = kept_of(claim.former_plan)
+        if kept is None:
+            presets.check_qualities(ladder, wanted)
         plan = await make_plan(
             path,
             ladder,
             wanted,
+            kept=kept,
             segment_seconds=self.settings.hls_segment_seconds,
             chunk_seconds=self.settings.chunk_seconds,
         )
@@ -154,13 +160,14 @@ class PlanVideoHandler:
         await self._commit(claim, plan, thumbnail)
 
     async def _commit(self, claim: PlanClaim, plan: Plan, thumbnail: Path) -> None:
+        stored = await asyncio.to_thread(plan.to_json)
         async with self.outbox.transaction() as connection:
             saved = await videos.save_plan(
                 connection,
                 claim,
-                plan=plan.to_json(),
+                plan=stored,
                 presentation=plan.presentation().to_json(),
-                chunk_seconds=[plan.chunk_seconds(index) for index in range(len(plan.chunks))],
+                chunk_seconds=[plan.seconds_in(chunk) for chunk in plan.chunks],
                 thumbnail_path=self.work.relative(thumbnail),
                 duration_seconds=plan.duration_seconds,
                 size=plan.display_size,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from services.transcoder.media import AudioTrack, VideoTrack  # noqa: TC001
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
-from services.transcoder.plan.model import VERSION, Chunk, Plan
+from services.transcoder.plan.model import Chunk, Plan
 from services.transcoder.plan.seek import audio_anchor, audio_seek, video_seek
 from services.transcoder.plan.timeline import cut_chunks, cut_segments, fine_enough
+from services.transcoder.plan.versions import VERSION
 
 if TYPE_CHECKING:
     from services.transcoder.media import Source

@@ -18,6 +18,7 @@ from shared.workspace.layout import file_size
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from services.transcoder.plan.former import Kept
     from services.transcoder.plan.ladder import Offer
     from services.transcoder.plan.model import Plan
 
@@ -30,22 +31,22 @@ async def make_plan(
     segment_seconds: float = 10,
     chunk_seconds: float = 60,
     limits: Limits | None = None,
+    kept: Kept | None = None,
 ) -> Plan:
     """Return the plan for the file at `path`.
 
-    `requested` names the wanted presets (empty: all). Raises a SourceError when the file cannot become a
-    video, with a message that names the fault; SourceUnavailable when it cannot be opened.
+    `requested` names the wanted presets (empty: all); what is `kept` of an outdated plan comes before them
+    and `segment_seconds`. Raises a SourceError when the file cannot become a video, with a message that names
+    the fault; SourceUnavailable when it cannot be opened.
     """
     limits = limits or Limits()
     source_bytes = await asyncio.to_thread(file_size, Path(path))  # before it is read: it may still grow
     source = await scan_source(str(path), limits)
     _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
-    width, height = source.video.display_size
-    rungs = build_ladder(width, height, presets, requested)
     plan = build_plan(
         source,
-        rungs,
-        Fraction(segment_seconds).limit_denominator(1000),
+        kept.rungs if kept else build_ladder(*source.video.display_size, presets, requested),
+        kept.segment_seconds if kept else Fraction(segment_seconds).limit_denominator(1000),
         Fraction(chunk_seconds).limit_denominator(1000),
     )
     _check_duration(plan.duration_seconds, limits)

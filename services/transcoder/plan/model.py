@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction  # noqa: TC003 - pydantic reads the annotations
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from services.transcoder.media import AudioAnchor, AudioTrack, VideoTrack, round_half_up  # noqa: TC001
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
+from services.transcoder.plan.versions import VERSION, OutdatedPlan, upgrade
+from shared.contracts.cloudevents import explain
 from shared.hls.renditions import RenditionSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,11 @@ class Plan:
     """How one video is converted.
 
     Output frame n is shown n / rate seconds after output zero, which lies `lead_frames` before the
-    source's first picture. Segment k (from 1) starts at frame segment_starts[k - 1]. `source_bytes` is the
+    source's first picture. `segment_starts` are the first frames of the segments. `source_bytes` is the
     size of the file that was planned: another one in its place must not be encoded by this plan.
+
+    A claim brings one chunk's part of a plan: the plan with that chunk and the starts of its segments alone.
+    What other versions of the program stored is read as versions.py says.
     """
 
     version: int
@@ -80,23 +83,37 @@ class Plan:
 
     @property
     def segment_frames(self) -> tuple[int, ...]:
-        """How many frames each segment holds."""
-        ends = (*self.segment_starts[1:], self.total_frames)
-        return tuple(end - start for start, end in zip(self.segment_starts, ends, strict=True))
+        """How many frames each segment holds; of a whole plan only."""
+        return tuple(end - start for start, end in pairwise((*self.segment_starts, self.total_frames)))
 
     @property
     def target_duration_seconds(self) -> int:
         """The longest segment, rounded (RFC 8216, 4.3.3.1)."""
         return max(1, *(round_half_up(frames / self.rate) for frames in self.segment_frames))
 
+    def chunk(self, index: int) -> Chunk:
+        """Return chunk `index` (from 0). Raises LookupError when the plan, or this part, has none."""
+        found = [chunk for chunk in self.chunks if chunk.index == index]
+        if not found:
+            raise LookupError(f"the plan has no chunk {index}")
+        return found[0]
+
+    def part(self, index: int) -> Plan:
+        """Return what chunk `index` needs of the plan."""
+        chunk = self.chunk(index)
+        return replace(self, chunks=(chunk,), segment_starts=self.starts_in(chunk))
+
     def starts_in(self, chunk: Chunk) -> tuple[int, ...]:
         """Return the first frame of each segment of `chunk`."""
-        first = chunk.first_segment - 1
-        return self.segment_starts[first : first + chunk.segments]
+        return tuple(start for start in self.segment_starts if chunk.first_frame <= start < chunk.end_frame)
 
-    def chunk_seconds(self, index: int) -> float:
-        """Return how long chunk `index` (from 0) lasts."""
-        chunk = self.chunks[index]
+    def frames_in(self, chunk: Chunk) -> tuple[int, ...]:
+        """Return how many frames each segment of `chunk` holds."""
+        starts = self.starts_in(chunk)
+        return tuple(end - start for start, end in pairwise((*starts, chunk.end_frame)))
+
+    def seconds_in(self, chunk: Chunk) -> float:
+        """Return how long `chunk` lasts."""
         return float((chunk.end_frame - chunk.first_frame) / self.rate)
 
     @property
@@ -119,11 +136,14 @@ class Plan:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Plan:
-        """Return the plan that `to_json` wrote; raises ValueError for anything else."""
-        plan = _adapter().validate_python(value)
-        if plan.version != VERSION:
-            raise ValueError(f"plan version {plan.version} is not {VERSION}: plan the video again")
-        return plan
+        """Return a plan, or a part of one, that this version or another stored.
+
+        Raises OutdatedPlan when the video has to be planned anew, NewerPlan when that takes a newer program.
+        """
+        try:
+            return replace(_adapter().validate_python(upgrade(value)), version=VERSION)
+        except ValidationError as error:
+            raise OutdatedPlan(f"the plan cannot be read: {explain(error)}") from error
 
 
 @cache

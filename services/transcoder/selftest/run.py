@@ -95,7 +95,9 @@ async def _check_all_on_gpu(bench: Bench) -> str:
     if not encoded.decoded_on_gpu:
         raise EncodeFailed("the GPU encodes, but could not decode H.264: libnvcuvid.so.1 may be missing")
     seconds = time.monotonic() - started
-    return f"{plan.chunk_seconds(1):.0f} s of video, {len(plan.rungs)} renditions, in {seconds:.1f} s"
+    return (
+        f"{plan.seconds_in(plan.chunk(1)):.0f} s of video, {len(plan.rungs)} renditions, in {seconds:.1f} s"
+    )
 
 
 async def _check_uploaded(bench: Bench) -> str:

@@ -33,21 +33,34 @@ set plan = :plan, presentation = :presentation, thumbnail_path = :thumbnail_path
 where video_id = :video_id and plan_attempt = :attempt and status = 'processing' and plan is null;
 
 -- name: insert_chunks!
-insert into chunks (video_id, chunk, seconds)
-select :video_id, ordinality - 1, seconds from unnest(:seconds::float8[]) with ordinality as t (seconds, ordinality);
+-- Attempts are counted on from those at the chunks of an earlier plan, so that their workers stay fenced off.
+insert into chunks (video_id, chunk, seconds, attempt)
+select video_id, ordinality - 1, seconds, chunk_attempts
+from videos, unnest(:seconds::float8[]) with ordinality as t (seconds, ordinality)
+where video_id = :video_id;
 
 -- name: chunks_of
 select chunk, status, attempt from chunks where video_id = :video_id order by chunk;
 
 -- name: claim_chunk^
--- Take a chunk: raise its attempt. A claim that is alive is left alone.
+-- Take a chunk: raise its attempt. A claim that is alive is left alone. Of the plan comes what the chunk needs:
+-- every plan has its chunks under `chunks` and the first frames of all segments under `segment_starts`.
 update chunks c
 set status = 'encoding', attempt = attempt + 1, tries = tries + 1, progress = 0,
     lease_until = now() + make_interval(secs => :lease_seconds)
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and v.video_id = c.video_id and v.status = 'processing'
   and (c.status = 'pending' or (c.status = 'encoding' and c.lease_until < now()))
-returning c.attempt, c.tries, v.user_id, v.plan, v.source_uri;
+returning c.attempt, c.tries, v.user_id, v.source_uri, v.plan_attempt,
+    v.plan - array['chunks', 'segment_starts'] || jsonb_build_object(
+        'chunks', jsonb_build_array(v.plan -> 'chunks' -> c.chunk),
+        'segment_starts', jsonb_path_query_array(
+            v.plan,
+            '$.segment_starts[$chunk.first_segment - 1 to $chunk.first_segment + $chunk.segments - 2]',
+            jsonb_build_object('chunk', v.plan -> 'chunks' -> c.chunk),
+            true
+        )
+    ) as plan;
 
 -- name: chunk_state^
 select v.status, c.status as chunk_status, c.attempt,
@@ -67,8 +80,19 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
 update chunks set status = 'pending', tries = tries - 1, lease_until = null, progress = 0
 where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoding';
 
--- name: plan_of$
-select plan from videos where video_id = :video_id;
+-- name: plan_without_chunks$
+select plan || '{"chunks": [], "segment_starts": []}' from videos where video_id = :video_id;
+
+-- name: lock_chunks
+-- Keep claims out until the transaction ends.
+select chunk, attempt, coalesce(lease_until > now(), false) as is_held
+from chunks where video_id = :video_id order by chunk for update;
+
+-- name: drop_plan!
+update videos
+set plan = null, former_plan = plan - array['chunks', 'segment_starts'], plan_attempt = plan_attempt + 1,
+    plan_tries = 0, plan_lease_until = null, chunk_attempts = greatest(chunk_attempts, :attempts)
+where video_id = :video_id and plan_attempt = :plan_attempt and status = 'processing' and plan is not null;
 
 -- name: claim_plan^
 -- Take the planning of a video: raise its attempt. One that is alive is left alone.
@@ -77,7 +101,7 @@ set plan_attempt = plan_attempt + 1, plan_tries = plan_tries + 1,
     plan_lease_until = now() + make_interval(secs => :lease_seconds)
 where video_id = :video_id and status = 'processing' and plan is null
   and (plan_lease_until is null or plan_lease_until < now())
-returning plan_attempt, plan_tries;
+returning plan_attempt, plan_tries, former_plan;
 
 -- name: renew_plan!
 update videos set plan_lease_until = now() + make_interval(secs => :lease_seconds)
@@ -203,12 +227,12 @@ update videos set swept_at = now() where video_id = :video_id and status = 'dele
 -- name: purged!
 -- A tombstone is all that stays, so that a late event cannot bring the video back.
 update videos
-set purged_at = now(), title = null, filename = null, source_uri = '', plan = null, presentation = null,
-    renditions = '[]', warnings = '{}', error = null
+set purged_at = now(), title = null, filename = null, source_uri = '', plan = null, former_plan = null,
+    presentation = null, renditions = '[]', warnings = '{}', error = null
 where video_id = :video_id and status = 'deleted';
 
--- name: purge_segments!
+-- name: delete_segments!
 delete from segments where video_id = :video_id;
 
--- name: purge_chunks!
+-- name: delete_chunks!
 delete from chunks where video_id = :video_id;

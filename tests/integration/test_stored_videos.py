@@ -1,0 +1,273 @@
+"""Videos that other versions of the program planned, on a real Postgres: finished, or planned anew."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+
+from services.transcoder.encode.select_encoder import Encoder
+from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
+from services.transcoder.handlers.plan_video import PlanVideoHandler
+from services.transcoder.plan.model import Plan
+from services.transcoder.plan.versions import VERSION, NewerPlan
+from services.transcoder.sources.fetch import Sources
+from services.uploader.handlers.delete_video import DeleteVideoHandler
+from services.uploader.handlers.store_chunk import StoreChunkHandler
+from shared import videos
+from shared.contracts.cloudevents import decode
+from shared.contracts.events import EncodeChunk, ResumeVideo, VideoSegmented
+from shared.errors import Deferred, SourceUnavailable, Superseded
+from shared.messaging.outbox import Outbox
+from shared.storage.memory import MemoryStorage
+from shared.workspace.disk_budget import DiskBudget
+from shared.workspace.layout import WorkDir
+from tests.media import make_clip
+from tests.stored import CLIP, VIDEO_ID, names, stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ID = UUID(VIDEO_ID)
+SETTINGS = SimpleNamespace(
+    lease_seconds=30.0,
+    hls_segment_seconds=1.0,
+    chunk_seconds=2.0,
+    wants_local_files_deleted=False,
+    s3_public_url=None,
+    public_stream_url="http://localhost:8081",
+    delete_again_seconds=1.0,
+)
+
+
+class Services:
+    """The handlers of transcoder and uploader over one database, work volume and storage."""
+
+    def __init__(self, database, root: Path) -> None:
+        self.outbox, self.storage, self.work = Outbox(database, "/test"), MemoryStorage(), WorkDir(root)
+        room = DiskBudget(root, 0)
+        sources = Sources(self.work, room, {}, max_bytes=2**30)
+        self.planning = PlanVideoHandler(SETTINGS, self.outbox, self.work, sources, room)
+        encoder = Encoder("libx264")
+        self.encoding = EncodeChunkHandler(SETTINGS, self.outbox, self.work, sources, room, encoder)
+        self.storing = StoreChunkHandler(SETTINGS, self.outbox, self.work, self.storage, asyncio.Semaphore(4))
+        self.deleting = DeleteVideoHandler(SETTINGS, self.outbox, self.work, self.storage)
+
+    async def accept(self, name):
+        """Take in the clip by a recorded event."""
+        await asyncio.to_thread(make_clip, self.work.root / "clip.mp4", CLIP)
+        await self.planning.accept(message(name, "video.uploaded"))
+
+    async def keep_plan(self, name, **changes):
+        """Store a recorded plan as if its version had made it of this clip."""
+        value = stored("plans", name)
+        plan = value["plan"] | changes
+        if plan.get("source_bytes"):
+            plan["source_bytes"] = (self.work.root / "clip.mp4").stat().st_size
+        async with self.outbox.transaction() as connection:
+            claim = await videos.claim_plan(connection, ID, lease_seconds=30.0)
+            assert await videos.save_plan(
+                connection,
+                claim,
+                plan=plan,
+                presentation=value["presentation"],
+                chunk_seconds=[1.0, 2.0, 1.2],
+                thumbnail_path="chunks/thumbnail.jpg",
+                duration_seconds=4.2,
+                size=(256, 96),
+            )
+
+    async def sent(self):
+        """Return and forget the payloads that wait in the outbox, in their order."""
+        async with self.outbox.transaction() as connection:
+            rows = await connection.fetch("select message from outbox order by id")
+            await connection.execute("delete from outbox")
+        return [decode(json.dumps(row["message"]).encode())[1] for row in rows]
+
+    async def handle_all(self):
+        """Handle messages until none is left, as the queues would bring them."""
+        handlers = {
+            EncodeChunk: self.encoding.encode,
+            ResumeVideo: self.planning.resume,
+            VideoSegmented: self.storing.store,
+        }
+        while payloads := [payload for payload in await self.sent() if type(payload) in handlers]:
+            for payload in payloads:
+                try:
+                    await handlers[type(payload)](payload, None)
+                except Superseded:
+                    continue
+
+    async def video(self):
+        async with self.outbox.transaction() as connection:
+            return await videos.get(connection, ID)
+
+    async def fetchval(self, query):
+        async with self.outbox.transaction() as connection:
+            return await connection.fetchval(query)
+
+    async def execute(self, statement):
+        async with self.outbox.transaction() as connection:
+            await connection.execute(statement)
+
+
+def message(name, type_):
+    return decode(json.dumps(stored("messages", name)[type_]).encode())[1]
+
+
+@pytest.fixture
+async def services(database, tmp_path):
+    made = Services(database, tmp_path)
+    await made.accept(names("messages")[-1])
+    return made
+
+
+async def expect_ready(services):
+    """Expect the video ready, with every segment in storage as the records say."""
+    video = await services.video()
+    assert (video.status, video.error) == ("ready", None)
+    keys = {each.key.split("/", 3)[3] for each in await services.storage.keys(f"hls/alice/{ID}")}
+    rendition = video.renditions[0].name
+    assert {f"{rendition}/segment_00{number}.ts" for number in (1, 2, 3, 4)} <= keys
+    assert {"master.m3u8", f"{rendition}/playlist.m3u8"} <= keys
+    async with services.outbox.transaction() as connection:
+        segments = await videos.stored_segments(connection, ID)
+    assert [segment.duration_seconds for segment in segments] == [1.0, 1.0, 1.0, 1.2]
+
+
+@pytest.mark.parametrize("name", names("plans"))
+async def test_video_is_finished_by_a_stored_plan(services, name):
+    await services.keep_plan(name)
+    async with services.outbox.transaction() as connection:
+        for chunk in range(3):
+            await services.outbox.add(connection, EncodeChunk(video_id=ID, chunk=chunk))
+    await services.handle_all()
+    await expect_ready(services)
+
+
+@pytest.mark.parametrize("name", names("messages"))
+async def test_video_is_finished_by_stored_messages(database, tmp_path, name):
+    services = Services(database, tmp_path)
+    await services.accept(name)
+    await services.planning.uploaded(message(name, "video.uploaded"), None)
+    assert len(await services.sent()) == 3
+    await services.encoding.encode(message(name, "chunk.encode"), None)
+    await services.storing.store(message(name, "video.segmented"), None)
+    await services.planning.resume(message(name, "video.resume"), None)
+    await services.handle_all()
+    await expect_ready(services)
+    await services.execute("update videos set status = 'deleted'")
+    with pytest.raises(Deferred, match="swept once"):
+        await services.deleting.delete(message(name, "video.delete"), None)
+    assert not await services.storage.keys(f"hls/alice/{ID}")
+
+
+@pytest.mark.parametrize("change", [{"version": 0}, {"video": "of another shape"}])
+async def test_video_is_planned_anew_when_its_plan_is_outdated(services, change):
+    await services.keep_plan("v1-source-bytes")
+    async with services.outbox.transaction() as connection:
+        await services.outbox.add(connection, ResumeVideo(video_id=ID))
+    await services.handle_all()
+    await expect_ready(services)
+    # As a repair does: a segment is lost, and so is what the encoder left.
+    await services.execute("update videos set status = 'processing', run = run + 1")
+    await services.execute("update chunks set status = 'pending' where chunk = 1")
+    async with services.outbox.transaction() as connection:
+        plan = stored("plans", "v1-source-bytes")["plan"] | change
+        await connection.execute("update videos set plan = plan || $1", plan | change)
+        await connection.execute("update videos set plan = plan - 'source_bytes'")
+        await services.outbox.add(connection, ResumeVideo(video_id=ID))
+    assert (await services.video()).playable, "it plays on"
+    await services.handle_all()
+    await expect_ready(services)
+    made = Plan.from_json(json.loads(json.dumps(await services.fetchval("select plan from videos"))))
+    assert made.version == VERSION
+
+
+async def test_new_plan_keeps_the_ladder_that_players_know(services):
+    rungs = [{"name": "48p", "width": 128, "height": 48, "video_bps": 90_000, "audio_bps": 64_000}]
+    await services.keep_plan("v1-source-bytes", version=0, rungs=rungs, segment_seconds="2")
+    await services.execute("insert into preferences values ('alice', '{1080p}')")
+    async with services.outbox.transaction() as connection:
+        await services.outbox.add(connection, EncodeChunk(video_id=ID, chunk=0))
+    await services.handle_all()
+    assert [rendition.name for rendition in (await services.video()).renditions] == ["48p"]
+    assert await services.fetchval("select plan ->> 'segment_seconds' from videos") == "2"
+
+
+async def test_outdated_plan_stays_while_a_worker_is_at_a_chunk(services):
+    await services.keep_plan("v1-source-bytes", version=0)
+    async with services.outbox.transaction() as connection:
+        await videos.claim_chunk(connection, ID, 2, lease_seconds=30.0)
+    with pytest.raises(Deferred):
+        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0), None)
+    assert await services.fetchval("select plan is not null from videos")
+    assert await services.fetchval("select count(*) from chunks") == 3
+    assert not await services.sent()
+
+
+async def test_worker_of_a_dropped_plan_writes_nothing_into_the_new_one(services):
+    await services.keep_plan("v1-source-bytes", version=0)
+    async with services.outbox.transaction() as connection:
+        late = await videos.claim_chunk(connection, ID, 1, lease_seconds=0.0)
+    with pytest.raises(Superseded, match="planned anew"):
+        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0), None)
+    assert [type(payload) for payload in await services.sent()] == [ResumeVideo]
+    await services.planning.resume(ResumeVideo(video_id=ID), None)
+    async with services.outbox.transaction() as connection:
+        new = await videos.claim_chunk(connection, ID, 1, lease_seconds=30.0)
+        assert new.attempt > late.attempt, "the directory of the late one must not be the new one's"
+        with pytest.raises(Superseded):
+            await videos.renew_chunk(connection, late, progress=0.5, lease_seconds=30.0)
+    async with services.outbox.transaction() as connection:
+        with pytest.raises(Superseded):
+            await videos.finish_chunk(connection, late, segments=[], key_frames=[], codecs={})
+
+
+async def test_outdated_plan_is_dropped_once_however_many_chunks_meet_it(services):
+    await services.keep_plan("v1-source-bytes", version=0)
+    for chunk in range(3):
+        with pytest.raises(Superseded):
+            await services.encoding.encode(EncodeChunk(video_id=ID, chunk=chunk), None)
+    assert [type(payload) for payload in await services.sent()] == [ResumeVideo]
+    assert await services.fetchval("select plan_tries from videos") == 0
+
+
+async def test_outdated_plan_stays_when_the_original_is_gone(services):
+    await services.keep_plan("v1-source-bytes", version=0)
+    await asyncio.to_thread((services.work.root / "clip.mp4").unlink)
+    with pytest.raises(SourceUnavailable):
+        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0), None)
+    assert await services.fetchval("select plan is not null from videos"), "what is stored plays on"
+
+
+async def test_newer_plan_is_left_to_a_newer_transcoder(services):
+    await services.keep_plan("v1-source-bytes", version=VERSION + 1)
+    with pytest.raises(NewerPlan):
+        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0), None)
+    assert await services.fetchval("select status || tries from chunks where chunk = 0") == "pending0"
+
+
+async def test_claim_brings_a_chunks_part_of_the_plan(services):
+    await services.keep_plan("v1-source-bytes")
+    whole = Plan.from_json(await services.fetchval("select plan from videos"))
+    async with services.outbox.transaction() as connection:
+        for chunk in whole.chunks:
+            claim = await videos.claim_chunk(connection, ID, chunk.index, lease_seconds=30.0)
+            assert Plan.from_json(claim.plan) == whole.part(chunk.index)
+
+
+async def test_claims_of_a_long_film_bring_a_small_part_of_its_plan(services):
+    plan = stored("plans", "v1-source-bytes")["plan"]
+    chunk, chunks = plan["chunks"][1], 720  # twelve hours
+    chunks = [chunk | {"index": n, "first_segment": 6 * n + 1, "segments": 6} for n in range(chunks)]
+    await services.keep_plan("v1-source-bytes", chunks=chunks, segment_starts=list(range(0, 1_080_000, 250)))
+    async with services.outbox.transaction() as connection:
+        claim = await videos.claim_chunk(connection, ID, 2, lease_seconds=30.0)
+    assert claim.plan["segment_starts"] == [3000, 3250, 3500, 3750, 4000, 4250]
+    assert claim.plan["chunks"] == [chunks[2]]
+    assert len(json.dumps(claim.plan)) < 3000

@@ -1,0 +1,78 @@
+"""Record a plan and a message of each type as they are written today: python -m tests.stored.record NAME.
+
+Do so when a change alters what is stored or sent; tests/unit/test_stored.py fails until then. Never edit a
+record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
+
+from services.transcoder.plan.ladder import DEFAULT_PRESETS
+from services.transcoder.plan.make_plan import make_plan
+from shared.contracts import cloudevents, events
+from tests.media import make_clip
+from tests.stored import CLIP, HERE, SOURCE_URI, VIDEO_ID
+
+
+def messages() -> dict[str, Any]:
+    """Return a message of each type about the video of the plans."""
+    about: dict[str, Any] = {"video_id": UUID(VIDEO_ID)}
+    of_user = about | {"user_id": "alice"}
+    segment = events.Segment(
+        rendition="96p", index=1, path="chunks/a/b/96p/segment_001.ts", duration_seconds=1.0, bytes=4
+    )
+    rendition = events.Rendition(
+        name="96p",
+        width=256,
+        height=96,
+        bandwidth=250_000,
+        average_bandwidth=200_000,
+        codecs="avc1.64000b,mp4a.40.2",
+        frame_rate=25.0,
+    )
+    payloads: list[events.Payload] = [
+        events.VideoUploaded(**of_user, source=events.Source(uri=SOURCE_URI), filename="clip.mp4"),
+        events.VideoSegmented(**of_user, chunk=0, chunks=3, segments=[segment]),
+        events.VideoStored(
+            **of_user,
+            storage_type="local",
+            s3_bucket=None,
+            s3_key=f"hls/alice/{VIDEO_ID}",
+            s3_public_url=None,
+            playlist_url="http://localhost/master.m3u8",
+            thumbnail_url="http://localhost/thumbnail.jpg",
+            duration_seconds=4.2,
+            renditions=[rendition],
+            bytes=4,
+        ),
+        events.VideoFailed(**of_user, stage="encode", reason="encode_failed", message="x", retryable=True),
+        events.ResumeVideo(**about),
+        events.EncodeChunk(**about, chunk=0),
+        events.DeleteVideo(**about),
+    ]
+    return {payload.type: cloudevents.envelope(payload, source="/recorded") for payload in payloads}
+
+
+def plan() -> dict[str, Any]:
+    """Return the plan of the clip, with what players are told."""
+    with TemporaryDirectory() as folder:
+        clip = make_clip(Path(folder, "clip.mp4"), CLIP)
+        made = asyncio.run(make_plan(clip, DEFAULT_PRESETS, segment_seconds=1, chunk_seconds=2))
+    return {"plan": made.to_json(), "presentation": made.presentation().to_json()}
+
+
+def main(name: str) -> None:
+    """Write both records."""
+    for kind, value in (("plans", plan()), ("messages", messages())):
+        (HERE / kind / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
