@@ -9,7 +9,7 @@
     │   ├── UnknownQuality            a quality that no preset offers
     │   └── RequestError              an HTTP request that cannot be answered as asked
     │       ├── InvalidRequest · Unauthorized · Forbidden · NotFound
-    │       └── EmptyFile · UploadStalled · UploadTooLarge
+    │       └── MalformedBody · EmptyFile · UploadStalled · UploadTooLarge
     ├── TransientError                the world is at fault: trying again may help
     │   ├── SourceFetchFailed         the source's server did not answer as it should
     │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
@@ -171,6 +171,12 @@ class NotFound(RequestError):
     """It does not exist, or belongs to someone else."""
 
     reason = "not_found"
+
+
+class MalformedBody(RequestError):
+    """The body is cut off, or is not encoded as the headers say."""
+
+    reason = "malformed_body"
 
 
 class EmptyFile(RequestError):

@@ -10,8 +10,7 @@ from aiohttp import web
 from services.streamer.availability import Home, Refused, Rendered, RequestedFile, decide
 from services.streamer.catalog import Catalog
 from services.streamer.responses import send_object, send_playlist
-from shared.http.app import REQUEST_ID
-from shared.http.problems import HttpProblem
+from shared.http.problems import REQUEST_ID, HttpProblem
 from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
 from shared.service.resources import STORAGE
 from shared.storage.interface import cache_control

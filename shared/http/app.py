@@ -13,7 +13,7 @@ from aiohttp import web
 from structlog.contextvars import bound_contextvars
 
 from shared.http.health import CHECKS, Checks, get_healthz, get_metrics, get_readyz
-from shared.http.problems import answer_problems
+from shared.http.problems import REQUEST_ID, answer_problems
 from shared.http.server import REQUESTS, STOPPING, Requests
 from shared.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-REQUEST_ID = "X-Request-Id"
 CLIENT_GONE = 499  # nobody is there to see it: in logs and metrics only
 PROBES = ("/healthz", "/readyz", "/metrics")
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 from shared.errors import (
     DatabaseUnavailable,
@@ -15,6 +18,7 @@ from shared.errors import (
     EmptyFile,
     Forbidden,
     InvalidRequest,
+    MalformedBody,
     NotFound,
     OutOfDisk,
     PermanentError,
@@ -51,6 +55,8 @@ STATUS: dict[type[PipelineError], int] = {  # the nearest class in an error's an
     OutOfDisk: 507,
 }
 
+REQUEST_ID = "X-Request-Id"
+
 log = structlog.get_logger()
 
 
@@ -67,13 +73,13 @@ class HttpProblem(PermanentError):
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(request)
+        return await _with_whole_body(request, handler)
     except HttpProblem as error:
         return problem(error.status, error.reason, error.message, headers=error.headers)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return problem(error.status, _snake(error.reason), error.text or error.reason, headers=_allow(error))
+        return http_problem(error)
     except PipelineError as error:
         return problem_of(error)
     except ConnectionResetError:
@@ -106,6 +112,19 @@ def _headers(error: PipelineError) -> dict[str, str]:
     if isinstance(error, TryLater | Deferred):  # RFC 9110, section 10.2.3
         return {"Retry-After": f"{error.seconds:.0f}"}
     return {}
+
+
+async def _with_whole_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except (RequestPayloadError, HttpProcessingError):
+        raise MalformedBody("The body is cut off, or is not encoded as the headers say") from None
+
+
+def http_problem(error: web.HTTPException) -> web.Response:
+    """Return the problem of a status that aiohttp raises; its own text may quote the request."""
+    status = HTTPStatus(error.status)
+    return problem(status, _snake(status.phrase), status.description or status.phrase, headers=_allow(error))
 
 
 def problem(status: int, reason: str, detail: str, *, headers: dict[str, str] | None = None) -> web.Response:

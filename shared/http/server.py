@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import web
 
+from shared.http.connection import Runner
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
@@ -104,12 +106,13 @@ async def serve(app: web.Application, settings: Settings) -> None:
 
 def runner_of(app: web.Application) -> web.AppRunner:
     """Return what runs `app`, with bounds on what a client may keep waiting."""
-    return web.AppRunner(
+    return Runner(
         app,
         access_log=None,
         shutdown_timeout=SHUTDOWN_SECONDS,
         keepalive_timeout=IDLE_SECONDS,
         handler_cancellation=True,
+        auto_decompress=False,
     )
 
 

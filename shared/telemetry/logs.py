@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 import structlog
+
+from shared.telemetry.redaction import redactor, secrets_of
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -39,7 +42,11 @@ def configure_logs(settings: Settings, service: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                renderer,
+                _redact(settings),
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
@@ -48,6 +55,20 @@ def configure_logs(settings: Settings, service: str) -> None:
     for library in ("aio_pika", "aiormq"):  # shared/messaging/connection.py reports lost connections itself
         logging.getLogger(library).setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _redact(settings: Settings) -> Processor:
+    redact = redactor(secrets_of(settings))
+    return lambda _logger, _method, line: redact(str(line))
+
+
+def raised_at(error: BaseException | None) -> dict[str, object]:
+    """Return the type of an error and the lines that it came through, without its text."""
+    trace = extract_tb(error.__traceback__) if error else []
+    return {
+        "kind": type(error).__name__,
+        "trace": [f"{frame.filename}:{frame.lineno}" for frame in trace[-8:]],
+    }
 
 
 def request_id() -> str | None:

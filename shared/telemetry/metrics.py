@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 HTTP_REQUESTS = Counter("vod_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
+HTTP_MALFORMED = Counter("vod_http_malformed_total", "HTTP requests whose head could not be read", ["reason"])
 HTTP_SECONDS = Histogram("vod_http_request_seconds", "Time until an HTTP answer was complete", ["route"])
 
 MESSAGES_SENT = Counter("vod_messages_sent_total", "Messages that the broker confirmed", ["type"])

@@ -10,7 +10,7 @@ from aiohttp import web
 from services.ingest.http.requests import read_uuid, visible_video
 from services.ingest.http.resources import CALLER, DATABASE, FEED
 from services.ingest.progress.state import VideoState, retry_hint
-from shared.http.app import REQUEST_ID
+from shared.http.problems import REQUEST_ID
 from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:

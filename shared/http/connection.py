@@ -1,0 +1,110 @@
+"""HTTP connections whose errors are answered and logged in fixed words.
+
+aiohttp answers by itself what never reaches a handler, and quotes the request in the answer and the log: a
+broken `Authorization` header would put an API key into both.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod, InvalidURLError, LineTooLong
+
+from shared.http.problems import REQUEST_ID, http_problem, problem
+from shared.telemetry.logs import raised_at
+from shared.telemetry.metrics import HTTP_MALFORMED, HTTP_REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.web_request import BaseRequest
+
+    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+MALFORMED: Final = (400, "malformed_request", "The head of the request is not valid HTTP/1.1 (RFC 9112)")
+KINDS: Final = (
+    (LineTooLong, (431, "head_too_large", "The request line and each header may have 8190 bytes at most")),
+    (BadHttpMethod, (*MALFORMED[:2], "The method is not valid, or this is TLS on a port without it")),
+    (InvalidURLError, (*MALFORMED[:2], "The URL is not valid")),
+)
+
+log = structlog.get_logger()
+
+
+class Connection(web.RequestHandler):
+    """A connection that repeats nothing of a request that could not be read or answered."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the request
+    ) -> web.StreamResponse:
+        """Return the answer to a malformed head, or to a request that failed outside its handler.
+
+        Raises ConnectionError when an answer has begun: then only closing the connection tells the client.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        request_id = uuid4().hex
+        if status < 500:
+            answer = _answer_malformed(exc, request_id)
+        else:
+            log.error("request_failed", request_id=request_id, **raised_at(exc))
+            answer = problem(500, "internal_error", "Internal error; the request id finds it in the log")
+        answer.headers[REQUEST_ID] = request_id
+        answer.force_close()
+        return answer
+
+    def log_exception(self, *_: Any, **kw: Any) -> None:
+        """Log where a connection failed, without the text of the exception."""
+        error = kw.get("exc_info")
+        log.error("connection_failed", **raised_at(error if isinstance(error, BaseException) else None))
+
+
+class Server(web.Server):
+    """Makes a Connection for each client of an application."""
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """Runs an application on connections of this module."""
+
+    async def _make_server(self) -> Server:
+        made = await super()._make_server()
+        return Server(
+            partial(_answer_statuses, made.request_handler),
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,  # noqa: SLF001 - aiohttp has no option for the class of its connections
+        )
+
+
+async def _answer_statuses(handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    """Handle a request; a status raised outside the middlewares, as for `Expect`, becomes a problem."""
+    try:
+        return await handle(request)
+    except web.HTTPException as error:
+        request_id = uuid4().hex
+        answer = http_problem(error)
+        log.info("http", method=request.method, status=error.status, request_id=request_id)
+        HTTP_REQUESTS.labels(request.method, "unknown", error.status).inc()
+        answer.headers[REQUEST_ID] = request_id
+        answer.force_close()  # the body was not asked for, and may come all the same
+        return answer
+
+
+def _answer_malformed(error: BaseException | None, request_id: str) -> web.Response:
+    status, reason, detail = next((said for kind, said in KINDS if isinstance(error, kind)), MALFORMED)
+    HTTP_MALFORMED.labels(reason).inc()
+    log.info("malformed_request", request_id=request_id, reason=reason, kind=type(error).__name__)
+    return problem(status, reason, detail)
