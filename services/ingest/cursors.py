@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from shared.errors import InvalidRequest
@@ -20,9 +19,6 @@ def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         created_at, video_id = text.split(" ")
-        place = datetime.fromisoformat(created_at), UUID(video_id)
-    except (ValueError, binascii.Error) as error:
+        return datetime.fromisoformat(created_at).astimezone(UTC), UUID(video_id)
+    except (ValueError, OverflowError) as error:  # OverflowError: a moment that UTC has no year for
         raise InvalidRequest("cursor: not one that this list has given") from error
-    if place[0].tzinfo is None:
-        raise InvalidRequest("cursor: not one that this list has given")
-    return place

@@ -66,9 +66,9 @@ def parse_date(text: str) -> datetime | None:
     """Read a date as HTTP writes it; None when it is none."""
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+        return date.astimezone(UTC) if date.tzinfo else None
+    except (ValueError, OverflowError):  # a year that no calendar has, or none once it is in UTC
         return None
-    return date if date.tzinfo else None
 
 
 def format_date(date: datetime) -> str:

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 0.25
 OUTAGE_SECONDS = 1.0
+MAX_COUNT = 1_000_000  # of attempts and deliveries; far more than ever happen
 MAX_DELIVERIES = 8  # below the 20 after which RabbitMQ 4 drops a message of a quorum queue
 
 log = structlog.get_logger()
@@ -284,10 +285,14 @@ class Consumer:
 
 
 def _delivery(queue: str, message: AbstractIncomingMessage) -> Delivery:
-    attempt, deliveries = message.headers.get(ATTEMPT_HEADER), message.headers.get("x-delivery-count")
     return Delivery(
         queue=queue,
         redelivered=bool(message.redelivered),
-        attempt=attempt if isinstance(attempt, int) else 0,
-        deliveries=deliveries if isinstance(deliveries, int) else 0,
+        attempt=_count(message.headers.get(ATTEMPT_HEADER)),
+        deliveries=_count(message.headers.get("x-delivery-count")),
     )
+
+
+def _count(value: object) -> int:
+    """Return the count in a header, which anyone may have written; 0 for what counts nothing."""
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else 0

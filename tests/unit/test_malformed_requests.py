@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,11 +61,14 @@ async def served() -> AsyncIterator[Any]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
 
-    async def send(data: bytes) -> bytes:
+    async def send(data: bytes, *, seconds: float = 10) -> bytes:
+        """Return what comes until the connection is closed, or nothing has come for so long."""
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(data)
-        async with asyncio.timeout(10):
-            answer = await reader.read()
+        answer = b""
+        with suppress(TimeoutError, ConnectionResetError):
+            while more := await asyncio.wait_for(reader.read(65536), seconds):
+                answer += more
         writer.close()
         return answer
 
