@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-MALFORMED: Final = (400, "malformed_request", "The head of the request is not valid HTTP/1.1 (RFC 9112)")
+MALFORMED: Final = (400, "malformed_request", "The head of the request is not valid HTTP (RFC 9112)")
 KINDS: Final = (
     (LineTooLong, (431, "head_too_large", "The request line and each header may have 8190 bytes at most")),
     (BadHttpMethod, (*MALFORMED[:2], "The method is not valid, or this is TLS on a port without it")),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 import structlog
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam
 
 from shared.telemetry.redaction import redactor, secrets_of
 
@@ -50,6 +52,9 @@ def configure_logs(settings: Settings, service: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
+    logging.captureWarnings(capture=True)  # what warnings writes to standard error passes no redaction
+    warnings.filterwarnings("ignore", category=BadContentDispositionHeader)  # both quote the request
+    warnings.filterwarnings("ignore", category=BadContentDispositionParam)
     for library in ("aiobotocore", "aiohttp", "asyncio", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)
     for library in ("aio_pika", "aiormq"):  # shared/messaging/connection.py reports lost connections itself

@@ -18,10 +18,15 @@ PARSERS = 16
 EXAMPLES = 200  # a round; the next one begins with another seed
 
 
-def fuzz(strategy: SearchStrategy[Any], check: Callable[[Any], None]) -> None:
-    """Call `check` with generated values until the share of time is used up; raise its first failure, shrunk."""
+def fuzz(strategy: SearchStrategy[Any], check: Callable[[Any], object]) -> None:
+    """Call `check` with generated values for a share of the time; raise its first failure, shrunk."""
     options = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-    run = options(given(strategy)(check))
+
+    @options
+    @given(strategy)
+    def run(value: Any) -> None:
+        check(value)
+
     end = time.monotonic() + TOTAL_SECONDS / PARSERS
     while True:
         run()

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 from hypothesis import strategies as st
 
-from shared.consumer import _delivery
-from shared.events import PAYLOADS, Undecodable, decode
-from shared.layout import storage_prefix
+from shared.contracts.cloudevents import Undecodable, decode
+from shared.contracts.events import PAYLOADS
+from shared.messaging.consumer import _delivery
+from shared.names import storage_prefix
 from tests.fuzz.budget import fuzz
 
 NUMBERS = st.integers() | st.floats() | st.sampled_from([-(2**40), 2**31, 2**63, 2**64, True])
@@ -66,4 +67,6 @@ def _check_headers(headers: dict[str, object]) -> None:
 
 def test_headers_of_a_message_are_numbers_that_the_database_can_count() -> None:
     values = JSON | st.binary(max_size=8) | st.datetimes()
-    fuzz(st.fixed_dictionaries({}, optional={"x-attempt": values, "x-delivery-count": values}), _check_headers)
+    fuzz(
+        st.fixed_dictionaries({}, optional={"x-attempt": values, "x-delivery-count": values}), _check_headers
+    )

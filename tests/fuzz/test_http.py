@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from pydantic import ValidationError
 
-from services.ingest.callers import bearer_key
+from services.ingest.auth.caller import bearer_key
 from services.ingest.cursors import decode_cursor, encode_cursor
-from services.ingest.forms import Form, clean_filename
-from services.ingest.models import NewKey, Preferences, PresetList, UploadFields, VideoQuery
-from services.streamer.conditional import accepts_gzip, choose_reply, parse_date
-from services.streamer.ranges import Unsatisfiable, parse_range
+from services.ingest.http.models import NewKey, Preferences, PresetList, UploadFields, VideoQuery
+from services.ingest.uploads.form import Form, clean_filename
+from services.streamer.byte_ranges import Unsatisfiable, parse_range
+from services.streamer.preconditions import accepts_gzip, choose_reply, parse_date
 from shared.errors import InvalidRequest
+from shared.http.problems import HttpProblem
 from shared.storage.interface import StoredObject
-from shared.web import HttpProblem
 from tests.fuzz.budget import fuzz
 from tests.fuzz.test_events import JSON
 from tests.unit.test_malformed_requests import SECRET, served
@@ -120,7 +120,9 @@ def test_an_authorization_header_holds_a_key_or_is_refused() -> None:
 
 def _check_name(name: str) -> None:
     clean = clean_filename(name)
-    assert clean is None or (0 < len(clean) <= 1024 and clean.encode() and "/" not in clean and "\0" not in clean)
+    assert clean is None or (
+        0 < len(clean) <= 1024 and clean.encode() and "/" not in clean and "\0" not in clean
+    )
 
 
 def test_a_filename_becomes_harmless() -> None:
@@ -144,7 +146,9 @@ def test_json_bodies_are_understood_or_refused() -> None:
 
 
 def test_form_fields_and_queries_are_understood_or_refused() -> None:
-    names = st.sampled_from(["title", "qualities", "userId", "limit", "cursor", "status"]) | st.text(max_size=5)
+    names = st.sampled_from(["title", "qualities", "userId", "limit", "cursor", "status"]) | st.text(
+        max_size=5
+    )
     values = st.dictionaries(names, st.text(max_size=30), max_size=4)
     models = st.sampled_from([UploadFields, VideoQuery])
     fuzz(st.tuples(models, values), lambda pair: _refuses(pair[0].model_validate)(pair[1]))
@@ -182,7 +186,7 @@ PIECES = st.sampled_from(
         b"\r\n",
         b"Content-Disposition: form-data; name=file; filename=x\r\n\r\n",
         b"Content-Disposition: form-data; name=title\r\n\r\n",
-        b'Content-Disposition: form-data; name="file"; filename*=utf-8\'\'%ff%00\r\n\r\n',
+        b"Content-Disposition: form-data; name=\"file\"; filename*=utf-8''%ff%00\r\n\r\n",
         b"Content-Type: multipart/mixed; boundary=c\r\n",
         b"Content-Encoding: gzip\r\n",
         b"Content-Transfer-Encoding: base64\r\n",

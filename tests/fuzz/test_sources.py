@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from hypothesis import strategies as st
 
-from services.transcoder.https import HttpsSource
-from services.transcoder.packets import PacketReader, restarts, without_spikes
-from services.transcoder.sources import Sources, shown
-from services.transcoder.streams import read_aspect, read_fraction, read_orientation
+from services.transcoder.probe.packets import PacketReader, restarts, without_spikes
+from services.transcoder.probe.streams import read_aspect, read_fraction, read_orientation
+from services.transcoder.sources.fetch import Sources, shown
+from services.transcoder.sources.https import HttpsSource
 from shared.errors import SourceUnavailable
-from shared.layout import WorkDir
-from shared.room import Room
+from shared.workspace.disk_budget import DiskBudget
+from shared.workspace.layout import WorkDir
 from tests.fuzz.budget import fuzz
 
-SCHEMES = st.sampled_from(["file:", "file://", "file:///", "s3://", "https://", "HTTPS://", "ftp://", "", "//"])
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMES = st.sampled_from(
+    ["file:", "file://", "file:///", "s3://", "https://", "HTTPS://", "ftp://", "", "//"]
+)
 PLACES = st.sampled_from(
-    ["/etc/passwd", "..", "%2e%2e", "a@b", "[::1", "[::1]", "bucket", ":99999", "%00", "//", "?", "#", "\\", "☃"]
+    [
+        "/etc/passwd",
+        "..",
+        "%2e%2e",
+        "a@b",
+        "[::1",
+        "[::1]",
+        "bucket",
+        ":99999",
+        "%00",
+        "//",
+        "?",
+        "#",
+        "\\",
+        "☃",
+    ]
 )
 URIS = st.builds("{}{}".format, SCHEMES, st.lists(PLACES | st.text(max_size=6), max_size=6).map("/".join))
 
 
 def test_a_source_is_a_path_within_the_volume_or_refused(tmp_path: Path) -> None:
     openers = {"https": HttpsSource().open, "s3": HttpsSource().open}
-    sources = Sources(WorkDir(tmp_path), Room(tmp_path, 0), openers, max_bytes=10)
+    sources = Sources(WorkDir(tmp_path), DiskBudget(tmp_path, 0), openers, max_bytes=10)
 
     def check(uri: str) -> None:
         try:
@@ -63,7 +83,12 @@ def test_a_source_is_shown_without_its_credentials() -> None:
 
 TICKS = st.integers(-(2**63), 2**63 - 1).map(str) | st.just("N/A")
 LINES = st.builds(
-    "{},{},{},{},{}".format, st.integers(0, 3), TICKS, TICKS, TICKS, st.sampled_from(["K__", "___", "KD_", "_C"])
+    "{},{},{},{},{}".format,
+    st.integers(0, 3),
+    TICKS,
+    TICKS,
+    TICKS,
+    st.sampled_from(["K__", "___", "KD_", "_C"]),
 )
 
 
@@ -87,6 +112,6 @@ def _check_stream(words: tuple[str, str]) -> None:
 
 
 def test_fractions_and_matrices_are_read_or_ignored() -> None:
-    fractions = st.builds("{}{}{}".format, st.integers(), st.sampled_from("/:"), st.integers()) | st.text(max_size=9)
+    ratios = st.builds("{}{}{}".format, st.integers(), st.sampled_from("/:"), st.integers())
     matrices = st.builds("00000000: {} {} {}\n00000001: {} {} {}".format, *[st.integers()] * 6)
-    fuzz(st.tuples(fractions, matrices | st.text(max_size=20)), _check_stream)
+    fuzz(st.tuples(ratios | st.text(max_size=9), matrices | st.text(max_size=20)), _check_stream)

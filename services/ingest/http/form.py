@@ -117,7 +117,7 @@ class Form:
         except TimeoutError as error:
             raise UploadStalled(f"nothing came for {self._stall_seconds:.0f} seconds") from error
         except MALFORMED as error:
-            raise InvalidRequest(f"the form is malformed: {error}") from error
+            raise InvalidRequest("The body is not valid multipart/form-data (RFC 7578)") from error
 
 
 def _checked(fields: dict[str, str]) -> UploadFields:
