@@ -19,6 +19,9 @@ def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         created_at, video_id = text.split(" ")
-        return datetime.fromisoformat(created_at).astimezone(UTC), UUID(video_id)
+        place = datetime.fromisoformat(created_at)
+        if place.tzinfo is None:
+            raise ValueError("no time zone")
+        return place.astimezone(UTC), UUID(video_id)
     except (ValueError, OverflowError) as error:  # OverflowError: a moment that UTC has no year for
         raise InvalidRequest("cursor: not one that this list has given") from error
