@@ -12,15 +12,15 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 from pydantic import ValidationError
+from services.ingest.http.models import NewKey, Preferences, PresetList, UploadFields, VideoQuery
 
 from services.ingest.auth.caller import bearer_key
 from services.ingest.cursors import decode_cursor, encode_cursor
-from services.ingest.http.models import NewKey, Preferences, PresetList, UploadFields, VideoQuery
-from services.ingest.uploads.form import Form, clean_filename
+from services.ingest.http.form import Form, clean_filename
 from services.streamer.byte_ranges import Unsatisfiable, parse_range
 from services.streamer.preconditions import accepts_gzip, choose_reply, parse_date
-from shared.errors import InvalidRequest
-from shared.http.problems import HttpProblem
+from shared.errors import InvalidRequest, PipelineError, Unauthorized
+from shared.http.problems import status_of
 from shared.storage.interface import StoredObject
 from tests.fuzz.budget import fuzz
 from tests.fuzz.test_events import JSON
@@ -108,8 +108,8 @@ def test_a_cursor_is_one_that_the_database_can_compare_or_refused() -> None:
 def _check_key(header: str) -> None:
     try:
         key = bearer_key(header)
-    except HttpProblem as problem:
-        assert problem.status == 401
+    except Unauthorized as error:
+        assert error.message
         return
     assert key in header
 
@@ -166,9 +166,9 @@ async def _read_form(body: bytes) -> None:
         async for _ in form.chunks():
             pass
         await form.end()
-    except HttpProblem as problem:
-        assert 400 <= problem.status < 500
-        assert SECRET not in problem.message
+    except PipelineError as error:
+        assert 400 <= status_of(error) < 500
+        assert SECRET not in error.message
 
 
 class _Protocol:
