@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.events import Model, QualityName, Rendition, Stage, UserId
+from shared.contracts.warnings import VideoWarning
 
 Scope = Literal["admin", "service", "user"]
 ShownStatus = Literal["processing", "ready", "failed"]
@@ -61,7 +62,7 @@ class VideoRecord(Model):
     playlist_url: str | None
     thumbnail_url: str | None
     error: VideoError | None
-    warnings: list[str]
+    warnings: list[VideoWarning]
     created_at: datetime
     updated_at: datetime
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared.contracts.source_report import TrackReport
+    from shared.contracts.warnings import VideoWarning
+
 Seeking = Literal["exact", "near", "none"]
 
 # How a container finds a moment: by an index of its own, by searching (lands near), or not at all.
@@ -156,7 +159,9 @@ class Source:
     shown_pts: Sequence[int]
     key_pts: Sequence[int]
     sound_map: FrameIndex | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[VideoWarning, ...] = ()
+    tracks: tuple[TrackReport, ...] = ()
+    declared_seconds: float | None = None
 
 
 def round_half_up(value: Fraction) -> int:

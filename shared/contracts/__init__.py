@@ -1,0 +1,1 @@
+"""What other programs read and write: models of messages, records and reports."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
+
+from shared.contracts.model import Model
+from shared.contracts.warnings import VideoWarning
 
 EVENTS = "hls.events"
 COMMANDS = "hls.commands"
@@ -18,16 +20,6 @@ UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 QualityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 ChunkIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]  # as far as the database counts
 Stage = Literal["plan", "encode", "upload"]
-
-
-class Model(BaseModel):
-    """A frozen value that is camelCase outside and snake_case inside; unknown fields are let pass."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that the outside sees."""
-        return self.model_dump(mode="json", by_alias=True)
 
 
 class Rendition(Model):
@@ -104,6 +96,7 @@ class VideoStored(Payload):
     duration_seconds: float
     renditions: list[Rendition]
     bytes: int
+    warnings: list[VideoWarning] = []
 
 
 class VideoFailed(Payload):

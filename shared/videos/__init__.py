@@ -36,7 +36,17 @@ from shared.videos.publication import (
     stored_segments,
 )
 from shared.videos.quota import count_processing, over_quota
-from shared.videos.record import Chunk, Status, Video, accept, chunks_of, get, list_newest, segments_of_chunk
+from shared.videos.record import (
+    Chunk,
+    Status,
+    Video,
+    accept,
+    chunks_of,
+    get,
+    list_newest,
+    segments_of_chunk,
+    source_report,
+)
 from shared.videos.stalled import StalledVideo, find_stalled, record_resume
 from shared.videos.statements import changed
 
@@ -94,6 +104,7 @@ __all__ = [
     "retry",
     "save_plan",
     "segments_of_chunk",
+    "source_report",
     "store_job",
     "stored_codecs",
     "stored_segments",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.contracts.events import Segment
+    from shared.contracts.warnings import VideoWarning
     from shared.database.pool import Connection
     from shared.hls.renditions import KeyFrame
 
@@ -104,10 +105,11 @@ async def finish_chunk(
     )
 
 
-async def add_warnings(connection: Connection, video_id: UUID, warnings: Sequence[str]) -> None:
-    """Add sentences to a record's warnings, each once."""
+async def add_warnings(connection: Connection, video_id: UUID, warnings: Sequence[VideoWarning]) -> None:
+    """Add to a record's warnings, each once."""
     if warnings:
-        await sql.warn(connection, video_id=video_id, warnings=list(warnings))
+        added = [warning.to_json() for warning in warnings]
+        await sql.warn(connection, video_id=video_id, warnings=added)
 
 
 async def _expect_finished(connection: Connection, claim: ChunkClaim) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from shared.contracts.source_report import SourceReport
+    from shared.contracts.warnings import VideoWarning
     from shared.database.pool import Connection
 
 
@@ -44,7 +46,8 @@ async def save_plan(
     thumbnail_path: str,
     duration_seconds: float,
     size: tuple[int, int],
-    warnings: Sequence[str] = (),
+    warnings: Sequence[VideoWarning] = (),
+    report: SourceReport | None = None,
 ) -> bool:
     """Fix ladder and timeline and create the chunks; False when the claim was lost or nobody wants it."""
     done = await sql.save_plan(
@@ -57,7 +60,8 @@ async def save_plan(
         duration_seconds=duration_seconds,
         width=size[0],
         height=size[1],
-        warnings=list(warnings),
+        warnings=[warning.to_json() for warning in warnings],
+        report=report.to_json() if report else None,
     )
     if changed(done):
         await sql.insert_chunks(connection, video_id=claim.video_id, seconds=list(chunk_seconds))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from shared.contracts.events import Rendition, Segment
+from shared.contracts.source_report import SourceReport
+from shared.contracts.warnings import VideoWarning, merge_warnings
 from shared.database.queries import all_rows
 from shared.videos.statements import changed, sql
 
@@ -39,7 +41,7 @@ class Video:
     duration_seconds: float | None
     width: int | None
     height: int | None
-    warnings: tuple[str, ...]
+    warnings: tuple[VideoWarning, ...]
     error: dict[str, Any] | None
     storage_type: Literal["local", "s3"] | None
     s3_bucket: str | None
@@ -63,9 +65,10 @@ class Video:
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
-        values = {name: row[name] for name in cls.__dataclass_fields__}
+        values = {name: row[name] for name in cls.__dataclass_fields__ if name != "warnings"}
         values["qualities"] = None if row["qualities"] is None else tuple(row["qualities"])
-        values["warnings"] = tuple(row["warnings"])
+        found = (VideoWarning.model_validate(item) for item in row["coded_warnings"])
+        values["warnings"] = merge_warnings(found)
         values["renditions"] = tuple(Rendition.model_validate(item) for item in row["renditions"])
         return cls(**values)
 
@@ -95,6 +98,12 @@ async def get(connection: Connection, video_id: UUID) -> Video | None:
     """Return a video, deleted ones too; None when there never was one."""
     row = await sql.get(connection, video_id=video_id)
     return Video.from_row(row) if row else None
+
+
+async def source_report(connection: Connection, video_id: UUID) -> SourceReport | None:
+    """Return what was decided about a video's source; None until a planner has noted it."""
+    value = await sql.source_report(connection, video_id=video_id)
+    return None if value is None else SourceReport.model_validate(value)
 
 
 async def list_newest(

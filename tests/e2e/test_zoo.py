@@ -71,7 +71,7 @@ async def convert(client, path: Path, expected: str) -> Row:
     seconds = time.monotonic() - began
     if record["status"] == "failed":
         return Row(path.name, expected, "rejected", record["error"]["reason"], "", seconds)
-    warnings = ", ".join(record.get("warnings") or [])
+    warnings = ", ".join(warning["message"] for warning in record.get("warnings") or [])
     top = record["renditions"][0]
     problems = await judge(record["playlistUrl"])
     return Row(path.name, expected, "converts", warnings, problems, seconds, (top["width"], top["height"]))

@@ -9,6 +9,8 @@ import pytest
 
 from shared import videos
 from shared.contracts.events import Segment, Source, VideoUploaded
+from shared.contracts.source_report import Decision, SourceReport, TrackReport
+from shared.contracts.warnings import VideoWarning
 from shared.database.migrate import migrate
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, Deferred, EncodeFailed, Superseded
@@ -17,6 +19,16 @@ from shared.messaging.outbox import Outbox
 from shared.videos import statements
 
 LEASE = 30.0
+ONE = VideoWarning(code="source_damaged", message="one", start_seconds=1.0, end_seconds=2.0)
+TWO = VideoWarning(code="source_gap", message="two", start_seconds=3.0, end_seconds=4.0)
+REPORT = SourceReport(
+    container="mov",
+    bytes=5,
+    declared_seconds=None,
+    duration_seconds=30.0,
+    tracks=(TrackReport(index=0, kind="video", codec="h264", used=True, reason="the only video track"),),
+    decisions=(Decision(topic="frame_rate", decision="25 a second", reason="measured"),),
+)
 FRAMES = (KeyFrame(0.0, 564, 1000), KeyFrame(2.0, 9000, 500))
 
 
@@ -57,6 +69,7 @@ async def save(outbox, claimed):
             thumbnail_path="t.jpg",
             duration_seconds=30.0,
             size=(640, 360),
+            report=REPORT,
         )
 
 
@@ -302,9 +315,27 @@ async def test_video_fails_once_when_two_stages_fail_together(outbox, planned):
 
 async def test_warning_is_kept_once_when_it_is_given_twice(outbox, planned):
     async with outbox.transaction() as connection:
-        for warnings in (["one"], ["one", "two"], []):
+        for warnings in ([ONE], [ONE, TWO], []):
             await videos.add_warnings(connection, planned, warnings)
-    assert (await get(outbox, planned)).warnings == ("one", "two")
+    assert (await get(outbox, planned)).warnings == (ONE, TWO)
+
+
+async def test_sentences_of_an_earlier_version_are_read_as_notes(outbox, planned):
+    async with outbox.transaction() as connection:
+        await videos.add_warnings(connection, planned, [ONE])
+        await connection.execute("update videos set warnings = '{old}' where video_id = $1", planned)
+        old = await connection.fetchval("select warnings from video_records where video_id = $1", planned)
+    assert [(warning.code, warning.message) for warning in (await get(outbox, planned)).warnings] == [
+        ("source_damaged", "one"),
+        ("note", "old"),
+    ]
+    assert old == ["old", "one"], "a service of the version before reads sentences"
+
+
+async def test_decisions_about_a_source_are_read_as_they_were_written(outbox, planned, accepted):
+    async with outbox.database.transaction() as connection:
+        assert await videos.source_report(connection, planned) == REPORT
+        assert await videos.source_report(connection, uuid4()) is None
 
 
 async def test_nothing_can_be_claimed_when_the_video_was_deleted(outbox, planned):

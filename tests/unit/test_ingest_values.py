@@ -45,7 +45,7 @@ def test_record_has_every_field_of_the_contract_when_ready() -> None:
         s3_public_url="https://cdn.example.org",
         playlist_url=f"https://cdn.example.org/hls/alice/{ID}/master.m3u8",
         thumbnail_url=f"https://cdn.example.org/hls/alice/{ID}/thumbnail.jpg",
-        warnings=("no audio",),
+        warnings=(VideoWarning(code="audio_left_out", message="no audio"),),
     )
     assert render(ready, "https://play.example.org").to_json() == {
         "id": str(ID),
@@ -77,7 +77,9 @@ def test_record_has_every_field_of_the_contract_when_ready() -> None:
         "playlistUrl": f"https://cdn.example.org/hls/alice/{ID}/master.m3u8",
         "thumbnailUrl": f"https://cdn.example.org/hls/alice/{ID}/thumbnail.jpg",
         "error": None,
-        "warnings": ["no audio"],
+        "warnings": [
+            {"code": "audio_left_out", "message": "no audio", "startSeconds": None, "endSeconds": None}
+        ],
         "createdAt": "2026-01-02T12:00:00.123456Z",
         "updatedAt": "2026-01-02T12:00:00.123456Z",
     }

@@ -9,6 +9,7 @@ from services.ingest.http import documentation, events, keys, presets, uploads, 
 from services.ingest.http.openapi import Answer, Operation, describe
 from services.ingest.http.requests import guarded
 from services.ingest.http.resources import OPENAPI
+from shared.contracts.source_report import SourceReport
 from services.ingest.models import (
     CreatedKey,
     KeyList,
@@ -59,6 +60,15 @@ VIDEOS = (
         "Read a video",
         Answer(200, "The video", VideoRecord),
         videos.get_video,
+        ANYONE_WITH_A_KEY,
+        problems=(404,),
+    ),
+    Operation(
+        "GET",
+        f"{VIDEO}/source",
+        "Read what the source holds, and what was decided about it and why",
+        Answer(200, "Its tracks and the decisions of its plan", SourceReport),
+        videos.get_source,
         ANYONE_WITH_A_KEY,
         problems=(404,),
     ),

@@ -52,6 +52,17 @@ async def get_video(request: web.Request) -> web.Response:
     return answer(record(request, video))
 
 
+async def get_source(request: web.Request) -> web.Response:
+    """Answer with what was decided about the source of a video, and why."""
+    video_id = read_uuid(request, "video_id")
+    async with request.app[DATABASE].transaction() as connection:
+        await visible_video(connection, request[CALLER], video_id)
+        report = await videos.source_report(connection, video_id)
+    if report is None:
+        raise HttpProblem(404, "no_source_report", "the source of this video has not been examined yet")
+    return answer(report)
+
+
 async def delete_video(request: web.Request) -> web.Response:
     """Mark a video as deleted and have everything of it removed."""
     video_id, outbox = read_uuid(request, "video_id"), request.app[OUTBOX]

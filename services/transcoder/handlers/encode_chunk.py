@@ -19,6 +19,7 @@ from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
 from shared.contracts.events import ResumeVideo, Segment
+from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import DatabaseUnavailable, SourceUnavailable, Superseded, WorkerLost
 from shared.failpoints import failpoint
 from shared.service.leases import MAX_TRIES, run_leased
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from shared.workspace.layout import WorkDir
 
 OUTAGE_SECONDS = 1.0
+DAMAGED = "the source is damaged: held pictures or silence replace what cannot be decoded"
 
 log = structlog.get_logger()
 
@@ -192,17 +194,17 @@ def _most_bytes(plan: Plan, chunk: int) -> int:
     return int(rates * plan.seconds_in(plan.chunk(chunk)) / 8 * 1.1)
 
 
-def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[str]:
+def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[VideoWarning]:
     """Return what the record has to say of how a chunk was made."""
-    if not encoded.is_repaired:
-        return [*encoded.notes]
+    found = [(WarningCode.ENCODED_ON_CPU, note) for note in encoded.notes]
+    if encoded.is_repaired:
+        found.append((WarningCode.SOURCE_DAMAGED, DAMAGED))
+    if not found:
+        return []
     plan = Plan.from_json(claim.plan)
     chunk = plan.chunk(claim.chunk)
-    begin, end = (float(frame / plan.rate) for frame in (chunk.first_frame, chunk.end_frame))
+    begin, end = (round(float(frame / plan.rate), 3) for frame in (chunk.first_frame, chunk.end_frame))
     return [
-        *encoded.notes,
-        (
-            f"the source is damaged between {begin:.0f} s and {end:.0f} s:"
-            " held pictures or silence stand in for what is lost"
-        ),
+        VideoWarning(code=code, message=message, start_seconds=begin, end_seconds=end)
+        for code, message in found
     ]

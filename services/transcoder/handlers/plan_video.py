@@ -172,6 +172,7 @@ class PlanVideoHandler:
                 duration_seconds=plan.duration_seconds,
                 size=plan.display_size,
                 warnings=plan.warnings,
+                report=plan.report,
             )
             if not saved:
                 raise Superseded(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction  # noqa: TC003 - pydantic reads the annotations
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,10 +14,15 @@ from services.transcoder.media import AudioAnchor, AudioTrack, VideoTrack, round
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
 from services.transcoder.plan.versions import VERSION, OutdatedPlan, upgrade
 from shared.contracts.cloudevents import explain
+from shared.contracts.source_report import SourceReport  # noqa: TC001
+from shared.contracts.warnings import VideoWarning  # noqa: TC001
 from shared.hls.renditions import RenditionSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+FOR_PEOPLE: Final = ("warnings", "report")  # stored beside the plan: encoders do not need them
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,9 @@ class Plan:
     total_frames: int
     segment_starts: tuple[int, ...]
     chunks: tuple[Chunk, ...]
-    warnings: tuple[str, ...] = ()
     source_bytes: int | None = None
+    warnings: tuple[VideoWarning, ...] = ()
+    report: SourceReport | None = None
 
     @property
     def rate(self) -> Fraction:
@@ -131,8 +137,9 @@ class Plan:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON object."""
-        return cast("dict[str, Any]", _adapter().dump_python(self, mode="json"))
+        """Return the plan as a JSON object, without what only people read."""
+        value = cast("dict[str, Any]", _adapter().dump_python(self, mode="json"))
+        return {name: part for name, part in value.items() if name not in FOR_PEOPLE}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Plan:
@@ -140,8 +147,9 @@ class Plan:
 
         Raises OutdatedPlan when the video has to be planned anew, NewerPlan when that takes a newer program.
         """
+        kept = {name: part for name, part in upgrade(value).items() if name not in FOR_PEOPLE}
         try:
-            return replace(_adapter().validate_python(upgrade(value)), version=VERSION)
+            return replace(_adapter().validate_python(kept), version=VERSION)
         except ValidationError as error:
             raise OutdatedPlan(f"the plan cannot be read: {explain(error)}") from error
 

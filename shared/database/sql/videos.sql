@@ -29,7 +29,7 @@ select count(*) from (
 -- name: save_plan!
 update videos
 set plan = :plan, presentation = :presentation, thumbnail_path = :thumbnail_path, duration_seconds = :duration_seconds,
-    width = :width, height = :height, warnings = :warnings, plan_lease_until = null
+    width = :width, height = :height, coded_warnings = :warnings, source_report = :report, plan_lease_until = null
 where video_id = :video_id and plan_attempt = :attempt and status = 'processing' and plan is null;
 
 -- name: insert_chunks!
@@ -124,8 +124,17 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
 -- name: warn!
 -- Add what is not said yet.
 update videos
-set warnings = warnings || array(select w from unnest(:warnings::text[]) w where w <> all (warnings))
-where video_id = :video_id and not warnings @> :warnings::text[];
+set coded_warnings = coded_warnings || (
+    select jsonb_agg(w) from jsonb_array_elements(:warnings::jsonb) w
+    where w not in (select jsonb_array_elements(coded_warnings))
+)
+where video_id = :video_id and exists (
+    select from jsonb_array_elements(:warnings::jsonb) w
+    where w not in (select jsonb_array_elements(coded_warnings))
+);
+
+-- name: source_report$
+select source_report from videos where video_id = :video_id;
 
 -- name: reopen_chunk!
 -- What was encoded is no longer there: encode it again.
@@ -228,7 +237,7 @@ update videos set swept_at = now() where video_id = :video_id and status = 'dele
 -- A tombstone is all that stays, so that a late event cannot bring the video back.
 update videos
 set purged_at = now(), title = null, filename = null, source_uri = '', plan = null, former_plan = null,
-    presentation = null, renditions = '[]', warnings = '{}', error = null
+    presentation = null, renditions = '[]', warnings = '{}', coded_warnings = '[]', source_report = null, error = null
 where video_id = :video_id and status = 'deleted';
 
 -- name: delete_segments!

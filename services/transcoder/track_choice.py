@@ -1,0 +1,191 @@
+"""Choose the tracks that become the video, and say why the others are left out: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.contracts.source_report import TrackReport
+from shared.contracts.warnings import VideoWarning, WarningCode
+from shared.errors import NoVideoStream, UnsupportedCodec
+
+from .faults import is_accepted, is_cover
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from shared.contracts.source_report import TrackKind
+
+    Json = Mapping[str, Any]
+
+MAX_STILL_PICTURES: Final = 2
+FEWER: Final = 20  # a track with so many times fewer packets than another of its kind is no film, or empty
+SECONDARY: Final = ("comment", "hearing_impaired", "visual_impaired", "descriptions", "dub")
+KINDS: Final[dict[str, TrackKind]] = {
+    "video": "video",
+    "audio": "audio",
+    "subtitle": "subtitle",
+    "attachment": "attachment",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The streams (ffprobe's JSON) that are converted, and why."""
+
+    video: Json
+    audio: Json | None
+    tracks: tuple[TrackReport, ...]
+    warnings: tuple[VideoWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The streams of a file, how many packets each holds, and which belong to one programme."""
+
+    streams: Sequence[Json]
+    packets: Mapping[int, int]
+    programmes: Sequence[frozenset[int]] = ()
+    unopened: Mapping[int, str] = field(default_factory=dict)  # index: why its decoder does not start
+
+    def of_kind(self, kind: str) -> list[Json]:
+        """Return the streams of one kind, covers left out."""
+        return [one for one in self.streams if one.get("codec_type") == kind and not is_cover(one)]
+
+    def count(self, stream: Json) -> int:
+        return self.packets.get(index_of(stream), 0)
+
+    def can_decode(self, stream: Json) -> bool:
+        return is_accepted(stream) and index_of(stream) not in self.unopened
+
+
+def index_of(stream: Json) -> int:
+    return int(stream["index"])
+
+
+def choose_tracks(found: Candidates) -> Choice:
+    """Return the tracks to convert; raises NoVideoStream or UnsupportedCodec, which names the codec."""
+    video = choose_video(found)
+    audio = choose_audio(found, video)
+    reports = tuple(_report(found, stream, video, audio) for stream in found.streams)
+    return Choice(video, audio, reports, tuple(_warnings(found, audio, reports)))
+
+
+def choose_video(found: Candidates) -> Json:
+    """Return the track that is a film: of those the default one, then the largest."""
+    videos = found.of_kind("video")
+    if not videos:
+        raise NoVideoStream("the file has no video stream, only sound: send a file with a picture track")
+    most = max(map(found.count, videos))
+
+    def rank(video: Json) -> tuple[bool, bool, bool, int, int]:
+        area = int(video.get("width", 0)) * int(video.get("height", 0))
+        return (
+            found.can_decode(video),
+            area > 0,
+            not _is_still(found.count(video), most),
+            int(video.get("disposition", {}).get("default", 0)),
+            area,
+        )
+
+    chosen = max(videos, key=rank)
+    if not found.can_decode(chosen):
+        raise UnsupportedCodec(
+            f"the video codec {codec_of(chosen)} is not supported: send H.264, HEVC, VP9 or AV1"
+        )
+    return chosen
+
+
+def _is_still(packets: int, most: int) -> bool:
+    return packets <= MAX_STILL_PICTURES < most or packets * FEWER < most
+
+
+def choose_audio(found: Candidates, video: Json) -> Json | None:
+    """Return the sound of the video's programme that holds something: the default track, else the first."""
+    usable = [one for one in found.of_kind("audio") if _problem(found, one, video) is None]
+
+    def rank(audio: Json) -> tuple[int, bool]:
+        disposition = audio.get("disposition", {})
+        return int(disposition.get("default", 0)), not any(disposition.get(name) for name in SECONDARY)
+
+    return max(usable, key=rank, default=None)
+
+
+def _problem(found: Candidates, audio: Json, video: Json) -> str | None:
+    """Return why an audio track cannot be used, None if it can."""
+    if not found.can_decode(audio):
+        detail = found.unopened.get(index_of(audio), "")
+        return f"its codec ({codec_of(audio)}) is not supported{detail and f': {detail}'}"
+    if found.count(audio) == 0 or not int(audio.get("sample_rate", 0)):
+        return "it holds no sound"
+    if not _share_programme(found, audio, video):
+        return "it belongs to another programme than the picture"
+    most = max(found.count(one) for one in found.of_kind("audio") if found.can_decode(one))
+    return "it holds next to no sound, another track does" if found.count(audio) * FEWER < most else None
+
+
+def _share_programme(found: Candidates, audio: Json, video: Json) -> bool:
+    of_video = [programme for programme in found.programmes if index_of(video) in programme]
+    return not of_video or any(index_of(audio) in programme for programme in of_video)
+
+
+def codec_of(stream: Json) -> str:
+    """Return the name of a stream's codec, with its tag where FFmpeg knows no name."""
+    name = str(stream.get("codec_name", "unknown"))
+    return f"unknown, {stream.get('codec_tag_string', '?')}" if name in {"unknown", "none"} else name
+
+
+def _report(found: Candidates, stream: Json, video: Json, audio: Json | None) -> TrackReport:
+    used = stream is video or stream is audio
+    tags = stream.get("tags", {})
+    return TrackReport(
+        index=index_of(stream),
+        kind=KINDS.get(str(stream.get("codec_type")), "data"),
+        codec=codec_of(stream),
+        used=used,
+        reason=_used(found, stream) if used else _left_out(found, stream, video),
+        packets=found.packets.get(index_of(stream)),
+        width=stream.get("width") or None,
+        height=stream.get("height") or None,
+        channels=stream.get("channels") or None,
+        sample_rate=int(stream.get("sample_rate", 0)) or None,
+        language=tags.get("language") if isinstance(tags, dict) else None,
+    )
+
+
+def _used(found: Candidates, stream: Json) -> str:
+    kind = str(stream["codec_type"])
+    if len(found.of_kind(kind)) == 1:
+        return f"the only {kind} track"
+    default = "marked as default" if stream.get("disposition", {}).get("default") else "the best of the rest"
+    return f"{default}, of the {kind} tracks that can be decoded and hold content"
+
+
+def _left_out(found: Candidates, stream: Json, video: Json) -> str:
+    kind = stream.get("codec_type")
+    if kind == "audio":
+        return _problem(found, stream, video) or "another audio track is preferred: one is converted"
+    if kind != "video":
+        return "only one video and one audio track are converted"
+    if is_cover(stream):
+        return "it is a cover picture"
+    if not found.can_decode(stream):
+        return f"its codec ({codec_of(stream)}) is not supported"
+    if _is_still(found.count(stream), max(map(found.count, found.of_kind("video")))):
+        return "it holds a few still pictures, another track is a film"
+    return "another video track is the default one, or larger"
+
+
+def _warnings(
+    found: Candidates, audio: Json | None, reports: Sequence[TrackReport]
+) -> list[VideoWarning]:
+    if audio is None:
+        why = [f"track {one.index}: {one.reason}" for one in reports if one.kind == "audio"]
+        message = f"the sound cannot be converted ({'; '.join(why)}): the video is silent"
+        return [VideoWarning(code=WarningCode.AUDIO_LEFT_OUT, message=message)] if why else []
+    defaults = [one for one in found.of_kind("audio") if one.get("disposition", {}).get("default")]
+    if not defaults or audio in defaults:
+        return []
+    default = next(one for one in reports if one.index == index_of(defaults[0]))
+    message = f"the default audio track is not used ({default.reason}): track {index_of(audio)} replaces it"
+    return [VideoWarning(code=WarningCode.AUDIO_TRACK_REPLACED, message=message)]

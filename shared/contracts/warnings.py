@@ -1,0 +1,98 @@
+"""Warnings of a record: what differs between a source and its video, as coded data.
+
+The codes are listed here and, for users, in docs/warnings.md; a test keeps the two alike.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import Field
+
+from shared.contracts.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SAME_MOMENT_SECONDS: Final = 1e-6
+
+
+class WarningCode(StrEnum):
+    """What a warning is about. Codes may be added; none changes its meaning."""
+
+    SOURCE_INCOMPLETE = "source_incomplete"
+    SOURCE_DAMAGED = "source_damaged"
+    SOURCE_GAP = "source_gap"
+    STARTS_LATE = "starts_late"
+    CLOCK_JUMP_CLOSED = "clock_jump_closed"
+    RECORDINGS_JOINED = "recordings_joined"
+    TIMES_CORRECTED = "times_corrected"
+    RATE_REDUCED = "rate_reduced"
+    AUDIO_LEFT_OUT = "audio_left_out"
+    AUDIO_TRACK_REPLACED = "audio_track_replaced"
+    SLOWER_DECODING = "slower_decoding"
+    ENCODED_ON_CPU = "encoded_on_cpu"
+    THUMBNAIL_MISSING = "thumbnail_missing"
+    NOTE = "note"
+
+
+MEANINGS: Final[dict[WarningCode, str]] = {
+    WarningCode.SOURCE_INCOMPLETE: "the file ends before what it declares: an upload or a copy was cut off",
+    WarningCode.SOURCE_DAMAGED: "part of the source cannot be decoded: held pictures or silence replace it",
+    WarningCode.SOURCE_GAP: "pictures or sound are missing within the source: held pictures or silence fill it",
+    WarningCode.STARTS_LATE: "what precedes the first complete picture cannot be decoded and is left out",
+    WarningCode.CLOCK_JUMP_CLOSED: "the timestamps jump without any content in between: the gap is closed",
+    WarningCode.RECORDINGS_JOINED: "the timestamps start again: the recordings follow each other in one video",
+    WarningCode.TIMES_CORRECTED: "a few timestamps are far from those around them and were corrected",
+    WarningCode.RATE_REDUCED: "the frame rate was reduced because few pictures are shown for very long",
+    WarningCode.AUDIO_LEFT_OUT: "the source has sound that cannot be converted: the video is silent",
+    WarningCode.AUDIO_TRACK_REPLACED: "the default audio track is empty: another one is used",
+    WarningCode.SLOWER_DECODING: "a chunk was encoded with a slower method; nothing is missing",
+    WarningCode.ENCODED_ON_CPU: "a chunk was encoded on the CPU because the GPU failed; nothing is missing",
+    WarningCode.THUMBNAIL_MISSING: "no thumbnail could be made",
+    WarningCode.NOTE: "a warning of an earlier version, as a sentence without data",
+}
+
+
+class VideoWarning(Model):
+    """One warning; times are seconds of the finished video, null where it concerns all of it."""
+
+    code: Annotated[str, Field(examples=[str(code) for code in WarningCode])]
+    message: str
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+def merge_warnings(warnings: Iterable[VideoWarning]) -> tuple[VideoWarning, ...]:
+    """Return `warnings` in order of time; those of one code and message that touch become one."""
+    kinds: dict[tuple[str, str], list[VideoWarning]] = {}
+    for warning in warnings:
+        kinds.setdefault((warning.code, warning.message), []).append(warning)
+    merged = [one for kind in kinds.values() for one in _merge_kind(kind)]
+    return tuple(sorted(merged, key=_start))
+
+
+def _merge_kind(warnings: list[VideoWarning]) -> list[VideoWarning]:
+    timed = sorted((warning for warning in warnings if warning.start_seconds is not None), key=_start)
+    merged = [warning for warning in warnings if warning.start_seconds is None][:1]
+    for warning in timed:
+        if merged and _touches(merged[-1], warning):
+            end = max(_end(merged[-1]), _end(warning))
+            merged[-1] = merged[-1].model_copy(update={"end_seconds": end})
+        else:
+            merged.append(warning)
+    return merged
+
+
+def _start(warning: VideoWarning) -> float:
+    return warning.start_seconds or 0.0
+
+
+def _end(warning: VideoWarning) -> float:
+    return _start(warning) if warning.end_seconds is None else warning.end_seconds
+
+
+def _touches(before: VideoWarning, after: VideoWarning) -> bool:
+    """Return whether `after`, which begins no earlier, begins within `before` or at its end."""
+    return before.start_seconds is not None and _start(after) <= _end(before) + SAME_MOMENT_SECONDS
