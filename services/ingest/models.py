@@ -18,7 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.events import Model, QualityName, Rendition, Stage, UserId
+from shared.contracts.events import QualityName, Rendition, Stage, UserId
+from shared.contracts.model import Model
 from shared.contracts.warnings import VideoWarning
 
 Scope = Literal["admin", "service", "user"]

@@ -162,6 +162,7 @@ class Source:
     warnings: tuple[VideoWarning, ...] = ()
     tracks: tuple[TrackReport, ...] = ()
     declared_seconds: float | None = None
+    probe_bytes: int = 0  # how far into the file its streams have to be looked for; 0: where FFmpeg looks
 
 
 def round_half_up(value: Fraction) -> int:

@@ -5,7 +5,7 @@ These models are the source of docs/events/*.json and docs/asyncapi.json.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -96,7 +96,7 @@ class VideoStored(Payload):
     duration_seconds: float
     renditions: list[Rendition]
     bytes: int
-    warnings: list[VideoWarning] = []
+    warnings: tuple[VideoWarning, ...] = ()
 
 
 class VideoFailed(Payload):

@@ -40,10 +40,10 @@ class WarningCode(StrEnum):
 MEANINGS: Final[dict[WarningCode, str]] = {
     WarningCode.SOURCE_INCOMPLETE: "the file ends before what it declares: an upload or a copy was cut off",
     WarningCode.SOURCE_DAMAGED: "part of the source cannot be decoded: held pictures or silence replace it",
-    WarningCode.SOURCE_GAP: "pictures or sound are missing within the source: held pictures or silence fill it",
+    WarningCode.SOURCE_GAP: "pictures or sound are missing within it: held pictures or silence fill in",
     WarningCode.STARTS_LATE: "what precedes the first complete picture cannot be decoded and is left out",
     WarningCode.CLOCK_JUMP_CLOSED: "the timestamps jump without any content in between: the gap is closed",
-    WarningCode.RECORDINGS_JOINED: "the timestamps start again: the recordings follow each other in one video",
+    WarningCode.RECORDINGS_JOINED: "the timestamps start again: the recordings follow each other",
     WarningCode.TIMES_CORRECTED: "a few timestamps are far from those around them and were corrected",
     WarningCode.RATE_REDUCED: "the frame rate was reduced because few pictures are shown for very long",
     WarningCode.AUDIO_LEFT_OUT: "the source has sound that cannot be converted: the video is silent",

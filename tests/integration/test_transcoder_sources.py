@@ -71,6 +71,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", Clip(frames=75))
 
 
+async def test_plan_comes_with_its_decisions(clip):
+    report = (await make_plan(clip, SMALL)).report
+    assert report is not None
+    assert [(track.kind, track.codec, track.used) for track in report.tracks] == [
+        ("video", "h264", True),
+        ("audio", "aac", True),
+    ]
+    decisions = {decision.topic: decision.decision for decision in report.decisions}
+    assert set(decisions) == {"frame_rate", "timeline", "interlacing", "colour", "audio", "chunks"}
+    assert decisions["frame_rate"].startswith("25 frames a second")
+
+
 async def test_empty_file_is_called_empty(tmp_path):
     (tmp_path / "a.mp4").touch()
     with pytest.raises(CorruptSource, match="empty"):

@@ -326,8 +326,8 @@ async def test_sentences_of_an_earlier_version_are_read_as_notes(outbox, planned
         await connection.execute("update videos set warnings = '{old}' where video_id = $1", planned)
         old = await connection.fetchval("select warnings from video_records where video_id = $1", planned)
     assert [(warning.code, warning.message) for warning in (await get(outbox, planned)).warnings] == [
-        ("source_damaged", "one"),
         ("note", "old"),
+        ("source_damaged", "one"),
     ]
     assert old == ["old", "one"], "a service of the version before reads sentences"
 

@@ -12,6 +12,7 @@ from services.ingest.http.form import clean_filename
 from services.ingest.progress.state import VideoState
 from services.ingest.records import render
 from shared.contracts.events import Rendition
+from shared.contracts.warnings import VideoWarning
 from shared.errors import Forbidden, InvalidRequest
 from shared.http.problems import status_of
 from tests.unit.video_values import ID, NOON, video

@@ -7,11 +7,10 @@ from fractions import Fraction
 import pytest
 
 from services.transcoder.ffmpeg.input import Limits
-from services.transcoder.probe.packets import PacketReader, restarts, without_spikes
-from services.transcoder.probe.rejections import check_codec, check_streams, unreadable
+from services.transcoder.probe.packets import PacketReader, lead_ticks, restarts, without_spikes
+from services.transcoder.probe.rejections import check_streams, unreadable
 from services.transcoder.probe.streams import (
-    choose_audio,
-    choose_video,
+    deeper_probe_bytes,
     read_aspect,
     read_colour,
     read_fraction,
@@ -29,6 +28,7 @@ from shared.errors import (
 VIDEO = {"index": 0, "codec_type": "video", "codec_name": "h264", "width": 640, "height": 360}
 COVER = {"index": 1, "codec_type": "video", "codec_name": "png", "width": 3000, "height": 3000}
 COVER["disposition"] = {"attached_pic": 1}
+FONT = {"index": 3, "codec_type": "attachment", "codec_name": "ttf"}
 AUDIO = {"index": 2, "codec_type": "audio", "codec_name": "aac", "sample_rate": "48000"}
 
 
@@ -62,33 +62,12 @@ def test_fault_is_named_when_a_file_cannot_be_read(stderr, head, error, words):
         ([{**VIDEO, "codec_tag_string": "encv"}], "mov", [], EncryptedSource),
         ([VIDEO], "mov", [{"side_data_list": [{"side_data_type": "Encryption info"}]}], EncryptedSource),
         ([VIDEO] * 65, "mov", [], LimitsExceeded),
+        ([VIDEO, *[FONT] * 1001], "matroska", [], LimitsExceeded),
     ],
 )
 def test_fault_is_named_when_streams_cannot_be_used(streams, container, packets, error):
     with pytest.raises(error):
         check_streams(streams, container, packets, Limits())
-
-
-def test_codecs_that_we_do_not_decode_are_named():
-    check_codec(VIDEO)
-    check_codec({**VIDEO, "codec_name": "flv1"})
-    with pytest.raises(UnsupportedCodec, match="bink"):
-        check_codec({**VIDEO, "codec_name": "bink"})
-
-
-def test_the_default_then_the_largest_video_is_chosen():
-    large = {**VIDEO, "index": 5, "width": 1280, "height": 720}
-    default = {**VIDEO, "index": 6, "disposition": {"default": 1}}
-    assert choose_video([COVER, VIDEO, large])["index"] == 5
-    assert choose_video([VIDEO, large, default])["index"] == 6
-
-
-def test_the_default_audio_that_can_be_decoded_is_chosen():
-    default = {**AUDIO, "index": 3, "disposition": {"default": 1}}
-    unknown = {**AUDIO, "index": 4, "codec_name": "unknown", "disposition": {"default": 1}}
-    assert choose_audio([unknown, AUDIO, default]) == default
-    assert choose_audio([unknown, AUDIO]) == AUDIO
-    assert choose_audio([unknown, VIDEO]) is None
 
 
 @pytest.mark.parametrize(
@@ -131,16 +110,39 @@ def test_colours_of_the_decoded_picture_win():
     assert read_colour({}, {"color_transfer": "smpte2084"}).is_hdr
 
 
-def test_packets_that_are_not_shown_are_left_out():
-    reader = PacketReader(0, 1, Fraction(90, 48))
-    lines = ["0,0,0,3600,K_", "", "1,-1024,-1024,1024,KD", "1,0,0,1024,K_,side", "2,0,0,1,K_"]
-    for line in [*lines, "0,7200,3600,3600,__", "0,N/A,7200,N/A,__", "1,4800,4800,1024,K_", "garbage"]:
+def test_packets_that_are_not_shown_are_left_out_but_counted():
+    reader = PacketReader()
+    lines = ["0,0,0,3600,100,K_", "", "1,-1024,-1024,1024,N/A,KD", "1,0,0,1024,700,K_,side", "2,0,0,1,9,K_"]
+    for line in [
+        *lines,
+        "0,7200,3600,3600,900,__",
+        "0,N/A,7200,N/A,N/A,__",
+        "1,4800,4800,1024,1,K_",
+        "garbage",
+    ]:
         reader.take(line)
-    assert list(reader.packets[0].pts) == [0, 7200, 7200]
-    assert list(reader.packets[0].key_pts) == [0]
-    assert reader.packets[0].untimed == 1
-    assert list(reader.packets[1].pts) == [0, 4800]
-    assert reader.lead_ticks == 1800
+    video, audio = reader.of(0), reader.of(1)
+    assert (list(video.pts), list(video.key_pts), video.untimed) == ([0, 7200, 7200], [0], 1)
+    assert (list(audio.pts), audio.first_position) == ([0, 4800], 700)
+    assert reader.counts == {0: 3, 1: 3, 2: 1}
+    assert lead_ticks(video, audio, Fraction(90, 48)) == 1800
+
+
+def test_packets_before_the_first_key_frame_and_broken_ones_are_counted():
+    reader = PacketReader()
+    for line in ["0,0,0,1,1,__", "0,1,1,1,2,_C", "0,2,2,1,3,__", "0,3,3,1,4,K_", "0,4,4,1,5,__"]:
+        reader.take(line)
+    assert (reader.of(0).before_key, list(reader.of(0).broken_dts)) == (2, [1])
+
+
+def test_streams_without_parameters_are_looked_for_deeper():
+    reader = PacketReader()
+    for line in ["0,0,0,1,1,K_", "1,0,0,1,9000000,K_", "2,0,0,1,500,K_"]:
+        reader.take(line)
+    data = {"index": 2, "codec_type": "data"}
+    assert deeper_probe_bytes([VIDEO, {**AUDIO, "index": 1}, data], reader) == 0
+    assert deeper_probe_bytes([VIDEO, {**AUDIO, "index": 1, "sample_rate": "0"}, data], reader) > 9_000_000
+    assert deeper_probe_bytes([VIDEO], reader) > 9_000_000
 
 
 def test_single_wild_timestamps_are_left_out():

@@ -80,7 +80,7 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts", "-vn"),
-        *source_input(source_path, chunk.audio_seek_seconds),
+        *source_input(source_path, chunk.audio_seek_seconds, plan.probe_bytes),
         *(
             "-map",
             f"0:{plan.audio.index}",

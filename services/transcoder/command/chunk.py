@@ -74,7 +74,7 @@ def _video_input(plan: Plan, chunk: Chunk, path: str, *, tolerant: bool, on_gpu:
     hardware = HARDWARE if on_gpu else ()
     seek = None if tolerant else chunk.video_seek_seconds
     decoder = decoder_options(plan.video)
-    return [*hardware, "-noautorotate", *NO_REBUILD, *decoder, *source_input(path, seek)]
+    return [*hardware, "-noautorotate", *NO_REBUILD, *decoder, *source_input(path, seek, plan.probe_bytes)]
 
 
 def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, tolerant: bool) -> list[str]:
@@ -84,7 +84,7 @@ def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, tolerant: 
         return ["-f", "lavfi", "-i", f"anullsrc=sample_rate={AUDIO_RATE}:channel_layout=stereo"]
     if tolerant:
         return ["-i", input_url(audio_path(outdir))]
-    return ["-vn", *NO_REBUILD, *source_input(path, chunk.audio_seek_seconds)]
+    return ["-vn", *NO_REBUILD, *source_input(path, chunk.audio_seek_seconds, plan.probe_bytes)]
 
 
 def _streams(plan: Plan, number: int) -> list[str]:

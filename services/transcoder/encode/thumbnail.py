@@ -81,7 +81,7 @@ def cell_argv(plan: Plan, source_path: str, moment: float | None, out_path: str)
         *COMMAND,
         *PROGRESS,
         "-noautorotate",
-        *input_options(Limits().pixels),
+        *input_options(Limits().pixels, plan.probe_bytes),
         *decoder_options(plan.video),
         *seek,
         *("-i", input_url(source_path)),

@@ -39,6 +39,9 @@ SUBTITLE_CODECS: Final = (
 )
 
 
+PROBE_MICROSECONDS: Final = str(12 * 3600 * 1_000_000)  # the bytes decide, not the time
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much one source may ask of a worker."""
@@ -46,13 +49,20 @@ class Limits:
     duration_seconds: float = 12 * 3600
     pixels: int = 8192 * 4320
     streams: int = 64
+    attachments: int = 1000
     scan_timeout_seconds: float = 900
     probe_timeout_seconds: float = 60
 
 
-def input_options(max_pixels: int) -> list[str]:
-    """Return the options that go before `-i` (or the file name of ffprobe) whenever a source is read."""
+def input_options(max_pixels: int, probe_bytes: int = 0) -> list[str]:
+    """Return the options that go before `-i` (or the file name of ffprobe) whenever a source is read.
+
+    `probe_bytes` is how far into the file the parameters of its streams are looked for (0: FFmpeg's
+    default of 5 MB or a few seconds, behind which a stream that begins late does not exist).
+    """
+    deeper = ["-probesize", str(probe_bytes), "-analyzeduration", PROBE_MICROSECONDS] if probe_bytes else []
     return [
+        *deeper,
         *("-protocol_whitelist", "file"),
         *("-format_whitelist", ",".join(VIDEO_FORMATS + AUDIO_FORMATS)),
         *("-codec_whitelist", ",".join(VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS)),
@@ -65,7 +75,7 @@ def input_url(path: str) -> str:
     return f"file:{path}"
 
 
-def source_input(path: str, seek_seconds: float | None) -> list[str]:
+def source_input(path: str, seek_seconds: float | None, probe_bytes: int = 0) -> list[str]:
     """Return the options of a source as an input of ffmpeg, read from about `seek_seconds` on.
 
     The moment is on the clock of the file. Decoding begins at a key frame before it: filters, not the seek,
@@ -74,4 +84,4 @@ def source_input(path: str, seek_seconds: float | None) -> list[str]:
     seek = []
     if seek_seconds is not None:
         seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{seek_seconds:.6f}"]
-    return [*input_options(Limits().pixels), *seek, "-i", input_url(path)]
+    return [*input_options(Limits().pixels, probe_bytes), *seek, "-i", input_url(path)]

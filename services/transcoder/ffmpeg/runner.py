@@ -146,20 +146,29 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 async def run_ffprobe(
-    arguments: Sequence[str], *, on_line: LineSink, timeout_seconds: float, access: Access = NOTHING
+    arguments: Sequence[str],
+    *,
+    on_line: LineSink,
+    timeout_seconds: float,
+    access: Access = NOTHING,
+    log_level: str = "error",
 ) -> Finished:
     """Run ffprobe with `arguments`, line by line; raises EncodeStalled after `timeout_seconds`."""
-    argv = ["ffprobe", "-hide_banner", "-loglevel", "error", *arguments]
+    argv = ["ffprobe", "-hide_banner", "-loglevel", log_level, *arguments]
     return await run_program(argv, on_line=on_line, timeout_seconds=timeout_seconds, access=access)
 
 
 async def read_ffprobe(
-    arguments: Sequence[str], *, timeout_seconds: float, access: Access = NOTHING
+    arguments: Sequence[str], *, timeout_seconds: float, access: Access = NOTHING, log_level: str = "error"
 ) -> tuple[str, Finished]:
     """Run ffprobe with `arguments` and return its output with how it ended."""
     lines: list[str] = []
     finished = await run_ffprobe(
-        arguments, on_line=lines.append, timeout_seconds=timeout_seconds, access=access
+        arguments,
+        on_line=lines.append,
+        timeout_seconds=timeout_seconds,
+        access=access,
+        log_level=log_level,
     )
     return "\n".join(lines), finished
 

@@ -41,6 +41,7 @@ def build_plan(
         segment_starts=starts,
         chunks=(),
         warnings=source.warnings,
+        probe_bytes=source.probe_bytes,
     )
     runs = cut_chunks(len(starts), max(1, int(chunk_seconds / segment_seconds)))
     bounds = (*starts, total)

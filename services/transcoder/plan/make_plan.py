@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from services.transcoder.ffmpeg.input import Limits
 from services.transcoder.plan.build import build_plan
 from services.transcoder.plan.ladder import build_ladder
+from services.transcoder.plan.report import report_plan
 from services.transcoder.probe.scan import scan_source
 from shared.errors import LimitsExceeded
 from shared.workspace.layout import file_size
@@ -50,7 +51,7 @@ async def make_plan(
         Fraction(chunk_seconds).limit_denominator(1000),
     )
     _check_duration(plan.duration_seconds, limits)
-    return replace(plan, source_bytes=source_bytes)
+    return replace(plan, source_bytes=source_bytes, report=report_plan(source, plan, source_bytes))
 
 
 def _check_duration(seconds: Fraction | float, limits: Limits) -> None:

@@ -49,6 +49,7 @@ class Plan:
     Output frame n is shown n / rate seconds after output zero, which lies `lead_frames` before the
     source's first picture. `segment_starts` are the first frames of the segments. `source_bytes` is the
     size of the file that was planned: another one in its place must not be encoded by this plan.
+    `probe_bytes` is how far into the file its streams have to be looked for.
 
     A claim brings one chunk's part of a plan: the plan with that chunk and the starts of its segments alone.
     What other versions of the program stored is read as versions.py says.
@@ -65,6 +66,7 @@ class Plan:
     segment_starts: tuple[int, ...]
     chunks: tuple[Chunk, ...]
     source_bytes: int | None = None
+    probe_bytes: int = 0
     warnings: tuple[VideoWarning, ...] = ()
     report: SourceReport | None = None
 

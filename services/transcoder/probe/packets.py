@@ -13,75 +13,126 @@ if TYPE_CHECKING:
 SPIKE_SECONDS: Final = 10
 RESTART_SECONDS: Final = 1
 NEVER: Final = -(1 << 62)
-PACKET_FIELDS: Final = "packet=stream_index,pts,dts,duration,flags"
+PACKET_FIELDS: Final = "packet=stream_index,pts,dts,duration,pos,flags"
+
+
+def _ticks() -> array[int]:
+    return array("q")
 
 
 @dataclass(slots=True)
 class Packets:
     """The packets of one stream in the order of the file; times in ticks.
 
-    Packets that a player must not show (before an edit list's beginning, or broken) are left out. Those
-    without a time of showing are `untimed`: their `pts` is the time of decoding.
+    Packets that a player must not show (before an edit list's beginning, or broken) are left out of the times
+    but `count`ed. Those without a time of showing are `untimed`: their `pts` is the time of decoding.
+    `order` is each packet's number among those of all streams.
     """
 
-    pts: array[int] = field(default_factory=lambda: array("q"))
-    dts: array[int] = field(default_factory=lambda: array("q"))
-    key_pts: array[int] = field(default_factory=lambda: array("q"))
+    pts: array[int] = field(default_factory=_ticks)
+    dts: array[int] = field(default_factory=_ticks)
+    order: array[int] = field(default_factory=_ticks)
+    key_pts: array[int] = field(default_factory=_ticks)
+    broken_dts: array[int] = field(default_factory=_ticks)
+    count: int = 0
     untimed: int = 0
+    before_key: int = 0  # packets that precede the first key frame, which no decoder makes a picture of
+    first_position: int | None = None  # in bytes
     last_pts: int = NEVER
     last_duration: int = 0
 
-    def add(self, pts: int | None, dts: int | None, duration: int, *, is_key: bool) -> int | None:
-        """Take one packet and return its time, None if it has none."""
-        self.untimed += pts is None
-        time = pts if pts is not None else dts
-        if time is None:
-            return None
+    def add(self, line: PacketLine, order: int) -> None:
+        """Take one packet."""
+        self.count += 1
+        if self.first_position is None:
+            self.first_position = line.position  # None: another part of the packet before
+        time = line.pts if line.pts is not None else line.dts
+        if line.is_broken and time is not None:
+            self.broken_dts.append(line.dts if line.dts is not None else time)
+        if line.is_hidden or time is None:
+            return
+        self.untimed += line.pts is None
         self.pts.append(time)
-        self.dts.append(dts if dts is not None else time)
-        if is_key:
+        self.dts.append(line.dts if line.dts is not None else time)
+        self.order.append(order)
+        if line.is_key:
             self.key_pts.append(time)
+        self.before_key += not self.key_pts
         if time >= self.last_pts:
-            self.last_pts, self.last_duration = time, duration
-        return time
+            self.last_pts, self.last_duration = time, line.duration
+
+
+@dataclass(frozen=True, slots=True)
+class PacketLine:
+    """One of ffprobe's lines for PACKET_FIELDS."""
+
+    stream: int
+    pts: int | None
+    dts: int | None
+    duration: int
+    position: int | None
+    flags: str
+
+    @property
+    def is_key(self) -> bool:
+        return self.flags.startswith("K")
+
+    @property
+    def is_broken(self) -> bool:
+        return "C" in self.flags
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether a player must not show it: it precedes an edit list's beginning, or is broken."""
+        return "D" in self.flags or "C" in self.flags
+
+
+def read_line(line: str) -> PacketLine | None:
+    """Return the packet that a line describes, None for any other line."""
+    fields = line.split(",", 6)
+    if len(fields) < 6 or not fields[0].isdigit():
+        return None
+    pts, dts, duration, position = (_number(text) for text in fields[1:5])
+    return PacketLine(int(fields[0]), pts, dts, duration or 0, position, fields[5])
 
 
 @dataclass(slots=True)
 class PacketReader:
-    """Take ffprobe's lines for PACKET_FIELDS apart.
+    """Sort ffprobe's lines for PACKET_FIELDS by stream."""
 
-    `lead_ticks` becomes how far sound runs ahead of the picture in the order of the file, in ticks of the
-    video: a seek by the picture lands behind sound that is needed unless it goes back so much further.
-    """
-
-    video: int
-    audio: int | None
-    audio_tick: Fraction  # in ticks of the video
-    packets: dict[int, Packets] = field(init=False)
-    lead_ticks: int = 0
-    _video_clock: int = NEVER
-
-    def __post_init__(self) -> None:
-        self.packets = {index: Packets() for index in (self.video, self.audio) if index is not None}
+    packets: dict[int, Packets] = field(default_factory=dict)
+    _order: int = 0
 
     def take(self, line: str) -> None:
-        """Take one line; those of other streams and of packets that are not shown change nothing."""
-        fields = line.split(",", 5)
-        if len(fields) < 5 or not fields[0].isdigit():
-            return
-        stream, flags = int(fields[0]), fields[4]
-        if stream not in self.packets or "D" in flags or "C" in flags:
-            return
-        pts, dts, duration = (_number(text) for text in fields[1:4])
-        time = self.packets[stream].add(pts, dts, duration or 0, is_key=flags.startswith("K"))
-        if time is not None:
-            self._note_lead(stream, time)
+        """Take one line; those that describe no packet change nothing."""
+        packet = read_line(line)
+        if packet is not None:
+            self._order += 1
+            self.packets.setdefault(packet.stream, Packets()).add(packet, self._order)
 
-    def _note_lead(self, stream: int, time: int) -> None:
-        if stream == self.video:
-            self._video_clock = max(self._video_clock, time)
-        elif self._video_clock > NEVER:
-            self.lead_ticks = max(self.lead_ticks, int(time * self.audio_tick) - self._video_clock)
+    def of(self, index: int) -> Packets:
+        """Return the packets of a stream, none if it holds none."""
+        return self.packets.get(index, Packets())
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """How many packets each stream holds."""
+        return {index: packets.count for index, packets in self.packets.items()}
+
+
+def lead_ticks(video: Packets, audio: Packets, audio_tick: Fraction) -> int:
+    """Return how far sound runs ahead of the picture in the order of the file, in ticks of the video.
+
+    A seek by the picture lands behind sound that is needed unless it goes back so much further.
+    `audio_tick` is a tick of the sound in those of the video.
+    """
+    lead, clock, seen = 0, NEVER, 0
+    for time, order in zip(audio.pts, audio.order, strict=True):
+        while seen < len(video.order) and video.order[seen] < order:
+            clock, seen = max(clock, video.pts[seen]), seen + 1
+        if clock > NEVER:
+            lead = max(lead, int(time * audio_tick) - clock)
+    return lead
 
 
 def without_spikes(times: Sequence[int], time_base: Fraction) -> list[int]:

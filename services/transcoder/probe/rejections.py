@@ -48,7 +48,7 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
             "the index (moov) is missing, the upload may be incomplete: send the whole file again"
         )
     if _looks_like_media(head):
-        return CorruptSource(f"the file is damaged or incomplete and cannot be read: {_last_line(stderr)}")
+        return CorruptSource("the file is damaged or incomplete and cannot be read: send all of it again")
     return NotAVideo("the file is not a video: its content is of no known media format")
 
 
@@ -67,15 +67,15 @@ def _looks_like_media(head: bytes) -> bool:
     return head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free"} or head.startswith(MEDIA_START)
 
 
-def _last_line(stderr: str) -> str:
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    return lines[-1].rsplit(": ", 1)[-1] if lines else "no reason given"
-
-
 def check_streams(streams: Sequence[Json], container: str, packets: Sequence[Json], limits: Limits) -> None:
     """Raise the error that the list of streams (ffprobe's JSON) and the first packets call for, if any."""
-    if len(streams) > limits.streams:
-        raise LimitsExceeded(f"the file holds {len(streams)} streams; at most {limits.streams} are accepted")
+    attached = sum(stream.get("codec_type") == "attachment" or is_cover(stream) for stream in streams)
+    if len(streams) - attached > limits.streams:
+        raise LimitsExceeded(
+            f"the file holds {len(streams) - attached} streams; at most {limits.streams} are accepted"
+        )
+    if attached > limits.attachments:
+        raise LimitsExceeded(f"the file holds {attached} attachments; at most {limits.attachments}")
     if not streams:
         raise CorruptSource("the file holds a header but no stream: the upload may be incomplete")
     if any(_is_encrypted(stream) for stream in (*streams, *packets)):
@@ -97,14 +97,6 @@ def is_cover(stream: Json) -> bool:
     """Return whether a video stream is only a cover picture."""
     disposition = stream.get("disposition")
     return isinstance(disposition, dict) and bool(disposition.get("attached_pic"))
-
-
-def check_codec(stream: Json) -> None:
-    """Raise UnsupportedCodec unless we accept to decode `stream` (ffprobe's JSON)."""
-    name = str(stream.get("codec_name", "unknown"))
-    if not is_accepted(stream):
-        tag = str(stream.get("codec_tag_string", "?"))
-        raise UnsupportedCodec(f"the codec {name} ({tag}) is not supported: send H.264, HEVC, VP9 or AV1")
 
 
 def is_accepted(stream: Json) -> bool:

@@ -6,17 +6,17 @@ import asyncio
 import json
 import mmap
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.ffmpeg.input import input_options, input_url
+from services.transcoder.ffmpeg.input import input_url
 from services.transcoder.ffmpeg.runner import read_ffprobe, run_ffprobe
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.probe.audio_grid import index_audio_frames, needs_frame_index
+from services.transcoder.probe.describe import describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
-from services.transcoder.probe.rejections import check_codec, check_streams, unreadable
-from services.transcoder.probe.streams import choose_audio, choose_video, read_fraction
+from services.transcoder.probe.streams import deeper_probe_bytes, read_fraction
+from services.transcoder.probe.track_choice import Candidates, choose_tracks, index_of
 from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import CorruptSource, LimitsExceeded, SourceUnavailable
 
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.media import FrameIndex, Source
+    from services.transcoder.probe.describe import Description
+    from services.transcoder.probe.packets import Packets
+    from services.transcoder.probe.track_choice import Choice
 
     Json = Mapping[str, Any]
 
-FIRST_PACKETS: Final = 16
-FIRST_PICTURES: Final = (24, 400)  # packets to decode in search of a picture: a few, then many
+FIRST_PICTURES: Final = (24, 400)  # packets to decode from the first key frame on: a few, then many
+MAX_BEFORE_KEY: Final = 100_000
 HEAD_BYTES: Final = 64
 X264_NAME: Final = b"x264 - core "
 X264_WITHIN_BYTES: Final = 1 << 28
@@ -41,16 +44,17 @@ async def scan_source(path: str, limits: Limits) -> Source:
     Raises a SourceError (shared/errors.py) whose message names the fault, or SourceUnavailable.
     """
     head = await asyncio.to_thread(_read_head, path)
-    described, container = await _describe(path, head, limits)
-    video = choose_video(described)
-    check_codec(video)
-    audio = choose_audio(described)
-    pictures = await _first_pictures(path, int(video["index"]), limits)
+    description = await describe(path, head, limits)
+    reader = await _read_packets(path, description, limits)
+    probe_bytes = deeper_probe_bytes(description.streams, reader)
+    if probe_bytes:
+        description = await describe(path, head, limits, probe_bytes)
+    choice = choose_tracks(Candidates(description.streams, reader.counts, description.programmes))
+    pictures = await _first_pictures(path, description, reader.of(index_of(choice.video)), choice, limits)
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
-    reader = await _read_packets(path, video, audio, limits)
-    sound_map = await _index_audio_frames(path, audio, limits) if audio and needs_frame_index(audio) else None
-    source = build_source(Findings(container, described, video, audio, pictures, reader, sound_map))
+    frame_index = await _index_audio_frames(path, description, choice.audio, limits)
+    source = build_source(Findings(description, choice, pictures, reader, frame_index))
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
     build = await asyncio.to_thread(_read_x264_build, path)
@@ -76,34 +80,17 @@ def _read_head(path: str) -> bytes:
     return head
 
 
-async def _describe(path: str, head: bytes, limits: Limits) -> tuple[list[Json], str]:
-    """Return ffprobe's streams and the short name of the container, once they pass our checks."""
-    text, finished = await read_ffprobe(
-        [
-            *input_options(limits.pixels),
-            *("-show_streams", "-show_format", "-show_packets", "-read_intervals", f"%+#{FIRST_PACKETS}"),
-            *("-of", "json", input_url(path)),
-        ],
-        timeout_seconds=limits.probe_timeout_seconds,
-        access=Access(reads=(path,)),
-    )
-    if finished.returncode:
-        raise unreadable(finished.stderr, head)
-    found = json.loads(text)
-    container = str(found["format"]["format_name"]).split(",", 1)[0]
-    streams = found.get("streams", [])
-    check_streams(streams, container, found.get("packets", []), limits)
-    return streams, container
-
-
-async def _first_pictures(path: str, index: int, limits: Limits) -> list[Json]:
-    """Decode the beginning and return ffprobe's words on its pictures; CorruptSource if none."""
-    for packets in FIRST_PICTURES:
+async def _first_pictures(
+    path: str, description: Description, packets: Packets, choice: Choice, limits: Limits
+) -> list[Json]:
+    """Decode the first pictures and return ffprobe's words on them; CorruptSource if there are none."""
+    before = min(packets.before_key, MAX_BEFORE_KEY)
+    for count in FIRST_PICTURES:
         text, _ = await read_ffprobe(
             [
-                *input_options(limits.pixels),
-                *("-select_streams", str(index), "-show_frames", "-read_intervals", f"%+#{packets}"),
-                *("-of", "json", input_url(path)),
+                *description.options(limits),
+                *("-select_streams", str(choice.video["index"]), "-show_frames"),
+                *("-read_intervals", f"%+#{before + count}", "-of", "json", input_url(path)),
             ],
             timeout_seconds=limits.probe_timeout_seconds,
             access=Access(reads=(path,)),
@@ -114,11 +101,13 @@ async def _first_pictures(path: str, index: int, limits: Limits) -> list[Json]:
     raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
 
 
-async def _read_packets(path: str, video: Json, audio: Json | None, limits: Limits) -> PacketReader:
-    ratio = read_fraction(audio["time_base"]) / read_fraction(video["time_base"]) if audio else Fraction(0)
-    reader = PacketReader(int(video["index"]), int(audio["index"]) if audio else None, ratio)
+async def _read_packets(path: str, description: Description, limits: Limits) -> PacketReader:
+    reader = PacketReader()
     await run_ffprobe(
-        [*input_options(limits.pixels), "-show_entries", PACKET_FIELDS, "-of", "csv=p=0", input_url(path)],
+        [
+            *description.options(limits),
+            *("-show_entries", PACKET_FIELDS, "-of", "csv=p=0", input_url(path)),
+        ],
         on_line=reader.take,
         timeout_seconds=limits.scan_timeout_seconds,
         access=Access(reads=(path,)),
@@ -126,8 +115,12 @@ async def _read_packets(path: str, video: Json, audio: Json | None, limits: Limi
     return reader
 
 
-async def _index_audio_frames(path: str, audio: Json, limits: Limits) -> FrameIndex | None:
-    """Decode the sound once to learn where each of its frames begins, to the sample."""
+async def _index_audio_frames(
+    path: str, description: Description, audio: Json | None, limits: Limits
+) -> FrameIndex | None:
+    """Decode the sound once to learn where each of its frames begins, to the sample, if that is needed."""
+    if audio is None or not needs_frame_index(audio):
+        return None
     frames: list[tuple[int, int]] = []
 
     def take(line: str) -> None:
@@ -137,7 +130,7 @@ async def _index_audio_frames(path: str, audio: Json, limits: Limits) -> FrameIn
 
     await run_ffprobe(
         [
-            *input_options(limits.pixels),
+            *description.options(limits),
             *("-select_streams", str(audio["index"])),
             *("-show_entries", "frame=best_effort_timestamp,nb_samples", "-of", "csv=p=0", input_url(path)),
         ],

@@ -7,38 +7,38 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.media import ORIENTATIONS, Colour
-from services.transcoder.probe.rejections import is_accepted, is_cover
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from services.transcoder.probe.packets import PacketReader
 
     Json = Mapping[str, Any]
 
 MATRIX_LINE: Final = re.compile(r"0000000[01]:\s+(-?\d+)\s+(-?\d+)")
 ONE: Final = 1 << 16
 MAX_ASPECT: Final = 20
+LATE_STREAM_BYTES: Final = 4 << 20  # of a stream, and of all between its packets, to know its parameters
+MAX_PROBE_BYTES: Final = 256 << 20  # FFmpeg keeps what it has probed in memory
 
 
-def choose_video(streams: Sequence[Json]) -> Json:
-    """Return the video stream to convert: no cover; of the rest the default one, then the largest."""
-    videos = [stream for stream in streams if stream.get("codec_type") == "video" and not is_cover(stream)]
-    return max(videos, key=lambda video: (_has_size(video), *_preference(video)))
+def deeper_probe_bytes(streams: Sequence[Json], reader: PacketReader) -> int:
+    """Return how far into the file the parameters of all streams are to be found, 0 where they are known.
+
+    A stream that begins late was not seen by a probe of the beginning, or without its size or sample rate.
+    """
+    known = {int(stream["index"]) for stream in streams if _has_parameters(stream)}
+    late = [
+        packets.first_position or 0
+        for index, packets in reader.packets.items()
+        if index not in known and packets.count
+    ]
+    return min(max(late) + LATE_STREAM_BYTES, MAX_PROBE_BYTES) if late else 0
 
 
-def _has_size(stream: Json) -> bool:
-    return int(stream.get("width", 0)) > 0
-
-
-def _preference(stream: Json) -> tuple[int, int]:
-    area = int(stream.get("width", 0)) * int(stream.get("height", 0))
-    return int(stream.get("disposition", {}).get("default", 0)), area
-
-
-def choose_audio(streams: Sequence[Json]) -> Json | None:
-    """Return the audio stream to convert: the default one, else the first, of those that can be decoded."""
-    audios = [stream for stream in streams if stream.get("codec_type") == "audio" and is_accepted(stream)]
-    usable = [stream for stream in audios if int(stream.get("sample_rate", 0)) > 0]
-    return max(usable, key=lambda audio: int(audio.get("disposition", {}).get("default", 0)), default=None)
+def _has_parameters(stream: Json) -> bool:
+    needed = {"video": "width", "audio": "sample_rate"}.get(str(stream.get("codec_type")))
+    return needed is None or int(stream.get(needed, 0)) > 0
 
 
 def read_fraction(text: object) -> Fraction:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.transcoder.media import SEEKING, AudioTrack, Source, VideoTrack
 from services.transcoder.probe.audio_grid import find_audio_grid
 from services.transcoder.probe.frame_rate import measure_grid
-from services.transcoder.probe.packets import restarts, without_spikes
+from services.transcoder.probe.packets import lead_ticks, restarts, without_spikes
 from services.transcoder.probe.streams import (
     is_interlaced,
     read_aspect,
@@ -18,6 +18,7 @@ from services.transcoder.probe.streams import (
     read_fraction,
     read_orientation,
 )
+from services.transcoder.probe.track_choice import index_of
 from shared.errors import CorruptSource
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from services.transcoder.media import FrameIndex
+    from services.transcoder.probe.describe import Description
     from services.transcoder.probe.packets import PacketReader, Packets
+    from services.transcoder.probe.track_choice import Choice
 
     Json = Mapping[str, Any]
 
@@ -37,18 +40,25 @@ HIDDEN_PART: Final = 8  # a picture shown for less than this part of the usual t
 class Findings:
     """All that ffprobe told of a source: chosen streams, first decoded pictures, packets."""
 
-    container: str
-    streams: Sequence[Json]
-    video: Json
-    audio: Json | None
+    description: Description
+    choice: Choice
     pictures: Sequence[Json]
     reader: PacketReader
-    sound_map: FrameIndex | None = None
+    frame_index: FrameIndex | None = None
+
+    @property
+    def video(self) -> Json:
+        return self.choice.video
+
+    @property
+    def packets(self) -> Packets:
+        """The packets of the chosen video."""
+        return self.reader.of(index_of(self.video))
 
 
 def build_source(found: Findings) -> Source:
     """Return the facts; raises CorruptSource where no picture has a timestamp."""
-    packets = found.reader.packets[found.reader.video]
+    packets = found.packets
     time_base = read_fraction(found.video["time_base"])
     if restarts(without_spikes(packets.dts, time_base), time_base):
         raise CorruptSource(
@@ -57,26 +67,22 @@ def build_source(found: Findings) -> Source:
     shown = _shown(packets, found.pictures, time_base)
     if not shown:
         raise CorruptSource("the video stream holds no picture with a timestamp: the file is damaged")
-    several = sum(stream.get("codec_type") == "video" for stream in found.streams) > 1
-    seeking = SEEKING.get(found.container, "near")
+    description = found.description
+    several = sum(stream.get("codec_type") == "video" for stream in description.streams) > 1
+    seeking = SEEKING.get(description.container, "near")
     return Source(
-        container=found.container,
+        container=description.container,
         # Matroska's index is that of another video stream if there are several.
-        seeking="none" if several and found.container == "matroska" else seeking,
+        seeking="none" if several and description.container == "matroska" else seeking,
         video=_video_track(found, packets, shown),
-        audio=_audio_track(found.audio, found.reader, time_base),
+        audio=_audio_track(found, time_base),
         shown_pts=shown,
         key_pts=sorted(set(packets.key_pts)),
-        sound_map=found.sound_map,
-        warnings=_warnings(found),
+        sound_map=found.frame_index,
+        warnings=found.choice.warnings,
+        tracks=found.choice.tracks,
+        probe_bytes=description.probe_bytes,
     )
-
-
-def _warnings(found: Findings) -> tuple[str, ...]:
-    sounds = [stream for stream in found.streams if stream.get("codec_type") == "audio"]
-    if sounds and found.audio is None:
-        return (f"the sound ({sounds[0].get('codec_name', 'unknown codec')}) cannot be decoded: left out",)
-    return ()
 
 
 def _shown(packets: Packets, pictures: Sequence[Json], time_base: Fraction) -> list[int]:
@@ -125,13 +131,15 @@ def _video_track(found: Findings, packets: Packets, shown: Sequence[int]) -> Vid
     )
 
 
-def _audio_track(audio: Json | None, reader: PacketReader, video_base: Fraction) -> AudioTrack | None:
+def _audio_track(found: Findings, video_base: Fraction) -> AudioTrack | None:
     """Return the audio track, None if there is none or it holds no sound."""
-    if audio is None or not reader.packets[int(audio["index"])].pts:
+    audio = found.choice.audio
+    if audio is None or not found.reader.of(index_of(audio)).pts:
         return None
-    packets = reader.packets[int(audio["index"])]
+    packets = found.reader.of(index_of(audio))
     time_base, rate = read_fraction(audio["time_base"]), int(audio["sample_rate"])
     pts, codec = sorted(set(without_spikes(packets.pts, time_base))), str(audio["codec_name"])
+    lead = lead_ticks(found.packets, packets, time_base / video_base)
     return AudioTrack(
         index=int(audio["index"]),
         codec=codec,
@@ -140,5 +148,5 @@ def _audio_track(audio: Json | None, reader: PacketReader, video_base: Fraction)
         start_seconds=pts[0] * time_base,
         end_seconds=(pts[-1] + max(0, packets.last_duration)) * time_base,
         lattice=find_audio_grid(pts, time_base, rate, codec),
-        lead_seconds=round(float(reader.lead_ticks * video_base), 3),
+        lead_seconds=round(float(lead * video_base), 3),
     )

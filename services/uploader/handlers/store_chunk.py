@@ -230,7 +230,7 @@ class StoreChunkHandler:
             duration_seconds=video.duration_seconds or 0.0,
             renditions=list(renditions),
             bytes=size,
-            warnings=list(video.warnings),
+            warnings=video.warnings,
         )
 
     def _remove_local(self, video: Video) -> None:

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared.contracts.source_report import Decision, SourceReport, TrackReport
 from tests.integration.ingest.conftest import assert_problem
 
 if TYPE_CHECKING:
@@ -25,12 +26,33 @@ async def test_video_is_read_by_its_user_and_those_who_may_act_for_all(api: Api,
 
 
 @pytest.mark.parametrize(
-    ("method", "action"), [("GET", ""), ("DELETE", ""), ("POST", "/retry"), ("GET", "/events")]
+    ("method", "action"),
+    [("GET", ""), ("DELETE", ""), ("POST", "/retry"), ("GET", "/events"), ("GET", "/source")],
 )
 async def test_video_is_not_found_by_another_user(api: Api, method: str, action: str) -> None:
     video_id = await api.add_video("alice")
     await api.fail(video_id)
     assert_problem(await api.call(method, f"/api/videos/{video_id}{action}", as_="bob"), 404, "not_found")
+
+
+async def test_decisions_about_a_source_are_read_once_it_is_planned(api: Api) -> None:
+    video_id = await api.add_video("alice")
+    path = f"/api/videos/{video_id}/source"
+    assert_problem(await api.call("GET", path), 404, "no_source_report")
+    report = SourceReport(
+        container="mov",
+        bytes=5,
+        declared_seconds=None,
+        duration_seconds=30.0,
+        tracks=(TrackReport(index=0, kind="video", codec="h264", used=True, reason="the only one"),),
+        decisions=(Decision(topic="frame_rate", decision="25 a second", reason="measured"),),
+    )
+    await api.rows("update videos set source_report = $2 where video_id = $1", video_id, report.to_json())
+    status, answer, _ = await api.call("GET", path)
+    assert (status, answer["durationSeconds"], answer["tracks"][0]["codec"]) == (200, 30.0, "h264")
+    assert answer["decisions"] == [
+        {"topic": "frame_rate", "decision": "25 a second", "reason": "measured"},
+    ]
 
 
 @pytest.mark.parametrize("wrong", ["x", "00000000000000000000000000000000", str(uuid4()), "..%2fx"])

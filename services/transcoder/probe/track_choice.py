@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from services.transcoder.probe.rejections import is_accepted, is_cover
 from shared.contracts.source_report import TrackReport
 from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import NoVideoStream, UnsupportedCodec
-
-from .faults import is_accepted, is_cover
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,9 +175,7 @@ def _left_out(found: Candidates, stream: Json, video: Json) -> str:
     return "another video track is the default one, or larger"
 
 
-def _warnings(
-    found: Candidates, audio: Json | None, reports: Sequence[TrackReport]
-) -> list[VideoWarning]:
+def _warnings(found: Candidates, audio: Json | None, reports: Sequence[TrackReport]) -> list[VideoWarning]:
     if audio is None:
         why = [f"track {one.index}: {one.reason}" for one in reports if one.kind == "audio"]
         message = f"the sound cannot be converted ({'; '.join(why)}): the video is silent"

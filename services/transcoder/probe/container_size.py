@@ -1,0 +1,112 @@
+"""How large a container says it is: the cheapest sign that a file was cut off. Reads headers only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+MAX_BOXES: Final = 1_000_000
+BOX_START: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof"})
+EBML: Final = b"\x1aE\xdf\xa3"
+SEGMENT: Final = b"\x18S\x80g"
+TS_PACKET_BYTES: Final = (188, 192, 204)
+GIF_TRAILER: Final = b"\x3b"
+
+
+def missing_bytes(path: str) -> int:
+    """Return how many bytes the file lacks by what its container says; 0 where it does not say.
+
+    MP4: ISO/IEC 14496-12, 4.2. Matroska: RFC 8794, RFC 9559. AVI: RIFF, OpenDML. MPEG-TS: whole packets.
+    """
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        head = file.read(16)
+        return max(0, _declared_end(file, head, size) - size)
+
+
+def _declared_end(file: BinaryIO, head: bytes, size: int) -> int:
+    if head[4:8] in BOX_START:
+        return _end_of_boxes(file, size)
+    if head.startswith(EBML):
+        return _end_of_segment(file)
+    if head.startswith(b"RIFF"):
+        return _end_of_riff(file, size)
+    if head.startswith(b"GIF8"):
+        return size + int(not _ends_with(file, size, GIF_TRAILER))
+    if head[:1] == b"G" or head[4:5] == b"G":
+        return _end_of_packets(file, size)
+    return 0
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int:
+    """Walk the boxes of the top level; a box of size 0 reaches to the end of the file."""
+    place = 0
+    for _ in range(MAX_BOXES):
+        file.seek(place)
+        header = file.read(16)
+        if len(header) < 8:
+            break
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length < 8:
+            break
+        place += length
+    return place if place > size else 0
+
+
+def _end_of_segment(file: BinaryIO) -> int:
+    file.seek(4)
+    length = _read_varint(file)
+    if length is None:
+        return 0
+    file.seek(length, os.SEEK_CUR)
+    if file.read(4) != SEGMENT:
+        return 0
+    length = _read_varint(file)
+    return 0 if length is None else file.tell() + length
+
+
+def _read_varint(file: BinaryIO) -> int | None:
+    """Read an EBML size; None where it is unknown (all bits set) or no size at all."""
+    first = file.read(1)
+    if not first or first == b"\0":
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & (0x7F >> more)]) + file.read(more), "big")
+    return None if value == (1 << 7 * (more + 1)) - 1 else value
+
+
+def _end_of_riff(file: BinaryIO, size: int) -> int:
+    """Walk the RIFF chunks: a file of more than 1 GB has several."""
+    place = 0
+    for _ in range(MAX_BOXES):
+        file.seek(place)
+        header = file.read(8)
+        if len(header) < 8 or header[:4] != b"RIFF":
+            break
+        length = int.from_bytes(header[4:], "little")
+        if length in {0, 0xFFFFFFFF}:
+            return 0
+        place += 8 + length + length % 2
+    return place - 1 if place == size + 1 else place
+
+
+def _ends_with(file: BinaryIO, size: int, trailer: bytes) -> bool:
+    file.seek(max(0, size - 64))
+    return trailer in file.read()
+
+
+def _end_of_packets(file: BinaryIO, size: int) -> int:
+    """Return where the last packet of a transport stream ends, whose packets begin with the byte 0x47."""
+    for length in TS_PACKET_BYTES:
+        file.seek(4 if length == 192 else 0)
+        begins = file.read(4 * length + 1)[::length]
+        if begins == b"GGGGG":
+            return -(-size // length) * length
+    return 0
