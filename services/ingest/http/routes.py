@@ -9,7 +9,6 @@ from services.ingest.http import documentation, events, keys, presets, uploads, 
 from services.ingest.http.openapi import Answer, Operation, describe
 from services.ingest.http.requests import guarded
 from services.ingest.http.resources import OPENAPI
-from shared.contracts.source_report import SourceReport
 from services.ingest.models import (
     CreatedKey,
     KeyList,
@@ -21,6 +20,7 @@ from services.ingest.models import (
     VideoQuery,
     VideoRecord,
 )
+from shared.contracts.source_report import SourceReport
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.transcoder.command.colour import is_bt709
 from shared.contracts.source_report import Decision, SourceReport
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ def _colour(plan: Plan) -> Decision:
     )
     if colour.is_hdr:
         return Decision(topic="colour", decision="tone-mapped from HDR to BT.709", reason=tags)
-    kept = is_bt709(plan.video)
-    return Decision(topic="colour", decision="kept as BT.709" if kept else "converted to BT.709", reason=tags)
+    return Decision(topic="colour", decision="BT.709, converted where the source differs", reason=tags)
 
 
 def _audio(plan: Plan) -> Decision:
