@@ -17,6 +17,7 @@ from uuid import UUID
 from services.transcoder.plan.ladder import DEFAULT_PRESETS
 from services.transcoder.plan.make_plan import make_plan
 from shared.contracts import cloudevents, events
+from shared.contracts.warnings import VideoWarning
 from tests.media import make_clip
 from tests.stored import CLIP, HERE, SOURCE_URI, VIDEO_ID
 
@@ -51,6 +52,10 @@ def messages() -> dict[str, Any]:
             duration_seconds=4.2,
             renditions=[rendition],
             bytes=4,
+            warnings=(
+                VideoWarning(code="source_gap", message="x", start_seconds=1.0, end_seconds=2.0),
+                VideoWarning(code="note", message="y"),
+            ),
         ),
         events.VideoFailed(**of_user, stage="encode", reason="encode_failed", message="x", retryable=True),
         events.ResumeVideo(**about),

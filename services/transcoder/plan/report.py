@@ -96,7 +96,7 @@ def _audio(plan: Plan) -> Decision:
 
 
 def _chunks(source: Source, plan: Plan) -> Decision:
-    longest = max(plan.chunk_seconds(index) for index in range(len(plan.chunks)))
+    longest = max(map(plan.seconds_in, plan.chunks))
     reading = {
         "exact": "each is read from the key frame before it, by the container's index",
         "near": "each is read from the key frame before it, which is searched for",
