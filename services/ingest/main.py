@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> web.Application:
 
 async def _work_dir(app: web.Application) -> AsyncIterator[None]:
     check = partial(asyncio.to_thread, _check_writable, app[WORK].root)
-    app[CHECKS].by_part["work_dir"] = check
+    app[CHECKS].add("work_dir", check, "always")
     await wait_until_available(check)
     yield
 

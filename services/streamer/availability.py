@@ -47,6 +47,11 @@ class Availability:
     segments: tuple[StoredSegment, ...] = ()
     codecs: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_final(self) -> bool:
+        """Tell whether nothing that is refused now can be there later."""
+        return self.video.status == "deleted"
+
 
 @dataclass(frozen=True)
 class Stored:

@@ -1,4 +1,4 @@
-"""Values that many players ask for at once, looked up once and remembered for a moment."""
+"""Values that many players ask for at once: read once for all, remembered, refreshed in the background."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
-from shared.errors import DatabaseUnavailable, StorageUnavailable
+from shared.service.metrics import SERVED_STALE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from shared.errors import PipelineError
+    from shared.errors import DatabaseUnavailable, PipelineError, StorageUnavailable
 
 SECONDS = 1.5
-FRESH_SECONDS = 0.2  # the shortest time between two looks at one thing
-STALE_SECONDS = 600.0  # how long players go on with what is known while the source does not answer
+FRESH_SECONDS = 0.2  # the shortest time between two reads of one value
+STALE_SECONDS = 24 * 3600.0  # how long a value is used while its source does not answer
+PATIENCE_SECONDS = 1.0  # how long a request waits for a value that it cannot do without
+GRACE_SECONDS = 0.25  # how long a request waits for a newer value than the one that is known
+READ_SECONDS = 10.0  # when a read is given up, so that the next one can begin
 
 log = structlog.get_logger()
 
@@ -35,55 +38,106 @@ class _Entry(Generic[Value]):
 
 
 class SingleFlightCache(Generic[Key, Value]):
-    """Reads by `read`; requests for one key share one look, and the `entries` used last are kept."""
+    """Caches what `read` returns: requests for one key share one read; the `entries` used last are kept.
+
+    No request waits longer than PATIENCE_SECONDS, whatever the source does. `unavailable` is what the source
+    raises when it fails, and what is raised for it when it does not answer.
+    """
 
     def __init__(
         self,
         read: Callable[[Key], Awaitable[Value]],
         *,
         entries: int,
+        name: str,
+        unavailable: type[DatabaseUnavailable | StorageUnavailable],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read, self._limit, self._clock = read, entries, clock
+        self._name, self._unavailable = name, unavailable
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
-        self._looking: dict[Key, asyncio.Task[Value]] = {}
+        self._reading: dict[Key, asyncio.Task[Value]] = {}
+        self._is_silent = False
 
-    async def get(self, key: Key, *, fresh: bool = False) -> Value:
-        """Return a value that is at most SECONDS old (FRESH_SECONDS with `fresh`).
+    async def get(self, key: Key) -> Value:
+        """Return a value that is at most SECONDS old while its source answers, else what was known before.
 
-        While its source does not answer, what was known before is good for STALE_SECONDS; raises
-        DatabaseUnavailable or StorageUnavailable when nothing is known.
+        Raises `unavailable` when nothing is known, or nothing younger than STALE_SECONDS.
         """
         entry = self._entries.get(key)
-        if entry and self._clock() - entry.tried_at < (FRESH_SECONDS if fresh else SECONDS):
+        if entry and self._clock() - entry.tried_at < SECONDS:
             return entry.value
-        if key not in self._looking:
-            task = asyncio.create_task(self._look(key))
-            self._looking[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        return await asyncio.shield(self._looking[key])  # a player that leaves takes nobody along
-
-    def _forget(self, key: Key, done: asyncio.Task[Value]) -> None:
-        del self._looking[key]
-        if not done.cancelled():
-            done.exception()  # when everybody has left, nobody else takes note of it
-
-    async def _look(self, key: Key) -> Value:
+        reading = self._start(key)
+        if entry is None or self._clock() - entry.read_at > STALE_SECONDS:
+            return await self._result(reading, PATIENCE_SECONDS)
         try:
-            value = await self._read(key)
-        except (DatabaseUnavailable, StorageUnavailable) as error:
-            return self._known(key, error)
+            return await self._result(reading, 0.0 if self._is_silent else GRACE_SECONDS)
+        except self._unavailable:
+            SERVED_STALE.labels(self._name).inc()
+            return entry.value
+
+    async def get_fresh(self, key: Key) -> Value:
+        """Return a value that is at most FRESH_SECONDS old. Raises `unavailable` when there is none."""
+        entry = self._entries.get(key)
+        if entry and self._clock() - entry.read_at < FRESH_SECONDS:
+            return entry.value
+        return await self._result(self._start(key), PATIENCE_SECONDS)
+
+    async def close(self) -> None:
+        """End the reads that are under way."""
+        reading = list(self._reading.values())
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+    def _start(self, key: Key) -> asyncio.Task[Value]:
+        """Return the read of a key that is under way, or begin one; a player that leaves does not end it."""
+        if key not in self._reading:
+            task = asyncio.create_task(self._refresh(key))
+            self._reading[key] = task
+            task.add_done_callback(lambda done: self._finished(key, done))
+        return self._reading[key]
+
+    def _finished(self, key: Key, done: asyncio.Task[Value]) -> None:
+        del self._reading[key]
+        if not done.cancelled():
+            done.exception()  # every request may have left: then nothing else retrieves it
+
+    async def _result(self, reading: asyncio.Task[Value], seconds: float) -> Value:
+        await asyncio.wait({reading}, timeout=seconds)
+        if not reading.done():
+            self._note_silence(f"no answer in {seconds} s")
+            raise self._unavailable(f"no answer in {seconds} s: try again soon")
+        return reading.result()
+
+    async def _refresh(self, key: Key) -> Value:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                value = await self._read(key)
+        except TimeoutError as error:
+            raise self._failed(key, self._unavailable(f"no answer in {READ_SECONDS} s")) from error
+        except self._unavailable as error:
+            raise self._failed(key, error) from error
+        self._note_answer()
         now = self._clock()
         self._remember(key, _Entry(value, read_at=now, tried_at=now))
         return value
 
-    def _known(self, key: Key, error: PipelineError) -> Value:
-        entry = self._entries.get(key)
-        if entry is None or self._clock() - entry.read_at > STALE_SECONDS:
-            raise error
-        log.warning("served_from_memory", key=str(key), reason=error.reason, error=error.message)
-        self._remember(key, replace(entry, tried_at=self._clock()))
-        return entry.value
+    def _failed(self, key: Key, error: PipelineError) -> PipelineError:
+        if entry := self._entries.get(key):  # not at every request
+            self._remember(key, replace(entry, tried_at=self._clock()))
+        self._note_silence(error.message)
+        return error
+
+    def _note_silence(self, error: str) -> None:
+        if not self._is_silent:
+            log.warning("served_from_memory", what=self._name, reason=self._unavailable.reason, error=error)
+        self._is_silent = True
+
+    def _note_answer(self) -> None:
+        if self._is_silent:
+            log.info("served_fresh_again", what=self._name)
+        self._is_silent = False
 
     def _remember(self, key: Key, entry: _Entry[Value]) -> None:
         self._entries[key] = entry

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from services.streamer.availability import Availability, shown_so_far
 from services.streamer.cache import SingleFlightCache
+from services.streamer.storage_wait import StorageWait
 from shared import videos
+from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.renditions import RenditionSet
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from shared.storage import Storage
 
 VIDEOS = 4096
-PLAYLISTS = 512
+PLAYLISTS = 2048
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,26 @@ class Catalog:
 
     videos: SingleFlightCache[UUID, Availability | None]
     playlists: SingleFlightCache[str, StoredPlaylist | None]
+    storage_wait: StorageWait = field(default_factory=StorageWait)
+
+    async def close(self) -> None:
+        """End the reads that are under way."""
+        await self.videos.close()
+        await self.playlists.close()
 
 
 def create_catalog(database: Database, storage: Storage) -> Catalog:
     """Return a catalog that knows nothing yet."""
     return Catalog(
-        SingleFlightCache(partial(read_showing, database), entries=VIDEOS),
-        SingleFlightCache(partial(read_playlist, storage), entries=PLAYLISTS),
+        SingleFlightCache(
+            partial(read_showing, database), entries=VIDEOS, name="videos", unavailable=DatabaseUnavailable
+        ),
+        SingleFlightCache(
+            partial(read_playlist, storage),
+            entries=PLAYLISTS,
+            name="playlists",
+            unavailable=StorageUnavailable,
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from services.streamer.catalog import create_catalog
 from services.streamer.routes import CATALOG, add_routes
 from shared.http.app import create_base_app
 from shared.service.main import run
-from shared.service.resources import DATABASE, STORAGE, database_context, storage_context
+from shared.service.resources import DATABASE, STORAGE, late_database_context, storage_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "streamer", 8081
-STORAGE_CONNECTIONS = 256  # a player that reads slowly holds one for as long as its segment lasts
+STORAGE_CONNECTIONS = 4096  # a player that reads slowly holds one for as long as its segment lasts
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -26,8 +26,8 @@ def create_app(settings: Settings) -> web.Application:
     app = create_base_app()
     app.cleanup_ctx.extend(
         [
-            database_context(settings),
-            storage_context(settings, connections=STORAGE_CONNECTIONS),
+            late_database_context(settings),
+            storage_context(settings, connections=STORAGE_CONNECTIONS, is_required=False),
             _catalog,
         ]
     )
@@ -36,8 +36,9 @@ def create_app(settings: Settings) -> web.Application:
 
 
 async def _catalog(app: web.Application) -> AsyncIterator[None]:
-    app[CATALOG] = create_catalog(app[DATABASE], app[STORAGE].storage)
+    app[CATALOG] = catalog = create_catalog(app[DATABASE], app[STORAGE].storage)
     yield
+    await catalog.close()
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from shared.telemetry.metrics import SERVED_BYTES
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from services.streamer.storage_wait import StorageWait
     from shared.storage.interface import ObjectReader, Storage, StoredObject
 
 STALL_SECONDS = 30.0  # a player that takes nothing for so long loses its connection, and S3 gets its one back
@@ -57,13 +58,20 @@ def _encode(body: bytes, *, zipped: bool) -> tuple[bytes, str]:
     return gzip.compress(body, compresslevel=6, mtime=0), f'"{digest}-gzip"'
 
 
-async def send_object(request: web.Request, storage: Storage, key: str) -> web.StreamResponse:
-    """Answer with an object or the part of it that is asked for. Raises KeyError when there is none."""
+async def send_object(
+    request: web.Request, storage: Storage, wait: StorageWait, key: str
+) -> web.StreamResponse:
+    """Answer with an object or the part of it that is asked for.
+
+    Raises KeyError when there is none, StorageUnavailable when the storage does not answer in time.
+    """
     is_get = request.method == "GET"
     if is_get and not any(name in request.headers for name in NEEDS_HEAD):
-        async with storage.read(key) as reader:  # one call instead of two for what players mostly do
+        async with wait.open(
+            storage.read(key)
+        ) as reader:  # one call instead of two for what players mostly do
             return await _send(request, reader, Reply(200, 0, reader.object.bytes))
-    stored = await storage.head(key)
+    stored = await wait.until_done(storage.head(key))
     if stored is None:
         raise KeyError(key)
     reply = choose_reply(request.headers, stored, with_range=is_get)
@@ -71,7 +79,7 @@ async def send_object(request: web.Request, storage: Storage, key: str) -> web.S
         raise _unsatisfiable(stored)
     if not is_get or reply.status == 304:
         return web.StreamResponse(status=reply.status, headers=_headers(reply, stored))
-    async with storage.read(key, start=reply.start, length=reply.length) as reader:
+    async with wait.open(storage.read(key, start=reply.start, length=reply.length)) as reader:
         return await _send(request, reader, reply)
 
 
@@ -111,6 +119,8 @@ async def _send(request: web.Request, reader: ObjectReader, reply: Reply) -> web
         # The headers are out: only a broken connection can still tell the player that this is not all.
         log.warning("sending_broken_off", key=reader.object.key, error=str(error) or "the player stalls")
         _abort(request)
+    except ConnectionError:  # the player has left, which the transport may not have noticed yet
+        _abort(request)
     await response.write_eof()
     return response
 
@@ -119,7 +129,7 @@ async def _send_file(request: web.Request, file: BinaryIO, reply: Reply) -> int:
     """Send a part of a file piece by piece, so that a player that takes nothing is noticed."""
     loop, sent = asyncio.get_running_loop(), 0
     while sent < reply.length:
-        if request.transport is None:
+        if request.transport is None or request.transport.is_closing():
             raise ConnectionResetError("the player is gone")
         piece = min(PIECE_BYTES, reply.length - sent)
         async with asyncio.timeout(STALL_SECONDS):

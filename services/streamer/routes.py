@@ -70,7 +70,8 @@ async def _serve(request: web.Request) -> web.StreamResponse:
     try:
         if asked.name in (MASTER, PLAYLIST, IFRAMES):
             return await _send_stored_playlist(request, answer.key)
-        return await send_object(request, request.app[STORAGE].storage, answer.key)
+        wait = request.app[CATALOG].storage_wait
+        return await send_object(request, request.app[STORAGE].storage, wait, answer.key)
     except KeyError:
         raise HttpProblem(404, "not_found", f"{asked.path} is not there") from None
 
@@ -85,9 +86,11 @@ async def _send_stored_playlist(request: web.Request, key: str) -> web.Response:
 async def _answer(request: web.Request, video_id: UUID, asked: RequestedFile) -> Stored | Rendered:
     storage = request.app[STORAGE].storage
     home, known = Home(storage.kind, storage.bucket), request.app[CATALOG].videos
-    answer = decide(await known.get(video_id), asked, home)
-    if isinstance(answer, Refused):  # another streamer may have shown more already
-        answer = decide(await known.get(video_id, fresh=True), asked, home)
+    availability = await known.get(video_id)
+    answer = decide(availability, asked, home)
+    if isinstance(answer, Refused) and not (availability and availability.is_final):
+        # Another streamer may have shown more already.
+        answer = decide(await known.get_fresh(video_id), asked, home)
     if isinstance(answer, Refused):
         retry = {"Retry-After": str(answer.retry_seconds)} if answer.retry_seconds else {}
         raise HttpProblem(answer.status, answer.reason, answer.message, headers=retry)

@@ -12,6 +12,7 @@ import structlog
 
 from shared.database.faults import UNREACHABLE, postgres_faults
 from shared.database.migrate import CONNECT_SECONDS, migrate
+from shared.errors import DatabaseUnavailable
 from shared.startup import wait_until_available
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+
 COMMAND_SECONDS = 30.0
+MIGRATION_PAUSE_SECONDS = 1.0
 SERVER_SETTINGS = {"application_name": "vod-pipeline", "idle_in_transaction_session_timeout": "60000"}
 
 log = structlog.get_logger()
@@ -29,12 +32,34 @@ log = structlog.get_logger()
 class Database:
     """A pool of connections whose every failure to reach Postgres is DatabaseUnavailable."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        self._pool = pool
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, is_migrated: bool = True) -> None:
+        self._pool, self._migrated = pool, asyncio.Event()
+        if is_migrated:
+            self._migrated.set()
+
+    async def migrate(self, url: str) -> None:
+        """Bring the schema up to date as soon as Postgres answers, then wait until cancelled.
+
+        Nothing is read before that. Raises ConfigurationError.
+        """
+        while not self._migrated.is_set():
+            try:
+                await migrate(url)
+                self._migrated.set()
+            except DatabaseUnavailable as error:
+                log.warning("migration_waits", reason=error.reason, error=error.message)
+                await asyncio.sleep(MIGRATION_PAUSE_SECONDS)
+        await asyncio.Event().wait()
+
+    async def opened(self) -> None:
+        """Wait until Postgres was reached once."""
+        await self._migrated.wait()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Run a block in one transaction. Raises DatabaseUnavailable when Postgres does not answer."""
+        if not self._migrated.is_set():
+            raise DatabaseUnavailable("Postgres has not been reached since this process started")
         with postgres_faults():
             async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
                 yield connection
@@ -65,18 +90,33 @@ async def open_database(url: str, *, connections: int = 10) -> AsyncIterator[Dat
     Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
     """
     await wait_until_available(lambda: migrate(url))
+    async with _open_pool(url, min_size=1, max_size=connections) as pool:
+        yield Database(pool)
+
+
+@asynccontextmanager
+async def open_database_later(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
+    """Yield a database that is not connected yet; its `migrate` has to run beside."""
+    async with _open_pool(url, min_size=0, max_size=connections) as pool:
+        yield Database(pool, is_migrated=False)
+
+
+@asynccontextmanager
+async def _open_pool(
+    url: str, *, min_size: int, max_size: int
+) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     with postgres_faults():
         pool = await asyncpg.create_pool(
             url,
-            min_size=1,
-            max_size=connections,
+            min_size=min_size,
+            max_size=max_size,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
             server_settings=SERVER_SETTINGS,
             init=_speak_json,
         )
     try:
-        yield Database(pool)
+        yield pool
     finally:
         await _close(pool)
 

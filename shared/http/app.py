@@ -12,18 +12,17 @@ import structlog
 from aiohttp import web
 from structlog.contextvars import bound_contextvars
 
-from shared.http.health import CHECKS, Checks, get_healthz, get_metrics, get_readyz
-from shared.http.problems import REQUEST_ID, answer_problems
-from shared.http.server import REQUESTS, STOPPING, Requests
+from shared.http.health import CHECKS, Checks, get_healthz, get_metrics, get_readyz, get_statusz
+from shared.http.problems import CLIENT_GONE, REQUEST_ID, answer_problems
+from shared.http.server import REQUESTS, STOPPING, Requests, running
 from shared.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-CLIENT_GONE = 499  # nobody is there to see it: in logs and metrics only
-PROBES = ("/healthz", "/readyz", "/metrics")
+PROBES = ("/healthz", "/readyz", "/statusz", "/metrics")
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = structlog.get_logger()
@@ -33,10 +32,17 @@ def create_base_app(**options: Any) -> web.Application:
     """Return an application with the middlewares and routes that every service has; opens nothing."""
     app = web.Application(middlewares=[_identify, answer_problems], **options)
     app[CHECKS], app[REQUESTS], app[STOPPING] = Checks(), Requests(), []
+    app.cleanup_ctx.append(_watch_dependencies)
     app.router.add_get("/healthz", get_healthz)
     app.router.add_get("/readyz", get_readyz)
+    app.router.add_get("/statusz", get_statusz)
     app.router.add_get("/metrics", get_metrics)
     return app
+
+
+async def _watch_dependencies(app: web.Application) -> AsyncIterator[None]:
+    async with running(app, app[CHECKS].watch(), "dependencies"):
+        yield
 
 
 @web.middleware

@@ -54,6 +54,7 @@ STATUS: dict[type[PipelineError], int] = {  # the nearest class in an error's an
     PipelineError: 503,
     OutOfDisk: 507,
 }
+CLIENT_GONE = 499  # the client left before the answer: in logs and metrics only
 
 REQUEST_ID = "X-Request-Id"
 
@@ -82,11 +83,17 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return http_problem(error)
     except PipelineError as error:
         return problem_of(error)
-    except ConnectionResetError:
-        raise  # the client is gone: no answer can reach it
-    except Exception:
-        log.exception("request_failed")
-        return problem(500, "internal_error", "Internal error; see the service log for this request id")
+    except Exception as error:  # noqa: BLE001 - it is logged there
+        return _unforeseen(request, error)
+
+
+def _unforeseen(request: web.Request, error: Exception) -> web.Response:
+    """Return the answer to a request that failed for no reason we know; one whose client left needs none."""
+    is_gone = request.transport is None or request.transport.is_closing()
+    if isinstance(error, ConnectionError) and is_gone:
+        return web.Response(status=CLIENT_GONE)
+    log.error("request_failed", exc_info=error)
+    return problem(500, "internal_error", "Internal error; see the service log for this request id")
 
 
 def problem_of(error: PipelineError) -> web.Response:

@@ -90,7 +90,8 @@ async def serve(app: web.Application, settings: Settings) -> None:
         loop.add_signal_handler(name, stopped.set)
     runner = runner_of(app)
     try:
-        await runner.setup()
+        if not await _set_up(runner, stopped):
+            return
         await web.TCPSite(runner, settings.http_host, settings.http_port).start()
         log.info("listening", host=settings.http_host, port=settings.http_port)
         waiter = asyncio.create_task(stopped.wait())
@@ -102,6 +103,22 @@ async def serve(app: web.Application, settings: Settings) -> None:
         await _finish_requests(app, runner, settings.drain_seconds)
     finally:
         await runner.cleanup()
+
+
+async def _set_up(runner: web.AppRunner, stopped: asyncio.Event) -> bool:
+    """Open what the application needs; False when the process is told to stop before that is done."""
+    opening, stopping = asyncio.create_task(runner.setup()), asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+            return True
+        log.info("stopped_at_start")
+        return False
+    finally:
+        for task in (opening, stopping):
+            task.cancel()
+        await asyncio.gather(opening, stopping, return_exceptions=True)
 
 
 def runner_of(app: web.Application) -> web.AppRunner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 WRONG_CONFIGURATION = 2
 FAILED = 1
+OPEN_FILES = 65_536  # every viewer takes two, the usual soft limit is 1024
 
 log = structlog.get_logger()
 
@@ -32,6 +34,7 @@ def run(name: str, default_port: int, create_app: Callable[[Settings], web.Appli
         settings = load_settings(default_port)
         configure_logs(settings, name)
         log.info("configuration", **settings.masked())
+        _allow_open_files()
         asyncio.run(serve(create_app(settings), settings))
     except ConfigurationError as error:
         sys.stderr.write(f"{name}: the configuration is wrong: {error}\n")
@@ -43,3 +46,11 @@ def run(name: str, default_port: int, create_app: Callable[[Settings], web.Appli
         log.error("cannot_run", reason="os_error", error=str(error))  # noqa: TRY400
         return FAILED
     return 0
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit of open files as far as the hard one and OPEN_FILES allow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
 from aiohttp import web
 
-from shared.database.pool import Database, open_database
+from shared.database.pool import Database, open_database, open_database_later
+from shared.errors import PipelineError, described
 from shared.http.health import CHECKS
 from shared.http.server import running
 from shared.messaging.connection import BrokerLink
@@ -21,7 +23,7 @@ from shared.storage import open_storage
 from shared.storage.config import CONNECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from shared.messaging.consumer import Consumer
     from shared.settings import Settings
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 DATABASE = web.AppKey("database", Database)
 OUTBOX = web.AppKey("outbox", Outbox)
+SHORT_START_SECONDS = 5.0  # how long the start waits for a server that the service can begin without
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,40 @@ STORAGE = web.AppKey("storage", OpenStorage)
 
 
 def database_context(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that migrates and opens Postgres, and has /readyz check it."""
+    """Return a context that migrates and opens Postgres, and has its state told."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         async with open_database(settings.database_url.get_secret_value()) as database:
             app[DATABASE] = database
-            app[CHECKS].by_part["postgres"] = database.check
+            await app[CHECKS].add("postgres", database.check, "once").require()
             yield
 
     return context
+
+
+def late_database_context(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Return a context that opens Postgres, if need be later than the service starts."""
+
+    async def context(app: web.Application) -> AsyncIterator[None]:
+        url = settings.database_url.get_secret_value()
+        async with open_database_later(url) as database:
+            app[DATABASE] = database
+            check = app[CHECKS].add("postgres", database.check, "once")
+            async with running(app, database.migrate(url), "migration"):
+                await _try_briefly(database.opened)
+                await _try_briefly(check.require)
+                yield
+
+    return context
+
+
+async def _try_briefly(wait: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a server for a moment, and go on without it."""
+    try:
+        async with asyncio.timeout(SHORT_START_SECONDS):
+            await wait()
+    except (PipelineError, TimeoutError) as error:
+        log.warning("started_without", error=described(error))
 
 
 def outbox_context(settings: Settings, name: str) -> Callable[[web.Application], AsyncIterator[None]]:
@@ -59,8 +89,7 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
     async def context(app: web.Application) -> AsyncIterator[None]:
         app[OUTBOX] = outbox = Outbox(app[DATABASE], f"/{name}")
         link = BrokerLink(settings.rabbitmq_url.get_secret_value(), f"{name}.publish")
-        app[CHECKS].by_part["rabbitmq"] = link.check
-        await wait_until_available(link.check)
+        app[CHECKS].add("rabbitmq", link.check, "never")  # the outbox keeps what it does not take
         try:
             async with running(app, Relay(outbox, Publisher(link)).run(), f"{name}.relay"):
                 yield
@@ -71,15 +100,15 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
 
 
 def storage_context(
-    settings: Settings, *, connections: int = CONNECTIONS
+    settings: Settings, *, connections: int = CONNECTIONS, is_required: bool = True
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that opens the storage, waits until it answers, and has /readyz check it."""
+    """Return a context that opens the storage and has its state told; the start needs it if `is_required`."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         async with open_storage(settings, connections=connections) as storage:
             app[STORAGE] = OpenStorage(storage)
-            app[CHECKS].by_part["storage"] = storage.check
-            await wait_until_available(storage.check)
+            check = app[CHECKS].add("storage", storage.check, "once")
+            await (wait_until_available if is_required else _try_briefly)(check.require)
             yield
 
     return context
@@ -95,7 +124,7 @@ def consumers_context(
         async with AsyncExitStack() as stack:
             for consumer in consumers:
                 stack.push_async_callback(consumer.close)
-                app[CHECKS].by_part[f"consumer {consumer.name}"] = consumer.link.check
+                app[CHECKS].add(f"consumer {consumer.name}", consumer.link.check, "never")
                 await stack.enter_async_context(running(app, consumer.run(), consumer.name))
             yield
             await asyncio.gather(*(consumer.drain(settings.drain_seconds) for consumer in consumers))

@@ -8,6 +8,12 @@ HTTP_REQUESTS = Counter("vod_http_requests_total", "HTTP requests answered", ["m
 HTTP_MALFORMED = Counter("vod_http_malformed_total", "HTTP requests whose head could not be read", ["reason"])
 HTTP_SECONDS = Histogram("vod_http_request_seconds", "Time until an HTTP answer was complete", ["route"])
 
+DEPENDENCY_UP = Gauge(
+    "vod_dependency_up",
+    "Whether a server or volume that this process uses answered at the last look",
+    ["dependency"],
+)
+
 MESSAGES_SENT = Counter("vod_messages_sent_total", "Messages that the broker confirmed", ["type"])
 MESSAGES_HANDLED = Counter(
     "vod_messages_handled_total",
@@ -58,4 +64,7 @@ SWEEP_REMOVED = Counter("vod_sweep_removed_total", "What sweeps have removed", [
 SWEEP_LAST = Gauge("vod_sweep_last_timestamp_seconds", "When a sweep last came to its end here")
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
 STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
+SERVED_STALE = Counter(
+    "vod_served_stale_total", "Answers from memory while Postgres or the storage did not answer", ["what"]
+)
 SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])

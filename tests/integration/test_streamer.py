@@ -250,6 +250,8 @@ async def test_readyz_and_metrics_speak_of_all_parts_when_all_answer(
 ) -> None:
     got = await client.get("/readyz")
     assert (got.status, (await got.json())["parts"]) == (200, {"postgres": "ok", "storage": "ok"})
+    told = await (await client.get("/statusz")).json()
+    assert told == {"status": "ok", "dependencies": {"postgres": "ok", "storage": "ok"}}
     await (await client.get(f"{ready_film.base}/720p/segment_001.ts")).read()
     metrics = await (await client.get("/metrics")).text()
     assert 'vod_served_bytes_total{kind="segment"}' in metrics
@@ -322,9 +324,8 @@ async def test_get_answers_503_when_s3_goes_away(settings: Settings, ready_film:
             assert (await client.head(path)).status == 200
             await gate.shut()
             assert await refusal(client, path) == (503, "storage_unavailable")
-            ready = await client.get("/readyz")
-            assert ready.status == 503
-            assert (await ready.json())["parts"]["storage"] != "ok"
+            told = await (await client.get("/statusz")).json()
+            assert told["dependencies"]["storage"] != "ok"
 
 
 def _environment(settings: Settings, port: int) -> dict[str, str]:
@@ -374,3 +375,22 @@ async def test_program_exits_2_with_one_line_when_the_configuration_is_wrong(set
     assert program.returncode == 2
     assert said.decode().count("\n") == 1
     assert "STORAGE_TYPE" in said.decode()
+
+
+@pytest.mark.parametrize("settings", ["local"], indirect=True)
+async def test_program_may_open_more_files_when_the_soft_limit_is_low(settings: Settings) -> None:
+    script = (
+        "import resource, runpy; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard));"
+        "from shared.service import main; main.serve = lambda app, settings: limit();"
+        "\nasync def limit(): print('limit', resource.getrlimit(resource.RLIMIT_NOFILE)[0], min(hard, 65536))"
+        "\nrunpy.run_module('services.streamer', run_name='__main__')"
+    )
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script),
+        env=_environment(settings, unused_port()),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(program.communicate(), 60)
+    _, limit, wanted = next(line for line in said.decode().splitlines() if line.startswith("limit")).split()
+    assert limit == wanted != "256"

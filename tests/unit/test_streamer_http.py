@@ -17,7 +17,7 @@ from services.streamer.availability import Availability
 from services.streamer.cache import SingleFlightCache
 from services.streamer.catalog import Catalog, read_playlist
 from services.streamer.routes import CATALOG, add_routes
-from shared.errors import StorageUnavailable
+from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.service.resources import STORAGE, OpenStorage
 from shared.storage.interface import ObjectReader
@@ -47,8 +47,11 @@ async def streamer(storage: Storage, showing: Availability | None) -> AsyncItera
 
     app = create_base_app()
     app[STORAGE] = OpenStorage(storage)
-    playlists = SingleFlightCache(partial(read_playlist, storage), entries=10)
-    app[CATALOG] = Catalog(SingleFlightCache(read, entries=10), playlists)
+    playlists = SingleFlightCache(
+        partial(read_playlist, storage), entries=10, name="playlists", unavailable=StorageUnavailable
+    )
+    known = SingleFlightCache(read, entries=10, name="videos", unavailable=DatabaseUnavailable)
+    app[CATALOG] = Catalog(known, playlists)
     add_routes(app)
     async with TestClient(TestServer(app), auto_decompress=False) as client:
         yield client

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from unittest.mock import Mock
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientConnectionError, web
+from aiohttp.test_utils import TestClient, TestServer
 
+from shared.http import problems
 from shared.http import server as ours
+from shared.http.app import create_base_app
+from shared.service.settings import Settings
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
@@ -44,3 +51,57 @@ async def test_a_loop_is_not_reported_when_the_application_ends_it():
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not app[ours.DIED].done()
+
+
+@pytest.fixture
+def settings(tmp_path):
+    nowhere = {"database_url": "postgresql://x", "rabbitmq_url": "amqp://x"}
+    return Settings(**nowhere, work_dir=tmp_path, http_host="127.0.0.1", drain_seconds=0)
+
+
+async def test_sigterm_is_heard_when_the_service_waits_at_start(settings):
+    app, steps = create_base_app(), []
+
+    async def waits_for_a_server(_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(3600)
+        finally:
+            steps.append("ended")
+        yield
+
+    async def opened_before(_):
+        yield
+        steps.append("closed")
+
+    app.cleanup_ctx.extend([opened_before, waits_for_a_server])
+    async with asyncio.timeout(10):
+        await ours.serve(app, settings)
+    assert steps == ["ended", "closed"]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("gone"), BrokenPipeError("gone")])
+async def test_a_client_that_leaves_is_no_error_when_the_answer_breaks_off(error, monkeypatch, caplog):
+    async def breaks_off(request):
+        request.transport.abort()
+        raise error
+
+    logged = Mock()
+    monkeypatch.setattr(problems, "log", logged)
+    app = create_base_app()
+    app.router.add_get("/film", breaks_off)
+    async with TestClient(TestServer(app)) as client:
+        with pytest.raises(ClientConnectionError):
+            await client.get("/film")
+    assert logged.mock_calls == []
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_broken_connection_of_ours_is_an_error_when_the_client_is_still_there():
+    async def breaks(_):
+        raise ConnectionResetError("to some server")
+
+    app = create_base_app()
+    app.router.add_get("/film", breaks)
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/film")).status == 500

@@ -179,9 +179,8 @@ PUBLIC = (
         problems=(404,),
     ),
     Operation("GET", "/healthz", "Tell that the process is alive", Answer(200, "It is")),
-    Operation(
-        "GET", "/readyz", "Tell whether everything it needs answers", Answer(200, "It does"), problems=(503,)
-    ),
+    Operation("GET", "/readyz", "Tell whether to send traffic here", Answer(200, "Yes"), problems=(503,)),
+    Operation("GET", "/statusz", "Tell the state of each dependency", Answer(200, "Each by its name")),
     Operation("GET", "/metrics", "Metrics for Prometheus", Answer(200, "Metrics", None, TEXT)),
 )
 

@@ -93,7 +93,9 @@ async def test_docs_serve_only_their_own_files(api: Api) -> None:
 
 async def test_ready_when_everything_answers(api: Api) -> None:
     status, body, _ = await api.call("GET", "/readyz", as_=None)
-    assert (status, body["parts"]) == (200, dict.fromkeys(("work_dir", "postgres", "rabbitmq"), "ok"))
+    assert (status, body["parts"]) == (200, dict.fromkeys(("work_dir", "postgres"), "ok"))
+    status, body, _ = await api.call("GET", "/statusz", as_=None)
+    assert (status, body["dependencies"]) == (200, dict.fromkeys(("work_dir", "postgres", "rabbitmq"), "ok"))
 
 
 async def test_not_ready_when_the_work_dir_is_gone(api: Api) -> None:

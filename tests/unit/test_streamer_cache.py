@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.streamer import cache
 from services.streamer.availability import Availability
 from services.streamer.cache import FRESH_SECONDS, SECONDS, STALE_SECONDS, SingleFlightCache
 from shared.errors import DatabaseUnavailable
@@ -54,7 +55,7 @@ async def reads() -> Reads:
 
 @pytest.fixture
 def known(reads: Reads, clock: Clock) -> Known:
-    return SingleFlightCache(reads, entries=2, clock=clock)
+    return SingleFlightCache(reads, entries=2, name="videos", unavailable=DatabaseUnavailable, clock=clock)
 
 
 async def test_get_looks_once_when_asked_again_within_the_time(
@@ -71,10 +72,10 @@ async def test_get_looks_once_when_asked_again_within_the_time(
 
 async def test_get_looks_again_when_freshness_is_asked_for(known: Known, reads: Reads, clock: Clock) -> None:
     await known.get(VIDEO_ID)
-    await known.get(VIDEO_ID, fresh=True)
+    await known.get_fresh(VIDEO_ID)
     assert reads.count == 1
     clock.now += FRESH_SECONDS
-    await known.get(VIDEO_ID, fresh=True)
+    await known.get_fresh(VIDEO_ID)
     assert reads.count == 2
 
 
@@ -123,3 +124,62 @@ async def test_get_forgets_the_oldest_when_there_are_too_many(known: Known, read
     for video_id in (*ids, ids[2], ids[0]):
         await known.get(video_id)
     assert reads.count == 4
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(cache, "GRACE_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("brief")
+async def test_get_answers_with_what_is_known_when_postgres_hangs(
+    known: Known, reads: Reads, clock: Clock
+) -> None:
+    before = await known.get(VIDEO_ID)
+    reads.gate.clear()
+    clock.now += SECONDS
+    assert await known.get(VIDEO_ID) is before
+    assert reads.count == 2
+    with pytest.raises(DatabaseUnavailable):
+        await known.get_fresh(VIDEO_ID)
+    assert reads.count == 2  # the read that hangs is shared
+    reads.gate.set()
+    assert await known.get_fresh(VIDEO_ID) is not before
+
+
+@pytest.mark.usefixtures("brief")
+async def test_get_waits_no_longer_than_its_patience_when_nothing_is_known(
+    known: Known, reads: Reads
+) -> None:
+    reads.gate.clear()
+    async with asyncio.timeout(5):
+        with pytest.raises(DatabaseUnavailable, match="no answer"):
+            await known.get(VIDEO_ID)
+    await known.close()
+
+
+async def test_get_does_not_wait_for_a_source_that_is_known_to_hang(
+    known: Known, reads: Reads, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await known.get(VIDEO_ID)
+    reads.gate.clear()
+    clock.now += SECONDS
+    monkeypatch.setattr(cache, "GRACE_SECONDS", 0.01)
+    await known.get(VIDEO_ID)
+    monkeypatch.setattr(cache, "GRACE_SECONDS", 3600.0)
+    async with asyncio.timeout(5):
+        await known.get(VIDEO_ID)
+    await known.close()
+
+
+async def test_a_read_is_given_up_when_it_hangs(
+    known: Known, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "READ_SECONDS", 0.01)
+    reads.gate.clear()
+    with pytest.raises(DatabaseUnavailable):
+        await known.get(VIDEO_ID)
+    reads.gate.set()
+    assert await known.get(VIDEO_ID)
+    assert reads.count == 2

@@ -1,0 +1,99 @@
+"""A storage that is slow is waited for, one that has fallen silent is not."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.streamer import storage_wait
+from services.streamer.storage_wait import StorageWait
+from shared.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_wait, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(storage_wait, "LONGEST_SECONDS", 0.4)
+
+
+async def _after(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+async def test_wait_gives_up_when_the_storage_is_silent() -> None:
+    waits = StorageWait()
+    with pytest.raises(StorageUnavailable, match="does not answer"):
+        await waits.until_done(_after(30))
+
+
+async def test_wait_goes_on_when_the_storage_answers_others() -> None:
+    waits = StorageWait()
+    slow = asyncio.create_task(waits.until_done(_after(0.2)))
+    while not slow.done():
+        await waits.until_done(_after(0.01))
+    assert slow.result() == "done"
+
+
+async def test_wait_has_an_end_when_the_storage_answers_others_only() -> None:
+    waits = StorageWait()
+    hanging = asyncio.create_task(waits.until_done(_after(30)))
+    async with asyncio.timeout(5):
+        while not hanging.done():
+            await waits.until_done(_after(0.01))
+    assert isinstance(hanging.exception(), StorageUnavailable)
+
+
+async def test_a_missing_object_is_an_answer_and_a_failure_is_none() -> None:
+    async def fail(error: Exception) -> None:
+        raise error
+
+    clock = [0.0]
+    waits = StorageWait(lambda: clock[0])
+    clock[0] = 5.0
+    with pytest.raises(KeyError):
+        await waits.until_done(fail(KeyError("k")))
+    clock[0] = 5.01
+    waiting = asyncio.create_task(waits.until_done(_after(0.08)))
+    assert await waiting == "done"
+    clock[0] = 9.0
+    with pytest.raises(StorageUnavailable, match="broken"):
+        await waits.until_done(fail(StorageUnavailable("broken")))
+    with pytest.raises(StorageUnavailable, match="does not answer"):
+        await waits.until_done(_after(0.08))
+
+
+@pytest.mark.parametrize("leaves_while_opening", [True, False])
+async def test_what_was_opened_is_closed_when_the_player_leaves(leaves_while_opening: bool) -> None:
+    steps, opening = [], asyncio.Event()
+
+    @asynccontextmanager
+    async def reader() -> AsyncIterator[str]:
+        steps.append("opening")
+        opening.set()
+        try:
+            await asyncio.sleep(0.02 if leaves_while_opening else 0)
+            yield "body"
+        finally:
+            steps.append("closed")
+
+    async def read() -> None:
+        async with StorageWait().open(reader()):
+            steps.append("open")
+            await asyncio.sleep(30)
+
+    reading = asyncio.create_task(read())
+    await opening.wait()
+    if not leaves_while_opening:
+        while "open" not in steps:
+            await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert steps[-1] == "closed"
