@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
-from shared.service.metrics import SERVED_STALE
+from shared.telemetry.metrics import SERVED_STALE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

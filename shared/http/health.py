@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.errors import PipelineError
-from shared.service.metrics import DEPENDENCY_UP
+from shared.telemetry.metrics import DEPENDENCY_UP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

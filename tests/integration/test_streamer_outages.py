@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from shared.settings import Settings
-
     from tests.integration.test_streamer import Film
 
 __all__ = ["film", "ready_film", "settings", "storage"]  # fixtures

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from shared.http import problems
 from shared.http import server as ours
 from shared.http.app import create_base_app
-from shared.service.settings import Settings
+from shared.settings import Settings
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
