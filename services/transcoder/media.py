@@ -55,6 +55,7 @@ class VideoTrack:
 
     `x264_build` is that of the encoder, where the decoder has to know it: before build 151 x264 wrote 4:4:4
     in its own way, and says which build it is at the beginning only, which a decoder that seeks never sees.
+    `refresh_ticks` is how long after a seek no picture comes, because they are refreshed bit by bit.
     """
 
     index: int
@@ -72,6 +73,7 @@ class VideoTrack:
     first_pts: int
     frames: int
     x264_build: int | None = None
+    refresh_ticks: int = 0
 
     @property
     def start_seconds(self) -> Fraction:

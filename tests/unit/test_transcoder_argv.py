@@ -19,9 +19,11 @@ KEYS = "10.001658,11.970292,13.972292,15.974292,17.976292,19.978292,21.980292,23
 HEAD = "ffmpeg -hide_banner -nostdin -nostats -loglevel warning -y -progress pipe:1 -copyts"
 DTS = "-bsf:v 'setts=pts=PTS:dts=round((N+298)*3003/1)'"
 TAGS = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709"
+MONO = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
 SOUND = (
-    "[1:1]asetpts='st(0,61740+1024*round((PTS-61740)/1024));if(lt(abs(PTS-ld(0)),4),ld(0),PTS)-61740',"
-    "atrim=start_pts=430122,aresample=48000:async=1:min_hard_comp=0.01:first_pts=430122,"
+    "[1:1]aformat=sample_rates=44100,"
+    "asetpts='st(0,61740+1024*round((PTS-61740)/1024));if(lt(abs(PTS-ld(0)),4),ld(0),PTS)-61740',"
+    f"atrim=start_pts=430122,{MONO},aresample=48000:async=1:min_hard_comp=0.01:first_pts=430122,"
     "aformat=sample_fmts=fltp:channel_layouts=stereo,asetpts=N+468160,"
     "atrim=start_pts=473088:end_pts=1442816"
 )
@@ -29,6 +31,13 @@ AAC = "-c:a aac -b:a 128000 -ar 48000 -ac 2 -bsf:a 'noise=drop='\"'\"'lt(pts,902
 MUXER = "-output_ts_offset 10 -muxdelay 0 -muxpreload 0 -f segment -segment_format mpegts"
 MAPPED = "-fps_mode passthrough -map_metadata -1 -map_chapters -1"
 FPS = "fps=30000/1001:round=near:eof_action=pass"
+ASPECT = "iw/ih*if(between(sar,0.05,20),sar,1)/1.77777778"
+SHAPE = (
+    f"scale=w='if(gt({ASPECT},0.99),1280,2*max(1,trunc(640*{ASPECT})))'"
+    f":h='if(lt({ASPECT},1.01),720,2*max(1,trunc(360/({ASPECT}))))':eval=frame:flags=bicubic:interl=-1,"
+    "pad=1280:720:'2*trunc((ow-iw)/4)':'2*trunc((oh-ih)/4)':eval=frame"
+)
+WEAVE = "bwdif=mode=send_frame:deint=interlaced"
 
 
 def line(given, index=1, encoder="libx264", **options):
@@ -49,7 +58,7 @@ def test_a_chunk_in_the_middle_with_x264():
     x264 = "-c:v libx264 -preset veryfast -profile:v high -threads:v 2 -sc_threshold 0"
     forced = f"-g 100000 -forced-idr 1 -force_key_frames {KEYS} {DTS}"
     picture = (
-        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
+        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=300:end_pts=899,"
         "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
         "out_color_matrix=bt709:out_range=limited,format=yuv420p,setsar=1,split=2[v0][below0];"
         "[below0]scale=640:360:flags=bicubic,setsar=1[v1]"
@@ -96,7 +105,7 @@ def test_nvenc_gets_uploaded_pictures_when_filters_need_them_in_memory():
     turned = replace(VIDEO, orientation=("transpose=clock",))
     given = plan(source(video=turned, audio=None))
     expected = (
-        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
+        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=300:end_pts=899,"
         "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
         "out_color_matrix=bt709:out_range=limited,format=yuv420p,transpose=clock,setsar=1,hwupload_cuda,"
         "split=2[v0][below0];[below0]scale_cuda=360:640:interp_algo=bilinear,setsar=1[v1]"
@@ -178,12 +187,13 @@ def test_damaged_sources_are_read_from_the_beginning_and_filled():
     assert inputs(given, tolerant=True).strip() == read
     picture, sound = graphs(given, tolerant=True)
     assert f"{FPS}:start_time=0,tpad=stop_mode=clone:stop=-1,trim=" in picture
-    assert sound.startswith("[1:0]asetpts=PTS-67200,")
+    assert sound.startswith("[1:0]aformat=sample_rates=48000,asetpts=PTS-67200,")
     assert ",apad,atrim=" in sound
     assert shlex.join(audio_argv(given, given.chunks[1], "/in.mp4", "/out")) == (
         f"{HEAD} -vn {GUARD} -noaccurate_seek -seek_timestamp 1 -ss 10.426667 -i file:/in.mp4"
-        " -map 0:1 -af aresample=48000:async=1 -to 32.458667"
-        " -c:a pcm_s16le -ar 48000 -ac 2 -f nut /out/sound.nut"
+        " -map 0:1 -af "
+        + shlex.quote(f"{MONO},aresample=48000:async=1,aformat=sample_fmts=fltp:channel_layouts=stereo")
+        + " -to 32.458667 -c:a pcm_f32le -f nut /out/sound.nut"
     )
 
 
@@ -192,12 +202,69 @@ def test_sound_of_mixed_frame_sizes_is_counted_from_an_anchor():
     chunk = replace(given.chunks[1], audio_anchor=AudioAnchor(480_000, 480_288, 480_301))
     given = replace(given, chunks=(given.chunks[0], chunk, *given.chunks[2:]))
     counted = "asetpts='if(lt(abs(STARTPTS-480288),120),N+480301,PTS)-61740'"
-    assert graphs(given)[1].startswith(f"[1:1]aselect='gt(pts,480000)',{counted},atrim=")
+    assert graphs(given)[1].startswith(
+        f"[1:1]aformat=sample_rates=44100,aselect='gt(pts,480000)',{counted},atrim="
+    )
+
+
+def test_sound_that_changes_is_read_from_a_file_and_the_picture_as_ever():
+    given = plan()
+    read = inputs(given, audio_from_file=True)
+    assert read.strip().endswith("-ss 9.558000 -i file:/in.mp4 -i file:/out/sound.nut")
+    picture, sound = graphs(given, audio_from_file=True)
+    assert picture == graphs(given)[0]
+    assert sound == graphs(given, tolerant=True)[1]
 
 
 def test_interlaced_pictures_are_woven_before_the_grid():
-    picture = graphs(plan(source(video=replace(VIDEO, interlaced=True))))[0]
-    assert picture.startswith(f"[0:0]setpts=PTS-126000,bwdif=mode=send_frame:deint=interlaced,{FPS}")
+    packed = replace(VIDEO, interlaced=True, codec="rawvideo", pix_fmt="uyvy422")
+    assert graphs(plan(source(video=packed)))[0].startswith(f"[0:0]setpts=PTS-126000,{WEAVE},{FPS}")
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "woven"),
+    [
+        ("h264", "yuv420p", True),
+        ("prores", "yuv422p10le", True),
+        ("vp9", "yuv420p", False),
+        ("hevc", "yuv420p10le", False),
+        ("rawvideo", "rgb24", False),
+    ],
+)
+def test_pictures_that_may_turn_out_interlaced_pass_the_weaver(codec, pix_fmt, woven):
+    picture = graphs(plan(source(video=replace(VIDEO, codec=codec, pix_fmt=pix_fmt))))[0]
+    assert (WEAVE in picture) == woven
+
+
+def test_the_box_of_an_odd_size_is_even():
+    odd = replace(VIDEO, width=161, height=121, sample_aspect=Fraction(3, 2))
+    picture = graphs(plan(source(video=odd)))[0]
+    assert "pad=160:120:" in picture
+    assert "sar,1)/2.00000000" in picture
+
+
+@pytest.mark.parametrize(
+    ("colour", "read"),
+    [
+        (Colour("tv", "bt2020", "bt2020-10", "bt2020nc"), "tin=709:pin=bt2020:min=2020_ncl:rin=limited"),
+        (Colour("tv", "", "", "bt2020nc"), "tin=709:pin=bt2020:min=2020_ncl:rin=limited"),
+        (Colour("pc", "smpte432", "iec61966-2-1", "bt709"), "tin=709:pin=smpte432:min=709:rin=full"),
+        (Colour("tv", "smpte170m", "smpte170m", "smpte170m"), "tin=709:pin=smpte170m:min=170m:rin=limited"),
+        (Colour("tv", "ebu3213", "bt709", "bt709"), "tin=709:pin=bt470bg:min=709:rin=limited"),
+        (Colour("tv", "bt709", "linear", "bt709"), "tin=linear:pin=bt709:min=709:rin=limited"),
+    ],
+)
+def test_other_primaries_become_those_of_bt709(colour, read):
+    given = plan(source(video=replace(VIDEO, colour=colour)), ("720p",))
+    assert graphs(given)[0].endswith(
+        f"zscale=w=1280:h=720:f=bicubic:{read}:t=709:p=709:m=709:r=limited,format=yuv420p,setsar=1[v0]"
+    )
+    assert "-hwaccel" not in line(given, encoder="h264_nvenc")
+
+
+def test_zscale_gets_even_sizes():
+    odd = replace(VIDEO, width=1279, height=719, colour=Colour("tv", "bt2020", "", "bt2020nc"))
+    assert ",scale=1280:720,zscale=" in graphs(plan(source(video=odd), ("480p",)))[0]
 
 
 def test_hdr_is_tone_mapped():

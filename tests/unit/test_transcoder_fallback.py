@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 
-from services.transcoder.encode.gpu_fallback import SENTENCES, WORDS, Strategy, gpu_fault, next_strategy, note
+from services.transcoder.encode.gpu_fallback import (
+    SENTENCES,
+    WORDS,
+    Strategy,
+    audio_changes,
+    gpu_fault,
+    next_strategy,
+    note,
+)
 
 OPENING = (
     "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"
@@ -119,3 +128,16 @@ def test_the_source_is_not_blamed_before_the_cpu_has_tried():
         way = next_strategy(way, None)
     tolerant = [Strategy("h264_nvenc", is_tolerant=True), SOFTWARE, Strategy("libx264", is_tolerant=True)]
     assert tried == [HARDWARE, UPLOADED, *tolerant]
+
+
+@pytest.mark.parametrize("way", [SOFTWARE, UPLOADED, HARDWARE])
+def test_sound_that_changes_is_brought_to_one_format_and_nothing_else_is_given_up(way):
+    words = "[graph_1_in_1_1] Changing audio frame properties on the fly is not supported\nConversion failed!"
+    assert audio_changes(words)
+    following = next_strategy(way, None, audio_changes=True)
+    assert following == replace(way, audio_from_file=True)
+    assert following is not None
+    afterwards = next_strategy(following, None, audio_changes=True)
+    assert afterwards is not None
+    assert afterwards.audio_from_file
+    assert not audio_changes("Conversion failed!")

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 
+from services.transcoder.plan.timeline import round_half_up
 from services.transcoder.probe.frame_rate import measure_grid
 
 RATES = ["24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001", "60", "25/2", "10", "1/2"]
@@ -85,3 +86,35 @@ def test_grid_ends_when_pictures_are_years_apart(pts):
     grid = measure_grid(pts, 0, Fraction(1, 1000))
     assert grid.rate >= Fraction(1, 2)
     assert grid.frames >= len(pts)
+
+
+def still_with_bursts(chance: random.Random, ticks: int) -> list[int]:
+    """Return a screen recording's timestamps: now and then a picture, and bursts of 25 a second."""
+    pts, time = [], 0.0
+    for _ in range(chance.randint(40, 400)):
+        pts.append(round(time * ticks))
+        time += chance.choice((0.5, 1, 1, 1, 2))
+        if chance.random() < 0.03:
+            count = chance.randint(5, 60)
+            pts += [round((time + number / 25) * ticks) for number in range(count)]
+            time += count / 25
+    return sorted(set(pts))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_grid_keeps_the_motion_of_a_screen_recording(seed):
+    ticks = random.Random(seed).choice((1000, 12_800, 90_000))
+    pts = still_with_bursts(random.Random(seed), ticks)
+    grid = measure_grid(pts, 0, Fraction(1, ticks))
+    frames = [round_half_up((time - grid.first_pts) * grid.rate / ticks) for time in pts]
+    lost = [pts[number] for number in range(1, len(pts)) if frames[number] == frames[number - 1]]
+    assert len(lost) <= len(pts) // 100
+    assert all(lost[number + 2] - lost[number] >= ticks for number in range(len(lost) - 2))
+
+
+def test_grid_is_no_finer_for_pictures_that_no_rate_keeps():
+    base = Fraction(1, 1000)
+    pts = stamps(25, base, count=100)
+    hiccup = [pts[50] + number for number in range(1, 8)]
+    odd = sorted({*pts, *hiccup, pts[70] + 11})
+    assert measure_grid(odd, 40, base).rate == 25

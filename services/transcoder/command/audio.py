@@ -29,6 +29,11 @@ RESAMPLER_RUN_IN: Final = 4800  # samples at 48 kHz
 HOLE_SECONDS: Final = 0.01  # on a lattice all that differs is a hole
 ANCHOR_TOLERANCE: Final = 120  # samples; frames are at least 128 long
 JITTER_SECONDS: Final = 0.05  # elsewhere smaller differences are noise, not silence
+# One channel goes to both sides as loud as it is: the mix to stereo that follows takes 3 dB off a centre.
+MONO_GAIN: Final = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
+# In floating point centre and surrounds are added at -3 dB (ITU-R BS.775) and nothing is scaled down; with
+# integers swresample would take 7.7 dB off a whole 5.1 mix.
+STEREO: Final = "aformat=sample_fmts=fltp:channel_layouts=stereo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
     """Return the command that decodes the sound around a chunk to a file of one unchanging format.
 
     Sound that changes its channels or sample rate on the way (broadcasts do) breaks counting: it is brought
-    to one format first.
+    to one format first. FFmpeg builds the filters anew at each change, so the mix suits what comes.
     """
     assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
     span = _span(plan, chunk)
@@ -85,25 +90,28 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
             "-map",
             f"0:{plan.audio.index}",
             "-af",
-            f"aresample={AUDIO_RATE}:async=1",
+            f"{MONO_GAIN},aresample={AUDIO_RATE}:async=1,{STEREO}",
             "-to",
             f"{float(end):.6f}",
         ),
-        *("-c:a", "pcm_s16le", "-ar", str(AUDIO_RATE), "-ac", "2", "-f", "nut", audio_path(outdir)),
+        *("-c:a", "pcm_f32le", "-f", "nut", audio_path(outdir)),
     ]
 
 
 def audio_path(outdir: str) -> str:
-    """Return where the sound of a damaged source lies while its chunk is encoded."""
+    """Return where sound that was brought to one format lies while its chunk is encoded."""
     return f"{outdir}/sound.nut"
 
 
-def audio_graph(plan: Plan, chunk: Chunk, *, tolerant: bool = False) -> str:
-    """Return the graph from the second input to one labelled output a rung: [a0], [a1], …"""
+def audio_graph(plan: Plan, chunk: Chunk, *, from_file: bool = False) -> str:
+    """Return the graph from the second input to one labelled output a rung: [a0], [a1], …
+
+    `from_file` tells that the input is what `audio_argv` wrote.
+    """
     assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
     span = _span(plan, chunk)
-    audio = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None) if tolerant else plan.audio
-    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, tolerant=tolerant)
+    audio = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None) if from_file else plan.audio
+    steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, from_file=from_file)
     outputs = "".join(f"[a{number}]" for number in range(len(plan.rungs)))
     split = f",asplit={len(plan.rungs)}" if len(plan.rungs) > 1 else ""
     stream = 0 if is_silent(plan, chunk) else audio.index
@@ -114,7 +122,7 @@ def _silence(span: _Span) -> list[str]:
     return [f"asetpts=N+{span.first_sample}", f"atrim=end_pts={span.end_sample}"]
 
 
-def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, tolerant: bool) -> list[str]:
+def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> list[str]:
     """Return filters that give the span's samples, the same for every chunk that asks for them.
 
     Input samples are counted from output zero. Reading begins at a sample where the resampler's phase is
@@ -124,16 +132,18 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, tolerant: bool) -> li
     common = gcd(audio.sample_rate, AUDIO_RATE)
     block = (span.first_sample - RESAMPLER_RUN_IN) // (AUDIO_RATE // common)
     begin_in, begin_out = block * (audio.sample_rate // common), block * (AUDIO_RATE // common)
-    anchor = None if tolerant else chunk.audio_anchor
+    anchor = None if from_file else chunk.audio_anchor
     hole = HOLE_SECONDS if audio.lattice or anchor else JITTER_SECONDS
     ends = round_half_up((audio.end_seconds - plan.zero_seconds) * AUDIO_RATE)
     return [
+        f"aformat=sample_rates={audio.sample_rate}",  # that of the whole stream may be another here
         *(_counter(anchor, zero) if anchor else [_clock(audio.lattice, zero)]),
         f"atrim=start_pts={begin_in}",
+        MONO_GAIN,
         f"aresample={AUDIO_RATE}:async=1:min_hard_comp={hole}:first_pts={begin_in}",
-        "aformat=sample_fmts=fltp:channel_layouts=stereo",
+        STEREO,
         f"asetpts=N+{begin_out}",
-        *(["apad"] if tolerant or span.end_sample > ends - AUDIO_FRAME else []),
+        *(["apad"] if from_file or span.end_sample > ends - AUDIO_FRAME else []),
         f"atrim=start_pts={span.first_sample}:end_pts={span.end_sample}",
     ]
 

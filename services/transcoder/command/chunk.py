@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BASE_SECONDS: Final = 10  # where output zero lies on the clock of the segments: keeps decode times positive
 SEGMENT_NAME: Final = "segment_%03d.ts"
-# A graph that is rebuilt when pictures change size loses its count; the scaler takes any size.
+# A graph that is rebuilt when pictures change size loses its count; its first filters take any size.
 NO_REBUILD: Final = ("-reinit_filter", "0")
 # One thread: each thread of a decoder takes surfaces of the GPU, which has 32, and none makes it faster.
 HARDWARE: Final = ("-hwaccel", "cuda", "-hwaccel_output_format", "cuda", "-threads", "1")
@@ -36,20 +36,23 @@ def chunk_argv(
     *,
     threads: int = 2,
     tolerant: bool = False,
+    audio_from_file: bool = False,
     gpu_decode: bool = True,
     packet_clock: PacketClock = "muxer",
 ) -> list[str]:
     """Return the ffmpeg command that writes `chunk` to `<outdir>/<rendition>/segment_NNN.ts`.
 
     `tolerant` is for damaged sources: it reads from the beginning and holds pictures and silence wherever
-    something is missing, instead of ending short. Its sound comes from the file that `audio_argv` writes.
+    something is missing, instead of ending short. With it or with `audio_from_file` the sound comes from
+    the file that `audio_argv` writes.
     `packet_clock` is how this FFmpeg counts in packet filters.
     `gpu_decode` allows NVENC's pictures to be decoded on the GPU as well, where it can do all of it.
     """
+    from_file = tolerant or audio_from_file
     on_gpu = gpu_decode and decodes_on_gpu(plan, chunk, encoder, tolerant=tolerant)
     graphs = ["-filter_complex", video_graph(plan, chunk, encoder, tolerant=tolerant, on_gpu=on_gpu)]
     if plan.audio:
-        graphs += ["-filter_complex", audio_graph(plan, chunk, tolerant=tolerant)]
+        graphs += ["-filter_complex", audio_graph(plan, chunk, from_file=from_file)]
     outputs = [
         option
         for number, rung in enumerate(plan.rungs)
@@ -64,7 +67,7 @@ def chunk_argv(
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts"),
         *_video_input(plan, chunk, source_path, tolerant=tolerant, on_gpu=on_gpu),
-        *_audio_input(plan, chunk, source_path, outdir, tolerant=tolerant),
+        *_audio_input(plan, chunk, source_path, outdir, from_file=from_file),
         *graphs,
         *outputs,
     ]
@@ -77,12 +80,12 @@ def _video_input(plan: Plan, chunk: Chunk, path: str, *, tolerant: bool, on_gpu:
     return [*hardware, "-noautorotate", *NO_REBUILD, *decoder, *source_input(path, seek, plan.probe_bytes)]
 
 
-def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, tolerant: bool) -> list[str]:
+def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, from_file: bool) -> list[str]:
     if plan.audio is None:
         return []
     if is_silent(plan, chunk):
         return ["-f", "lavfi", "-i", f"anullsrc=sample_rate={AUDIO_RATE}:channel_layout=stereo"]
-    if tolerant:
+    if from_file:
         return ["-i", input_url(audio_path(outdir))]
     return ["-vn", *NO_REBUILD, *source_input(path, chunk.audio_seek_seconds, plan.probe_bytes)]
 

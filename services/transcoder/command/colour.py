@@ -25,25 +25,80 @@ SCALE_MATRICES: Final = {
     "bt2020nc": "bt2020",
     "bt2020c": "bt2020",
 }
-ZSCALE_MATRICES: Final = {"bt709": "709", "bt470bg": "470bg", "smpte170m": "170m", "bt2020c": "2020_cl"}
+ZSCALE_MATRICES: Final = {
+    "bt709": "709",
+    "bt470bg": "470bg",
+    "smpte170m": "170m",
+    "bt2020c": "2020_cl",
+    "ictcp": "ictcp",
+}
+ZSCALE_SDR_MATRICES: Final = {
+    "bt709": "709",
+    "bt601": "170m",
+    "fcc": "fcc",
+    "smpte240m": "smpte2400m",  # zscale's own spelling
+    "bt2020": "2020_ncl",
+}
 ZSCALE_PRIMARIES: Final = {"bt709": "709", "smpte432": "smpte432", "smpte431": "smpte431"}
+# What else than BT.709 a stream may say of its primaries, and what zscale calls them (EBU 3213 is PAL's).
+OTHER_PRIMARIES: Final = {
+    name: name
+    for name in ("bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte428", "smpte431")
+} | {"smpte432": "smpte432", "ebu3213": "bt470bg", "jedec-p22": "bt470bg"}
+# The other curves of SDR are all shown alike by players, whatever they are called (sRGB, BT.601, BT.2020).
+OTHER_CURVES: Final = frozenset({"linear", "log100", "log316"})
 FULL_RANGES: Final = frozenset({"pc", "jpeg", "full"})
 NOMINAL_PEAK_NITS: Final = 100
 
 
 def is_bt709(video: VideoTrack) -> bool:
     """Return whether the picture already has the colours that we write."""
-    return not video.colour.is_hdr and _matrix(video) == "bt709" and _range(video) == "limited"
+    return not _needs_linear_light(video) and _matrix(video) == "bt709" and _range(video) == "limited"
+
+
+def _needs_linear_light(video: VideoTrack) -> bool:
+    """Return whether the picture has to be taken apart into light: other primaries, another curve."""
+    colour = video.colour
+    return colour.is_hdr or _primaries(video) != "bt709" or colour.transfer in OTHER_CURVES
+
+
+def _primaries(video: VideoTrack) -> str:
+    """Return the stream's primaries; what names none has BT.2020's with its matrix, else BT.709's."""
+    named = video.colour.primaries
+    if not named and SCALE_MATRICES.get(video.colour.matrix) == "bt2020":
+        return "bt2020"
+    return OTHER_PRIMARIES.get(named, "bt709")
 
 
 def scale_to_bt709(video: VideoTrack, width: int, height: int) -> list[str]:
     """Return the filters that scale the decoded picture to `width` by `height` and convert its colours."""
     if video.colour.is_hdr:
-        return _tone_mapped(video, width, height)
+        return [*_even(video), *_tone_mapped(video, width, height)]
+    if _needs_linear_light(video):
+        return [*_even(video), _remapped(video, width, height), f"format={PIXELS}"]
     options = [f"scale={width}:{height}:flags=bicubic"]
     if not _is_rgb(video.pix_fmt):
         options.append(f"in_color_matrix={_matrix(video)}:in_range={_range(video)}")
     return [":".join((*options, "out_color_matrix=bt709:out_range=limited")), f"format={PIXELS}"]
+
+
+def _even(video: VideoTrack) -> list[str]:
+    """Return the filter that makes odd sizes even: zscale takes none where colour has fewer samples."""
+    width, height = (side + side % 2 for side in (video.width, video.height))
+    return [] if (width, height) == (video.width, video.height) else [f"scale={width}:{height}"]
+
+
+def _remapped(video: VideoTrack, width: int, height: int) -> str:
+    """Return the filter from SDR of other primaries to BT.709's, in linear light."""
+    transfer = video.colour.transfer
+    rgb = _is_rgb(video.pix_fmt)
+    given = (
+        f"tin={transfer if transfer in OTHER_CURVES else '709'}",
+        f"pin={_primaries(video)}",
+        f"min={'gbr' if rgb else ZSCALE_SDR_MATRICES[_matrix(video)]}",
+        f"rin={'full' if rgb else _range(video)}",
+    )
+    return ":".join((f"zscale=w={width}:h={height}:f=bicubic", *given, "t=709:p=709:m=709:r=limited"))
 
 
 def _tone_mapped(video: VideoTrack, width: int, height: int) -> list[str]:

@@ -37,6 +37,16 @@ REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC's without
 # Not av1: FFmpeg takes libdav1d for it, which knows no GPU.
 NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "vc1", "vp8"})
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
+# Codecs whose pictures may be interlaced one by one, whatever the first ones are.
+INTERLACED_CODECS: Final = frozenset(
+    {
+        *("h264", "mpeg2video", "mpeg4", "vc1", "wmv3", "dvvideo", "prores", "dnxhd", "mjpeg", "jpeg2000"),
+        *("ffv1", "huffyuv", "ffvhuff", "utvideo", "v210", "rawvideo", "cfhd", "svq3"),
+    }
+)
+# Where pictures may change size in mid-stream: what cameras and broadcasts write, and `pad` can fill.
+PLANAR_PIXELS: Final = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
+SAME_SHAPE: Final = 0.01  # how far shapes may differ without bars
 
 
 def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: bool) -> bool:
@@ -54,7 +64,7 @@ def decoder_options(video: VideoTrack) -> list[str]:
 
 def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: bool, on_gpu: bool) -> str:
     """Return the graph from the decoded stream to one labelled output a rung: [v0], [v1], …"""
-    steps = [*_pick_frames(plan, chunk, tolerant=tolerant)]
+    steps = [*_pick_frames(plan, chunk, tolerant=tolerant, on_gpu=on_gpu)]
     top = plan.rungs[0]
     if on_gpu:
         scale = f"scale_cuda={top.width}:{top.height}:format={PIXELS}:{CUDA_SCALING}"
@@ -66,20 +76,45 @@ def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: boo
     return f"[0:{plan.video.index}]" + ",".join(steps) + _cascade(plan.rungs, encoder)
 
 
-def _pick_frames(plan: Plan, chunk: Chunk, *, tolerant: bool) -> list[str]:
+def _pick_frames(plan: Plan, chunk: Chunk, *, tolerant: bool, on_gpu: bool) -> list[str]:
     """Return filters that put pictures on the grid and let through exactly the chunk's frames.
 
     From `fps` on a timestamp is a frame number, so that nothing is left to rounding.
     """
     steps = [f"setpts=PTS-{plan.video.first_pts}"]
-    if plan.video.interlaced:
-        steps.append("bwdif=mode=send_frame:deint=interlaced")
+    if not on_gpu:
+        steps += [*one_shape(plan.video), *_deinterlaced(plan.video)]
     from_zero = ":start_time=0" if tolerant else ""
     steps.append(f"fps={plan.rate}:round=near:eof_action=pass{from_zero}")
     steps += _holds(plan, chunk, tolerant=tolerant)
     if plan.lead_frames and not _holds_first(plan, chunk, tolerant=tolerant):
         steps.append(f"setpts=PTS+{plan.lead_frames}")
     return [*steps, f"trim=start_pts={chunk.first_frame}:end_pts={chunk.end_frame}"]
+
+
+def one_shape(video: VideoTrack) -> list[str]:
+    """Return the filters that bring pictures of another size or shape to those of the first, with bars.
+
+    A phone is turned, a broadcast goes from 4:3 to 16:9: pictures keep their shape. Those that have the
+    first one's size pass untouched. Lines of two fields are scaled apart, and bars keep the order of fields.
+    """
+    if not video.pix_fmt.startswith(PLANAR_PIXELS):
+        return []
+    width, height = video.width - video.width % 2, video.height - video.height % 2
+    first = float(video.sample_aspect * width / height)
+    ratio = f"iw/ih*if(between(sar,0.05,20),sar,1)/{first:.8f}"
+    wide = f"if(gt({ratio},{1 - SAME_SHAPE}),{width},2*max(1,trunc({width // 2}*{ratio})))"
+    high = f"if(lt({ratio},{1 + SAME_SHAPE}),{height},2*max(1,trunc({height // 2}/({ratio}))))"
+    return [
+        f"scale=w='{wide}':h='{high}':eval=frame:flags=bicubic:interl=-1",
+        f"pad={width}:{height}:'2*trunc((ow-iw)/4)':'2*trunc((oh-ih)/4)':eval=frame",
+    ]
+
+
+def _deinterlaced(video: VideoTrack) -> list[str]:
+    """Return the filter that weaves interlaced pictures; it passes on those that do not say they are."""
+    may_be = video.codec in INTERLACED_CODECS and video.pix_fmt.startswith(("yuv4", "yuvj4"))
+    return ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced or may_be else []
 
 
 def _holds_first(plan: Plan, chunk: Chunk, *, tolerant: bool) -> bool:

@@ -16,7 +16,7 @@ import structlog
 from services.transcoder.command.audio import audio_argv, audio_path, is_silent
 from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.command.video import decodes_on_gpu
-from services.transcoder.encode.gpu_fallback import Strategy, gpu_fault, next_strategy, note
+from services.transcoder.encode.gpu_fallback import Strategy, audio_changes, gpu_fault, next_strategy, note
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg
 from services.transcoder.ffmpeg.sandbox import Access
@@ -115,7 +115,7 @@ async def _try_strategies(job: _Job) -> EncodedChunk:
             raise
         except EncodeFailed as error:
             fault = error.fault if isinstance(error, _GpuFailed) else None
-            following = next_strategy(way, fault)
+            following = next_strategy(way, fault, audio_changes=audio_changes(error.message))
             if following is None:
                 raise _verdict(error) from error
             notes += _log_fallback(job, way, following, fault, error.message)
@@ -166,7 +166,7 @@ async def _run(job: _Job, way: Strategy) -> None:
     from_start = tolerant or chunk.video_seek_seconds is None
     frames = chunk.end_frame if from_start else chunk.end_frame - chunk.first_frame
     limit = max(MIN_SECONDS, MAX_TIMES_REAL_TIME * float(frames / plan.rate))
-    if tolerant and plan.audio and not is_silent(plan, chunk):
+    if (tolerant or way.audio_from_file) and plan.audio and not is_silent(plan, chunk):
         await _write_audio(job, limit)
     argv = chunk_argv(
         plan,
@@ -176,6 +176,7 @@ async def _run(job: _Job, way: Strategy) -> None:
         way.encoder,
         threads=threads(),
         tolerant=tolerant,
+        audio_from_file=way.audio_from_file,
         gpu_decode=way.decodes_on_gpu,
         packet_clock=job.encoder.packet_clock,
     )

@@ -75,6 +75,7 @@ WORDS: Final[tuple[tuple[str, Reason], ...]] = (
     ("CUDA_ERROR_", "gpu_error"),
     ("Error while opening encoder", "gpu_error"),
 )
+AUDIO_CHANGES: Final = "Changing audio frame properties on the fly is not supported"  # buffersrc.c
 CRASHES: Final = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
 
 SENTENCES: Final[dict[Reason, str]] = {
@@ -95,11 +96,15 @@ SENTENCES: Final[dict[Reason, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """One way to encode a chunk. A lenient one is for damaged sources, and always decodes in memory."""
+    """One way to encode a chunk. A tolerant one is for damaged sources, and always decodes in memory.
+
+    `audio_from_file` is for sound that changes its format: it is brought to one before the encode.
+    """
 
     encoder: EncoderName
     decodes_on_gpu: bool = False
     is_tolerant: bool = False
+    audio_from_file: bool = False
 
 
 def gpu_fault(returncode: int, stderr: str) -> Reason | None:
@@ -111,17 +116,24 @@ def gpu_fault(returncode: int, stderr: str) -> Reason | None:
     return next((reason for words, reason in WORDS if words in stderr), None)
 
 
-def next_strategy(way: Strategy, fault: Reason | None) -> Strategy | None:
+def audio_changes(stderr: str) -> bool:
+    """Return whether ffmpeg failed because the sound changes its channels, rate or samples on the way."""
+    return AUDIO_CHANGES in stderr
+
+
+def next_strategy(way: Strategy, fault: Reason | None, *, audio_changes: bool = False) -> Strategy | None:
     """Return what to try after `way` failed (`fault`: the GPU's part in that); None if nothing is left."""
+    if audio_changes and not (way.audio_from_file or way.is_tolerant):
+        return replace(way, audio_from_file=True)
     on_gpu = way.encoder == "h264_nvenc"
     # Without a fault, too: a size that changes, say, rebuilds the graph on the GPU, and frames are lost.
     if way.decodes_on_gpu and fault in ("decode", None):
         return replace(way, decodes_on_gpu=False)
     if on_gpu and fault is not None:
-        return Strategy("libx264", is_tolerant=way.is_tolerant)
+        return replace(way, encoder="libx264", decodes_on_gpu=False)
     if not way.is_tolerant:
-        return Strategy(way.encoder, is_tolerant=True)
-    return Strategy("libx264") if on_gpu else None
+        return replace(way, decodes_on_gpu=False, is_tolerant=True)
+    return replace(way, encoder="libx264", is_tolerant=False) if on_gpu else None
 
 
 def note(reason: Reason) -> str:

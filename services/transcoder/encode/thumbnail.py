@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.colour import scale_to_bt709
-from services.transcoder.command.video import decoder_options
+from services.transcoder.command.video import decoder_options, one_shape
 from services.transcoder.ffmpeg.input import Limits, input_options, input_url
 from services.transcoder.ffmpeg.runner import expect_uninterrupted, require_success, run_ffmpeg
 from services.transcoder.ffmpeg.sandbox import Access
@@ -75,7 +75,12 @@ def cell_argv(plan: Plan, source_path: str, moment: float | None, out_path: str)
     """Return the command that writes the picture at `moment` (0 to 1; None: the first that decodes)."""
     width, height = cell_size(plan)
     turned = (height, width) if plan.video.is_turned else (width, height)
-    filters = [*scale_to_bt709(plan.video, *turned), *plan.video.orientation, "setsar=1"]
+    filters = [
+        *one_shape(plan.video),
+        *scale_to_bt709(plan.video, *turned),
+        *plan.video.orientation,
+        "setsar=1",
+    ]
     seek = [] if moment is None else ["-seek_timestamp", "1", "-ss", f"{_seconds(plan, moment):.6f}"]
     return [
         *COMMAND,

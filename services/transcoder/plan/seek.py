@@ -31,7 +31,8 @@ def video_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
         return None
     after = plan.video.first_pts + (wanted + Fraction(1, 2)) / (rate * base)
     picture = bisect_left(source.shown_pts, after) - 1
-    key = bisect_right(source.key_pts, source.shown_pts[max(0, picture)]) - 1
+    reach = plan.video.refresh_ticks + plan.video.refresh_ticks // 2  # not all refreshes last equally long
+    key = bisect_right(source.key_pts, source.shown_pts[max(0, picture)] - reach) - 1
     if key <= 0:
         return None
     key_moment = source.key_pts[key] * base

@@ -26,7 +26,8 @@ FALLBACK_RATE: Final = Fraction(25)
 SPREAD: Final = Fraction(9, 10)
 ODD_SPREAD: Final = Fraction(3, 10)
 MAX_LAST_SECONDS: Final = 10
-LOST_PICTURES_PER: Final = 100  # on no grid at all one in so many may be lost
+LOST_PICTURES_PER: Final = 100  # on no grid at all one in so many may be lost,
+LOST_A_SECOND: Final = 2  # but no more at a time: where a screen recording moves, it moves smoothly
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +135,32 @@ def _quantile(ascending: Sequence[int], part: int, of: int) -> int:
 def _nominal(pts: Sequence[int], time_base: Fraction) -> Fraction:
     """Return a rate for timestamps on no grid: from the typical one up, the lowest that keeps the pictures.
 
-    A few may be lost, so that one odd timestamp does not make a long film twice as expensive.
+    A few far apart may be lost, so that one odd timestamp does not make a long film twice as expensive, and
+    those that no rate keeps do not count.
     """
     typical = _snapped(1 / (_quantile(_deltas(pts), 1, 2) * time_base))
-    finer = (rate for rate in STANDARD_RATES if typical < rate <= MAX_RATE)
+    finer = sorted(rate for rate in STANDARD_RATES if typical < rate <= MAX_RATE)
+    if not finer:
+        return _within_bounds(typical)
+    always = set(_lost(pts, finer[-1] * time_base))
     few = len(pts) // LOST_PICTURES_PER
-    rate = min((typical, *finer), key=lambda rate: (max(few, _lost(pts, rate * time_base)), rate))
-    return _within_bounds(rate)
+    for rate in (typical, *finer[:-1]):
+        lost = [time for time in _lost(pts, rate * time_base) if time not in always]
+        if len(lost) <= few and not _crowded(lost, 1 / time_base):
+            return _within_bounds(rate)
+    return _within_bounds(finer[-1])
 
 
-def _lost(pts: Sequence[int], per_tick: Fraction) -> int:
-    """Return how many pictures have to share a frame with another."""
-    top, bottom = per_tick.numerator, per_tick.denominator
-    return len(pts) - len({(2 * (now - pts[0]) * top + bottom) // (2 * bottom) for now in pts})
+def _lost(pts: Sequence[int], per_tick: Fraction) -> list[int]:
+    """Return the timestamps of the pictures that have to share a frame with the one before."""
+    top, bottom = 2 * per_tick.numerator, 2 * per_tick.denominator
+    frames = [((now - pts[0]) * top + bottom // 2) // bottom for now in pts]
+    return [time for time, before, now in zip(pts[1:], frames, frames[1:], strict=False) if before == now]
+
+
+def _crowded(times: Sequence[int], second: Fraction) -> bool:
+    """Return whether more than LOST_A_SECOND of `times` (ticks, ascending) lie within a second."""
+    return any(late - early < second for early, late in zip(times, times[LOST_A_SECOND:], strict=False))
 
 
 def _snapped(rate: Fraction) -> Fraction:

@@ -15,7 +15,8 @@ from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.probe.audio_grid import index_audio_frames, needs_frame_index
 from services.transcoder.probe.describe import describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
-from services.transcoder.probe.streams import deeper_probe_bytes, read_fraction
+from services.transcoder.probe.streams import deeper_probe_bytes, is_interlaced, read_fraction
+from services.transcoder.probe.survey import Lookout, places, survey
 from services.transcoder.probe.track_choice import Candidates, choose_tracks, index_of
 from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import CorruptSource, LimitsExceeded, SourceUnavailable
@@ -55,10 +56,24 @@ async def scan_source(path: str, limits: Limits) -> Source:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     frame_index = await _index_audio_frames(path, description, choice.audio, limits)
     source = build_source(Findings(description, choice, pictures, reader, frame_index))
+    source = await _look_further(source, path, description, limits)
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
     build = await asyncio.to_thread(_read_x264_build, path)
     return replace(source, video=replace(source.video, x264_build=build))
+
+
+async def _look_further(source: Source, path: str, description: Description, limits: Limits) -> Source:
+    """Return `source` with what its pictures further on tell."""
+    if source.seeking == "none":
+        return source
+    video = source.video
+    look = Lookout(path, video.index, description.options(limits), limits.probe_timeout_seconds)
+    moments = [key * video.time_base for key in places(source.key_pts, video.time_base)]
+    glimpses = await survey(look, moments)
+    interlaced = video.interlaced or any(is_interlaced(glimpse.pictures) for glimpse in glimpses)
+    delay = max((glimpse.delay for glimpse in glimpses), default=0)
+    return replace(source, video=replace(video, interlaced=interlaced, refresh_ticks=delay))
 
 
 def _read_x264_build(path: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,6 @@ from shared.errors import CorruptSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from fractions import Fraction
 
     from services.transcoder.media import FrameIndex
     from services.transcoder.probe.describe import Description
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 MANY: Final = 10  # one packet in so many without a time of showing: go by the times of decoding
-HIDDEN_PART: Final = 8  # a picture shown for less than this part of the usual time is none
+# Codecs with pictures that are only referred to, in packets of their own a tick or so before the next.
+HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
+HIDDEN_PART: Final = 8  # such a one lasts less than this part of the usual time,
+HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def build_source(found: Findings) -> Source:
         raise CorruptSource(
             "the file is several recordings in a row (its clock starts again): upload each alone"
         )
-    shown = _shown(packets, found.pictures, time_base)
+    shown = _shown(packets, found.pictures, time_base, may_hide=found.video["codec_name"] in HIDING_CODECS)
     if not shown:
         raise CorruptSource("the video stream holds no picture with a timestamp: the file is damaged")
     description = found.description
@@ -85,7 +88,7 @@ def build_source(found: Findings) -> Source:
     )
 
 
-def _shown(packets: Packets, pictures: Sequence[Json], time_base: Fraction) -> list[int]:
+def _shown(packets: Packets, pictures: Sequence[Json], time_base: Fraction, *, may_hide: bool) -> list[int]:
     """Return the timestamps of the pictures that a decoder gives, ascending.
 
     Packets before the first decodable picture are left out. Where many packets have times of decoding
@@ -95,16 +98,18 @@ def _shown(packets: Packets, pictures: Sequence[Json], time_base: Fraction) -> l
     if isinstance(first, int) and packets.untimed * MANY > len(packets.pts):
         decoded = sorted(set(without_spikes(packets.dts, time_base)))
         return [time + first - decoded[0] for time in decoded]
-    shown = _without_hidden(sorted(set(without_spikes(packets.pts, time_base))))
+    shown = sorted(set(without_spikes(packets.pts, time_base)))
+    if may_hide:
+        shown = _without_hidden(shown, time_base)
     return [time for time in shown if not isinstance(first, int) or time >= first] or shown
 
 
-def _without_hidden(pts: list[int]) -> list[int]:
-    """Leave out packets of VP9 and AV1 that show nothing: a tick or so before the next."""
+def _without_hidden(pts: list[int], time_base: Fraction) -> list[int]:
+    """Leave out packets that show nothing: a tick or so before the next, however seldom pictures come."""
     if len(pts) < 3:
         return pts
     deltas = [after - before for before, after in pairwise(pts)]
-    least = median(deltas) / HIDDEN_PART
+    least = min(Fraction(median(deltas)) / HIDDEN_PART, HIDDEN_SECONDS / time_base)
     return [time for time, delta in zip(pts, deltas, strict=False) if delta > least] + pts[-1:]
 
 

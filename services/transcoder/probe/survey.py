@@ -1,0 +1,91 @@
+"""Look at pictures further on in a source: what the first do not tell, how soon decoding begins there.
+
+A recorder may refresh its pictures column by column (x264's intra refresh): behind a seek the decoder gives
+nothing until all of the picture has been refreshed, which is no damage, but has to be begun earlier.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from services.transcoder.ffmpeg.input import input_url
+from services.transcoder.ffmpeg.runner import read_ffprobe
+from services.transcoder.ffmpeg.sandbox import Access
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from fractions import Fraction
+
+    Json = Mapping[str, Any]
+
+PLACES: Final = 3
+PACKETS: Final = (4, 40, 600)  # how many to read until one gives a picture
+SECONDS_A_PLACE: Final = 5  # short videos are looked at in fewer places
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What decoding from one place gave: how many ticks after its key frame pictures come, and pictures."""
+
+    delay: int
+    pictures: Sequence[Json]
+
+
+def places(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
+    """Return the key frames (ticks) to look at, spread over the video, none of them its first."""
+    if len(key_pts) < 2:
+        return []
+    seconds = (key_pts[-1] - key_pts[0]) * time_base
+    count = min(PLACES, len(key_pts) - 1, 1 + int(seconds / SECONDS_A_PLACE))
+    return [key_pts[(number + 1) * len(key_pts) // (count + 1)] for number in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookout:
+    """The stream to look at, with the options that its file is read with."""
+
+    path: str
+    index: int
+    options: Sequence[str]
+    timeout_seconds: float
+
+
+async def survey(look: Lookout, moments: Iterable[Fraction]) -> list[Glimpse]:
+    """Return what is seen from each of `moments` (seconds on the clock of the file) on."""
+    glimpses = [await _look(look, moment) for moment in moments]
+    return [glimpse for glimpse in glimpses if glimpse is not None]
+
+
+async def _look(look: Lookout, moment: Fraction) -> Glimpse | None:
+    """Decode from the key frame at `moment` on until a picture comes, None if none does."""
+    for packets in PACKETS:
+        text, _ = await read_ffprobe(
+            [
+                *look.options,
+                *("-select_streams", str(look.index), "-show_packets", "-show_frames"),
+                *("-read_intervals", f"{float(moment):.6f}%+#{packets}"),
+                *("-of", "json", input_url(look.path)),
+            ],
+            timeout_seconds=look.timeout_seconds,
+            access=Access(reads=(look.path,)),
+        )
+        glimpse = read_glimpse(json.loads(text or "{}").get("packets_and_frames", []))
+        if glimpse is not None:
+            return glimpse
+    return None
+
+
+def read_glimpse(found: Sequence[Json]) -> Glimpse | None:
+    """Return what ffprobe's packets and frames say, None if no picture was decoded."""
+    pictures = [item for item in found if item.get("type") == "frame" and "width" in item]
+    times = [picture["best_effort_timestamp"] for picture in pictures if "best_effort_timestamp" in picture]
+    keys = [
+        item["pts"]
+        for item in found
+        if item.get("type") == "packet" and "pts" in item and item.get("flags", "").startswith("K")
+    ]
+    if not (times and keys):
+        return None
+    return Glimpse(max(0, min(times) - min(keys)), pictures)

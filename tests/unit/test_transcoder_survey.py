@@ -1,0 +1,61 @@
+"""Where a source is looked at further on, and what is read from what is seen there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from services.transcoder.probe.survey import Glimpse, places, read_glimpse
+from tests.unit.transcoder_values import TICKS, VIDEO, plan, source
+
+BASE = Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([], []),
+        ([0], []),
+        ([0, 2000], [2000]),
+        (range(0, 8000, 2000), [2000, 4000]),
+        (range(0, 3_600_000, 2000), [900_000, 1_800_000, 2_700_000]),
+    ],
+)
+def test_places_are_spread_over_a_video_and_few_in_a_short_one(keys, expected):
+    assert places(list(keys), BASE) == expected
+
+
+def packet(pts, flags="__"):
+    return {"type": "packet", "pts": pts, "flags": flags}
+
+
+def frame(pts):
+    return {"type": "frame", "best_effort_timestamp": pts, "width": 64, "interlaced_frame": 0}
+
+
+@pytest.mark.parametrize(
+    ("found", "delay"),
+    [
+        ([packet(100, "K_"), packet(140), frame(100), frame(140)], 0),
+        ([packet(100, "K_"), packet(60), frame(60), frame(100)], 0),
+        ([packet(20), packet(100, "K_"), packet(140), packet(900), frame(900)], 800),
+    ],
+)
+def test_glimpse_tells_how_long_after_its_key_frame_pictures_come(found, delay):
+    frames = [item for item in found if item["type"] == "frame"]
+    assert read_glimpse(found) == Glimpse(delay, frames)
+
+
+def test_glimpse_is_none_when_nothing_was_decoded():
+    assert read_glimpse([packet(100, "K_"), packet(140)]) is None
+    assert read_glimpse([]) is None
+
+
+def test_chunk_begins_earlier_when_pictures_are_refreshed_bit_by_bit():
+    slow = source(video=replace(VIDEO, refresh_ticks=3 * TICKS))
+    usual, early = plan().chunks[-1], plan(slow).chunks[-1]
+    assert usual.video_seek_seconds is not None
+    assert early.video_seek_seconds is not None
+    assert usual.video_seek_seconds - early.video_seek_seconds > 4
