@@ -73,8 +73,9 @@ fmt: $(READY) ## format the code and mend what can be mended
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-schemas: $(READY) ## generate the JSON Schemas and the AsyncAPI document under docs/
+schemas: $(READY) ## generate the event schemas, the AsyncAPI document and the table of failpoints under docs/
 	@$(PYTHON) -m tools.event_schemas
+	@$(PYTHON) -m tools.failpoint_table
 
 lock: ## resolve the dependencies anew into the lock files (needs uv)
 	$(LOCK) --output-file requirements.lock
