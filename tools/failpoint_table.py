@@ -16,13 +16,14 @@ HEAD: Final = """\
 
 <!-- Generated from shared/failpoints.py by `make schemas`. -->
 
-A failpoint is a named place between two durable effects of a service where a test can stop the process. Nothing happens there unless
-`CRASH_POINTS_DIR` is set. Then a file `<point>.armed` in that directory makes the next process that reaches the point rename
-it to `<point>.<pid>.parked` and stop itself. Kill the process, or continue it with SIGCONT after another has taken over its work.
+A failpoint is a named place between two durable effects of a service where a test can stop the process.
+Nothing happens there unless `CRASH_POINTS_DIR` is set. Then a file `<point>.armed` in that directory makes
+the next process that reaches the point rename it to `<point>.<pid>.parked` and stop itself. Kill the process,
+or continue it with SIGCONT after another has taken over its work.
 [debugging.md](debugging.md#stop-a-service-at-a-failpoint) shows how.
 
-*Redelivery*: the broker delivers the unacknowledged message to another worker, or to the same one after its restart. *Superseded*: the
-handler finds the work done and acknowledges the message.
+*Redelivery*: the broker delivers the unacknowledged message to another worker, or to the same one after its
+restart. *Superseded*: the handler finds the work done and acknowledges the message.
 
 | point | durable when the process dies | what recovers |
 |---|---|---|
