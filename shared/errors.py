@@ -9,7 +9,7 @@
     │   ├── UnknownQuality            a quality that no preset offers
     │   └── RequestError              an HTTP request that cannot be answered as asked
     │       ├── InvalidRequest · Unauthorized · Forbidden · NotFound
-    │       └── MalformedBody · EmptyFile · UploadStalled · UploadTooLarge
+    │       └── MalformedBody · UnsupportedEncoding · EmptyFile · UploadStalled · UploadTooLarge
     ├── TransientError                the world is at fault: trying again may help
     │   ├── SourceFetchFailed         the source's server did not answer as it should
     │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
@@ -177,6 +177,12 @@ class MalformedBody(RequestError):
     """The body is cut off, or is not encoded as the headers say."""
 
     reason = "malformed_body"
+
+
+class UnsupportedEncoding(RequestError):
+    """The body, or a part of it, is compressed or encoded otherwise."""
+
+    reason = "unsupported_encoding"
 
 
 class EmptyFile(RequestError):

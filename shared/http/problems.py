@@ -29,6 +29,7 @@ from shared.errors import (
     TransientError,
     TryLater,
     Unauthorized,
+    UnsupportedEncoding,
     UploadStalled,
     UploadTooLarge,
 )
@@ -47,6 +48,7 @@ STATUS: dict[type[PipelineError], int] = {  # the nearest class in an error's an
     NotFound: 404,
     UploadStalled: 408,
     UploadTooLarge: 413,
+    UnsupportedEncoding: 415,
     TooManyProcessing: 429,
     TooManyUploads: 503,
     DatabaseUnavailable: 503,
@@ -57,6 +59,7 @@ STATUS: dict[type[PipelineError], int] = {  # the nearest class in an error's an
 CLIENT_GONE = 499  # the client left before the answer: in logs and metrics only
 
 REQUEST_ID = "X-Request-Id"
+IDENTITY = "identity"
 
 log = structlog.get_logger()
 
@@ -74,6 +77,7 @@ class HttpProblem(PermanentError):
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        _refuse_encoding(request)
         return await _with_whole_body(request, handler)
     except HttpProblem as error:
         return problem(error.status, error.reason, error.message, headers=error.headers)
@@ -114,11 +118,20 @@ def _headers(error: PipelineError) -> dict[str, str]:
     if isinstance(error, Unauthorized):  # RFC 6750, section 3
         given = ', error="invalid_token"' if error.sent_key else ""
         return {"WWW-Authenticate": f'Bearer realm="ingest"{given}'}
+    if isinstance(error, UnsupportedEncoding):  # RFC 9110, section 15.5.16
+        return {"Accept-Encoding": IDENTITY, "Connection": "close"}
     if isinstance(error, UploadStalled):
         return {"Connection": "close"}
     if isinstance(error, TryLater | Deferred):  # RFC 9110, section 10.2.3
         return {"Retry-After": f"{error.seconds:.0f}"}
     return {}
+
+
+def _refuse_encoding(request: web.Request) -> None:
+    """Raise UnsupportedEncoding for a compressed body: a few bytes could become gigabytes."""
+    coding = request.headers.get("Content-Encoding", IDENTITY)
+    if coding.strip().lower() not in ("", IDENTITY):
+        raise UnsupportedEncoding("Send the body as it is, without Content-Encoding")
 
 
 async def _with_whole_body(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import threading
+from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -31,13 +32,15 @@ class DiskBudget:
 
     def __init__(self, root: Path, reserve_bytes: int) -> None:
         self._root, self._reserve_bytes = root, reserve_bytes
-        self._promised_bytes = 0
+        # Of the reservations that are held, by owner: what is written, and what is not yet.
+        self._written_bytes: Counter[str] = Counter()
+        self._unwritten_bytes: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def reserve(self, size_bytes: int) -> AsyncIterator[Reservation]:
-        """Reserve `size_bytes` (0: unknown) for a file while the block runs. Raises OutOfDisk."""
-        reservation = Reservation(self)
+    async def reserve(self, size_bytes: int, owner: str = "") -> AsyncIterator[Reservation]:
+        """Reserve `size_bytes` (0: unknown) for a file of `owner` while the block runs. Raises OutOfDisk."""
+        reservation = Reservation(self, owner)
         try:
             await asyncio.to_thread(reservation.ask, size_bytes)
             yield reservation
@@ -65,16 +68,44 @@ class DiskBudget:
                 f" {size_bytes} more would be needed"
             )
 
-    def take(self, size_bytes: int) -> None:
-        """Promise bytes beside all that is promised already. Raises OutOfDisk."""
+    def take(self, size_bytes: int, owner: str) -> None:
+        """Reserve bytes for an owner beside what is reserved already. Raises OutOfDisk."""
         with self._lock:
-            self.expect(self._promised_bytes + size_bytes)
-            self._promised_bytes += size_bytes
+            self.expect(size_bytes + self._unwritten_bytes[owner] + self._protected_bytes(owner))
+            self._unwritten_bytes[owner] += size_bytes
 
-    def give_back(self, size_bytes: int) -> None:
-        """Forget a promise: the bytes were written, or never will be."""
+    def expect_for(self, size_bytes: int, owner: str) -> None:
+        """Raise OutOfDisk when so many bytes would go into the reserve, or into the shares of others."""
         with self._lock:
-            self._promised_bytes -= size_bytes
+            self.expect(size_bytes + self._protected_bytes(owner))
+
+    def record_written(self, size_bytes: int, owner: str) -> None:
+        """Count reserved bytes as written."""
+        with self._lock:
+            self._unwritten_bytes[owner] -= size_bytes
+            self._written_bytes[owner] += size_bytes
+
+    def give_back(self, written_bytes: int, unwritten_bytes: int, owner: str) -> None:
+        """Forget a reservation."""
+        with self._lock:
+            self._written_bytes[owner] -= written_bytes
+            self._unwritten_bytes[owner] -= unwritten_bytes
+            self._written_bytes += Counter()  # forgets owners of whom nothing is left
+            self._unwritten_bytes += Counter()
+
+    def _protected_bytes(self, owner: str) -> int:
+        """Return what others may still write of their reservations, each up to an equal share of the space.
+
+        Who has reserved more than an equal share keeps that only until someone else needs the space.
+        """
+        owners = {owner, *self._written_bytes, *self._unwritten_bytes}
+        space = self.free_bytes() - self._reserve_bytes + self._written_bytes.total()
+        share = max(0, space) // len(owners)
+        return sum(self._within(share, other) for other in owners - {owner})
+
+    def _within(self, share: int, owner: str) -> int:
+        """Return how much of an owner's unwritten bytes lies within a share."""
+        return max(0, min(self._unwritten_bytes[owner], share - self._written_bytes[owner]))
 
     def _volume(self) -> os.statvfs_result:
         try:
@@ -89,9 +120,9 @@ class Reservation:
     The write of a cancelled caller may come after `close`: then nothing is counted any more.
     """
 
-    def __init__(self, room: DiskBudget) -> None:
-        self._room = room
-        self._rest_bytes = 0
+    def __init__(self, room: DiskBudget, owner: str) -> None:
+        self._room, self._owner = room, owner
+        self._written_bytes = self._rest_bytes = 0
         self._closed = False
         self._lock = threading.Lock()
 
@@ -99,7 +130,7 @@ class Reservation:
         """Have so much more promised. Raises OutOfDisk."""
         with self._lock:
             if not self._closed:
-                self._room.take(size_bytes)
+                self._room.take(size_bytes, self._owner)
                 self._rest_bytes += size_bytes
 
     @contextmanager
@@ -110,24 +141,23 @@ class Reservation:
         when the volume is full in spite of all that.
         """
         if size_bytes <= self._rest_bytes:
-            self._room.expect(size_bytes)
+            self._room.expect_for(size_bytes, self._owner)
         else:
             self.ask(size_bytes - self._rest_bytes)
         with disk_faults():
             yield
         with self._lock:
-            self._spend(size_bytes)
+            spent = min(size_bytes, self._rest_bytes)
+            self._rest_bytes -= spent
+            self._written_bytes += spent
+            self._room.record_written(spent, self._owner)
 
     def close(self) -> None:
         """Give back what was not written."""
         with self._lock:
-            self._spend(self._rest_bytes)
+            self._room.give_back(self._written_bytes, self._rest_bytes, self._owner)
+            self._written_bytes = self._rest_bytes = 0
             self._closed = True
-
-    def _spend(self, size_bytes: int) -> None:
-        spent = min(size_bytes, self._rest_bytes)
-        self._rest_bytes -= spent
-        self._room.give_back(spent)
 
 
 @contextmanager

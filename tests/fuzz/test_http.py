@@ -12,11 +12,11 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 from pydantic import ValidationError
-from services.ingest.http.models import NewKey, Preferences, PresetList, UploadFields, VideoQuery
 
 from services.ingest.auth.caller import bearer_key
 from services.ingest.cursors import decode_cursor, encode_cursor
 from services.ingest.http.form import Form, clean_filename
+from services.ingest.models import NewKey, Preferences, PresetList, UploadFields, VideoQuery
 from services.streamer.byte_ranges import Unsatisfiable, parse_range
 from services.streamer.preconditions import accepts_gzip, choose_reply, parse_date
 from shared.errors import InvalidRequest, PipelineError, Unauthorized

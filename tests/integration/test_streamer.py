@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer, unused_port
+from aiohttp.test_utils import TestClient, unused_port
 
 from services.streamer import cache, main
 from shared import videos
@@ -23,6 +23,7 @@ from shared.hls.renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import segment_name, storage_prefix
 from shared.storage import open_storage
+from tests.service_server import ServiceServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -165,7 +166,7 @@ async def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Client]:
-    server = TestServer(main.create_app(settings))
+    server = ServiceServer(main.create_app(settings))
     async with TestClient(server, auto_decompress=False) as opened:
         yield opened
 

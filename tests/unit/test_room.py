@@ -54,7 +54,9 @@ async def test_promise_counts_what_others_were_promised_until_they_end(room: Dis
 async def test_promise_is_given_where_promises_are_not_counted_and_the_reserve_is_lost(
     volume: Volume, room: DiskBudget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "take", room.expect)  # what would happen without the count
+    monkeypatch.setattr(
+        room, "take", lambda size, _: room.expect(size)
+    )  # what would happen without the count
     async with room.reserve(500), room.reserve(500):
         write(volume, "one", 500)
         write(volume, "two", 500)
@@ -123,7 +125,7 @@ async def test_promise_is_forgotten_when_its_holder_is_cancelled(room: DiskBudge
             await asyncio.sleep(60)
 
     holder = asyncio.create_task(hold())
-    while not room._promised_bytes:
+    while not room._unwritten_bytes:
         await asyncio.sleep(0)
     holder.cancel()
     await asyncio.gather(holder, return_exceptions=True)
@@ -133,3 +135,39 @@ async def test_promise_is_forgotten_when_its_holder_is_cancelled(room: DiskBudge
 
 def test_most_bytes_leaves_the_reserve_out(room: DiskBudget) -> None:
     assert room.most_bytes() == 900
+
+
+async def test_space_that_another_has_reserved_beyond_his_share_is_given_to_the_next(
+    room: DiskBudget,
+) -> None:
+    async with room.reserve(880, "hoarder"):
+        async with room.reserve(440, "neighbour"):  # of 900 free bytes 450 are a fair share
+            with pytest.raises(OutOfDisk):
+                async with room.reserve(20, "hoarder"):
+                    pass
+        with pytest.raises(OutOfDisk):
+            async with room.reserve(460, "neighbour"):
+                pass
+
+
+async def test_space_is_given_to_whoever_asks_first_where_nobody_else_needs_it(room: DiskBudget) -> None:
+    async with room.reserve(880, "one"):
+        pass
+    async with room.reserve(300, "one"), room.reserve(300, "two"), room.reserve(300, "three"):
+        with pytest.raises(OutOfDisk):
+            async with room.reserve(1, "one"):
+                pass
+
+
+async def test_the_one_who_reserved_too_much_runs_out_and_his_neighbour_does_not(
+    volume: Volume, room: DiskBudget
+) -> None:
+    async with room.reserve(880, "hoarder") as hoarded, room.reserve(400, "neighbour") as reserved:
+        for number in range(4):
+            with hoarded.writing(100):
+                write(volume, f"hoarded {number}", 100)
+        with pytest.raises(OutOfDisk), hoarded.writing(200):
+            write(volume, "too much", 200)
+        for number in range(4):
+            with reserved.writing(100):
+                write(volume, f"reserved {number}", 100)

@@ -25,6 +25,11 @@ class Caller:
     scope: Scope
     user_id: str | None
 
+    @property
+    def share(self) -> str:
+        """Name whose share of places and disk space this caller uses up: the user's, else the key's."""
+        return f"user {self.user_id}" if self.user_id else f"key {self.key_id}"
+
     def may_see(self, user_id: str) -> bool:
         """Tell whether what belongs to a user is this caller's business."""
         return self.scope != "user" or self.user_id == user_id

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from services.ingest.models import UploadFields
 from shared.contracts.cloudevents import explain
-from shared.errors import InvalidRequest, UploadStalled, UploadTooLarge
+from shared.errors import InvalidRequest, UnsupportedEncoding, UploadStalled, UploadTooLarge
 from shared.http.minimum_rate import MinimumRate, TooSlow
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Form:
         self._parts += 1
         if part is not None and not isinstance(part, BodyPartReader):
             raise InvalidRequest("a part of the form is itself multipart")
+        if part is not None:
+            _refuse_encoding(part)
         if self._parts > MAX_PARTS:
             raise InvalidRequest(f"the form has more than {MAX_PARTS} parts")
         return part
@@ -118,6 +120,14 @@ class Form:
             raise UploadStalled(f"nothing came for {self._stall_seconds:.0f} seconds") from error
         except MALFORMED as error:
             raise InvalidRequest("The body is not valid multipart/form-data (RFC 7578)") from error
+
+
+def _refuse_encoding(part: BodyPartReader) -> None:
+    """Raise UnsupportedEncoding unless a part is sent as it is (RFC 7578, section 4.7)."""
+    coding = part.headers.get("Content-Encoding", "identity").strip().lower()
+    transfer = part.headers.get("Content-Transfer-Encoding", "binary").strip().lower()
+    if coding != "identity" or transfer not in ("binary", "8bit", "7bit"):
+        raise UnsupportedEncoding("Send each part of the form as it is, without an encoding")
 
 
 def _checked(fields: dict[str, str]) -> UploadFields:

@@ -43,10 +43,10 @@ async def expect_later(request: web.Request) -> None:
 async def upload_video(request: web.Request) -> web.Response:
     """Take a video in; answer once the file is durable and row and event are committed."""
     form = Form(request, max_bytes=request.app[SETTINGS].max_upload_bytes)
-    admission, user_id = request.app[ADMISSION], request[CALLER].user_id
-    async with admission.upload(request.content_length) as reservation:
-        if user_id:  # of other keys the form tells whom the video is for
-            await admission.check_user(request.app[DATABASE], user_id)
+    admission, caller = request.app[ADMISSION], request[CALLER]
+    async with admission.upload(request.content_length, caller) as reservation:
+        if caller.user_id:  # of other keys the form tells whom the video is for
+            await admission.check_user(request.app[DATABASE], caller.user_id)
         await _invite_body(request)
         with _interruptible(request):
             video = await _take_in(request, form, Incoming(request.app[WORK], uuid4(), reservation))

@@ -16,6 +16,7 @@ from shared.telemetry.metrics import REFUSED, UPLOADS_UNDER_WAY
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from services.ingest.auth.caller import Caller
     from shared.database.pool import Connection, Database
     from shared.errors import PipelineError
     from shared.workspace.disk_budget import DiskBudget, Reservation
@@ -25,30 +26,43 @@ USER_SECONDS: Final = 30  # a video of the user has to get ready first
 
 
 class Admission:
-    """Who may come in: limits uploads under way in this process, room on disk, videos of a user in work."""
+    """Who may come in: limits uploads under way in this process, room on disk, videos of a user in work.
+
+    Places and disk space are shared: no user can hold so much of them that another finds nothing left.
+    """
 
     def __init__(self, room: DiskBudget, *, max_uploads: int, max_processing: int) -> None:
         self._room, self._max_uploads, self._max_processing = room, max_uploads, max_processing
         self._uploads = 0
+        self._places_of: Counter[str] = Counter()
         self._uploads_of: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def upload(self, size_bytes: int | None) -> AsyncIterator[Reservation]:
+    async def upload(self, size_bytes: int | None, caller: Caller) -> AsyncIterator[Reservation]:
         """Hold a place and room on disk for an upload while the block runs; the size may be unknown.
 
         Raises TooManyUploads, OutOfDisk; OutOfDisk also when the block finds that the space is gone.
         """
-        if self._uploads >= self._max_uploads:
-            raise refused(
-                TooManyUploads("the limit of simultaneous uploads is reached", seconds=CROWD_SECONDS)
-            )
-        with self._counted():
+        self._check_place(caller)
+        with self._counted(caller.share):
             try:
-                async with self._room.reserve(size_bytes or 0) as reservation:
+                async with self._room.reserve(size_bytes or 0, caller.share) as reservation:
                     yield reservation
             except OutOfDisk as error:
                 message = "the disk has no space left for this upload: try again later"
                 raise refused(OutOfDisk(message, error.seconds)) from error
+
+    def _check_place(self, caller: Caller) -> None:
+        """Raise TooManyUploads when all places are taken, or a user holds as many as are left.
+
+        The second is the dynamic threshold of Choudhury and Hahne (1998): one user gets half of all places,
+        and each who comes later half of the rest.
+        """
+        left = self._max_uploads - self._uploads
+        if left > 0 and (caller.user_id is None or self._places_of[caller.share] < left):
+            return
+        whose = "simultaneous uploads" if left <= 0 else f"simultaneous uploads of {caller.user_id}"
+        raise refused(TooManyUploads(f"the limit of {whose} is reached", seconds=CROWD_SECONDS))
 
     async def check_user(self, database: Database, user_id: str) -> None:
         """Raise TooManyProcessing when the user has reached the limit of videos processing or coming in."""
@@ -80,13 +94,16 @@ class Admission:
         return refused(TooManyProcessing(message, seconds=USER_SECONDS))
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, share: str) -> Iterator[None]:
         self._uploads += 1
+        self._places_of[share] += 1
         UPLOADS_UNDER_WAY.inc()
         try:
             yield
         finally:
             self._uploads -= 1
+            self._places_of[share] -= 1
+            self._places_of += Counter()
             UPLOADS_UNDER_WAY.dec()
 
 

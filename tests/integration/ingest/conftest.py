@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from services.ingest.auth.api_keys import create_key
 from services.ingest.http.resources import OPENAPI
@@ -19,6 +19,7 @@ from shared import videos
 from shared.contracts.events import Source, VideoUploaded
 from shared.errors import PipelineError
 from shared.messaging.outbox import Outbox
+from tests.service_server import ServiceServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -111,6 +112,6 @@ async def api(servers: Any, database: Database, database_url: str, tmp_path: Pat
             user_id = name if scope == "user" else None
             new = NewKey.model_validate({"name": name, "scope": scope, "userId": user_id})
             keys[name] = (await create_key(connection, new)).key
-    server = TestServer(create_app(settings), host="127.0.0.1", handler_cancellation=True)
+    server = ServiceServer(create_app(settings), host="127.0.0.1")
     async with TestClient(server) as client:
         yield Api(client, database, tmp_path, keys)

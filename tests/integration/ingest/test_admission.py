@@ -264,3 +264,59 @@ async def test_retry_is_refused_when_the_users_videos_in_work_are_too_many(
     assert_problem(await api.call("POST", f"/api/videos/{other}/retry"), 409, "not_failed")
     await api.fail(other)
     assert (await api.call("POST", path))[0] == 202
+
+
+@asynccontextmanager
+async def held(api: Api, count: int, *, key: str = "alice", length: int = 1000) -> AsyncIterator[list[str]]:
+    """Ask for `count` uploads at once and send none of them; yield what was answered to each."""
+    answers = [await answer_to_head(api, length, key=key) for _ in range(count)]
+    try:
+        yield [status for status, _, _ in answers]
+    finally:
+        for _, _, (_, writer) in answers:
+            writer.close()
+
+
+async def test_a_user_who_holds_places_leaves_some_for_others(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(api, monkeypatch, max_uploads=10)
+    async with held(api, 20) as of_alice, held(api, 20, key="bob") as of_bob:
+        assert of_alice.count("100") == 5
+        assert of_alice[5:] == ["503"] * 15
+        assert of_bob.count("100") == 3
+    async with held(api, 1, key="bob") as again:
+        assert again == ["100"]
+
+
+async def test_a_service_key_may_use_every_place(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(api, monkeypatch, max_uploads=4)
+    async with held(api, 5, key="service") as answers:
+        assert answers == ["100"] * 4 + ["503"]
+
+
+async def test_a_user_who_reserves_the_disk_and_sends_nothing_does_not_keep_others_out(
+    api: Api, volume: Volume
+) -> None:
+    async with held(api, 1, length=1_400_000) as of_alice:
+        assert of_alice == ["100"]
+        assert (await api.upload(bytes(600_000), as_="bob"))[0] == 202
+        assert_refused(await api.upload(bytes(600_000)), 507, "insufficient_storage")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "x"])
+async def test_compressed_bodies_are_refused_before_they_are_read(api: Api, coding: str) -> None:
+    result = await api.call("POST", UPLOAD, data=FILM + END, headers=MULTIPART | {"Content-Encoding": coding})
+    assert_problem(result, 415, "unsupported_encoding")
+    assert result[2]["Accept-Encoding"] == "identity"
+    ladder = await api.call(
+        "PUT", "/api/presets", as_="admin", data=b"[]", headers={"Content-Encoding": coding}
+    )
+    assert_problem(ladder, 415, "unsupported_encoding")
+
+
+@pytest.mark.parametrize("header", ["Content-Encoding: gzip", "Content-Transfer-Encoding: base64"])
+async def test_encoded_parts_of_a_form_are_refused(api: Api, header: str) -> None:
+    body = FILM.replace(b"Content-Disposition", f"{header}\r\nContent-Disposition".encode(), 1) + END
+    assert_problem(await api.call("POST", UPLOAD, data=body, headers=MULTIPART), 415, "unsupported_encoding")
+    assert api.files() == []
