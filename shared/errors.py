@@ -25,7 +25,7 @@
     └── Superseded                    the work was given to another, or is no longer wanted
 
 `reason` is a stable snake_case code: the same word in logs, metrics, events and the API. Only the consume
-loop (shared/messaging/consumer.py) turns these into a retry, a failed video or a dead letter, and only
+loop (shared/messaging/verdicts.py) turns these into a retry, a failed video or a dead letter, and only
 shared/http/problems.py into an HTTP status. ConfigurationError stands apart: it ends the process at start.
 """
 

@@ -13,23 +13,28 @@ from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.ffmpeg.sandbox import report_protection
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler
+from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
 from services.transcoder.sources.s3 import S3Source
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
 from shared.http.app import create_base_app
-from shared.messaging.consumer import Consumer, Route
+from shared.messaging.consumer import Consumer
+from shared.messaging.processor import Processor, Route
 from shared.messaging.retry import RetryPolicy
 from shared.service.main import run
 from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context
 from shared.storage.config import open_s3
 from shared.telemetry.metrics import ENCODER_INFO
+from shared.videos.failure import VideoFailures
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from shared.contracts.events import Payload
+    from shared.errors import PipelineError
     from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "transcoder", 8082
@@ -91,16 +96,17 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 def _planner(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     planning = PlanVideoHandler(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE])
+    policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds)
+    failures = VideoFailures(app[OUTBOX], "plan")
+    routes: dict[type[Payload], Route] = {
+        VideoUploaded: Route(planning.uploaded, policy, failures, planning.accept),
+        ResumeVideo: Route(planning.resume, policy, failures),
+    }
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.plan",
         queues=["transcoder.plan"],
-        routes={
-            VideoUploaded: Route(planning.uploaded, "plan", planning.accept),
-            ResumeVideo: Route(planning.resume, "plan"),
-        },
-        outbox=app[OUTBOX],
-        retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
+        processor=Processor(routes, app[OUTBOX]),
         slots=PLANS_AT_ONCE,
     )
 
@@ -108,13 +114,14 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
 def _encoders(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     encoding = EncodeChunkHandler(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE], app[ENCODER])
+    patience: dict[type[PipelineError], float] = {NewerPlan: NEWER_PLAN_PATIENCE_SECONDS}
+    policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
+    route = Route(encoding.encode, policy, VideoFailures(app[OUTBOX], "encode"))
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.encode",
         queues=["transcoder.first", "transcoder.bulk"],
-        routes={EncodeChunk: Route(encoding.encode, "encode")},
-        outbox=app[OUTBOX],
-        retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
+        processor=Processor({EncodeChunk: route}, app[OUTBOX]),
         slots=settings.transcoder_concurrency,
     )
 

@@ -15,7 +15,8 @@ from shared.contracts.events import DeleteVideo, VideoSegmented
 from shared.http.app import create_base_app
 from shared.http.server import running
 from shared.messaging.connection import BrokerLink
-from shared.messaging.consumer import Consumer, Route
+from shared.messaging.consumer import Consumer
+from shared.messaging.processor import Processor, Route
 from shared.messaging.retry import RetryPolicy
 from shared.service.main import run
 from shared.service.resources import (
@@ -27,6 +28,7 @@ from shared.service.resources import (
     outbox_context,
     storage_context,
 )
+from shared.videos.failure import VideoFailures
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
@@ -84,14 +86,16 @@ def _storing(settings: Settings, app: web.Application) -> Consumer:
     storing = StoreChunkHandler(
         settings, app[OUTBOX], work, app[STORAGE].storage, asyncio.Semaphore(PUTS_AT_ONCE)
     )
-    route = Route(storing.store, "upload")
+    policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds)
+    route = Route(storing.store, policy, VideoFailures(app[OUTBOX], "upload"))
     return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
 
 
 def _deleting(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     deleting = DeleteVideoHandler(settings, app[OUTBOX], work, app[STORAGE].storage)
-    return _consumer(settings, app, "uploader.delete", {DeleteVideo: Route(deleting.delete, None)}, 1)
+    route = Route(deleting.delete, RetryPolicy(None, settings.retry_seconds), failures=None)
+    return _consumer(settings, app, "uploader.delete", {DeleteVideo: route}, 1)
 
 
 def _consumer(
@@ -101,9 +105,7 @@ def _consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=queue,
         queues=[queue],
-        routes=routes,
-        outbox=app[OUTBOX],
-        retry=RetryPolicy(settings.retry_attempts, settings.retry_seconds),
+        processor=Processor(routes, app[OUTBOX]),
         slots=slots,
     )
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.contracts.events import PAYLOADS
 
@@ -22,7 +22,11 @@ class Undecodable(Exception):
 
 
 class CloudEvent(BaseModel):
-    """The envelope; `requestid` is our extension attribute and names the HTTP request that began it all."""
+    """The envelope, with two extension attributes of our own.
+
+    `requestid` names the HTTP request that began it all. `failingsince` is when a message that was put back
+    into its queue met the fault that is being waited out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -34,6 +38,7 @@ class CloudEvent(BaseModel):
     subject: str | None = None
     datacontenttype: str | None = None
     requestid: str | None = None
+    failingsince: AwareDatetime | None = None
     data: dict[str, Any]
 
 

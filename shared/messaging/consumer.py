@@ -1,13 +1,7 @@
-"""The one consume loop. It alone decides what becomes of a message:
+"""The one consume loop: pulls messages into slots, has them processed, and acknowledges them afterwards.
 
-handled                        acknowledged, after the handler has committed
-Superseded                     acknowledged: the work is someone else's, or unwanted
-Deferred                       looked at again after a while
-DatabaseUnavailable            kept, and handled again when Postgres answers
-PermanentError                 the video is marked failed
-TransientError, or a bug       retried with back-off; after the last attempt the video is marked failed
-cannot be understood           dead letter with the reason
-kills its worker every time    the video is marked failed: `worker_lost`; what is never given up waits longer
+verdicts.py decides what becomes of a message; processor.py carries that out; this is the part that knows
+RabbitMQ. Nothing else acknowledges.
 """
 
 from __future__ import annotations
@@ -15,88 +9,32 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import aio_pika
 import structlog
-from structlog.contextvars import bound_contextvars
 
-from shared import videos
-from shared.contracts.cloudevents import Undecodable, decode
-from shared.errors import (
-    DatabaseUnavailable,
-    Deferred,
-    PermanentError,
-    PipelineError,
-    StorageRefused,
-    Superseded,
-    TransientError,
-    WorkerLost,
-)
+from shared.contracts.cloudevents import Undecodable
 from shared.failpoints import failpoint
 from shared.messaging import queues
 from shared.messaging.connection import BrokerLink
 from shared.messaging.faults import BrokerUnavailable
 from shared.messaging.publisher import ATTEMPT_HEADER, Publisher
 from shared.messaging.topology import DEAD
+from shared.messaging.verdicts import OUTAGE_SECONDS
 from shared.telemetry.metrics import MESSAGE_SECONDS, MESSAGES_HANDLED, SLOTS_BUSY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from aio_pika.abc import AbstractIncomingMessage
 
-    from shared.contracts.cloudevents import CloudEvent
-    from shared.contracts.events import Payload, Stage
-    from shared.messaging.outbox import Outbox
-    from shared.messaging.retry import RetryPolicy
+    from shared.messaging.processor import Outcome, Processor
 
 IDLE_SECONDS = 0.25
-OUTAGE_SECONDS = 1.0
 MAX_COUNT = 1_000_000  # of attempts and deliveries; far more than ever happen
-MAX_DELIVERIES = 8  # below the 20 after which RabbitMQ 4 drops a message of a quorum queue
 
 log = structlog.get_logger()
-
-
-class InternalError(TransientError):
-    """A handler failed in a way that nobody foresaw; the log has the traceback."""
-
-    reason = "internal_error"
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A message taken from a queue; `redelivered` when an earlier holder went away without an answer."""
-
-    queue: str
-    redelivered: bool
-    attempt: int
-    deliveries: int
-
-
-@dataclass(frozen=True)
-class Route:
-    """What handles a type of message, and the stage that a failure is put down to (None: never give up).
-
-    `accept` comes first, also for a message that kills its worker: without a record it could not fail.
-    """
-
-    handle: Callable[..., Awaitable[None]]
-    stage: Stage | None
-    accept: Callable[..., Awaitable[None]] | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One understood message in work; `run` is the run that its video was in when the work began."""
-
-    delivery: Delivery
-    event: CloudEvent
-    payload: Payload
-    route: Route
-    run: int = 1
 
 
 class Consumer:
@@ -108,15 +46,13 @@ class Consumer:
         *,
         name: str,
         queues: Sequence[str],
-        routes: Mapping[type[Payload], Route],
-        outbox: Outbox,
-        retry: RetryPolicy,
+        processor: Processor,
         slots: int,
     ) -> None:
         self.name = name
         self.link = BrokerLink(url, f"{name}.consume")
         self._dead_letters = Publisher(BrokerLink(url, f"{name}.dead-letters"))
-        self._queues, self._routes, self._outbox, self._retry = tuple(queues), dict(routes), outbox, retry
+        self._queues, self._processor = tuple(queues), processor
         self._slots = asyncio.Semaphore(slots)
         self._draining = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -193,81 +129,13 @@ class Consumer:
             log.warning("acknowledge_failed", queue=queue, verdict=verdict)
         failpoint(f"{queue}.acknowledged")
 
-    async def _process(self, queue: str, message: AbstractIncomingMessage) -> tuple[str, str]:
+    async def _process(self, queue: str, message: AbstractIncomingMessage) -> Outcome:
         try:
-            event, payload = decode(message.body)
-            route = self._routes.get(type(payload))
-            if route is None:
-                raise Undecodable(f"{event.type} is not for the queue {queue}")
+            return await self._processor.process(queue, message.body, **counts_of(message.headers))
         except Undecodable as error:
             return await self._dead_letter(queue, message, str(error))
-        context = {"video_id": str(payload.video_id), "message_type": event.type, "message_id": event.id}
-        with bound_contextvars(**context, **({"request_id": event.requestid} if event.requestid else {})):
-            while True:
-                try:
-                    return await self._handle(Job(_delivery(queue, message), event, payload, route))
-                except DatabaseUnavailable as error:
-                    log.warning("consumer_waits", reason=error.reason, error=str(error))
-                    await asyncio.sleep(OUTAGE_SECONDS)
 
-    async def _handle(self, job: Job) -> tuple[str, str]:
-        job = replace(job, run=await videos.current_run(self._outbox.database, job.payload.video_id))
-        try:
-            if job.route.accept:
-                await job.route.accept(job.payload)
-            if job.delivery.deliveries >= MAX_DELIVERIES:
-                raise WorkerLost(f"delivered {job.delivery.deliveries + 1} times without an answer")
-            await job.route.handle(job.payload, job.delivery)
-        except Superseded as error:
-            log.info("superseded", why=error.message)
-            return "superseded", ""
-        except Deferred as error:
-            log.info("deferred", why=error.message, seconds=error.seconds)
-            await self._again(job, job.delivery.attempt, error.seconds)
-            return "deferred", error.reason
-        except (DatabaseUnavailable, asyncio.CancelledError):
-            raise
-        except PipelineError as error:
-            return await self._retry_or_fail(job, error)
-        except Exception:
-            log.exception("handler_failed")
-            message = "something went wrong in the pipeline; its log has the details"
-            return await self._retry_or_fail(job, InternalError(message))
-        return "done", ""
-
-    async def _retry_or_fail(self, job: Job, error: PipelineError) -> tuple[str, str]:
-        attempt, stage = job.delivery.attempt + 1, job.route.stage
-        hopeless = (
-            isinstance(error, PermanentError | WorkerLost | StorageRefused) or attempt >= self._retry.attempts
-        )
-        if stage and hopeless:
-            return await self._fail(job, stage, error)
-        delay = self._retry.delay_seconds(attempt)
-        about = {"reason": error.reason, "error": error.message, "attempt": attempt, "delay_seconds": delay}
-        log.warning("will_retry", **about)
-        await self._again(job, attempt, delay)
-        return "retried", error.reason
-
-    async def _fail(self, job: Job, stage: Stage, error: PipelineError) -> tuple[str, str]:
-        retryable = not isinstance(error, PermanentError)
-        video_id = job.payload.video_id
-        if not await videos.fail(self._outbox, video_id, stage, error, retryable=retryable, run=job.run):
-            return "superseded", ""
-        log.error("video_failed", stage=stage, reason=error.reason, error=error.message)
-        return "failed", error.reason
-
-    async def _again(self, job: Job, attempt: int, delay_seconds: float) -> None:
-        await self._outbox.add_again(
-            job.event,
-            job.payload.video_id,
-            queue=job.delivery.queue,
-            attempt=attempt,
-            delay_seconds=delay_seconds,
-        )
-
-    async def _dead_letter(
-        self, queue: str, message: AbstractIncomingMessage, reason: str
-    ) -> tuple[str, str]:
+    async def _dead_letter(self, queue: str, message: AbstractIncomingMessage, reason: str) -> Outcome:
         log.error("dead_letter", queue=queue, why=reason)
         dead = aio_pika.Message(
             message.body,
@@ -284,13 +152,10 @@ class Consumer:
                 return "dead", "undecodable"
 
 
-def _delivery(queue: str, message: AbstractIncomingMessage) -> Delivery:
-    return Delivery(
-        queue=queue,
-        redelivered=bool(message.redelivered),
-        attempt=_count(message.headers.get(ATTEMPT_HEADER)),
-        deliveries=_count(message.headers.get("x-delivery-count")),
-    )
+def counts_of(headers: Mapping[str, object]) -> dict[str, int]:
+    """Return how often a message's handling failed, and how often it was delivered without an answer."""
+    names = {"attempt": ATTEMPT_HEADER, "deliveries": "x-delivery-count"}
+    return {name: _count(headers.get(header)) for name, header in names.items()}
 
 
 def _count(value: object) -> int:

@@ -14,6 +14,7 @@ from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
     from uuid import UUID
 
     from shared.contracts.cloudevents import CloudEvent
@@ -52,13 +53,21 @@ class Outbox:
         )
 
     async def add_again(
-        self, event: CloudEvent, video_id: UUID, *, queue: str, attempt: int, delay_seconds: float
+        self,
+        event: CloudEvent,
+        payload: Payload,
+        *,
+        queue: str,
+        attempt: int,
+        delay_seconds: float,
+        failing_since: datetime | None,
     ) -> None:
-        """Put a message back into one queue after a while; nobody else sees it a second time."""
+        """Put a message back into one queue after a while; no other queue sees it a second time."""
+        event = event.model_copy(update={"failingsince": failing_since})
         async with self.transaction() as connection:
             await sql.add(
                 connection,
-                video_id=video_id,
+                video_id=payload.video_id,
                 exchange="",
                 routing_key=queue,
                 attempt=attempt,

@@ -1,21 +1,50 @@
-"""When and how often a transient fault is tried again."""
+"""When and how often a fault is tried again."""
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared.errors import PermanentError, StorageRefused, WorkerLost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.errors import PipelineError
 
 MAX_DELAY_SECONDS = 300.0
+MAX_PATIENT_DELAY_SECONDS = 60.0
+FINAL = (PermanentError, WorkerLost, StorageRefused)  # trying again soon changes nothing
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and when a transient fault is tried again."""
+    """How the faults of one route are tried again.
 
-    attempts: int
+    A fault that may pass has `attempts` in all, None for as many as it takes: then nothing is given up.
+    A fault of a class named in `patience` is waited out for so many seconds instead, however many attempts
+    that takes. A message that was delivered `max_deliveries` times without an answer has killed its workers;
+    RabbitMQ 4 drops a message of a quorum queue after 20.
+    """
+
+    attempts: int | None
     first_delay_seconds: float
+    patience: Mapping[type[PipelineError], float] = field(default_factory=dict)
+    max_deliveries: int = 8
 
     def delay_seconds(self, attempt: int) -> float:
-        """Return the wait after failure `attempt` (from 1): doubling, capped, with jitter of a fifth."""
-        delay = min(self.first_delay_seconds * 2.0 ** min(attempt - 1, 30), MAX_DELAY_SECONDS)
-        return delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
+        """Return the wait after failure `attempt` (from 1): doubling, up to MAX_DELAY_SECONDS."""
+        return min(self.first_delay_seconds * 2.0 ** min(attempt - 1, 30), MAX_DELAY_SECONDS)
+
+    def patient_delay_seconds(self, waited_seconds: float) -> float:
+        """Return the wait after a fault that lasts for `waited_seconds`: a quarter of that, within bounds."""
+        return max(self.first_delay_seconds, min(waited_seconds / 4, MAX_PATIENT_DELAY_SECONDS))
+
+    def patience_seconds(self, error: PipelineError) -> float | None:
+        """Return for how long an error is waited out; None when its attempts are counted."""
+        named = [kind for kind in self.patience if isinstance(error, kind)]
+        return self.patience[max(named, key=lambda kind: len(kind.__mro__))] if named else None
+
+    def gives_up(self, error: PipelineError, attempt: int) -> bool:
+        """Tell whether failure `attempt` (from 1) is the last one."""
+        return self.attempts is not None and (isinstance(error, FINAL) or attempt >= self.attempts)

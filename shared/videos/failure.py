@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import structlog
 
 from shared.contracts.events import VideoFailed
 from shared.videos.statements import sql
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
-    from shared.contracts.events import Stage
+    from shared.contracts.events import Payload, Stage
     from shared.database.pool import Database
     from shared.errors import PipelineError
     from shared.messaging.outbox import Outbox
+    from shared.messaging.verdicts import GiveUp
+
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class VideoFailures:
+    """Records what a stage gives up as the failure of the video that the message is about."""
+
+    outbox: Outbox
+    stage: Stage
+
+    async def begin(self, payload: Payload) -> Callable[[GiveUp], Awaitable[bool]]:
+        """Return what fails the video, unless it is in another run by then. Raises DatabaseUnavailable."""
+        run = await current_run(self.outbox.database, payload.video_id)
+
+        async def record(given_up: GiveUp) -> bool:
+            error, retryable = given_up.error, given_up.retryable
+            video_id, stage = payload.video_id, self.stage
+            if not await fail(self.outbox, video_id, stage, error, retryable=retryable, run=run):
+                return False
+            log.error("video_failed", stage=stage, reason=error.reason, error=error.message)
+            return True
+
+        return record
 
 
 async def current_run(database: Database, video_id: UUID) -> int:

@@ -10,8 +10,9 @@ import pytest
 
 from shared.contracts.events import Source, VideoUploaded
 from shared.messaging.connection import BrokerLink
-from shared.messaging.consumer import Consumer, Route
+from shared.messaging.consumer import Consumer
 from shared.messaging.outbox import Outbox
+from shared.messaging.processor import Processor, Route
 from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay
 from shared.messaging.retry import RetryPolicy
@@ -46,7 +47,7 @@ def through(proxy, url):
 async def test_consumer_and_relay_go_on_when_the_broker_was_silent(servers, database, proxy, eventually):
     outbox, seen = Outbox(database, "/test"), []
 
-    async def handle(event, _):
+    async def handle(event):
         seen.append(event.video_id)
 
     url = through(proxy, servers.rabbitmq_url)
@@ -54,9 +55,7 @@ async def test_consumer_and_relay_go_on_when_the_broker_was_silent(servers, data
         url,
         name="test",
         queues=[QUEUE],
-        routes={VideoUploaded: Route(handle, "plan")},
-        outbox=outbox,
-        retry=RetryPolicy(3, 0.05),
+        processor=Processor({VideoUploaded: Route(handle, RetryPolicy(None, 0.05), failures=None)}, outbox),
         slots=2,
     )
     link = BrokerLink(url, "test.relay")

@@ -92,7 +92,7 @@ async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
 
     late = Stalling(SETTINGS, outbox, WorkDir(tmp_path), None, DiskBudget(tmp_path, 0), None)
     with pytest.raises(Superseded if is_late else EncodeStalled):
-        await late.encode(EncodeChunk(video_id=planned, chunk=0), None)
+        await late.encode(EncodeChunk(video_id=planned, chunk=0))
 
 
 @pytest.mark.parametrize("is_late", [True, False])
@@ -110,7 +110,7 @@ async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over
     late = Failing(SETTINGS, outbox, WorkDir(tmp_path), None, DiskBudget(tmp_path, 0))
     await late.accept(event)
     with pytest.raises(Superseded if is_late else CorruptSource):
-        await late.uploaded(event, None)
+        await late.uploaded(event)
 
 
 async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(
@@ -127,7 +127,7 @@ async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(
     monkeypatch.setattr(Plan, "from_json", lambda _: SimpleNamespace(source_bytes=4))
     sources = Sources(WorkDir(tmp_path), DiskBudget(tmp_path, 0), {}, max_bytes=1)
     failing = Failing(SETTINGS, outbox, WorkDir(tmp_path), sources, DiskBudget(tmp_path, 0))
-    await failing.resume(ResumeVideo(video_id=planned), None)
+    await failing.resume(ResumeVideo(video_id=planned))
     assert drawn == [tmp_path / "a.mp4"]
     async with outbox.transaction() as connection:
         assert await connection.fetchval("select routing_key from outbox") == "chunk.encode.first"
@@ -165,7 +165,7 @@ async def test_deletion_waits_when_the_video_lies_in_another_bucket(
     settings = SimpleNamespace(lease_seconds=LEASE, delete_again_seconds=1.0)
     deleting = DeleteVideoHandler(settings, outbox, WorkDir(tmp_path), storage)
     with pytest.raises(Exception, match="swept once" if removes else "new is set now") as raised:
-        await deleting.delete(DeleteVideo(video_id=planned), None)
+        await deleting.delete(DeleteVideo(video_id=planned))
     assert isinstance(raised.value, StorageUnavailable) != bool(removes)
     assert storage.removed == removes
 
@@ -220,7 +220,7 @@ async def test_failure_of_a_put_is_none_of_the_video_when_another_stored_the_chu
 
     late = storing(outbox, tmp_path, Failing())
     with pytest.raises(Superseded if is_late else StorageUnavailable):
-        await late.store(segmented(encoded), None)
+        await late.store(segmented(encoded))
 
 
 @pytest.mark.parametrize("damage", [b"fil", None])
@@ -231,7 +231,7 @@ async def test_chunk_is_encoded_again_when_its_file_is_cut_or_gone(outbox, encod
     else:
         path.write_bytes(damage)
     with pytest.raises(Superseded, match="encoded again"):
-        await storing(outbox, tmp_path, MemoryStorage()).store(segmented(encoded), None)
+        await storing(outbox, tmp_path, MemoryStorage()).store(segmented(encoded))
     assert await chunk_status(outbox, encoded) == "pending"
     async with outbox.transaction() as connection:
         assert await connection.fetchval("select routing_key from outbox") == "chunk.encode.first"
@@ -244,8 +244,8 @@ async def test_files_of_a_ready_video_are_removed_when_who_finished_it_died(outb
     async with outbox.transaction() as connection:
         await connection.execute("update videos set status = 'ready'")
     with pytest.raises(Superseded):
-        await storing(outbox, tmp_path, MemoryStorage()).store(segmented(encoded), None)
+        await storing(outbox, tmp_path, MemoryStorage()).store(segmented(encoded))
     assert original.exists(), "nobody asked for it to be deleted"
     with pytest.raises(Superseded):
-        await storing(outbox, tmp_path, MemoryStorage(), deletes=True).store(segmented(encoded), None)
+        await storing(outbox, tmp_path, MemoryStorage(), deletes=True).store(segmented(encoded))
     assert not original.parent.exists()

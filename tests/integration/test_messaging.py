@@ -23,16 +23,17 @@ from shared.errors import (
     StorageUnavailable,
     Superseded,
 )
-from shared.messaging import consumer
 from shared.messaging.connection import BrokerLink
-from shared.messaging.consumer import Consumer, Route
+from shared.messaging.consumer import Consumer
 from shared.messaging.outbox import Outbox
+from shared.messaging.processor import Processor, Route
 from shared.messaging.publisher import Publisher
 from shared.messaging.queues import pull
 from shared.messaging.relay import Relay
 from shared.messaging.retry import RetryPolicy
 from shared.messaging.topology import DEAD, QUEUES
 from shared.telemetry.metrics import MESSAGES_HANDLED
+from shared.videos.failure import VideoFailures
 from shared.workspace import disk_budget
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
@@ -62,12 +63,6 @@ def relay(outbox, link):
     return Relay(outbox, Publisher(link))
 
 
-@pytest.fixture
-def deadly(monkeypatch):
-    """Every message counts as one that has killed its workers."""
-    monkeypatch.setattr(consumer, "MAX_DELIVERIES", 0)
-
-
 def uploaded(video_id=None):
     return VideoUploaded(video_id=video_id or uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
 
@@ -84,14 +79,15 @@ async def record(outbox, video_id):
 
 
 @asynccontextmanager
-async def consuming(servers, outbox, handle, *, stage="plan", attempts=3, accept=None):
+async def consuming(servers, outbox, handle, *, attempts=3, accept=None, max_deliveries=8):
+    """Run a consumer; `attempts` None never gives up, `max_deliveries` 0 takes every message for deadly."""
+    policy = RetryPolicy(attempts, 0.05, max_deliveries=max_deliveries)
+    failures = None if attempts is None else VideoFailures(outbox, "plan")
     taker = Consumer(
         servers.rabbitmq_url,
         name="test",
         queues=[QUEUE],
-        routes={VideoUploaded: Route(handle, stage, accept)},
-        outbox=outbox,
-        retry=RetryPolicy(attempts, 0.05),
+        processor=Processor({VideoUploaded: Route(handle, policy, failures, accept)}, outbox),
         slots=2,
     )
     relay_link = BrokerLink(servers.rabbitmq_url, "test.relay")
@@ -168,11 +164,11 @@ async def test_queues_are_served_in_order_of_priority(outbox, relay, link):
 
 
 async def test_work_that_is_never_given_up_waits_when_it_seems_to_kill_its_workers(
-    servers, outbox, link, eventually, monkeypatch
+    servers, outbox, link, eventually
 ):
     seen, event = [], uploaded()
 
-    async def handle(event, _):
+    async def handle(event):
         seen.append(event.video_id)
 
     async def has_waited():
@@ -180,13 +176,11 @@ async def test_work_that_is_never_given_up_waits_when_it_seems_to_kill_its_worke
             return await connection.fetchval("select max(attempt) from outbox") == 3
 
     await accept(outbox, event)
-    with monkeypatch.context() as patched:
-        patched.setattr(consumer, "MAX_DELIVERIES", 0)
-        async with consuming(servers, outbox, handle, stage=None, attempts=2):
-            await eventually(has_waited)
+    async with consuming(servers, outbox, handle, attempts=None, max_deliveries=0):
+        await eventually(has_waited)
     assert seen == []
     assert await pull(link, [QUEUE + DEAD]) is None
-    async with consuming(servers, outbox, handle, stage=None):
+    async with consuming(servers, outbox, handle, attempts=None):
         await eventually(lambda: asyncio.sleep(0, bool(seen)))
     assert seen == [event.video_id]
 
@@ -194,7 +188,7 @@ async def test_work_that_is_never_given_up_waits_when_it_seems_to_kill_its_worke
 async def test_consumer_handles_a_message_once_when_all_goes_well(servers, outbox, link, eventually):
     seen = []
 
-    async def handle(event, _):
+    async def handle(event):
         seen.append(event.video_id)
 
     event = uploaded()
@@ -209,17 +203,17 @@ async def test_consumer_handles_a_message_once_when_all_goes_well(servers, outbo
 async def test_consumer_retries_then_fails_the_video_when_a_fault_stays(
     servers, outbox, link, eventually, fault
 ):
-    attempts = []
+    calls = []
 
-    async def handle(_, delivery):
-        attempts.append(delivery.attempt)
+    async def handle(event):
+        calls.append(event)
         raise fault
 
     event = uploaded()
     await accept(outbox, event)
     async with consuming(servers, outbox, handle):
         await eventually(lambda: is_failed(outbox, event.video_id))
-    assert attempts == [0, 1, 2]
+    assert len(calls) == 3
     error = (await record(outbox, event.video_id)).error
     assert (error["stage"], error["retryable"]) == ("plan", True)
 
@@ -227,8 +221,8 @@ async def test_consumer_retries_then_fails_the_video_when_a_fault_stays(
 async def test_consumer_fails_the_video_at_once_when_the_input_is_at_fault(servers, outbox, link, eventually):
     calls = []
 
-    async def handle(_, delivery):
-        calls.append(delivery)
+    async def handle(event):
+        calls.append(event)
         raise CorruptSource("the file is cut")
 
     event = uploaded()
@@ -248,28 +242,27 @@ async def test_consumer_fails_the_video_at_once_when_the_input_is_at_fault(serve
 async def test_consumer_waits_and_handles_again_when_the_database_is_away(servers, outbox, link, eventually):
     calls = []
 
-    async def handle(_, delivery):
-        calls.append(delivery.attempt)
+    async def handle(event):
+        calls.append(event)
         if len(calls) == 1:
             raise DatabaseUnavailable("gone")
 
     await accept(outbox, uploaded())
-    async with consuming(servers, outbox, handle):
+    async with consuming(servers, outbox, handle, attempts=1):  # it uses up none
         await eventually(lambda: asyncio.sleep(0, len(calls) == 2))
-    assert calls == [0, 0]  # no attempt was used up
 
 
-async def test_consumer_never_gives_up_when_the_route_has_no_stage(servers, outbox, link, eventually):
+async def test_consumer_never_gives_up_when_the_policy_counts_no_attempts(servers, outbox, link, eventually):
     calls = []
 
-    async def handle(_, delivery):
-        calls.append(delivery.attempt)
+    async def handle(event):
+        calls.append(event)
         if len(calls) < 5:
             raise StorageUnavailable("down")
 
     event = uploaded()
     await accept(outbox, event)
-    async with consuming(servers, outbox, handle, stage=None, attempts=2):
+    async with consuming(servers, outbox, handle, attempts=None):
         await eventually(lambda: asyncio.sleep(0, len(calls) == 5))
     assert (await record(outbox, event.video_id)).status == "processing"
 
@@ -277,22 +270,21 @@ async def test_consumer_never_gives_up_when_the_route_has_no_stage(servers, outb
 async def test_deferred_message_comes_back_without_using_an_attempt(servers, outbox, link, eventually):
     calls = []
 
-    async def handle(_, delivery):
-        calls.append(delivery.attempt)
+    async def handle(event):
+        calls.append(event)
         if len(calls) == 1:
             raise Deferred("busy", seconds=0.1)
 
     await accept(outbox, uploaded())
-    async with consuming(servers, outbox, handle):
+    async with consuming(servers, outbox, handle, attempts=1):  # it uses up none
         await eventually(lambda: asyncio.sleep(0, len(calls) == 2))
-    assert calls == [0, 0]
 
 
 async def test_superseded_message_is_gone_when_it_was_seen(servers, outbox, link, eventually):
     calls = []
 
-    async def handle(_, delivery):
-        calls.append(delivery)
+    async def handle(event):
+        calls.append(event)
         raise Superseded("not ours")
 
     await accept(outbox, uploaded())
@@ -310,7 +302,7 @@ async def test_message_goes_to_the_dead_letters_with_the_reason_when_it_cannot_b
     exchange = await channel.get_exchange("hls.events", ensure=False)
     await exchange.publish(aio_pika.Message(b"not json"), "video.uploaded")
 
-    async def handle(_event, _delivery):
+    async def handle(_event):
         raise AssertionError
 
     async with consuming(servers, outbox, handle):
@@ -323,7 +315,7 @@ async def test_message_goes_to_the_dead_letters_with_the_reason_when_it_cannot_b
 async def test_message_is_redelivered_when_a_drain_ends_before_its_handler(servers, outbox, link, eventually):
     started = asyncio.Event()
 
-    async def handle(_event, _delivery):
+    async def handle(_event):
         started.set()
         await asyncio.sleep(3600)
 
@@ -337,7 +329,6 @@ async def test_message_is_redelivered_when_a_drain_ends_before_its_handler(serve
 
 
 @pytest.mark.parametrize("accepts", [True, False])
-@pytest.mark.usefixtures("deadly")
 async def test_event_leaves_a_failed_record_when_it_kills_its_worker_before_that(
     servers, outbox, link, eventually, accepts
 ):
@@ -347,13 +338,14 @@ async def test_event_leaves_a_failed_record_when_it_kills_its_worker_before_that
         async with outbox.transaction() as connection:
             await videos.accept(connection, event)
 
-    async def handle(_event, _delivery):
+    async def handle(_event):
         raise AssertionError
 
     event = uploaded()
     async with outbox.transaction() as connection:
         await outbox.add(connection, event)  # as a platform sends it: there is no record
-    async with consuming(servers, outbox, handle, accept=record_it if accepts else None):
+    accept = record_it if accepts else None
+    async with consuming(servers, outbox, handle, accept=accept, max_deliveries=0):
         if accepts:
             await eventually(lambda: is_failed(outbox, event.video_id))
             assert (await record(outbox, event.video_id)).error["reason"] == "worker_lost"
@@ -401,7 +393,7 @@ async def test_event_waits_and_does_not_fail_when_the_work_volume_is_too_full(
 
     sources = Sources(WorkDir(volume.root), DiskBudget(volume.root, 100), {"s3": open_source}, max_bytes=1000)
 
-    async def handle(event, _):
+    async def handle(event):
         fetched.append(await sources.fetch(event.video_id, "s3://bucket/key"))
 
     event = uploaded()

@@ -98,7 +98,7 @@ class Services:
         while payloads := [payload for payload in await self.sent() if type(payload) in handlers]:
             for payload in payloads:
                 try:
-                    await handlers[type(payload)](payload, None)
+                    await handlers[type(payload)](payload)
                 except Superseded:
                     continue
 
@@ -153,16 +153,16 @@ async def test_video_is_finished_by_a_stored_plan(services, name):
 async def test_video_is_finished_by_stored_messages(database, tmp_path, name):
     services = Services(database, tmp_path)
     await services.accept(name)
-    await services.planning.uploaded(message(name, "video.uploaded"), None)
+    await services.planning.uploaded(message(name, "video.uploaded"))
     assert len(await services.sent()) == 3
-    await services.encoding.encode(message(name, "chunk.encode"), None)
-    await services.storing.store(message(name, "video.segmented"), None)
-    await services.planning.resume(message(name, "video.resume"), None)
+    await services.encoding.encode(message(name, "chunk.encode"))
+    await services.storing.store(message(name, "video.segmented"))
+    await services.planning.resume(message(name, "video.resume"))
     await services.handle_all()
     await expect_ready(services)
     await services.execute("update videos set status = 'deleted'")
     with pytest.raises(Deferred, match="swept once"):
-        await services.deleting.delete(message(name, "video.delete"), None)
+        await services.deleting.delete(message(name, "video.delete"))
     assert not await services.storage.keys(f"hls/alice/{ID}")
 
 
@@ -204,7 +204,7 @@ async def test_outdated_plan_stays_while_a_worker_is_at_a_chunk(services):
     async with services.outbox.transaction() as connection:
         await videos.claim_chunk(connection, ID, 2, lease_seconds=30.0)
     with pytest.raises(Deferred):
-        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0), None)
+        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0))
     assert await services.fetchval("select plan is not null from videos")
     assert await services.fetchval("select count(*) from chunks") == 3
     assert not await services.sent()
@@ -215,9 +215,9 @@ async def test_worker_of_a_dropped_plan_writes_nothing_into_the_new_one(services
     async with services.outbox.transaction() as connection:
         late = await videos.claim_chunk(connection, ID, 1, lease_seconds=0.0)
     with pytest.raises(Superseded, match="planned anew"):
-        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0), None)
+        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0))
     assert [type(payload) for payload in await services.sent()] == [ResumeVideo]
-    await services.planning.resume(ResumeVideo(video_id=ID), None)
+    await services.planning.resume(ResumeVideo(video_id=ID))
     async with services.outbox.transaction() as connection:
         new = await videos.claim_chunk(connection, ID, 1, lease_seconds=30.0)
         assert new.attempt > late.attempt, "the directory of the late one must not be the new one's"
@@ -232,7 +232,7 @@ async def test_outdated_plan_is_dropped_once_however_many_chunks_meet_it(service
     await services.keep_plan("v1-source-bytes", version=0)
     for chunk in range(3):
         with pytest.raises(Superseded):
-            await services.encoding.encode(EncodeChunk(video_id=ID, chunk=chunk), None)
+            await services.encoding.encode(EncodeChunk(video_id=ID, chunk=chunk))
     assert [type(payload) for payload in await services.sent()] == [ResumeVideo]
     assert await services.fetchval("select plan_tries from videos") == 0
 
@@ -241,14 +241,14 @@ async def test_outdated_plan_stays_when_the_original_is_gone(services):
     await services.keep_plan("v1-source-bytes", version=0)
     await asyncio.to_thread((services.work.root / "clip.mp4").unlink)
     with pytest.raises(SourceUnavailable):
-        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0), None)
+        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0))
     assert await services.fetchval("select plan is not null from videos"), "what is stored plays on"
 
 
 async def test_newer_plan_is_left_to_a_newer_transcoder(services):
     await services.keep_plan("v1-source-bytes", version=VERSION + 1)
     with pytest.raises(NewerPlan):
-        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0), None)
+        await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0))
     assert await services.fetchval("select status || tries from chunks where chunk = 0") == "pending0"
 
 

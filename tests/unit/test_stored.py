@@ -108,7 +108,7 @@ def test_plan_is_upgraded_step_by_step():
 
 
 def test_newer_plan_is_left_to_a_newer_transcoder():
-    with pytest.raises(NewerPlan, match="a newer one has to take it"):
+    with pytest.raises(NewerPlan, match="update the transcoders"):
         Plan.from_json(plan().to_json() | {"version": VERSION + 1})
 
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from services.transcoder.encode.select_encoder import Encoder
     from services.transcoder.sources.fetch import Sources
     from shared.contracts.events import EncodeChunk
-    from shared.messaging.consumer import Delivery
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.videos import ChunkClaim
@@ -67,7 +66,7 @@ class EncodeChunkHandler:
     room: DiskBudget
     encoder: Encoder
 
-    async def encode(self, command: EncodeChunk, _: Delivery) -> None:
+    async def encode(self, command: EncodeChunk) -> None:
         """Encode one chunk under a claim that fences everything it writes."""
         async with self.outbox.transaction() as connection:
             claim = await videos.claim_chunk(

@@ -15,7 +15,7 @@ from services.transcoder.handlers.announce import segmented_event
 from services.transcoder.plan.former import kept_of
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.model import Plan
-from services.transcoder.plan.versions import NewerPlan, OutdatedPlan
+from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
 from shared.contracts.events import EncodeChunk
 from shared.errors import (
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from services.transcoder.sources.fetch import Sources
     from shared.contracts.events import ResumeVideo, VideoUploaded
     from shared.database.pool import Connection
-    from shared.messaging.consumer import Delivery
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.videos import PlanClaim, Video
@@ -70,7 +69,7 @@ class PlanVideoHandler:
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
             raise Superseded(f"the id belongs to another video, of {video.user_id}")
 
-    async def uploaded(self, event: VideoUploaded, _: Delivery) -> None:
+    async def uploaded(self, event: VideoUploaded) -> None:
         """Plan a video that was accepted, unless it is planned."""
         async with self.outbox.transaction() as connection:
             video = await _wanted(connection, event.video_id)
@@ -78,7 +77,7 @@ class PlanVideoHandler:
             raise Superseded("the video is planned already")
         await self._plan_alive(video)
 
-    async def resume(self, command: ResumeVideo, _: Delivery) -> None:
+    async def resume(self, command: ResumeVideo) -> None:
         """Take up a video where it stopped: announce again whatever is not finished."""
         async with self.outbox.transaction() as connection:
             video = await _wanted(connection, command.video_id)
@@ -102,7 +101,7 @@ class PlanVideoHandler:
             size = await asyncio.to_thread(file_size, source)
             if size is not None and plan.source_bytes in (None, size):
                 await self._draw(plan, source, path)
-        except (PermanentError, TransientError, OutOfDisk, OSError, OutdatedPlan, NewerPlan) as error:
+        except (PermanentError, TransientError, OutOfDisk, OSError, OutdatedPlan) as error:
             log.warning("thumbnail_is_lost", error=described(error))
 
     async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.errors import Deferred
+from shared.errors import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,15 +30,18 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 UPGRADES: Final[Mapping[int, Upgrade]] = MappingProxyType({})  # by the version that each upgrades
-NEWER_PLAN_SECONDS: Final = 15.0
+NEWER_PLAN_PATIENCE_SECONDS: Final = 3600.0
 
 
 class OutdatedPlan(ValueError):
     """A stored plan that cannot be brought up to this version: plan the video anew."""
 
 
-class NewerPlan(Deferred):
-    """A stored plan that only a newer transcoder understands; an update is under way, or was undone."""
+class NewerPlan(TransientError):
+    """A stored plan that only a newer transcoder understands; an update is under way, or was undone.
+
+    The message is tried again for NEWER_PLAN_PATIENCE_SECONDS, by whichever transcoder takes it.
+    """
 
     reason = "newer_plan"
 
@@ -52,8 +55,8 @@ def upgrade(
         raise OutdatedPlan("the plan has no version")
     if current > version:
         raise NewerPlan(
-            f"the plan is of version {current}, this transcoder knows {version}: a newer one has to take it",
-            seconds=NEWER_PLAN_SECONDS,
+            f"the plan is of version {current}, this transcoder knows {version}: update the transcoders, and"
+            " retry the video if it has failed"
         )
     for step in range(current, version):
         if step not in upgrades:

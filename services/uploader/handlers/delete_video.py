@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.contracts.events import DeleteVideo
-    from shared.messaging.consumer import Delivery
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.storage.interface import Storage
@@ -36,7 +35,7 @@ class DeleteVideoHandler:
     work: WorkDir
     storage: Storage
 
-    async def delete(self, command: DeleteVideo, _: Delivery) -> None:
+    async def delete(self, command: DeleteVideo) -> None:
         """Remove a deleted video's objects and files; once more later, in case somebody was writing still."""
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, command.video_id)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from shared.contracts.events import Rendition, Segment, VideoSegmented
     from shared.hls.playlists import Playlists
-    from shared.messaging.consumer import Delivery
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.storage.interface import Storage
@@ -54,7 +53,7 @@ class StoreChunkHandler:
     storage: Storage
     puts: asyncio.Semaphore
 
-    async def store(self, event: VideoSegmented, _: Delivery) -> None:
+    async def store(self, event: VideoSegmented) -> None:
         """Store one chunk; when it was the last, finish the video."""
         try:
             await self._store(event.video_id, event.chunk)

@@ -1,0 +1,195 @@
+"""One message from its bytes to an outcome: finds the route, runs the handler and carries out the verdict.
+
+It knows queues and handlers, neither videos nor RabbitMQ: what fails is recorded by the route's sink.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from shared.contracts.cloudevents import Undecodable, decode
+from shared.errors import DatabaseUnavailable, PipelineError
+from shared.messaging.verdicts import (
+    OUTAGE_SECONDS,
+    Acknowledge,
+    Delivery,
+    GiveUp,
+    Keep,
+    TryAgain,
+    decide,
+    lost_worker,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from shared.contracts.cloudevents import CloudEvent
+    from shared.contracts.events import Payload
+    from shared.messaging.retry import RetryPolicy
+    from shared.messaging.verdicts import Verdict
+
+    RecordFailure = Callable[[GiveUp], Awaitable[bool]]
+    Outcome = tuple[str, str]  # what became of the message, and why: labels of a metric
+
+JITTER = 0.2  # so that messages which failed together do not come back together
+
+log = structlog.get_logger()
+
+
+class Failures(Protocol):
+    """Where the failures of a route's messages are recorded."""
+
+    async def begin(self, payload: Payload) -> RecordFailure:
+        """Return what records that the work which begins now is given up. Raises DatabaseUnavailable.
+
+        That returns False when the work was no longer wanted, and raises DatabaseUnavailable too.
+        """
+
+
+class Requeue(Protocol):
+    """Puts a message back into one queue after a while."""
+
+    async def add_again(
+        self,
+        event: CloudEvent,
+        payload: Payload,
+        *,
+        queue: str,
+        attempt: int,
+        delay_seconds: float,
+        failing_since: datetime | None,
+    ) -> None:
+        """Commit that the message is to be sent again. Raises DatabaseUnavailable."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What handles a type of message, how its faults are tried again, and where failures go (None: nowhere).
+
+    `accept` comes first, also for a message that kills its worker: without a record it could not fail.
+    """
+
+    handle: Callable[[Any], Awaitable[None]]
+    policy: RetryPolicy
+    failures: Failures | None
+    accept: Callable[[Any], Awaitable[None]] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.failures is None) != (self.policy.attempts is None):
+            raise ValueError("a route that may give up needs a sink of failures, and no other has one")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One understood message in work."""
+
+    queue: str
+    delivery: Delivery
+    event: CloudEvent
+    payload: Payload
+    route: Route
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Processor:
+    """Handles messages, any number at once. Raises Undecodable for those that cannot be understood."""
+
+    def __init__(
+        self,
+        routes: Mapping[type[Payload], Route],
+        requeue: Requeue,
+        *,
+        now: Callable[[], datetime] = _now,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._routes, self._requeue, self._now, self._sleep = dict(routes), requeue, now, sleep
+
+    async def process(self, queue: str, body: bytes, *, attempt: int = 0, deliveries: int = 0) -> Outcome:
+        """Return what became of a message once it may be acknowledged. Raises Undecodable."""
+        event, payload = decode(body)
+        route = self._routes.get(type(payload))
+        if route is None:
+            raise Undecodable(f"{event.type} is not for the queue {queue}")
+        job = Job(queue, Delivery(attempt, deliveries, event.failingsince), event, payload, route)
+        context = {"video_id": str(payload.video_id), "message_type": event.type, "message_id": event.id}
+        with bound_contextvars(**context, **({"request_id": event.requestid} if event.requestid else {})):
+            while True:
+                outcome = await self._try(job)
+                if outcome is not None:
+                    return outcome
+
+    async def _try(self, job: Job) -> Outcome | None:
+        """Handle a message once; None when that has to be done again."""
+        try:
+            failures = job.route.failures
+            record = await failures.begin(job.payload) if failures else None
+            error = await self._handle(job)
+            verdict = decide(error, job.delivery, job.route.policy, self._now())
+            return await self._carry_out(job, verdict, error, record)
+        except DatabaseUnavailable as outage:
+            await self._wait(outage, OUTAGE_SECONDS)
+            return None
+
+    async def _handle(self, job: Job) -> Exception | None:
+        """Run the handler; return what it raised."""
+        try:
+            if job.route.accept:
+                await job.route.accept(job.payload)
+            if lost := lost_worker(job.delivery, job.route.policy):
+                return lost
+            await job.route.handle(job.payload)
+        except PipelineError as error:
+            return error
+        except Exception as error:
+            log.exception("handler_failed")
+            return error
+        return None
+
+    async def _carry_out(
+        self, job: Job, verdict: Verdict, error: Exception | None, record: RecordFailure | None
+    ) -> Outcome | None:
+        match verdict:
+            case Keep(seconds):
+                await self._wait(error, seconds)
+                return None
+            case Acknowledge(outcome):
+                if error:
+                    log.info("superseded", why=str(error))
+                return outcome, ""
+            case TryAgain():
+                await self._try_again(job, verdict, error)
+                return verdict.outcome, verdict.reason
+            case GiveUp():
+                recorded = record is not None and await record(verdict)
+                return ("failed", verdict.error.reason) if recorded else ("superseded", "")
+
+    async def _wait(self, error: Exception | None, seconds: float) -> None:
+        log.warning("consumer_waits", reason=DatabaseUnavailable.reason, error=str(error))
+        await self._sleep(seconds)
+
+    async def _try_again(self, job: Job, verdict: TryAgain, error: Exception | None) -> None:
+        delay = verdict.delay_seconds
+        if verdict.outcome == "deferred":
+            log.info("deferred", why=str(error), seconds=delay)
+        else:
+            delay *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter is no secret
+            about = {"reason": verdict.reason, "error": str(error), "attempt": verdict.attempt}
+            log.warning("will_retry", **about, delay_seconds=delay)
+        await self._requeue.add_again(
+            job.event,
+            job.payload,
+            queue=job.queue,
+            attempt=verdict.attempt,
+            delay_seconds=delay,
+            failing_since=verdict.failing_since,
+        )
