@@ -134,12 +134,26 @@ class UploadForm(UploadFields):
 
 
 class PresetModel(Request):
-    """A rung of the ladder: short side in pixels, rates in bits per second."""
+    """A rung of the ladder: short side in pixels, rates in bits per second.
+
+    `videoBitrate` is never exceeded on average. `rateControl` `quality` takes as much of it as a picture of
+    `quality` needs (a mean VMAF; null: the usual, about 93), `abr` all of it. `profile` weighs CPU time
+    against bits.
+    """
 
     name: QualityName
     short_side: Annotated[int, Field(ge=16, le=4320, multiple_of=2)]
     video_bitrate: Annotated[int, Field(ge=10_000, le=200_000_000)]
     audio_bitrate: Annotated[int, Field(ge=8_000, le=512_000)] = 128_000
+    rate_control: Literal["quality", "abr"] = "quality"
+    quality: Annotated[float, Field(ge=20, le=100)] | None = None
+    profile: Literal["speed", "balanced", "quality"] = "balanced"
+
+    @model_validator(mode="after")
+    def _quality_goes_with_its_rate_control(self) -> Self:
+        if self.rate_control == "abr" and self.quality is not None:
+            raise PydanticCustomError("quality", "a quality goes with the rate control quality, not with abr")
+        return self
 
 
 def _names_differ(presets: list[PresetModel]) -> list[PresetModel]:

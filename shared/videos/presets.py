@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from shared.database.queries import all_rows, queries
 from shared.errors import UnknownQuality
@@ -18,12 +18,18 @@ sql: Any = queries("presets")
 
 @dataclass(frozen=True)
 class Preset:
-    """A rung as configured: short side in pixels, rates in bits per second."""
+    """A rung as configured: short side in pixels, rates in bits per second.
+
+    `quality` is a mean VMAF, None the usual one; with `rate_control` "abr" it has no meaning.
+    """
 
     name: str
     short_side: int
     video_bps: int
     audio_bps: int
+    rate_control: Literal["quality", "abr"] = "quality"
+    quality: float | None = None
+    profile: Literal["speed", "balanced", "quality"] = "balanced"
 
 
 async def all_presets(connection: Connection) -> tuple[Preset, ...]:
@@ -41,6 +47,9 @@ async def replace_presets(connection: Connection, presets: Sequence[Preset]) -> 
         short_sides=[preset.short_side for preset in presets],
         video_bps=[preset.video_bps for preset in presets],
         audio_bps=[preset.audio_bps for preset in presets],
+        rate_controls=[preset.rate_control for preset in presets],
+        qualities=[preset.quality for preset in presets],
+        profiles=[preset.profile for preset in presets],
     )
 
 

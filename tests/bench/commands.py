@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS
-from services.transcoder.command.video import BUFFER_SECONDS, NO_KEY_FRAMES, PEAK_OVER_AVERAGE
+from services.transcoder.command.video import NO_KEY_FRAMES, limits_of, x264_options
 from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
 from services.transcoder.plan.timeline import AUDIO_RATE, KEY_FRAME_SECONDS
 
@@ -21,9 +21,16 @@ HEIGHT: Final = 1080
 RATE: Final = 30
 MEZZANINE_BPS: Final = 12_000_000
 SEGMENT_SECONDS: Final = 10
-PRESET: Final = "veryfast"  # the transcoder's; a test compares them
+PRESET: Final = "veryfast"
+PLAIN_PEAK: Final = 1.5  # over the average, and the seconds of buffer: as HLS ladders usually have them
+PLAIN_BUFFER_SECONDS: Final = 2
 LADDER: Final = build_ladder(WIDTH, HEIGHT, DEFAULT_PRESETS)
 FFMPEG: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y")
+KEY_FRAMES: Final = (
+    *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
+    *("-force_key_frames", f"expr:gte(t,n_forced*{KEY_FRAME_SECONDS})"),
+    *OUTPUT_TAGS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +84,22 @@ def real_source(clips: Sequence[Path], seconds: float, target: Path) -> list[str
     return [*FFMPEG, *inputs, *mapped, *_mezzanine_options(seconds, target)]
 
 
-def picture_options(rung: Rung, threads: int) -> list[str]:
-    """Return the x264 options of one rendition as the transcoder gives them, key frames by time."""
+def plain_options(rung: Rung, threads: int) -> list[str]:
+    """Return the x264 options of one rendition as one would write them: an average rate, a preset."""
     return [
         *("-c:v", "libx264", "-preset", PRESET, "-profile:v", "high", "-pix_fmt", PIXELS),
         *("-threads:v", str(threads), "-sc_threshold", "0"),
-        *("-b:v", str(rung.video_bps), "-maxrate:v", str(int(rung.video_bps * PEAK_OVER_AVERAGE))),
-        *("-bufsize:v", str(rung.video_bps * BUFFER_SECONDS)),
-        *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
-        *("-force_key_frames", f"expr:gte(t,n_forced*{KEY_FRAME_SECONDS})"),
-        *OUTPUT_TAGS,
+        *("-b:v", str(rung.video_bps), "-maxrate:v", str(int(rung.video_bps * PLAIN_PEAK))),
+        *("-bufsize:v", str(rung.video_bps * PLAIN_BUFFER_SECONDS)),
+        *KEY_FRAMES,
     ]
+
+
+def our_options(rung: Rung) -> list[str]:
+    """Return the x264 options of one rendition as the transcoder gives them, key frames by time."""
+    allowed = limits_of(rung)
+    rate = ["-maxrate:v", str(allowed.peak_bps), "-bufsize:v", str(allowed.buffer_bits)]
+    return [*x264_options(rung), "-pix_fmt", PIXELS, *rate, *KEY_FRAMES]
 
 
 def sound_options(rung: Rung) -> list[str]:
@@ -101,7 +113,7 @@ def per_rendition(source: Path, rung: Rung, folder: Path, threads: int) -> list[
         *FFMPEG,
         *("-i", str(source), "-map", "0:v:0", "-map", "0:a:0"),
         *("-vf", f"scale={rung.width}:{rung.height}:flags=bicubic,setsar=1"),
-        *picture_options(rung, threads),
+        *plain_options(rung, threads),
         *sound_options(rung),
         *("-f", "hls", "-hls_time", str(SEGMENT_SECONDS), "-hls_playlist_type", "event"),
         *("-hls_segment_filename", str(folder / "segment_%03d.ts"), str(folder / "playlist.m3u8")),
@@ -151,13 +163,13 @@ def raw_pieces(source: Path, piece: Piece, ladder: Sequence[Rung], folder: Path)
     return [*FFMPEG, "-ss", seek, "-i", str(source), "-filter_complex", graph, *outputs]
 
 
-def bare_encode(rung: Rung, folder: Path, threads: int) -> list[str]:
+def bare_encode(rung: Rung, folder: Path) -> list[str]:
     """Return the command that reads raw frames and encodes them to nowhere."""
     size = f"{rung.width}x{rung.height}"
     return [
         *FFMPEG,
         *("-f", "rawvideo", "-pixel_format", PIXELS, "-video_size", size, "-framerate", str(RATE)),
-        *("-i", str(raw_file(folder, rung)), *picture_options(rung, threads), "-f", "null", "-"),
+        *("-i", str(raw_file(folder, rung)), *our_options(rung), "-f", "null", "-"),
     ]
 
 

@@ -146,8 +146,8 @@ def _run_limit(job: Job) -> Result:
         for piece in commands.pieces(_frames(job.source), length):
             run_quietly(commands.raw_pieces(job.source, piece, job.ladder, raw), job.timeout_seconds)
             for rung in job.ladder:
-                encodes[rung.name] += _measured(job, commands.bare_encode(rung, raw, job.threads))
-        shown = [commands.bare_encode(rung, raw, job.threads) for rung in job.ladder]
+                encodes[rung.name] += _measured(job, commands.bare_encode(rung, raw))
+        shown = [commands.bare_encode(rung, raw) for rung in job.ladder]
     decode = _measured(job, commands.bare_decode(job.source))
     sound = _measured(job, commands.bare_sound(job.source, top))
     parts = {**encodes, "decode": decode, "sound": sound}

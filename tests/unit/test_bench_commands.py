@@ -21,13 +21,20 @@ X264_360P = [
     *("-force_key_frames", "expr:gte(t,n_forced*2)", "-color_range", "tv", "-colorspace", "bt709"),
     *("-color_primaries", "bt709", "-color_trc", "bt709"),
 ]
+OUR_360P = [
+    *("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-threads:v", "2"),
+    *("-sc_threshold", "0", "-x264-params", "aq-mode=2:rc-lookahead=20:trellis=1:vbv-init=0.4"),
+    *("-crf:v", "21", "-pix_fmt", "yuv420p", "-maxrate:v", "800000", "-bufsize:v", "1600000"),
+    *("-g", "100000", "-forced-idr", "1", "-force_key_frames", "expr:gte(t,n_forced*2)"),
+    *("-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
+]
 QUIET = ["ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y"]
 
 
-def test_picture_options_are_the_transcoders_but_for_where_key_frames_are_named() -> None:
+def test_our_options_are_the_transcoders_but_for_where_key_frames_are_named() -> None:
     made = plan(names=("360p",))
-    product = list(pairwise(chunk_argv(made, made.chunks[0], "in", "out", "libx264", threads=2)))
-    options = commands.picture_options(made.rungs[0], 2)
+    product = list(pairwise(chunk_argv(made, made.chunks[0], "in", "out", "libx264")))
+    options = commands.our_options(made.rungs[0])
     given = dict(zip(options[::2], options[1::2], strict=True))
     assert given.pop("-force_key_frames").startswith("expr:")
     assert given.pop("-pix_fmt") == "yuv420p"  # the transcoder's graph ends in it
@@ -47,10 +54,10 @@ def test_per_rendition_decodes_scales_and_writes_hls() -> None:
 
 
 def test_bare_encode_reads_raw_frames_and_writes_nothing() -> None:
-    assert commands.bare_encode(LOWEST, Path("/memory"), 2) == [
+    assert commands.bare_encode(LOWEST, Path("/memory")) == [
         *QUIET,
         *("-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", "640x360", "-framerate", "30"),
-        *("-i", "/memory/360p.yuv", *X264_360P, "-f", "null", "-"),
+        *("-i", "/memory/360p.yuv", *OUR_360P, "-f", "null", "-"),
     ]
 
 

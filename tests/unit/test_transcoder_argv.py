@@ -12,6 +12,7 @@ from services.transcoder.command.audio import audio_argv
 from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.ffmpeg.input import Limits, input_options
 from services.transcoder.media import AudioAnchor, Colour
+from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
 from tests.unit.transcoder_values import AUDIO, VIDEO, plan, source
 
 GUARD = shlex.join(input_options(Limits().pixels))
@@ -55,7 +56,9 @@ def inputs(given, index=1, **options):
 
 
 def test_a_chunk_in_the_middle_with_x264():
-    x264 = "-c:v libx264 -preset veryfast -profile:v high -threads:v 2 -sc_threshold 0"
+    x264 = "-c:v libx264 -preset veryfast -profile:v high"
+    fine = "-sc_threshold 0 -x264-params aq-mode=2:rc-lookahead=20:trellis=1"
+    large, small = f"-threads:v 3 {fine}:subme=1:vbv-init=0.4", f"-threads:v 2 {fine}:vbv-init=0.4"
     forced = f"-g 100000 -forced-idr 1 -force_key_frames {KEYS} {DTS}"
     picture = (
         f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=300:end_pts=899,"
@@ -70,12 +73,12 @@ def test_a_chunk_in_the_middle_with_x264():
         " -noaccurate_seek -seek_timestamp 1 -ss 10.426667 -i file:/in.mp4"
         f" -filter_complex {shlex.quote(picture)}"
         f" -filter_complex {shlex.quote(SOUND + ',asplit=2[a0][a1]')}"
-        f" -map '[v0]' -map '[a0]' {MAPPED} {x264} -level:v 3.1"
-        " -b:v 2800000 -maxrate:v 4200000 -bufsize:v 5600000"
+        f" -map '[v0]' -map '[a0]' {MAPPED} {x264} {large} -crf:v 22 -level:v 3.1"
+        " -maxrate:v 2800000 -bufsize:v 5600000"
         f" {forced} {TAGS} {AAC} {MUXER}"
         " -segment_frames 299 -segment_start_number 2 /out/720p/segment_%03d.ts"
-        f" -map '[v1]' -map '[a1]' {MAPPED} {x264} -level:v 3.0"
-        " -b:v 800000 -maxrate:v 1200000 -bufsize:v 1600000"
+        f" -map '[v1]' -map '[a1]' {MAPPED} {x264} {small} -crf:v 21 -level:v 3.0"
+        " -maxrate:v 800000 -bufsize:v 1600000"
         f" {forced} {TAGS} {AAC} {MUXER}"
         " -segment_frames 299 -segment_start_number 2 /out/360p/segment_%03d.ts"
     )
@@ -84,7 +87,7 @@ def test_a_chunk_in_the_middle_with_x264():
 def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
     nvenc = (
         "-c:v h264_nvenc -preset p4 -tune hq -rc vbr -profile:v high"
-        " -spatial-aq 1 -no-scenecut 1 -b_ref_mode disabled -bf 2 -level:v 3.1"
+        " -spatial-aq 1 -no-scenecut 1 -b_ref_mode disabled -cq:v 25 -b:v 0 -bf 2 -level:v 3.1"
     )
     picture = (
         f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
@@ -95,7 +98,7 @@ def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
         f"{HEAD} -hwaccel cuda -hwaccel_output_format cuda -threads 1 -noautorotate -reinit_filter 0 {GUARD}"
         " -noaccurate_seek -seek_timestamp 1 -ss 9.558000 -i file:/in.mp4"
         f" -filter_complex {shlex.quote(picture)}"
-        f" -map '[v0]' {MAPPED} {nvenc} -b:v 2800000 -maxrate:v 4200000 -bufsize:v 5600000"
+        f" -map '[v0]' {MAPPED} {nvenc} -maxrate:v 2800000 -bufsize:v 5600000"
         f" -g 100000 -forced-idr 1 -force_key_frames {KEYS} {DTS} {TAGS} {MUXER}"
         " -segment_frames 299 -segment_start_number 2 /out/720p/segment_%03d.ts"
     )
@@ -137,9 +140,7 @@ def test_nvenc_decodes_in_memory_when_it_is_told_to():
     assert ",hwupload_cuda," in graphs(given, encoder="h264_nvenc", gpu_decode=False)[0]
 
 
-@pytest.mark.parametrize(
-    "option", ["-level:v", "-bsf:v", "-b:v", "-maxrate:v", "-bufsize:v", "-force_key_frames"]
-)
+@pytest.mark.parametrize("option", ["-level:v", "-bsf:v", "-maxrate:v", "-bufsize:v", "-force_key_frames"])
 def test_both_encoders_are_told_the_same(option):
     def values(encoder):
         argv = chunk_argv(plan(), plan().chunks[1], "/in.mp4", "/out", encoder)
@@ -295,3 +296,21 @@ def test_packet_filters_count_frames_and_samples_where_ffmpeg_keeps_the_time_bas
     argv = line(plan(), packet_clock="encoder")
     assert argv.count("setts=pts=PTS:dts=round((N+298)*1/1)") == 2
     assert argv.count("lt(pts,481280)+gte(pts,1440768)") == 2  # 470 and 1407 AAC frames
+
+
+def test_an_average_is_aimed_at_where_the_preset_says_so():
+    presets = [replace(preset, rate_control="abr", profile="speed") for preset in DEFAULT_PRESETS]
+    given = replace(plan(), rungs=build_ladder(1280, 720, presets, ("720p", "360p")))
+    fast = "-x264-params aq-mode=2:rc-lookahead=20:trellis=1:subme=1"
+    assert line(given).count(fast) == 2
+    assert f"{fast} -b:v 2800000 -level:v 3.1 -maxrate:v 4200000 -bufsize:v 5600000" in line(given)
+    assert " -b_ref_mode disabled -b:v 2800000 -bf 2 -level:v 3.1 -maxrate:v 4200000 " in line(
+        given, encoder="h264_nvenc"
+    )
+
+
+def test_rungs_of_a_plan_of_version_1_are_encoded_as_they_were():
+    old = tuple(replace(rung, crf=None, profile=None) for rung in plan().rungs)
+    argv = line(replace(plan(), rungs=old))
+    assert "-sc_threshold 0 -b:v 2800000 -level:v 3.1 -maxrate:v 4200000 -bufsize:v 5600000" in argv
+    assert "-x264-params" not in argv

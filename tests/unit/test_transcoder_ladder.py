@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -37,9 +38,20 @@ def test_ladder_has_the_largest_that_fits_when_no_requested_one_does():
 
 
 def test_ladder_scales_the_bit_rate_by_area_when_the_source_is_smaller_than_every_preset():
-    assert build_ladder(320, 180, DEFAULT_PRESETS) == (Rung("180p", 320, 180, 200_000, 128_000),)
+    rung = Rung("180p", 320, 180, 200_000, 128_000, crf=21, profile="balanced")
+    assert build_ladder(320, 180, DEFAULT_PRESETS) == (rung,)
     assert build_ladder(160, 90, DEFAULT_PRESETS)[0].video_bps == 100_000
 
 
 def test_ladder_works_without_presets():
     assert [rung.name for rung in build_ladder(640, 360, ())] == ["360p"]
+
+
+def test_ladder_aims_at_the_quality_that_a_preset_names():
+    presets = [replace(DEFAULT_PRESETS[0], quality=95.0, profile="quality"), DEFAULT_PRESETS[2]]
+    assert [(rung.crf, rung.profile) for rung in build_ladder(1920, 1080, presets)] == [
+        (21, "quality"),
+        (21, "balanced"),
+    ]
+    average = [replace(preset, rate_control="abr") for preset in DEFAULT_PRESETS]
+    assert {rung.crf for rung in build_ladder(1920, 1080, average)} == {None}

@@ -48,7 +48,15 @@ async def put_preferences(request: web.Request) -> web.Response:
 
 
 def _kept(model: PresetModel) -> Preset:
-    return Preset(model.name, model.short_side, model.video_bitrate, model.audio_bitrate)
+    return Preset(
+        name=model.name,
+        short_side=model.short_side,
+        video_bps=model.video_bitrate,
+        audio_bps=model.audio_bitrate,
+        rate_control=model.rate_control,
+        quality=model.quality,
+        profile=model.profile,
+    )
 
 
 def _shown(ladder: Iterable[Preset]) -> PresetList:
@@ -59,6 +67,9 @@ def _shown(ladder: Iterable[Preset]) -> PresetList:
                 short_side=preset.short_side,
                 video_bitrate=preset.video_bps,
                 audio_bitrate=preset.audio_bps,
+                rate_control=preset.rate_control,
+                quality=preset.quality,
+                profile=preset.profile,
             )
             for preset in ladder
         ]

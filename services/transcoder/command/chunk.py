@@ -34,7 +34,6 @@ def chunk_argv(
     outdir: str,
     encoder: EncoderName,
     *,
-    threads: int = 2,
     tolerant: bool = False,
     audio_from_file: bool = False,
     gpu_decode: bool = True,
@@ -58,7 +57,7 @@ def chunk_argv(
         for number, rung in enumerate(plan.rungs)
         for option in (
             *_streams(plan, number),
-            *video_options(plan, chunk, rung, encoder, threads=threads, clock=packet_clock),
+            *video_options(plan, chunk, rung, encoder, packet_clock),
             *(audio_options(plan, chunk, rung, packet_clock) if plan.audio else ()),
             *_files(plan, chunk, f"{outdir}/{rung.name}/{SEGMENT_NAME}"),
         )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+from services.transcoder.codecs import h264_x264 as x264
 from services.transcoder.codecs.h264_levels import lowest_level
+from services.transcoder.codecs.h264_nvenc import NVENC, constant_quality
+from services.transcoder.codecs.rate_control import BUFFER_AT_START, limits
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, SAYS_BT709, is_bt709, scale_to_bt709
 from services.transcoder.command.packet_clock import picture_ticks
 from services.transcoder.plan.timeline import key_frames
@@ -12,6 +15,7 @@ from services.transcoder.plan.timeline import key_frames
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from services.transcoder.codecs.rate_control import Limits
     from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.media import VideoTrack
     from services.transcoder.plan.ladder import Rung
@@ -19,18 +23,9 @@ if TYPE_CHECKING:
 
 EncoderName = Literal["libx264", "h264_nvenc"]
 
-X264: Final = ("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high")
-# Adaptive quantization within a picture as x264 has it, two B-frames between references, none of them one
-# itself: not every GPU can do more. Without look-ahead no key frame is set but ours; -no-scenecut says so.
-NVENC: Final = (
-    *("-c:v", "h264_nvenc", "-preset", "p4", "-tune", "hq", "-rc", "vbr", "-profile:v", "high"),
-    *("-spatial-aq", "1", "-no-scenecut", "1", "-b_ref_mode", "disabled"),
-)
 # Its default, bicubic, reads no more points for a smaller picture: jagged, and darker from rung to rung.
 # Bilinear averages: nearer to what libx264 gets, though a little softer (docs/gpu.md).
 CUDA_SCALING: Final = "interp_algo=bilinear"
-PEAK_OVER_AVERAGE: Final = 1.5  # Apple, HLS authoring specification 1.30: at most 2
-BUFFER_SECONDS: Final = 2
 NO_KEY_FRAMES: Final = "100000"  # the encoder sets none of its own: ours are forced
 REORDER_RATE: Final = 5  # below, B-frames would put decoding seconds before showing
 REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC's without needs one
@@ -153,14 +148,15 @@ def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
 
 
 def video_options(
-    plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, *, threads: int, clock: PacketClock
+    plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, clock: PacketClock
 ) -> list[str]:
     """Return the encoder options of one rendition, the same in every chunk but for times."""
-    peak, buffer = int(rung.video_bps * PEAK_OVER_AVERAGE), rung.video_bps * BUFFER_SECONDS
+    allowed = limits_of(rung)
+    level = lowest_level(rung.width, rung.height, plan.rate, allowed.peak_bps, allowed.buffer_bits)
     return [
-        *_codec(plan, encoder, threads),
-        *("-level:v", lowest_level(rung.width, rung.height, plan.rate, peak, buffer)),
-        *("-b:v", str(rung.video_bps), "-maxrate:v", str(peak), "-bufsize:v", str(buffer)),
+        *(_nvenc(rung) if encoder == "h264_nvenc" else x264_options(rung)),
+        *_b_frames(plan.rate, encoder),
+        *("-level:v", level, "-maxrate:v", str(allowed.peak_bps), "-bufsize:v", str(allowed.buffer_bits)),
         *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
         *("-force_key_frames", _key_frame_times(plan, chunk)),
         *("-bsf:v", _decode_times(plan, chunk, clock)),
@@ -168,11 +164,33 @@ def video_options(
     ]
 
 
-def _codec(plan: Plan, encoder: EncoderName, threads: int) -> list[str]:
-    reorders = reorder_frames(plan.rate) > 0
-    if encoder == "h264_nvenc":
-        return [*NVENC, "-bf", "2" if reorders else "0"]
-    return [*X264, "-threads:v", str(threads), "-sc_threshold", "0", *([] if reorders else ["-bf", "0"])]
+def limits_of(rung: Rung) -> Limits:
+    """Return the peak rate and the buffer that `rung` may fill."""
+    return limits(rung.video_bps, is_capped=rung.crf is not None)
+
+
+def x264_options(rung: Rung) -> list[str]:
+    """Return libx264's options of one rendition; without a rate factor it aims at the average rate."""
+    own = [*x264.parameters(rung.profile, rung.height)]
+    rate = ["-b:v", str(rung.video_bps)]
+    if rung.crf is not None:
+        own.append(f"vbv-init={BUFFER_AT_START}")
+        rate = ["-crf:v", f"{rung.crf:g}"]
+    parameters = ["-x264-params", ":".join(own)] if own else []
+    threads = ("-threads:v", str(x264.threads(rung.height)))
+    return [*x264.X264, *threads, "-sc_threshold", "0", *parameters, *rate]
+
+
+def _nvenc(rung: Rung) -> list[str]:
+    if rung.crf is None:
+        return [*NVENC, "-b:v", str(rung.video_bps)]
+    return [*NVENC, "-cq:v", f"{constant_quality(rung.crf):g}", "-b:v", "0"]
+
+
+def _b_frames(rate: Fraction, encoder: EncoderName) -> list[str]:
+    if not reorder_frames(rate):
+        return ["-bf", "0"]
+    return ["-bf", "2"] if encoder == "h264_nvenc" else []
 
 
 def reorder_frames(rate: Fraction) -> int:

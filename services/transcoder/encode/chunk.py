@@ -6,7 +6,6 @@ The GPU's failures are taken over by libx264, a damaged source is read once more
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 STALL_SECONDS: Final = 180
 MAX_TIMES_REAL_TIME: Final = 60  # times real time, before a chunk counts as hanging
 MIN_SECONDS: Final = 300
-MAX_THREADS: Final = 16
 DAMAGE: Final = ("Invalid data found", "frames were written instead of", "was not written")
 
 log = structlog.get_logger()
@@ -174,7 +172,6 @@ async def _run(job: _Job, way: Strategy) -> None:
         job.source_path,
         job.outdir,
         way.encoder,
-        threads=threads(),
         tolerant=tolerant,
         audio_from_file=way.audio_from_file,
         gpu_decode=way.decodes_on_gpu,
@@ -218,8 +215,3 @@ def _make_empty(folder: Path, chunk: Chunk) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(chunk.first_segment, chunk.first_segment + chunk.segments):
         Path(folder, segment_name(number)).unlink(missing_ok=True)
-
-
-def threads() -> int:
-    """Return how many threads each encoder gets: they take turns, so each may use every core."""
-    return max(1, min(MAX_THREADS, len(os.sched_getaffinity(0))))

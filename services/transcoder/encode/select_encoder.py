@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
-from services.transcoder.command.video import NVENC, X264
+from services.transcoder.codecs.h264_nvenc import NVENC
+from services.transcoder.codecs.h264_x264 import FAST, X264
 from services.transcoder.ffmpeg.cuda_cache import VARIABLE, keep_kernels
 from services.transcoder.ffmpeg.runner import require_success, run_ffmpeg
 from services.transcoder.ffmpeg.sandbox import Access
@@ -24,7 +25,10 @@ EncoderChoice = Literal["auto", "h264_nvenc", "libx264"]
 
 PREFERENCE: Final[tuple[EncoderName, ...]] = ("h264_nvenc", "libx264")
 # The options of a real chunk: a GPU that lacks one of them is found out at start.
-OPTIONS: Final[dict[EncoderName, tuple[str, ...]]] = {"h264_nvenc": (*NVENC, "-bf", "2"), "libx264": X264}
+OPTIONS: Final[dict[EncoderName, tuple[str, ...]]] = {
+    "h264_nvenc": (*NVENC, "-bf", "2"),
+    "libx264": (*X264, "-x264-params", ":".join(FAST)),
+}
 TRIAL_FRAMES: Final = 10
 TRIAL_SECONDS: Final = 30
 TRANSLATION_SECONDS: Final = 120

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.transcoder.command.video import PEAK_OVER_AVERAGE
+from services.transcoder.command.video import limits_of
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.handlers.announce import segmented_event
 from services.transcoder.plan.model import Plan
@@ -189,8 +189,9 @@ class EncodeChunkHandler:
 
 def _most_bytes(plan: Plan, chunk: int) -> int:
     """Return how much a chunk's segments may take on disk, with a tenth for MPEG-TS."""
-    rates = sum(rung.video_bps * PEAK_OVER_AVERAGE + rung.audio_bps for rung in plan.rungs)
-    return int(rates * plan.seconds_in(plan.chunk(chunk)) / 8 * 1.1)
+    seconds = plan.seconds_in(plan.chunk(chunk))
+    bits = sum(limits_of(rung).max_bits(seconds) + rung.audio_bps * seconds for rung in plan.rungs)
+    return int(bits / 8 * 1.1)
 
 
 def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[VideoWarning]:

@@ -6,15 +6,24 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, Protocol
 
+from services.transcoder.codecs.h264_x264 import Profile  # noqa: TC001 - pydantic reads the annotations
+from services.transcoder.codecs.rate_control import rate_factor
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+
+    from services.transcoder.codecs.rate_control import RateControl
 
 MAX_LONG_SIDE: Final = 4096  # what every H.264 decoder of level 5.2 takes
 MIN_VIDEO_BPS: Final = 100_000
 
 
 class Offer(Protocol):
-    """What an operator offers: a quality by name, its short side in pixels, its bit rates."""
+    """What an operator offers: a rendition by name, its short side in pixels, its bit rates.
+
+    `video_bps` is never exceeded on average; `rate_control` "quality" takes as much of it as a mean VMAF of
+    `quality` needs (None: the usual), "abr" all of it. `profile` weighs CPU time against bits.
+    """
 
     @property
     def name(self) -> str: ...
@@ -24,6 +33,12 @@ class Offer(Protocol):
     def video_bps(self) -> int: ...
     @property
     def audio_bps(self) -> int: ...
+    @property
+    def rate_control(self) -> RateControl: ...
+    @property
+    def quality(self) -> float | None: ...
+    @property
+    def profile(self) -> Profile: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +49,26 @@ class Preset:
     short_side: int
     video_bps: int
     audio_bps: int
+    rate_control: RateControl = "quality"
+    quality: float | None = None
+    profile: Profile = "balanced"
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """The target of one encode: even size, square pixels."""
+    """The target of one encode: even size, square pixels.
+
+    `crf` is the rate factor that it aims at, within `video_bps`; None: at that average. `profile` None is
+    that of plans of version 1.
+    """
 
     name: str
     width: int
     height: int
     video_bps: int
     audio_bps: int
+    crf: float | None = None
+    profile: Profile | None = None
 
 
 DEFAULT_PRESETS: Final = (
@@ -75,14 +99,31 @@ def _rung(width: Fraction | int, height: Fraction | int, preset: Offer) -> Rung:
     scale = min(
         Fraction(preset.short_side) / min(width, height), Fraction(MAX_LONG_SIDE) / max(width, height)
     )
-    return Rung(preset.name, _even(width * scale), _even(height * scale), preset.video_bps, preset.audio_bps)
+    return Rung(
+        name=preset.name,
+        width=_even(width * scale),
+        height=_even(height * scale),
+        video_bps=preset.video_bps,
+        audio_bps=preset.audio_bps,
+        crf=rate_factor(preset.short_side, preset.quality) if preset.rate_control == "quality" else None,
+        profile=preset.profile,
+    )
 
 
 def _own_size(width: Fraction | int, height: Fraction | int, ordered: Sequence[Offer]) -> Rung:
     """Return one rung as large as the picture itself, its bit rate scaled by area from the nearest preset."""
     short = max(2, int(min(width, height)) // 2 * 2)
     nearest: Offer = ordered[-1] if ordered else DEFAULT_PRESETS[-1]
-    rung = _rung(width, height, Preset(f"{short}p", short, nearest.video_bps, nearest.audio_bps))
+    own = Preset(
+        name=f"{short}p",
+        short_side=short,
+        video_bps=nearest.video_bps,
+        audio_bps=nearest.audio_bps,
+        rate_control=nearest.rate_control,
+        quality=nearest.quality,
+        profile=nearest.profile,
+    )
+    rung = _rung(width, height, own)
     area = _rung(width, height, nearest)
     share = Fraction(rung.width * rung.height, area.width * area.height)
     return replace(rung, video_bps=max(MIN_VIDEO_BPS, int(nearest.video_bps * share)))

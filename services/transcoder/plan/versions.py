@@ -28,8 +28,16 @@ if TYPE_CHECKING:
 
     Upgrade = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
-VERSION: Final = 1
-UPGRADES: Final[Mapping[int, Upgrade]] = MappingProxyType({})  # by the version that each upgrades
+VERSION: Final = 2
+
+
+def _keep_rate_control(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Upgrade from version 1: its rungs, without rate factor and profile, are encoded as they were."""
+    return {**plan, "version": 2}
+
+
+# By the version that each upgrades.
+UPGRADES: Final[Mapping[int, Upgrade]] = MappingProxyType({1: _keep_rate_control})
 NEWER_PLAN_PATIENCE_SECONDS: Final = 3600.0
 
 

@@ -1,5 +1,6 @@
 -- name: all
-select name, short_side, video_bps, audio_bps from presets order by short_side desc, name;
+select name, short_side, video_bps, audio_bps, rate_control, quality, profile
+from presets order by short_side desc, name;
 
 -- name: lock!
 -- Two who replace the list at once take turns; readers are not held up.
@@ -9,8 +10,11 @@ lock table presets in share row exclusive mode;
 delete from presets;
 
 -- name: insert!
-insert into presets (name, short_side, video_bps, audio_bps)
-select * from unnest(:names::text[], :short_sides::int[], :video_bps::int[], :audio_bps::int[]);
+insert into presets (name, short_side, video_bps, audio_bps, rate_control, quality, profile)
+select * from unnest(
+    :names::text[], :short_sides::int[], :video_bps::int[], :audio_bps::int[],
+    :rate_controls::text[], :qualities::float8[], :profiles::text[]
+);
 
 -- name: preferences_of$
 -- What the user chose, in that order, as far as there are still presets for it.

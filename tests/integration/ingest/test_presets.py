@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tests.integration.ingest.conftest import Api
 
 TINY = {"name": "tiny", "shortSide": 144, "videoBitrate": 100_000, "audioBitrate": 64_000}
+USUAL = {"rateControl": "quality", "quality": None, "profile": "balanced"}
 LARGE = {"name": "large", "shortSide": 2160, "videoBitrate": 15_000_000}
 
 
@@ -19,11 +20,23 @@ async def test_presets_are_replaced_as_a_whole(api: Api) -> None:
 
     status, after, _ = await api.call("PUT", "/api/presets", as_="admin", json=[TINY, LARGE])
 
-    assert (status, after) == (200, [LARGE | {"audioBitrate": 128_000}, TINY])
+    assert (status, after) == (200, [LARGE | USUAL | {"audioBitrate": 128_000}, TINY | USUAL])
     assert (await api.call("GET", "/api/presets"))[1] == after
     assert (await api.upload(qualities="tiny"))[0] == 202
     assert_problem(await api.upload(qualities="720p"), 400, "unknown_quality")
     assert (await api.call("PUT", "/api/presets", as_="admin", json=before))[1] == before
+
+
+async def test_rate_control_of_a_preset_is_kept(api: Api) -> None:
+    ladder = [
+        TINY | {"rateControl": "quality", "quality": 88.5, "profile": "speed"},
+        TINY | {"name": "abr", "rateControl": "abr", "quality": None, "profile": "quality"},
+    ]
+    _, before, _ = await api.call("GET", "/api/presets")
+    assert all(preset.items() >= USUAL.items() for preset in before)
+    _, after, _ = await api.call("PUT", "/api/presets", as_="admin", json=ladder)
+    assert sorted(after, key=lambda preset: preset["name"]) == ladder[::-1]
+    await api.call("PUT", "/api/presets", as_="admin", json=before)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +53,10 @@ async def test_presets_are_replaced_as_a_whole(api: Api) -> None:
         [TINY | {"videoBitrate": 0}],
         [TINY | {"videoBitrate": 10**12}],
         [TINY | {"surprise": 1}],
+        [TINY | {"rateControl": "vbr"}],
+        [TINY | {"quality": 101}],
+        [TINY | {"profile": "placebo"}],
+        [TINY | {"rateControl": "abr", "quality": 90}],
         {"presets": [TINY]},
         "x",
     ],

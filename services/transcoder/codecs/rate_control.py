@@ -1,0 +1,52 @@
+"""How many bits a rendition may take: aimed at a quality and capped, or at an average (ABR).
+
+With a quality in mind an encoder needs no guess of what the video will be like, so every chunk begins as good
+as the last one ended; an average is a guess at the beginning of each chunk, and 1 to 2 dB off for a second.
+The quality's scale is x264's rate factor (CRF): 6 more halve the bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+RateControl = Literal["quality", "abr"]
+
+BUFFER_SECONDS: Final = 2  # of the decoder's buffer (VBV), at the average rate
+# A peak as high as the average keeps the promise of a preset, "never more than this on average", on any
+# content, noise included. The buffer lets ten seconds take a fifth more.
+CAPPED_PEAK: Final = 1.0
+BUFFER_AT_START: Final = 0.4
+ABR_PEAK: Final = 1.5  # Apple, HLS authoring specification 1.30: at most 2
+# The mean VMAF that an unnamed quality aims at, and the rate factors that reach it on hard camera pictures
+# with the balanced profile: small pictures are watched enlarged.
+USUAL_VMAF: Final = 93.0
+VMAF_PER_CRF: Final = 2.0
+LARGE_ROWS: Final = 720
+LARGE_CRF, SMALL_CRF = 22.0, 21.0
+MIN_CRF, MAX_CRF = 14.0, 34.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a decoder must be able to take: bits a second at most, and bits of buffer."""
+
+    peak_bps: int
+    buffer_bits: int
+
+    def max_bits(self, seconds: float) -> int:
+        """Return the most bits that `seconds` of picture may take."""
+        return int(self.peak_bps * seconds) + self.buffer_bits
+
+
+def limits(video_bps: int, *, is_capped: bool) -> Limits:
+    """Return the limits of a rendition of `video_bps` on average; `is_capped`: it aims at a quality."""
+    peak = CAPPED_PEAK if is_capped else ABR_PEAK
+    return Limits(int(video_bps * peak), video_bps * BUFFER_SECONDS)
+
+
+def rate_factor(short_side: int, vmaf: float | None) -> float:
+    """Return the CRF for pictures of `short_side` pixels that aims at a mean VMAF (None: the usual)."""
+    usual = LARGE_CRF if short_side >= LARGE_ROWS else SMALL_CRF
+    better = 0.0 if vmaf is None else vmaf - USUAL_VMAF
+    return min(MAX_CRF, max(MIN_CRF, usual - better / VMAF_PER_CRF))
