@@ -1,52 +1,52 @@
 """The tree of errors that the pipeline raises on purpose.
 
-    PipelineError                     something named went wrong; `reason` says what
-    ├── PermanentError                the input is at fault: trying again cannot help
+    PipelineError                     a known failure; `reason` is its code
+    ├── PermanentError                the input is invalid: retrying cannot help
     │   ├── SourceError               the source cannot become a video
     │   │   ├── NoVideoStream · NotAVideo · CorruptSource · EncryptedSource
     │   │   └── UnsupportedCodec · LimitsExceeded
-    │   ├── SourceUnavailable         the source is not there, or may not be read
+    │   ├── SourceUnavailable         the source does not exist or may not be read
     │   ├── UnknownQuality            a quality that no preset offers
     │   └── RequestError              an HTTP request that cannot be answered as asked
     │       ├── InvalidRequest · Unauthorized · Forbidden · NotFound
     │       └── MalformedBody · UnsupportedEncoding · EmptyFile · UploadStalled · UploadTooLarge
-    ├── TransientError                the world is at fault: trying again may help
-    │   ├── SourceFetchFailed         the source's server did not answer as it should
+    ├── TransientError                an external failure: retrying may help
+    │   ├── SourceFetchFailed         the server of the source did not answer correctly
     │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
-    │   └── StorageUnavailable        the storage did not answer, or has too much to do: waiting helps
-    │       └── StorageRefused        the storage refused: waiting does not help, correcting a setting does
+    │   └── StorageUnavailable        the storage did not answer or is overloaded: retrying may help
+    │       └── StorageRefused        the storage rejected the request: a setting has to be corrected
     │           └── StorageFull · StorageMismatch
-    ├── DatabaseUnavailable           Postgres did not answer: the work waits for it in place
-    ├── TryLater                      a limit is reached: the client may try again after `seconds`
+    ├── DatabaseUnavailable           Postgres did not answer: the work waits for it
+    ├── TryLater                      a limit is reached: the client may retry after `seconds`
     │   └── TooManyUploads · TooManyProcessing
     ├── Refused                       it would do harm: nothing was changed
-    ├── Deferred                      not now, another worker may be at it: look again after `seconds`
-    │   └── OutOfDisk                 the work volume is too full to begin, or to go on
-    └── Superseded                    the work was given to another, or is no longer wanted
+    ├── Deferred                      it cannot start yet: the message returns after `seconds`
+    │   └── OutOfDisk                 the work volume is too full to start or continue
+    └── Superseded                    another worker has the work, or it is no longer needed
 
-`reason` is a stable snake_case code: the same word in logs, metrics, events and the API. Only the consume
+`reason` is a stable snake_case code, the same in logs, metrics, events and the API. Only the consume
 loop (shared/messaging/verdicts.py) turns these into a retry, a failed video or a dead letter, and only
-shared/http/problems.py into an HTTP status. ConfigurationError stands apart: it ends the process at start.
+shared/http/problems.py into an HTTP status. ConfigurationError is separate: it ends the process at start.
 """
 
 from __future__ import annotations
 
-OUT_OF_DISK_SECONDS = 30.0  # a volume empties no faster, and each who waits costs a look
+OUT_OF_DISK_SECONDS = 30.0  # a volume rarely empties faster, and each retry costs a check
 
 
 def described(error: BaseException) -> str:
-    """Return what an exception says, or its name when it says nothing."""
+    """Return an exception's text, or its class name when the text is empty."""
     return str(error) or type(error).__name__
 
 
 class PipelineError(Exception):
-    """Anything that the pipeline raises on purpose; `reason` is its stable code."""
+    """Base of all errors that the pipeline raises deliberately; `reason` is a stable code."""
 
     reason = "internal_error"
 
     @property
     def message(self) -> str:
-        """What is wrong and what to do, for people."""
+        """What is wrong and what to do, for humans."""
         return str(self)
 
 
@@ -55,31 +55,31 @@ class ConfigurationError(Exception):
 
 
 class PermanentError(PipelineError):
-    """The input is at fault: trying again cannot help."""
+    """The input is invalid: retrying cannot help."""
 
     reason = "permanent_error"
 
 
 class TransientError(PipelineError):
-    """The world is at fault: trying again may help."""
+    """An external failure: retrying may help."""
 
     reason = "transient_error"
 
 
 class DatabaseUnavailable(PipelineError):
-    """Postgres did not answer; nothing can be decided or written down until it does."""
+    """Postgres did not answer; nothing can be decided or recorded until it does."""
 
     reason = "database_unavailable"
 
 
 class Refused(PipelineError):
-    """What was asked for would do harm as things are; nothing was changed."""
+    """The request would do harm in the current state; nothing was changed."""
 
     reason = "refused"
 
 
 class Deferred(PipelineError):
-    """Not now, another worker may be at it: look again after `seconds`."""
+    """The work cannot start yet, for example because another worker has it; retry after `seconds`."""
 
     reason = "deferred"
 
@@ -89,7 +89,7 @@ class Deferred(PipelineError):
 
 
 class OutOfDisk(Deferred):
-    """The work volume is too full: begin, or begin again, when there is room."""
+    """The work volume is too full: start, or start again, when there is space."""
 
     reason = "insufficient_storage"
 
@@ -98,7 +98,7 @@ class OutOfDisk(Deferred):
 
 
 class Superseded(PipelineError):
-    """The claim on this work is gone: another worker has it, or nobody wants it any more."""
+    """The claim on this work was lost: another worker has it, or it is no longer needed."""
 
     reason = "superseded"
 
@@ -134,7 +134,7 @@ class LimitsExceeded(SourceError):
 
 
 class SourceUnavailable(PermanentError):
-    """The source is not there, or lies where the pipeline may not read."""
+    """The source does not exist, or is somewhere the pipeline may not read."""
 
     reason = "source_unavailable"
 
@@ -152,7 +152,7 @@ class InvalidRequest(RequestError):
 
 
 class Unauthorized(RequestError):
-    """The caller is not known; `sent_key` tells whether a key came with the request."""
+    """The caller is unknown; `sent_key` says whether the request carried a key."""
 
     reason = "unauthorized"
 
@@ -174,13 +174,13 @@ class NotFound(RequestError):
 
 
 class MalformedBody(RequestError):
-    """The body is cut off, or is not encoded as the headers say."""
+    """The body is truncated, or not encoded as its headers say."""
 
     reason = "malformed_body"
 
 
 class UnsupportedEncoding(RequestError):
-    """The body, or a part of it, is compressed or encoded otherwise."""
+    """The body or a part of it is compressed or otherwise encoded."""
 
     reason = "unsupported_encoding"
 
@@ -190,7 +190,7 @@ class EmptyFile(RequestError):
 
 
 class UploadStalled(RequestError):
-    """The client sent nothing, or next to nothing, for too long."""
+    """The client sent too little for too long."""
 
     reason = "upload_stalled"
 
@@ -200,7 +200,7 @@ class UploadTooLarge(RequestError):
 
 
 class TryLater(PipelineError):
-    """A limit is reached; the client may try again after `seconds`."""
+    """A limit is reached; the client may retry after `seconds`."""
 
     reason = "try_later"
 
@@ -218,7 +218,7 @@ class TooManyProcessing(TryLater):
 
 
 class SourceFetchFailed(TransientError):
-    """The server that holds the source did not answer as it should."""
+    """The server of the source did not answer correctly."""
 
     reason = "source_fetch_failed"
 
@@ -228,13 +228,13 @@ class EncodeFailed(TransientError):
 
 
 class WorkerLost(TransientError):
-    """The work was taken again and again without an end: it seems to kill its workers."""
+    """The work was started repeatedly and never finished: it probably kills its workers."""
 
     reason = "worker_lost"
 
 
 class Stalled(TransientError):
-    """Nothing happens to the video, however often its work is announced."""
+    """The video makes no progress although its work was announced again several times."""
 
     reason = "stalled"
 
@@ -244,24 +244,24 @@ class EncodeStalled(TransientError):
 
 
 class StorageUnavailable(TransientError):
-    """The storage did not answer, or has too much to do: waiting helps, but for the subclasses."""
+    """The storage did not answer or is overloaded: retrying may help, except for the subclasses."""
 
     reason = "storage_unavailable"
 
 
 class StorageRefused(StorageUnavailable):
-    """The storage refused, and will until someone corrects credentials, rights, bucket or settings."""
+    """The storage rejected the request until credentials, permissions, bucket or settings are corrected."""
 
     reason = "storage_refused"
 
 
 class StorageFull(StorageRefused):
-    """A quota is used up, or the storage has no space left."""
+    """A quota is exhausted, or the storage has no space left."""
 
     reason = "storage_full"
 
 
 class StorageMismatch(StorageRefused):
-    """The storage that is configured is another one than the records speak of."""
+    """The configured storage is not the one named in the records."""
 
     reason = "storage_mismatch"

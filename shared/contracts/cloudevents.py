@@ -18,7 +18,7 @@ CONTENT_TYPE = "application/cloudevents+json"
 
 
 class Undecodable(Exception):
-    """The message cannot be understood, so no video can be blamed; the text says why."""
+    """The message cannot be decoded, so it cannot be tied to a video; the text says why."""
 
 
 class CloudEvent(BaseModel):
@@ -58,7 +58,7 @@ def envelope(payload: Payload, *, source: str, request_id: str | None = None) ->
 
 
 def decode(body: bytes) -> tuple[CloudEvent, Payload]:
-    """Read a message. Raises Undecodable naming the field that is wrong."""
+    """Decode a message. Raises Undecodable naming the invalid field."""
     try:
         event = CloudEvent.model_validate(_read_json(body))
         if event.type not in PAYLOADS:
@@ -69,19 +69,19 @@ def decode(body: bytes) -> tuple[CloudEvent, Payload]:
 
 
 def _read_json(body: bytes) -> object:
-    """Read JSON that Postgres can keep: without NaN, the character NUL, or half a surrogate pair."""
+    """Parse JSON that Postgres can store: no NaN, no NUL character, no lone surrogate."""
     try:
         value = json.loads(body, parse_constant=_refuse_constant)
         if _holds_nul(value):
-            raise Undecodable("the body holds the character NUL")
+            raise Undecodable("the body contains the character NUL")
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise Undecodable(f"the body is no JSON: {error}") from error
+        raise Undecodable(f"the body is not valid JSON: {error}") from error
     return value
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _holds_nul(value: object) -> bool:
@@ -93,6 +93,6 @@ def _holds_nul(value: object) -> bool:
 
 
 def explain(error: ValidationError) -> str:
-    """Say in one line which fields are wrong and why."""
+    """Return one line that names the invalid fields and why."""
     faults = error.errors(include_url=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:5])

@@ -1,4 +1,4 @@
-"""The messages: events that anyone may read, commands between our own services.
+"""The messages: public events, and commands between our own services.
 
 These models are the source of docs/events/*.json and docs/asyncapi.json.
 """
@@ -18,12 +18,12 @@ COMMANDS = "hls.commands"
 
 UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 QualityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-ChunkIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]  # as far as the database counts
+ChunkIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]  # the range of the database column
 Stage = Literal["plan", "encode", "upload"]
 
 
 class Rendition(Model):
-    """One rendition as measured: sizes in pixels, rates in bits and frames a second."""
+    """One rendition as measured: sizes in pixels, rates in bits and frames per second."""
 
     name: QualityName
     width: int
@@ -35,7 +35,7 @@ class Rendition(Model):
 
 
 class Source(Model):
-    """Where the original lies."""
+    """Where the original file is."""
 
     uri: Annotated[str, Field(min_length=1, max_length=4096)]
 
@@ -51,7 +51,7 @@ class Segment(Model):
 
 
 class Payload(Model):
-    """The data of any message: always about one video."""
+    """The data of a message; every message is about one video."""
 
     type: ClassVar[str]
     exchange: ClassVar[str] = EVENTS
@@ -63,7 +63,7 @@ class Payload(Model):
 
 
 class VideoUploaded(Payload):
-    """A video was handed in: by ingest after an upload, or by any internal platform."""
+    """A video was submitted: by ingest after an upload, or by an internal platform."""
 
     type = "video.uploaded"
     user_id: UserId
@@ -73,7 +73,7 @@ class VideoUploaded(Payload):
 
 
 class VideoSegmented(Payload):
-    """One chunk of a video is encoded; its segments lie under WORK_DIR."""
+    """One chunk of a video is encoded; its segments are under WORK_DIR."""
 
     type = "video.segmented"
     user_id: UserId
@@ -83,7 +83,7 @@ class VideoSegmented(Payload):
 
 
 class VideoStored(Payload):
-    """Everything of a video lies in storage: it is ready."""
+    """All objects of a video are in storage: it is ready."""
 
     type = "video.stored"
     user_id: UserId
@@ -111,7 +111,7 @@ class VideoFailed(Payload):
 
 
 class ResumeVideo(Payload):
-    """Take up a video again where it stopped: it had failed, or its messages were lost."""
+    """Continue a video where it stopped, after a retry or lost messages."""
 
     type = "video.resume"
     exchange = COMMANDS
@@ -126,7 +126,7 @@ class EncodeChunk(Payload):
 
     @property
     def routing_key(self) -> str:
-        """First chunks have a queue of their own, so that no video waits for the bulk of another."""
+        """First chunks have their own queue, so that no video waits behind all chunks of another."""
         return "chunk.encode.first" if self.chunk == 0 else "chunk.encode.bulk"
 
 

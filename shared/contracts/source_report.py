@@ -1,4 +1,4 @@
-"""The decision log of a video: what its source holds, and what was decided about it and why."""
+"""The decision log of a video: what its source contains, what was decided about it, and why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrackReport(Model):
 
 
 class Decision(Model):
-    """One decision about the conversion: what was chosen, and what it rests on."""
+    """One decision about the conversion: what was chosen, and why."""
 
     topic: Topic
     decision: str
@@ -35,7 +35,7 @@ class Decision(Model):
 
 
 class SourceReport(Model):
-    """The source of a video and every decision that its plan rests on."""
+    """The source of a video and every decision behind its plan."""
 
     container: str
     bytes: int | None

@@ -11,23 +11,23 @@ UNREACHABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a connection that the server ends just as a command begins
+    asyncpg.InternalClientError,  # the server closed the connection as a command began
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InvalidAuthorizationSpecificationError,  # also a wrong password
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,  # until somebody grants what the role lacks
+    asyncpg.InsufficientPrivilegeError,  # until the missing privilege is granted
 )
 
 
-# Read-only after a failover, rollbacks, out of resources, shutting down: another time it may work.
-PASSING = ("25006", "40", "53", "57")
+# Read-only after a failover, rollbacks, out of resources, shutting down: a later attempt may succeed.
+TRANSIENT_STATES = ("25006", "40", "53", "57")
 
 
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(PASSING)
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(TRANSIENT_STATES)
 
 
 class postgres_faults:  # noqa: N801 - reads as a statement
@@ -35,5 +35,5 @@ class postgres_faults:  # noqa: N801 - reads as a statement
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is not None and (isinstance(error, UNREACHABLE) or _may_pass(error)):
+        if error is not None and (isinstance(error, UNREACHABLE) or _is_transient(error)):
             raise DatabaseUnavailable(f"Postgres does not answer: {described(error)}") from error

@@ -15,16 +15,16 @@ log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_SECONDS = 10.0
-MIGRATION_LOCK = 0x766F645F  # any number that nothing else in this database locks
+MIGRATION_LOCK = 0x766F645F  # an arbitrary number that nothing else in this database locks
 
 
 async def migrate(url: str) -> None:
-    """Apply the migrations that the database lacks, each once however many services start together.
+    """Apply missing migrations, each once, also when many services start at the same time.
 
-    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
+    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when its schema differs.
     """
     with postgres_faults():
-        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)  # a lock must not return to a pool
+        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)  # not pooled: it holds the lock
         try:
             await _migrate(connection)
         finally:
@@ -54,5 +54,5 @@ async def _apply_missing(connection: asyncpg.Connection[asyncpg.Record], applied
             log.info("migration_applied", migration=path.name)
         elif applied[path.name] != checksum:
             raise ConfigurationError(
-                f"DATABASE_URL: {path.name} was changed after it was applied: add a new migration instead"
+                f"DATABASE_URL: {path.name} was edited after it was applied: add a new migration instead"
             )

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class Database:
-    """A pool of connections whose every failure to reach Postgres is DatabaseUnavailable."""
+    """A pool of connections; every failure to reach Postgres is raised as DatabaseUnavailable."""
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, is_migrated: bool = True) -> None:
         self._pool, self._migrated = pool, asyncio.Event()
@@ -66,13 +66,13 @@ class Database:
 
     @asynccontextmanager
     async def alone(self, lock: int) -> AsyncIterator[bool]:
-        """Hold an advisory lock during a block, and tell it whether it has it: False when another has.
+        """Try to hold an advisory lock during a block; yields False when another session holds it.
 
-        It occupies a connection, which gives the lock back when it returns to the pool, or dies.
+        It occupies a connection; the lock is released when the connection returns to the pool or dies.
         Raises DatabaseUnavailable.
         """
         async with AsyncExitStack() as stack:
-            with postgres_faults():  # the block's own errors are none of Postgres
+            with postgres_faults():  # errors of the block itself are not mapped
                 connection = await stack.enter_async_context(self._pool.acquire(timeout=CONNECT_SECONDS))
                 is_ours = await connection.fetchval("select pg_try_advisory_lock($1)", lock)
             yield bool(is_ours)
@@ -87,7 +87,7 @@ class Database:
 async def open_database(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
     """Bring the schema up to date, then yield a pool; closes it at the end.
 
-    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when it has another schema.
+    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when its schema differs.
     """
     await wait_until_available(lambda: migrate(url))
     async with _open_pool(url, min_size=1, max_size=connections) as pool:
@@ -96,7 +96,7 @@ async def open_database(url: str, *, connections: int = 10) -> AsyncIterator[Dat
 
 @asynccontextmanager
 async def open_database_later(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
-    """Yield a database that is not connected yet; its `migrate` has to run beside."""
+    """Yield a database that is not connected yet; its `migrate` must run concurrently."""
     async with _open_pool(url, min_size=0, max_size=connections) as pool:
         yield Database(pool, is_migrated=False)
 

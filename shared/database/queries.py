@@ -21,5 +21,5 @@ def queries(name: str) -> Any:
 
 
 async def all_rows(rows: AsyncIterator[asyncpg.Record]) -> list[asyncpg.Record]:
-    """Collect what a query that selects many rows yields."""
+    """Collect the rows that a query yields."""
     return [row async for row in rows]

@@ -1,4 +1,4 @@
-"""HLS playlists as pure functions of the segments that lie in storage.
+"""HLS playlists as pure functions of the stored segments.
 
 Sources: RFC 8216, and Apple's "HLS authoring specification for Apple devices" (numbers in brackets).
 """
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from shared.contracts.events import Rendition
     from shared.hls.renditions import KeyFrame, RenditionSet
 
-DEFAULT_VARIANT_BPS = 2_000_000  # [1.32]: what a player should begin with
-MAX_FIRST_BPS = 2_500_000  # above that, rather one that is lower by more
-VERSION = 3  # durations with decimals are the newest feature that we use [RFC 8216, 7]
-IFRAMES_VERSION = 5  # EXT-X-MAP in a playlist of key frames [RFC 8216, 7]
-TABLES_BYTES = 3 * 188  # SDT, PAT and PMT, one packet each, begin every segment that FFmpeg writes
+DEFAULT_VARIANT_BPS = 2_000_000  # [1.32]: the rate a player should start with
+MAX_FIRST_BPS = 2_500_000  # above this, prefer a lower rate even if it is further away
+VERSION = 3  # required by decimal durations, the newest feature in use [RFC 8216, 7]
+IFRAMES_VERSION = 5  # required by EXT-X-MAP in an I-frame playlist [RFC 8216, 7]
+TABLES_BYTES = 3 * 188  # SDT, PAT and PMT: FFmpeg starts every segment with one packet of each
 
 
 def multivariant_playlist(
@@ -30,8 +30,8 @@ def multivariant_playlist(
 ) -> str:
     """Return the playlist that names each rendition's media playlist and its I-frame playlist.
 
-    The first is what players begin with: the one nearest to 2 Mbit/s [1.32]; then come the others,
-    the best first. Raises ValueError when there is no rendition.
+    The first entry is what players start with: the rendition nearest to 2 Mbit/s [1.32]. The others follow,
+    best first. Raises ValueError when there is no rendition.
     """
     first = min(renditions, key=_distance_from_default)
     rest = sorted(
@@ -61,22 +61,22 @@ def _stream_inf(rendition: Rendition) -> str:
     return f"#EXT-X-STREAM-INF:{','.join(attributes)}"
 
 
-def _i_frame_stream_inf(trick: IFramePlaylist) -> str:
-    picture = trick.rendition.codecs.split(",")[0]
+def _i_frame_stream_inf(playlist: IFramePlaylist) -> str:
+    video_codec = playlist.rendition.codecs.split(",")[0]
     attributes = (
-        f"BANDWIDTH={trick.bandwidth}",
-        f"AVERAGE-BANDWIDTH={trick.average_bandwidth}",
-        f'CODECS="{picture}"',
-        f"RESOLUTION={trick.rendition.width}x{trick.rendition.height}",
-        f'URI="{trick.rendition.name}/{IFRAMES}"',
+        f"BANDWIDTH={playlist.bandwidth}",
+        f"AVERAGE-BANDWIDTH={playlist.average_bandwidth}",
+        f'CODECS="{video_codec}"',
+        f"RESOLUTION={playlist.rendition.width}x{playlist.rendition.height}",
+        f'URI="{playlist.rendition.name}/{IFRAMES}"',
     )
     return f"#EXT-X-I-FRAME-STREAM-INF:{','.join(attributes)}"
 
 
 def media_playlist(segments: Iterable[StoredSegment], target_duration_seconds: int, *, complete: bool) -> str:
-    """Return the playlist of one rendition: VOD when complete, else an EVENT that may still grow.
+    """Return the playlist of one rendition: type VOD when complete, else EVENT, which may grow.
 
-    Only the run of segments that begins with the first and has no gap is shown.
+    It lists the segments from the first up to the first gap.
     """
     lines = [
         "#EXTM3U",
@@ -93,7 +93,7 @@ def media_playlist(segments: Iterable[StoredSegment], target_duration_seconds: i
 
 @dataclass(frozen=True)
 class IFramePlaylist:
-    """The key frames of one rendition as a playlist for scrubbing: its text, and what is measured of it."""
+    """The key frames of one rendition as a playlist for scrubbing: its text and measured bit rates."""
 
     rendition: Rendition
     bandwidth: int
@@ -101,15 +101,15 @@ class IFramePlaylist:
     text: str
 
 
-def trick(
+def i_frame_playlist(
     rendition: Rendition,
     segments: Iterable[StoredSegment],
     key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]],
 ) -> IFramePlaylist | None:
     """Return the I-frame playlist of one complete rendition [6.1]; None when no key frames are known.
 
-    Each entry is a range of bytes of a segment; the tables that begin every segment are named once, as the
-    initialization section of them all.
+    Each entry is a byte range of a segment. The tables at the start of every segment are named once, as the
+    initialization section of all entries.
     """
     shown = _key_frames_shown(rendition.name, segments, key_frames)
     if not shown:
@@ -156,7 +156,7 @@ def _key_frames_shown(
 
 @dataclass(frozen=True)
 class Playlists:
-    """All playlists of a complete video: texts by path below its tree, the multivariant playlist last."""
+    """All playlists of a complete video: texts by path below its prefix, the multivariant playlist last."""
 
     renditions: tuple[Rendition, ...]
     texts: Mapping[str, str]
@@ -168,7 +168,7 @@ def complete(
     codecs: Mapping[str, str],
     key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]],
 ) -> Playlists:
-    """Return the playlists of a video whose segments are all given.
+    """Return the playlists of a video from all of its segments.
 
     Raises ValueError when a rendition has no segments or no codecs.
     """
@@ -178,7 +178,7 @@ def complete(
         own = of_rendition(segments, rendition.name)
         text = media_playlist(own, presentation.target_duration_seconds, complete=True)
         texts[f"{rendition.name}/{PLAYLIST}"] = text
-        if found := trick(rendition, own, key_frames):
+        if found := i_frame_playlist(rendition, own, key_frames):
             texts[f"{rendition.name}/{IFRAMES}"] = found.text
             i_frame_playlists.append(found)
     return Playlists(renditions, texts | {MASTER: multivariant_playlist(renditions, i_frame_playlists)})

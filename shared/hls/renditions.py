@@ -1,4 +1,4 @@
-"""What is presented of a video: segments that lie in storage, and the bit rates that renditions really have.
+"""Stored segments and renditions of a video, and the bit rates measured from them.
 
 Source: Apple's "HLS authoring specification for Apple devices" (numbers in brackets).
 """
@@ -15,12 +15,12 @@ from shared.contracts.events import Rendition
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-PEAK_SLACK_SECONDS = 0.5  # Apple's tools allow the longest run this much more
+PEAK_SLACK_SECONDS = 0.5  # Apple's tools extend the longest window by this much
 
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """A key frame within its segment: when it is shown, and which bytes of the file it is."""
+    """A key frame within its segment: when it is shown, and its bytes in the file."""
 
     offset_seconds: float
     offset_bytes: int
@@ -29,7 +29,7 @@ class KeyFrame:
 
 @dataclass(frozen=True)
 class StoredSegment:
-    """A segment that lies in storage."""
+    """A segment in storage."""
 
     rendition: str
     index: int
@@ -39,7 +39,7 @@ class StoredSegment:
 
 @dataclass(frozen=True)
 class RenditionSet:
-    """What playlists say of a video beside its segments; fixed when the video is planned.
+    """What playlists say about a video apart from its segments; fixed when the video is planned.
 
     `renditions` are (name, width, height) in pixels, the largest first.
     """
@@ -50,7 +50,7 @@ class RenditionSet:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what to_json() wrote. Raises KeyError when something is missing."""
+        """Parse the result of to_json(). Raises KeyError when a field is missing."""
         return cls(
             renditions=tuple((item["name"], item["width"], item["height"]) for item in value["renditions"]),
             frame_rate=value["frameRate"],
@@ -58,7 +58,7 @@ class RenditionSet:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that videos.presentation keeps."""
+        """Return the JSON object stored in videos.presentation."""
         return {
             "renditions": [
                 {"name": name, "width": width, "height": height} for name, width, height in self.renditions
@@ -71,13 +71,13 @@ class RenditionSet:
 def measure(
     presentation: RenditionSet, segments: Sequence[StoredSegment], codecs: Mapping[str, str]
 ) -> tuple[Rendition, ...]:
-    """Return the renditions with the bit rates that their segments really have [1.26, 1.27, 9.13, 9.14].
+    """Return the renditions with the bit rates measured from their segments [1.26, 1.27, 9.13, 9.14].
 
     Raises ValueError when a rendition has no segments or no codecs.
     """
     runs = _by_rendition(segments)
     if missing := [name for name, _, _ in presentation.renditions if name not in runs or name not in codecs]:
-        raise ValueError(f"nothing is known of the segments or codecs of {', '.join(missing)}")
+        raise ValueError(f"segments or codecs are missing for {', '.join(missing)}")
     return tuple(
         Rendition(
             name=name,
@@ -93,22 +93,22 @@ def measure(
 
 
 def average_bps(segments: Sequence[StoredSegment]) -> float:
-    """Return all bits by all seconds."""
+    """Return the average bit rate: all bits divided by all seconds."""
     seconds = sum(segment.duration_seconds for segment in segments)
     return sum(segment.bytes for segment in segments) * 8 / max(seconds, 0.001)
 
 
 def peak_bps(segments: Sequence[StoredSegment], target_duration_seconds: int) -> float:
-    """Return the largest rate of any run of segments that lasts 0.5 to 1.5 target durations.
+    """Return the highest rate of any run of segments that lasts 0.5 to 1.5 target durations.
 
-    Where no run does, and never less than, the average.
+    It is never below the average, which is also the result when no run has such a length.
     """
     shortest = 0.5 * target_duration_seconds
     longest = 1.5 * target_duration_seconds + PEAK_SLACK_SECONDS
     peak = average_bps(segments)
     for first in range(len(segments)):
         bits = seconds = 0.0
-        for last in range(first, len(segments)):  # a slice would make this quadratic
+        for last in range(first, len(segments)):  # slicing would copy for every pair
             bits += segments[last].bytes * 8
             seconds += segments[last].duration_seconds
             if seconds > longest:
@@ -119,9 +119,9 @@ def peak_bps(segments: Sequence[StoredSegment], target_duration_seconds: int) ->
 
 
 def growing(presentation: RenditionSet, segments: Iterable[StoredSegment]) -> tuple[StoredSegment, ...]:
-    """Return what can be shown of a video that is not complete: equally many segments of every rendition.
+    """Return the playable segments of an incomplete video: the same number for every rendition.
 
-    Nothing while any rendition lacks its first segment.
+    Empty while any rendition lacks its first segment.
     """
     runs = _by_rendition(segments)
     shown = [contiguous(runs.get(name, ())) for name, _, _ in presentation.renditions]
@@ -135,7 +135,7 @@ def of_rendition(segments: Iterable[StoredSegment], name: str) -> tuple[StoredSe
 
 
 def contiguous(segments: Iterable[StoredSegment]) -> tuple[StoredSegment, ...]:
-    """Return the segments of one rendition from the first up to the first gap, in their order."""
+    """Return the segments of one rendition in order, from the first up to the first gap."""
     ordered = sorted(segments, key=lambda segment: segment.index)
     return tuple(segment for place, segment in enumerate(ordered, start=1) if segment.index == place)
 

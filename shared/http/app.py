@@ -1,4 +1,4 @@
-"""The application that every service starts from: request ids, request log and metrics, common routes."""
+"""The base application of every service: request ids, request log and metrics, common routes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 def create_base_app(**options: Any) -> web.Application:
-    """Return an application with the middlewares and routes that every service has; opens nothing."""
+    """Return an application with the middlewares and routes of every service; opens nothing."""
     app = web.Application(middlewares=[_identify, answer_problems], **options)
     app[CHECKS], app[REQUESTS], app[STOPPING] = Checks(), Requests(), []
     app.cleanup_ctx.append(_watch_dependencies)
@@ -65,7 +65,7 @@ class _Seen:
 
 @contextmanager
 def _measured(request: web.Request) -> Iterator[_Seen]:
-    """Log and count a request, also one whose client went away before the answer."""
+    """Log and count a request, also when the client disconnected before the answer."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unknown"
     seen, started = _Seen(), time.monotonic()

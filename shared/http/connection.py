@@ -1,6 +1,6 @@
-"""HTTP connections whose errors are answered and logged in fixed words.
+"""HTTP connections that answer and log malformed requests in fixed words.
 
-aiohttp answers by itself what never reaches a handler, and quotes the request in the answer and the log: a
+aiohttp answers requests that never reach a handler by itself, and quotes them in the answer and the log: a
 broken `Authorization` header would put an API key into both.
 """
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 MALFORMED: Final = (400, "malformed_request", "The head of the request is not valid HTTP (RFC 9112)")
 KINDS: Final = (
-    (LineTooLong, (431, "head_too_large", "The request line and each header may have 8190 bytes at most")),
-    (BadHttpMethod, (*MALFORMED[:2], "The method is not valid, or this is TLS on a port without it")),
+    (LineTooLong, (431, "head_too_large", "The request line and each header may have at most 8190 bytes")),
+    (BadHttpMethod, (*MALFORMED[:2], "The method is not valid, or the request is TLS on a plain HTTP port")),
     (InvalidURLError, (*MALFORMED[:2], "The URL is not valid")),
 )
 
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Connection(web.RequestHandler):
-    """A connection that repeats nothing of a request that could not be read or answered."""
+    """A connection that never quotes a request that could not be read or answered."""
 
     __slots__ = ()
 
@@ -49,7 +49,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the answer to a malformed head, or to a request that failed outside its handler.
 
-        Raises ConnectionError when an answer has begun: then only closing the connection tells the client.
+        Raises ConnectionError when an answer has begun: then the connection can only be closed.
         """
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
@@ -58,26 +58,26 @@ class Connection(web.RequestHandler):
             answer = _answer_malformed(exc, request_id)
         else:
             log.error("request_failed", request_id=request_id, **raised_at(exc))
-            answer = problem(500, "internal_error", "Internal error; the request id finds it in the log")
+            answer = problem(500, "internal_error", "Internal error; search the log for the request id")
         answer.headers[REQUEST_ID] = request_id
         answer.force_close()
         return answer
 
     def log_exception(self, *_: Any, **kw: Any) -> None:
-        """Log where a connection failed, without the text of the exception."""
+        """Log where a connection failed, without the exception's text."""
         error = kw.get("exc_info")
         log.error("connection_failed", **raised_at(error if isinstance(error, BaseException) else None))
 
 
 class Server(web.Server):
-    """Makes a Connection for each client of an application."""
+    """Creates a Connection for each client of an application."""
 
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
-    """Runs an application on connections of this module."""
+    """Runs an application with the connections of this module."""
 
     async def _make_server(self) -> Server:
         made = await super()._make_server()
@@ -99,7 +99,7 @@ async def _answer_statuses(handle: Handler, request: web.BaseRequest) -> web.Str
         log.info("http", method=request.method, status=error.status, request_id=request_id)
         HTTP_REQUESTS.labels(request.method, "unknown", error.status).inc()
         answer.headers[REQUEST_ID] = request_id
-        answer.force_close()  # the body was not asked for, and may come all the same
+        answer.force_close()  # the body was not requested but may arrive anyway
         return answer
 
 

@@ -1,4 +1,4 @@
-"""Liveness, readiness, the state of every dependency, and metrics of a service."""
+"""Liveness, readiness, dependency states and metrics of a service."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Readiness = Literal["always", "once", "never"]
 
 
 class Check:
-    """One dependency: whether it answers, and what its absence means for traffic to this process.
+    """One dependency: whether it answers, and what an outage means for traffic to this process.
 
-    `readiness` is "always" for what other processes may have while this one has not, such as its volume;
-    "once" for servers that all processes share: if every process were taken out of service whenever one of
-    those is away, nothing could be served at all; "never" for what answers to clients do not need.
+    `readiness` is "always" for what only this process may lack, such as its volume; "once" for servers that
+    all processes share: taking every process out of service during their outage would serve nothing at all;
+    "never" for what answers to clients do not need.
     """
 
     def __init__(self, check: Callable[[], Awaitable[None]], readiness: Readiness) -> None:
@@ -40,7 +40,7 @@ class Check:
         return self._readiness != "never"
 
     async def require(self) -> None:
-        """Raise what the check raises; note that the dependency has answered when it does not."""
+        """Run the check; remember when the dependency has answered. Raises what the check raises."""
         await self._check()
         self._has_answered = True
 
@@ -49,7 +49,7 @@ class Check:
         return "ok" if self._readiness == "once" and self._has_answered else await self.state()
 
     async def state(self) -> str:
-        """Return "ok", or what is wrong; all who ask at one time share one look."""
+        """Return "ok" or what is wrong; concurrent callers share one check."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         return await asyncio.shield(self._looking)
@@ -66,23 +66,23 @@ class Check:
 
 
 class Checks:
-    """What a service depends on, by name; a check raises PipelineError when its dependency is away."""
+    """The dependencies of a service by name; a check raises PipelineError when one is unavailable."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Check] = {}
 
     def add(self, name: str, check: Callable[[], Awaitable[None]], readiness: Readiness) -> Check:
-        """Have /statusz look at a dependency, and /readyz as far as `readiness` says."""
+        """Register a dependency for /statusz, and for /readyz as `readiness` says."""
         self._by_name[name] = added = Check(check, readiness)
         return added
 
     async def readiness(self) -> dict[str, str]:
-        """Return what /readyz says of each dependency that decides about traffic."""
+        """Return what /readyz reports for each dependency that affects readiness."""
         deciding = {name: check for name, check in self._by_name.items() if check.decides_readiness}
         return await _gathered({name: check.readiness() for name, check in deciding.items()})
 
     async def states(self) -> dict[str, str]:
-        """Look at every dependency; return "ok" or what is wrong by name, and set the metric."""
+        """Check every dependency; return "ok" or what is wrong by name, and set the metric."""
         states = await _gathered({name: check.state() for name, check in self._by_name.items()})
         for name, state in states.items():
             DEPENDENCY_UP.labels(name).set(state == "ok")
@@ -107,7 +107,7 @@ async def get_healthz(_: web.Request) -> web.Response:
 
 
 async def get_readyz(request: web.Request) -> web.Response:
-    """Tell whether this process should get traffic: not whether every server that it uses is well."""
+    """Answer whether this process should get traffic, not whether every dependency is healthy."""
     parts = await request.app[CHECKS].readiness()
     ready = all(part == "ok" for part in parts.values())
     status = {"status": "ready" if ready else "not ready", "parts": parts}
@@ -115,7 +115,7 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 
 async def get_statusz(request: web.Request) -> web.Response:
-    """Tell the state of each dependency; 200 whatever it is."""
+    """Answer with the state of each dependency; always 200."""
     states = await request.app[CHECKS].states()
     well = all(state == "ok" for state in states.values())
     return web.json_response({"status": "ok" if well else "degraded", "dependencies": states})

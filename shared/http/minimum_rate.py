@@ -1,4 +1,4 @@
-"""How fast bytes must come in from somebody else, so that a trickle cannot hold a place for ever."""
+"""The minimum rate of incoming bytes, so that a slow sender cannot occupy a slot indefinitely."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Result = TypeVar("Result")
 
 
 class TooSlow(TimeoutError):
-    """Fewer bytes came than must come in a window; the message says how many and in what time."""
+    """Too few bytes arrived within a window; the message says how many and in what time."""
 
 
 class MinimumRate:
-    """Counts bytes against the seconds waited for them: `least_bytes` in every `window_seconds`.
+    """Requires `least_bytes` in every `window_seconds` of waiting.
 
-    Only waiting counts, not what we do with the bytes: a slow disk of ours is no fault of theirs.
+    Only time spent waiting counts: a slow disk on our side must not end an upload.
     """
 
     def __init__(self, *, least_bytes: int = MIN_BYTES, window_seconds: float = WINDOW_SECONDS) -> None:
@@ -29,11 +29,11 @@ class MinimumRate:
         self._bytes, self._waited = 0, 0.0
 
     def came(self, size_bytes: int) -> None:
-        """Count bytes that came in."""
+        """Count received bytes."""
         self._bytes += size_bytes
 
     async def wait(self, reading: Awaitable[Result]) -> Result:
-        """Return what `reading` returns. Raises TooSlow at the end of a window in which too little came."""
+        """Return what `reading` returns. Raises TooSlow at the end of a window with too few bytes."""
         began = time.monotonic()
         result = await reading
         self._count(time.monotonic() - began)
@@ -44,5 +44,5 @@ class MinimumRate:
         if self._waited < self._window_seconds:
             return
         if self._bytes < self._least_bytes:
-            raise TooSlow(f"only {self._bytes} bytes came in {self._waited:.0f} seconds of waiting")
+            raise TooSlow(f"only {self._bytes} bytes arrived in {self._waited:.0f} seconds of waiting")
         self._bytes, self._waited = 0, 0.0

@@ -65,7 +65,7 @@ log = structlog.get_logger()
 
 
 class HttpProblem(PermanentError):
-    """An answer that is no success: status, stable reason, and what to do about it (RFC 9457)."""
+    """An error answer: status, stable reason, and what to do about it (RFC 9457)."""
 
     def __init__(
         self, status: int, reason: str, message: str, *, headers: dict[str, str] | None = None
@@ -92,7 +92,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 
 def _unforeseen(request: web.Request, error: Exception) -> web.Response:
-    """Return the answer to a request that failed for no reason we know; one whose client left needs none."""
+    """Log an unexpected failure and return its answer; none is needed when the client has left."""
     is_gone = request.transport is None or request.transport.is_closing()
     if isinstance(error, ConnectionError) and is_gone:
         return web.Response(status=CLIENT_GONE)
@@ -101,7 +101,7 @@ def _unforeseen(request: web.Request, error: Exception) -> web.Response:
 
 
 def problem_of(error: PipelineError) -> web.Response:
-    """Return the answer that an error of the tree stands for."""
+    """Return the answer for an error of the tree."""
     if isinstance(error, DatabaseUnavailable | StorageUnavailable):
         log.warning("unavailable", reason=error.reason, error=str(error))
         detail = "A dependency is unavailable; try again later"
@@ -131,18 +131,18 @@ def _refuse_encoding(request: web.Request) -> None:
     """Raise UnsupportedEncoding for a compressed body: a few bytes could become gigabytes."""
     coding = request.headers.get("Content-Encoding", IDENTITY)
     if coding.strip().lower() not in ("", IDENTITY):
-        raise UnsupportedEncoding("Send the body as it is, without Content-Encoding")
+        raise UnsupportedEncoding("Send the body uncompressed, without Content-Encoding")
 
 
 async def _with_whole_body(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except (RequestPayloadError, HttpProcessingError):
-        raise MalformedBody("The body is cut off, or is not encoded as the headers say") from None
+        raise MalformedBody("The body is truncated, or not encoded as its headers say") from None
 
 
 def http_problem(error: web.HTTPException) -> web.Response:
-    """Return the problem of a status that aiohttp raises; its own text may quote the request."""
+    """Return the problem for a status raised by aiohttp, without its text, which may quote the request."""
     status = HTTPStatus(error.status)
     return problem(status, _snake(status.phrase), status.description or status.phrase, headers=_allow(error))
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 SHUTDOWN_SECONDS = 5.0
-# How long a connection may be idle, or take for the head of a request. Longer than proxies keep theirs to us
-# (Google's load balancer: 600 s), as they answer 502 when we close one that they are about to use.
+# How long a connection may be idle, or take to send the head of a request. Longer than proxies keep idle
+# connections (Google's load balancer: 600 s): they answer 502 when we close one that they are about to use.
 IDLE_SECONDS = 620.0
 
 
 class Requests:
-    """How many requests are being answered right now."""
+    """Counts the requests in progress."""
 
     def __init__(self) -> None:
         self._count, self._none = 0, asyncio.Event()
@@ -47,7 +47,7 @@ class Requests:
                 self._none.set()
 
     async def finished(self, seconds: float) -> None:
-        """Wait until there are none, but no longer than `seconds`."""
+        """Wait until none are left, at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._none.wait()
@@ -60,7 +60,7 @@ DIED = web.AppKey("died", asyncio.Future)
 
 @asynccontextmanager
 async def running(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """Run a loop for as long as the application; a loop that ends by itself ends the process."""
+    """Run a loop while the application runs; a loop that ends by itself ends the process."""
     task = asyncio.create_task(work, name=name)
     report = partial(_report_death, app)
     task.add_done_callback(report)
@@ -68,7 +68,7 @@ async def running(app: web.Application, work: Coroutine[Any, Any, None], name: s
         yield
     finally:
         task.remove_done_callback(report)
-        while not task.done():  # a library may swallow a cancellation that comes at the wrong moment
+        while not task.done():  # a library may swallow a cancellation that arrives at the wrong moment
             task.cancel()
             await asyncio.wait([task], timeout=1)
 
@@ -77,12 +77,12 @@ def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
     if app[DIED].done():
         return
     error = None if task.cancelled() else task.exception()
-    how = "was cancelled by nobody of ours" if task.cancelled() else "ended"
+    how = "was cancelled unexpectedly" if task.cancelled() else "ended"
     app[DIED].set_exception(error or RuntimeError(f"{task.get_name()} {how}"))
 
 
 async def serve(app: web.Application, settings: Settings) -> None:
-    """Open everything, listen until told to stop or a background loop dies, finish, close everything."""
+    """Open everything, listen until a signal or the death of a background loop, finish, close everything."""
     loop = asyncio.get_running_loop()
     app[DIED] = loop.create_future()
     stopped = asyncio.Event()
@@ -106,7 +106,7 @@ async def serve(app: web.Application, settings: Settings) -> None:
 
 
 async def _set_up(runner: web.AppRunner, stopped: asyncio.Event) -> bool:
-    """Open what the application needs; False when the process is told to stop before that is done."""
+    """Open what the application needs; False when a signal to stop arrives first."""
     opening, stopping = asyncio.create_task(runner.setup()), asyncio.create_task(stopped.wait())
     try:
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +122,7 @@ async def _set_up(runner: web.AppRunner, stopped: asyncio.Event) -> bool:
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
-    """Return what runs `app`, with bounds on what a client may keep waiting."""
+    """Return the runner of `app`, with limits on how long clients may keep connections waiting."""
     return Runner(
         app,
         access_log=None,
@@ -134,7 +134,7 @@ def runner_of(app: web.Application) -> web.AppRunner:
 
 
 async def _finish_requests(app: web.Application, runner: web.AppRunner, seconds: float) -> None:
-    """Accept nothing new and let what is being answered end: in its shutdown aiohttp drops what comes in."""
+    """Stop accepting, then let requests in progress finish: aiohttp's shutdown drops incoming data."""
     for site in list(runner.sites):
         await site.stop()
     for stop in app[STOPPING]:
