@@ -125,4 +125,4 @@ async def test_message_goes_to_the_dead_letters_when_it_cannot_be_understood(s3_
         async with asyncio.timeout(20):
             while not (message := await dead.get(fail=False, no_ack=True)) or message.body != marker:
                 await asyncio.sleep(0.1)
-    assert "no JSON" in message.headers["x-reason"]
+    assert "not valid JSON" in message.headers["x-reason"]

@@ -308,7 +308,7 @@ async def test_message_goes_to_the_dead_letters_with_the_reason_when_it_cannot_b
     async with consuming(servers, outbox, handle):
         _, dead = await eventually(lambda: pull(link, [QUEUE + DEAD]))
     assert dead.body == b"not json"
-    assert "no JSON" in dead.headers["x-reason"]
+    assert "not valid JSON" in dead.headers["x-reason"]
     await dead.ack()
 
 

@@ -17,7 +17,7 @@ async def test_wait_raises_too_slow_when_a_trickle_outlasts_the_window() -> None
             assert await pace.wait(asyncio.sleep(0.01, b"x")) == b"x"
             pace.came(1)
 
-    with pytest.raises(TooSlow, match=r"only \d+ bytes came in"):
+    with pytest.raises(TooSlow, match=r"only \d+ bytes arrived in"):
         await trickle()
 
 
