@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from services.transcoder.encode.check_ffmpeg import check_ffmpeg
+from services.transcoder.encode.concurrency import chunks_at_once
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.ffmpeg.sandbox import report_protection
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
@@ -122,8 +123,13 @@ def _encoders(settings: Settings, app: web.Application) -> Consumer:
         name=f"{NAME}.encode",
         queues=["transcoder.first", "transcoder.bulk"],
         processor=Processor({EncodeChunk: route}, app[OUTBOX]),
-        slots=settings.transcoder_concurrency,
+        slots=chunks_at_once(_wanted(settings), app[ENCODER].name),
     )
+
+
+def _wanted(settings: Settings) -> int | None:
+    wanted = settings.transcoder_concurrency
+    return None if wanted == "auto" else wanted
 
 
 def main() -> int:
