@@ -18,7 +18,7 @@ from services.ingest.models import NewKey
 from shared.contracts.cloudevents import explain
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, PipelineError
-from shared.settings import expect_url
+from shared.settings import DATABASE_SCHEMES, expect_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,10 +68,8 @@ def _database_url() -> str:
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise ValueError("DATABASE_URL is required")
-    if not url.startswith(("postgresql://", "postgres://")):
-        raise ValueError("DATABASE_URL must begin with postgresql://")
     try:
-        expect_url(url)
+        expect_scheme(url, *DATABASE_SCHEMES)
     except ValueError as error:
         raise ValueError(f"DATABASE_URL {error}") from None
     return url

@@ -17,6 +17,7 @@ from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
+from services.transcoder.sources.policy import SourcePolicy
 from services.transcoder.sources.s3 import S3Source
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
 from shared.http.app import create_base_app
@@ -78,15 +79,16 @@ async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[No
 
 
 async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    policy = SourcePolicy.of(settings)
     async with open_s3(settings) as storage:
         openers = {
             "https": HttpsSource(settings.source_private_hosts).open,
-            "s3": S3Source(storage.client).open,
+            "s3": S3Source(storage.client, policy).open,
         }
         work = WorkDir(settings.work_dir.resolve())
         app[RESERVE] = DiskBudget(work.root, 0)
         room = DiskBudget(work.root, settings.disk_reserve_bytes)
-        app[SOURCES] = Sources(work, room, openers, max_bytes=settings.max_upload_bytes)
+        app[SOURCES] = Sources(work, room, openers, max_bytes=settings.max_upload_bytes, policy=policy)
         yield
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
@@ -26,12 +27,50 @@ def expect_url(url: str) -> None:
         ) from None
 
 
-def _checked_url(value: SecretStr) -> SecretStr:
-    expect_url(value.get_secret_value())
-    return value
+def expect_scheme(url: str, *schemes: str) -> None:
+    """Raise ValueError unless a URL has one of the schemes, and a host where it is no database's.
+
+    Postgres may be reached by a socket. The text says nothing of the password.
+    """
+    expect_url(url)
+    scheme, found, rest = url.partition("://")
+    if not found or scheme.lower() not in schemes:
+        given = f", not with {scheme[:20]}://" if found else ""
+        raise ValueError(f"must begin with {' or '.join(f'{name}://' for name in schemes)}{given}")
+    if "postgresql" not in schemes and not re.split(r"[/?#]", rest.rpartition("@")[2])[0]:
+        raise ValueError("names no host")
 
 
-Url = Annotated[SecretStr, AfterValidator(_checked_url)]
+def _secret_url(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        expect_scheme(value.get_secret_value(), *schemes)
+        return value
+
+    return AfterValidator(check)
+
+
+def _check_http(url: str) -> str:
+    if url:
+        expect_scheme(url, "http", "https")
+    return url
+
+
+def _split(value: object) -> object:
+    """Split a list that is written with commas."""
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+def _lowered(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(value.lower() for value in values)
+
+
+DATABASE_SCHEMES = ("postgresql", "postgres")
+DatabaseUrl = Annotated[SecretStr, _secret_url(*DATABASE_SCHEMES)]
+BrokerUrl = Annotated[SecretStr, _secret_url("amqp", "amqps")]
+HttpUrl = Annotated[str, AfterValidator(_check_http)]
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -39,14 +78,14 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
-    database_url: Url
-    rabbitmq_url: Url
+    database_url: DatabaseUrl
+    rabbitmq_url: BrokerUrl
     work_dir: Path
     storage_type: Literal["local", "s3"] = "local"
 
     s3_provider: S3Provider = "generic"
     s3_bucket: str = ""
-    s3_endpoint_url: str = ""
+    s3_endpoint_url: HttpUrl = ""
     s3_region: str = ""
     s3_access_key_id: str = ""
     s3_secret_access_key: SecretStr = SecretStr("")
@@ -54,8 +93,8 @@ class Settings(BaseSettings):
     aws_region: str = ""
     aws_default_region: str = ""
     s3_addressing_style: Literal["path", "virtual", ""] = ""
-    s3_public_url: str = ""
-    s3_presign_endpoint_url: str = ""
+    s3_public_url: HttpUrl = ""
+    s3_presign_endpoint_url: HttpUrl = ""
     s3_single_put_bytes: Annotated[int, Field(ge=0)] = 64 * 1024**2
     s3_part_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024**2
     s3_sse: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = ""
@@ -71,7 +110,7 @@ class Settings(BaseSettings):
     max_uploads_at_once: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_processing_per_user: Annotated[int, Field(ge=0)] = 1000
     disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1024**3
-    public_stream_url: str = "http://localhost:8081"
+    public_stream_url: HttpUrl = "http://localhost:8081"
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
@@ -82,7 +121,9 @@ class Settings(BaseSettings):
     sweep_interval_seconds: Annotated[float, Field(gt=0)] = 3600.0
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     sandbox: Literal["required", "best-effort", "off"] = "best-effort"
-    source_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    source_private_hosts: Annotated[Listed, AfterValidator(_lowered)] = ()
+    source_dirs: Listed = ()
+    source_buckets: Listed = ()
 
     http_host: str = "0.0.0.0"  # noqa: S104 - in a pod the service listens on every address
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -94,11 +135,6 @@ class Settings(BaseSettings):
     def _fill_from_provider(cls, values: dict[str, object]) -> dict[str, object]:
         for name, default in s3_defaults(values).items():
             values.setdefault(name, default)
-        hosts = values.get("source_private_hosts")
-        if isinstance(hosts, str):
-            values["source_private_hosts"] = tuple(
-                host.strip().lower() for host in hosts.split(",") if host.strip()
-            )
         return values
 
     @model_validator(mode="after")
@@ -109,6 +145,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"STORAGE_TYPE=s3 needs {' and '.join(missing)}")
         if self.s3_sse_kms_key_id and not self.s3_sse.startswith("aws:kms"):
             raise ValueError("S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms")
+        return self
+
+    @model_validator(mode="after")
+    def _check_source_dirs_are_in_the_volume(self) -> Settings:
+        root = self.work_dir.resolve()
+        for name in self.source_dirs:
+            if not (root / name).resolve().is_relative_to(root):
+                raise ValueError(f"SOURCE_DIRS: {name} lies outside WORK_DIR")
         return self
 
     @property

@@ -119,3 +119,35 @@ def test_settings_refuse_a_kms_key_without_the_encryption_that_uses_it(environme
     environment(S3_SSE_KMS_KEY_ID="alias/vod", STORAGE_TYPE="s3", S3_BUCKET="b", S3_ENDPOINT_URL="http://s3")
     with pytest.raises(ConfigurationError, match="S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms"):
         load_settings(8080)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "DATABASE_URL",
+            "mysql://u:hunter2@h/d",
+            "DATABASE_URL: must begin with postgresql:// or postgres://",
+        ),
+        ("DATABASE_URL", "h/d", "DATABASE_URL: must begin with postgresql://"),
+        ("RABBITMQ_URL", "amqp:///vhost", "RABBITMQ_URL: names no host"),
+        (
+            "RABBITMQ_URL",
+            "http://u:hunter2@h",
+            "RABBITMQ_URL: must begin with amqp:// or amqps://",
+        ),
+        ("S3_ENDPOINT_URL", "ftp://h", "S3_ENDPOINT_URL: must begin with http:// or https://"),
+        ("S3_ENDPOINT_URL", "minio:9000", "S3_ENDPOINT_URL: must begin with http:// or https://"),
+        ("S3_PUBLIC_URL", "cdn.example.org", "S3_PUBLIC_URL: must begin with"),
+        ("S3_PRESIGN_ENDPOINT_URL", "s3://h", "S3_PRESIGN_ENDPOINT_URL: must begin with"),
+        ("PUBLIC_STREAM_URL", "localhost:8081", "PUBLIC_STREAM_URL: must begin with"),
+        ("SOURCE_DIRS", "incoming,../other", "SOURCE_DIRS: ../other lies outside WORK_DIR"),
+        ("SOURCE_DIRS", "/etc", "SOURCE_DIRS: /etc lies outside WORK_DIR"),
+    ],
+)
+def test_settings_name_the_variable_that_no_client_can_use(environment, name, value, message):
+    environment(**{name: value})
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(8080)
+    assert message in str(caught.value)
+    assert "hunter2" not in str(caught.value)

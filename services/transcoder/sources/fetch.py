@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
+from services.transcoder.sources.policy import SourcePolicy
 from shared.errors import LimitsExceeded, SourceUnavailable
 from shared.failpoints import failpoint
 from shared.workspace.disk_budget import disk_faults
@@ -43,18 +44,28 @@ class Sources:
     """Turns the URI of a source into a local path. `openers` gives, by URI scheme, how to read it."""
 
     def __init__(
-        self, work: WorkDir, room: DiskBudget, openers: Mapping[str, Opener], *, max_bytes: int
+        self,
+        work: WorkDir,
+        room: DiskBudget,
+        openers: Mapping[str, Opener],
+        *,
+        max_bytes: int,
+        policy: SourcePolicy | None = None,
     ) -> None:
         self._work, self._room, self._openers, self._max_bytes = work, room, openers, max_bytes
+        self._policy = policy or SourcePolicy(work.root.resolve())
 
     def path(self, video_id: UUID, uri: str) -> Path:
         """Return where the original lies or will lie once it is fetched.
 
-        Raises SourceUnavailable for a scheme that we do not read or a file outside WORK_DIR.
+        Raises SourceUnavailable for a scheme that we do not read, a file outside WORK_DIR, or one that the
+        pipeline keeps for itself.
         """
         scheme = _scheme(uri)
         if scheme == "file":
-            return local_path(uri, self._work.root)
+            path = local_path(uri, self._work.root)
+            self._policy.check_not_own(path, video_id)
+            return path
         if scheme in self._openers:
             return self._work.original(video_id)
         known = ", ".join(["file", *self._openers])
@@ -66,10 +77,11 @@ class Sources:
         Raises SourceUnavailable when it is not there, LimitsExceeded when it is too large, SourceFetchFailed,
         and OutOfDisk, before anything is read, when the work volume cannot take it now.
         """
-        path = self.path(video_id, uri)
+        path, scheme = self.path(video_id, uri), _scheme(uri)
+        if scheme == "file":
+            self._policy.check_file(path, video_id)
         if await asyncio.to_thread(path.is_file):
             return path
-        scheme = _scheme(uri)
         if scheme == "file":
             raise SourceUnavailable(f"there is no file {shown(uri)} in the work volume")
         await asyncio.to_thread(self._room.expect, 0)  # no stranger's server is asked in vain

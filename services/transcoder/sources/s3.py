@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
 
+    from services.transcoder.sources.policy import SourcePolicy
+
 BLOCK_BYTES = 1 << 20
 GONE_FOR_GOOD = ("NoSuchBucket", "NoSuchKey", "AccessDenied", "AllAccessDisabled", "InvalidBucketName")
 
@@ -28,14 +30,16 @@ class S3Source:
     """Opens s3:// URLs as streams of bytes."""
 
     client: S3Client
+    policy: SourcePolicy
 
     @asynccontextmanager
     async def open(self, uri: str) -> AsyncIterator[Opened]:
         """Open an object. Raises SourceUnavailable when it is not there, SourceFetchFailed when S3 fails."""
         parts = urlsplit(uri)
-        key = unquote(parts.path.lstrip("/"))
+        key = unquote(parts.path.removeprefix("/"))
         if not parts.netloc or not key:
             raise SourceUnavailable(f"source {shown(uri)} is not of the form s3://bucket/key")
+        self.policy.check_object(parts.netloc, key)
         try:
             with mapped(f"get {shown(uri)}"):
                 answer = await self.client.get_object(Bucket=parts.netloc, Key=key)

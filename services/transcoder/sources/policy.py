@@ -1,0 +1,104 @@
+"""Which files and objects an event may name as a source: pure.
+
+What the pipeline itself keeps is never a source, since it holds the videos of every user. Beyond that
+SOURCE_DIRS and SOURCE_BUCKETS say what may be read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from shared.errors import SourceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+    from uuid import UUID
+
+    from shared.settings import Settings
+
+OWN_DIRECTORIES: Final = ("uploads", "originals", "chunks", "media")
+OWN_PREFIX: Final = "hls"
+BUCKET: Final = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]"
+)  # no ARN, which may name any bucket
+NOTHING: Final = "none"
+
+Place = TypeVar("Place")
+
+
+@dataclass(frozen=True)
+class BucketPrefix:
+    """All objects of a bucket whose keys lie under a prefix; an empty one holds the whole bucket."""
+
+    bucket: str
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> BucketPrefix:
+        """Read `bucket` or `bucket/prefix`."""
+        bucket, _, prefix = text.partition("/")
+        return cls(bucket, prefix.strip("/"))
+
+    def holds(self, bucket: str, key: str) -> bool:
+        """Tell whether an object lies here."""
+        return bucket == self.bucket and (not self.prefix or key.startswith(f"{self.prefix}/"))
+
+
+@dataclass(frozen=True)
+class SourcePolicy:
+    """What may be read; `directories` and `buckets` None: everything that is not the pipeline's own."""
+
+    root: Path
+    directories: tuple[Path, ...] | None = None
+    buckets: tuple[BucketPrefix, ...] | None = None
+    own_objects: tuple[BucketPrefix, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> SourcePolicy:
+        """Return the policy that the settings describe."""
+        root = settings.work_dir.resolve()
+        return cls(
+            root,
+            _listed(settings.source_dirs, lambda name: (root / name).resolve()),
+            _listed(settings.source_buckets, BucketPrefix.parse),
+            (BucketPrefix(settings.s3_bucket, OWN_PREFIX),) if settings.s3_bucket else (),
+        )
+
+    def check_not_own(self, path: Path, video_id: UUID) -> None:
+        """Raise SourceUnavailable for a resolved path in a directory of the pipeline.
+
+        The original of the video itself, which an upload left there, is none.
+        """
+        first, *rest = path.relative_to(self.root).parts or ("",)
+        if first in OWN_DIRECTORIES and (first, *rest) != ("originals", str(video_id), "source"):
+            raise SourceUnavailable("the source lies in a directory that the pipeline keeps for itself")
+
+    def check_file(self, path: Path, video_id: UUID) -> None:
+        """Raise SourceUnavailable for a resolved path that may not be read."""
+        self.check_not_own(path, video_id)
+        is_upload = path == self.root / "originals" / str(video_id) / "source"
+        if self.directories is not None and not is_upload and not _lies_in(path, self.directories):
+            raise SourceUnavailable("the source lies in no directory of SOURCE_DIRS")
+
+    def check_object(self, bucket: str, key: str) -> None:
+        """Raise SourceUnavailable for an object that may not be read."""
+        if not BUCKET.fullmatch(bucket):
+            raise SourceUnavailable("the source names no bucket by its name")
+        if any(part in ("", ".", "..") for part in key.split("/")):  # some servers resolve them
+            raise SourceUnavailable("the key of the source has empty parts, or parts like . and ..")
+        if any(place.holds(bucket, key) for place in self.own_objects):
+            raise SourceUnavailable("the source is an object that the pipeline keeps for itself")
+        if self.buckets is not None and not any(place.holds(bucket, key) for place in self.buckets):
+            raise SourceUnavailable("the source lies in no bucket of SOURCE_BUCKETS")
+
+
+def _listed(names: Sequence[str], read: Callable[[str], Place]) -> tuple[Place, ...] | None:
+    """Return what a setting lists: None for an empty one, which allows all; `none` allows nothing."""
+    return tuple(read(name) for name in names if name != NOTHING) if names else None
+
+
+def _lies_in(path: Path, directories: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(directory) for directory in directories)
