@@ -310,7 +310,7 @@ async def test_presign_signs_for_the_endpoint_of_players_when_it_differs(seconds
     assert f"X-Amz-Expires={expected}&" in url
 
 
-async def test_open_s3_raises_storage_unavailable_when_the_endpoint_is_no_url() -> None:
+async def test_open_s3_raises_storage_unavailable_when_the_endpoint_has_no_host_name() -> None:
     with pytest.raises(StorageUnavailable, match="configured wrongly"):
-        async with open_s3(s3_settings(s3_endpoint_url="not a url")):
+        async with open_s3(s3_settings(s3_endpoint_url="http://not a host")):
             pass
