@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.uploader.fsck.check import Findings, Fsck
+from services.uploader.maintenance.home import identify_home
+from services.uploader.maintenance.identity import claim
 from services.uploader.maintenance.orphans import KINDS
-from services.uploader.maintenance.sweep import Sweeper
+from services.uploader.maintenance.sweep import CLAIM, Sweeper
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
@@ -45,6 +47,8 @@ def run_command(arguments: Sequence[str], default_port: int) -> int:
     )
     try:
         settings = load_settings(default_port)
+        if given.command == "storage":
+            return asyncio.run(_storage(settings, given.action))
         if given.command == "sweep":
             return asyncio.run(_sweep(settings, remove=given.remove))
         return asyncio.run(_check(settings, given))
@@ -67,6 +71,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     fsck.add_argument("--repair", action="store_true", help="have made again what is missing")
     fsck.add_argument("--force", action="store_true", help="repair although most videos are damaged")
     fsck.add_argument("--json", action="store_true", help="report as JSON")
+    storage = commands.add_parser("storage", help="whose the storage and the work volume are")
+    storage.add_argument("action", choices=("show", "claim"), help="show it, or record that both are ours")
     return parser.parse_args(arguments)
 
 
@@ -75,11 +81,27 @@ async def _sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
     url = settings.database_url.get_secret_value()
     async with open_database(url, connections=2) as database, open_storage(settings) as storage:
         await storage.check()
-        yield Sweeper(settings, database, WorkDir(settings.work_dir.resolve()), storage)
+        work = WorkDir(settings.work_dir.resolve())
+        home = await identify_home(settings, database, storage, work)
+        yield Sweeper(settings, database, work, home.storage, home.owned)
+
+
+async def _storage(settings: Settings, action: str) -> int:
+    url = settings.database_url.get_secret_value()
+    async with open_database(url, connections=2) as database, open_storage(settings) as storage:
+        home = await identify_home(settings, database, storage, WorkDir(settings.work_dir.resolve()))
+        for name, identity in (("storage", home.of_storage), ("work volume", home.of_volume)):
+            if action == "claim":
+                await claim(database, identity)
+            is_ours = action == "claim" or identity.is_ours
+            sys.stdout.write(f"{name:<12}{identity.storage_id}  {'ours' if is_ours else 'not ours'}\n")
+    return 0
 
 
 async def _sweep(settings: Settings, *, remove: bool) -> int:
     async with _sweeper(settings) as sweeper:
+        if remove and not (sweeper.owned.storage and sweeper.owned.volume):
+            raise Refused(CLAIM)
         found = await sweeper.sweep(remove=remove)
     if found is None:
         raise PipelineError("another sweep is under way")

@@ -6,9 +6,12 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from aiohttp import web
+
 from services.uploader.cli import run_command
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
+from services.uploader.maintenance.home import Home, identify_home
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep import Sweeper
 from shared.contracts.events import DeleteVideo, VideoSegmented
@@ -28,17 +31,17 @@ from shared.service.resources import (
     outbox_context,
     storage_context,
 )
+from shared.startup import wait_until_available
 from shared.videos.failure import VideoFailures
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiohttp import web
-
     from shared.contracts.events import Payload
     from shared.settings import Settings
 
+HOME = web.AppKey("home", Home)
 NAME, DEFAULT_PORT = "uploader", 8083
 PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process
 CHUNKS_AT_ONCE = 4
@@ -52,12 +55,24 @@ def create_app(settings: Settings) -> web.Application:
             database_context(settings),
             outbox_context(settings, NAME),
             storage_context(settings),
+            partial(_home, settings),
             partial(_reconciler, settings),
             partial(_sweeper, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
     )
     return app
+
+
+async def _home(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    """Learn whose storage and work volume these are, before anything is stored or removed."""
+    work = WorkDir(settings.work_dir.resolve())
+
+    async def open_home() -> None:
+        app[HOME] = await identify_home(settings, app[DATABASE], app[STORAGE].storage, work)
+
+    await wait_until_available(open_home)
+    yield
 
 
 async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator[None]:
@@ -72,7 +87,8 @@ async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator
 
 async def _sweeper(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     work = WorkDir(settings.work_dir.resolve())
-    sweeper = Sweeper(settings, app[DATABASE], work, app[STORAGE].storage)
+    home = app[HOME]
+    sweeper = Sweeper(settings, app[DATABASE], work, home.storage, home.owned)
     async with running(app, sweeper.run(), f"{NAME}.sweeper"):
         yield
 
@@ -84,7 +100,7 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 def _storing(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     storing = StoreChunkHandler(
-        settings, app[OUTBOX], work, app[STORAGE].storage, asyncio.Semaphore(PUTS_AT_ONCE)
+        settings, app[OUTBOX], work, app[HOME].storage, asyncio.Semaphore(PUTS_AT_ONCE)
     )
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds)
     route = Route(storing.store, policy, VideoFailures(app[OUTBOX], "upload"))
@@ -93,7 +109,7 @@ def _storing(settings: Settings, app: web.Application) -> Consumer:
 
 def _deleting(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    deleting = DeleteVideoHandler(settings, app[OUTBOX], work, app[STORAGE].storage)
+    deleting = DeleteVideoHandler(settings, app[OUTBOX], work, app[HOME].storage)
     route = Route(deleting.delete, RetryPolicy(None, settings.retry_seconds), failures=None)
     return _consumer(settings, app, "uploader.delete", {DeleteVideo: route}, 1)
 

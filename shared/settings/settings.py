@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -116,7 +117,8 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
     delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
     reconcile_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
-    sweep: Literal["off", "report", "remove"] = "report"
+    storage_id: UUID | None = None
+    sweep: Literal["off", "report", "remove"] = "remove"
     sweep_age_seconds: Annotated[float, Field(gt=0)] = 86400.0
     sweep_interval_seconds: Annotated[float, Field(gt=0)] = 3600.0
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0

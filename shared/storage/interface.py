@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from pathlib import Path
+    from uuid import UUID
+
+    from shared.storage.location import StorageLocation
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 PLAYLIST_CACHE = "public, max-age=60"
@@ -70,7 +73,7 @@ class Storage(Protocol):
     def kind(self) -> Literal["local", "s3"]: ...
 
     async def put_file(self, key: str, path: Path) -> int:
-        """Store a file under `key`, whole or not at all; return its size in bytes, verified in the storage.
+        """Store a file under `key`, whole or not at all; return its size in bytes.
 
         Content-Type and Cache-Control follow from the name. Storing the same key again replaces it.
         Raises FileNotFoundError when `path` is not there.
@@ -78,7 +81,7 @@ class Storage(Protocol):
         ...
 
     async def put_bytes(self, key: str, body: bytes) -> int:
-        """Store `body` under `key`, whole or not at all; return its size in bytes, verified as above."""
+        """Store `body` under `key`, whole or not at all; return its size in bytes."""
         ...
 
     async def head(self, key: str) -> StoredObject | None:
@@ -140,6 +143,14 @@ class Storage(Protocol):
 
     @property
     def bucket(self) -> str | None: ...
+
+    @property
+    def storage_id(self) -> UUID | None:
+        """The identity by which records know the storage; None before its marker was read."""
+        ...
+
+    @property
+    def location(self) -> StorageLocation: ...
 
 
 def checked_key(key: str) -> str:

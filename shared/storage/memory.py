@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from shared.storage.interface import ObjectReader, StoredObject, checked_key
+from shared.storage.location import StorageLocation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+    from uuid import UUID
 
     from shared.storage.interface import OpenUpload
 
@@ -25,8 +27,14 @@ class MemoryStorage:
     kind: Literal["local", "s3"] = "local"
     public_base_url: str | None = None
     bucket: str | None = None
+    storage_id: UUID | None = None
     objects: dict[str, tuple[StoredObject, bytes]] = field(default_factory=dict)
     uploads: list[OpenUpload] = field(default_factory=list)
+
+    @property
+    def location(self) -> StorageLocation:
+        """Where what is stored here lies."""
+        return StorageLocation(self.kind, self.bucket, self.storage_id)
 
     async def put_file(self, key: str, path: Path) -> int:
         """Store a copy of a file. Raises FileNotFoundError when it is not there."""

@@ -32,6 +32,7 @@ from shared.videos.publication import (
     is_all_stored,
     key_frames,
     mark_ready,
+    reopen_stored,
     stored_codecs,
     stored_segments,
 )
@@ -49,6 +50,13 @@ from shared.videos.record import (
 )
 from shared.videos.stalled import StalledVideo, find_stalled, record_resume
 from shared.videos.statements import changed
+from shared.videos.storages import (
+    add_storage,
+    claim_storage,
+    count_elsewhere,
+    is_storage_ours,
+    location,
+)
 
 __all__ = [
     "Attempt",
@@ -63,6 +71,7 @@ __all__ = [
     "StoreJob",
     "Video",
     "accept",
+    "add_storage",
     "add_warnings",
     "audited",
     "changed",
@@ -71,6 +80,8 @@ __all__ = [
     "chunks_of",
     "claim_chunk",
     "claim_plan",
+    "claim_storage",
+    "count_elsewhere",
     "count_processing",
     "count_settled",
     "current_run",
@@ -85,8 +96,10 @@ __all__ = [
     "is_all_stored",
     "is_any_known",
     "is_named_as_source",
+    "is_storage_ours",
     "key_frames",
     "list_newest",
+    "location",
     "mark_ready",
     "mark_swept",
     "over_quota",
@@ -101,6 +114,7 @@ __all__ = [
     "renew_store",
     "reopen",
     "reopen_chunk",
+    "reopen_stored",
     "retry",
     "save_plan",
     "segments_of_chunk",

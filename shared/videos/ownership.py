@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.database.queries import all_rows, queries
+from shared.storage.location import StorageLocation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -40,7 +41,15 @@ class Owner:
     thumbnail_path: str | None
     storage_type: Literal["local", "s3"] | None
     s3_bucket: str | None
+    storage_id: UUID | None = None
     attempts: Mapping[int, Attempt] = field(default_factory=dict)
+
+    @property
+    def location(self) -> StorageLocation | None:
+        """Where the video lies; None before its first chunk is stored."""
+        return (
+            StorageLocation(self.storage_type, self.s3_bucket, self.storage_id) if self.storage_type else None
+        )
 
     @property
     def has_live_lease(self) -> bool:

@@ -7,28 +7,47 @@ from typing import TYPE_CHECKING
 from shared.database.queries import all_rows
 from shared.errors import Superseded
 from shared.hls.renditions import KeyFrame, StoredSegment
+from shared.storage.location import StorageLocation
 from shared.videos.statements import changed, sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from shared.contracts.events import VideoStored
     from shared.database.pool import Connection
 
 
-async def choose_storage(
-    connection: Connection, video_id: UUID, storage_type: str, s3_bucket: str | None
-) -> tuple[str, str | None]:
-    """Return where the video is being stored: as given, unless its first chunk decided otherwise.
+async def choose_storage(connection: Connection, video_id: UUID, here: StorageLocation) -> StorageLocation:
+    """Return where the video is being stored: `here`, unless its first chunk decided otherwise.
 
     Raises Superseded when it is no longer processing.
     """
     row = await sql.choose_storage(
-        connection, video_id=video_id, storage_type=storage_type, s3_bucket=s3_bucket
+        connection,
+        video_id=video_id,
+        storage_type=here.storage_type,
+        s3_bucket=here.s3_bucket,
+        storage_id=here.storage_id,
     )
     if row is None:
         raise Superseded("the video is no longer processing")
-    return row["storage_type"], row["s3_bucket"]
+    return StorageLocation(**dict(row))
+
+
+async def reopen_stored(
+    connection: Connection, video_id: UUID, segments: Sequence[StoredSegment]
+) -> list[int]:
+    """Have the chunks of segments that are lost stored again; return the chunks."""
+    rows = await all_rows(
+        sql.reopen_stored(
+            connection,
+            video_id=video_id,
+            renditions=[each.rendition for each in segments],
+            indexes=[each.index for each in segments],
+        )
+    )
+    return sorted(row["chunk"] for row in rows)
 
 
 async def is_all_stored(connection: Connection, video_id: UUID) -> bool:

@@ -28,6 +28,7 @@ from shared.contracts.events import (
 )
 from shared.errors import CorruptSource, EncodeStalled, StorageUnavailable, Superseded
 from shared.messaging.outbox import Outbox
+from shared.storage.location import StorageLocation
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
@@ -142,10 +143,9 @@ async def test_event_is_superseded_when_its_id_is_another_videos(outbox, event, 
 
 
 @dataclass
-class Bucket:
+class Bucket(MemoryStorage):
     """A bucket that only counts what is removed from it."""
 
-    bucket: str
     kind: str = "s3"
     removed: int = 0
 
@@ -159,9 +159,9 @@ async def test_deletion_waits_when_the_video_lies_in_another_bucket(
     outbox, planned, tmp_path: Path, configured, removes
 ):
     async with outbox.transaction() as connection:
-        await videos.choose_storage(connection, planned, "s3", "old")
+        await videos.choose_storage(connection, planned, StorageLocation("s3", "old"))
         await videos.delete(connection, planned)
-    storage = Bucket(configured)
+    storage = Bucket(bucket=configured)
     settings = SimpleNamespace(lease_seconds=LEASE, delete_again_seconds=1.0)
     deleting = DeleteVideoHandler(settings, outbox, WorkDir(tmp_path), storage)
     with pytest.raises(Exception, match="swept once" if removes else "new is set now") as raised:

@@ -14,11 +14,11 @@ import pytest
 
 from services.ingest.uploads.upload_file import Incoming
 from services.uploader.maintenance.orphans import Finder
-from services.uploader.maintenance.sweep import LOCK, Sweeper
+from services.uploader.maintenance.sweep import LOCK, Owned, Sweeper
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.database.pool import open_database
-from shared.errors import Refused
+from shared.errors import Refused, StorageMismatch
 from shared.messaging.outbox import Outbox
 from shared.names import storage_prefix
 from shared.storage import open_storage
@@ -38,7 +38,7 @@ async def sweeper(request, servers, database, tmp_path):
         await storage.delete_prefix("hls")
         for upload in await storage.open_uploads("hls"):
             await storage.abort_upload(upload)
-        yield Sweeper(settings, database, WorkDir(tmp_path), storage)
+        yield Sweeper(settings, database, WorkDir(tmp_path), storage, Owned(storage=True, volume=True))
         await storage.delete_prefix("hls")
 
 
@@ -140,6 +140,25 @@ async def test_nothing_is_removed_when_the_database_knows_no_video_at_all(sweepe
         await sweeper.sweep(remove=True)
     assert path.exists()
     assert len(await sweeper.sweep(remove=False)) == 1
+
+
+@pytest.mark.parametrize(("storage", "volume"), [(False, False), (True, False), (False, True)])
+async def test_nothing_is_removed_in_a_place_that_is_not_ours(sweeper, known, storage, volume):
+    path = put(sweeper.work.original(uuid4()))
+    key = f"hls/alice/{uuid4()}/master.m3u8"
+    await sweeper.storage.put_bytes(key, b"x")
+    cautious = replace(sweeper, owned=Owned(storage=storage, volume=volume))
+    assert len(await cautious.sweep(remove=True)) == 2, "it is reported all the same"
+    assert path.exists() != volume
+    assert (key in await keys(sweeper)) != storage
+
+
+async def test_nothing_is_removed_when_another_storage_answers(sweeper, known):
+    path = put(sweeper.work.original(uuid4()))
+    storage = replace(sweeper.storage, storage_id=uuid4())
+    with pytest.raises(StorageMismatch, match="the storage that answers is an unmarked one"):
+        await replace(sweeper, storage=storage).sweep(remove=True)
+    assert path.exists()
 
 
 async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, known):
@@ -362,6 +381,11 @@ def test_command_says_what_it_would_remove_and_removes_it_when_asked(servers, da
     os.utime(path, (0, 0))
     young = run_command(servers, database_url, tmp_path, "sweep")
     assert (young.returncode, young.stdout) == (0, "found: nothing; 0 bytes\n"), young.stderr
+    refused = run_command(servers, database_url, tmp_path, "sweep", "--remove", SWEEP_AGE_SECONDS="0.01")
+    assert refused.returncode == 2, "a file without a record lay there before the volume had its marker"
+    assert "storage claim" in refused.stderr
+    claimed = run_command(servers, database_url, tmp_path, "storage", "claim")
+    assert claimed.stdout.count("  ours\n") == 2, claimed.stderr
     for arguments, left, word in (([], True, "found"), (["--remove"], False, "removed")):
         done = run_command(servers, database_url, tmp_path, "sweep", *arguments, SWEEP_AGE_SECONDS="0.01")
         assert done.returncode == 0, done.stderr

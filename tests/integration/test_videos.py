@@ -16,6 +16,7 @@ from shared.database.pool import open_database
 from shared.errors import ConfigurationError, Deferred, EncodeFailed, Superseded
 from shared.hls.renditions import KeyFrame
 from shared.messaging.outbox import Outbox
+from shared.storage.location import StorageLocation
 from shared.videos import statements
 
 LEASE = 30.0
@@ -190,16 +191,18 @@ async def test_planner_of_an_earlier_run_changes_nothing_when_the_video_was_retr
 
 async def test_storage_of_the_first_chunk_is_the_whole_videos(outbox, planned):
     async with outbox.transaction() as connection:
-        first = await videos.choose_storage(connection, planned, "local", None)
-        second = await videos.choose_storage(connection, planned, "s3", "bucket")
-    assert (first, second) == (("local", None), ("local", None))
+        here, elsewhere = StorageLocation("local", None, uuid4()), StorageLocation("s3", "bucket", uuid4())
+        first = await videos.choose_storage(connection, planned, here)
+        second = await videos.choose_storage(connection, planned, elsewhere)
+        assert await videos.location(connection, planned) == here
+    assert (first, second) == (here, here)
 
 
 async def test_storage_of_a_deleted_video_is_not_chosen_any_more(outbox, planned):
     async with outbox.transaction() as connection:
         await videos.delete(connection, planned)
         with pytest.raises(Superseded):
-            await videos.choose_storage(connection, planned, "local", None)
+            await videos.choose_storage(connection, planned, StorageLocation("local", None))
 
 
 async def test_late_failure_of_an_earlier_run_does_not_fail_the_next(outbox, planned):

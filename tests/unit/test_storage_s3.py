@@ -186,15 +186,6 @@ async def test_put_file_sends_the_whole_file_again_when_s3_answers_503_once(
     assert server.bodies == [b"media" * 1000] * 2
 
 
-async def test_put_raises_storage_unavailable_when_another_size_lies_in_the_bucket() -> None:
-    async def lose(request: web.Request) -> web.Response:
-        return described(request, b"half")
-
-    async with s3_that(lose) as storage:
-        with pytest.raises(StorageUnavailable, match=r"hls/a.ts \(9 bytes\), but 4 bytes"):
-            await storage.put_bytes("hls/a.ts", b"the whole")
-
-
 class Parts:
     """Speaks just enough of multipart uploads to fail at one part."""
 

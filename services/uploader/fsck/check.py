@@ -146,7 +146,7 @@ class Fsck:
         record = await self._record(video_id)
         if record is None:
             return
-        if record.segments and not self._is_here(record.video):
+        if record.segments and not await self._is_here(video_id):
             findings.elsewhere += 1
             return
         findings.checked += 1
@@ -169,8 +169,10 @@ class Fsck:
         stored = await self.storage.keys(prefix)
         return tuple(compare(record, {each.key: each.bytes for each in stored}))
 
-    def _is_here(self, video: Video) -> bool:
-        return (video.storage_type, video.s3_bucket) == (self.storage.kind, self.storage.bucket)
+    async def _is_here(self, video_id: UUID) -> bool:
+        async with self.outbox.database.transaction() as connection:
+            location = await videos.location(connection, video_id)
+        return location is not None and location.is_same(self.storage.location)
 
     async def _repair(self, damage: Damage) -> tuple[Repair, ...]:
         """Have stored again what is still on the work volume, and encoded again what is not."""

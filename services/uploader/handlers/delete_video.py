@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import videos
-from shared.errors import Deferred, StorageUnavailable, Superseded
+from shared.errors import Deferred, StorageMismatch, Superseded
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
+from shared.storage.marker import expect_marker
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -45,11 +46,7 @@ class DeleteVideoHandler:
             raise Superseded(f"the video is {video.status if video else 'unknown'}")
         if busy:
             raise Deferred("a worker still has a chunk of it", seconds=self.settings.lease_seconds / 2)
-        place, here = (video.storage_type, video.s3_bucket), (self.storage.kind, self.storage.bucket)
-        if video.storage_type is not None and place != here:
-            raise StorageUnavailable(
-                f"the video lies in {place[0]} {place[1] or ''}, but {here[0]} {here[1] or ''} is set now"
-            )
+        await self._expect_here(command.video_id)
         removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         failpoint("delete.objects_removed")
         await asyncio.to_thread(self._remove_files, video.video_id)
@@ -60,6 +57,14 @@ class DeleteVideoHandler:
         log.info("video_purged" if again else "video_swept", objects=removed)
         if not again:
             raise Deferred("swept once", seconds=self.settings.delete_again_seconds)
+
+    async def _expect_here(self, video_id: UUID) -> None:
+        """Raise StorageMismatch unless the video lies in the storage that answers now."""
+        async with self.outbox.transaction() as connection:
+            location = await videos.location(connection, video_id)
+        if location is not None and not location.is_same(self.storage.location):
+            raise StorageMismatch(f"the video lies in {location}, but {self.storage.location} is set now")
+        await expect_marker(self.storage)
 
     def _remove_files(self, video_id: UUID) -> None:
         for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):

@@ -147,7 +147,7 @@ class Finder:
         lost: Sequence[StoredObject] = ()
         if video is None or is_forgotten(video) or video.user_id != user_id:
             lost = listed
-        elif video.status == "ready" and (video.storage_type, video.s3_bucket) == self._here:
+        elif video.status == "ready" and self._is_here(video):
             expected = expected_keys(storage_prefix(user_id, video_id), segments)
             lost = [stored for stored in listed if stored.key not in expected]
         return [
@@ -156,9 +156,8 @@ class Finder:
             if self._is_old(stored.modified.timestamp())
         ]
 
-    @property
-    def _here(self) -> tuple[str, str | None]:
-        return self.storage.kind, self.storage.bucket
+    def _is_here(self, video: Owner) -> bool:
+        return video.location is not None and video.location.is_same(self.storage.location)
 
     async def _open_uploads(self) -> AsyncIterator[Unowned]:
         """Yield uploads to storage that no worker is at: one that is holds the lease of a chunk."""

@@ -14,6 +14,7 @@ from services.uploader.maintenance import work_files
 from services.uploader.maintenance.orphans import KINDS, Finder
 from shared import videos
 from shared.errors import PipelineError, Refused
+from shared.storage.marker import expect_marker
 from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
 
 if TYPE_CHECKING:
@@ -26,7 +27,21 @@ if TYPE_CHECKING:
 LOCK: Final = 0x766F6403
 FRESH_SECONDS: Final = 30.0  # who was stopped since the records were asked leaves it to the next sweep
 
+IN_STORAGE: Final = ("object", "open_upload")
+CLAIM: Final = (
+    "another system may use the storage or the work volume; if none does, run:"
+    " python -m services.uploader storage claim"
+)
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Whether nothing but ours lies in the storage, and on the work volume."""
+
+    storage: bool
+    volume: bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class Sweeper:
     database: Database
     work: WorkDir
     storage: Storage
+    owned: Owned
 
     async def run(self) -> None:
         """Sweep for ever; an outage or a faulty disk is waited out. With SWEEP=off only wait."""
@@ -53,22 +69,36 @@ class Sweeper:
     async def sweep(self, *, remove: bool) -> list[Unowned] | None:
         """Find what nobody owns, and remove it if `remove`; None when another sweeps already.
 
-        Raises Refused when there is no record at all, DatabaseUnavailable, StorageUnavailable, OSError.
+        What lies in a place that is not ours is only reported. Raises Refused when there is no record at all,
+        StorageMismatch when another storage answers, DatabaseUnavailable, StorageUnavailable, OSError.
         """
         async with self.database.alone(LOCK) as is_ours:
             if not is_ours:
                 return None
             if remove:
                 await self._expect_records()
+                await expect_marker(self.storage)
             found = []
             async for unowned in Finder(self.settings, self.database, self.work, self.storage).find():
                 if not remove or time.monotonic() - unowned.asked < FRESH_SECONDS:
                     found.append(unowned)
-                    await self._act(unowned, remove=remove)
+                    await self._act(unowned, remove=remove and self._is_ours(unowned))
         _measure(found)
-        if found:
-            log.warning("sweep_removed" if remove else "sweep_found", **_summary(found))
+        self._report(found, remove=remove)
         return found
+
+    def _is_ours(self, unowned: Unowned) -> bool:
+        return self.owned.storage if unowned.kind in IN_STORAGE else self.owned.volume
+
+    def _report(self, found: list[Unowned], *, remove: bool) -> None:
+        gone = [unowned for unowned in found if remove and self._is_ours(unowned)]
+        left = [unowned for unowned in found if unowned not in gone]
+        if gone:
+            log.warning("sweep_removed", **_summary(gone))
+        if left:
+            log.warning("sweep_found", **_summary(left))
+        if left and remove:
+            log.warning("sweep_removes_nothing_here", storage_is_ours=self.owned.storage, hint=CLAIM)
 
     async def _expect_records(self) -> None:
         async with self.database.transaction() as connection:

@@ -176,9 +176,22 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
 -- The first chunk that is stored decides where the whole video goes.
 update videos
 set s3_bucket = case when storage_type is null then :s3_bucket else s3_bucket end,
+    storage_id = case when storage_type is null then :storage_id else storage_id end,
     storage_type = coalesce(storage_type, :storage_type)
 where video_id = :video_id and status = 'processing'
-returning storage_type, s3_bucket;
+returning storage_type, s3_bucket, storage_id;
+
+-- name: reopen_stored
+-- Have chunks stored again whose segments are not in storage although they were put.
+update chunks c set status = 'encoded', lease_until = null
+from videos v
+where c.video_id = :video_id and v.video_id = c.video_id and v.status = 'processing' and c.status = 'stored'
+  and c.chunk in (
+      select s.chunk from segments s join unnest(:renditions::text[], :indexes::int[]) as t (r, i)
+          on s.rendition = r and s.index = i
+      where s.video_id = :video_id
+  )
+returning c.chunk;
 
 -- name: unstored_chunks$
 select count(*) from chunks where video_id = :video_id and status <> 'stored';

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 from shared.errors import StorageUnavailable
 from shared.storage.interface import ObjectReader, checked_key
 from shared.storage.local import files
+from shared.storage.location import StorageLocation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+    from uuid import UUID
 
     from shared.storage.interface import OpenUpload, StoredObject
 
@@ -31,6 +33,12 @@ class LocalStorage:
     kind: Literal["local", "s3"] = "local"
     public_base_url: str | None = None
     bucket: str | None = None
+    storage_id: UUID | None = None
+
+    @property
+    def location(self) -> StorageLocation:
+        """Where what is stored here lies."""
+        return StorageLocation(self.kind, self.bucket, self.storage_id)
 
     async def put_file(self, key: str, path: Path) -> int:
         """Store a file: a hard link where that is possible, else a copy; return its size in bytes.

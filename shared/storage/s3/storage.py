@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from botocore.exceptions import ClientError
 
-from shared.errors import StorageRefused, StorageUnavailable
+from shared.errors import StorageRefused
 from shared.storage.interface import ObjectReader, StoredObject, cache_control, checked_key, media_type
+from shared.storage.location import StorageLocation
 from shared.storage.s3.delete import delete_objects
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
 from shared.storage.s3.multipart import abort_upload, list_uploads, put_parts
@@ -19,6 +20,7 @@ from shared.storage.s3.versions import is_versioned, list_versions
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from pathlib import Path
+    from uuid import UUID
 
     from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
@@ -51,10 +53,16 @@ class S3Storage:
     encryption: Mapping[str, Any] = field(default_factory=dict)
     deletes_versions: bool = False
     region: str | None = None
+    storage_id: UUID | None = None
     kind: Literal["local", "s3"] = "s3"
 
+    @property
+    def location(self) -> StorageLocation:
+        """Where what is stored here lies."""
+        return StorageLocation(self.kind, self.bucket, self.storage_id)
+
     async def put_file(self, key: str, path: Path) -> int:
-        """Store a file, in parts when it is large; return its size in bytes as the bucket has it.
+        """Store a file, in parts when it is large; return its size in bytes.
 
         Raises FileNotFoundError when `path` is not there.
         """
@@ -69,14 +77,14 @@ class S3Storage:
                     await self._put(key, file)
         finally:
             await asyncio.to_thread(file.close)
-        return await self._verify(key, size)
+        return size
 
     async def put_bytes(self, key: str, body: bytes) -> int:
-        """Store `body`; return its size in bytes as the bucket has it."""
+        """Store `body`; return its size in bytes."""
         checked_key(key)
         with mapped(f"put {key}"):
             await self._put(key, body)
-        return await self._verify(key, len(body))
+        return len(body)
 
     async def head(self, key: str) -> StoredObject | None:
         """Describe an object; None when there is none."""
@@ -199,13 +207,6 @@ class S3Storage:
         await put_parts(
             self.client, self.bucket, key, file, part_bytes=self.part_bytes, encryption=self.encryption
         )
-
-    async def _verify(self, key: str, size: int) -> int:
-        stored = await self.head(key)
-        if stored is None or stored.bytes != size:
-            there = f"{stored.bytes} bytes" if stored else "nothing"
-            raise StorageUnavailable(f"S3 took {key} ({size} bytes), but {there} lies there")
-        return size
 
     async def _named(self, error: ClientError, prefix: str = "") -> ClientError:
         """Return what a listing is answered where the answer had no body to name its fault in."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TERMINAL = ("ready", "failed", "deleted")
 ANY_END = frozenset(TERMINAL)
+MARKER = "hls/vod-storage.json"  # by which the storage is known again
 OF_A_VIDEO = re.compile(r"hls/[A-Za-z0-9_-]+/(?P<video_id>[0-9a-f-]{36})/(?P<name>.+)")
 FILE = re.compile(r"(?P<place>originals|chunks)/(?P<video_id>[0-9a-f-]{36})/(?P<name>.+)")
 MASTER, THUMBNAIL = "master.m3u8", "thumbnail.jpg"
@@ -72,6 +73,8 @@ def objects(seen: Seen, expected: Expected) -> Found:
     """Ready videos have every object with its size and no other; nothing else lies in the bucket."""
     of_video: dict[str, dict[str, int]] = defaultdict(dict)
     for key, stored in seen.objects.items():
+        if key == MARKER:
+            continue
         match = OF_A_VIDEO.fullmatch(key)
         row = seen.rows.get(match["video_id"]) if match else None
         if match is None or row is None or not key.startswith(f"{row.prefix}/"):

@@ -1,0 +1,184 @@
+"""Finishes a video whose chunks are all stored: playlists, thumbnail, and the record."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+
+from services.uploader.handlers.agreement import disagreements, expected_sizes, segment_key
+from services.uploader.handlers.store_lease import Progress, StoreLease
+from shared import videos
+from shared.contracts.events import VideoStored
+from shared.errors import StorageUnavailable, Superseded
+from shared.failpoints import failpoint
+from shared.hls.playlists import complete
+from shared.hls.renditions import RenditionSet
+from shared.names import MASTER, THUMBNAIL, storage_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from shared.contracts.events import Rendition
+    from shared.hls.playlists import Playlists
+    from shared.hls.renditions import StoredSegment
+    from shared.messaging.outbox import Outbox
+    from shared.settings import Settings
+    from shared.storage.interface import Storage
+    from shared.videos import StoreJob, Video
+    from shared.workspace.layout import WorkDir
+
+StoreAgain = Callable[[UUID, Collection[int]], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class VideoPublisher:
+    """Writes what players begin with, and marks videos ready."""
+
+    settings: Settings
+    outbox: Outbox
+    work: WorkDir
+    storage: Storage
+
+    async def publish(self, job: StoreJob, store_again: StoreAgain) -> None:
+        """Store playlists and thumbnail, the multivariant playlist last, and mark the video ready.
+
+        What is missing in storage by then is stored again. Raises Superseded, StorageUnavailable.
+        """
+        video_id = job.video_id
+        async with self.outbox.transaction() as connection:
+            video = await videos.get(connection, video_id)
+            segments = await videos.stored_segments(connection, video_id)
+            codecs = await videos.stored_codecs(connection, video_id)
+            key_frames = await videos.key_frames(connection, video_id)
+        if video is None or video.status != "processing" or video.presentation is None:
+            raise Superseded("the video is no longer processing")
+        failpoint("finish.begun")
+        presentation = RenditionSet.from_json(video.presentation)
+        written = complete(presentation, segments, codecs, key_frames)
+        lease, progress = StoreLease(self.outbox, self.settings.lease_seconds), Progress()
+        work = self._put_last(video, written, segments, progress, store_again)
+        thumbnail, playlists = await lease.hold(job, work, progress)
+        failpoint("finish.playlists_put")
+        size = thumbnail + playlists + sum(segment.bytes for segment in segments)
+        stored = self._stored_event(video, written.renditions, size, has_thumbnail=bool(thumbnail))
+        async with self.outbox.transaction() as connection:
+            if not await videos.mark_ready(connection, stored, run=video.run):
+                raise Superseded("the video was finished by another, or deleted")
+            await self.outbox.add(connection, stored)
+        failpoint("finish.committed")
+        await asyncio.to_thread(self.remove_local, video)
+        failpoint("finish.files_removed")
+        log.info("video_stored", bytes=stored.bytes, renditions=len(stored.renditions))
+
+    async def _put_last(
+        self,
+        video: Video,
+        written: Playlists,
+        segments: Sequence[StoredSegment],
+        progress: Progress,
+        store_again: StoreAgain,
+    ) -> tuple[int, int]:
+        """Store the thumbnail, then the playlists in their order; return the bytes of each (0: none).
+
+        The multivariant playlist, by which players find a video, waits until all else is seen to be there.
+        """
+        prefix = storage_prefix(video.user_id, video.video_id)
+        sizes = expected_sizes(prefix, segments)
+        thumbnail = playlists = 0
+        if video.thumbnail_path is not None:
+            path = self.work.root / video.thumbnail_path
+            thumbnail = await self._put_thumbnail(f"{prefix}/{THUMBNAIL}", path)
+            sizes |= {f"{prefix}/{THUMBNAIL}": thumbnail} if thumbnail else {}
+            failpoint("finish.thumbnail_put")
+        for name, text in written.texts.items():
+            if name == MASTER:
+                await self._confirm(video, segments, sizes, store_again)
+            key = f"{prefix}/{name}"
+            sizes[key] = await self.storage.put_bytes(key, text.encode())
+            playlists += sizes[key]
+            progress.note()
+            failpoint("finish.playlist_put")
+        await self._confirm_master(f"{prefix}/{MASTER}", sizes)
+        return thumbnail, playlists
+
+    async def _confirm(
+        self,
+        video: Video,
+        segments: Sequence[StoredSegment],
+        sizes: Mapping[str, int],
+        store_again: StoreAgain,
+    ) -> None:
+        """Compare what lies in storage with what was put; store segments again that are not there.
+
+        One listing a video instead of one question an object. Raises StorageUnavailable when they still
+        disagree, Superseded when chunks have to be encoded again.
+        """
+        prefix = storage_prefix(video.user_id, video.video_id)
+        for _ in range(2):
+            wrong = await disagreements(self.storage, prefix, sizes)
+            if not wrong:
+                return
+            log.warning("storage_disagrees", objects=len(wrong), of=len(sizes), example=wrong[0])
+            lost = [each for each in segments if segment_key(prefix, each.rendition, each.index) in wrong]
+            async with self.outbox.transaction() as connection:
+                chunks = await videos.reopen_stored(connection, video.video_id, lost)
+            await store_again(video.video_id, chunks)
+        raise StorageUnavailable(
+            f"{len(wrong)} of {len(sizes)} objects of the video are missing in storage or have another size,"
+            f" such as {wrong[0]}"
+        )
+
+    async def _confirm_master(self, key: str, sizes: Mapping[str, int]) -> None:
+        stored = await self.storage.head(key)
+        if stored is None or stored.bytes != sizes[key]:
+            raise StorageUnavailable(f"the storage took {key}, but does not have it as it was put")
+
+    async def _put_thumbnail(self, key: str, path: Path) -> int:
+        """Store the thumbnail, or leave the one that is there; a video is worth showing without any."""
+        try:
+            return await self.storage.put_file(key, path)
+        except FileNotFoundError:
+            stored = await self.storage.head(key)
+            if stored is None:
+                log.warning("thumbnail_is_gone", path=str(path))
+            return stored.bytes if stored else 0
+
+    def _stored_event(
+        self, video: Video, renditions: Sequence[Rendition], size: int, *, has_thumbnail: bool
+    ) -> VideoStored:
+        public, prefix = self.storage.public_base_url, storage_prefix(video.user_id, video.video_id)
+        if self.settings.s3_public_url and public:
+            base = f"{public}/{prefix}"
+        else:
+            base = f"{self.settings.public_stream_url.rstrip('/')}/api/stream/{video.video_id}"
+        return VideoStored(
+            video_id=video.video_id,
+            user_id=video.user_id,
+            storage_type=self.storage.kind,
+            s3_bucket=self.storage.bucket,
+            s3_key=prefix,
+            s3_public_url=public,
+            playlist_url=f"{base}/{MASTER}",
+            thumbnail_url=f"{base}/{THUMBNAIL}" if has_thumbnail else None,
+            duration_seconds=video.duration_seconds or 0.0,
+            renditions=list(renditions),
+            bytes=size,
+            warnings=video.warnings,
+        )
+
+    def remove_local(self, video: Video) -> None:
+        """Remove local files that nobody needs; with local storage the tree under media is the video."""
+        # A ready video may lie elsewhere than is configured now.
+        if (video.storage_type or self.storage.kind) == "local" or self.settings.wants_local_files_deleted:
+            shutil.rmtree(self.work.chunks(video.video_id), ignore_errors=True)
+        if self.settings.wants_local_files_deleted:
+            shutil.rmtree(self.work.original_dir(video.video_id), ignore_errors=True)

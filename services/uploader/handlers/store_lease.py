@@ -1,0 +1,57 @@
+"""The lease under which a chunk's objects are put: renewed for progress, and not for waiting."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from shared import videos
+from shared.service.leases import run_leased
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from shared.messaging.outbox import Outbox
+    from shared.videos import StoreJob
+
+STANDSTILL_SECONDS: Final = 180.0  # longer than one request with its retries takes unless nothing moves
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Progress:
+    """When an object was last put."""
+
+    moved_at: float = field(default_factory=time.monotonic)
+
+    def note(self) -> None:
+        """Note that an object was put."""
+        self.moved_at = time.monotonic()
+
+    @property
+    def stands_still(self) -> bool:
+        return time.monotonic() - self.moved_at > STANDSTILL_SECONDS
+
+
+@dataclass(frozen=True)
+class StoreLease:
+    """Keeps others from announcing a chunk anew while its objects are put."""
+
+    outbox: Outbox
+    lease_seconds: float
+
+    async def hold(self, job: StoreJob, work: Coroutine[Any, Any, Result], progress: Progress) -> Result:
+        """Return what `work` returns, renewing meanwhile; it ends when nobody wants the objects any more."""
+        return await run_leased(work, partial(self._renew_for, job, progress), self.lease_seconds)
+
+    async def renew(self, job: StoreJob) -> None:
+        """Renew. Raises Superseded when nobody wants the objects any more."""
+        async with self.outbox.database.transaction() as connection:
+            await videos.renew_store(connection, job, lease_seconds=self.lease_seconds)
+
+    async def _renew_for(self, job: StoreJob, progress: Progress) -> None:
+        if not progress.stands_still:
+            await self.renew(job)

@@ -1,0 +1,175 @@
+"""Whose a storage or a work volume is: nothing is swept in one that other systems use.
+
+A place without a marker is given one; it is ours if nothing lies there but what the records know. A marker
+that the records do not know belongs to another system, until someone claims the place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from uuid import uuid4
+
+import structlog
+
+from services.uploader.maintenance import work_files
+from services.uploader.maintenance.ownership import owner_of_key
+from shared import videos
+from shared.errors import StorageMismatch, StorageUnavailable
+from shared.storage.marker import marker_text, parse_marker, read_marker, write_marker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from uuid import UUID
+
+    from shared.database.pool import Database
+    from shared.storage import Storage
+    from shared.workspace.layout import WorkDir
+
+LOCK: Final = 0x766F6404
+VOLUME_MARKER: Final = "vod-volume.json"
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The id of a place, and whether all that lies there may be taken for ours."""
+
+    storage_id: UUID
+    is_ours: bool
+
+
+class Place(Protocol):
+    """What has an identity. The methods raise StorageUnavailable."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    async def marker(self) -> UUID | None: ...
+    async def mark(self, storage_id: UUID) -> None: ...
+    async def some_videos(self) -> Collection[UUID]: ...
+
+
+@dataclass(frozen=True)
+class StoragePlace:
+    """A storage; its marker is an object."""
+
+    storage: Storage
+
+    @property
+    def kind(self) -> str:
+        return self.storage.kind
+
+    @property
+    def name(self) -> str | None:
+        return self.storage.bucket
+
+    async def marker(self) -> UUID | None:
+        return await read_marker(self.storage)
+
+    async def mark(self, storage_id: UUID) -> None:
+        await write_marker(self.storage, storage_id)
+
+    async def some_videos(self) -> Collection[UUID]:
+        """Return the videos of the first objects that are listed, a page or two."""
+        found: set[UUID] = set()
+        async for page in self.storage.pages("hls"):
+            found |= {owner[1] for stored in page if (owner := owner_of_key(stored.key))}
+            if found:
+                break
+        return found
+
+
+@dataclass(frozen=True)
+class VolumePlace:
+    """The work volume; its marker is a file."""
+
+    work: WorkDir
+    kind: str = "volume"
+
+    @property
+    def name(self) -> str | None:
+        return str(self.work.root)
+
+    async def marker(self) -> UUID | None:
+        return await _on_disk(self._read)
+
+    async def mark(self, storage_id: UUID) -> None:
+        await _on_disk(lambda: (self.work.root / VOLUME_MARKER).write_text(marker_text(storage_id)))
+
+    async def some_videos(self) -> Collection[UUID]:
+        """Return the videos that have a directory."""
+        folders = [self.work.root / name for name in ("originals", "chunks")]
+        return await _on_disk(lambda: {each for folder in folders for each in work_files.videos_in(folder)})
+
+    def _read(self) -> UUID | None:
+        path = self.work.root / VOLUME_MARKER
+        try:
+            return parse_marker(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            return None
+
+
+async def _on_disk(work: Callable[[], Result]) -> Result:
+    try:
+        return await asyncio.to_thread(work)
+    except OSError as error:
+        raise StorageUnavailable(f"WORK_DIR cannot be used: {error}") from error
+
+
+async def identify(database: Database, place: Place, *, expected: UUID | None = None) -> Identity:
+    """Return the identity of a place, marking it where it has none; `expected` is the one that is configured.
+
+    Raises StorageMismatch when it is another, StorageUnavailable, DatabaseUnavailable.
+    """
+    found = await place.marker()
+    if found is None:
+        return await _mark(database, place, expected)
+    if expected and found != expected:
+        raise StorageMismatch(
+            f"the {place.kind} storage {place.name or ''} is {found}, but STORAGE_ID is {expected}:"
+            " correct the S3_* settings, or STORAGE_ID"
+        )
+    return Identity(found, await _is_ours(database, place, found, claimed=found == expected))
+
+
+async def _mark(database: Database, place: Place, expected: UUID | None) -> Identity:
+    async with database.alone(LOCK) as is_alone:
+        if not is_alone or await place.marker():
+            raise StorageUnavailable("another process marks the storage at this moment: try again")
+        storage_id, some = expected or uuid4(), await place.some_videos()
+        async with database.transaction() as connection:
+            known = await videos.owners(connection, some)
+            is_ours = expected is not None or all(video_id in known for video_id in some)
+            # Recorded first: a marker that no record knows would be taken for another system's.
+            await videos.add_storage(
+                connection, storage_id, kind=place.kind, name=place.name, is_ours=is_ours
+            )
+        await place.mark(storage_id)
+        if (now := await place.marker()) != storage_id:
+            raise StorageUnavailable(f"the {place.kind} storage was marked by another system as {now}")
+    log.info("storage_marked", kind=place.kind, name=place.name, storage_id=str(storage_id), ours=is_ours)
+    return Identity(storage_id, is_ours)
+
+
+async def _is_ours(database: Database, place: Place, storage_id: UUID, *, claimed: bool) -> bool:
+    async with database.transaction() as connection:
+        is_ours = await videos.is_storage_ours(connection, storage_id)
+        if is_ours is None:
+            await videos.add_storage(
+                connection, storage_id, kind=place.kind, name=place.name, is_ours=claimed
+            )
+        elif claimed and not is_ours:
+            await videos.claim_storage(connection, storage_id)
+    return claimed or bool(is_ours)
+
+
+async def claim(database: Database, identity: Identity) -> None:
+    """Record that a place is ours, at an operator's word."""
+    async with database.transaction() as connection:
+        await videos.claim_storage(connection, identity.storage_id)

@@ -1,0 +1,55 @@
+"""The marker object by which a storage is known again, whatever name it is reached by."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from shared.errors import StorageMismatch
+
+if TYPE_CHECKING:
+    from shared.storage.interface import Storage
+
+MARKER: Final = "hls/vod-storage.json"
+
+
+async def read_marker(storage: Storage) -> UUID | None:
+    """Return the identity of a storage; None when it has none yet.
+
+    Raises StorageMismatch when something else lies under the marker's key, StorageUnavailable.
+    """
+    try:
+        async with storage.read(MARKER) as reader:
+            text = await reader.body()
+    except KeyError:
+        return None
+    return parse_marker(text, MARKER)
+
+
+async def write_marker(storage: Storage, storage_id: UUID) -> None:
+    """Give a storage its identity. Raises StorageUnavailable."""
+    await storage.put_bytes(MARKER, marker_text(storage_id).encode())
+
+
+def marker_text(storage_id: UUID) -> str:
+    """Return what a marker says."""
+    return json.dumps({"storageId": str(storage_id)})
+
+
+def parse_marker(text: bytes | str, name: str) -> UUID:
+    """Read a marker. Raises StorageMismatch, naming it, when it is none."""
+    try:
+        return UUID(str(json.loads(text)["storageId"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageMismatch(f"{name} is no marker of ours: remove or restore it") from error
+
+
+async def expect_marker(storage: Storage) -> None:
+    """Raise StorageMismatch unless the storage that answers now is the one that was identified."""
+    found = await read_marker(storage)
+    if storage.storage_id is not None and found != storage.storage_id:
+        raise StorageMismatch(
+            f"the storage that answers is {found or 'an unmarked one'}, not {storage.storage_id}: correct the"
+            " S3_* settings, or mount the right volume"
+        )
