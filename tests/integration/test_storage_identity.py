@@ -155,7 +155,7 @@ async def store(outbox, tmp_path, storage, video_id, *chunks):
     handler = StoreChunkHandler(SETTINGS, outbox, WorkDir(tmp_path), storage, asyncio.Semaphore(2))
     for chunk in chunks:
         event = VideoSegmented(video_id=video_id, user_id="alice", chunk=chunk, chunks=2, segments=[])
-        await handler.store(event, None)
+        await handler.store(event)
 
 
 async def status(outbox, video_id):
