@@ -41,8 +41,8 @@ class Owner:
     thumbnail_path: str | None
     storage_type: Literal["local", "s3"] | None
     s3_bucket: str | None
-    storage_id: UUID | None = None
     attempts: Mapping[int, Attempt] = field(default_factory=dict)
+    storage_id: UUID | None = None
 
     @property
     def location(self) -> StorageLocation | None:

@@ -125,10 +125,11 @@ class VideoPublisher:
         prefix = storage_prefix(video.user_id, video.video_id)
         for _ in range(2):
             wrong = await disagreements(self.storage, prefix, sizes)
-            if not wrong:
+            lost = [each for each in segments if segment_key(prefix, each.rendition, each.index) in wrong]
+            # A repair may leave segments out that nothing can make again: fsck has told which.
+            if not wrong or (video.was_ready and len(lost) == len(wrong)):
                 return
             log.warning("storage_disagrees", objects=len(wrong), of=len(sizes), example=wrong[0])
-            lost = [each for each in segments if segment_key(prefix, each.rendition, each.index) in wrong]
             async with self.outbox.transaction() as connection:
                 chunks = await videos.reopen_stored(connection, video.video_id, lost)
             await store_again(video.video_id, chunks)
