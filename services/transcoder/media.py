@@ -47,11 +47,70 @@ class Colour:
 
 
 @dataclass(frozen=True, slots=True)
+class MapSection:
+    """One recording within a source: `shift` is added to its times, `removed` taken from later ones.
+
+    All in ticks; `cuts` are (moment, removed), ascending, on the clock of the file: `moment` is the middle
+    of what is cut out.
+    """
+
+    shift: int
+    cuts: tuple[tuple[int, int], ...] = ()
+
+    def apply(self, time: int) -> int:
+        """Return `time` on the continuous clock."""
+        return time + self.shift - sum(removed for moment, removed in self.cuts if time > moment)
+
+    def undo(self, time: int) -> int:
+        """Return the time of the file that `apply` turns into `time`."""
+        found = time - self.shift
+        for moment, removed in self.cuts:
+            found += removed if found >= moment - removed // 2 else 0
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class TimeMap:
+    """How the times of one stream become those of one continuous clock; all in ticks.
+
+    A time that lies more than `fall` below the one before it begins the next section. `corrections` are
+    (wrong, right) times, both on the clock of the file.
+    """
+
+    fall: int
+    sections: tuple[MapSection, ...]
+    corrections: tuple[tuple[int, int], ...] = ()
+
+    def scaled(self, times: Fraction) -> TimeMap:
+        """Return the same map for ticks of which `times` make one of these."""
+        return TimeMap(
+            fall=round(self.fall * times),
+            sections=tuple(
+                MapSection(
+                    round(section.shift * times),
+                    tuple(
+                        (round(moment * times), round(removed * times)) for moment, removed in section.cuts
+                    ),
+                )
+                for section in self.sections
+            ),
+            corrections=tuple((round(one * times), round(other * times)) for one, other in self.corrections),
+        )
+
+    def on_file_clock(self, time: int) -> int:
+        """Return the time of the file that becomes `time`, where the clock does not start again."""
+        return self.sections[0].undo(time)
+
+
+@dataclass(frozen=True, slots=True)
 class VideoTrack:
     """The chosen video stream, and the constant-rate grid that its pictures are put on.
 
     A picture with timestamp t (in units of `time_base`) lies on grid frame
     round((t - first_pts) * time_base * rate), counted from the first picture.
+
+    Where there is a `time_map`, `first_pts` is on the continuous clock that it makes. The last picture is
+    held for `tail_frames` beyond its own frame.
 
     `x264_build` is that of the encoder, where the decoder has to know it: before build 151 x264 wrote 4:4:4
     in its own way, and says which build it is at the beginning only, which a decoder that seeks never sees.
@@ -74,11 +133,17 @@ class VideoTrack:
     frames: int
     x264_build: int | None = None
     refresh_ticks: int = 0
+    time_map: TimeMap | None = None
+    tail_frames: int = 0
 
     @property
     def start_seconds(self) -> Fraction:
-        """When grid frame 0 is shown, on the clock of the file."""
+        """When grid frame 0 is shown, on the clock of the file or the continuous one of `time_map`."""
         return self.first_pts * self.time_base
+
+    def on_file_clock(self, time: int) -> int:
+        """Return the time of the file that became `time` (ticks)."""
+        return self.time_map.on_file_clock(time) if self.time_map else time
 
     @property
     def is_turned(self) -> bool:
@@ -138,7 +203,7 @@ class FrameIndex:
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
-    """The chosen audio stream; times on the clock of the file."""
+    """The chosen audio stream; times on the clock of the file, or on the continuous one of `time_map`."""
 
     index: int
     codec: str
@@ -147,7 +212,14 @@ class AudioTrack:
     start_seconds: Fraction
     end_seconds: Fraction
     lattice: AudioGrid | None
+    time_map: TimeMap | None = None  # in samples
     lead_seconds: float = 0.0  # how much earlier in the file sound lies than the picture of its time
+
+    def on_file_clock(self, moment: Fraction) -> Fraction:
+        """Return the moment of the file that became `moment` (seconds)."""
+        if self.time_map is None:
+            return moment
+        return Fraction(self.time_map.on_file_clock(round(moment * self.sample_rate)), self.sample_rate)
 
 
 @dataclass(frozen=True, slots=True)

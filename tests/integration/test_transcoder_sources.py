@@ -164,7 +164,7 @@ async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
     encoding = EncodeChunkHandler(
         None, None, WorkDir(tmp_path), Sources(WorkDir(tmp_path), room, {}, max_bytes=1), room, X264
     )
-    claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", plan.to_json())
+    claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", 1, plan.to_json())
     with pytest.raises(SourceUnavailable, match="another one now"):
         await encoding._encode(claim, tmp_path / "out", lambda _: None)
 

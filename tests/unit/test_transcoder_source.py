@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from services.transcoder.ffmpeg.input import Limits
-from services.transcoder.probe.packets import PacketReader, lead_ticks, restarts, without_spikes
+from services.transcoder.probe.packets import PacketReader, lead_ticks
 from services.transcoder.probe.rejections import check_streams, unreadable
 from services.transcoder.probe.streams import (
     deeper_probe_bytes,
@@ -143,20 +143,3 @@ def test_streams_without_parameters_are_looked_for_deeper():
     assert deeper_probe_bytes([VIDEO, {**AUDIO, "index": 1}, data], reader) == 0
     assert deeper_probe_bytes([VIDEO, {**AUDIO, "index": 1, "sample_rate": "0"}, data], reader) > 9_000_000
     assert deeper_probe_bytes([VIDEO], reader) > 9_000_000
-
-
-def test_single_wild_timestamps_are_left_out():
-    base = Fraction(1, 90_000)
-    times = [3600 * number for number in range(100)]
-    wild = [*times[:50], 8_589_934_592, *times[50:]]
-    assert without_spikes(wild, base) == times
-    assert without_spikes([0, 3600, 9_000_000], base) == [0, 3600, 9_000_000]
-    assert without_spikes([], base) == []
-
-
-def test_a_clock_that_starts_again_is_noticed():
-    base = Fraction(1, 90_000)
-    times = [3600 * number for number in range(100)]
-    assert restarts([*times, *times], base)
-    assert not restarts(times, base)
-    assert not restarts([0, 0], base)

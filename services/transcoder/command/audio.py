@@ -12,6 +12,7 @@ from fractions import Fraction
 from math import gcd
 from typing import TYPE_CHECKING, Final
 
+from services.transcoder.command.clock import moved_to
 from services.transcoder.command.packet_clock import audio_frame_ticks
 from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.media import round_half_up
@@ -90,12 +91,17 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
             "-map",
             f"0:{plan.audio.index}",
             "-af",
-            f"{MONO_GAIN},aresample={AUDIO_RATE}:async=1,{STEREO}",
+            ",".join([*_on_one_clock(plan.audio), MONO_GAIN, f"aresample={AUDIO_RATE}:async=1", STEREO]),
             "-to",
             f"{float(end):.6f}",
         ),
         *("-c:a", "pcm_f32le", "-f", "nut", audio_path(outdir)),
     ]
+
+
+def _on_one_clock(audio: AudioTrack) -> list[str]:
+    """Return the filter that makes the clock of the sound continuous, none where it is."""
+    return [moved_to("asetpts", audio.time_map, 0)] if audio.time_map else []
 
 
 def audio_path(outdir: str) -> str:
@@ -110,7 +116,8 @@ def audio_graph(plan: Plan, chunk: Chunk, *, from_file: bool = False) -> str:
     """
     assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
     span = _span(plan, chunk)
-    audio = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None) if from_file else plan.audio
+    written = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None, time_map=None)
+    audio = written if from_file else plan.audio
     steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, from_file=from_file)
     outputs = "".join(f"[a{number}]" for number in range(len(plan.rungs)))
     split = f",asplit={len(plan.rungs)}" if len(plan.rungs) > 1 else ""
@@ -137,6 +144,7 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> l
     ends = round_half_up((audio.end_seconds - plan.zero_seconds) * AUDIO_RATE)
     return [
         f"aformat=sample_rates={audio.sample_rate}",  # that of the whole stream may be another here
+        *_on_one_clock(audio),
         *(_counter(anchor, zero) if anchor else [_clock(audio.lattice, zero)]),
         f"atrim=start_pts={begin_in}",
         MONO_GAIN,

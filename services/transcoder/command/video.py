@@ -8,6 +8,7 @@ from services.transcoder.codecs import h264_x264 as x264
 from services.transcoder.codecs.h264_levels import lowest_level
 from services.transcoder.codecs.h264_nvenc import NVENC, constant_quality
 from services.transcoder.codecs.rate_control import BUFFER_AT_START, limits
+from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, SAYS_BT709, is_bt709, scale_to_bt709
 from services.transcoder.command.packet_clock import picture_ticks
 from services.transcoder.plan.timeline import key_frames
@@ -76,7 +77,7 @@ def _pick_frames(plan: Plan, chunk: Chunk, *, tolerant: bool, on_gpu: bool) -> l
 
     From `fps` on a timestamp is a frame number, so that nothing is left to rounding.
     """
-    steps = [f"setpts=PTS-{plan.video.first_pts}"]
+    steps = [moved_to("setpts", plan.video.time_map, plan.video.first_pts)]
     if not on_gpu:
         steps += [*one_shape(plan.video), *_deinterlaced(plan.video)]
     from_zero = ":start_time=0" if tolerant else ""

@@ -16,6 +16,7 @@ from services.transcoder.plan.versions import VERSION
 
 if TYPE_CHECKING:
     from services.transcoder.media import Source
+    from shared.contracts.warnings import VideoWarning
 
 EARLY_AUDIO_SECONDS: Final = Fraction(1, 20)
 LATE_AUDIO_SECONDS: Final = Fraction(1, 10)
@@ -40,7 +41,6 @@ def build_plan(
         total_frames=total,
         segment_starts=starts,
         chunks=(),
-        warnings=source.warnings,
         probe_bytes=source.probe_bytes,
     )
     runs = cut_chunks(len(starts), max(1, int(chunk_seconds / segment_seconds)))
@@ -49,12 +49,14 @@ def build_plan(
         _chunk(source, plan, index, run.first_segment, bounds[run.first_segment : run.end_segment + 1])
         for index, run in enumerate(runs)
     )
-    return replace(plan, chunks=tuple(chunks))
+    return replace(plan, chunks=tuple(chunks), warnings=_warnings(source, plan.zero_seconds))
 
 
 def _finer(video: VideoTrack, segment_seconds: Fraction) -> VideoTrack:
     rate = fine_enough(video.rate, segment_seconds)
-    return replace(video, rate=rate, frames=round(video.frames * rate / video.rate))
+    times = round(rate / video.rate)
+    tail = (video.tail_frames + 1) * times - 1
+    return replace(video, rate=rate, frames=video.frames * times, tail_frames=tail)
 
 
 def _lead_frames(video: VideoTrack, audio: AudioTrack | None) -> int:
@@ -82,6 +84,24 @@ def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: t
         audio_seek_seconds=_as_seconds(audio_seek(source, plan, bounds[0])),
         audio_anchor=audio_anchor(source, plan, bounds[0]),
     )
+
+
+def _warnings(source: Source, zero_seconds: Fraction) -> tuple[VideoWarning, ...]:
+    """Return the warnings with times of the finished video."""
+    zero = float(zero_seconds)
+    return tuple(
+        warning.model_copy(
+            update={
+                "start_seconds": _moved(warning.start_seconds, zero),
+                "end_seconds": _moved(warning.end_seconds, zero),
+            }
+        )
+        for warning in source.warnings
+    )
+
+
+def _moved(seconds: float | None, zero: float) -> float | None:
+    return None if seconds is None else max(0.0, round(seconds - zero, 3))
 
 
 def _as_seconds(moment: Fraction | None) -> float | None:

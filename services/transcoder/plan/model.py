@@ -82,8 +82,8 @@ class Plan:
 
     @property
     def last_source_frame(self) -> int:
-        """The output frame that shows the end of the source's last picture."""
-        return self.lead_frames + self.video.frames - 1
+        """The output frame that shows the beginning of the source's last picture."""
+        return self.lead_frames + self.video.frames - self.video.tail_frames - 1
 
     @property
     def duration_seconds(self) -> float:

@@ -35,10 +35,11 @@ def video_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
     key = bisect_right(source.key_pts, source.shown_pts[max(0, picture)] - reach) - 1
     if key <= 0:
         return None
-    key_moment = source.key_pts[key] * base
+    key_moment = plan.video.on_file_clock(source.key_pts[key]) * base
     if source.seeking == "near":
-        return max(key_moment - NEAR_SECONDS, source.shown_pts[0] * base)
-    return min(key_moment + LANDING_SECONDS, source.shown_pts[picture] * base + Fraction(1, 4) / rate)
+        return max(key_moment - NEAR_SECONDS, plan.video.on_file_clock(source.shown_pts[0]) * base)
+    shown = plan.video.on_file_clock(source.shown_pts[picture]) * base
+    return min(key_moment + LANDING_SECONDS, shown + Fraction(1, 4) / rate)
 
 
 def audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
@@ -49,11 +50,11 @@ def audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
     margin = AUDIO_RUN_IN_SECONDS + Fraction(source.audio.lead_seconds)
     margin += NEAR_SECONDS if source.seeking == "near" else 0
     moment = begin - margin
-    return moment if moment > source.audio.start_seconds + margin else None
+    return source.audio.on_file_clock(moment) if moment > source.audio.start_seconds + margin else None
 
 
 def _audio_begin(plan: Plan, first_frame: int) -> Fraction:
-    """Return when the first AAC frame of a chunk begins, on the clock of the file."""
+    """Return when the first AAC frame of a chunk begins, on the clock of the plan."""
     frame = first_audio_frame(first_frame, plan.rate)
     return plan.zero_seconds + Fraction(frame * AUDIO_FRAME, AUDIO_RATE)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Upgrade = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 def _keep_rate_control(plan: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -36,8 +36,13 @@ def _keep_rate_control(plan: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**plan, "version": 2}
 
 
+def _keep_clock(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Upgrade from version 2: its clock is not corrected; an older transcoder would not correct a newer's."""
+    return {**plan, "version": 3}
+
+
 # By the version that each upgrades.
-UPGRADES: Final[Mapping[int, Upgrade]] = MappingProxyType({1: _keep_rate_control})
+UPGRADES: Final[Mapping[int, Upgrade]] = MappingProxyType({1: _keep_rate_control, 2: _keep_clock})
 NEWER_PLAN_PATIENCE_SECONDS: Final = 3600.0
 
 

@@ -25,19 +25,24 @@ FALLBACK_RATE: Final = Fraction(25)
 # How far the timestamps of one grid may stray in all, in frames: little where nobody knows the rate.
 SPREAD: Final = Fraction(9, 10)
 ODD_SPREAD: Final = Fraction(3, 10)
-MAX_LAST_SECONDS: Final = 10
+MAX_LAST_SECONDS: Final = 60  # how long a last picture may say that it lasts, or
+MAX_LAST_TIMES: Final = 2  # so many times the longest before it
 LOST_PICTURES_PER: Final = 100  # on no grid at all one in so many may be lost,
 LOST_A_SECOND: Final = 2  # but no more at a time: where a screen recording moves, it moves smoothly
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Frame n is shown at first_pts (ticks) + n / rate; `frames` reaches to the end of the last picture."""
+    """Frame n is shown at first_pts (ticks) + n / rate; `frames` reaches to the end of the last picture.
+
+    The last picture is held for `tail_frames` beyond its own frame.
+    """
 
     rate: Fraction
     first_pts: int
     frames: int
     is_vfr: bool
+    tail_frames: int = 0
 
 
 def measure_grid(
@@ -66,7 +71,8 @@ def _single(pts: int, duration: int, time_base: Fraction, hints: Sequence[Fracti
     sane = [hint for hint in hints if MIN_RATE <= hint <= MAX_RATE]
     rate = sane[0] if sane else FALLBACK_RATE
     seconds = min(duration * time_base, Fraction(MAX_LAST_SECONDS))
-    return Grid(rate, pts, max(1, round_half_up(seconds * rate)), is_vfr=False)
+    frames = max(1, round_half_up(seconds * rate))
+    return Grid(rate, pts, frames, is_vfr=False, tail_frames=frames - 1)
 
 
 def _finish(
@@ -80,10 +86,10 @@ def _finish(
 ) -> Grid:
     per_tick = time_base * rate
     last = round_half_up((pts[-1] - first_pts) * per_tick)
-    if not is_vfr:
-        return Grid(rate, first_pts, last + 1, is_vfr)
-    seconds = min(last_duration * time_base, Fraction(MAX_LAST_SECONDS))
-    return Grid(rate, first_pts, last + max(1, round_half_up(seconds * rate)), is_vfr)
+    longest = max(now - before for before, now in pairwise(pts)) * time_base
+    seconds = min(last_duration * time_base, max(Fraction(MAX_LAST_SECONDS), MAX_LAST_TIMES * longest))
+    held = max(1, round_half_up(seconds * rate))
+    return Grid(rate, first_pts, last + held, is_vfr, tail_frames=held - 1)
 
 
 def _candidates(

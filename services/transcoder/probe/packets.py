@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from fractions import Fraction
 
-SPIKE_SECONDS: Final = 10
-RESTART_SECONDS: Final = 1
 NEVER: Final = -(1 << 62)
 PACKET_FIELDS: Final = "packet=stream_index,pts,dts,duration,pos,flags"
 
@@ -24,42 +21,55 @@ def _ticks() -> array[int]:
 class Packets:
     """The packets of one stream in the order of the file; times in ticks.
 
-    Packets that a player must not show (before an edit list's beginning, or broken) are left out of the times
-    but `count`ed. Those without a time of showing are `untimed`: their `pts` is the time of decoding.
+    Packets that a player must not show (before an edit list's beginning, or broken) are left out of the
+    times but `count`ed. Those without a time of showing are `untimed`: their `pts` is the time of decoding.
     `order` is each packet's number among those of all streams.
     """
 
     pts: array[int] = field(default_factory=_ticks)
     dts: array[int] = field(default_factory=_ticks)
+    durations: array[int] = field(default_factory=_ticks)
     order: array[int] = field(default_factory=_ticks)
-    key_pts: array[int] = field(default_factory=_ticks)
+    is_key: bytearray = field(default_factory=bytearray)
     broken_dts: array[int] = field(default_factory=_ticks)
+    broken_order: array[int] = field(default_factory=_ticks)
     count: int = 0
     untimed: int = 0
     before_key: int = 0  # packets that precede the first key frame, which no decoder makes a picture of
     first_position: int | None = None  # in bytes
-    last_pts: int = NEVER
-    last_duration: int = 0
 
     def add(self, line: PacketLine, order: int) -> None:
         """Take one packet."""
         self.count += 1
         if self.first_position is None:
-            self.first_position = line.position  # None: another part of the packet before
+            self.first_position = line.position
         time = line.pts if line.pts is not None else line.dts
         if line.is_broken and time is not None:
             self.broken_dts.append(line.dts if line.dts is not None else time)
+            self.broken_order.append(order)
         if line.is_hidden or time is None:
             return
         self.untimed += line.pts is None
         self.pts.append(time)
         self.dts.append(line.dts if line.dts is not None else time)
+        self.durations.append(line.duration)
         self.order.append(order)
-        if line.is_key:
-            self.key_pts.append(time)
-        self.before_key += not self.key_pts
-        if time >= self.last_pts:
-            self.last_pts, self.last_duration = time, line.duration
+        self.is_key.append(line.is_key)
+        if self.before_key == len(self.is_key) - 1:
+            self.before_key += not line.is_key
+
+    @property
+    def key_pts(self) -> list[int]:
+        """The times of the key frames."""
+        return [time for time, is_key in zip(self.pts, self.is_key, strict=True) if is_key]
+
+    @property
+    def last_duration(self) -> int:
+        """How long the packet that is shown last is said to last, 0 if it does not say."""
+        if not self.pts:
+            return 0
+        last = max(range(len(self.pts)), key=self.pts.__getitem__)
+        return self.durations[last]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +143,6 @@ def lead_ticks(video: Packets, audio: Packets, audio_tick: Fraction) -> int:
         if clock > NEVER:
             lead = max(lead, int(time * audio_tick) - clock)
     return lead
-
-
-def without_spikes(times: Sequence[int], time_base: Fraction) -> list[int]:
-    """Return `times` (ticks, order of the file) but for single ones that broken bits threw far away."""
-    far = SPIKE_SECONDS / time_base
-    around = zip((times[0], *times), times, (*times[1:], times[-1]), strict=False) if times else ()
-    return [
-        now
-        for before, now, after in around
-        if abs(after - before) > far or abs(now - before) <= far or abs(now - after) <= far
-    ]
-
-
-def restarts(times: Sequence[int], time_base: Fraction) -> bool:
-    """Return whether the clock of decoding `times` (ticks) falls back for good: recordings in a row."""
-    back = RESTART_SECONDS / time_base
-    return any(now < min(one, two) - back for two, one, now in zip(times, times[1:], times[2:], strict=False))
 
 
 def _number(text: str) -> int | None:

@@ -13,6 +13,7 @@ from services.transcoder.ffmpeg.input import input_url
 from services.transcoder.ffmpeg.runner import read_ffprobe, run_ffprobe
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.probe.audio_grid import index_audio_frames, needs_frame_index
+from services.transcoder.probe.container_size import missing_bytes
 from services.transcoder.probe.describe import describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.streams import deeper_probe_bytes, is_interlaced, read_fraction
@@ -54,8 +55,9 @@ async def scan_source(path: str, limits: Limits) -> Source:
     pictures = await _first_pictures(path, description, reader.of(index_of(choice.video)), choice, limits)
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
+    missing = await asyncio.to_thread(missing_bytes, path)
     frame_index = await _index_audio_frames(path, description, choice.audio, limits)
-    source = build_source(Findings(description, choice, pictures, reader, frame_index))
+    source = build_source(Findings(description, choice, pictures, reader, frame_index, missing))
     source = await _look_further(source, path, description, limits)
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
@@ -69,7 +71,7 @@ async def _look_further(source: Source, path: str, description: Description, lim
         return source
     video = source.video
     look = Lookout(path, video.index, description.options(limits), limits.probe_timeout_seconds)
-    moments = [key * video.time_base for key in places(source.key_pts, video.time_base)]
+    moments = [video.on_file_clock(key) * video.time_base for key in places(source.key_pts, video.time_base)]
     glimpses = await survey(look, moments)
     interlaced = video.interlaced or any(is_interlaced(glimpse.pictures) for glimpse in glimpses)
     delay = max((glimpse.delay for glimpse in glimpses), default=0)

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.media import SEEKING, AudioTrack, Source, VideoTrack
 from services.transcoder.probe.audio_grid import find_audio_grid
+from services.transcoder.probe.clock import find_clock, wrong_times
+from services.transcoder.probe.completeness import (
+    Extent,
+    check_complete,
+    declared_end,
+    declared_packets,
+    find_damage,
+    find_gaps,
+)
 from services.transcoder.probe.frame_rate import measure_grid
-from services.transcoder.probe.packets import lead_ticks, restarts, without_spikes
+from services.transcoder.probe.packets import lead_ticks
 from services.transcoder.probe.streams import (
     is_interlaced,
     read_aspect,
@@ -20,18 +29,21 @@ from services.transcoder.probe.streams import (
     read_orientation,
 )
 from services.transcoder.probe.track_choice import index_of
+from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import CorruptSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from services.transcoder.media import FrameIndex
+    from services.transcoder.media import FrameIndex, Seeking
+    from services.transcoder.probe.clock import Clock
     from services.transcoder.probe.describe import Description
     from services.transcoder.probe.packets import PacketReader, Packets
     from services.transcoder.probe.track_choice import Choice
 
     Json = Mapping[str, Any]
 
+LATE_SECONDS: Final = Fraction(1, 2)  # what cannot be decoded at the beginning and is worth a warning
 MANY: Final = 10  # one packet in so many without a time of showing: go by the times of decoding
 # Codecs with pictures that are only referred to, in packets of their own a tick or so before the next.
 HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
@@ -41,66 +53,131 @@ HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All that ffprobe told of a source: chosen streams, first decoded pictures, packets."""
+    """All that ffprobe told of a source: chosen streams, first decoded pictures, packets.
+
+    `missing_bytes` is how much of the file is missing by what its container says.
+    """
 
     description: Description
     choice: Choice
     pictures: Sequence[Json]
     reader: PacketReader
     frame_index: FrameIndex | None = None
+    missing_bytes: int = 0
 
     @property
     def video(self) -> Json:
         return self.choice.video
 
     @property
-    def packets(self) -> Packets:
-        """The packets of the chosen video."""
-        return self.reader.of(index_of(self.video))
+    def video_base(self) -> Fraction:
+        """Seconds in a tick of the video."""
+        return read_fraction(self.video["time_base"])
+
+    @property
+    def audio_packets(self) -> Packets | None:
+        """The packets of the chosen sound, None where there is none or they have no times."""
+        audio = self.choice.audio
+        packets = self.reader.of(index_of(audio)) if audio else None
+        return packets if packets and packets.pts else None
 
 
 def build_source(found: Findings) -> Source:
-    """Return the facts; raises CorruptSource where no picture has a timestamp."""
-    packets = found.packets
-    time_base = read_fraction(found.video["time_base"])
-    if restarts(without_spikes(packets.dts, time_base), time_base):
-        raise CorruptSource(
-            "the file is several recordings in a row (its clock starts again): upload each alone"
-        )
-    shown = _shown(packets, found.pictures, time_base, may_hide=found.video["codec_name"] in HIDING_CODECS)
+    """Return the facts; raises CorruptSource where no picture has a timestamp, or most is missing."""
+    packets, description, base = found.reader.of(index_of(found.video)), found.description, found.video_base
+    audio, container = found.choice.audio, description.container
+    audio_base = read_fraction(audio["time_base"]) if audio else base
+    clock = find_clock(container, packets, base, found.audio_packets, audio_base)
+    continuous = clock.pictures(packets)
+    shown = _shown(continuous, found, clock)
     if not shown:
         raise CorruptSource("the video stream holds no picture with a timestamp: the file is damaged")
-    description = found.description
-    several = sum(stream.get("codec_type") == "video" for stream in description.streams) > 1
-    seeking = SEEKING.get(description.container, "near")
+    video = _video_track(found, continuous, shown, clock)
+    sound = _audio_track(found, clock, shown[0] if _starts_late(continuous, shown, base) else None)
+    extent = _extent(found, continuous, shown)
     return Source(
-        container=description.container,
-        # Matroska's index is that of another video stream if there are several.
-        seeking="none" if several and description.container == "matroska" else seeking,
-        video=_video_track(found, packets, shown),
-        audio=_audio_track(found, time_base),
+        container=container,
+        seeking=_seeking(description, clock),
+        video=video,
+        audio=sound,
         shown_pts=shown,
-        key_pts=sorted(set(packets.key_pts)),
-        sound_map=found.frame_index,
-        warnings=found.choice.warnings,
+        key_pts=sorted(set(continuous.key_pts)),
+        sound_map=found.frame_index if clock.audio is None else None,
+        warnings=(
+            *found.choice.warnings,
+            *clock.warnings,
+            *_late_start(continuous, shown, base),
+            *find_gaps(container, shown, base, 1 / video.rate),
+            *_damage(found, clock, 1 / video.rate),
+            *check_complete(extent),
+        ),
         tracks=found.choice.tracks,
+        declared_seconds=None if extent.declared_end is None else round(float(extent.declared_end), 3),
         probe_bytes=description.probe_bytes,
     )
 
 
-def _shown(packets: Packets, pictures: Sequence[Json], time_base: Fraction, *, may_hide: bool) -> list[int]:
-    """Return the timestamps of the pictures that a decoder gives, ascending.
+def _seeking(description: Description, clock: Clock) -> Seeking:
+    several = sum(stream.get("codec_type") == "video" for stream in description.streams) > 1
+    # Matroska's index is that of another video stream if there are several.
+    if clock.starts_again or (several and description.container == "matroska"):
+        return "none"
+    return SEEKING.get(description.container, "near")
+
+
+def _extent(found: Findings, packets: Packets, shown: Sequence[int]) -> Extent:
+    """Return what is declared and what was found of the pictures."""
+    base, container, stream = found.video_base, found.description.container, found.video
+    steps = [after - before for before, after in pairwise(shown)]
+    last = packets.last_duration or (round(median(steps)) if steps else 0)
+    return Extent(
+        container=container,
+        begin=shown[0] * base,
+        end=(shown[-1] + last) * base,
+        declared_end=declared_end(container, stream, found.description.format, shown[0] * base),
+        declared_packets=declared_packets(container, stream),
+        packets=packets.count,
+        longest=max(steps, default=last) * base,
+        missing_bytes=found.missing_bytes,
+    )
+
+
+def _late_start(packets: Packets, shown: Sequence[int], base: Fraction) -> list[VideoWarning]:
+    if not _starts_late(packets, shown, base):
+        return []
+    seconds = float((shown[0] - min(packets.pts)) * base)
+    message = f"the first {seconds:.1f} s cannot be decoded (they precede the first key frame): left out"
+    return [VideoWarning(code=WarningCode.STARTS_LATE, message=message)]
+
+
+def _starts_late(packets: Packets, shown: Sequence[int], base: Fraction) -> bool:
+    """Return whether pictures before the first that decodes are missing, and for how long matters."""
+    return packets.before_key > 0 and (shown[0] - min(packets.pts)) * base > LATE_SECONDS
+
+
+def _damage(found: Findings, clock: Clock, frame: Fraction) -> list[VideoWarning]:
+    """Return what the demuxer found to be damaged; where recordings were joined it is the join."""
+    if clock.video is not None:
+        return []
+    return find_damage(found.reader.of(index_of(found.video)).broken_dts, found.video_base, frame)
+
+
+def _shown(packets: Packets, found: Findings, clock: Clock) -> list[int]:
+    """Return the timestamps of the pictures that a decoder gives, ascending, on the continuous clock.
 
     Packets before the first decodable picture are left out. Where many packets have times of decoding
     only (AVI, program streams), all are shifted to what the decoder makes of them.
     """
-    first = pictures[0].get("best_effort_timestamp")
+    first = found.pictures[0].get("best_effort_timestamp")
+    if isinstance(first, int) and clock.video is not None:
+        first = clock.video.sections[0].apply(first)
     if isinstance(first, int) and packets.untimed * MANY > len(packets.pts):
-        decoded = sorted(set(without_spikes(packets.dts, time_base)))
+        wrong = set(wrong_times(packets.dts, found.video_base))
+        decoded = sorted({time for index, time in enumerate(packets.dts) if index not in wrong})
         return [time + first - decoded[0] for time in decoded]
-    shown = sorted(set(without_spikes(packets.pts, time_base)))
-    if may_hide:
-        shown = _without_hidden(shown, time_base)
+    shown = sorted(set(packets.pts))
+    if found.video["codec_name"] in HIDING_CODECS:
+        shown = _without_hidden(shown, found.video_base)
     return [time for time in shown if not isinstance(first, int) or time >= first] or shown
 
 
@@ -113,11 +190,10 @@ def _without_hidden(pts: list[int], time_base: Fraction) -> list[int]:
     return [time for time, delta in zip(pts, deltas, strict=False) if delta > least] + pts[-1:]
 
 
-def _video_track(found: Findings, packets: Packets, shown: Sequence[int]) -> VideoTrack:
-    video, picture = found.video, found.pictures[0]
-    time_base = read_fraction(video["time_base"])
+def _video_track(found: Findings, packets: Packets, shown: Sequence[int], clock: Clock) -> VideoTrack:
+    video, picture, time_base = found.video, found.pictures[0], found.video_base
     hints = [read_fraction(video.get("r_frame_rate")), read_fraction(video.get("avg_frame_rate"))]
-    grid = measure_grid(shown, packets.last_duration, time_base, hints)
+    grid = measure_grid(shown, _last_duration(found, packets, shown), time_base, hints)
     return VideoTrack(
         index=int(video["index"]),
         codec=str(video["codec_name"]),
@@ -133,25 +209,42 @@ def _video_track(found: Findings, packets: Packets, shown: Sequence[int]) -> Vid
         is_vfr=grid.is_vfr,
         first_pts=grid.first_pts,
         frames=grid.frames,
+        time_map=clock.video,
+        tail_frames=grid.tail_frames,
     )
 
 
-def _audio_track(found: Findings, video_base: Fraction) -> AudioTrack | None:
-    """Return the audio track, None if there is none or it holds no sound."""
-    audio = found.choice.audio
-    if audio is None or not found.reader.of(index_of(audio)).pts:
+def _last_duration(found: Findings, packets: Packets, shown: Sequence[int]) -> int:
+    """Return how long the last picture is shown (ticks): by its packet, or by what Matroska says."""
+    ends = declared_end(found.description.container, found.video, found.description.format, Fraction(0))
+    if found.description.container != "matroska" or ends is None or found.missing_bytes:
+        return packets.last_duration
+    is_of_track = "DURATION" in found.video.get("tags", {}) or found.choice.audio is None
+    return max(packets.last_duration, round(ends / found.video_base) - shown[-1] if is_of_track else 0)
+
+
+def _audio_track(found: Findings, clock: Clock, not_before: int | None) -> AudioTrack | None:
+    """Return the audio track, None if there is none or it holds no sound.
+
+    What lies before the picture `not_before` (ticks of the video) is left out.
+    """
+    audio, packets = found.choice.audio, found.audio_packets
+    if audio is None or packets is None:
         return None
-    packets = found.reader.of(index_of(audio))
-    time_base, rate = read_fraction(audio["time_base"]), int(audio["sample_rate"])
-    pts, codec = sorted(set(without_spikes(packets.pts, time_base))), str(audio["codec_name"])
-    lead = lead_ticks(found.packets, packets, time_base / video_base)
+    time_base, rate, codec = read_fraction(audio["time_base"]), int(audio["sample_rate"]), audio["codec_name"]
+    wrong = set(wrong_times(packets.pts, time_base))
+    continuous = clock.sound(packets)
+    pts = sorted({time for index, time in enumerate(continuous.pts) if index not in wrong})
+    lead = lead_ticks(found.reader.of(index_of(found.video)), packets, time_base / found.video_base)
+    start = pts[0] * time_base
     return AudioTrack(
         index=int(audio["index"]),
-        codec=codec,
+        codec=str(codec),
         sample_rate=rate,
         channels=int(audio.get("channels", 2)),
-        start_seconds=pts[0] * time_base,
-        end_seconds=(pts[-1] + max(0, packets.last_duration)) * time_base,
-        lattice=find_audio_grid(pts, time_base, rate, codec),
-        lead_seconds=round(float(lead * video_base), 3),
+        start_seconds=start if not_before is None else max(start, not_before * found.video_base),
+        end_seconds=(pts[-1] + max(0, continuous.last_duration)) * time_base,
+        lattice=find_audio_grid(pts, time_base, rate, str(codec)),
+        time_map=clock.audio and clock.audio.scaled(time_base * rate),
+        lead_seconds=round(float(lead * found.video_base), 3),
     )

@@ -1,0 +1,46 @@
+"""Filters that put a source's timestamps on one continuous clock: pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.transcoder.media import MapSection, TimeMap
+
+
+def moved_to(name: str, time_map: TimeMap | None, zero: int) -> str:
+    """Return the filter `name` (setpts or asetpts) that counts ticks from `zero` on the continuous clock."""
+    if time_map is None:
+        return f"{name}=PTS-{zero}"
+    return f"{name}='{continuous_times(time_map)}-{zero}'"
+
+
+def continuous_times(time_map: TimeMap) -> str:
+    """Return the expression of setpts and asetpts for a frame's time on the continuous clock, in ticks.
+
+    Variable 2 of it is the time of the file, corrected; variable 0 counts how often the clock fell back,
+    which is right only where frames are read from the beginning.
+    """
+    if len(time_map.sections) == 1:
+        return f"{_corrected(time_map)}+{_moved(time_map.sections[0])}"
+    last = len(time_map.sections) - 1
+    chosen = "+".join(
+        f"eq(min(ld(0),{last}),{number})*({_moved(section)})"
+        for number, section in enumerate(time_map.sections)
+    )
+    return (
+        f"{_corrected(time_map)};if(eq(N,0),st(1,ld(2)));st(0,ld(0)+lt(ld(2),ld(1)-{time_map.fall}));"
+        f"st(1,ld(2));ld(2)+{chosen}"
+    )
+
+
+def _corrected(time_map: TimeMap) -> str:
+    return (
+        "st(2,PTS"
+        + "".join(f"+eq(PTS,{wrong})*{right - wrong}" for wrong, right in time_map.corrections)
+        + ")"
+    )
+
+
+def _moved(section: MapSection) -> str:
+    return f"{section.shift}" + "".join(f"-gt(ld(2),{moment})*{removed}" for moment, removed in section.cuts)

@@ -1,0 +1,171 @@
+"""Compare what a container declares with what was found in it: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from services.transcoder.probe.streams import read_fraction
+from shared.contracts.warnings import VideoWarning, WarningCode
+from shared.errors import CorruptSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Json = Mapping[str, Any]
+
+DECLARING: Final = frozenset({"mov", "matroska", "avi", "flv", "asf", "gif"})
+COUNTING: Final = frozenset({"mov"})  # the index counts every sample
+SLACK_SECONDS: Final = Fraction(1, 2)
+MIN_SHARE: Final = Fraction(1, 2)  # of what is declared: what holds less is refused
+GAP_SECONDS: Final = Fraction(1, 2)
+GAP_FRAMES: Final = 3
+MAX_RANGES: Final = 20
+RECORDED: Final = frozenset({"mpegts", "mpeg", "flv", "asf"})  # pictures come steadily, or are lost
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a file declares and what was found of its pictures; seconds on its clock.
+
+    `declared_end` is where the container says that it ends, `longest` the longest that a picture is shown.
+    """
+
+    container: str
+    begin: Fraction
+    end: Fraction
+    declared_end: Fraction | None
+    declared_packets: int
+    packets: int
+    longest: Fraction
+    missing_bytes: int
+
+
+def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> Fraction | None:
+    """Return where the container says that a stream ends (seconds on its clock), None if it does not say."""
+    if container not in DECLARING:
+        return None
+    count = str(stream.get("nb_frames", ""))
+    if container == "avi" and count.isdigit():
+        return int(count) * read_fraction(stream.get("time_base"))
+    if container == "mov":
+        return begin + _seconds(stream.get("duration")) if stream.get("duration") else None
+    tags = stream.get("tags", {})
+    tag = _clock_seconds(str(tags.get("DURATION", ""))) if isinstance(tags, dict) else None
+    return tag or _seconds(form.get("duration")) or None
+
+
+def declared_packets(container: str, stream: Json) -> int:
+    """Return how many packets the container's index counts in a stream, 0 if it does not count."""
+    count = str(stream.get("nb_frames", ""))
+    return int(count) if container in COUNTING and count.isdigit() else 0
+
+
+def _seconds(text: object) -> Fraction:
+    try:
+        return Fraction(str(text))
+    except ValueError:
+        return Fraction(0)
+
+
+def _clock_seconds(text: str) -> Fraction | None:
+    """Return the seconds of "00:00:20.023000000"."""
+    parts = text.split(":")
+    if len(parts) != 3:
+        return None
+    hours, minutes, seconds = map(_seconds, parts)
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def check_complete(extent: Extent) -> list[VideoWarning]:
+    """Return a warning that names what is missing at the end, if any; CorruptSource if most is."""
+    declared, found = extent.declared_end, extent.end
+    lost_packets = max(0, extent.declared_packets - extent.packets)
+    if not _is_short(extent, lost_packets):
+        return []
+    share = _share(extent)
+    if share < MIN_SHARE:
+        raise CorruptSource(
+            f"only {_percent(share)} of the video that the file declares is there: the upload was cut off;"
+            " send the whole file again"
+        )
+    end = round(float(declared), 3) if declared is not None and declared > found else None
+    missing = (
+        f"{float(declared - found):.1f} s are missing" if declared is not None and end else "it is cut off"
+    )
+    return [
+        VideoWarning(
+            code=WarningCode.SOURCE_INCOMPLETE,
+            message=f"the file ends before what it declares: {missing} at its end",
+            start_seconds=round(float(found), 3),
+            end_seconds=end,
+        )
+    ]
+
+
+def _is_short(extent: Extent, lost_packets: int) -> bool:
+    if extent.declared_packets:
+        return lost_packets > 0
+    if extent.missing_bytes:
+        return True
+    if extent.declared_end is None or extent.container == "gif":
+        return False
+    return extent.declared_end - extent.end > max(SLACK_SECONDS, 2 * extent.longest)
+
+
+def _share(extent: Extent) -> Fraction:
+    """Return how much of the video is there, 1 where that is not known."""
+    if extent.declared_packets:
+        return Fraction(extent.packets, extent.declared_packets)
+    length = (extent.declared_end or extent.end) - extent.begin
+    return min(Fraction(1), (extent.end - extent.begin) / length) if length > 0 else Fraction(1)
+
+
+def _percent(share: Fraction) -> str:
+    return f"{float(100 * share):.0f} %"
+
+
+def find_gaps(container: str, times: Sequence[int], base: Fraction, frame: Fraction) -> list[VideoWarning]:
+    """Return warnings about pictures that are missing within a recording; `times` in ticks, ascending.
+
+    Elsewhere than in a recording a picture may be meant to be shown for long.
+    """
+    if container not in RECORDED:
+        return []
+    least = max(GAP_SECONDS, GAP_FRAMES * frame)
+    return _ranges(
+        [
+            (before * base + frame, after * base)
+            for before, after in pairwise(times)
+            if (after - before) * base > least
+        ],
+        WarningCode.SOURCE_GAP,
+        "pictures are missing in the source: the one before is held",
+    )
+
+
+def find_damage(times: Sequence[int], base: Fraction, frame: Fraction) -> list[VideoWarning]:
+    """Return warnings about packets that the demuxer calls broken; `times` in ticks, ascending."""
+    ranges: list[tuple[Fraction, Fraction]] = []
+    for time in sorted(times):
+        begin, end = time * base, time * base + frame
+        if ranges and begin - ranges[-1][1] < 1:
+            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
+        else:
+            ranges.append((begin, end))
+    return _ranges(ranges, WarningCode.SOURCE_DAMAGED, "packets of the video are damaged or incomplete")
+
+
+def _ranges(found: list[tuple[Fraction, Fraction]], code: WarningCode, message: str) -> list[VideoWarning]:
+    """Return a warning a range; many are one, with their number."""
+    if len(found) > MAX_RANGES:
+        message = f"{message} (in {len(found)} places)"
+        found = [(found[0][0], found[-1][1])]
+    return [
+        VideoWarning(
+            code=code, message=message, start_seconds=round(float(begin), 3), end_seconds=round(float(end), 3)
+        )
+        for begin, end in found
+    ]
