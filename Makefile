@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long fuzz test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas lock clean
+.PHONY: help up down status demo test test-long test-mixed fuzz test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-ffmpegs: $(READY) ## check chunks and joins with FFmpeg 6, 7, 8 and 9 besid
 
 fuzz: $(READY) ## fuzz every parser of what strangers send, for ten minutes (FUZZ_SECONDS=600)
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(PYTHON) -m pytest tests/fuzz --timeout 0 $(PYTEST_ARGS)
+
+test-mixed: $(READY) ## run services of earlier versions beside those of today, as during a rolling update
+	@$(LOCAL) install
+	@$(PYTHON) -m pytest -m long tests/e2e/test_mixed_versions.py $(PYTEST_ARGS)
 
 chaos: $(READY) ## kill, pause and cut off everything for 40 minutes and judge what is left (CHAOS_ARGS="--seed 7")
 	@$(LOCAL) install

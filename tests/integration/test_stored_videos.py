@@ -252,6 +252,19 @@ async def test_newer_plan_is_left_to_a_newer_transcoder(services):
     assert await services.fetchval("select status || tries from chunks where chunk = 0") == "pending0"
 
 
+async def test_claim_that_does_not_check_versions_gets_no_chunk_of_a_newer_plan(services):
+    claim = "update chunks set status = 'encoding', attempt = attempt + 1 where chunk = {}"
+    await services.keep_plan("v1-source-bytes")
+    await services.execute(claim.format(0))
+    assert await services.fetchval("select status from chunks where chunk = 0") == "encoding"
+    await services.execute("update videos set plan = plan || '{\"version\": 2}'")
+    await services.execute(claim.format(1))
+    assert await services.fetchval("select status || attempt from chunks where chunk = 1") == "pending0"
+    async with services.outbox.transaction() as connection:
+        assert (await videos.claim_chunk(connection, ID, 1, lease_seconds=30.0)).attempt == 1
+    assert not await services.fetchval("select checks_version from chunks where chunk = 1")
+
+
 async def test_claim_brings_a_chunks_part_of_the_plan(services):
     await services.keep_plan("v1-source-bytes")
     whole = Plan.from_json(await services.fetchval("select plan from videos"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 from bisect import bisect_right
@@ -21,9 +20,10 @@ from services.transcoder.ffmpeg.sandbox import Access
 from shared.errors import EncodeFailed
 from shared.hls.renditions import KeyFrame
 from shared.names import segment_name
+from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from services.transcoder.plan.ladder import Rung
     from services.transcoder.plan.model import Chunk, Plan
@@ -45,7 +45,6 @@ class SegmentFile:
     path: Path
     duration_seconds: float
     bytes: int
-    sha256: str
     key_frames: tuple[KeyFrame, ...]
 
 
@@ -77,11 +76,26 @@ async def verify_rendition(
         Path(outdir, rung.name, segment_name(chunk.first_segment + number))
         for number in range(chunk.segments)
     ]
-    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
-    if not all(sizes):
-        raise EncodeFailed(f"{rung.name}: segment {chunk.first_segment + sizes.index(0)} was not written")
-    found, codecs = await _probe(paths), await asyncio.to_thread(codecs_of, paths[0])
-    ends = list(accumulate(sizes))
+    sizes = await asyncio.to_thread(_sizes, chunk, rung, paths)
+    text = await _probe(paths)
+    return await asyncio.to_thread(_verified, plan, chunk, rung, sizes, text)
+
+
+def _sizes(chunk: Chunk, rung: Rung, paths: Sequence[Path]) -> dict[Path, int]:
+    """Return the sizes of the segments. Raises EncodeFailed when one is empty or not there."""
+    sizes = {path: file_size(path) or 0 for path in paths}
+    for number, size in enumerate(sizes.values(), start=chunk.first_segment):
+        if not size:
+            raise EncodeFailed(f"{rung.name}: segment {number} was not written")
+    return sizes
+
+
+def _verified(
+    plan: Plan, chunk: Chunk, rung: Rung, sizes: Mapping[Path, int], text: str
+) -> tuple[tuple[SegmentFile, ...], str]:
+    """Check what ffprobe says in `text`: a second of work for a long chunk, so not for the event loop."""
+    found, codecs = _read_packets(text), codecs_of(next(iter(sizes)))
+    ends = list(accumulate(sizes.values()))
     _check_video(plan, chunk, rung, found.video, ends)
     if plan.audio:
         _check_audio(plan, chunk, rung, found.audio)
@@ -92,11 +106,10 @@ async def verify_rendition(
             index=chunk.first_segment + number,
             path=path,
             duration_seconds=float(frames[number] / plan.rate),
-            bytes=sizes[number],
-            sha256=_digest(path),
-            key_frames=_key_frames(found, ends[number] - sizes[number], ends[number]),
+            bytes=size,
+            key_frames=_key_frames(found, ends[number] - size, ends[number]),
         )
-        for number, path in enumerate(paths)
+        for number, (path, size) in enumerate(sizes.items())
     )
     return segments, codecs + (",mp4a.40.2" if plan.audio else "")
 
@@ -116,13 +129,8 @@ def _key_frames(found: _Found, begin: int, end: int) -> tuple[KeyFrame, ...]:
     )
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-async def _probe(paths: list[Path]) -> _Found:
-    """Read the packets of all `paths` as of one file: positions count from the first file's beginning."""
+async def _probe(paths: Sequence[Path]) -> str:
+    """Return ffprobe's JSON of the packets of all `paths` as of one file: positions count from its start."""
     text, finished = await read_ffprobe(
         [
             *("-show_entries", "stream=index,codec_type:packet=stream_index,pts,dts,pos,flags"),
@@ -133,6 +141,10 @@ async def _probe(paths: list[Path]) -> _Found:
     )
     if finished.returncode:
         raise EncodeFailed(f"the written segments cannot be read: {finished.stderr[-500:]}")
+    return text
+
+
+def _read_packets(text: str) -> _Found:
     found = json.loads(text)
     streams = {stream["codec_type"]: stream for stream in found["streams"]}
     packets: dict[int, list[_Packet]] = {stream["index"]: [] for stream in found["streams"]}

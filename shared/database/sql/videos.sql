@@ -46,7 +46,7 @@ select chunk, status, attempt from chunks where video_id = :video_id order by ch
 -- Take a chunk: raise its attempt. A claim that is alive is left alone. Of the plan comes what the chunk needs:
 -- every plan has its chunks under `chunks` and the first frames of all segments under `segment_starts`.
 update chunks c
-set status = 'encoding', attempt = attempt + 1, tries = tries + 1, progress = 0,
+set status = 'encoding', attempt = attempt + 1, tries = tries + 1, progress = 0, checks_version = true,
     lease_until = now() + make_interval(secs => :lease_seconds)
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and v.video_id = c.video_id and v.status = 'processing'
