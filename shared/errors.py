@@ -9,6 +9,8 @@
     │   ├── UnknownQuality            a quality that no preset offers
     │   └── RequestError              an HTTP request that cannot be answered as asked
     │       ├── InvalidRequest · Unauthorized · Forbidden · NotFound
+    │       ├── PrivateNotPossible
+    │       ├── PlaybackRefused       TokenMissing · TokenInvalid · TokenExpired · TokenNotForThis
     │       └── MalformedBody · UnsupportedEncoding · EmptyFile · UploadStalled · UploadTooLarge
     ├── TransientError                an external failure: retrying may help
     │   ├── SourceFetchFailed         the server of the source did not answer correctly
@@ -197,6 +199,38 @@ class UploadStalled(RequestError):
 
 class UploadTooLarge(RequestError):
     reason = "upload_too_large"
+
+
+class PrivateNotPossible(RequestError):
+    """A private video would lie in a bucket that anyone can read."""
+
+    reason = "private_not_possible"
+
+
+class PlaybackRefused(RequestError):
+    """The request may not play the video that it asks for."""
+
+    reason = "playback_refused"
+
+
+class TokenMissing(PlaybackRefused):
+    """A private video, or one that does not exist, was asked for without a playback token."""
+
+    reason = "token_missing"
+
+
+class TokenInvalid(PlaybackRefused):
+    reason = "token_invalid"
+
+
+class TokenExpired(PlaybackRefused):
+    reason = "token_expired"
+
+
+class TokenNotForThis(PlaybackRefused):
+    """The playback token or grant is good, but for something else."""
+
+    reason = "token_not_for_this"
 
 
 class TryLater(PipelineError):

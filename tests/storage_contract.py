@@ -232,7 +232,6 @@ class StorageContract:
             storage.delete(key),
             storage.open_uploads(key),
             storage.abort_upload(OpenUpload(key, "id", datetime.now(UTC))),
-            storage.presign(key, seconds=1),
         ]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(outcome, ValueError)

@@ -8,6 +8,8 @@ from services.ingest.models import VideoError, VideoRecord
 from shared.names import MASTER
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from services.ingest.models import ShownStatus
     from shared.videos import Video
 
@@ -19,6 +21,8 @@ def render(video: Video, public_stream_url: str) -> VideoRecord:
         user_id=video.user_id,
         title=video.title,
         filename=video.filename,
+        visibility=video.visibility,
+        delivery=video.delivery,
         status=cast("ShownStatus", video.status),
         stage=video.stage,
         progress=video.progress,
@@ -33,11 +37,22 @@ def render(video: Video, public_stream_url: str) -> VideoRecord:
         s3_public_url=video.s3_public_url,
         playlist_url=video.playlist_url or growing_playlist_url(video, public_stream_url),
         thumbnail_url=video.thumbnail_url,
+        player_url=player_url(video.video_id, public_stream_url),
         error=VideoError.model_validate(video.error) if video.error else None,
         warnings=list(video.warnings),
         created_at=video.created_at,
         updated_at=video.updated_at,
     )
+
+
+def player_url(video_id: UUID, public_stream_url: str, token: str | None = None) -> str:
+    """Return the page that plays a video; a private one needs a token."""
+    return f"{public_stream_url.rstrip('/')}/watch/{video_id}{f'/t/{token}' if token else ''}"
+
+
+def token_playlist_url(video_id: UUID, public_stream_url: str, token: str) -> str:
+    """Return the multivariant playlist of a video with a playback token in its path."""
+    return f"{public_stream_url.rstrip('/')}/api/stream/{video_id}/t/{token}/{MASTER}"
 
 
 def growing_playlist_url(video: Video, public_stream_url: str) -> str | None:

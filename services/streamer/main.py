@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from services.streamer.access_control import AccessControl, read_keys
 from services.streamer.catalog import create_catalog
-from services.streamer.routes import CATALOG, add_routes
+from services.streamer.routes import add_routes
+from services.streamer.segment_urls import SegmentUrls
+from services.streamer.serving import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.http.app import create_base_app
+from shared.http.client_address import origin_of, read_networks
 from shared.service.main import run
 from shared.service.resources import DATABASE, STORAGE, late_database_context, storage_context
 
@@ -29,6 +34,7 @@ def create_app(settings: Settings) -> web.Application:
             late_database_context(settings),
             storage_context(settings, connections=STORAGE_CONNECTIONS, is_required=False),
             _catalog,
+            partial(_playback, settings),
         ]
     )
     add_routes(app)
@@ -39,6 +45,19 @@ async def _catalog(app: web.Application) -> AsyncIterator[None]:
     app[CATALOG] = catalog = create_catalog(app[DATABASE], app[STORAGE].storage)
     yield
     await catalog.close()
+
+
+async def _playback(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    control = AccessControl(
+        partial(read_keys, app[DATABASE]),
+        own_origin=origin_of(settings.public_stream_url),
+        hides_unknown=settings.default_visibility == "private",
+    )
+    app[ACCESS_CONTROL] = control
+    app[SEGMENT_URLS] = SegmentUrls(app[STORAGE].storage, control, settings.delivery)
+    app[TRUSTED_PROXIES] = read_networks(settings.trusted_proxies)
+    yield
+    await control.close()
 
 
 def main() -> int:

@@ -59,18 +59,17 @@ def _encode(body: bytes, *, zipped: bool) -> tuple[bytes, str]:
 
 
 async def send_object(
-    request: web.Request, storage: Storage, wait: StorageWait, key: str
+    request: web.Request, storage: Storage, wait: StorageWait, key: str, *, cache: str | None = None
 ) -> web.StreamResponse:
-    """Answer with an object or the part of it that is asked for.
+    """Answer with an object or the part of it that is asked for; `cache` replaces its Cache-Control.
 
     Raises KeyError when there is none, StorageUnavailable when the storage does not answer in time.
     """
     is_get = request.method == "GET"
     if is_get and not any(name in request.headers for name in NEEDS_HEAD):
-        async with wait.open(
-            storage.read(key)
-        ) as reader:  # one call instead of two for what players mostly do
-            return await _send(request, reader, Reply(200, 0, reader.object.bytes))
+        async with wait.open(storage.read(key)) as reader:  # one call instead of two, for most requests
+            reply = Reply(200, 0, reader.object.bytes)
+            return await _send(request, reader, reply, _headers(reply, reader.object, cache))
     stored = await wait.until_done(storage.head(key))
     if stored is None:
         raise KeyError(key)
@@ -78,16 +77,16 @@ async def send_object(
     if reply.status == 416:
         raise _unsatisfiable(stored)
     if not is_get or reply.status == 304:
-        return web.StreamResponse(status=reply.status, headers=_headers(reply, stored))
+        return web.StreamResponse(status=reply.status, headers=_headers(reply, stored, cache))
     async with wait.open(storage.read(key, start=reply.start, length=reply.length)) as reader:
-        return await _send(request, reader, reply)
+        return await _send(request, reader, reply, _headers(reply, reader.object, cache))
 
 
-def _headers(reply: Reply, stored: StoredObject) -> dict[str, str]:
+def _headers(reply: Reply, stored: StoredObject, cache: str | None) -> dict[str, str]:
     headers = {
         "ETag": stored.etag,
         "Last-Modified": format_date(stored.modified),
-        "Cache-Control": cache_control(stored.key),
+        "Cache-Control": cache or cache_control(stored.key),
         "Accept-Ranges": "bytes",
     }
     if reply.status in (200, 206):
@@ -103,8 +102,10 @@ def _unsatisfiable(stored: StoredObject) -> HttpProblem:
     return HttpProblem(416, "range_not_satisfiable", f"there are only {stored.bytes} bytes", headers=size)
 
 
-async def _send(request: web.Request, reader: ObjectReader, reply: Reply) -> web.StreamResponse:
-    response = web.StreamResponse(status=reply.status, headers=_headers(reply, reader.object))
+async def _send(
+    request: web.Request, reader: ObjectReader, reply: Reply, headers: dict[str, str]
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=headers)
     await response.prepare(request)
     served = SERVED_BYTES.labels(KINDS.get(f".{reader.object.key.rpartition('.')[2]}", "other"))
     try:

@@ -20,6 +20,8 @@ UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 QualityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 ChunkIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]  # the range of the database column
 Stage = Literal["plan", "encode", "upload"]
+Visibility = Literal["public", "private"]
+Delivery = Literal["redirect", "signed", "proxy"]
 
 
 class Rendition(Model):
@@ -70,6 +72,8 @@ class VideoUploaded(Payload):
     source: Source
     filename: Annotated[str, Field(max_length=1024)] | None = None
     qualities: list[QualityName] | None = None
+    visibility: Visibility | None = None
+    delivery: Delivery | None = None
 
 
 class VideoSegmented(Payload):

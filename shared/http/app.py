@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PROBES = ("/healthz", "/readyz", "/statusz", "/metrics")
+PLAYBACK_CREDENTIAL = re.compile(r"/([tg])/[^/]+")
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = structlog.get_logger()
@@ -59,6 +60,11 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
     return response
 
 
+def loggable(path: str) -> str:
+    """Return a path without the playback tokens and grants in it, which let whoever reads the log watch."""
+    return PLAYBACK_CREDENTIAL.sub(r"/\1/-", path)
+
+
 class _Seen:
     status = CLIENT_GONE
 
@@ -76,5 +82,5 @@ def _measured(request: web.Request) -> Iterator[_Seen]:
         HTTP_REQUESTS.labels(request.method, route, seen.status).inc()
         HTTP_SECONDS.labels(route).observe(seconds)
         level = log.debug if route in PROBES else log.info
-        about = {"method": request.method, "path": request.path, "status": seen.status}
+        about = {"method": request.method, "path": loggable(request.path), "status": seen.status}
         level("http", **about, seconds=round(seconds, 4))

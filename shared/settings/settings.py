@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -112,6 +113,9 @@ class Settings(BaseSettings):
     max_processing_per_user: Annotated[int, Field(ge=0)] = 1000
     disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1024**3
     public_stream_url: HttpUrl = "http://localhost:8081"
+    delivery: Literal["redirect", "signed", "proxy"] | None = None
+    default_visibility: Literal["public", "private"] = "public"
+    trusted_proxies: Listed = ()
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
@@ -155,6 +159,17 @@ class Settings(BaseSettings):
         for name in self.source_dirs:
             if not (root / name).resolve().is_relative_to(root):
                 raise ValueError(f"SOURCE_DIRS: {name} lies outside WORK_DIR")
+        return self
+
+    @model_validator(mode="after")
+    def _check_playback(self) -> Settings:
+        if self.default_visibility == "private" and self.s3_public_url:
+            raise ValueError("DEFAULT_VISIBILITY=private needs a private bucket: unset S3_PUBLIC_URL")
+        for proxy in self.trusted_proxies:
+            try:
+                ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError(f"TRUSTED_PROXIES: {proxy} is no address or range") from None
         return self
 
     @property

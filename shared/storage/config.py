@@ -15,6 +15,7 @@ from shared.storage.s3.client import (
     encryption,
     open_client,
     public_base_url,
+    signer,
 )
 from shared.storage.s3.storage import S3Storage
 from shared.workspace.layout import WorkDir
@@ -51,19 +52,15 @@ async def open_s3(
     read_seconds: float = READ_SECONDS,
 ) -> AsyncIterator[S3Storage]:
     """Yield the storage in the configured bucket; connects with the first call."""
-    session = get_session()  # one for both clients: reading the description of S3 takes a while
+    session = get_session()
     config = client_config(settings, connections=connections, attempts=attempts, read_seconds=read_seconds)
     async with AsyncExitStack() as stack:
-        client = presigner = await stack.enter_async_context(
+        client = await stack.enter_async_context(
             open_client(session, settings, settings.s3_endpoint_url, config, attempts=attempts)
         )
-        if url := settings.s3_presign_endpoint_url:
-            presigner = await stack.enter_async_context(
-                open_client(session, settings, url, config, attempts=attempts)
-            )
         yield S3Storage(
             client,
-            presigner,
+            signer(session, settings),
             settings.s3_bucket,
             public_base_url(settings),
             single_put_bytes=settings.s3_single_put_bytes,

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from pathlib import Path
@@ -125,9 +125,10 @@ class Storage(Protocol):
         """Tell whether what is deleted stays as an older version that no listing shows, and costs money."""
         ...
 
-    async def presign(self, key: str, *, seconds: int) -> str | None:
-        """Return a URL that lets anyone read `key` for a while (7 days at most).
+    async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:
+        """Return the function from a key to a URL that lets anyone read it for `seconds` from `at` (UTC).
 
+        Equal times give equal URLs. The URLs last 7 days at most, and no longer than our credentials.
         None where the storage has no such thing.
         """
         ...

@@ -13,7 +13,7 @@ from shared.storage.interface import ObjectReader, StoredObject, checked_key
 from shared.storage.location import StorageLocation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
     from uuid import UUID
 
@@ -96,9 +96,8 @@ class MemoryStorage:
         """Return False: what is deleted is gone."""
         return False
 
-    async def presign(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002
-        """Return None: there is nothing to point to."""
-        checked_key(key)
+    async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:  # noqa: ARG002
+        """Return None: there is no server of its own that could check a signature."""
         return None
 
     async def check(self) -> None:

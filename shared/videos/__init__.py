@@ -27,6 +27,7 @@ from shared.videos.planning import (
     renew_plan,
     save_plan,
 )
+from shared.videos.playback import Change, change, revoke_tokens
 from shared.videos.publication import (
     choose_storage,
     is_all_stored,
@@ -62,6 +63,7 @@ __all__ = [
     "Attempt",
     "Audited",
     "AuditedSegment",
+    "Change",
     "Chunk",
     "ChunkClaim",
     "Owner",
@@ -74,6 +76,7 @@ __all__ = [
     "add_storage",
     "add_warnings",
     "audited",
+    "change",
     "changed",
     "choose_storage",
     "chunk_stored",
@@ -116,6 +119,7 @@ __all__ = [
     "reopen_chunk",
     "reopen_stored",
     "retry",
+    "revoke_tokens",
     "save_plan",
     "segments_of_chunk",
     "source_report",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from shared.contracts.events import VideoUploaded
+    from shared.contracts.events import Delivery, VideoUploaded, Visibility
     from shared.database.pool import Connection
 
 Status = Literal["processing", "ready", "failed", "deleted"]
@@ -57,6 +57,9 @@ class Video:
     stage: str
     progress: float
     playable: bool
+    visibility: Visibility = "public"
+    delivery: Delivery | None = None
+    token_generation: int = 0
 
     @property
     def was_ready(self) -> bool:
@@ -80,8 +83,17 @@ class Chunk:
     attempt: int
 
 
-async def accept(connection: Connection, event: VideoUploaded, *, title: str | None = None) -> bool:
-    """Create the record of a video that was handed in; False when it was there already."""
+async def accept(
+    connection: Connection,
+    event: VideoUploaded,
+    *,
+    title: str | None = None,
+    visibility: Visibility = "public",
+) -> bool:
+    """Create the record of a video that was handed in; False when it was there already.
+
+    `visibility` is for an event that names none.
+    """
     done = await sql.insert(
         connection,
         video_id=event.video_id,
@@ -90,6 +102,8 @@ async def accept(connection: Connection, event: VideoUploaded, *, title: str | N
         filename=event.filename,
         source_uri=event.source.uri,
         qualities=event.qualities,
+        visibility=event.visibility or visibility,
+        delivery=event.delivery,
     )
     return changed(done)
 

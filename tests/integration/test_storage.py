@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -61,8 +62,9 @@ async def _get(url: str) -> tuple[int, dict[str, str], bytes]:
 
 async def test_presign_makes_a_url_that_anyone_may_read_when_followed(storage: Storage, prefix: str) -> None:
     await storage.put_bytes(f"{prefix}/master.m3u8", b"#EXTM3U\n")
-    url = await storage.presign(f"{prefix}/master.m3u8", seconds=60)
-    assert url
+    url_of = await storage.presigner(at=datetime.now(UTC), seconds=60)
+    assert url_of
+    url = url_of(f"{prefix}/master.m3u8")
     status, headers, body = await _get(url)
     assert (status, body) == (200, b"#EXTM3U\n")
     assert headers["Content-Type"] == "application/vnd.apple.mpegurl"

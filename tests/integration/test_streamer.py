@@ -8,12 +8,14 @@ import hashlib
 import os
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, unused_port
 
 from services.streamer import cache, main
@@ -22,6 +24,8 @@ from shared.contracts.events import Rendition, Segment, Source, VideoStored, Vid
 from shared.hls.renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import segment_name, storage_prefix
+from shared.playback import keys, tokens
+from shared.playback.values import Viewer
 from shared.storage import open_storage
 from tests.service_server import ServiceServer
 
@@ -395,3 +399,40 @@ async def test_program_may_open_more_files_when_the_soft_limit_is_low(settings: 
     said, _ = await asyncio.wait_for(program.communicate(), 60)
     _, limit, wanted = next(line for line in said.decode().splitlines() if line.startswith("limit")).split()
     assert limit == wanted != "256"
+
+
+async def test_private_film_plays_with_a_token_alone(client: Client, ready_film: Film) -> None:
+    segment = f"{ready_film.base}/720p/segment_002.ts"
+    assert (await client.get(segment)).status == 200
+    async with ready_film.outbox.transaction() as connection:
+        await videos.change(connection, ready_film.video_id, videos.Change(visibility="private"))
+        key = await keys.signing_key(connection)
+    assert await refusal(client, segment) == (401, "token_missing")
+    assert await refusal(client, f"/api/stream/{uuid4()}/master.m3u8") == (401, "token_missing")
+    viewer = Viewer(ready_film.video_id, key.kid, int(time.time()) + 60)
+    token = tokens.sign(viewer, key)
+    got = await client.get(f"{ready_film.base}/t/{token}/720p/segment_002.ts")
+    assert (got.status, got.headers["Cache-Control"]) == (200, "private, no-store")
+    assert await got.read() == LARGE
+    async with ready_film.outbox.transaction() as connection:
+        await videos.revoke_tokens(connection, ready_film.video_id)
+    assert await refusal(client, f"{ready_film.base}/t/{token}/master.m3u8") == (403, "token_expired")
+
+
+async def test_signed_film_is_fetched_from_storage_by_urls_that_are_equal_for_all(
+    client: Client, film: Film
+) -> None:
+    await film.plan()
+    await film.store(0)
+    async with film.outbox.transaction() as connection:
+        await videos.change(connection, film.video_id, videos.Change(delivery="signed", sets_delivery=True))
+    playlists = [await text(client, f"{film.base}/720p/playlist.m3u8") for _ in range(2)]
+    assert playlists[0] == playlists[1]
+    name = next(line for line in playlists[0].splitlines() if not line.startswith("#"))
+    if film.storage.kind == "local":
+        assert name == "segment_001.ts"
+        return
+    async with ClientSession() as session, session.get(name) as got:
+        assert (got.status, await got.read()) == (200, LARGE)
+    redirected = await client.get(f"{film.base}/720p/segment_001.ts", allow_redirects=False)
+    assert (redirected.status, redirected.headers["Location"]) == (302, name)

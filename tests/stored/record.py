@@ -44,7 +44,13 @@ def messages() -> dict[str, Any]:
         frame_rate=25.0,
     )
     payloads: list[events.Payload] = [
-        events.VideoUploaded(**of_user, source=events.Source(uri=SOURCE_URI), filename="clip.mp4"),
+        events.VideoUploaded(
+            **of_user,
+            source=events.Source(uri=SOURCE_URI),
+            filename="clip.mp4",
+            visibility="private",
+            delivery="signed",
+        ),
         events.VideoSegmented(**of_user, chunk=0, chunks=3, segments=[segment]),
         events.VideoStored(
             **of_user,

@@ -86,5 +86,5 @@ def test_upload_is_described_as_a_form(document: Any) -> None:
     body = document["paths"]["/api/videos/upload"]["post"]["requestBody"]["content"]
     assert list(body) == ["multipart/form-data"]
     form = document["components"]["schemas"]["UploadForm"]
-    assert set(form["properties"]) == {"title", "qualities", "userId", "file"}
+    assert set(form["properties"]) == {"title", "qualities", "userId", "visibility", "delivery", "file"}
     assert form["required"] == ["file"]

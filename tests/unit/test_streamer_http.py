@@ -13,12 +13,16 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.streamer import responses
+from services.streamer.access_control import AccessControl, KeysInForce
 from services.streamer.availability import Availability
 from services.streamer.cache import SingleFlightCache
 from services.streamer.catalog import Catalog, read_playlist
-from services.streamer.routes import CATALOG, add_routes
+from services.streamer.routes import add_routes
+from services.streamer.segment_urls import SegmentUrls
+from services.streamer.serving import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.http.app import create_base_app
+from shared.playback.values import PlaybackKey
 from shared.service.resources import STORAGE, OpenStorage
 from shared.storage.interface import ObjectReader
 from shared.storage.memory import MemoryStorage
@@ -38,6 +42,7 @@ KEY = f"hls/alice/{VIDEO_ID}"
 SEGMENT_BODY = bytes(range(256)) * 8
 MASTER_BODY = b"#EXTM3U\n#EXT-X-VERSION:3\n" + b"# words that can be packed well\n" * 20
 SEGMENT = f"{BASE}/720p/segment_001.ts"
+OURS = PlaybackKey("own1", "HS256", "s" * 64)
 
 
 @asynccontextmanager
@@ -52,9 +57,16 @@ async def streamer(storage: Storage, showing: Availability | None) -> AsyncItera
     )
     known = SingleFlightCache(read, entries=10, name="videos", unavailable=DatabaseUnavailable)
     app[CATALOG] = Catalog(known, playlists)
+    app[ACCESS_CONTROL] = AccessControl(read_keys, own_origin="http://stream.example", hides_unknown=False)
+    app[SEGMENT_URLS] = SegmentUrls(storage, app[ACCESS_CONTROL], None)
+    app[TRUSTED_PROXIES] = ()
     add_routes(app)
     async with TestClient(TestServer(app), auto_decompress=False) as client:
         yield client
+
+
+async def read_keys(_: str) -> KeysInForce:
+    return KeysInForce({OURS.kid: OURS}, OURS, has_private_videos=False)
 
 
 @pytest.fixture

@@ -52,10 +52,13 @@ def answer(model: BaseModel, *, status: int = 200, headers: dict[str, str] | Non
     return web.Response(text=text, status=status, content_type="application/json", headers=headers)
 
 
-async def read_json(request: web.Request, model: type[Body]) -> Body:
-    """Read the body. Raises InvalidRequest naming the fields that are wrong."""
+async def read_json(request: web.Request, model: type[Body], *, empty: Body | None = None) -> Body:
+    """Read the body; one without a byte reads as `empty`. Raises InvalidRequest naming the wrong fields."""
+    body = await request.read()
+    if not body and empty is not None:
+        return empty
     try:
-        return model.model_validate_json(await request.read())
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(explain(error)) from error
 

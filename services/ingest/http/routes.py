@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from services.ingest.http import documentation, events, keys, presets, uploads, videos
+from services.ingest.http import documentation, events, keys, playback, presets, uploads, videos
 from services.ingest.http.openapi import Answer, Operation, describe
 from services.ingest.http.requests import guarded
 from services.ingest.http.resources import OPENAPI
@@ -13,9 +13,16 @@ from services.ingest.models import (
     CreatedKey,
     KeyList,
     NewKey,
+    NewPlaybackKey,
+    PlaybackKeyList,
+    PlaybackKeyRecord,
+    PlaybackToken,
     Preferences,
     PresetList,
+    TokenRequest,
+    TokensRevoked,
     UploadForm,
+    VideoChange,
     VideoPage,
     VideoQuery,
     VideoRecord,
@@ -164,6 +171,65 @@ KEYS = (
     ),
 )
 
+PLAYBACK = (
+    Operation(
+        "PATCH",
+        VIDEO,
+        "Change title, visibility or delivery of a video; nothing that is stored is rewritten",
+        Answer(200, "The video", VideoRecord),
+        playback.change_video,
+        ANYONE_WITH_A_KEY,
+        body=VideoChange,
+        problems=(400, 404),
+    ),
+    Operation(
+        "POST",
+        f"{VIDEO}/playback-tokens",
+        "Make a token that lets its holder watch a private video for a while; the body may be empty",
+        Answer(201, "The token, and the URLs that carry it", PlaybackToken),
+        playback.create_token,
+        ANYONE_WITH_A_KEY,
+        body=TokenRequest,
+        problems=(400, 404),
+    ),
+    Operation(
+        "POST",
+        f"{VIDEO}/revoke-playback-tokens",
+        "End all playback tokens of a video at once",
+        Answer(200, "The number that new tokens carry as `gen`", TokensRevoked),
+        playback.revoke_tokens,
+        ANYONE_WITH_A_KEY,
+        problems=(404,),
+    ),
+    Operation(
+        "GET",
+        "/api/playback-keys",
+        "List the public keys with which platforms sign playback tokens",
+        Answer(200, "The keys", PlaybackKeyList),
+        playback.list_playback_keys,
+        ADMIN,
+    ),
+    Operation(
+        "POST",
+        "/api/playback-keys",
+        "Register a public key with which a platform signs playback tokens by itself",
+        Answer(201, "The key", PlaybackKeyRecord),
+        playback.register_playback_key,
+        ADMIN,
+        body=NewPlaybackKey,
+        problems=(400, 409),
+    ),
+    Operation(
+        "DELETE",
+        "/api/playback-keys/{kid}",
+        "Remove a public key, and with it all tokens that it signed",
+        Answer(204, "The key no longer works"),
+        playback.remove_playback_key,
+        ADMIN,
+        problems=(404,),
+    ),
+)
+
 PUBLIC = (
     Operation("GET", "/", "Go to the description", Answer(302, "To /docs"), documentation.go_to_docs),
     Operation(
@@ -184,7 +250,7 @@ PUBLIC = (
     Operation("GET", "/metrics", "Metrics for Prometheus", Answer(200, "Metrics", None, TEXT)),
 )
 
-OPERATIONS = (*VIDEOS, *SETTINGS, *KEYS, *PUBLIC)
+OPERATIONS = (*VIDEOS, *PLAYBACK, *SETTINGS, *KEYS, *PUBLIC)
 
 
 def add_routes(app: web.Application) -> None:

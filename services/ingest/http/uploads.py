@@ -20,6 +20,7 @@ from services.ingest.uploads.upload_file import Incoming
 from shared.contracts.events import Source, VideoUploaded
 from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
+from shared.playback.visibility import check_visibility
 from shared.telemetry.metrics import UPLOADED_BYTES
 from shared.videos.presets import all_presets, check_qualities
 
@@ -58,6 +59,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
     admission = request.app[ADMISSION]
     fields = await form.fields()
     user_id = request[CALLER].acts_for(fields.user_id)
+    check_visibility(fields.visibility, request.app[SETTINGS].s3_public_url)
     await _check_qualities(request, fields)
     async with admission.of_user(request.app[DATABASE], user_id):
         await _receive(form, incoming, request.app[SETTINGS].max_upload_bytes)
@@ -67,6 +69,8 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
             source=Source(uri=incoming.original.as_uri()),
             filename=form.filename,
             qualities=fields.qualities,
+            visibility=fields.visibility or request.app[SETTINGS].default_visibility,
+            delivery=fields.delivery,
         )
         # From here on a client that goes away changes nothing: file and row must come to be together.
         accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, fields.title)

@@ -28,6 +28,7 @@ from shared.errors import (
     described,
 )
 from shared.failpoints import failpoint
+from shared.playback.visibility import check_visibility
 from shared.service.leases import MAX_TRIES, run_leased
 from shared.videos import presets
 from shared.workspace.layout import file_size
@@ -63,7 +64,7 @@ class PlanVideoHandler:
     async def accept(self, event: VideoUploaded) -> None:
         """Create the record of a video that was handed in; a second message about it changes nothing."""
         async with self.outbox.transaction() as connection:
-            await videos.accept(connection, event)
+            await videos.accept(connection, event, visibility=self.settings.default_visibility)
             video = await _wanted(connection, event.video_id)
         failpoint("plan.accepted")
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
@@ -75,6 +76,7 @@ class PlanVideoHandler:
             video = await _wanted(connection, event.video_id)
         if video.is_planned:
             raise Superseded("the video is planned already")
+        check_visibility(video.visibility, self.settings.s3_public_url)
         await self._plan_alive(video)
 
     async def resume(self, command: ResumeVideo) -> None:

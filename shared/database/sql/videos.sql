@@ -1,7 +1,7 @@
 -- name: insert!
 -- Accept a video; a second message about the same one changes nothing.
-insert into videos (video_id, user_id, title, filename, source_uri, qualities)
-values (:video_id, :user_id, :title, :filename, :source_uri, :qualities)
+insert into videos (video_id, user_id, title, filename, source_uri, qualities, visibility, delivery)
+values (:video_id, :user_id, :title, :filename, :source_uri, :qualities, :visibility, :delivery)
 on conflict (video_id) do nothing;
 
 -- name: get^
@@ -15,6 +15,19 @@ where status <> 'deleted'
   and (:before_time::timestamptz is null or (created_at, video_id) < (:before_time, :before_id::uuid))
 order by created_at desc, video_id desc
 limit :count;
+
+-- name: change!
+-- Change what was given: an absent title, visibility or delivery stays as it is.
+update videos
+set title = case when :sets_title then :title else title end,
+    visibility = coalesce(:visibility, visibility),
+    delivery = case when :sets_delivery then :delivery else delivery end
+where video_id = :video_id and status <> 'deleted';
+
+-- name: revoke_tokens$
+update videos set token_generation = token_generation + 1
+where video_id = :video_id and status <> 'deleted'
+returning token_generation;
 
 -- name: lock_user!
 -- Whoever begins work for a user takes turns until his transaction ends. The class keeps clear of other locks.

@@ -15,6 +15,7 @@ from shared.storage.location import StorageLocation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
     from pathlib import Path
     from uuid import UUID
 
@@ -112,9 +113,8 @@ class LocalStorage:
         """Return False: what is deleted is gone."""
         return False
 
-    async def presign(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002
-        """Return None: files on a disk have no URL of their own."""
-        checked_key(key)
+    async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:  # noqa: ARG002
+        """Return None: there is no server of its own that could check a signature."""
         return None
 
     async def check(self) -> None:

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError
 
 from shared.errors import StorageRefused
 from shared.storage.s3 import handlers
+from shared.storage.s3.presign import Credentials, Signer
 from shared.storage.s3.session import BoundedSession
 
 if TYPE_CHECKING:
@@ -82,6 +83,27 @@ def encryption(settings: Settings) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
+def signer(session: AioSession, settings: Settings) -> Signer:
+    """Return what signs URLs for players, with the credentials that the client has."""
+
+    async def credentials() -> Credentials:
+        if settings.s3_access_key_id:
+            token = settings.s3_session_token.get_secret_value() or None
+            return Credentials(
+                settings.s3_access_key_id, settings.s3_secret_access_key.get_secret_value(), token
+            )
+        found = await session.get_credentials()
+        if found is None:
+            raise StorageRefused("there are no credentials to sign URLs with: set S3_ACCESS_KEY_ID")
+        frozen = await found.get_frozen_credentials()
+        expiry = vars(found).get("_expiry_time")  # of credentials that a role gives; there is no public name
+        expires_at = expiry.timestamp() if expiry else None
+        return Credentials(str(frozen.access_key), str(frozen.secret_key), frozen.token, expires_at)
+
+    endpoint = settings.s3_presign_endpoint_url or settings.s3_endpoint_url
+    return Signer(bucket_url(settings, endpoint), settings.s3_region, credentials)
+
+
 def public_base_url(settings: Settings) -> str | None:
     """Return the URL under which all keys of the bucket lie for the public, without a slash at the end.
 
@@ -92,6 +114,12 @@ def public_base_url(settings: Settings) -> str | None:
     endpoint = settings.s3_endpoint_url.rstrip("/")
     if settings.s3_provider == "r2" or str(urlsplit(endpoint).hostname).endswith(R2_HOSTS):
         return None
+    return bucket_url(settings, endpoint)
+
+
+def bucket_url(settings: Settings, endpoint: str) -> str:
+    """Return the URL of the bucket at an endpoint (AWS when empty), without a slash at the end."""
+    endpoint = endpoint.rstrip("/")
     if not endpoint:
         return _aws_url(settings)
     if settings.s3_addressing_style == "virtual":

@@ -15,10 +15,12 @@ from shared.storage.location import StorageLocation
 from shared.storage.s3.delete import delete_objects
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
 from shared.storage.s3.multipart import abort_upload, list_uploads, put_parts
+from shared.storage.s3.presign import clamp_seconds, presign
 from shared.storage.s3.versions import is_versioned, list_versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
     from uuid import UUID
 
@@ -31,21 +33,21 @@ if TYPE_CHECKING:
     )
 
     from shared.storage.interface import OpenUpload
+    from shared.storage.s3.presign import Signer
 
 CHUNK_BYTES = 64 * 1024
-PRESIGN_SECONDS = 7 * 24 * 3600  # the longest that signature version 4 allows
 
 
 @dataclass(frozen=True)
 class S3Storage:
-    """Keeps objects in one bucket; `presigner` signs for the endpoint that players reach.
+    """Keeps objects in one bucket; `signer` signs URLs of the endpoint that players reach.
 
     What is larger than `single_put_bytes` goes in parts of `part_bytes`. `encryption` goes along with every
     object; `region` is the one that the bucket must lie in, None where servers name any.
     """
 
     client: S3Client
-    presigner: S3Client
+    signer: Signer
     bucket: str
     public_base_url: str | None
     single_put_bytes: int
@@ -172,13 +174,12 @@ class S3Storage:
         with mapped(f"abort the upload to {upload.key}"):
             await abort_upload(self.client, self.bucket, upload)
 
-    async def presign(self, key: str, *, seconds: int) -> str | None:
-        """Return a URL that lets anyone read `key` for a while (7 days at most)."""
-        target = {"Bucket": self.bucket, "Key": checked_key(key)}
-        with mapped(f"presign {key}"):
-            return await self.presigner.generate_presigned_url(
-                "get_object", Params=target, ExpiresIn=max(1, min(seconds, PRESIGN_SECONDS))
-            )
+    async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str]:
+        """Return the function from a key to a URL that lets anyone read it for `seconds` from `at` (UTC)."""
+        credentials = await self.signer.credentials()
+        base, region = self.signer.base_url, self.signer.region
+        lasts = clamp_seconds(credentials, at=at, seconds=seconds)
+        return lambda key: presign(base, region, credentials, checked_key(key), at=at, seconds=lasts)
 
     async def check(self) -> None:
         """Raise StorageUnavailable unless the bucket is there and may be used."""

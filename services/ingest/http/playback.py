@@ -1,0 +1,131 @@
+"""Who may watch: changing a video, playback tokens, and the keys that platforms sign with."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from services.ingest.http.requests import answer, read_json, read_uuid, visible_video
+from services.ingest.http.resources import CALLER, DATABASE, SETTINGS
+from services.ingest.http.videos import record
+from services.ingest.models import (
+    NewPlaybackKey,
+    PlaybackKeyList,
+    PlaybackKeyRecord,
+    PlaybackToken,
+    TokenRequest,
+    TokensRevoked,
+    VideoChange,
+)
+from services.ingest.records import player_url, token_playlist_url
+from shared import videos
+from shared.errors import NotFound
+from shared.http.problems import HttpProblem
+from shared.playback import keys
+from shared.playback.tokens import read_network, sign
+from shared.playback.values import Viewer
+from shared.playback.visibility import check_visibility
+
+if TYPE_CHECKING:
+    from shared.videos import Video
+
+
+async def change_video(request: web.Request) -> web.Response:
+    """Change title, visibility or delivery of a video; nothing that is stored is rewritten."""
+    wanted = await read_json(request, VideoChange)
+    check_visibility(wanted.visibility, request.app[SETTINGS].s3_public_url)
+    video_id = read_uuid(request, "video_id")
+    async with request.app[DATABASE].transaction() as connection:
+        await visible_video(connection, request[CALLER], video_id)
+        await videos.change(connection, video_id, _change(wanted))
+        video = await visible_video(connection, request[CALLER], video_id)
+    return answer(record(request, video))
+
+
+def _change(wanted: VideoChange) -> videos.Change:
+    given = wanted.model_fields_set
+    return videos.Change(
+        title=wanted.title,
+        sets_title="title" in given,
+        visibility=wanted.visibility,
+        delivery=wanted.delivery,
+        sets_delivery="delivery" in given,
+    )
+
+
+async def create_token(request: web.Request) -> web.Response:
+    """Answer with a token that lets its holder watch one video for a while."""
+    wanted = await read_json(request, TokenRequest, empty=TokenRequest())
+    async with request.app[DATABASE].transaction() as connection:
+        video = await visible_video(connection, request[CALLER], read_uuid(request, "video_id"))
+        key = await keys.signing_key(connection)
+    viewer = _viewer(wanted, video, key.kid)
+    token, base = sign(viewer, key), request.app[SETTINGS].public_stream_url
+    answered = PlaybackToken(
+        token=token,
+        expires_at=datetime.fromtimestamp(viewer.expires_at, UTC),
+        playlist_url=token_playlist_url(video.video_id, base, token),
+        player_url=player_url(video.video_id, base, token),
+    )
+    return answer(answered, status=201, headers={"Cache-Control": "no-store"})
+
+
+def _viewer(wanted: TokenRequest, video: Video, kid: str) -> Viewer:
+    return Viewer(
+        video_id=video.video_id,
+        kid=kid,
+        expires_at=int(time.time()) + wanted.ttl_seconds,
+        generation=video.token_generation,
+        max_height=wanted.max_height,
+        origins=tuple(wanted.origins),
+        networks=tuple(map(read_network, wanted.ip)),
+    )
+
+
+async def revoke_tokens(request: web.Request) -> web.Response:
+    """End all playback tokens of a video at once."""
+    video_id = read_uuid(request, "video_id")
+    async with request.app[DATABASE].transaction() as connection:
+        await visible_video(connection, request[CALLER], video_id)
+        generation = await videos.revoke_tokens(connection, video_id)
+    if generation is None:
+        raise NotFound("there is no such video")
+    return answer(TokensRevoked(generation=generation))
+
+
+async def list_playback_keys(request: web.Request) -> web.Response:
+    """Answer with the public keys that platforms have registered."""
+    async with request.app[DATABASE].transaction() as connection:
+        rows = await keys.registered(connection)
+    records = [
+        PlaybackKeyRecord(
+            kid=row["kid"], alg=row["alg"], public_key=row["material"], created_at=row["created_at"]
+        )
+        for row in rows
+    ]
+    return answer(PlaybackKeyList(keys=records))
+
+
+async def register_playback_key(request: web.Request) -> web.Response:
+    """Register a public key; tokens signed with its private half are good from then on."""
+    new = await read_json(request, NewPlaybackKey)
+    async with request.app[DATABASE].transaction() as connection:
+        if not await keys.register(connection, new.kid, new.alg, new.public_key):
+            raise HttpProblem(409, "kid_taken", f"kid: there is a key {new.kid} already; choose another id")
+        rows = await keys.registered(connection)
+    row = next(row for row in rows if row["kid"] == new.kid)
+    created = PlaybackKeyRecord(
+        kid=row["kid"], alg=row["alg"], public_key=row["material"], created_at=row["created_at"]
+    )
+    return answer(created, status=201)
+
+
+async def remove_playback_key(request: web.Request) -> web.Response:
+    """Remove a public key, and with it all tokens that it signed."""
+    async with request.app[DATABASE].transaction() as connection:
+        if not await keys.remove(connection, request.match_info["kid"]):
+            raise NotFound("there is no such key")
+    return web.Response(status=204)

@@ -1,0 +1,52 @@
+"""Playlists as one viewer gets them: without renditions above a cap, segments under other URLs; pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from shared.errors import TokenNotForThis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+URI = re.compile(r'URI="([^"]*)"')
+RESOLUTION = re.compile(r"RESOLUTION=(\d+)x(\d+)")
+STREAM = "#EXT-X-STREAM-INF:"
+I_FRAMES = "#EXT-X-I-FRAME-STREAM-INF:"
+
+
+def cap_variants(text: str, cap: int | None) -> str:
+    """Return a multivariant playlist without variants whose short side is above `cap` pixels.
+
+    Raises TokenNotForThis when none is left.
+    """
+    if cap is None:
+        return text
+    kept, lines = [], iter(text.splitlines())
+    for line in lines:
+        if line.startswith(STREAM):
+            variant = [line, next(lines, "")]
+            kept += variant if _fits(line, cap) else []
+        elif not line.startswith(I_FRAMES) or _fits(line, cap):
+            kept.append(line)
+    if not any(line.startswith(STREAM) for line in kept):
+        raise TokenNotForThis("the playback token covers none of the renditions of this video")
+    return "\n".join(kept) + "\n"
+
+
+def _fits(line: str, cap: int) -> bool:
+    size = RESOLUTION.search(line)
+    return size is not None and min(int(size[1]), int(size[2])) <= cap
+
+
+def rename_segments(text: str, uri_of: Callable[[str], str]) -> str:
+    """Return a media or I-frame playlist that names each segment by `uri_of` its file name."""
+    lines = [_renamed(line, uri_of) for line in text.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def _renamed(line: str, uri_of: Callable[[str], str]) -> str:
+    if line.startswith("#EXT-X-MAP:"):
+        return URI.sub(lambda match: f'URI="{uri_of(match[1])}"', line)
+    return line if not line or line.startswith("#") else uri_of(line)

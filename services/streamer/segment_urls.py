@@ -1,0 +1,62 @@
+"""The URLs under which a playlist names its segments, by how the video is delivered."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from services.streamer.delivery import delivery_of, signing_window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.streamer.access import Access
+    from services.streamer.access_control import AccessControl
+    from shared.contracts.events import Delivery
+    from shared.storage import Storage
+    from shared.videos import Video
+
+
+@dataclass(frozen=True)
+class SegmentUrls:
+    """Makes URLs of segments: presigned, of public storage, or through a grant of this streamer."""
+
+    storage: Storage
+    access_control: AccessControl
+    default_delivery: Delivery | None
+    clock: Callable[[], float] = time.time
+
+    def delivery(self, video: Video) -> Delivery:
+        """Return how the bytes of a video reach players."""
+        wanted = delivery_of(video, self.default_delivery, self.storage.kind)
+        return "proxy" if wanted == "redirect" and self._public_base(video) is None else wanted
+
+    async def direct(self, video: Video) -> Callable[[str], str] | None:
+        """Return the function from a key to its URL in the storage itself; None where it is proxied."""
+        delivery = self.delivery(video)
+        if delivery == "redirect":
+            base = self._public_base(video)
+            return lambda key: f"{base}/{key}"
+        if delivery == "signed":
+            start, seconds = signing_window(self.clock(), video.duration_seconds or 0.0)
+            return await self.storage.presigner(at=datetime.fromtimestamp(start, UTC), seconds=seconds)
+        return None
+
+    async def in_playlist(
+        self, video: Video, folder: str, rendition: str, access: Access
+    ) -> Callable[[str], str] | None:
+        """Return the function from a segment's file name to its URI; None leaves the names as they are.
+
+        `folder` is the key of the rendition's folder in storage.
+        """
+        if (url_of := await self.direct(video)) is not None:
+            return lambda name: url_of(f"{folder}/{name}")
+        if access.by_token:
+            grant = await self.access_control.grant(video, access)
+            return lambda name: f"../../../g/{grant.text}/{rendition}/{name}"
+        return None
+
+    def _public_base(self, video: Video) -> str | None:
+        return video.s3_public_url or self.storage.public_base_url

@@ -1,0 +1,158 @@
+"""Answers a player: admit the request, decide what it gets, adapt playlists, send."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from aiohttp import web
+
+from services.streamer.access import Credentials
+from services.streamer.access_control import AccessControl
+from services.streamer.availability import Home, Refused, Rendered, RequestedFile, decide
+from services.streamer.catalog import Catalog
+from services.streamer.responses import send_object, send_playlist
+from services.streamer.rewriting import cap_variants, rename_segments
+from services.streamer.segment_urls import SegmentUrls
+from shared.errors import NotFound, PlaybackRefused
+from shared.http.client_address import client_address
+from shared.http.problems import HttpProblem
+from shared.names import IFRAMES, MASTER, PLAYLIST, storage_prefix
+from shared.service.resources import STORAGE
+from shared.storage.interface import cache_control
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.streamer.access import Access
+    from services.streamer.availability import Availability, Stored
+    from shared.http.client_address import Network
+
+CATALOG = web.AppKey("catalog", Catalog)
+ACCESS_CONTROL = web.AppKey("access_control", AccessControl)
+SEGMENT_URLS = web.AppKey("segment_urls", SegmentUrls)
+TRUSTED_PROXIES: web.AppKey[Sequence[Network]] = web.AppKey("trusted_proxies", tuple)
+
+GROWING_CACHE = "no-cache"
+PRIVATE_CACHE = "private, no-store"
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """An admitted request: the file it asks for, the video, and what may be seen of it."""
+
+    asked: RequestedFile
+    known: Availability | None
+    access: Access
+
+
+async def serve(request: web.Request) -> web.StreamResponse:
+    """Answer a request of a player for any file of a video."""
+    video_id = UUID(request.match_info["video_id"])
+    asked = RequestedFile(request.match_info.get("rendition"), request.path.rpartition("/")[2])
+    admitted = await _admit(request, video_id, asked)
+    answer, known = await _answer(request, video_id, admitted)
+    if asked.name in (MASTER, PLAYLIST, IFRAMES):
+        return await _send_playlist(request, answer, known, admitted)
+    assert not isinstance(answer, Rendered)  # noqa: S101 - only playlists are rendered
+    return await _send_object(request, answer.key, known, admitted)
+
+
+async def _admit(request: web.Request, video_id: UUID, asked: RequestedFile) -> Admitted:
+    """Return the video and what the request may see of it. Raises PlaybackRefused, NotFound."""
+    videos, control = request.app[CATALOG].videos, request.app[ACCESS_CONTROL]
+    known, shown = await videos.get(video_id), _credentials(request)
+    try:
+        access = await control.admit(shown, video_id, known, asked.rendition)
+    except (PlaybackRefused, NotFound):  # it may have been made or changed a moment ago
+        known = await videos.get_fresh(video_id)
+        access = await control.admit(shown, video_id, known, asked.rendition)
+    return Admitted(asked, known, access)
+
+
+def _credentials(request: web.Request) -> Credentials:
+    forwarded = request.headers.getall("X-Forwarded-For", [])
+    return Credentials(
+        token=request.match_info.get("token"),
+        grant=request.match_info.get("grant"),
+        address=client_address(request.remote, forwarded, request.app[TRUSTED_PROXIES]),
+        origin=request.headers.get("Origin"),
+    )
+
+
+async def _answer(
+    request: web.Request, video_id: UUID, admitted: Admitted
+) -> tuple[Stored | Rendered, Availability]:
+    storage, known = request.app[STORAGE].storage, admitted.known
+    home = Home(storage.kind, storage.bucket)
+    answer = decide(known, admitted.asked, home)
+    if isinstance(answer, Refused) and not (known and known.is_final):
+        # Another streamer may have shown more already.
+        known = await request.app[CATALOG].videos.get_fresh(video_id)
+        answer = decide(known, admitted.asked, home)
+    if isinstance(answer, Refused):
+        retry = {"Retry-After": str(answer.retry_seconds)} if answer.retry_seconds else {}
+        raise HttpProblem(answer.status, answer.reason, answer.message, headers=retry)
+    assert known is not None  # noqa: S101 - an unknown video is refused
+    return answer, known
+
+
+async def _send_playlist(
+    request: web.Request, answer: Stored | Rendered, known: Availability, admitted: Admitted
+) -> web.Response:
+    if isinstance(answer, Rendered):
+        text, cache, modified = answer.text, GROWING_CACHE, None
+    else:
+        urls = request.app[SEGMENT_URLS]
+        if urls.delivery(known.video) == "redirect" and (url_of := await urls.direct(known.video)):
+            return _redirect(url_of(answer.key), cache_control(answer.key))
+        stored = await request.app[CATALOG].playlists.get(answer.key)
+        if stored is None:
+            raise NotFound(f"{admitted.asked.path} is not there")
+        text, cache, modified = stored.body.decode(), cache_control(answer.key), stored.modified
+    adapted = await _adapted(request.app[SEGMENT_URLS], text, known, admitted)
+    return send_playlist(
+        request,
+        adapted.encode(),
+        PRIVATE_CACHE if admitted.access.by_token else cache,
+        modified=modified if adapted == text else None,  # what it names now is younger than the object
+    )
+
+
+async def _adapted(urls: SegmentUrls, text: str, known: Availability, admitted: Admitted) -> str:
+    """Return a playlist without what is above the cap, and with the URLs that this request has to use."""
+    video, rendition = known.video, admitted.asked.rendition
+    if rendition is None:
+        return cap_variants(text, admitted.access.cap)
+    folder = f"{storage_prefix(video.user_id, video.video_id)}/{rendition}"
+    uri_of = await urls.in_playlist(video, folder, rendition, admitted.access)
+    return text if uri_of is None else rename_segments(text, uri_of)
+
+
+async def _send_object(
+    request: web.Request, key: str, known: Availability, admitted: Admitted
+) -> web.StreamResponse:
+    url_of = await request.app[SEGMENT_URLS].direct(known.video)
+    if url_of is not None:
+        return _redirect(url_of(key), PRIVATE_CACHE)
+    storage, wait = request.app[STORAGE].storage, request.app[CATALOG].storage_wait
+    try:
+        return await send_object(request, storage, wait, key, cache=_cache(admitted.access))
+    except KeyError:
+        raise NotFound(f"{admitted.asked.path} is not there") from None
+
+
+def _redirect(url: str, cache: str) -> web.Response:
+    """Send a player to where storage itself serves an object."""
+    return web.Response(status=302, headers={"Location": url, "Cache-Control": cache})
+
+
+def _cache(access: Access) -> str | None:
+    """Return the Cache-Control of an object where it depends on who asks; None: on its name alone."""
+    if access.by_token:
+        return PRIVATE_CACHE
+    if access.shared_until is not None:
+        return f"public, max-age={max(0, access.shared_until - int(time.time()))}, immutable"
+    return None

@@ -1,0 +1,89 @@
+"""Grants: what lets every viewer of an hour fetch a segment by one URL, so that caches can share it.
+
+A grant is `{exp}-{kid}-{mac}`; the MAC (HMAC-SHA256, 16 bytes, base64url) covers a version, the video, the
+generation of its tokens, the time of expiry and the cap by height. `exp` is rounded up to a bucket, so that
+it is the same for everyone meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from shared.errors import TokenExpired, TokenInvalid, TokenNotForThis
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from uuid import UUID
+
+    from shared.playback.values import PlaybackKey
+
+VERSION = 1
+BUCKET_SECONDS = 3600
+MIN_SECONDS = 6 * 3600
+MAC_BYTES = 16
+PATTERN = r"[0-9]{1,12}-[A-Za-z0-9_]{1,64}-[A-Za-z0-9_-]{22}"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a grant is for: a video, and the generation of its tokens (raised to revoke them all)."""
+
+    video_id: UUID
+    generation: int
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A grant as it stands in a path, and when it ends (seconds since 1970)."""
+
+    text: str
+    expires_at: int
+
+
+def expiry(now: float, duration_seconds: float) -> int:
+    """Return when a grant made now ends: it outlasts the video twice, and is the same for a whole bucket."""
+    return ceil((now + max(2 * duration_seconds, MIN_SECONDS)) / BUCKET_SECONDS) * BUCKET_SECONDS
+
+
+def issue(scope: Scope, cap: int | None, key: PlaybackKey, *, now: float, duration_seconds: float) -> Grant:
+    """Return the grant for the renditions of a video up to `cap` (short side in pixels; None: all)."""
+    ends = expiry(now, duration_seconds)
+    return Grant(f"{ends}-{key.kid}-{_mac(scope, ends, cap, key)}", ends)
+
+
+def check(
+    grant: str,
+    scope: Scope,
+    height: int,
+    caps: Collection[int],
+    keys: Mapping[str, PlaybackKey],
+    *,
+    now: float,
+) -> int:
+    """Return when the grant ends (seconds since 1970) if it covers a rendition of `height` (short side).
+
+    `caps` are the short sides of the video's renditions. Raises TokenInvalid, TokenExpired, TokenNotForThis.
+    """
+    ends, kid, mac = grant.split("-", 2)
+    key = keys.get(kid)
+    if key is None or not key.is_ours:
+        raise TokenInvalid("the grant is signed with a key that is not known here")
+    covering = [cap for cap in (None, *caps) if hmac.compare_digest(_mac(scope, int(ends), cap, key), mac)]
+    if not covering:
+        raise TokenInvalid("the grant is not valid for this video")
+    if now >= int(ends):
+        raise TokenExpired("the grant has expired: load the playlist again")
+    if covering[0] is not None and height > covering[0]:
+        raise TokenNotForThis("the grant does not cover this rendition")
+    return int(ends)
+
+
+def _mac(scope: Scope, ends: int, cap: int | None, key: PlaybackKey) -> str:
+    message = f"{VERSION}|{scope.video_id}|{scope.generation}|{ends}|{'' if cap is None else cap}".encode()
+    digest = hmac.new(key.material.encode(), message, hashlib.sha256).digest()[:MAC_BYTES]
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
