@@ -14,6 +14,7 @@
     │       └── MalformedBody · UnsupportedEncoding · EmptyFile · UploadStalled · UploadTooLarge
     ├── TransientError                an external failure: retrying may help
     │   ├── SourceFetchFailed         the server of the source did not answer correctly
+    │   │   └── SourceServerUnavailable  it is down or overloaded: retrying may help
     │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
     │   └── StorageUnavailable        the storage did not answer or is overloaded: retrying may help
     │       └── StorageRefused        the storage rejected the request: a setting has to be corrected
@@ -255,6 +256,10 @@ class SourceFetchFailed(TransientError):
     """The server of the source did not answer correctly."""
 
     reason = "source_fetch_failed"
+
+
+class SourceServerUnavailable(SourceFetchFailed):
+    """The server that holds the source is away, or has too much to do: it is waited for."""
 
 
 class EncodeFailed(TransientError):

@@ -90,6 +90,18 @@ class VideoQuery(Model):
     cursor: Annotated[str, Field(max_length=200)] | None = None
 
 
+class RetryQuery(Model):
+    """Which failed videos to retry."""
+
+    reason: Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
+
+
+class Retried(Model):
+    """How many failed videos are in work again."""
+
+    retried: int
+
+
 class VideoProgress(Model):
     """The data of a server-sent event."""
 

@@ -6,15 +6,19 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from aiohttp import web
 
 from services.uploader.cli import run_command
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
+from services.uploader.maintenance.auto_retry import AutoRetry
 from services.uploader.maintenance.home import Home, identify_home
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep import Sweeper
+from services.uploader.storage_breaker import StorageBreaker
 from shared.contracts.events import DeleteVideo, VideoSegmented
+from shared.errors import StorageRefused, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.server import running
 from shared.messaging.connection import BrokerLink
@@ -39,12 +43,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from shared.contracts.events import Payload
+    from shared.errors import PipelineError
     from shared.settings import Settings
 
+BREAKER = web.AppKey("breaker", StorageBreaker)
 HOME = web.AppKey("home", Home)
 NAME, DEFAULT_PORT = "uploader", 8083
 PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process
 CHUNKS_AT_ONCE = 4
+
+log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -56,6 +64,8 @@ def create_app(settings: Settings) -> web.Application:
             outbox_context(settings, NAME),
             storage_context(settings),
             partial(_home, settings),
+            _breaker,
+            partial(_auto_retry, settings),
             partial(_reconciler, settings),
             partial(_sweeper, settings),
             consumers_context(settings, partial(_consumers, settings)),
@@ -71,8 +81,29 @@ async def _home(settings: Settings, app: web.Application) -> AsyncIterator[None]
     async def open_home() -> None:
         app[HOME] = await identify_home(settings, app[DATABASE], app[STORAGE].storage, work)
 
-    await wait_until_available(open_home)
+    while HOME not in app:
+        try:
+            await wait_until_available(open_home)
+        except StorageRefused:
+            raise
+        except StorageUnavailable as error:
+            log.warning("waiting_for_storage", error=error.message)
     yield
+
+
+async def _breaker(app: web.Application) -> AsyncIterator[None]:
+    app[BREAKER] = breaker = StorageBreaker(app[HOME].storage.check)
+    async with running(app, breaker.run(), f"{NAME}.breaker"):
+        yield
+
+
+async def _auto_retry(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    if not settings.auto_retry:
+        yield
+        return
+    auto_retry = AutoRetry(app[OUTBOX], app[HOME].storage)
+    async with running(app, auto_retry.run(), f"{NAME}.auto_retry"):
+        yield
 
 
 async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator[None]:
@@ -100,9 +131,13 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 def _storing(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     storing = StoreChunkHandler(
-        settings, app[OUTBOX], work, app[HOME].storage, asyncio.Semaphore(PUTS_AT_ONCE)
+        settings, app[OUTBOX], work, app[HOME].storage, asyncio.Semaphore(PUTS_AT_ONCE), app[BREAKER]
     )
-    policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds)
+    patience: dict[type[PipelineError], float] = {
+        StorageUnavailable: settings.storage_patience_seconds,
+        StorageRefused: 0.0,
+    }
+    policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
     route = Route(storing.store, policy, VideoFailures(app[OUTBOX], "upload"))
     return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
 

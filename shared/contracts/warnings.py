@@ -34,6 +34,8 @@ class WarningCode(StrEnum):
     SLOWER_DECODING = "slower_decoding"
     ENCODED_ON_CPU = "encoded_on_cpu"
     THUMBNAIL_MISSING = "thumbnail_missing"
+    STORAGE_WAITING = "storage_waiting"
+    SOURCE_WAITING = "source_waiting"
     NOTE = "note"
 
 
@@ -51,6 +53,8 @@ MEANINGS: Final[dict[WarningCode, str]] = {
     WarningCode.SLOWER_DECODING: "a chunk was encoded with a slower method; nothing is missing",
     WarningCode.ENCODED_ON_CPU: "a chunk was encoded on the CPU because the GPU failed; nothing is missing",
     WarningCode.THUMBNAIL_MISSING: "no thumbnail could be made",
+    WarningCode.STORAGE_WAITING: "the storage is unavailable: the video waits for it and goes on by itself",
+    WarningCode.SOURCE_WAITING: "the server of the source is unavailable: the video waits for it",
     WarningCode.NOTE: "a warning of an earlier version, as a sentence without data",
 }
 

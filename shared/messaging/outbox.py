@@ -52,6 +52,10 @@ class Outbox:
             delay_seconds=0.0,
         )
 
+    async def drop_unsent(self, connection: Connection, video_id: UUID) -> None:
+        """Forget commands and delayed retries that still wait to be sent; events, being facts, stay."""
+        await sql.drop_unsent(connection, video_id=video_id)
+
     async def add_again(
         self,
         event: CloudEvent,

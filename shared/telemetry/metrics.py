@@ -62,6 +62,10 @@ SWEEP_FOUND = Gauge("vod_sweep_found", "What the last sweep found that nobody ow
 SWEEP_FOUND_BYTES = Gauge("vod_sweep_found_bytes", "Bytes of what the last sweep found", ["kind"])
 SWEEP_REMOVED = Counter("vod_sweep_removed_total", "What sweeps have removed", ["kind"])
 SWEEP_LAST = Gauge("vod_sweep_last_timestamp_seconds", "When a sweep last came to its end here")
+STORAGE_OUTAGE_SECONDS = Gauge(
+    "vod_storage_outage_seconds", "How long the storage has been unavailable to this uploader; 0: it answers"
+)
+AUTO_RETRIED = Counter("vod_auto_retried_total", "Failed videos taken up again because the storage is back")
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
 STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
 SERVED_STALE = Counter(

@@ -10,6 +10,7 @@ from shared.videos.chunks import (
     ChunkClaim,
     add_warnings,
     claim_chunk,
+    clear_warning,
     finish_chunk,
     release_chunk,
     renew_chunk,
@@ -49,6 +50,7 @@ from shared.videos.record import (
     segments_of_chunk,
     source_report,
 )
+from shared.videos.retrying import retry_failed
 from shared.videos.stalled import StalledVideo, find_stalled, record_resume
 from shared.videos.statements import changed
 from shared.videos.storages import (
@@ -83,6 +85,7 @@ __all__ = [
     "chunks_of",
     "claim_chunk",
     "claim_plan",
+    "clear_warning",
     "claim_storage",
     "count_elsewhere",
     "count_processing",
@@ -120,6 +123,7 @@ __all__ = [
     "reopen_stored",
     "retry",
     "revoke_tokens",
+    "retry_failed",
     "save_plan",
     "segments_of_chunk",
     "source_report",

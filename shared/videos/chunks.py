@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.contracts.events import Segment
-    from shared.contracts.warnings import VideoWarning
+    from shared.contracts.warnings import VideoWarning, WarningCode
     from shared.database.pool import Connection
     from shared.hls.renditions import KeyFrame
 
@@ -110,6 +110,11 @@ async def add_warnings(connection: Connection, video_id: UUID, warnings: Sequenc
     if warnings:
         added = [warning.to_json() for warning in warnings]
         await sql.warn(connection, video_id=video_id, warnings=added)
+
+
+async def clear_warning(connection: Connection, video_id: UUID, code: WarningCode) -> None:
+    """Remove what a record warns of under `code`: it is over."""
+    await sql.clear_warning(connection, video_id=video_id, code=code)
 
 
 async def _expect_finished(connection: Connection, claim: ChunkClaim) -> None:

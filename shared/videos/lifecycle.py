@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
 
 
-async def retry(connection: Connection, video_id: UUID) -> bool:
-    """Take a failed video back into processing; False when it is not failed."""
+async def retry(connection: Connection, video_id: UUID, *, is_automatic: bool = False) -> bool:
+    """Take a failed video back into processing; False when it is not failed.
+
+    Automatic retries are counted until a person retries it.
+    """
     await sql.forget_tries(connection, video_id=video_id)
-    return changed(await sql.retry(connection, video_id=video_id))
+    return changed(await sql.retry(connection, video_id=video_id, is_automatic=is_automatic))
 
 
 async def delete(connection: Connection, video_id: UUID) -> bool:

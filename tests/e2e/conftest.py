@@ -14,6 +14,8 @@ BASE = {
     "HLS_SEGMENT_SECONDS": "2",
     "CHUNK_SECONDS": "4",
     "RETRY_ATTEMPTS": "3",
+    "STORAGE_PATIENCE_SECONDS": "3",
+    "AUTO_RETRY": "false",
     "LEASE_SECONDS": "4",
     "DRAIN_SECONDS": "2",
     "SOURCE_PRIVATE_HOSTS": "localhost",

@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver
 
 from services.transcoder.sources import https
 from services.transcoder.sources.https import HttpsSource
-from shared.errors import SourceFetchFailed, SourceUnavailable
+from shared.errors import SourceFetchFailed, SourceServerUnavailable, SourceUnavailable
 from tests.certificate import make_certificate
 
 if TYPE_CHECKING:
@@ -216,3 +216,44 @@ async def test_a_fetch_ends_when_the_server_never_answers(
     stranger.answers["/silent"] = b"HTTP/1.1 200 OK\r\nX-Slow: "
     with pytest.raises(SourceFetchFailed):
         await fetch(trusting, stranger, "/silent")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("503 Service Unavailable", SourceServerUnavailable),
+        ("500 Internal Server Error", SourceServerUnavailable),
+        ("429 Too Many Requests", SourceServerUnavailable),
+        ("416 Range Not Satisfiable", SourceFetchFailed),
+        ("404 Not Found", SourceUnavailable),
+        ("403 Forbidden", SourceUnavailable),
+    ],
+)
+async def test_only_a_server_that_is_busy_or_broken_is_waited_for(
+    stranger: Stranger, trusting: HttpsSource, status: str, error: type[SourceError]
+) -> None:
+    stranger.answer("/a", "Content-Length: 0", status=status)
+    with pytest.raises(error) as raised:
+        await fetch(trusting, stranger, "/a")
+    assert type(raised.value) is error
+
+
+async def test_a_server_that_is_away_is_waited_for_and_a_wrong_name_is_not(
+    trusting: HttpsSource, certificate: tuple[Path, Path], unused_tcp_port: int
+) -> None:
+    with pytest.raises(SourceServerUnavailable):
+        async with trusting.open(f"https://films.example:{unused_tcp_port}/a"):
+            raise AssertionError("nobody listens there")
+
+    class NoSuchName(AbstractResolver):
+        async def resolve(self, host: str, port: int = 0, family: object = 0) -> list[ResolveResult]:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        async def close(self) -> None:
+            pass
+
+    nowhere = HttpsSource(resolver=NoSuchName(), tls=ssl.create_default_context(cafile=str(certificate[0])))
+    with pytest.raises(SourceFetchFailed) as raised:
+        async with nowhere.open("https://typo.example/a"):
+            raise AssertionError("there is no such host")
+    assert type(raised.value) is SourceFetchFailed

@@ -16,6 +16,7 @@ from services.transcoder.plan.model import Plan
 from services.transcoder.sources.fetch import Sources
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
+from services.uploader.storage_breaker import StorageBreaker
 from shared import videos
 from shared.contracts.events import (
     DeleteVideo,
@@ -199,7 +200,9 @@ def segmented(video_id):
 
 def storing(outbox, tmp_path, storage, *, deletes=False):
     settings = SimpleNamespace(lease_seconds=LEASE, wants_local_files_deleted=deletes)
-    return StoreChunkHandler(settings, outbox, WorkDir(tmp_path), storage, asyncio.Semaphore(2))
+    return StoreChunkHandler(
+        settings, outbox, WorkDir(tmp_path), storage, asyncio.Semaphore(2), StorageBreaker(storage.check)
+    )
 
 
 async def chunk_status(outbox, video_id):

@@ -18,6 +18,7 @@ from services.transcoder.plan.versions import VERSION, NewerPlan
 from services.transcoder.sources.fetch import Sources
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
+from services.uploader.storage_breaker import StorageBreaker
 from shared import videos
 from shared.contracts.cloudevents import decode
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoSegmented
@@ -54,7 +55,14 @@ class Services:
         self.planning = PlanVideoHandler(SETTINGS, self.outbox, self.work, sources, room)
         encoder = Encoder("libx264")
         self.encoding = EncodeChunkHandler(SETTINGS, self.outbox, self.work, sources, room, encoder)
-        self.storing = StoreChunkHandler(SETTINGS, self.outbox, self.work, self.storage, asyncio.Semaphore(4))
+        self.storing = StoreChunkHandler(
+            SETTINGS,
+            self.outbox,
+            self.work,
+            self.storage,
+            asyncio.Semaphore(4),
+            StorageBreaker(self.storage.check),
+        )
         self.deleting = DeleteVideoHandler(SETTINGS, self.outbox, self.work, self.storage)
 
     async def accept(self, name):

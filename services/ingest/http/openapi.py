@@ -120,9 +120,10 @@ def _path_schema(name: str) -> Json:
 
 
 def _query_parameters(query: type[BaseModel] | None) -> list[Json]:
-    properties = query.model_json_schema()["properties"] if query else {}
+    described = query.model_json_schema() if query else {}
+    properties, required = described.get("properties", {}), described.get("required", ())
     return [
-        {"name": name, "in": "query", "required": False, "schema": _without_null(schema)}
+        {"name": name, "in": "query", "required": name in required, "schema": _without_null(schema)}
         for name, schema in properties.items()
     ]
 

@@ -21,6 +21,8 @@ from services.ingest.models import (
     PresetList,
     TokenRequest,
     TokensRevoked,
+    Retried,
+    RetryQuery,
     UploadForm,
     VideoChange,
     VideoPage,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 ANYONE_WITH_A_KEY: Final[frozenset[Scope]] = frozenset({"admin", "service", "user"})
 ADMIN: Final[frozenset[Scope]] = frozenset({"admin"})
+PLATFORMS: Final[frozenset[Scope]] = frozenset({"admin", "service"})
 VIDEO, USER = "/api/videos/{video_id}", "/api/users/{user_id}/preferences"
 HTML, TEXT, STREAM = "text/html", "text/plain", "text/event-stream"
 
@@ -96,6 +99,16 @@ VIDEOS = (
         videos.retry_video,
         ANYONE_WITH_A_KEY,
         problems=(404, 409, 429),
+    ),
+    Operation(
+        "POST",
+        "/api/videos/retry",
+        "Take up again every video that failed for one reason",
+        Answer(202, "How many are in work again", Retried),
+        videos.retry_videos,
+        PLATFORMS,
+        query=RetryQuery,
+        problems=(400,),
     ),
     Operation(
         "GET",

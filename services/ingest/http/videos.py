@@ -9,7 +9,7 @@ from aiohttp import web
 from services.ingest.cursors import decode_cursor, encode_cursor
 from services.ingest.http.requests import answer, read_query, read_uuid, visible_video
 from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS
-from services.ingest.models import VideoPage, VideoQuery
+from services.ingest.models import Retried, RetryQuery, VideoPage, VideoQuery
 from services.ingest.records import render
 from shared import videos
 from shared.contracts.events import DeleteVideo, ResumeVideo
@@ -91,6 +91,13 @@ async def retry_video(request: web.Request) -> web.Response:
         video = await visible_video(connection, request[CALLER], video_id)
     failpoint("retry.committed")
     return answer(record(request, video), status=202, headers={"Location": f"/api/videos/{video_id}"})
+
+
+async def retry_videos(request: web.Request) -> web.Response:
+    """Take up every video that failed for one reason."""
+    query = read_query(request, RetryQuery)
+    retried = await videos.retry_failed(request.app[OUTBOX], query.reason)
+    return answer(Retried(retried=retried), status=202)
 
 
 def record(request: web.Request, video: Video) -> VideoRecord:

@@ -18,10 +18,12 @@ from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
 from shared.contracts.events import EncodeChunk
+from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import (
     DatabaseUnavailable,
     OutOfDisk,
     PermanentError,
+    SourceServerUnavailable,
     Superseded,
     TransientError,
     WorkerLost,
@@ -139,7 +141,7 @@ class PlanVideoHandler:
 
     async def _plan(self, video: Video, claim: PlanClaim) -> None:
         """Probe, plan, draw the thumbnail, and commit all that with the commands."""
-        path = await self.sources.fetch(video.video_id, video.source_uri)
+        path = await self._fetch(video)
         failpoint("plan.fetched")
         async with self.outbox.database.transaction() as connection:
             ladder = await presets.all_presets(connection)
@@ -159,6 +161,19 @@ class PlanVideoHandler:
         await self._draw(plan, path, thumbnail)
         failpoint("plan.thumbnail")
         await self._commit(claim, plan, thumbnail)
+
+    async def _fetch(self, video: Video) -> Path:
+        """Fetch the source; a record says so when its server is waited for."""
+        try:
+            return await self.sources.fetch(video.video_id, video.source_uri)
+        except SourceServerUnavailable as error:
+            waiting = VideoWarning(
+                code=WarningCode.SOURCE_WAITING, message=f"Waiting for its server: {error}"
+            )
+            async with self.outbox.transaction() as connection:
+                await videos.clear_warning(connection, video.video_id, WarningCode.SOURCE_WAITING)
+                await videos.add_warnings(connection, video.video_id, [waiting])
+            raise
 
     async def _commit(self, claim: PlanClaim, plan: Plan, thumbnail: Path) -> None:
         stored = await asyncio.to_thread(plan.to_json)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from yarl import URL
 
 from services.transcoder.sources.fetch import Opened, shown
 from services.transcoder.sources.public_addresses import PrivateAddress, PublicResolver, refuse_private
-from shared.errors import SourceFetchFailed, SourceUnavailable, described
+from shared.errors import SourceFetchFailed, SourceServerUnavailable, SourceUnavailable, described
 from shared.http.minimum_rate import MinimumRate
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ HEAD_TIMEOUT_SECONDS = 60.0  # until the head of an answer is there, connecting 
 HEADERS = {"Accept-Encoding": "identity"}
 REDIRECTS = (301, 302, 303, 307, 308)
 GONE_FOR_GOOD = (400, 401, 403, 404, 405, 410, 451)
+BUSY = (408, 425, 429)
+UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 class HttpsSource:
@@ -58,7 +61,8 @@ class HttpsSource:
     async def open(self, uri: str) -> AsyncIterator[Opened]:
         """Open a URL, following redirects to https only.
 
-        Raises SourceUnavailable when it is refused or not there, SourceFetchFailed when the server fails.
+        Raises SourceUnavailable when it is refused or not there, SourceServerUnavailable when the server is
+        away or busy, SourceFetchFailed when it fails otherwise.
         """
         resolver = PublicResolver(self._private_hosts, self._resolver)
         connector = aiohttp.TCPConnector(resolver=resolver, ssl=self._tls)
@@ -128,8 +132,15 @@ def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
     response.close()
     if response.status == 200:
         raise SourceUnavailable(f"source {shown(uri)}: the server sends it packed, as {encoding[:20]!r}")
-    kind = SourceUnavailable if response.status in GONE_FOR_GOOD else SourceFetchFailed
-    raise kind(f"source {shown(uri)}: the server answered {response.status} {response.reason}")
+    raise _of_status(response.status)(
+        f"source {shown(uri)}: the server answered {response.status} {response.reason}"
+    )
+
+
+def _of_status(status: int) -> type[PipelineError]:
+    if status in GONE_FOR_GOOD:
+        return SourceUnavailable
+    return SourceServerUnavailable if status >= 500 or status in BUSY else SourceFetchFailed
 
 
 async def _blocks(response: aiohttp.ClientResponse, uri: str) -> AsyncIterator[bytes]:
@@ -149,5 +160,16 @@ def _explained(uri: str, error: BaseException) -> PipelineError:
             return SourceUnavailable(f"source {shown(uri)}: {cause}")
         cause = cause.__cause__ or getattr(cause, "os_error", None)
     if isinstance(error, aiohttp.ClientError | OSError) and not isinstance(error, aiohttp.InvalidURL):
-        return SourceFetchFailed(f"source {shown(uri)}: {described(error)}")
+        kind = SourceServerUnavailable if _is_outage(error) else SourceFetchFailed
+        return kind(f"source {shown(uri)}: {described(error)}")
     return SourceUnavailable(f"source {shown(uri)}: {error}")
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Tell whether the server, or the way to it, is away; a wrong name or certificate is no outage."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        return False
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, socket.gaierror):
+        return cause.errno not in UNKNOWN_NAME
+    return isinstance(error, aiohttp.ClientConnectionError | OSError)

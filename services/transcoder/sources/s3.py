@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ClientError
 
 from services.transcoder.sources.fetch import Opened, shown
-from shared.errors import SourceFetchFailed, SourceUnavailable, StorageUnavailable
-from shared.storage.s3.errors import error_code, mapped
+from shared.errors import (
+    SourceFetchFailed,
+    SourceServerUnavailable,
+    SourceUnavailable,
+    StorageRefused,
+    StorageUnavailable,
+)
+from shared.storage.s3.errors import MISSING, error_code, mapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
     from services.transcoder.sources.policy import SourcePolicy
 
 BLOCK_BYTES = 1 << 20
-GONE_FOR_GOOD = ("NoSuchBucket", "NoSuchKey", "AccessDenied", "AllAccessDisabled", "InvalidBucketName")
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,10 @@ class S3Source:
 
     @asynccontextmanager
     async def open(self, uri: str) -> AsyncIterator[Opened]:
-        """Open an object. Raises SourceUnavailable when it is not there, SourceFetchFailed when S3 fails."""
+        """Open an object.
+
+        Raises SourceUnavailable when it is not there or may not be read, SourceServerUnavailable when S3 is.
+        """
         parts = urlsplit(uri)
         key = unquote(parts.path.removeprefix("/"))
         if not parts.netloc or not key:
@@ -63,9 +71,9 @@ async def _blocks(body: StreamingBody, uri: str) -> AsyncIterator[bytes]:
         yield block
 
 
-def _explained(error: StorageUnavailable) -> SourceUnavailable | SourceFetchFailed:
+def _explained(error: StorageUnavailable) -> SourceUnavailable | SourceServerUnavailable:
     cause = error.__cause__
-    gone = isinstance(cause, ParamValidationError) or (
-        isinstance(cause, ClientError) and error_code(cause) in GONE_FOR_GOOD
-    )
-    return SourceUnavailable(error.message) if gone else SourceFetchFailed(error.message)
+    is_gone = isinstance(cause, ClientError) and error_code(cause) in MISSING
+    if is_gone or isinstance(error, StorageRefused):
+        return SourceUnavailable(error.message)
+    return SourceServerUnavailable(error.message)

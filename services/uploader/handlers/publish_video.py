@@ -15,6 +15,7 @@ from services.uploader.handlers.agreement import disagreements, expected_sizes, 
 from services.uploader.handlers.store_lease import Progress, StoreLease
 from shared import videos
 from shared.contracts.events import VideoStored
+from shared.contracts.warnings import WarningCode
 from shared.errors import StorageUnavailable, Superseded
 from shared.failpoints import failpoint
 from shared.hls.playlists import complete
@@ -55,6 +56,7 @@ class VideoPublisher:
         """
         video_id = job.video_id
         async with self.outbox.transaction() as connection:
+            await videos.clear_warning(connection, video_id, WarningCode.STORAGE_WAITING)
             video = await videos.get(connection, video_id)
             segments = await videos.stored_segments(connection, video_id)
             codecs = await videos.stored_codecs(connection, video_id)

@@ -14,7 +14,8 @@ from services.uploader.handlers.publish_video import VideoPublisher
 from services.uploader.handlers.store_lease import Progress, StoreLease
 from shared import videos
 from shared.contracts.events import EncodeChunk
-from shared.errors import StorageMismatch, StorageUnavailable, Superseded
+from shared.contracts.warnings import VideoWarning, WarningCode
+from shared.errors import StorageMismatch, StorageRefused, StorageUnavailable, Superseded
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
 from shared.telemetry.metrics import STORED_BYTES, STORED_OBJECTS
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from uuid import UUID
 
+    from services.uploader.storage_breaker import StorageBreaker
     from shared.contracts.events import Segment, VideoSegmented
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.storage.interface import Storage
     from shared.videos import StoreJob
     from shared.workspace.layout import WorkDir
+
+WAITING = VideoWarning(
+    code=WarningCode.STORAGE_WAITING,
+    message="The storage is unavailable: the video waits and continues by itself",
+)
 
 log = structlog.get_logger()
 
@@ -47,6 +54,7 @@ class StoreChunkHandler:
     work: WorkDir
     storage: Storage
     puts: asyncio.Semaphore
+    breaker: StorageBreaker
 
     @property
     def lease(self) -> StoreLease:
@@ -61,10 +69,22 @@ class StoreChunkHandler:
     async def store(self, event: VideoSegmented) -> None:
         """Store one chunk; when it was the last, finish the video."""
         try:
-            await self._store(event.video_id, event.chunk)
+            async with self.breaker.guarded():
+                await self._store(event.video_id, event.chunk)
+        except StorageRefused:
+            await self._tidy(event.video_id)
+            raise
+        except StorageUnavailable:
+            await self._note_waiting(event.video_id)
+            raise
         except Exception:
             await self._tidy(event.video_id)
             raise
+
+    async def _note_waiting(self, video_id: UUID) -> None:
+        """Add to the record why nothing happens."""
+        async with self.outbox.transaction() as connection:
+            await videos.add_warnings(connection, video_id, [WAITING])
 
     async def _store(self, video_id: UUID, chunk: int) -> None:
         async with self.outbox.transaction() as connection:
@@ -98,6 +118,7 @@ class StoreChunkHandler:
         failpoint("store.segments_put")
         async with self.outbox.transaction() as connection:
             await videos.chunk_stored(connection, job)
+            await videos.clear_warning(connection, job.video_id, WarningCode.STORAGE_WAITING)
         failpoint("store.committed")
         if self.settings.wants_local_files_deleted:
             await asyncio.to_thread(self._remove_segments, job.segments)

@@ -146,6 +146,13 @@ where video_id = :video_id and exists (
     where w not in (select jsonb_array_elements(coded_warnings))
 );
 
+-- name: clear_warning!
+update videos
+set coded_warnings = (
+    select coalesce(jsonb_agg(w), '[]') from jsonb_array_elements(coded_warnings) w where w ->> 'code' <> :code::text
+)
+where video_id = :video_id and coded_warnings @> jsonb_build_array(jsonb_build_object('code', :code::text));
+
 -- name: source_report$
 select source_report from videos where video_id = :video_id;
 
@@ -229,7 +236,12 @@ set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s
 where video_id = :video_id and run = :run and status = 'processing';
 
 -- name: fail$
-update videos set status = 'failed', error = :error
+-- Nothing waits any more.
+update videos
+set status = 'failed', error = :error, coded_warnings = (
+    select coalesce(jsonb_agg(w), '[]') from jsonb_array_elements(coded_warnings) w
+    where w ->> 'code' not in ('storage_waiting', 'source_waiting')
+)
 where video_id = :video_id and status = 'processing' and run = :run
 returning user_id;
 
@@ -237,8 +249,18 @@ returning user_id;
 -- A planner of the earlier run that is still at it must not pass for one of the next.
 update videos
 set status = 'processing', run = run + 1, error = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
-    plan_lease_until = null, resumes = 0
+    plan_lease_until = null, resumes = 0,
+    auto_retries = case when :is_automatic::boolean then auto_retries + 1 else 0 end
 where video_id = :video_id and status = 'failed';
+
+-- name: failed_for
+-- The next videos that failed for one reason, without those that the system has retried often enough.
+select video_id from videos
+where status = 'failed' and error ->> 'reason' = :reason and video_id > :after
+  and (:max_auto_retries::integer is null or auto_retries < :max_auto_retries)
+order by video_id
+limit :count
+for update skip locked;
 
 -- name: forget_tries!
 update chunks c set tries = 0 from videos v

@@ -139,3 +139,17 @@ async def test_retry_takes_a_failed_video_up_again(api: Api) -> None:
     assert "video.resume" in await outbox_types(api)
     again: Any = await api.call("POST", f"/api/videos/{video_id}/retry")
     assert_problem(again, 409, "not_failed")
+
+
+async def test_videos_that_failed_for_one_reason_are_retried_together(api: Api) -> None:
+    failed = [await api.add_video(user) for user in ("alice", "bob")]
+    for video_id in failed:
+        await api.fail(video_id)
+    path = "/api/videos/retry?reason=internal_error"
+    assert_problem(await api.call("POST", path), 403, "forbidden")
+    assert_problem(await api.call("POST", "/api/videos/retry", as_="admin"), 400, "invalid_request")
+    status, answer, _ = await api.call("POST", "/api/videos/retry?reason=corrupt_source", as_="service")
+    assert (status, answer) == (202, {"retried": 0})
+    status, answer, _ = await api.call("POST", path, as_="service")
+    assert (status, answer) == (202, {"retried": 2})
+    assert {row["status"] for row in await api.rows("select status from videos")} == {"processing"}

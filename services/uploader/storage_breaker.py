@@ -1,0 +1,88 @@
+"""A circuit breaker before the storage: while it is away, one look at a time finds out when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared.errors import StorageRefused, StorageUnavailable
+from shared.telemetry.metrics import STORAGE_OUTAGE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+FIRST_LOOK_SECONDS, MAX_LOOK_SECONDS = 1.0, 15.0
+LOOK_LIMIT_SECONDS = 10.0  # for one look
+
+log = structlog.get_logger()
+
+
+class StorageBreaker:
+    """Refuses work for a storage that is unavailable, so that it is not hammered while it recovers.
+
+    `check` asks the storage whether it answers. A refusal (StorageRefused) is an answer.
+    """
+
+    def __init__(
+        self, check: Callable[[], Awaitable[None]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._check, self._clock = check, clock
+        self._opened = asyncio.Event()
+        self._opened_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the storage was unavailable at the last attempt."""
+        return self._opened.is_set()
+
+    @asynccontextmanager
+    async def guarded(self) -> AsyncIterator[None]:
+        """Run a block that uses the storage, unless it is unavailable. Raises StorageUnavailable."""
+        if self.is_open:
+            raise StorageUnavailable(f"the storage has not answered for {self._outage_seconds():.0f} s")
+        try:
+            yield
+        except StorageRefused:
+            raise
+        except StorageUnavailable as error:
+            self._open(error)
+            raise
+
+    async def run(self) -> None:
+        """Look again and again whether the storage is back; never returns."""
+        while True:
+            await self._opened.wait()
+            await self._until_back()
+            STORAGE_OUTAGE_SECONDS.set(0)
+            log.info("storage_is_back", outage_seconds=round(self._outage_seconds()))
+            self._opened.clear()
+
+    async def _until_back(self) -> None:
+        pause = FIRST_LOOK_SECONDS
+        while not await self._answers():
+            STORAGE_OUTAGE_SECONDS.set(self._outage_seconds())
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_LOOK_SECONDS)
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(LOOK_LIMIT_SECONDS):
+                await self._check()
+        except StorageRefused:
+            return True
+        except (StorageUnavailable, TimeoutError):
+            return False
+        return True
+
+    def _open(self, error: StorageUnavailable) -> None:
+        if not self.is_open:
+            self._opened_at = self._clock()
+            log.warning("storage_waits", reason=error.reason, error=error.message)
+        self._opened.set()
+
+    def _outage_seconds(self) -> float:
+        return self._clock() - self._opened_at

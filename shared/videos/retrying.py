@@ -1,0 +1,47 @@
+"""Retrying every video that failed for one reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from shared.contracts.events import ResumeVideo
+from shared.database.queries import all_rows
+from shared.videos import lifecycle
+from shared.videos.statements import sql
+
+if TYPE_CHECKING:
+    from shared.database.pool import Connection
+    from shared.messaging.outbox import Outbox
+
+AT_ONCE: Final = 100
+
+
+async def retry_failed(outbox: Outbox, reason: str, *, max_auto_retries: int | None = None) -> int:
+    """Take every video that failed with `reason` back into processing; return how many there were.
+
+    With `max_auto_retries` it is the system that retries: a video is taken up so often at most until a person
+    retries it. Raises DatabaseUnavailable; what was retried before that goes on.
+    """
+    after, retried = UUID(int=0), 0
+    while True:
+        async with outbox.transaction() as connection:
+            found = await all_rows(
+                sql.failed_for(
+                    connection, reason=reason, after=after, count=AT_ONCE, max_auto_retries=max_auto_retries
+                )
+            )
+            for row in found:
+                is_automatic = max_auto_retries is not None
+                retried += await _retry(outbox, connection, row["video_id"], is_automatic=is_automatic)
+        if not found:
+            return retried
+        after = found[-1]["video_id"]
+
+
+async def _retry(outbox: Outbox, connection: Connection, video_id: UUID, *, is_automatic: bool) -> bool:
+    if not await lifecycle.retry(connection, video_id, is_automatic=is_automatic):
+        return False
+    await outbox.drop_unsent(connection, video_id)
+    await outbox.add(connection, ResumeVideo(video_id=video_id))
+    return True

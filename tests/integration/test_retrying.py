@@ -1,0 +1,122 @@
+"""Videos that failed for one reason are retried together: by a person, or by the system after an outage."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from services.uploader.maintenance.auto_retry import MAX_AUTO_RETRIES, AutoRetry
+from shared import videos
+from shared.contracts.events import Source, VideoUploaded
+from shared.contracts.warnings import VideoWarning, WarningCode
+from shared.errors import CorruptSource, StorageRefused, StorageUnavailable
+from shared.messaging.outbox import Outbox
+from shared.storage.memory import MemoryStorage
+from shared.videos import retrying
+
+WAITING = VideoWarning(code=WarningCode.STORAGE_WAITING, message="It waits")
+OTHER = VideoWarning(code=WarningCode.SOURCE_GAP, message="a gap")
+
+
+class Storage(MemoryStorage):
+    """A storage that can be away."""
+
+    fault: Exception | None = None
+
+    async def check(self):
+        if self.fault:
+            raise self.fault
+
+
+@pytest.fixture
+def outbox(database):
+    return Outbox(database, "/test")
+
+
+async def add(outbox):
+    event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
+    async with outbox.transaction() as connection:
+        await videos.accept(connection, event)
+    return event.video_id
+
+
+async def fail(outbox, video_id, error):
+    run = await videos.current_run(outbox.database, video_id)
+    assert await videos.fail(outbox, video_id, "upload", error, retryable=True, run=run)
+
+
+async def failed(outbox, error):
+    video_id = await add(outbox)
+    await fail(outbox, video_id, error)
+    return video_id
+
+
+async def rows(outbox, query):
+    async with outbox.database.transaction() as connection:
+        return [tuple(row) for row in await connection.fetch(query)]
+
+
+async def statuses(outbox):
+    return dict(await rows(outbox, "select video_id, status from videos"))
+
+
+async def test_every_video_of_the_reason_is_retried_and_no_other(outbox, monkeypatch):
+    monkeypatch.setattr(retrying, "AT_ONCE", 2)
+    outage = {await failed(outbox, StorageUnavailable("away")) for _ in range(5)}
+    others = {await failed(outbox, CorruptSource("broken")), await failed(outbox, StorageRefused("key"))}
+    working = await add(outbox)
+    assert await videos.retry_failed(outbox, "storage_unavailable") == 5
+    assert await videos.retry_failed(outbox, "storage_unavailable") == 0
+    now = await statuses(outbox)
+    assert {now[video_id] for video_id in (*outage, working)} == {"processing"}
+    assert {now[video_id] for video_id in others} == {"failed"}
+    resumed = await rows(outbox, "select video_id from outbox where routing_key = 'video.resume'")
+    assert {video_id for (video_id,) in resumed} == outage
+
+
+async def test_what_an_outage_failed_goes_on_when_the_storage_is_back(outbox):
+    storage = Storage()
+    auto_retry = AutoRetry(outbox, storage)
+    video_id = await failed(outbox, StorageUnavailable("away"))
+    refused = await failed(outbox, StorageRefused("wrong key"))
+    storage.fault = StorageUnavailable("still away")
+    with pytest.raises(StorageUnavailable):
+        await auto_retry.look()
+    assert (await statuses(outbox))[video_id] == "failed"
+    storage.fault = None
+    assert await auto_retry.look() == 1
+    assert await statuses(outbox) == {video_id: "processing", refused: "failed"}
+
+
+async def test_the_system_retries_a_few_times_and_then_leaves_it_to_a_person(outbox):
+    auto_retry = AutoRetry(outbox, Storage())
+    video_id = await failed(outbox, StorageUnavailable("away"))
+    for _ in range(MAX_AUTO_RETRIES):
+        assert await auto_retry.look() == 1
+        await fail(outbox, video_id, StorageUnavailable("away again"))
+    assert await auto_retry.look() == 0
+    assert await videos.retry_failed(outbox, "storage_unavailable") == 1
+    await fail(outbox, video_id, StorageUnavailable("away again"))
+    assert await auto_retry.look() == 1, "a person's retry lets the system try again"
+
+
+async def test_a_record_warns_while_it_waits_and_no_longer(outbox):
+    video_id = await add(outbox)
+
+    async def codes():
+        async with outbox.database.transaction() as connection:
+            return [warning.code for warning in (await videos.get(connection, video_id)).warnings]
+
+    async with outbox.transaction() as connection:
+        await videos.add_warnings(connection, video_id, [OTHER, WAITING])
+    async with outbox.transaction() as connection:
+        await videos.add_warnings(connection, video_id, [WAITING])
+    assert await codes() == ["source_gap", "storage_waiting"]
+    async with outbox.transaction() as connection:
+        await videos.clear_warning(connection, video_id, WarningCode.STORAGE_WAITING)
+    assert await codes() == ["source_gap"]
+    async with outbox.transaction() as connection:
+        await videos.add_warnings(connection, video_id, [WAITING])
+    await fail(outbox, video_id, StorageUnavailable("for hours"))
+    assert await codes() == ["source_gap"]
