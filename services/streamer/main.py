@@ -32,7 +32,7 @@ def create_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.extend(
         [
             late_database_context(settings),
-            storage_context(settings, connections=STORAGE_CONNECTIONS, is_required=False),
+            storage_context(settings, connections=STORAGE_CONNECTIONS, waits_briefly=True),
             _catalog,
             partial(_playback, settings),
         ]

@@ -20,6 +20,7 @@ from services.transcoder.sources.https import HttpsSource
 from services.transcoder.sources.policy import SourcePolicy
 from services.transcoder.sources.s3 import S3Source
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
+from shared.errors import SourceServerUnavailable
 from shared.http.app import create_base_app
 from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Processor, Route
@@ -99,7 +100,8 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 def _planner(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     planning = PlanVideoHandler(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE])
-    policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds)
+    patience: dict[type[PipelineError], float] = {SourceServerUnavailable: settings.storage_patience_seconds}
+    policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
     failures = VideoFailures(app[OUTBOX], "plan")
     routes: dict[type[Payload], Route] = {
         VideoUploaded: Route(planning.uploaded, policy, failures, planning.accept),

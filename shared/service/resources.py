@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from shared.database.pool import Database, open_database, open_database_later
-from shared.errors import PipelineError, described
+from shared.errors import PipelineError, StorageRefused, StorageUnavailable, described
 from shared.http.health import CHECKS
 from shared.http.server import running
 from shared.messaging.connection import BrokerLink
@@ -78,9 +78,19 @@ async def _try_briefly(wait: Callable[[], Awaitable[None]]) -> None:
     """Wait for a server for a moment, and go on without it."""
     try:
         async with asyncio.timeout(SHORT_START_SECONDS):
-            await wait()
+            await wait_until_available(wait)
     except (PipelineError, TimeoutError) as error:
         log.warning("started_without", error=described(error))
+
+
+async def _expect_no_refusal(check: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the storage, and go on without it. Raises StorageRefused when it does not let us in."""
+    try:
+        await wait_until_available(check)
+    except StorageRefused:
+        raise
+    except StorageUnavailable as error:
+        log.warning("started_without", error=error.message)
 
 
 def outbox_context(settings: Settings, name: str) -> Callable[[web.Application], AsyncIterator[None]]:
@@ -100,15 +110,19 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
 
 
 def storage_context(
-    settings: Settings, *, connections: int = CONNECTIONS, is_required: bool = True
+    settings: Settings, *, connections: int = CONNECTIONS, waits_briefly: bool = False
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that opens the storage and has its state told; the start needs it if `is_required`."""
+    """Return a context that opens the storage and has its state told.
+
+    The service starts without a storage that is unavailable, and unless it `waits_briefly` not with one that
+    refuses: that is a wrong setting.
+    """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         async with open_storage(settings, connections=connections) as storage:
             app[STORAGE] = OpenStorage(storage)
             check = app[CHECKS].add("storage", storage.check, "once")
-            await (wait_until_available if is_required else _try_briefly)(check.require)
+            await (_try_briefly if waits_briefly else _expect_no_refusal)(check.require)
             yield
 
     return context
