@@ -1,4 +1,4 @@
-"""Names of objects in storage, and what may be part of a path."""
+"""Names of objects in storage, and what a path may contain."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ THUMBNAIL = "thumbnail.jpg"
 
 
 def storage_prefix(user_id: str, video_id: UUID) -> str:
-    """Return the key prefix of a video's tree, without a slash at the end.
+    """Return the key prefix of a video, without a trailing slash.
 
-    Raises ValueError when `user_id` may not be part of a path.
+    Raises ValueError when `user_id` is not allowed in a path.
     """
     if not USER_ID.fullmatch(user_id):
         raise ValueError(f"userId {user_id!r} does not match {USER_ID.pattern}")

@@ -1,4 +1,4 @@
-"""Patience at start: services and servers may start in any order."""
+"""Waiting at start: services and servers may start in any order."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = structlog.get_logger()
 
 
 async def wait_until_available(check: Callable[[], Awaitable[None]]) -> None:
-    """Await a check of a dependency, again for a while when it fails.
+    """Run the check of a dependency until it passes, for a limited time.
 
-    Raises what the check raised last.
+    Raises the last error of the check.
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + START_SECONDS

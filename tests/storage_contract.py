@@ -260,4 +260,4 @@ async def _read(storage: Storage, key: str) -> bytes:
 async def _break_while_reading(storage: Storage, key: str) -> None:
     async with storage.read(key) as reader:
         async for _ in reader:
-            raise ConnectionResetError("the player is gone")
+            raise ConnectionResetError("the player disconnected")

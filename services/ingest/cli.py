@@ -44,14 +44,14 @@ KEEP_SECONDS = 7 * 86400.0  # how long a former key goes on verifying: no token 
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run a command; return 0, 1 when it failed, or 2 for wrong use, with one line on standard error."""
+    """Run a command; return 0, 1 if it failed or 2 for a usage error, with one line on standard error."""
     structlog.configure(  # standard output is for the result alone, standard error for one line
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
@@ -75,7 +75,7 @@ def _parse(arguments: Sequence[str]) -> Command:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     key = commands.add_parser("create-key", help="create an API key and print it")
     key.add_argument("--scope", required=True, choices=["admin", "service", "user"])
-    key.add_argument("--user-id", help="needed for the scope user, and for no other")
+    key.add_argument("--user-id", help="required for scope user, not allowed for others")
     key.add_argument("--name", required=True, help="who will hold the key")
     token = commands.add_parser("playback-token", help="print a token that lets its holder watch a video")
     token.add_argument("video_id", type=UUID)

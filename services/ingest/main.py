@@ -1,4 +1,4 @@
-"""Composition root of ingest: takes videos in over HTTP and tells what became of them."""
+"""Composition root of ingest: accepts videos over HTTP and reports their progress."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _check_writable(root: Path) -> None:
 
 async def _feed(app: web.Application) -> AsyncIterator[None]:
     app[FEED] = feed = Feed(app[DATABASE])
-    app[STOPPING].append(feed.close)  # an open event stream would hold up the end of the process
+    app[STOPPING].append(feed.close)  # open event streams would delay the shutdown
     async with running(app, feed.run(), "ingest.feed"):
         yield
 
@@ -89,8 +89,8 @@ async def _sweep(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _stop_uploads(app: web.Application) -> None:
-    """End what comes in: from here on aiohttp drops what it receives, so that no upload would ever end."""
-    message, headers = "the service is being restarted: send the upload again", {"Retry-After": "5"}
+    """End uploads: from here on aiohttp drops received data, so that no upload could finish."""
+    message, headers = "the service is restarting: send the upload again", {"Retry-After": "5"}
     for body in app[UPLOADING]:
         body.set_exception(HttpProblem(503, "stopping", message, headers=headers))
 

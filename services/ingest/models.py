@@ -1,4 +1,4 @@
-"""What the API takes and gives, as pydantic models; openapi.py describes the API from the same models."""
+"""Requests and answers of the API as pydantic models; the OpenAPI document is made from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ShownStatus = Literal["processing", "ready", "failed"]
 
 
 class Request(Model):
-    """A body that is refused when it holds a field that nobody knows."""
+    """A request body; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,7 +45,7 @@ class VideoError(Model):
 
 
 class VideoRecord(Model):
-    """A video. Sizes in pixels, rates in bits and frames a second, `progress` from 0 to 1."""
+    """A video. Sizes in pixels, rates in bits and frames per second, `progress` from 0 to 1."""
 
     id: UUID
     user_id: UserId
@@ -75,7 +75,7 @@ class VideoRecord(Model):
 
 
 class VideoPage(Model):
-    """Videos, newest first; `nextCursor` asks for those after them, null at the end."""
+    """Videos, newest first; `nextCursor` requests the next page, null on the last one."""
 
     videos: list[VideoRecord]
     next_cursor: str | None
@@ -114,7 +114,7 @@ class VideoProgress(Model):
 
 
 def _split(value: object) -> object:
-    """Split "720p,480p"; an empty text is no wish at all."""
+    """Split "720p,480p"; an empty text means no choice."""
     return (
         [part.strip() for part in value.split(",") if part.strip()] or None
         if isinstance(value, str)
@@ -124,7 +124,7 @@ def _split(value: object) -> object:
 
 def _printable(value: str) -> str:
     if any(ord(letter) < 32 for letter in value):
-        raise PydanticCustomError("control", "must not hold control characters")
+        raise PydanticCustomError("control", "must not contain control characters")
     return value.strip()
 
 
@@ -148,7 +148,7 @@ class UploadFields(Model):
 
 
 class UploadForm(UploadFields):
-    """The whole form of an upload, as it is described; the file is never held in a model."""
+    """The form of an upload for the OpenAPI document only; the file is never held in memory."""
 
     file: Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]
 
@@ -232,7 +232,7 @@ class PlaybackKeyList(Model):
 
 
 class PresetModel(Request):
-    """A rung of the ladder: short side in pixels, rates in bits per second.
+    """A preset: short side in pixels, rates in bits per second.
 
     `videoBitrate` is never exceeded on average. `rateControl` `quality` takes as much of it as a picture of
     `quality` needs (a mean VMAF; null: the usual, about 93), `abr` all of it. `profile` weighs CPU time
@@ -264,17 +264,17 @@ def _names_differ(presets: list[PresetModel]) -> list[PresetModel]:
 class PresetList(
     RootModel[Annotated[list[PresetModel], AfterValidator(_names_differ), Field(min_length=1, max_length=16)]]
 ):
-    """The whole ladder."""
+    """All presets."""
 
 
 class Preferences(Request):
-    """The qualities that a user wants by default; an empty list means every preset."""
+    """A user's default qualities; an empty list means every preset."""
 
     qualities: Qualities
 
 
 class NewKey(Request):
-    """An API key to create; `userId` goes with the scope `user` and with no other."""
+    """An API key to create; `userId` is required for scope `user` and not allowed for others."""
 
     name: Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=255)]
     scope: Scope
@@ -283,12 +283,12 @@ class NewKey(Request):
     @model_validator(mode="after")
     def _user_goes_with_scope(self) -> Self:
         if (self.scope == "user") != (self.user_id is not None):
-            raise PydanticCustomError("user", "a user id goes with the scope user and with no other")
+            raise PydanticCustomError("user", "userId is required for scope user and not allowed for others")
         return self
 
 
 class KeyRecord(Model):
-    """An API key as it is remembered: the key itself is not."""
+    """The record of an API key, without the key."""
 
     id: UUID
     name: str
@@ -299,13 +299,13 @@ class KeyRecord(Model):
 
 
 class CreatedKey(KeyRecord):
-    """A new API key; `key` is shown this one time."""
+    """A new API key; `key` is shown only once."""
 
     key: str
 
 
 class KeyList(Model):
-    """All API keys, newest first, revoked ones too."""
+    """All API keys, newest first, including revoked ones."""
 
     keys: list[KeyRecord]
 

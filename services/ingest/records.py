@@ -1,4 +1,4 @@
-"""From rows to what the API answers: pure."""
+"""Makes API records from videos; pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def token_playlist_url(video_id: UUID, public_stream_url: str, token: str) -> st
 
 
 def growing_playlist_url(video: Video, public_stream_url: str) -> str | None:
-    """Return where a video plays while it is still in work; None before its first chunk is stored."""
+    """Return the playlist URL of a video in progress; None before its first chunk is stored."""
     if video.status != "processing" or not video.playable:
         return None
     return f"{public_stream_url.rstrip('/')}/api/stream/{video.video_id}/{MASTER}"

@@ -1,4 +1,4 @@
-"""What players get to see of a video at one moment: a pure function of its record and its segments."""
+"""What players get of a video at a given moment: a pure function of its record and its segments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from shared.hls.playlists import media_playlist, multivariant_playlist
-from shared.hls.renditions import growing, measure, of_rendition
+from shared.hls.renditions import measure, of_rendition, playable_segments
 from shared.names import MASTER, PLAYLIST, segment_name, storage_prefix
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from shared.hls.renditions import RenditionSet, StoredSegment
     from shared.videos import Video
 
-LOOK_AGAIN_SECONDS = 2
+RETRY_SECONDS = 2
 
 
 @dataclass(frozen=True)
 class RequestedFile:
-    """A file of a video's tree as a player names it; `rendition` is None for what lies at the top."""
+    """A file of a video as a player requests it; `rendition` is None for files at the top level."""
 
     rendition: str | None
     name: str
@@ -40,7 +40,7 @@ class Home:
 
 @dataclass(frozen=True)
 class Availability:
-    """A video, and what of it lies in storage while it is not complete (once it was ready: not needed)."""
+    """A video, and its stored segments while it is incomplete (not needed once it was ready)."""
 
     video: Video
     presentation: RenditionSet | None = None
@@ -49,27 +49,27 @@ class Availability:
 
     @property
     def is_final(self) -> bool:
-        """Tell whether nothing that is refused now can be there later."""
+        """Whether a file that is refused now can never become available."""
         return self.video.status == "deleted"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Answer with an object of the storage as it is."""
+    """Answer with an object from storage."""
 
     key: str
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Answer with a playlist that is true for the moment."""
+    """Answer with a playlist rendered for the current state."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Answer with a problem; `retry_seconds` is None when asking again cannot help."""
+    """Answer with a problem; `retry_seconds` is None when a retry cannot help."""
 
     status: int
     reason: str
@@ -77,56 +77,62 @@ class Refused:
     retry_seconds: int | None = None
 
 
-def shown_so_far(
+def availability_so_far(
     video: Video,
     presentation: RenditionSet,
     segments: tuple[StoredSegment, ...],
     codecs: Mapping[str, str],
 ) -> Availability:
-    """Return a video that is not complete with the segments that every rendition has."""
+    """Return the availability of an incomplete video: the segments that every rendition has."""
     known = all(name in codecs for name, _, _ in presentation.renditions)
-    return Availability(video, presentation, growing(presentation, segments) if known else (), codecs)
+    return Availability(
+        video, presentation, playable_segments(presentation, segments) if known else (), codecs
+    )
 
 
-def decide(showing: Availability | None, asked: RequestedFile, home: Home) -> Stored | Rendered | Refused:
-    """Return what a player that asks for a file gets."""
-    if showing is None or showing.video.status == "deleted":
+def resolve(
+    availability: Availability | None, asked: RequestedFile, home: Home
+) -> Stored | Rendered | Refused:
+    """Return the answer to a player's request for a file."""
+    if availability is None or availability.video.status == "deleted":
         return Refused(404, "not_found", "there is no such video")
-    if showing.video.was_ready:
-        return _of_ready(showing.video, asked, home)
-    if showing.presentation is None or not showing.segments:
-        return _of_nothing(showing.video)
-    return _of_growing(showing, showing.presentation, asked)
+    if availability.video.was_ready:
+        return _of_ready(availability.video, asked, home)
+    if availability.presentation is None or not availability.segments:
+        return _of_unplayable(availability.video)
+    return _of_incomplete(availability, availability.presentation, asked)
 
 
 def _of_ready(video: Video, asked: RequestedFile, home: Home) -> Stored | Refused:
     if (video.storage_type, video.s3_bucket) != (home.kind, home.bucket):
         there = f"{video.storage_type} storage {video.s3_bucket or ''}".rstrip()
-        return Refused(503, "storage_not_configured", f"the video lies in {there}, which is not served here")
+        return Refused(503, "storage_not_configured", f"the video is in {there}, which is not served here")
     return Stored(f"{video.s3_key}/{asked.path}")
 
 
-def _of_nothing(video: Video) -> Refused:
+def _of_unplayable(video: Video) -> Refused:
     if video.status == "failed":
         return Refused(404, "video_failed", "the video could not be processed")
-    return _not_yet("nothing of the video can be played yet")
+    return _not_yet("the video cannot be played yet")
 
 
-def _of_growing(
-    showing: Availability, presentation: RenditionSet, asked: RequestedFile
+def _of_incomplete(
+    availability: Availability, presentation: RenditionSet, asked: RequestedFile
 ) -> Stored | Rendered | Refused:
     if asked.rendition is None:
         if asked.name == MASTER:
-            return Rendered(multivariant_playlist(measure(presentation, showing.segments, showing.codecs)))
-        return Stored(_key(showing.video, asked))
-    mine = of_rendition(showing.segments, asked.rendition)
+            return Rendered(
+                multivariant_playlist(measure(presentation, availability.segments, availability.codecs))
+            )
+        return Stored(_key(availability.video, asked))
+    mine = of_rendition(availability.segments, asked.rendition)
     if not mine:
         return Refused(404, "not_found", f"the video has no rendition {asked.rendition}")
     if asked.name == PLAYLIST:
         return Rendered(media_playlist(mine, presentation.target_duration_seconds, complete=False))
     if asked.name not in {segment_name(segment.index) for segment in mine}:
         return _not_yet("this segment is not stored yet")
-    return Stored(_key(showing.video, asked))
+    return Stored(_key(availability.video, asked))
 
 
 def _key(video: Video, asked: RequestedFile) -> str:
@@ -134,4 +140,4 @@ def _key(video: Video, asked: RequestedFile) -> str:
 
 
 def _not_yet(message: str) -> Refused:
-    return Refused(404, "not_ready_yet", message, LOOK_AGAIN_SECONDS)
+    return Refused(404, "not_ready_yet", message, RETRY_SECONDS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# Anything else, several ranges included, is ignored: the whole is a right answer to that (RFC 9110, 14.2).
+# Anything else, several ranges included, is ignored: the whole object is a valid answer (RFC 9110, 14.2).
 SINGLE = re.compile(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
 
 
 class Unsatisfiable(Exception):
-    """The object has none of the bytes that were asked for."""
+    """The object has none of the requested bytes."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class ByteRange:
 
 
 def parse_range(header: str, size: int) -> ByteRange | None:
-    """Return the part of `size` bytes that a Range header names; None when the header is to be ignored.
+    """Return the requested part of an object of `size` bytes; None when the header must be ignored.
 
-    Raises Unsatisfiable when the part lies outside.
+    Raises Unsatisfiable when the part is outside the object.
     """
     match = SINGLE.fullmatch(header)
     if not match or match.groups() == ("", ""):

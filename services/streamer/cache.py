@@ -1,4 +1,4 @@
-"""Values that many players ask for at once: read once for all, remembered, refreshed in the background."""
+"""A cache for values that many players request at once: one read for all, refreshed in the background."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from shared.errors import DatabaseUnavailable, PipelineError, StorageUnavailable
 
 SECONDS = 1.5
-FRESH_SECONDS = 0.2  # the shortest time between two reads of one value
-STALE_SECONDS = 24 * 3600.0  # how long a value is used while its source does not answer
-PATIENCE_SECONDS = 1.0  # how long a request waits for a value that it cannot do without
-GRACE_SECONDS = 0.25  # how long a request waits for a newer value than the one that is known
-READ_SECONDS = 10.0  # when a read is given up, so that the next one can begin
+FRESH_SECONDS = 0.2  # minimum time between two reads of one value
+STALE_SECONDS = 24 * 3600.0  # how long a value is used while its source is unavailable
+PATIENCE_SECONDS = 1.0  # how long a request waits for a value that is not cached
+GRACE_SECONDS = 0.25  # how long a request waits for a newer value than the cached one
+READ_SECONDS = 10.0  # when a read is abandoned, so that the next one can start
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ class _Entry(Generic[Value]):
 
 
 class SingleFlightCache(Generic[Key, Value]):
-    """Caches what `read` returns: requests for one key share one read; the `entries` used last are kept.
+    """Caches what `read` returns: requests for one key share one read; the latest `entries` are kept.
 
     No request waits longer than PATIENCE_SECONDS, whatever the source does. `unavailable` is what the source
     raises when it fails, and what is raised for it when it does not answer.
@@ -60,9 +60,9 @@ class SingleFlightCache(Generic[Key, Value]):
         self._is_silent = False
 
     async def get(self, key: Key) -> Value:
-        """Return a value that is at most SECONDS old while its source answers, else what was known before.
+        """Return a value that is at most SECONDS old while its source answers, else the cached one.
 
-        Raises `unavailable` when nothing is known, or nothing younger than STALE_SECONDS.
+        Raises `unavailable` when nothing is cached, or nothing younger than STALE_SECONDS.
         """
         entry = self._entries.get(key)
         if entry and self._clock() - entry.tried_at < SECONDS:
@@ -84,14 +84,14 @@ class SingleFlightCache(Generic[Key, Value]):
         return await self._result(self._start(key), PATIENCE_SECONDS)
 
     async def close(self) -> None:
-        """End the reads that are under way."""
+        """Cancel reads in progress."""
         reading = list(self._reading.values())
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
 
     def _start(self, key: Key) -> asyncio.Task[Value]:
-        """Return the read of a key that is under way, or begin one; a player that leaves does not end it."""
+        """Return the read of a key in progress, or start one; a disconnecting player does not cancel it."""
         if key not in self._reading:
             task = asyncio.create_task(self._refresh(key))
             self._reading[key] = task
@@ -101,13 +101,13 @@ class SingleFlightCache(Generic[Key, Value]):
     def _finished(self, key: Key, done: asyncio.Task[Value]) -> None:
         del self._reading[key]
         if not done.cancelled():
-            done.exception()  # every request may have left: then nothing else retrieves it
+            done.exception()  # retrieve it: all requests may have left
 
     async def _result(self, reading: asyncio.Task[Value], seconds: float) -> Value:
         await asyncio.wait({reading}, timeout=seconds)
         if not reading.done():
             self._note_silence(f"no answer in {seconds} s")
-            raise self._unavailable(f"no answer in {seconds} s: try again soon")
+            raise self._unavailable(f"no answer in {seconds} s: try again later")
         return reading.result()
 
     async def _refresh(self, key: Key) -> Value:
@@ -124,7 +124,7 @@ class SingleFlightCache(Generic[Key, Value]):
         return value
 
     def _failed(self, key: Key, error: PipelineError) -> PipelineError:
-        if entry := self._entries.get(key):  # not at every request
+        if entry := self._entries.get(key):  # do not retry at every request
             self._remember(key, replace(entry, tried_at=self._clock()))
         self._note_silence(error.message)
         return error

@@ -1,4 +1,4 @@
-"""What the streamer remembers: videos as players see them, and playlists as they are stored."""
+"""What the streamer caches: the availability of videos, and stored playlists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.streamer.availability import Availability, shown_so_far
+from services.streamer.availability import Availability, availability_so_far
 from services.streamer.cache import SingleFlightCache
 from services.streamer.storage_wait import StorageWait
 from shared import videos
@@ -32,7 +32,7 @@ class StoredPlaylist:
 
 @dataclass(frozen=True)
 class Catalog:
-    """A popular video is asked for thousands of times a second; Postgres and S3 are asked about it once."""
+    """Caches in front of Postgres and S3: one read serves thousands of requests for a popular video."""
 
     videos: SingleFlightCache[UUID, Availability | None]
     playlists: SingleFlightCache[str, StoredPlaylist | None]
@@ -45,10 +45,13 @@ class Catalog:
 
 
 def create_catalog(database: Database, storage: Storage) -> Catalog:
-    """Return a catalog that knows nothing yet."""
+    """Return an empty catalog."""
     return Catalog(
         SingleFlightCache(
-            partial(read_showing, database), entries=VIDEOS, name="videos", unavailable=DatabaseUnavailable
+            partial(read_availability, database),
+            entries=VIDEOS,
+            name="videos",
+            unavailable=DatabaseUnavailable,
         ),
         SingleFlightCache(
             partial(read_playlist, storage),
@@ -59,8 +62,8 @@ def create_catalog(database: Database, storage: Storage) -> Catalog:
     )
 
 
-async def read_showing(database: Database, video_id: UUID) -> Availability | None:
-    """Read what players can see of a video; None when there never was one."""
+async def read_availability(database: Database, video_id: UUID) -> Availability | None:
+    """Read the availability of a video; None when there never was one."""
     async with database.transaction() as connection:
         video = await videos.get(connection, video_id)
         if video is None:
@@ -69,11 +72,11 @@ async def read_showing(database: Database, video_id: UUID) -> Availability | Non
             return Availability(video)
         segments = await videos.stored_segments(connection, video_id)
         codecs = await videos.stored_codecs(connection, video_id)
-    return shown_so_far(video, RenditionSet.from_json(video.presentation), tuple(segments), codecs)
+    return availability_so_far(video, RenditionSet.from_json(video.presentation), tuple(segments), codecs)
 
 
 async def read_playlist(storage: Storage, key: str) -> StoredPlaylist | None:
-    """Read a playlist from storage; None when it is not there."""
+    """Read a playlist from storage; None when it does not exist."""
     try:
         async with storage.read(key) as reader:
             return StoredPlaylist(await reader.body(), reader.object.modified)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "streamer", 8081
-STORAGE_CONNECTIONS = 4096  # a player that reads slowly holds one for as long as its segment lasts
+STORAGE_CONNECTIONS = 4096  # a slow player holds one while it reads a segment
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -61,5 +61,5 @@ async def _playback(settings: Settings, app: web.Application) -> AsyncIterator[N
 
 
 def main() -> int:
-    """Run the streamer until it is told to stop; return its exit code."""
+    """Run the streamer until it receives a signal to stop; return its exit code."""
     return run(NAME, DEFAULT_PORT, create_app)

@@ -1,4 +1,4 @@
-"""Which status and which bytes a request for an object gets: conditions and ranges of RFC 9110, pure."""
+"""Status and bytes of the answer to a request: conditions and ranges of RFC 9110; pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 @dataclass(frozen=True)
 class Reply:
-    """The status of an answer, and which bytes of the object are its body."""
+    """The status of an answer, and the bytes of the object in its body."""
 
     status: Literal[200, 206, 304, 416]
     start: int
@@ -29,7 +29,7 @@ class Reply:
 
 
 def choose_reply(headers: Mapping[str, str], stored: StoredObject, *, with_range: bool = True) -> Reply:
-    """Return what a request with these headers gets; ranges count for GET only."""
+    """Return the reply to a request with these headers; ranges apply to GET only."""
     if is_unchanged(headers, stored.etag, stored.modified):
         return Reply(304, 0, 0)
     whole = Reply(200, 0, stored.bytes)
@@ -43,7 +43,7 @@ def choose_reply(headers: Mapping[str, str], stored: StoredObject, *, with_range
 
 
 def is_unchanged(headers: Mapping[str, str], etag: str, modified: datetime | None) -> bool:
-    """Tell whether the player has this very version already (RFC 9110, 13.2.2)."""
+    """Tell whether the player already has this version (RFC 9110, 13.2.2)."""
     if "If-None-Match" in headers:
         given = headers["If-None-Match"]
         tags = [tag.removeprefix("W/") for tag in ENTITY_TAG.findall(given)]
@@ -53,7 +53,7 @@ def is_unchanged(headers: Mapping[str, str], etag: str, modified: datetime | Non
 
 
 def _range_holds(headers: Mapping[str, str], stored: StoredObject) -> bool:
-    """Tell whether the part that is asked for is one of the version that the player has (If-Range)."""
+    """Tell whether the requested range belongs to the version the player has (If-Range)."""
     given = headers.get("If-Range", "").strip()
     if not given:
         return True
@@ -63,21 +63,21 @@ def _range_holds(headers: Mapping[str, str], stored: StoredObject) -> bool:
 
 
 def parse_date(text: str) -> datetime | None:
-    """Read a date as HTTP writes it; None when it is none."""
+    """Parse an HTTP date; None when it is invalid."""
     try:
         date = parsedate_to_datetime(text)
         return date.astimezone(UTC) if date.tzinfo else None
-    except (ValueError, OverflowError):  # a year that no calendar has, or none once it is in UTC
+    except (ValueError, OverflowError):  # a year outside the calendar, perhaps only in UTC
         return None
 
 
 def format_date(date: datetime) -> str:
-    """Write a date as HTTP wants it: in UTC."""
+    """Format a date for HTTP, in UTC."""
     return format_datetime(date.astimezone(UTC), usegmt=True)
 
 
 def accepts_gzip(header: str) -> bool:
-    """Tell whether an Accept-Encoding header takes gzip."""
+    """Tell whether an Accept-Encoding header allows gzip."""
     weights = dict(_weighted(item) for item in header.lower().split(",") if item.strip())
     return weights.get("gzip", weights.get("*", 0.0)) > 0
 

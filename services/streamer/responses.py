@@ -1,4 +1,4 @@
-"""Sends playlists and objects to players: the edge where bytes leave."""
+"""Sends playlists and objects to players."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.streamer.storage_wait import StorageWait
     from shared.storage.interface import ObjectReader, Storage, StoredObject
 
-STALL_SECONDS = 30.0  # a player that takes nothing for so long loses its connection, and S3 gets its one back
+STALL_SECONDS = 30.0  # a player that reads nothing for so long is disconnected, which frees its S3 connection
 PIECE_BYTES = 4 << 20
 NEEDS_HEAD = ("Range", "If-None-Match", "If-Modified-Since")
 KINDS = {".m3u8": "playlist", ".ts": "segment", ".jpg": "thumbnail"}
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 def send_playlist(
     request: web.Request, body: bytes, cache: str, *, modified: datetime | None = None
 ) -> web.Response:
-    """Answer with a playlist, compressed when the player takes it (authoring specification 10.1)."""
+    """Answer with a playlist, compressed if the player accepts it (authoring specification 10.1)."""
     zipped = accepts_gzip(request.headers.get("Accept-Encoding", ""))
     encoded, etag = _encode(body, zipped=zipped)
     headers = {"ETag": etag, "Cache-Control": cache, "Vary": "Accept-Encoding"}
@@ -99,7 +99,7 @@ def _headers(reply: Reply, stored: StoredObject, cache: str | None) -> dict[str,
 
 def _unsatisfiable(stored: StoredObject) -> HttpProblem:
     size = {"Content-Range": f"bytes */{stored.bytes}"}
-    return HttpProblem(416, "range_not_satisfiable", f"there are only {stored.bytes} bytes", headers=size)
+    return HttpProblem(416, "range_not_satisfiable", f"the object has {stored.bytes} bytes", headers=size)
 
 
 async def _send(
@@ -117,21 +117,21 @@ async def _send(
                     await response.write(chunk)
                 served.inc(len(chunk))
     except (StorageUnavailable, TimeoutError) as error:
-        # The headers are out: only a broken connection can still tell the player that this is not all.
-        log.warning("sending_broken_off", key=reader.object.key, error=str(error) or "the player stalls")
+        # The headers are sent: only closing the connection can tell the player that the body is incomplete.
+        log.warning("sending_broken_off", key=reader.object.key, error=str(error) or "the player stalled")
         _abort(request)
-    except ConnectionError:  # the player has left, which the transport may not have noticed yet
+    except ConnectionError:  # the player has disconnected; the transport may not know yet
         _abort(request)
     await response.write_eof()
     return response
 
 
 async def _send_file(request: web.Request, file: BinaryIO, reply: Reply) -> int:
-    """Send a part of a file piece by piece, so that a player that takes nothing is noticed."""
+    """Send a part of a file in pieces, so that a stalled player is detected."""
     loop, sent = asyncio.get_running_loop(), 0
     while sent < reply.length:
         if request.transport is None or request.transport.is_closing():
-            raise ConnectionResetError("the player is gone")
+            raise ConnectionResetError("the player disconnected")
         piece = min(PIECE_BYTES, reply.length - sent)
         async with asyncio.timeout(STALL_SECONDS):
             done = await loop.sendfile(request.transport, file, reply.start + sent, piece)
@@ -144,4 +144,4 @@ async def _send_file(request: web.Request, file: BinaryIO, reply: Reply) -> int:
 def _abort(request: web.Request) -> None:
     if request.transport:
         request.transport.abort()
-    raise ConnectionResetError("the answer was broken off")
+    raise ConnectionResetError("the answer was aborted")

@@ -43,7 +43,7 @@ def paths() -> Iterator[str]:
 
 
 def add_routes(app: web.Application) -> None:
-    """Add what players ask for, open to pages of every origin."""
+    """Add the routes for players, with CORS for every origin."""
     for path in paths():
         app.router.add_get(path, serve)
         app.router.add_options(path, _preflight)
@@ -55,7 +55,7 @@ async def _complete_headers(_: web.Request, response: web.StreamResponse) -> Non
     if known := request_id():
         response.headers.setdefault(REQUEST_ID, known)
     if response.status >= 400:
-        response.headers.setdefault("Cache-Control", "no-store")  # a 404 may be cached without a word
+        response.headers.setdefault("Cache-Control", "no-store")  # without it a 404 may be cached
 
 
 async def _preflight(_: web.Request) -> web.Response:

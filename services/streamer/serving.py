@@ -11,7 +11,7 @@ from aiohttp import web
 
 from services.streamer.access import Credentials
 from services.streamer.access_control import AccessControl
-from services.streamer.availability import Home, Refused, Rendered, RequestedFile, decide
+from services.streamer.availability import Home, Refused, Rendered, RequestedFile, resolve
 from services.streamer.catalog import Catalog
 from services.streamer.responses import send_object, send_playlist
 from services.streamer.rewriting import cap_variants, rename_segments
@@ -87,11 +87,11 @@ async def _answer(
 ) -> tuple[Stored | Rendered, Availability]:
     storage, known = request.app[STORAGE].storage, admitted.known
     home = Home(storage.kind, storage.bucket)
-    answer = decide(known, admitted.asked, home)
+    answer = resolve(known, admitted.asked, home)
     if isinstance(answer, Refused) and not (known and known.is_final):
         # Another streamer may have shown more already.
         known = await request.app[CATALOG].videos.get_fresh(video_id)
-        answer = decide(known, admitted.asked, home)
+        answer = resolve(known, admitted.asked, home)
     if isinstance(answer, Refused):
         retry = {"Retry-After": str(answer.retry_seconds)} if answer.retry_seconds else {}
         raise HttpProblem(answer.status, answer.reason, answer.message, headers=retry)

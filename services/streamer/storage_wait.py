@@ -1,4 +1,4 @@
-"""How long a request waits for the storage: tells one that is slow from one that has fallen silent."""
+"""How long a request waits for the storage: distinguishes a slow storage from an unresponsive one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-SILENCE_SECONDS = 1.0  # without any answer, before the storage counts as silent
-LONGEST_SECONDS = 10.0  # for one answer, while the storage answers others
+SILENCE_SECONDS = 1.0  # without any answer before the storage counts as unresponsive
+LONGEST_SECONDS = 10.0  # for one answer, while the storage answers other requests
 
 Result = TypeVar("Result")
 
 
 class StorageWait:
-    """Bounds waits for one storage.
+    """Limits waits for one storage.
 
-    A request waits while the storage has answered anybody within SILENCE_SECONDS, LONGEST_SECONDS at most.
+    A request waits while the storage has answered any request within SILENCE_SECONDS, at most
+    LONGEST_SECONDS.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,11 +40,11 @@ class StorageWait:
             return self._answer(task)
         finally:
             if task.cancel():
-                await asyncio.wait({task}, timeout=SILENCE_SECONDS)  # what it has opened is closed by then
+                await asyncio.wait({task}, timeout=SILENCE_SECONDS)  # until it has closed what it opened
 
     @asynccontextmanager
     async def open(self, opening: AbstractAsyncContextManager[Result]) -> AsyncIterator[Result]:
-        """Enter `opening` within these bounds, leave it after the block. Raises like `until_done`."""
+        """Enter `opening` within these limits, exit it after the block. Raises like `until_done`."""
         async with AsyncExitStack() as stack:
             yield await self.until_done(stack.enter_async_context(opening))
 
@@ -52,7 +53,7 @@ class StorageWait:
         return now - self._answered_at >= SILENCE_SECONDS or now >= give_up_at
 
     def _answer(self, task: asyncio.Future[Result]) -> Result:
-        """Return the result; an error that is not the storage's, such as a missing key, is an answer too."""
+        """Return the result; an error other than the storage's, such as a missing key, is an answer too."""
         error = task.exception()
         if error is None or not isinstance(error, PipelineError):
             self._answered_at = self._clock()

@@ -1,4 +1,4 @@
-"""What an operator runs: `python -m services.uploader sweep` or `fsck`, in the services' environment."""
+"""Commands for operators: `python -m services.uploader sweep` or `fsck`, with the services' environment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shared.workspace.layout import WorkDir
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from services.uploader.maintenance.orphans import Unowned
+    from services.uploader.maintenance.orphans import Orphan
     from shared.settings import Settings
 
 BAR = 24
@@ -36,12 +36,12 @@ FOUND, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 
 
 def run_command(arguments: Sequence[str], default_port: int) -> int:
-    """Run a command; return its exit code: 2 when it did not come to its end, and standard error says why.
+    """Run a command; return its exit code: 2 when it could not finish, with the reason on standard error.
 
-    fsck returns 1 when it has found anything.
+    fsck returns 1 when it found anything.
     """
     given = _parse(arguments)
-    structlog.configure(  # standard output is for the report alone
+    structlog.configure(  # standard output is for the report only
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
     )
@@ -65,11 +65,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m services.uploader", description="Without a command: run the service."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    sweep = commands.add_parser("sweep", help="look for files and objects that nobody owns")
-    sweep.add_argument("--remove", action="store_true", help="remove it; else only say what would go")
-    fsck = commands.add_parser("fsck", help="compare the records with the storage, both ways")
-    fsck.add_argument("--repair", action="store_true", help="have made again what is missing")
-    fsck.add_argument("--force", action="store_true", help="repair although most videos are damaged")
+    sweep = commands.add_parser("sweep", help="find files and objects without an owner")
+    sweep.add_argument("--remove", action="store_true", help="remove them instead of only listing them")
+    fsck = commands.add_parser("fsck", help="compare the records with the storage in both directions")
+    fsck.add_argument("--repair", action="store_true", help="make missing objects again")
+    fsck.add_argument("--force", action="store_true", help="repair even if most videos are damaged")
     fsck.add_argument("--json", action="store_true", help="report as JSON")
     storage = commands.add_parser("storage", help="whose the storage and the work volume are")
     storage.add_argument("action", choices=("show", "claim"), help="show it, or record that both are ours")
@@ -104,14 +104,14 @@ async def _sweep(settings: Settings, *, remove: bool) -> int:
             raise Refused(CLAIM)
         found = await sweeper.sweep(remove=remove)
     if found is None:
-        raise PipelineError("another sweep is under way")
+        raise PipelineError("another sweep is in progress")
     for unowned in found:
         sys.stdout.write(f"{unowned.kind:<12}{unowned.bytes:>14}  {unowned.name}\n")
     sys.stdout.write(_summary(found, "removed" if remove else "found"))
     return 0
 
 
-def _summary(found: Sequence[Unowned], done: str) -> str:
+def _summary(found: Sequence[Orphan], done: str) -> str:
     counts = {kind: sum(unowned.kind == kind for unowned in found) for kind in KINDS}
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing"
     return f"{done}: {told}; {sum(unowned.bytes for unowned in found)} bytes\n"
@@ -126,7 +126,7 @@ async def _check(settings: Settings, given: argparse.Namespace) -> int:
             await fsck.check(findings, partial(_progress, "checked"))
             if given.repair:
                 await _repair(fsck, findings, force=given.force)
-        finally:  # an outage in the middle leaves untold neither what was found nor what was begun
+        finally:  # report what was found and started, also when an outage ends the check
             if sys.stderr.isatty():
                 sys.stderr.write("\n")
             report = json.dumps(findings.to_json(), indent=2) + "\n" if given.json else _table(findings)

@@ -1,4 +1,4 @@
-"""Composition root of the uploader: stores what was encoded, finishes videos, removes what nobody owns."""
+"""Composition root of the uploader: stores chunks, finishes videos, removes deleted videos and orphans."""
 
 from __future__ import annotations
 

@@ -118,7 +118,9 @@ def peak_bps(segments: Sequence[StoredSegment], target_duration_seconds: int) ->
     return peak
 
 
-def growing(presentation: RenditionSet, segments: Iterable[StoredSegment]) -> tuple[StoredSegment, ...]:
+def playable_segments(
+    presentation: RenditionSet, segments: Iterable[StoredSegment]
+) -> tuple[StoredSegment, ...]:
     """Return the playable segments of an incomplete video: the same number for every rendition.
 
     Empty while any rendition lacks its first segment.

@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ with one channel, reopened after it was lost."""
+"""One connection to RabbitMQ with one channel, reopened when it is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class BrokerLink:
-    """One connection with one channel, opened when first needed and again after it was lost."""
+    """One connection with one channel, opened on first use and reopened when it is lost."""
 
     def __init__(self, url: str, name: str) -> None:
         self._url, self._name = url, name
@@ -53,7 +53,7 @@ class BrokerLink:
 
     @asynccontextmanager
     async def closed_by_silence(self, complaint: str) -> AsyncIterator[None]:
-        """Close the link when the broker fails in the block: opening it again declares what was deleted.
+        """Close the link when the broker fails in the block: reopening it declares deleted queues again.
 
         Raises BrokerUnavailable.
         """
@@ -67,12 +67,12 @@ class BrokerLink:
     async def check(self) -> None:
         """Raise BrokerUnavailable unless the broker answers now."""
         channel = await self.channel()
-        with broker_faults(NO_ANSWER):  # the link stays: messages in work hang on it
+        with broker_faults(NO_ANSWER):  # the link stays open: messages in progress need it
             async with asyncio.timeout(CHECK_SECONDS):
                 await channel.declare_queue(next(iter(QUEUES)), passive=True)
 
     async def close(self) -> None:
-        """Close the connection; what was not acknowledged goes back to its queue."""
+        """Close the connection; unacknowledged messages return to their queue."""
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             try:

@@ -1,7 +1,7 @@
-"""The one consume loop: pulls messages into slots, has them processed, and acknowledges them afterwards.
+"""The consume loop: pulls messages into slots, has them processed, and acknowledges them afterwards.
 
-verdicts.py decides what becomes of a message; processor.py carries that out; this is the part that knows
-RabbitMQ. Nothing else acknowledges.
+verdicts.py decides what happens to a message, processor.py executes the decision, and this module talks to
+RabbitMQ. Nothing else acknowledges messages.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from shared.messaging.processor import Outcome, Processor
 
 IDLE_SECONDS = 0.25
-MAX_COUNT = 1_000_000  # of attempts and deliveries; far more than ever happen
+MAX_COUNT = 1_000_000  # attempts and deliveries; far above any real count
 
 log = structlog.get_logger()
 
 
 class Consumer:
-    """Pulls messages from queues, in order of priority, into a bounded number of slots."""
+    """Pulls messages from queues, in order of priority, into a limited number of slots."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Consumer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Take messages until drained; an outage of the broker is waited out."""
+        """Process messages until drained; waits while the broker is unavailable."""
         while not self._draining.is_set():
             await self._slots.acquire()
             try:
@@ -92,7 +92,7 @@ class Consumer:
             log.error("message_lost_its_handler", exc_info=task.exception())
 
     async def drain(self, seconds: float) -> None:
-        """Take no more; let what is in work finish within `seconds`, then cancel it and give it back."""
+        """Take no more messages; let running ones finish within `seconds`, then cancel and return them."""
         self._draining.set()
         if self._tasks:
             log.info("draining", in_work=len(self._tasks), seconds=seconds)
@@ -153,11 +153,11 @@ class Consumer:
 
 
 def counts_of(headers: Mapping[str, object]) -> dict[str, int]:
-    """Return how often a message's handling failed, and how often it was delivered without an answer."""
+    """Return how often a message failed, and how often it was delivered without being acknowledged."""
     names = {"attempt": ATTEMPT_HEADER, "deliveries": "x-delivery-count"}
     return {name: _count(headers.get(header)) for name, header in names.items()}
 
 
 def _count(value: object) -> int:
-    """Return the count in a header, which anyone may have written; 0 for what counts nothing."""
+    """Return the count in a header, which may come from any publisher; 0 when it is not a valid count."""
     return value if type(value) is int and 0 <= value <= MAX_COUNT else 0

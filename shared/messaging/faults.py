@@ -1,4 +1,4 @@
-"""Where exceptions of aio-pika become errors of the pipeline."""
+"""Maps exceptions of aio-pika to errors of the pipeline."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class BrokerUnavailable(PipelineError):
 
 
 class MessageRefused(BrokerUnavailable):
-    """RabbitMQ answers, but this one message found no queue or was refused by it."""
+    """RabbitMQ answers, but this message could not be routed or was rejected."""
 
     reason = "message_refused"
 
 
 @contextmanager
 def broker_faults(complaint: str) -> Iterator[None]:
-    """Raise BrokerUnavailable for whatever the client library raises when the broker does not answer.
+    """Raise BrokerUnavailable for everything the client library raises when the broker does not answer.
 
-    When heartbeats fail to come it cancels what waits for the connection, which looks as if somebody had
-    cancelled us: taken for that, it would end a loop in silence.
+    On missed heartbeats the library cancels whatever awaits the connection. Unmapped, that would look like a
+    cancellation of our own task and end a loop silently.
     """
     try:
         yield
@@ -51,6 +51,6 @@ def broker_faults(complaint: str) -> Iterator[None]:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise BrokerUnavailable(f"{complaint}: the connection fell silent") from error
+        raise BrokerUnavailable(f"{complaint}: the connection is unresponsive") from error
     except UNREACHABLE as error:
         raise BrokerUnavailable(f"{complaint}: {described(error)}") from error

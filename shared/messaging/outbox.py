@@ -26,7 +26,7 @@ sql: Any = queries("outbox")
 
 
 class Outbox:
-    """Writes messages beside state changes, and tells the relay of this process when they are committed."""
+    """Adds messages to transactions, and wakes this process's relay when they have committed."""
 
     def __init__(self, database: Database, source: str) -> None:
         self.database = database
@@ -35,7 +35,7 @@ class Outbox:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Run a block that changes state and adds messages as one transaction."""
+        """Run a block that changes state and adds messages in one transaction."""
         async with self.database.transaction() as connection:
             yield connection
         self.committed.set()
@@ -53,7 +53,7 @@ class Outbox:
         )
 
     async def drop_unsent(self, connection: Connection, video_id: UUID) -> None:
-        """Forget commands and delayed retries that still wait to be sent; events, being facts, stay."""
+        """Delete unsent commands and delayed retries; events stay, because they state facts."""
         await sql.drop_unsent(connection, video_id=video_id)
 
     async def add_again(
@@ -66,7 +66,7 @@ class Outbox:
         delay_seconds: float,
         failing_since: datetime | None,
     ) -> None:
-        """Put a message back into one queue after a while; no other queue sees it a second time."""
+        """Send a message to one queue again after a delay; other queues do not receive it."""
         event = event.model_copy(update={"failingsince": failing_since})
         async with self.transaction() as connection:
             await sql.add(
@@ -81,5 +81,5 @@ class Outbox:
 
 
 async def drop_unsent(connection: Connection, video_id: UUID) -> None:
-    """Forget commands and delayed retries that still wait to be sent; events, being facts, stay."""
+    """Delete unsent commands and delayed retries; events stay, because they state facts."""
     await sql.drop_unsent(connection, video_id=video_id)

@@ -1,6 +1,6 @@
-"""One message from its bytes to an outcome: finds the route, runs the handler and carries out the verdict.
+"""Processes one message: decodes it, runs the handler of its route and executes the verdict.
 
-It knows queues and handlers, neither videos nor RabbitMQ: what fails is recorded by the route's sink.
+It knows queues and handlers, but neither videos nor RabbitMQ: the route's sink records failures.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from shared.messaging.verdicts import Verdict
 
     RecordFailure = Callable[[GiveUp], Awaitable[bool]]
-    Outcome = tuple[str, str]  # what became of the message, and why: labels of a metric
+    Outcome = tuple[str, str]  # verdict and reason: labels of a metric
 
-JITTER = 0.2  # so that messages which failed together do not come back together
+JITTER = 0.2  # spreads messages that failed at the same time
 
 log = structlog.get_logger()
 
@@ -47,14 +47,14 @@ class Failures(Protocol):
     """Where the failures of a route's messages are recorded."""
 
     async def begin(self, payload: Payload) -> RecordFailure:
-        """Return what records that the work which begins now is given up. Raises DatabaseUnavailable.
+        """Return a function that records the failure of the work that starts now. Raises DatabaseUnavailable.
 
-        That returns False when the work was no longer wanted, and raises DatabaseUnavailable too.
+        The function returns False when the work is no longer needed; it raises DatabaseUnavailable too.
         """
 
 
 class Requeue(Protocol):
-    """Puts a message back into one queue after a while."""
+    """Sends a message to one queue again after a delay."""
 
     async def add_again(
         self,
@@ -66,14 +66,14 @@ class Requeue(Protocol):
         delay_seconds: float,
         failing_since: datetime | None,
     ) -> None:
-        """Commit that the message is to be sent again. Raises DatabaseUnavailable."""
+        """Commit a delayed copy of the message. Raises DatabaseUnavailable."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """What handles a type of message, how its faults are tried again, and where failures go (None: nowhere).
+    """The handler of a message type, its retry policy, and where failures are recorded (None: nowhere).
 
-    `accept` comes first, also for a message that kills its worker: without a record it could not fail.
+    `accept` runs first, also for a message that kills its worker: a failure needs a record.
     """
 
     handle: Callable[[Any], Awaitable[None]]
@@ -83,12 +83,12 @@ class Route:
 
     def __post_init__(self) -> None:
         if (self.failures is None) != (self.policy.attempts is None):
-            raise ValueError("a route that may give up needs a sink of failures, and no other has one")
+            raise ValueError("a route that may give up needs a sink for failures, others must not have one")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One understood message in work."""
+    """One decoded message in progress."""
 
     queue: str
     delivery: Delivery
@@ -102,7 +102,7 @@ def _now() -> datetime:
 
 
 class Processor:
-    """Handles messages, any number at once. Raises Undecodable for those that cannot be understood."""
+    """Processes messages, any number concurrently. Raises Undecodable for those that cannot be decoded."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Processor:
         self._routes, self._requeue, self._now, self._sleep = dict(routes), requeue, now, sleep
 
     async def process(self, queue: str, body: bytes, *, attempt: int = 0, deliveries: int = 0) -> Outcome:
-        """Return what became of a message once it may be acknowledged. Raises Undecodable."""
+        """Return the outcome of a message once it may be acknowledged. Raises Undecodable."""
         event, payload = decode(body)
         route = self._routes.get(type(payload))
         if route is None:
@@ -129,7 +129,7 @@ class Processor:
                     return outcome
 
     async def _try(self, job: Job) -> Outcome | None:
-        """Handle a message once; None when that has to be done again."""
+        """Handle a message once; None when it must be handled again."""
         try:
             failures = job.route.failures
             record = await failures.begin(job.payload) if failures else None

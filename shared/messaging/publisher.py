@@ -1,4 +1,4 @@
-"""Publishing with confirms: a message counts as sent when the broker has taken it."""
+"""Publishing with confirms: a message counts as sent when the broker confirms it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ATTEMPT_HEADER = "x-attempt"
 
 
 class Publisher:
-    """Publishes persistent messages and returns only when the broker has taken them."""
+    """Publishes persistent messages; returns when the broker has confirmed them."""
 
     def __init__(self, link: BrokerLink) -> None:
         self._link = link
@@ -61,4 +61,4 @@ class Publisher:
             try:
                 await target.publish(message, routing_key, mandatory=mandatory, timeout=PUBLISH_SECONDS)
             except DeliveryError as error:
-                raise MessageRefused(f"no queue took a message for {routing_key!r}") from error
+                raise MessageRefused(f"no queue is bound for {routing_key!r}") from error

@@ -1,7 +1,7 @@
-"""Pulling deliveries and answering them.
+"""Pulling and acknowledging deliveries.
 
-Work is pulled (basic.get), not pushed: a busy worker holds no message that an idle one could take, and the
-order of queues is their priority.
+Work is pulled (basic.get), not pushed: a busy worker holds no message that an idle one could process, and
+the order of queues is their priority.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 async def pull(link: BrokerLink, queues: Sequence[str]) -> tuple[str, AbstractIncomingMessage] | None:
-    """Take one message from the first queue that has one; None when all are empty.
+    """Return one message from the first queue that has one; None when all are empty.
 
     Raises BrokerUnavailable.
     """
@@ -41,7 +41,7 @@ async def pull(link: BrokerLink, queues: Sequence[str]) -> tuple[str, AbstractIn
 
 
 async def waiting(link: BrokerLink) -> dict[str, int]:
-    """Return how many messages wait in each queue, not counting those in work. Raises BrokerUnavailable."""
+    """Return how many messages wait in each queue, without unacknowledged ones. Raises BrokerUnavailable."""
     channel = await link.channel()
     async with link.closed_by_silence(NO_ANSWER), asyncio.timeout(CHECK_SECONDS):
         found = [await channel.declare_queue(name, passive=True) for name in QUEUES]
@@ -49,7 +49,7 @@ async def waiting(link: BrokerLink) -> dict[str, int]:
 
 
 async def acknowledge(message: AbstractIncomingMessage) -> bool:
-    """Acknowledge; False when the channel is gone, so that the broker will deliver the message again."""
+    """Acknowledge; False when the channel is closed: the broker will deliver the message again."""
     try:
         with broker_faults(NO_ANSWER):
             await message.ack()
@@ -59,7 +59,7 @@ async def acknowledge(message: AbstractIncomingMessage) -> bool:
 
 
 async def give_back(message: AbstractIncomingMessage) -> None:
-    """Return a message to its queue; a lost channel has done so already."""
+    """Return a message to its queue; when the channel is closed, the broker has done so already."""
     try:
         with broker_faults(NO_ANSWER):
             await message.nack(requeue=True)

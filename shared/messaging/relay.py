@@ -30,14 +30,14 @@ FORGET_SECONDS = 600.0
 
 
 class Relay:
-    """Sends what is due, oldest first, with publisher confirms; any relay may send any service's messages."""
+    """Sends due messages, oldest first, with publisher confirms; any relay sends messages of any service."""
 
     def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
         self._outbox, self._publisher, self._name = outbox, publisher, outbox.source.strip("/")
         self._forget_at = self._count_at = 0.0
 
     async def run(self) -> None:
-        """Send for ever; an outage of broker or database is waited out."""
+        """Send until cancelled; waits while the broker or the database is unavailable."""
         while True:
             try:
                 if await self.send_due() < BATCH:
@@ -50,8 +50,8 @@ class Relay:
     async def send_due(self) -> int:
         """Send one batch; return how many messages the broker confirmed.
 
-        The rows are taken for a while rather than locked, so that a broker that hangs holds up nobody; what
-        was not sent is given back. Raises BrokerUnavailable, DatabaseUnavailable.
+        Rows are reserved for a time instead of locked, so that an unresponsive broker blocks no other relay;
+        unsent ones are released. Raises BrokerUnavailable, DatabaseUnavailable.
         """
         database = self._outbox.database
         async with database.transaction() as connection:
@@ -75,7 +75,7 @@ class Relay:
                 await self._publisher.publish(
                     row["exchange"], row["routing_key"], row["message"], attempt=row["attempt"]
                 )
-            except MessageRefused as error:  # it comes back later; others do not wait for it
+            except MessageRefused as error:  # it is sent again later; others do not wait for it
                 log.error("message_refused", outbox_id=row["id"], error=error.message)  # noqa: TRY400
                 continue
             except BrokerUnavailable as error:

@@ -1,4 +1,4 @@
-"""When and how often a fault is tried again."""
+"""When and how often an error is retried."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 MAX_DELAY_SECONDS = 300.0
 MAX_PATIENT_DELAY_SECONDS = 60.0
-FINAL = (PermanentError, WorkerLost, StorageRefused)  # trying again soon changes nothing
+FINAL = (PermanentError, WorkerLost, StorageRefused)  # an early retry changes nothing
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How the faults of one route are tried again.
+    """How errors of one route are retried.
 
-    A fault that may pass has `attempts` in all, None for as many as it takes: then nothing is given up.
-    A fault of a class named in `patience` is waited out for so many seconds instead, however many attempts
-    that takes. A message that was delivered `max_deliveries` times without an answer has killed its workers;
-    RabbitMQ 4 drops a message of a quorum queue after 20.
+    A transient error gets `attempts` in total; None: no limit, and nothing is given up. An error of a class
+    in `patience` is retried for that many seconds instead, however many attempts that takes. A message that
+    was delivered `max_deliveries` times without being acknowledged has killed its workers; RabbitMQ 4 drops a
+    message of a quorum queue after 20 deliveries.
     """
 
     attempts: int | None
@@ -33,15 +33,15 @@ class RetryPolicy:
     max_deliveries: int = 8
 
     def delay_seconds(self, attempt: int) -> float:
-        """Return the wait after failure `attempt` (from 1): doubling, up to MAX_DELAY_SECONDS."""
+        """Return the delay after failure `attempt` (from 1): doubling, up to MAX_DELAY_SECONDS."""
         return min(self.first_delay_seconds * 2.0 ** min(attempt - 1, 30), MAX_DELAY_SECONDS)
 
     def patient_delay_seconds(self, waited_seconds: float) -> float:
-        """Return the wait after a fault that lasts for `waited_seconds`: a quarter of that, within bounds."""
+        """Return the delay for an error that has lasted `waited_seconds`: a quarter of it, within limits."""
         return max(self.first_delay_seconds, min(waited_seconds / 4, MAX_PATIENT_DELAY_SECONDS))
 
     def patience_seconds(self, error: PipelineError) -> float | None:
-        """Return for how long an error is waited out; None when its attempts are counted."""
+        """Return how long to retry an error; None when its attempts are counted instead."""
         named = [kind for kind in self.patience if isinstance(error, kind)]
         return self.patience[max(named, key=lambda kind: len(kind.__mro__))] if named else None
 

@@ -1,8 +1,8 @@
 """Exchanges, queues and their dead letters.
 
-Every service declares all of it, so that every message can be routed whichever service starts first. All
-queues are quorum queues; arguments that may change later belong in a policy, because RabbitMQ refuses to
-declare a queue again with other arguments (406).
+Every service declares everything, so that messages can be routed whichever service starts first. All queues
+are quorum queues. Arguments that may change later belong in a policy: RabbitMQ refuses to redeclare a queue
+with different arguments (406).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ QUEUES: dict[str, tuple[tuple[str, str], ...]] = {
     "uploader.store": ((EVENTS, "video.segmented"),),
     "uploader.delete": ((COMMANDS, "video.delete"),),
 }
-FOR_PLATFORMS = frozenset({"video.stored", "video.failed"})  # no queue of ours: unroutable is no fault
+FOR_PLATFORMS = frozenset({"video.stored", "video.failed"})  # no queue of ours: unroutable is not an error
 
 
 async def declare_topology(channel: AbstractChannel) -> None:
-    """Declare exchanges, queues and their dead letters; harmless when they are there already."""
+    """Declare exchanges, queues and dead letter queues; idempotent."""
     exchanges: dict[str, AbstractExchange] = {
         EVENTS: await channel.declare_exchange(EVENTS, aio_pika.ExchangeType.TOPIC, durable=True),
         COMMANDS: await channel.declare_exchange(COMMANDS, aio_pika.ExchangeType.DIRECT, durable=True),

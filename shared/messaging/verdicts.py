@@ -1,16 +1,16 @@
-"""What becomes of a message: a pure function of how its handling ended, its history and its route's policy.
+"""What happens to a message: a pure function of its handler's error, its history and its retry policy.
 
 handled                        acknowledged, after the handler has committed
-Superseded                     acknowledged: the work is another's, or unwanted
+Superseded                     acknowledged: another worker has the work, or it is no longer needed
 DatabaseUnavailable            kept, and handled again when Postgres answers
-Deferred                       tried again after the time that the error names; no attempt is used up
-a fault with patience          tried again, more and more slowly, until the policy's patience is over
+Deferred                       retried after the delay in the error; no attempt is counted
+an error with patience         retried with growing delays until the policy's patience ends
 PermanentError                 given up
-TransientError, or a bug       tried again with back-off; given up after the last attempt
+TransientError, or a bug       retried with back-off; given up after the last attempt
 kills its worker every time    given up: `worker_lost`
 
-What is given up is recorded by the route's sink of failures. A route without one, whose policy counts no
-attempts, never gives up. What cannot be understood has no route: it is a dead letter (processor.py).
+The route's sink records what is given up. A route without a sink, whose policy has no limit of attempts,
+never gives up. A message that cannot be decoded has no route: it becomes a dead letter (processor.py).
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ OUTAGE_SECONDS = 1.0
 
 
 class InternalError(TransientError):
-    """A handler failed in a way that was not foreseen; the log has the traceback."""
+    """A handler failed unexpectedly; the log has the traceback."""
 
     reason = "internal_error"
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """The history of a message: failures so far, and deliveries that got no answer.
+    """The history of a message: failed attempts, and deliveries that were not acknowledged.
 
-    `failing_since` is when it met the fault that is being waited out, None when none is.
+    `failing_since` is when the current error with patience first occurred; None without one.
     """
 
     attempt: int = 0
@@ -56,21 +56,21 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Acknowledge:
-    """It is done with."""
+    """Acknowledge the message."""
 
     outcome: Literal["done", "superseded"]
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Handle it again here after a while."""
+    """Handle the message again in this process after a delay."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class TryAgain:
-    """Put it back into its queue after a while, with this history."""
+    """Send the message to its queue again after a delay, with this history."""
 
     outcome: Literal["deferred", "retried"]
     reason: str
@@ -81,7 +81,7 @@ class TryAgain:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Record the failure; `retryable` says that a person may try again."""
+    """Record the failure; `retryable`: a user may retry the video."""
 
     error: PipelineError
     retryable: bool
@@ -91,14 +91,14 @@ Verdict = Acknowledge | Keep | TryAgain | GiveUp
 
 
 def lost_worker(delivery: Delivery, policy: RetryPolicy) -> WorkerLost | None:
-    """Return the error of a message that has killed its workers, None for any other."""
+    """Return the error of a message that has killed its workers; None for any other."""
     if delivery.deliveries < policy.max_deliveries:
         return None
     return WorkerLost(f"delivered {delivery.deliveries + 1} times without an answer")
 
 
 def decide(error: Exception | None, delivery: Delivery, policy: RetryPolicy, now: datetime) -> Verdict:
-    """Return what becomes of a message whose handling ended with `error`; None: it ended well."""
+    """Return what happens to a message whose handler raised `error` (None: it succeeded)."""
     match error:
         case None:
             return Acknowledge("done")
@@ -129,7 +129,7 @@ def _after_fault(error: PipelineError, delivery: Delivery, policy: RetryPolicy, 
 def _wait_out(
     error: PipelineError, delivery: Delivery, policy: RetryPolicy, now: datetime, patience_seconds: float
 ) -> Verdict:
-    since = min(delivery.failing_since or now, now)  # clocks differ
+    since = min(delivery.failing_since or now, now)  # clocks of machines differ
     waited = (now - since).total_seconds()
     if policy.attempts is not None and waited >= patience_seconds:
         return _give_up(error)

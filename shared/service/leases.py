@@ -1,4 +1,4 @@
-"""Work under a lease: renewed while it goes on, ended at once when the lease is lost."""
+"""Work under a lease: renewed while it runs, cancelled at once when the lease is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 RENEWALS_IN_A_LEASE = 5
-MAX_TRIES = 8  # how often work may be begun without coming to an end before it counts as deadly
+MAX_TRIES = 8  # starts without an end after which work is treated as killing its workers
 
 Result = TypeVar("Result")
 
@@ -20,12 +20,12 @@ Result = TypeVar("Result")
 async def run_leased(
     work: Coroutine[Any, Any, Result], renew: Callable[[], Awaitable[None]], lease_seconds: float
 ) -> Result:
-    """Return what `work` returns, calling `renew` meanwhile; what `renew` raises ends the work.
+    """Return what `work` returns, calling `renew` meanwhile; an error of `renew` ends the work.
 
-    Postgres being away does not: whatever is written later is guarded, however old the lease.
+    DatabaseUnavailable does not: later writes are guarded, however old the lease is.
     """
     working = asyncio.create_task(work)
-    renewing = asyncio.create_task(_renew_for_ever(renew, lease_seconds / RENEWALS_IN_A_LEASE))
+    renewing = asyncio.create_task(_keep_renewed(renew, lease_seconds / RENEWALS_IN_A_LEASE))
     try:
         await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -37,7 +37,7 @@ async def run_leased(
         await asyncio.gather(working, renewing, return_exceptions=True)
 
 
-async def _renew_for_ever(renew: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
+async def _keep_renewed(renew: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
     while True:
         await asyncio.sleep(pause_seconds)
         with suppress(DatabaseUnavailable):

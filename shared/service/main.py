@@ -1,4 +1,4 @@
-"""The life of a service as a program: settings, logs, serve, exit code."""
+"""The life cycle of a service process: settings, logs, serve, exit code."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 WRONG_CONFIGURATION = 2
 FAILED = 1
-OPEN_FILES = 65_536  # every viewer takes two, the usual soft limit is 1024
+OPEN_FILES = 65_536  # every viewer needs two; the usual soft limit is 1024
 
 log = structlog.get_logger()
 
 
 def run(name: str, default_port: int, create_app: Callable[[Settings], web.Application]) -> int:
-    """Run a service until it is told to stop; return the exit code of the process."""
+    """Run a service until it receives a signal to stop; return the exit code of the process."""
     try:
         settings = load_settings(default_port)
         configure_logs(settings, name)
@@ -37,10 +37,10 @@ def run(name: str, default_port: int, create_app: Callable[[Settings], web.Appli
         _allow_open_files()
         asyncio.run(serve(create_app(settings), settings))
     except ConfigurationError as error:
-        sys.stderr.write(f"{name}: the configuration is wrong: {error}\n")
+        sys.stderr.write(f"{name}: invalid configuration: {error}\n")
         return WRONG_CONFIGURATION
     except PipelineError as error:
-        log.error("cannot_run", reason=error.reason, error=error.message)  # noqa: TRY400 - it says it all
+        log.error("cannot_run", reason=error.reason, error=error.message)  # noqa: TRY400
         return FAILED
     except OSError as error:
         log.error("cannot_run", reason="os_error", error=str(error))  # noqa: TRY400
@@ -49,7 +49,7 @@ def run(name: str, default_port: int, create_app: Callable[[Settings], web.Appli
 
 
 def _allow_open_files() -> None:
-    """Raise the soft limit of open files as far as the hard one and OPEN_FILES allow."""
+    """Raise the soft limit of open files to OPEN_FILES, or as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

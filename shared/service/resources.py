@@ -1,4 +1,4 @@
-"""What every service opens at start and closes at its end, as aiohttp cleanup contexts."""
+"""Resources that services open at start and close at the end, as aiohttp cleanup contexts."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 DATABASE = web.AppKey("database", Database)
 OUTBOX = web.AppKey("outbox", Outbox)
-SHORT_START_SECONDS = 5.0  # how long the start waits for a server that the service can begin without
+SHORT_START_SECONDS = 5.0  # how long the start waits for a server that the service can start without
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class OpenStorage:
-    """Holds the storage that the settings name (an AppKey cannot name a Protocol)."""
+    """Holds the configured storage (an AppKey cannot name a Protocol)."""
 
     storage: Storage
 
@@ -47,7 +47,7 @@ STORAGE = web.AppKey("storage", OpenStorage)
 
 
 def database_context(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that migrates and opens Postgres, and has its state told."""
+    """Return a context that migrates and opens Postgres, and reports its state."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         async with open_database(settings.database_url.get_secret_value()) as database:
@@ -59,7 +59,7 @@ def database_context(settings: Settings) -> Callable[[web.Application], AsyncIte
 
 
 def late_database_context(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that opens Postgres, if need be later than the service starts."""
+    """Return a context that opens Postgres, if necessary after the service has started."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         url = settings.database_url.get_secret_value()
@@ -75,7 +75,7 @@ def late_database_context(settings: Settings) -> Callable[[web.Application], Asy
 
 
 async def _try_briefly(wait: Callable[[], Awaitable[None]]) -> None:
-    """Wait for a server for a moment, and go on without it."""
+    """Wait briefly for a server, and continue without it."""
     try:
         async with asyncio.timeout(SHORT_START_SECONDS):
             await wait_until_available(wait)
@@ -99,7 +99,7 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
     async def context(app: web.Application) -> AsyncIterator[None]:
         app[OUTBOX] = outbox = Outbox(app[DATABASE], f"/{name}")
         link = BrokerLink(settings.rabbitmq_url.get_secret_value(), f"{name}.publish")
-        app[CHECKS].add("rabbitmq", link.check, "never")  # the outbox keeps what it does not take
+        app[CHECKS].add("rabbitmq", link.check, "never")  # messages wait in the outbox
         try:
             async with running(app, Relay(outbox, Publisher(link)).run(), f"{name}.relay"):
                 yield

@@ -1,4 +1,4 @@
-"""What an S3 provider's name fills in where a variable is not given: pure."""
+"""Defaults that follow from S3_PROVIDER for variables that are not set; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROVIDER_REGION: dict[S3Provider, str] = {
 
 
 def s3_defaults(values: Mapping[str, object]) -> dict[str, object]:
-    """Return region and addressing style for what is configured; empty for a provider that is not known."""
+    """Return the default region and addressing style; empty for an unknown provider."""
     provider = values.get("s3_provider", "generic")
     if provider not in PROVIDER_REGION:
         return {}
@@ -33,5 +33,5 @@ def _region(provider: object, values: Mapping[str, object]) -> object:
 
 
 def _has_dots(values: Mapping[str, object]) -> bool:
-    """Tell whether the bucket's name has dots: AWS's certificate covers one label before its host only."""
+    """Tell whether the bucket name has dots: AWS's certificate covers a single label before its host."""
     return "." in str(values.get("s3_bucket", ""))

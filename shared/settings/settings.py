@@ -17,14 +17,14 @@ from shared.settings.s3_defaults import S3Provider, s3_defaults
 
 
 def expect_url(url: str) -> None:
-    """Raise ValueError for what no client can connect to; it says nothing of the password."""
+    """Raise ValueError for a URL that no client can use; the message does not contain the password."""
     address = url.partition("?")[0]
     try:
-        if urlsplit(address).scheme and "," not in address:  # Postgres takes several hosts
-            urlsplit(address).port  # noqa: B018 - it is read when it is asked for
+        if urlsplit(address).scheme and "," not in address:  # Postgres accepts several hosts
+            urlsplit(address).port  # noqa: B018 - reading it validates it
     except ValueError:
         raise ValueError(
-            "is no URL: the port must be a number below 65536, and / ? # @ : in a password have to be written"
+            "is not a URL: the port must be a number below 65536, and / ? # @ : in a password must be written"
             " as %2F %3F %23 %40 %3A"
         ) from None
 
@@ -76,7 +76,7 @@ Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
-    """What a service is told from outside; every field is the environment variable of its name."""
+    """The configuration; every field is read from the environment variable of its name."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
@@ -176,11 +176,11 @@ class Settings(BaseSettings):
 
     @property
     def wants_local_files_deleted(self) -> bool:
-        """Tell whether local files go once they are safely in S3 (never when local disk is the storage)."""
+        """Whether local files are removed once they are in S3 (never when local disk is the storage)."""
         return self.storage_type == "s3" and self.delete_local_after_s3
 
     def masked(self) -> dict[str, str]:
-        """Return every setting by its variable's name, secrets and URL passwords hidden."""
+        """Return every setting by the name of its variable, with secrets and URL passwords masked."""
         return {name.upper(): _mask(value) for name, value in self}
 
 

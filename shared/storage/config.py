@@ -1,4 +1,4 @@
-"""Chooses the storage that the configuration names."""
+"""Opens the configured storage."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ CONNECTIONS = 32
 
 @asynccontextmanager
 async def open_storage(settings: Settings, *, connections: int = CONNECTIONS) -> AsyncIterator[Storage]:
-    """Yield the configured storage; it is not asked anything yet (Storage.check does that).
+    """Yield the configured storage without contacting it (Storage.check does that).
 
-    `connections` bounds how many requests are on the way to S3 at once.
+    `connections` limits the concurrent requests to S3.
     """
     if settings.storage_type == "s3":
         async with open_s3(settings, connections=connections) as storage:
@@ -51,7 +51,7 @@ async def open_s3(
     attempts: int = ATTEMPTS,
     read_seconds: float = READ_SECONDS,
 ) -> AsyncIterator[S3Storage]:
-    """Yield the storage in the configured bucket; connects with the first call."""
+    """Yield the storage in the configured bucket; connects on the first call."""
     session = get_session()
     config = client_config(settings, connections=connections, attempts=attempts, read_seconds=read_seconds)
     async with AsyncExitStack() as stack:

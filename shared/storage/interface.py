@@ -1,4 +1,4 @@
-"""What the pipeline asks of a storage; local disk and S3 are its adapters, memory its twin in unit tests."""
+"""The storage interface; local disk and S3 implement it, and an in-memory version for unit tests."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MEDIA_TYPES = {
     ".ts": "video/mp2t",
     ".jpg": "image/jpeg",
 }
-# A part never begins with a dot: it cannot be "..", nor a hidden name, which adapters keep to themselves.
+# A path component never starts with a dot: no "..", and no hidden names, which adapters use internally.
 KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What is known of an object without reading it; `etag` is quoted as HTTP wants it."""
+    """Metadata of an object; `etag` is quoted as in HTTP."""
 
     key: str
     bytes: int
@@ -40,7 +40,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class OpenUpload:
-    """An upload that was begun and neither completed nor aborted: it takes up room, but is no object."""
+    """An upload that was neither completed nor aborted: it uses space, but is not an object."""
 
     key: str
     id: str
@@ -49,22 +49,22 @@ class OpenUpload:
 
 @dataclass(frozen=True)
 class ObjectReader:
-    """An open object: what it is, and the bytes asked for in chunks (`async for chunk in reader`)."""
+    """An open object: its metadata, and the requested bytes in pieces (`async for chunk in reader`)."""
 
     object: StoredObject
     chunks: AsyncIterator[bytes]
-    file: BinaryIO | None = None  # the open file, for sendfile, where the storage has one
+    file: BinaryIO | None = None  # for sendfile, where the storage has an open file
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.chunks
 
     async def body(self) -> bytes:
-        """Return everything that was asked for at once: for small objects only."""
+        """Return all requested bytes; for small objects only."""
         return b"".join([chunk async for chunk in self.chunks])
 
 
 class Storage(Protocol):
-    """Keys are relative paths with slashes (KEY); another key raises ValueError.
+    """Keys are relative paths with slashes (KEY); an invalid key raises ValueError.
 
     Every method raises StorageUnavailable when the storage fails.
     """
@@ -85,44 +85,44 @@ class Storage(Protocol):
         ...
 
     async def head(self, key: str) -> StoredObject | None:
-        """Describe an object; None when there is none."""
+        """Return an object's metadata; None when it does not exist."""
         ...
 
     def read(
         self, key: str, *, start: int = 0, length: int | None = None
     ) -> AbstractAsyncContextManager[ObjectReader]:
-        """Open `length` bytes from `start` (all by default); what lies beyond the end is left out.
+        """Open `length` bytes from `start` (all by default); the range may extend beyond the end.
 
-        Raises KeyError when there is no such object. Nothing stays open after the block.
+        Raises KeyError when the object does not exist. Nothing stays open after the block.
         """
         ...
 
     async def keys(self, prefix: str) -> list[StoredObject]:
-        """List every object whose key begins with `prefix` + "/", in the order of their keys."""
+        """List every object whose key starts with `prefix` + "/", in key order."""
         ...
 
     def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
-        """Yield the same objects in pages of some size and in any order: for more than memory holds."""
+        """Yield the same objects in pages of any size and order, for listings that exceed memory."""
         ...
 
     async def delete(self, key: str) -> None:
-        """Remove one object; that there is none is no error."""
+        """Delete one object; it is no error when it does not exist."""
         ...
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Remove every object below `prefix` + "/"; return how many there were."""
+        """Delete every object below `prefix` + "/"; return how many there were."""
         ...
 
     async def open_uploads(self, prefix: str) -> list[OpenUpload]:
-        """List uploads below `prefix` + "/" that are under way, or were left by a process that died."""
+        """List uploads below `prefix` + "/" that are in progress or were left by a dead process."""
         ...
 
     async def abort_upload(self, upload: OpenUpload) -> None:
-        """Remove what an upload has stored so far; one that is gone is no error. Whoever is at it fails."""
+        """Discard an upload; it is no error when it does not exist. A writer still using it fails."""
         ...
 
     async def keeps_versions(self) -> bool:
-        """Tell whether what is deleted stays as an older version that no listing shows, and costs money."""
+        """Tell whether deleted objects stay as hidden older versions, which cost money."""
         ...
 
     async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:
@@ -134,12 +134,12 @@ class Storage(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raise StorageUnavailable unless the storage answers and our credentials are good for it."""
+        """Raise StorageUnavailable unless the storage answers and accepts our credentials."""
         ...
 
     @property
     def public_base_url(self) -> str | None:
-        """The public base of all keys (no slash at the end); None on local disk."""
+        """The public base URL of all keys, without a trailing slash; None on local disk."""
         ...
 
     @property
@@ -155,17 +155,17 @@ class Storage(Protocol):
 
 
 def checked_key(key: str) -> str:
-    """Return `key` as it is. Raises ValueError when it could lead out of the storage."""
+    """Return `key` unchanged. Raises ValueError when it could escape the storage."""
     if not KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is no key of an object")
+        raise ValueError(f"{key!r} is not a valid object key")
     return key
 
 
 def media_type(key: str) -> str:
-    """Return the Content-Type of an object by its name."""
+    """Return the Content-Type for an object's name."""
     return MEDIA_TYPES.get(PurePosixPath(key).suffix, "application/octet-stream")
 
 
 def cache_control(key: str) -> str:
-    """Return the Cache-Control of an object by its name: of media, only a repair writes the like again."""
+    """Return the Cache-Control for an object's name; media are immutable, as repairs write equal content."""
     return PLAYLIST_CACHE if key.endswith(".m3u8") else IMMUTABLE

@@ -1,4 +1,4 @@
-"""The twin of the real storages for unit tests: objects in a dictionary."""
+"""An in-memory storage for unit tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class MemoryStorage:
-    """Keeps objects as long as it lives itself; what it holds may be looked at in `objects`."""
+    """Keeps objects in a dictionary; tests may inspect `objects`."""
 
     kind: Literal["local", "s3"] = "local"
     public_base_url: str | None = None
@@ -37,7 +37,7 @@ class MemoryStorage:
         return StorageLocation(self.kind, self.bucket, self.storage_id)
 
     async def put_file(self, key: str, path: Path) -> int:
-        """Store a copy of a file. Raises FileNotFoundError when it is not there."""
+        """Store a copy of a file. Raises FileNotFoundError when it does not exist."""
         return await self.put_bytes(key, await asyncio.to_thread(path.read_bytes))
 
     async def put_bytes(self, key: str, body: bytes) -> int:
@@ -48,7 +48,7 @@ class MemoryStorage:
         return len(body)
 
     async def head(self, key: str) -> StoredObject | None:
-        """Describe an object; None when there is none."""
+        """Return an object's metadata; None when it does not exist."""
         found = self.objects.get(checked_key(key))
         return found[0] if found else None
 
@@ -56,44 +56,44 @@ class MemoryStorage:
     async def read(
         self, key: str, *, start: int = 0, length: int | None = None
     ) -> AsyncIterator[ObjectReader]:
-        """Open an object or a part of it. Raises KeyError when there is none."""
+        """Open an object or a part of it. Raises KeyError when it does not exist."""
         stored, body = self.objects[checked_key(key)]
         stop = None if length is None else start + length
         yield ObjectReader(stored, _chunks(body[start:stop]))
 
     async def keys(self, prefix: str) -> list[StoredObject]:
-        """List what lies below `prefix`."""
+        """List the objects below `prefix`."""
         begin = checked_key(prefix) + "/"
         return [stored for key, (stored, _) in sorted(self.objects.items()) if key.startswith(begin)]
 
     async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
-        """Yield what lies below `prefix`, each object a page of its own."""
+        """Yield the objects below `prefix`, one page per object."""
         for stored in await self.keys(prefix):
             yield [stored]
 
     async def delete(self, key: str) -> None:
-        """Remove one object, if it is there."""
+        """Delete one object if it exists."""
         self.objects.pop(checked_key(key), None)
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Remove what lies below `prefix`; return how many objects there were."""
+        """Delete the objects below `prefix`; return how many there were."""
         found = await self.keys(prefix)
         for stored in found:
             del self.objects[stored.key]
         return len(found)
 
     async def open_uploads(self, prefix: str) -> list[OpenUpload]:
-        """List the uploads that a test has put into `uploads`."""
+        """List the uploads that a test has added to `uploads`."""
         begin = checked_key(prefix) + "/"
         return [upload for upload in self.uploads if upload.key.startswith(begin)]
 
     async def abort_upload(self, upload: OpenUpload) -> None:
-        """Forget an upload."""
+        """Discard an upload."""
         checked_key(upload.key)
         self.uploads = [other for other in self.uploads if other != upload]
 
     async def keeps_versions(self) -> bool:
-        """Return False: what is deleted is gone."""
+        """Return False: deleted objects are gone."""
         return False
 
     async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:  # noqa: ARG002
@@ -101,7 +101,7 @@ class MemoryStorage:
         return None
 
     async def check(self) -> None:
-        """Be content."""
+        """Do nothing: memory is always available."""
 
 
 async def _chunks(body: bytes) -> AsyncIterator[bytes]:

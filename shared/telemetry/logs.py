@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line (or colours for people), always with what the work is about."""
+"""Structured logs: one JSON object per line (or a console format), with the ids of the current work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 def configure_logs(settings: Settings, service: str) -> None:
-    """Send our logs and those of libraries to standard output in the configured format."""
+    """Write our logs and those of libraries to standard output in the configured format."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -52,7 +52,7 @@ def configure_logs(settings: Settings, service: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
-    logging.captureWarnings(capture=True)  # what warnings writes to standard error passes no redaction
+    logging.captureWarnings(capture=True)  # warnings on standard error would bypass redaction
     warnings.filterwarnings("ignore", category=BadContentDispositionHeader)  # both quote the request
     warnings.filterwarnings("ignore", category=BadContentDispositionParam)
     for library in ("aiobotocore", "aiohttp", "asyncio", "botocore"):
@@ -68,7 +68,7 @@ def _redact(settings: Settings) -> Processor:
 
 
 def raised_at(error: BaseException | None) -> dict[str, object]:
-    """Return the type of an error and the lines that it came through, without its text."""
+    """Return the type of an error and the code locations it passed through, without its text."""
     trace = extract_tb(error.__traceback__) if error else []
     return {
         "kind": type(error).__name__,
@@ -77,6 +77,6 @@ def raised_at(error: BaseException | None) -> dict[str, object]:
 
 
 def request_id() -> str | None:
-    """Return the id of the request that the current work began with."""
+    """Return the id of the request that started the current work."""
     value = structlog.contextvars.get_contextvars().get("request_id")
     return value if isinstance(value, str) else None

@@ -10,7 +10,7 @@ HTTP_SECONDS = Histogram("vod_http_request_seconds", "Time until an HTTP answer 
 
 DEPENDENCY_UP = Gauge(
     "vod_dependency_up",
-    "Whether a server or volume that this process uses answered at the last look",
+    "1 if the dependency answered the last check, else 0",
     ["dependency"],
 )
 
@@ -27,41 +27,39 @@ MESSAGE_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1200),
 )
 OUTBOX_DUE = Gauge("vod_outbox_due", "Messages that are due and not yet sent")
-SLOTS_BUSY = Gauge("vod_slots_busy", "Messages in work right now", ["queue"])
+SLOTS_BUSY = Gauge("vod_slots_busy", "Messages in progress", ["queue"])
 
-REFUSED = Counter(
-    "vod_refused_total", "Uploads and retries refused so that accepted work goes on", ["reason"]
-)
-UPLOADS_UNDER_WAY = Gauge("vod_uploads_under_way", "Uploads that are coming in right now")
-WORK_FREE_BYTES = Gauge("vod_work_free_bytes", "Free space of the work volume when this process last looked")
+REFUSED = Counter("vod_refused_total", "Uploads and retries refused to protect accepted work", ["reason"])
+UPLOADS_UNDER_WAY = Gauge("vod_uploads_under_way", "Uploads in progress")
+WORK_FREE_BYTES = Gauge("vod_work_free_bytes", "Free space of the work volume at the last check")
 UPLOADED_BYTES = Counter("vod_uploaded_bytes_total", "Bytes received in uploads")
 ENCODED_SECONDS = Counter("vod_encoded_media_seconds_total", "Seconds of source encoded", ["encoder"])
 ENCODE_SPEED = Histogram(
     "vod_encode_speed_ratio",
-    "Seconds of source encoded in a second, whole ladder",
+    "Seconds of source encoded per second, for the whole ladder",
     ["encoder"],
     buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
 )
-ENCODER_INFO = Gauge("vod_encoder_info", "The encoder that the trial at start chose", ["encoder"])
+ENCODER_INFO = Gauge("vod_encoder_info", "The encoder selected at start", ["encoder"])
 SANDBOX_ACTIVE = Gauge(
     "vod_sandbox_active",
-    "What holds ffmpeg back here, 0 for not at all; for landlock the version of the kernel's",
+    "Sandbox protections that are active, 0 if not; landlock: the version of the kernel's ABI",
     ["protection"],
 )
 ENCODER_FALLBACKS = Counter(
     "vod_encoder_fallbacks_total",
-    "Chunks that the GPU did not take as planned: decode ones went on with NVENC, all others with libx264",
+    "Chunks that the GPU could not process: reason decode continued with NVENC, all others with libx264",
     ["reason"],
 )
 RECONCILED = Counter(
     "vod_reconciled_total",
-    "Videos that nobody worked on: announced again (resumed) or given up (failed), by stage",
+    "Stalled videos: announced again (resumed) or given up (failed), by stage",
     ["stage", "outcome"],
 )
-SWEEP_FOUND = Gauge("vod_sweep_found", "What the last sweep found that nobody owns", ["kind"])
-SWEEP_FOUND_BYTES = Gauge("vod_sweep_found_bytes", "Bytes of what the last sweep found", ["kind"])
-SWEEP_REMOVED = Counter("vod_sweep_removed_total", "What sweeps have removed", ["kind"])
-SWEEP_LAST = Gauge("vod_sweep_last_timestamp_seconds", "When a sweep last came to its end here")
+SWEEP_FOUND = Gauge("vod_sweep_found", "Orphans found by the last sweep", ["kind"])
+SWEEP_FOUND_BYTES = Gauge("vod_sweep_found_bytes", "Bytes of the orphans found by the last sweep", ["kind"])
+SWEEP_REMOVED = Counter("vod_sweep_removed_total", "Orphans removed by sweeps", ["kind"])
+SWEEP_LAST = Gauge("vod_sweep_last_timestamp_seconds", "Time of the last complete sweep by this process")
 STORAGE_OUTAGE_SECONDS = Gauge(
     "vod_storage_outage_seconds", "How long the storage has been unavailable to this uploader; 0: it answers"
 )
@@ -69,6 +67,6 @@ AUTO_RETRIED = Counter("vod_auto_retried_total", "Failed videos taken up again b
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
 STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
 SERVED_STALE = Counter(
-    "vod_served_stale_total", "Answers from memory while Postgres or the storage did not answer", ["what"]
+    "vod_served_stale_total", "Answers from cache while Postgres or the storage was unavailable", ["what"]
 )
 SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])

@@ -1,4 +1,4 @@
-"""Secrets are cut out of log lines here, whatever put them in: the last step before a line is written."""
+"""Masks secrets in log lines, as the last step before a line is written."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 MASK: Final = "***"
-MIN_LENGTH: Final = (
-    8  # a shorter secret is part of ordinary words; it is masked only where it stands in a URL
-)
+MIN_LENGTH: Final = 8  # a shorter secret may be part of ordinary words; it is masked only in URLs
 PATTERNS: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -31,7 +29,7 @@ PATTERNS: Final = tuple(
 
 
 def secrets_of(settings: Settings) -> frozenset[str]:
-    """Return every secret of the configuration, the passwords of URLs too, in each form that logs quote."""
+    """Return every secret of the configuration, including passwords in URLs, in each form that logs quote."""
     values = (value.get_secret_value() for _, value in settings if isinstance(value, SecretStr))
     forms = (form for value in values for form in _forms(_password(value)))
     return frozenset(form for form in forms if len(form) >= MIN_LENGTH)
@@ -51,7 +49,7 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that masks these secrets in a text, and everything that looks like one."""
+    """Return a function that masks these secrets in a text, and everything that looks like a secret."""
     exact = "|".join(map(re.escape, sorted(secrets, key=len, reverse=True)))
     known = re.compile(exact) if exact else None
 

@@ -1,7 +1,7 @@
 """The video aggregate: videos, their chunks and segments. Each transition has one owning service.
 
-Functions that change state take a connection of Outbox.transaction(), so that what they announce commits with
-them. Each returns False (or raises Superseded) when the guarded UPDATE found another state than it needs.
+Functions that change state take a connection of Outbox.transaction(), so that the message commits with the
+change. Each returns False (or raises Superseded) when its guarded UPDATE matched no row.
 """
 
 from shared.videos.audit import Audited, AuditedSegment, audited, count_settled, ids_after, reopen

@@ -1,4 +1,4 @@
-"""Records as the consistency check reads them, and the transition that repairs a video (uploader)."""
+"""Records as fsck reads them, and the transition that repairs a video (uploader)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ sql: Any = queries("audit")
 
 @dataclass(frozen=True)
 class AuditedSegment:
-    """A segment that is recorded as stored; `attempt` is that of its chunk, `path` below WORK_DIR."""
+    """A segment recorded as stored; `attempt` is its chunk's, `path` is relative to WORK_DIR."""
 
     rendition: str
     index: int
@@ -36,9 +36,9 @@ class AuditedSegment:
 
 @dataclass(frozen=True)
 class Audited:
-    """All that the records say of a video that has come to an end.
+    """Everything the records say about a ready or failed video.
 
-    `source_bytes` is the size of the original that was planned; None for plans that do not name it.
+    `source_bytes` is the size of the planned original; None for plans without it.
     """
 
     video: Video
@@ -54,12 +54,12 @@ async def count_settled(connection: Connection) -> int:
 
 
 async def ids_after(connection: Connection, after: UUID, *, count: int) -> list[UUID]:
-    """Return the next ready and failed videos in the order of their ids."""
+    """Return the ids of the next ready and failed videos, in order."""
     return [row["video_id"] for row in await all_rows(sql.ids_after(connection, after=after, count=count))]
 
 
 async def audited(connection: Connection, video_id: UUID) -> Audited | None:
-    """Return what the records say of a video; None when it is neither ready nor failed (any more)."""
+    """Return what the records say about a video; None when it is neither ready nor failed."""
     video = await get(connection, video_id)
     if video is None or video.status not in ("ready", "failed"):
         return None
@@ -76,9 +76,9 @@ async def audited(connection: Connection, video_id: UUID) -> Audited | None:
 async def reopen(
     connection: Connection, video: Video, *, store: Collection[int], encode: Collection[int]
 ) -> bool:
-    """Have chunks stored or encoded again: a ready video is in work at once, a failed one when retried.
+    """Mark chunks to be stored or encoded again: at once for a ready video, with its retry for a failed one.
 
-    False when something has happened to the video since `video` was read.
+    False when the video has changed since `video` was read.
     """
     statement = sql.reopen_video if video.status == "ready" else sql.touch_failed
     if not changed(await statement(connection, video_id=video.video_id, revision=video.revision)):

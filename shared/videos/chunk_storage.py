@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from shared.errors import Superseded
 from shared.videos.record import segments_of_chunk
-from shared.videos.statements import changed, sql, what_it_is
+from shared.videos.statements import changed, reason_not_workable, sql
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -29,29 +29,29 @@ class StoreJob:
 
 
 async def store_job(connection: Connection, video_id: UUID, chunk: int) -> StoreJob:
-    """Return what is to be stored of a chunk. Raises Superseded when nobody wants it (any more)."""
+    """Return what to store of a chunk. Raises Superseded when it is no longer needed."""
     row = await sql.chunk_for_storing(connection, video_id=video_id, chunk=chunk)
     if not row or row["status"] != "processing" or row["chunk_status"] not in ("encoded", "stored"):
-        raise Superseded(what_it_is(row))
+        raise Superseded(reason_not_workable(row))
     rows = await segments_of_chunk(connection, video_id, chunk)
     return StoreJob(video_id, row["user_id"], chunk, row["chunk_status"], row["attempt"], rows)
 
 
 async def chunk_stored(connection: Connection, job: StoreJob) -> None:
-    """Record that a chunk lies in storage. Raises Superseded when the video was deleted meanwhile."""
+    """Record that a chunk is in storage. Raises Superseded when the video was deleted meanwhile."""
     done = await sql.chunk_stored(connection, video_id=job.video_id, chunk=job.chunk, attempt=job.attempt)
     if not changed(done):
-        raise Superseded("the chunk was stored by another, or the video was deleted")
+        raise Superseded("the chunk was stored by another worker, or the video was deleted")
 
 
 async def reopen_chunk(connection: Connection, job: StoreJob) -> bool:
-    """Send a chunk whose files are gone back to be encoded again; False when it moved on meanwhile."""
+    """Have a chunk whose files are lost encoded again; False when its state changed meanwhile."""
     done = await sql.reopen_chunk(connection, video_id=job.video_id, chunk=job.chunk, attempt=job.attempt)
     return changed(done)
 
 
 async def renew_store(connection: Connection, job: StoreJob, *, lease_seconds: float) -> None:
-    """Say that somebody stores the chunk, or finishes its video. Raises Superseded when nobody wants that."""
+    """Renew the lease of storing the chunk or finishing its video. Raises Superseded when not needed."""
     done = await sql.renew_store(
         connection,
         video_id=job.video_id,
@@ -60,4 +60,4 @@ async def renew_store(connection: Connection, job: StoreJob, *, lease_seconds: f
         lease_seconds=lease_seconds,
     )
     if not changed(done):
-        raise Superseded("the chunk is encoded anew, or the video is no longer processing")
+        raise Superseded("the chunk is being encoded again, or the video is no longer processing")

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import Deferred, Superseded
-from shared.videos.statements import changed, sql, what_it_is
+from shared.videos.statements import changed, reason_not_workable, sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChunkClaim:
-    """The right to encode a chunk; `attempt` fences every later write, `tries` counts bad ends.
+    """The right to encode a chunk; `attempt` guards every later write, `tries` counts unfinished claims.
 
     `plan` is the chunk's part of the plan that the planning numbered `plan_attempt` made.
     """
@@ -38,25 +38,25 @@ class ChunkClaim:
 async def claim_chunk(
     connection: Connection, video_id: UUID, chunk: int, *, lease_seconds: float
 ) -> ChunkClaim:
-    """Take a chunk for encoding.
+    """Claim a chunk for encoding.
 
-    Raises Deferred when another worker is at it, Superseded when there is nothing to do. That a message is
-    delivered again tells nothing of its holder, who may only have lost the broker: the lease tells.
+    Raises Deferred when another worker has it, Superseded when there is nothing to do. A redelivered message
+    does not prove that its first holder died; it may only have lost the broker. The lease decides.
     """
     row = await sql.claim_chunk(connection, video_id=video_id, chunk=chunk, lease_seconds=lease_seconds)
     if row:
         return ChunkClaim(video_id, chunk, **dict(row))
     state = await sql.chunk_state(connection, video_id=video_id, chunk=chunk)
     if state and state["status"] == "processing" and state["chunk_status"] in ("pending", "encoding"):
-        # Pending: released a moment ago, perhaps by a worker whose message this was before it came to us.
+        # Pending: released a moment ago, perhaps by the previous holder of this message.
         raise Deferred("another worker encodes this chunk", seconds=state["lease_left_seconds"] + 1)
-    raise Superseded(what_it_is(state))
+    raise Superseded(reason_not_workable(state))
 
 
 async def renew_chunk(
     connection: Connection, claim: ChunkClaim, *, progress: float, lease_seconds: float
 ) -> None:
-    """Keep a claim alive. Raises Superseded when it was lost."""
+    """Renew the lease of a claim. Raises Superseded when the claim was lost."""
     done = await sql.renew_chunk(
         connection,
         video_id=claim.video_id,
@@ -69,7 +69,7 @@ async def renew_chunk(
 
 
 async def release_chunk(connection: Connection, claim: ChunkClaim) -> bool:
-    """Give a claim back before its end, so that another can take it at once; False when it was lost."""
+    """Release a claim early, so that another worker can claim it at once; False when it was lost."""
     done = await sql.release_chunk(
         connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt
     )
@@ -84,7 +84,7 @@ async def finish_chunk(
     key_frames: Sequence[Sequence[KeyFrame]],
     codecs: Mapping[str, str],
 ) -> None:
-    """Record what an attempt encoded; once more is harmless. Raises Superseded when the claim was lost."""
+    """Record what an attempt encoded; idempotent. Raises Superseded when the claim was lost."""
     done = await sql.finish_chunk(
         connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt, codecs=dict(codecs)
     )
@@ -109,7 +109,7 @@ async def add_warnings(connection: Connection, video_id: UUID, warnings: Sequenc
     """Add to a record's warnings, each once."""
     if warnings:
         added = [warning.to_json() for warning in warnings]
-        await sql.warn(connection, video_id=video_id, warnings=added)
+        await sql.add_warnings(connection, video_id=video_id, warnings=added)
 
 
 async def clear_warning(connection: Connection, video_id: UUID, code: WarningCode) -> None:
@@ -118,7 +118,7 @@ async def clear_warning(connection: Connection, video_id: UUID, code: WarningCod
 
 
 async def _expect_finished(connection: Connection, claim: ChunkClaim) -> None:
-    """Tell a lost claim from a commit whose answer was lost: the latter is our own attempt, finished."""
+    """Distinguish a lost claim from a commit whose answer was lost: then our own attempt has finished."""
     state = await sql.chunk_state(connection, video_id=claim.video_id, chunk=claim.chunk)
     finished = state and state["chunk_status"] in ("encoded", "stored")
     _still_ours("1" if finished and state["attempt"] == claim.attempt else "0", claim)

@@ -18,17 +18,17 @@ async def has_live_leases(connection: Connection, video_id: UUID) -> bool:
 
 
 async def was_swept(connection: Connection, video_id: UUID) -> bool:
-    """Tell whether a deleted video's objects and files were removed once already."""
+    """Tell whether a deleted video's objects and files were already removed once."""
     return await sql.swept_at(connection, video_id=video_id) is not None
 
 
 async def mark_swept(connection: Connection, video_id: UUID) -> None:
     """Record that a deleted video's objects and files were removed once."""
-    await sql.swept(connection, video_id=video_id)
+    await sql.mark_swept(connection, video_id=video_id)
 
 
 async def purge(connection: Connection, video_id: UUID) -> None:
-    """Record that nothing is left of a deleted video, and forget all but that there was one."""
+    """Record that everything of a deleted video was removed, and reduce its record to a tombstone."""
     await sql.delete_segments(connection, video_id=video_id)
     await sql.delete_chunks(connection, video_id=video_id)
-    await sql.purged(connection, video_id=video_id)
+    await sql.purge(connection, video_id=video_id)

@@ -47,7 +47,7 @@ class VideoFailures:
 
 
 async def current_run(database: Database, video_id: UUID) -> int:
-    """Return the number of the run that a video is in, 1 for one that is not known yet."""
+    """Return the current run of a video; 1 when there is no record yet."""
     async with database.transaction() as connection:
         return await sql.run(connection, video_id=video_id) or 1
 
@@ -55,7 +55,7 @@ async def current_run(database: Database, video_id: UUID) -> int:
 async def fail(
     outbox: Outbox, video_id: UUID, stage: Stage, error: PipelineError, *, retryable: bool, run: int
 ) -> bool:
-    """Mark a video failed and announce it, once; False when it is not processing, or in another run."""
+    """Mark a video failed and announce it once; False when it is not processing, or is in another run."""
     fault = {"stage": stage, "reason": error.reason, "message": error.message[:2000], "retryable": retryable}
     async with outbox.transaction() as connection:
         user_id = await sql.fail(connection, video_id=video_id, run=run, error=fault)

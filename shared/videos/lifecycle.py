@@ -22,5 +22,5 @@ async def retry(connection: Connection, video_id: UUID, *, is_automatic: bool = 
 
 
 async def delete(connection: Connection, video_id: UUID) -> bool:
-    """Mark a video as deleted for ever; False when it was already."""
+    """Mark a video as deleted; False when it already was."""
     return changed(await sql.delete(connection, video_id=video_id))

@@ -1,4 +1,4 @@
-"""What the records say about who owns which files and objects, many videos at once."""
+"""Which files and objects the records own, for many videos at once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
     from shared.videos.record import Status
 
-sql: Any = queries("owners")
+sql: Any = queries("ownership")
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """The attempt at a chunk that the record names as current; alive while somebody holds its lease."""
+    """The current attempt at a chunk; alive while its lease is."""
 
     status: Literal["pending", "encoding", "encoded", "stored"]
     attempt: int
@@ -53,12 +53,12 @@ class Owner:
 
     @property
     def has_live_lease(self) -> bool:
-        """Tell whether a worker plans, encodes or stores the video now."""
+        """Tell whether a worker is planning, encoding or storing the video."""
         return self.is_being_planned or any(attempt.is_alive for attempt in self.attempts.values())
 
 
 async def owners(connection: Connection, video_ids: Collection[UUID]) -> dict[UUID, Owner]:
-    """Return those of the videos that have a record, tombstones too."""
+    """Return the videos that have a record, tombstones included."""
     attempts: dict[UUID, dict[int, Attempt]] = defaultdict(dict)
     for row in await all_rows(sql.attempts(connection, video_ids=list(video_ids))):
         attempts[row["video_id"]][row["chunk"]] = Attempt(row["status"], row["attempt"], row["is_alive"])
@@ -67,10 +67,10 @@ async def owners(connection: Connection, video_ids: Collection[UUID]) -> dict[UU
 
 
 async def is_named_as_source(connection: Connection, video_id: UUID) -> bool:
-    """Tell whether the URI of another video's source holds this one's id, as the paths of its files do."""
+    """Tell whether another video's source URI contains this video's id, as the paths of its files do."""
     return bool(await sql.named_as_source(connection, video_id=video_id))
 
 
 async def is_any_known(connection: Connection) -> bool:
-    """Tell whether there is a record of any video at all, tombstones too."""
+    """Tell whether there is a record of any video, tombstones included."""
     return bool(await sql.any_record(connection))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlanClaim:
-    """The right to plan a video; `attempt` fences every later write, `tries` counts bad ends.
+    """The right to plan a video; `attempt` guards every later write, `tries` counts unfinished claims.
 
     `former_plan` is what is left of a plan that was dropped: all but its chunks.
     """
@@ -49,7 +49,7 @@ async def save_plan(
     warnings: Sequence[VideoWarning] = (),
     report: SourceReport | None = None,
 ) -> bool:
-    """Fix ladder and timeline and create the chunks; False when the claim was lost or nobody wants it."""
+    """Fix ladder and timeline and create the chunks; False when the claim was lost or is not needed."""
     done = await sql.save_plan(
         connection,
         video_id=claim.video_id,
@@ -69,24 +69,24 @@ async def save_plan(
 
 
 async def claim_plan(connection: Connection, video_id: UUID, *, lease_seconds: float) -> PlanClaim:
-    """Take the planning of a video. Raises Deferred when another worker is at it."""
+    """Claim the planning of a video. Raises Deferred when another worker has it."""
     row = await sql.claim_plan(connection, video_id=video_id, lease_seconds=lease_seconds)
     if row is None:
-        raise Deferred("another worker plans this video", seconds=lease_seconds)
+        raise Deferred("another worker is planning this video", seconds=lease_seconds)
     return PlanClaim(video_id, row["plan_attempt"], row["plan_tries"], row["former_plan"])
 
 
 async def renew_plan(connection: Connection, claim: PlanClaim, *, lease_seconds: float) -> None:
-    """Keep a planning alive. Raises Superseded when it was lost, or nobody wants it any more."""
+    """Renew the lease of a planning. Raises Superseded when it was lost or is no longer needed."""
     done = await sql.renew_plan(
         connection, video_id=claim.video_id, attempt=claim.attempt, lease_seconds=lease_seconds
     )
     if not changed(done):
-        raise Superseded(f"attempt {claim.attempt} at the plan lost its claim, or the video is not wanted")
+        raise Superseded(f"attempt {claim.attempt} at the plan lost its claim, or the video has ended")
 
 
 async def release_plan(connection: Connection, claim: PlanClaim) -> bool:
-    """Give a planning back before its end, so that another can take it at once; False when it was lost."""
+    """Release a planning early, so that another worker can claim it at once; False when it was lost."""
     return changed(await sql.release_plan(connection, video_id=claim.video_id, attempt=claim.attempt))
 
 

@@ -1,4 +1,4 @@
-"""The ladder: presets that renditions are made from, and which of them a user wants by default."""
+"""The presets from which ladders are made, and each user's default qualities."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def all_presets(connection: Connection) -> tuple[Preset, ...]:
 
 
 async def replace_presets(connection: Connection, presets: Sequence[Preset]) -> None:
-    """Make `presets` the whole ladder; takes effect on the next video that is planned."""
+    """Replace all presets; takes effect for the next video that is planned."""
     await sql.lock(connection)
     await sql.clear(connection)
     await sql.insert(
@@ -54,20 +54,20 @@ async def replace_presets(connection: Connection, presets: Sequence[Preset]) -> 
 
 
 async def preferences_of(connection: Connection, user_id: str) -> tuple[str, ...]:
-    """Return the qualities that a user wants by default; empty when every preset will do.
+    """Return a user's default qualities; empty means every preset.
 
-    A quality whose preset is gone is passed over.
+    A quality whose preset was removed is skipped.
     """
     return tuple(await sql.preferences_of(connection, user_id=user_id) or ())
 
 
 async def set_preferences(connection: Connection, user_id: str, qualities: Sequence[str]) -> None:
-    """Set the qualities that a user wants by default; none means every preset."""
+    """Set a user's default qualities; none means every preset."""
     await sql.set_preferences(connection, user_id=user_id, qualities=list(qualities))
 
 
 def check_qualities(presets: Sequence[Preset], qualities: Iterable[str]) -> None:
-    """Raise UnknownQuality, naming the valid ones, unless a preset offers each quality."""
+    """Raise UnknownQuality, naming the valid ones, unless every quality has a preset."""
     names = [preset.name for preset in presets]
     if unknown := [quality for quality in qualities if quality not in names]:
-        raise UnknownQuality(f"no preset is called {', '.join(unknown)}; valid are {', '.join(names)}")
+        raise UnknownQuality(f"no preset is named {', '.join(unknown)}; valid names: {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""What a finished video consists of, and the transition that makes it ready (uploader)."""
+"""What a complete video consists of, and the transition that makes it ready (uploader)."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ async def reopen_stored(
 
 
 async def is_all_stored(connection: Connection, video_id: UUID) -> bool:
-    """Tell whether every chunk of a planned video lies in storage."""
+    """Tell whether every chunk of a planned video is in storage."""
     return bool(await sql.unstored_chunks(connection, video_id=video_id) == 0)
 
 
 async def stored_segments(connection: Connection, video_id: UUID) -> list[StoredSegment]:
-    """Return the segments that lie in storage, by rendition and index."""
+    """Return the stored segments, by rendition and index."""
     rows = await all_rows(sql.stored_segments(connection, video_id=video_id))
     return [StoredSegment(**dict(row)) for row in rows]
 
@@ -71,14 +71,14 @@ async def key_frames(connection: Connection, video_id: UUID) -> dict[tuple[str, 
 
 
 async def stored_codecs(connection: Connection, video_id: UUID) -> dict[str, str]:
-    """Return the RFC 6381 codecs of each rendition as read from the bits of the first stored chunk."""
+    """Return each rendition's codecs (RFC 6381), read from the bits of the first stored chunk."""
     rows = await all_rows(sql.stored_codecs(connection, video_id=video_id))
     return dict(rows[0]["codecs"]) if rows else {}
 
 
 async def mark_ready(connection: Connection, stored: VideoStored, *, run: int) -> bool:
-    """Record where a complete video lies; False when its run is over or nobody wants it."""
-    done = await sql.ready(
+    """Mark a complete video ready and record where it is; False when its run is over."""
+    done = await sql.mark_ready(
         connection,
         video_id=stored.video_id,
         run=run,

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 async def count_processing(connection: Connection, user_id: str, *, most: int) -> int:
-    """Return how many videos of a user are in work, counting to `most`."""
+    """Return how many videos of a user are being processed, counting no further than `most`."""
     return int(await sql.count_processing(connection, user_id=user_id, most=most))
 
 
 async def over_quota(connection: Connection, user_id: str, limit: int) -> bool:
-    """Tell whether, with what this transaction has added, more than `limit` videos of a user are in work.
+    """Tell whether more than `limit` videos of a user are being processed, this transaction's included.
 
-    Transactions of one user that ask take turns from here to their end, so that none overlooks another.
+    Transactions of one user are serialized from here to their end, so that each counts the others.
     """
     await sql.lock_user(connection, user_id=user_id)
     return await count_processing(connection, user_id, most=limit + 1) > limit

@@ -25,7 +25,7 @@ Status = Literal["processing", "ready", "failed", "deleted"]
 
 @dataclass(frozen=True)
 class Video:
-    """A video as the API answers for it; `stage`, `progress` (0..1) and `playable` come from its chunks."""
+    """A video as the API shows it; `stage`, `progress` (0..1) and `playable` are derived from its chunks."""
 
     video_id: UUID
     user_id: str
@@ -63,7 +63,7 @@ class Video:
 
     @property
     def was_ready(self) -> bool:
-        """Tell whether all of it was stored once: then it plays, also while lost objects are made again."""
+        """Whether it was completely stored before: then it plays also while lost objects are repaired."""
         return self.status == "ready" or (self.status != "deleted" and bool(self.renditions))
 
     @classmethod
@@ -109,7 +109,7 @@ async def accept(
 
 
 async def get(connection: Connection, video_id: UUID) -> Video | None:
-    """Return a video, deleted ones too; None when there never was one."""
+    """Return a video, also a deleted one; None when there never was one."""
     row = await sql.get(connection, video_id=video_id)
     return Video.from_row(row) if row else None
 

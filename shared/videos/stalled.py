@@ -1,4 +1,4 @@
-"""Videos without progress: no live lease and no message on its way."""
+"""Videos without progress: no live lease and no pending message."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 AT_ONCE = 100
 
-sql: Any = queries("silence")
+sql: Any = queries("stalled")
 
 
 @dataclass(frozen=True)
 class StalledVideo:
-    """A video without a live lease or a message on its way; `resumes` counts announcements in this run."""
+    """A video without a live lease or a pending message; `resumes` counts announcements in this run."""
 
     video_id: UUID
     status: Literal["processing", "deleted"]
     run: int
     resumes: int
     stage: Stage
-    silent_seconds: float
+    stalled_seconds: float
 
 
 async def find_stalled(connection: Connection, after: UUID, *, seconds: float) -> list[StalledVideo]:
-    """Return the next videos, by id, not heard of for `seconds`: in work, or deleted and not purged."""
-    rows = await all_rows(sql.silent(connection, after=after, seconds=seconds, count=AT_ONCE))
+    """Return the next videos, by id, without change for `seconds`: processing, or deleted and not purged."""
+    rows = await all_rows(sql.find_stalled(connection, after=after, seconds=seconds, count=AT_ONCE))
     return [StalledVideo(**dict(row)) for row in rows]
 
 
 async def record_resume(connection: Connection, video: StalledVideo, *, counts: bool) -> bool:
-    """Record that the work of a video was announced again; False when it moved on meanwhile."""
-    done = await sql.resumed(
+    """Record that the work of a video was announced again; False when its state changed meanwhile."""
+    done = await sql.record_resume(
         connection,
         video_id=video.video_id,
         status=video.status,

@@ -1,4 +1,4 @@
-"""The SQL of the aggregate, and what its answers mean."""
+"""The SQL of the video aggregate, and the interpretation of its results."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 sql: Any = queries("videos")
 
 
-def what_it_is(row: asyncpg.Record | None) -> str:
-    """Return why a row of a chunk cannot be worked on, for the log."""
+def reason_not_workable(row: asyncpg.Record | None) -> str:
+    """Return why a chunk cannot be worked on, for the log."""
     return (
         f"the chunk is {row['chunk_status']}, the video {row['status']}" if row else "there is no such chunk"
     )
 
 
 def changed(status: str | int) -> bool:
-    """Tell whether a guarded statement changed a row, from the status that Postgres answers."""
+    """Tell from Postgres's status whether a guarded statement changed a row."""
     return str(status).rsplit(" ", 1)[-1] != "0"

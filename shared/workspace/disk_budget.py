@@ -1,7 +1,7 @@
-"""Room on the work volume: what is free, less a reserve for accepted work and what writers were promised.
+"""Space on the work volume: what is free, minus a reserve for accepted work, minus open reservations.
 
-Promises are counted in each process. Where several processes promise the same bytes, they notice while they
-write: every write looks at the volume again, and none goes into the reserve.
+Each process counts its own reservations. Several processes may reserve the same bytes; they notice when they
+write, because every write checks the volume again and none uses the reserve.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskBudget:
-    """The room on the volume that holds `root`, of which `reserve_bytes` are kept from those who ask here.
+    """The space on the volume of `root`, without `reserve_bytes`, which reservations may not use.
 
-    Its methods block for as long as the volume takes to answer, and raise StorageUnavailable when it fails.
+    Methods block until the volume answers, and raise StorageUnavailable when it fails.
     """
 
     def __init__(self, root: Path, reserve_bytes: int) -> None:
         self._root, self._reserve_bytes = root, reserve_bytes
-        # Of the reservations that are held, by owner: what is written, and what is not yet.
+        # Bytes of open reservations by owner: written, and not written yet.
         self._written_bytes: Counter[str] = Counter()
         self._unwritten_bytes: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -48,34 +48,34 @@ class DiskBudget:
             reservation.close()
 
     def free_bytes(self) -> int:
-        """Return what the volume has free, the reserve and what is promised included."""
+        """Return the free space of the volume, reserve and reservations included."""
         volume = self._volume()
         free = volume.f_bavail * volume.f_frsize
         WORK_FREE_BYTES.set(free)
         return free
 
     def most_bytes(self) -> int:
-        """Return how large a file may be to find room when nothing else is there."""
+        """Return the size of the largest file that fits into the empty volume."""
         volume = self._volume()
         return volume.f_blocks * volume.f_frsize - self._reserve_bytes
 
     def expect(self, size_bytes: int) -> None:
-        """Raise OutOfDisk when so many bytes would go into the reserve."""
+        """Raise OutOfDisk when writing `size_bytes` would use the reserve."""
         free = self.free_bytes()
         if free - size_bytes < self._reserve_bytes:
             raise OutOfDisk(
-                f"the work volume has {free} bytes free: {self._reserve_bytes} are kept back,"
-                f" {size_bytes} more would be needed"
+                f"the work volume has {free} bytes free: {self._reserve_bytes} are reserved,"
+                f" {size_bytes} are needed"
             )
 
     def take(self, size_bytes: int, owner: str) -> None:
-        """Reserve bytes for an owner beside what is reserved already. Raises OutOfDisk."""
+        """Reserve bytes for an owner in addition to existing reservations. Raises OutOfDisk."""
         with self._lock:
             self.expect(size_bytes + self._unwritten_bytes[owner] + self._protected_bytes(owner))
             self._unwritten_bytes[owner] += size_bytes
 
     def expect_for(self, size_bytes: int, owner: str) -> None:
-        """Raise OutOfDisk when so many bytes would go into the reserve, or into the shares of others."""
+        """Raise OutOfDisk when writing `size_bytes` would use the reserve or the shares of other owners."""
         with self._lock:
             self.expect(size_bytes + self._protected_bytes(owner))
 
@@ -86,17 +86,17 @@ class DiskBudget:
             self._written_bytes[owner] += size_bytes
 
     def give_back(self, written_bytes: int, unwritten_bytes: int, owner: str) -> None:
-        """Forget a reservation."""
+        """Release a reservation."""
         with self._lock:
             self._written_bytes[owner] -= written_bytes
             self._unwritten_bytes[owner] -= unwritten_bytes
-            self._written_bytes += Counter()  # forgets owners of whom nothing is left
+            self._written_bytes += Counter()  # drops owners without bytes
             self._unwritten_bytes += Counter()
 
     def _protected_bytes(self, owner: str) -> int:
-        """Return what others may still write of their reservations, each up to an equal share of the space.
+        """Return what other owners may still write of their reservations, each up to an equal share.
 
-        Who has reserved more than an equal share keeps that only until someone else needs the space.
+        An owner keeps a reservation beyond an equal share only until another owner needs the space.
         """
         owners = {owner, *self._written_bytes, *self._unwritten_bytes}
         space = self.free_bytes() - self._reserve_bytes + self._written_bytes.total()
@@ -104,7 +104,7 @@ class DiskBudget:
         return sum(self._within(share, other) for other in owners - {owner})
 
     def _within(self, share: int, owner: str) -> int:
-        """Return how much of an owner's unwritten bytes lies within a share."""
+        """Return how many of an owner's unwritten bytes are within a share."""
         return max(0, min(self._unwritten_bytes[owner], share - self._written_bytes[owner]))
 
     def _volume(self) -> os.statvfs_result:
@@ -115,9 +115,9 @@ class DiskBudget:
 
 
 class Reservation:
-    """What one writer may still write.
+    """The bytes that one writer has reserved.
 
-    The write of a cancelled caller may come after `close`: then nothing is counted any more.
+    A cancelled caller's write may end after `close`; it is not counted then.
     """
 
     def __init__(self, room: DiskBudget, owner: str) -> None:
@@ -127,7 +127,7 @@ class Reservation:
         self._lock = threading.Lock()
 
     def ask(self, size_bytes: int) -> None:
-        """Have so much more promised. Raises OutOfDisk."""
+        """Reserve more bytes. Raises OutOfDisk."""
         with self._lock:
             if not self._closed:
                 self._room.take(size_bytes, self._owner)
@@ -135,10 +135,10 @@ class Reservation:
 
     @contextmanager
     def writing(self, size_bytes: int) -> Iterator[None]:
-        """Let the block write, and count what it wrote.
+        """Check the space, run the block that writes, and count what it wrote.
 
-        Raises OutOfDisk before a write that would go into the reserve, or into what others were promised, and
-        when the volume is full in spite of all that.
+        Raises OutOfDisk before a write that would use the reserve or reservations of others, and when the
+        volume is full nevertheless.
         """
         if size_bytes <= self._rest_bytes:
             self._room.expect_for(size_bytes, self._owner)
@@ -153,7 +153,7 @@ class Reservation:
             self._room.record_written(spent, self._owner)
 
     def close(self) -> None:
-        """Give back what was not written."""
+        """Release what was not written."""
         with self._lock:
             self._room.give_back(self._written_bytes, self._rest_bytes, self._owner)
             self._written_bytes = self._rest_bytes = 0
@@ -162,7 +162,7 @@ class Reservation:
 
 @contextmanager
 def disk_faults() -> Iterator[None]:
-    """Raise OutOfDisk where the block finds the disk full."""
+    """Raise OutOfDisk when the block fails because the disk is full."""
     try:
         yield
     except OSError as error:

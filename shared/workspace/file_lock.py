@@ -1,7 +1,7 @@
-"""Files that a living process holds: a lock tells that it is at work, and ends with it however it dies.
+"""File locks: a lock shows that a process is using a file, and ends with the process however it dies.
 
-flock(2) is honoured on local file systems and, between machines, by NFS version 4. Where it is not supported
-nothing is held, and age alone tells.
+flock(2) works on local file systems and, between machines, on NFS version 4. Where it is not supported no
+file is locked, and only age protects it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 
 
 def hold(descriptor: int) -> None:
-    """Hold an open file until its descriptor is closed; who only looks at it is waited for."""
+    """Lock an open file until its descriptor is closed; waits for processes that only test the lock."""
     _lock(descriptor, fcntl.LOCK_EX)
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a living process holds a file, or one may; one that is gone is held by nobody."""
+    """Tell whether a live process holds a file's lock, or may; False when the file does not exist."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # NFS wants a descriptor that may write
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # NFS requires a writable descriptor
     except (FileNotFoundError, IsADirectoryError):
         return False
-    except PermissionError:  # not ours to judge
+    except PermissionError:  # it cannot be determined
         return True
     try:
         _lock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

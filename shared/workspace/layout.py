@@ -1,11 +1,11 @@
-"""Where everything lies: names of objects, of files under WORK_DIR, and what may be part of a path.
+"""The layout of WORK_DIR.
 
 WORK_DIR/
-  uploads/{videoId}.part                     an upload that is still coming in
+  uploads/{videoId}.part                     an upload in progress
   originals/{videoId}/source                 the original, until it is no longer needed
-  chunks/{videoId}/{chunk}-{attempt}/        what one attempt at a chunk encoded
-  chunks/{videoId}/thumbnail.{attempt}.jpg   what one attempt at the plan drew (its parts: .{random}.parts/)
-  media/hls/{userId}/{videoId}/              the local media root: storage when S3 is off
+  chunks/{videoId}/{chunk}-{attempt}/        segments of one attempt at a chunk
+  chunks/{videoId}/thumbnail.{attempt}.jpg   made by one attempt at the plan (its parts: .{random}.parts/)
+  media/hls/{userId}/{videoId}/              the local storage, when S3 is off
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def file_size(path: Path) -> int | None:
 
 @dataclass(frozen=True)
 class WorkDir:
-    """Names every place under the volume that the services share."""
+    """Names every path on the shared work volume."""
 
     root: Path
 

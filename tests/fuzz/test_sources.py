@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from hypothesis import strategies as st
 
-from services.transcoder.probe.packets import PacketReader, restarts, without_spikes
+from services.transcoder.probe.clock import correct, find_falls, wrong_times
+from services.transcoder.probe.packets import PacketReader
 from services.transcoder.probe.streams import read_aspect, read_fraction, read_orientation
 from services.transcoder.sources.fetch import Sources, shown
 from services.transcoder.sources.https import HttpsSource
@@ -92,13 +93,18 @@ LINES = st.builds(
 )
 
 
+TIME_BASE = Fraction(1, 90000)
+
+
 def _check_packets(lines: list[str]) -> None:
-    reader = PacketReader(0, 1, Fraction(1, 3))
+    reader = PacketReader(0, 1)
     for line in lines:
         reader.take(line)
     times = reader.packets[0].pts
-    assert len(without_spikes(times, Fraction(1, 90000))) <= len(times)
-    assert restarts(times, Fraction(1, 90000)) in (True, False)
+    wrong = wrong_times(times, TIME_BASE)
+    assert set(wrong) <= set(range(len(times)))
+    assert [time for time, _ in correct(times, wrong)] == sorted(times[index] for index in wrong)
+    assert set(find_falls(times, wrong, TIME_BASE)) <= set(range(len(times)))
 
 
 def test_packets_of_any_time_are_read() -> None:

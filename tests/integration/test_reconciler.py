@@ -100,8 +100,8 @@ async def test_lost_message_is_replaced_when_the_queues_were_purged(outbox, rela
     await pass_time(outbox, PATIENCE + 1)
     assert await relay.send_due() == 0
     assert await taken(link) == [], "without the reconciler nothing will ever happen"
-    await reconciler.look()
-    await reconciler.look()  # it is heard of now
+    await reconciler.check_all()
+    await reconciler.check_all()  # it is heard of now
     assert await relay.send_due() == 1
     assert await taken(link) == ["video.resume"]
 
@@ -116,13 +116,13 @@ async def test_every_lost_message_is_replaced_when_there_are_more_than_are_read_
             await videos.accept(connection, event)
     await purge(link)
     await pass_time(outbox, PATIENCE + 1)
-    await reconciler.look()
+    await reconciler.check_all()
     assert await relay.send_due() == 5
 
 
 async def test_video_is_left_alone_when_its_message_still_waits(outbox, relay, link, reconciler, sent):
     await pass_time(outbox, PATIENCE + 1)
-    await reconciler.look()
+    await reconciler.check_all()
     assert await relay.send_due() == 0
 
 
@@ -132,10 +132,10 @@ async def test_video_is_left_alone_when_it_was_heard_of(outbox, relay, link, rec
     async with outbox.transaction() as connection:
         claimed = await videos.claim_plan(connection, sent, lease_seconds=LEASE)
     await pass_time(outbox, PATIENCE)  # its lease ran out a while ago, but not as long as that
-    await reconciler.look()
+    await reconciler.check_all()
     assert await relay.send_due() == 0
     await pass_time(outbox, LEASE + 1)
-    await reconciler.look()
+    await reconciler.check_all()
     assert await relay.send_due() == 1
     assert claimed.attempt == 1
 
@@ -145,7 +145,7 @@ async def test_video_is_left_alone_when_a_retry_is_on_its_way(outbox, relay, lin
     async with outbox.transaction() as connection:
         await connection.execute("update outbox set sent_at = null, available_at = now() + interval '1 hour'")
     await pass_time(outbox, PATIENCE + 1)
-    await reconciler.look()
+    await reconciler.check_all()
     async with outbox.transaction() as connection:
         assert await connection.fetchval("select count(*) from outbox") == 1
 
@@ -154,7 +154,7 @@ async def test_video_fails_with_a_reason_when_no_announcement_helps(outbox, rela
     for resumes in range(MAX_RESUMES + 1):
         await purge(link)
         await pass_time(outbox, PATIENCE * 2**resumes + 1)
-        await reconciler.look()
+        await reconciler.check_all()
         await relay.send_due()
     video = await record(outbox, sent)
     assert (video.status, video.error["reason"], video.error["stage"]) == ("failed", "stalled", "plan")
@@ -172,13 +172,13 @@ async def test_deletion_is_announced_again_when_its_message_was_lost(outbox, rel
     for _ in range(MAX_RESUMES + 2):  # it is never given up
         await purge(link)
         await pass_time(outbox, PATIENCE + 1)
-        await reconciler.look()
+        await reconciler.check_all()
         assert await relay.send_due() == 1
         assert await taken(link) == ["video.delete"]
     async with outbox.transaction() as connection:
         await videos.purge(connection, sent)
     await pass_time(outbox, PATIENCE + 1)
-    await reconciler.look()
+    await reconciler.check_all()
     assert await relay.send_due() == 0
 
 
@@ -188,7 +188,7 @@ async def test_finished_videos_are_left_alone_when_they_are_silent(outbox, relay
         async with outbox.transaction() as connection:
             await connection.execute("update videos set status = $1", status)
         await pass_time(outbox, PATIENCE * 100)
-        await reconciler.look()
+        await reconciler.check_all()
     assert await relay.send_due() == 0
 
 
@@ -197,7 +197,7 @@ async def test_ten_reconcilers_announce_a_video_once_when_they_look_together(
 ):
     await purge(link)
     await pass_time(outbox, PATIENCE + 1)
-    await asyncio.gather(*(reconciler.look() for _ in range(8)))
+    await asyncio.gather(*(reconciler.check_all() for _ in range(8)))
     assert await relay.send_due() == 1
 
 
@@ -206,9 +206,9 @@ async def test_reconciler_does_nothing_when_another_holds_the_lock(outbox, relay
     await pass_time(outbox, PATIENCE + 1)
     async with outbox.database.alone(LOCK) as is_ours:
         assert is_ours
-        await reconciler.look()
+        await reconciler.check_all()
         assert await relay.send_due() == 0
-    await reconciler.look()
+    await reconciler.check_all()
     assert await relay.send_due() == 1
 
 

@@ -169,7 +169,7 @@ async def test_video_is_finished_by_stored_messages(database, tmp_path, name):
     await services.handle_all()
     await expect_ready(services)
     await services.execute("update videos set status = 'deleted'")
-    with pytest.raises(Deferred, match="swept once"):
+    with pytest.raises(Deferred, match="the first pass is done"):
         await services.deleting.delete(message(name, "video.delete"))
     assert not await services.storage.keys(f"hls/alice/{ID}")
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from services.ingest.uploads.upload_file import Incoming
-from services.uploader.maintenance.orphans import Finder
+from services.uploader.maintenance.orphans import OrphanFinder
 from services.uploader.maintenance.sweep import LOCK, Owned, Sweeper
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
@@ -67,7 +67,7 @@ async def keys(sweeper):
 
 
 def finder(sweeper):
-    return Finder(sweeper.settings, sweeper.database, sweeper.work, sweeper.storage)
+    return OrphanFinder(sweeper.settings, sweeper.database, sweeper.work, sweeper.storage)
 
 
 async def accept(outbox, uri="file:a.mp4", video_id=None):

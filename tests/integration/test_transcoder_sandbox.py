@@ -46,7 +46,7 @@ async def python(code: str, *, reads: tuple = (), writes: tuple = ()) -> str:
 
 
 @needs_landlock
-async def test_confined_program_reads_only_what_it_is_given(tmp_path):
+async def test_confined_program_reads_only_reason_not_workable_given(tmp_path):
     for name in ("given", "canary"):
         (tmp_path / name).write_text(f"content of {name}")
     for mode, seen in (("best-effort", "PermissionError"), ("off", "content of canary")):

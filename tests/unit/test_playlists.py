@@ -15,10 +15,10 @@ from shared.hls.renditions import (
     RenditionSet,
     StoredSegment,
     average_bps,
-    growing,
     measure,
     of_rendition,
     peak_bps,
+    playable_segments,
 )
 
 TWO = RenditionSet((("720p", 1280, 720), ("360p", 640, 360)), 30000 / 1001, 10)
@@ -152,17 +152,17 @@ def test_measure_raises_value_error_when_a_rendition_is_missing() -> None:
         measure(TWO, [*run("720p", [1]), *run("360p", [1])], {"720p": "avc1"})
 
 
-def test_growing_shows_equally_many_of_each_when_one_rendition_is_behind() -> None:
+def test_playable_segments_are_equally_many_for_each_rendition_when_one_rendition_is_behind() -> None:
     segments = [*run("720p", [1, 1, 1]), *run("720p", [1], first=5), *run("360p", [1, 1]), *run("old", [1])]
-    shown = growing(TWO, segments)
+    shown = playable_segments(TWO, segments)
     assert [segment.index for segment in of_rendition(shown, "720p")] == [1, 2]
     assert [segment.index for segment in of_rendition(shown, "360p")] == [1, 2]
     assert len(shown) == 4
 
 
-def test_growing_shows_nothing_when_a_rendition_lacks_its_first_segment() -> None:
-    assert growing(TWO, [*run("720p", [1, 1]), *run("360p", [1], first=2)]) == ()
-    assert growing(TWO, []) == ()
+def test_there_are_no_playable_segments_when_a_rendition_lacks_its_first_segment() -> None:
+    assert playable_segments(TWO, [*run("720p", [1, 1]), *run("360p", [1], first=2)]) == ()
+    assert playable_segments(TWO, []) == ()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -176,7 +176,7 @@ def test_playlists_keep_their_promises_when_segments_are_any(seed: int) -> None:
         for index, seconds in enumerate(durations, start=1)
     ]
     chance.shuffle(segments)
-    shown = growing(TWO, segments)
+    shown = playable_segments(TWO, segments)
     assert len(shown) == 2 * count
     for rendition in measure(TWO, shown, CODECS):
         mine = of_rendition(shown, rendition.name)

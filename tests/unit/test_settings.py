@@ -49,7 +49,7 @@ def test_settings_name_every_missing_variable_when_the_environment_is_empty(monk
 )
 def test_settings_refuse_an_address_that_nobody_can_connect_to(environment, url):
     environment(DATABASE_URL=url)
-    with pytest.raises(ConfigurationError, match="DATABASE_URL: is no URL: the port") as raised:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL: is not a URL: the port") as raised:
         load_settings(8080)
     assert "cret" not in str(raised.value)
 

@@ -303,6 +303,6 @@ async def test_presign_signs_for_the_endpoint_of_players_when_it_differs(seconds
 
 
 async def test_open_s3_raises_storage_unavailable_when_the_endpoint_has_no_host_name() -> None:
-    with pytest.raises(StorageUnavailable, match="configured wrongly"):
+    with pytest.raises(StorageUnavailable, match="configuration is invalid"):
         async with open_s3(s3_settings(s3_endpoint_url="http://not a host")):
             pass

@@ -198,7 +198,7 @@ def heads_without_a_body(status: int, named_status: int, code: str, extra: str =
     [
         (403, 403, "InvalidAccessKeyId", "", "check S3_ACCESS_KEY_ID"),
         (403, 403, "SignatureDoesNotMatch", "", "check S3_SECRET_ACCESS_KEY"),
-        (403, 403, "AccessDenied", "", "what they may do with the bucket"),
+        (403, 403, "AccessDenied", "", "their permissions on the bucket"),
         (403, 403, "RequestTimeTooSkewed", "", "set the clock"),
         (404, 404, "NoSuchBucket", "", "correct S3_BUCKET"),
         (400, 400, "AuthorizationHeaderMalformed", "<Region>garage</Region>", "S3_REGION=garage"),

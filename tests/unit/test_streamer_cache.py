@@ -12,7 +12,7 @@ from services.streamer import cache
 from services.streamer.availability import Availability
 from services.streamer.cache import FRESH_SECONDS, SECONDS, STALE_SECONDS, SingleFlightCache
 from shared.errors import DatabaseUnavailable
-from tests.unit.test_streamer_showing import VIDEO_ID, ready
+from tests.unit.test_streamer_availability import VIDEO_ID, ready
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -26,7 +26,7 @@ from shared.playback.values import PlaybackKey
 from shared.service.resources import STORAGE, OpenStorage
 from shared.storage.interface import ObjectReader
 from shared.storage.memory import MemoryStorage
-from tests.unit.test_streamer_showing import VIDEO_ID, growing, ready, video
+from tests.unit.test_streamer_availability import VIDEO_ID, growing, ready, video
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,9 +46,9 @@ OURS = PlaybackKey("own1", "HS256", "s" * 64)
 
 
 @asynccontextmanager
-async def streamer(storage: Storage, showing: Availability | None) -> AsyncIterator[Client]:
+async def streamer(storage: Storage, availability: Availability | None) -> AsyncIterator[Client]:
     async def read(video_id: object) -> Availability | None:
-        return showing if video_id == VIDEO_ID else None
+        return availability if video_id == VIDEO_ID else None
 
     app = create_base_app()
     app[STORAGE] = OpenStorage(storage)
@@ -216,7 +216,7 @@ async def test_get_answers_by_either_spelling_when_the_id_has_capitals(client: C
 
 
 @pytest.mark.parametrize(
-    ("showing", "reason", "retry"),
+    ("availability", "reason", "retry"),
     [
         (None, "not_found", None),
         (Availability(video(status="deleted")), "not_found", None),
@@ -225,9 +225,9 @@ async def test_get_answers_by_either_spelling_when_the_id_has_capitals(client: C
     ],
 )
 async def test_get_answers_404_with_the_reason_when_there_is_nothing_to_play(
-    storage: MemoryStorage, showing: Availability | None, reason: str, retry: str | None
+    storage: MemoryStorage, availability: Availability | None, reason: str, retry: str | None
 ) -> None:
-    async with streamer(storage, showing) as client:
+    async with streamer(storage, availability) as client:
         got = await client.get(f"{BASE}/master.m3u8")
         assert got.status == 404
         assert (await got.json(content_type="application/problem+json"))["reason"] == reason

@@ -1,4 +1,4 @@
-"""The API keys: 256 random bits each, of which Postgres keeps only the SHA-256."""
+"""API keys: 256 random bits; Postgres stores only the SHA-256."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ sql: Any = queries("ingest")
 
 
 def key_hash(key: str) -> bytes:
-    """Return what is remembered of a key."""
+    """Return the hash under which a key is stored."""
     return hashlib.sha256(key.encode()).digest()
 
 
 async def create_key(connection: Connection, new: NewKey) -> CreatedKey:
-    """Create a key; the answer holds it for the only time."""
+    """Create a key; it is shown in this answer only."""
     key = PREFIX + secrets.token_urlsafe(32)
     row = await sql.insert_key(
         connection, name=new.name, scope=new.scope, user_id=new.user_id, key_hash=key_hash(key)
@@ -39,7 +39,7 @@ async def create_key(connection: Connection, new: NewKey) -> CreatedKey:
 
 
 async def find_caller(connection: Connection, key: str) -> Caller:
-    """Return who holds a key. Raises Unauthorized when it is unknown or revoked."""
+    """Return the caller of a key. Raises Unauthorized when it is unknown or revoked."""
     row = await sql.caller(connection, key_hash=key_hash(key))
     if row is None:
         raise Unauthorized("the API key is unknown or revoked", sent_key=True)
@@ -52,7 +52,7 @@ async def list_keys(connection: Connection) -> list[KeyRecord]:
 
 
 async def revoke_key(connection: Connection, key_id: UUID) -> bool:
-    """Make a key useless from now on; False when there is none or it was already."""
+    """Revoke a key; False when it does not exist or was already revoked."""
     return changed(await sql.revoke_key(connection, key_id=key_id))
 
 

@@ -1,4 +1,4 @@
-"""Who calls, and what that allows: pure."""
+"""The caller of a request and its permissions; pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from services.ingest.models import Scope
 
-SYSTEM_USER = "system"  # owns what admin and service keys upload without saying for whom
+SYSTEM_USER = "system"  # owns uploads of admin and service keys without a user
 BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]{1,512})", re.IGNORECASE)
 
 
@@ -27,15 +27,15 @@ class Caller:
 
     @property
     def share(self) -> str:
-        """Name whose share of places and disk space this caller uses up: the user's, else the key's."""
+        """Whose share of upload places and disk space this caller uses: the user's, else the key's."""
         return f"user {self.user_id}" if self.user_id else f"key {self.key_id}"
 
     def may_see(self, user_id: str) -> bool:
-        """Tell whether what belongs to a user is this caller's business."""
+        """Tell whether the caller may see what belongs to a user."""
         return self.scope != "user" or self.user_id == user_id
 
     def acts_for(self, user_id: str | None) -> str:
-        """Return the user that an upload belongs to. Raises Forbidden for another's."""
+        """Return the user an upload belongs to. Raises Forbidden for another user."""
         if user_id is None:
             return self.user_id or SYSTEM_USER
         self.check_user(user_id)

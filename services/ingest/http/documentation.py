@@ -1,4 +1,4 @@
-"""The description of the API, and a page that shows it without asking another host."""
+"""The OpenAPI document, and a page that shows it without loading from other hosts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ async def get_docs(_: web.Request) -> web.FileResponse:
 async def get_docs_asset(request: web.Request) -> web.FileResponse:
     """Answer with a file of the page."""
     if request.match_info["asset"] not in ASSETS:
-        raise NotFound("there is no such file")
+        raise NotFound("there is no file with this name")
     path = Path(str(swagger_ui_path)) / request.match_info["asset"]
     return web.FileResponse(path, headers={"Cache-Control": "public, max-age=86400"})
 
 
 async def go_to_docs(_: web.Request) -> web.Response:
-    """Send whoever opens the root to the page."""
+    """Redirect the root to the page."""
     return web.Response(status=302, headers={"Location": "/docs"})

@@ -1,4 +1,4 @@
-"""Server-sent events: what becomes of a video, as it happens."""
+"""Server-sent events with the progress of a video."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAST_EVENT_ID = "Last-Event-ID"
 
 
 async def watch_video(request: web.Request) -> web.StreamResponse:
-    """Stream the states of a video until its end; who has seen the end is told not to come again."""
+    """Stream the states of a video until its end; a client that has seen the end gets 204."""
     async with request.app[DATABASE].transaction() as connection:
         video = await visible_video(connection, request[CALLER], read_uuid(request, "video_id"))
     state = VideoState.of(vars(video))
@@ -30,7 +30,7 @@ async def watch_video(request: web.Request) -> web.StreamResponse:
     if seen and state.is_terminal:
         return web.Response(status=204)  # the one status that stops an EventSource from reconnecting
     response = await _begin(request)
-    with request.app[FEED].watch(state) as watcher, suppress(ConnectionResetError):  # the client may leave
+    with request.app[FEED].watch(state) as watcher, suppress(ConnectionResetError):  # it disconnects
         await response.write(retry_hint())
         if not seen:
             await response.write(state.to_event())
@@ -44,7 +44,7 @@ async def _begin(request: web.Request) -> web.StreamResponse:
     headers = {
         "Content-Type": "text/event-stream",
         "Cache-Control": "no-cache, no-transform",
-        "X-Accel-Buffering": "no",  # a proxy that collects the answer would hold events back
+        "X-Accel-Buffering": "no",  # a buffering proxy would delay events
         REQUEST_ID: request_id() or "",
     }
     response = web.StreamResponse(headers=headers)

@@ -1,4 +1,4 @@
-"""Reading the form of an upload part by part, in bounded memory and bounded time."""
+"""Reading the form of an upload part by part, with limited memory and time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STALL_SECONDS = 60.0
 READ_BYTES = 256 * 1024
 FILENAME_CHARACTERS = 1024
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-# What aiohttp's reader raises for a body that is no well-formed form.
+# Raised by aiohttp's reader for a malformed form.
 MALFORMED = (ValueError, AssertionError, RuntimeError, HttpProcessingError, RequestPayloadError)
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Form:
     """A multipart body: `fields`, then `chunks` of the file, then `end`."""
 
     def __init__(self, request: web.Request, *, max_bytes: int, stall_seconds: float = STALL_SECONDS) -> None:
-        """Judge by the headers alone. Raises InvalidRequest, UploadTooLarge."""
+        """Check the headers. Raises InvalidRequest, UploadTooLarge."""
         if request.content_type != "multipart/form-data":
             raise InvalidRequest("send the file as multipart/form-data")
         if (request.content_length or 0) > max_bytes + FORM_BYTES:
@@ -50,34 +50,34 @@ class Form:
         self._parts = 0
 
     async def fields(self) -> UploadFields:
-        """Read up to the file. Raises InvalidRequest, UploadStalled."""
+        """Read the fields before the file. Raises InvalidRequest, UploadStalled."""
         self._reader = await self._read(self._request.multipart())
         raw: dict[str, str] = {}
         while (part := await self._next_up_to_file()).name != FILE:
             name = part.name or ""
             if name in raw:
-                raise InvalidRequest(f"{name}: given twice")
+                raise InvalidRequest(f"{name}: may be given only once")
             raw[name] = await self._text(name, part)
         self._file = part
         return _checked({name: text for name, text in raw.items() if name in FIELDS})
 
     @property
     def filename(self) -> str | None:
-        """The name that the client gives the file, made harmless; None when it gives none."""
+        """The client's name for the file, sanitized; None without one."""
         return clean_filename(self._file.filename)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the file as it comes in. Raises InvalidRequest, UploadStalled, ConnectionResetError."""
+        """Yield the file as it arrives. Raises InvalidRequest, UploadStalled, ConnectionResetError."""
         while not self._file.at_eof():
             if chunk := await self._read(self._file.read_chunk(READ_BYTES)):
                 self._pace.came(len(chunk))
                 yield chunk
 
     async def end(self) -> None:
-        """Make sure that the form is complete and holds nothing that came too late."""
+        """Check that the form is complete and that nothing unexpected follows the file."""
         while (part := await self._next()) is not None:
             if part.name == FILE:
-                raise InvalidRequest("file: one upload takes one file")
+                raise InvalidRequest("file: an upload has exactly one file")
             if part.name in FIELDS:
                 raise InvalidRequest(f"{part.name}: fields must come before the file")
             await self._text(part.name or "", part)
@@ -85,7 +85,7 @@ class Form:
     async def _next_up_to_file(self) -> BodyPartReader:
         part = await self._next()
         if part is None:
-            raise InvalidRequest("file: the form has no such part")
+            raise InvalidRequest("file: the form has no part with this name")
         return part
 
     async def _next(self) -> BodyPartReader | None:
@@ -117,17 +117,17 @@ class Form:
         except TooSlow as error:
             raise UploadStalled(str(error)) from error
         except TimeoutError as error:
-            raise UploadStalled(f"nothing came for {self._stall_seconds:.0f} seconds") from error
+            raise UploadStalled(f"nothing arrived for {self._stall_seconds:.0f} seconds") from error
         except MALFORMED as error:
             raise InvalidRequest("The body is not valid multipart/form-data (RFC 7578)") from error
 
 
 def _refuse_encoding(part: BodyPartReader) -> None:
-    """Raise UnsupportedEncoding unless a part is sent as it is (RFC 7578, section 4.7)."""
+    """Raise UnsupportedEncoding for an encoded part (RFC 7578, section 4.7)."""
     coding = part.headers.get("Content-Encoding", "identity").strip().lower()
     transfer = part.headers.get("Content-Transfer-Encoding", "binary").strip().lower()
     if coding != "identity" or transfer not in ("binary", "8bit", "7bit"):
-        raise UnsupportedEncoding("Send each part of the form as it is, without an encoding")
+        raise UnsupportedEncoding("Send each part of the form without an encoding")
 
 
 def _checked(fields: dict[str, str]) -> UploadFields:
@@ -138,7 +138,7 @@ def _checked(fields: dict[str, str]) -> UploadFields:
 
 
 def clean_filename(name: str | None) -> str | None:
-    """Return the last part of a path without control characters, at most 1024 long; None for nothing."""
+    """Return the last component of a path, without control characters and shortened; None if empty."""
     last = re.split(r"[/\\]", name or "")[-1]
     text = CONTROL.sub("", last).encode(errors="replace").decode().strip()
     return text[:FILENAME_CHARACTERS] or None

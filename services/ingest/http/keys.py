@@ -1,4 +1,4 @@
-"""API keys, for admins."""
+"""Endpoints for API keys (admin)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from shared.errors import NotFound
 
 
 async def list_keys(request: web.Request) -> web.Response:
-    """Answer with what is remembered of every key."""
+    """Answer with the record of every key."""
     async with request.app[DATABASE].transaction() as connection:
         return answer(KeyList(keys=await api_keys.list_keys(connection)))
 
 
 async def create_key(request: web.Request) -> web.Response:
-    """Create a key and show it this once."""
+    """Create a key and show it once."""
     new = await read_json(request, NewKey)
     async with request.app[DATABASE].transaction() as connection:
         created = await api_keys.create_key(connection, new)
@@ -26,9 +26,9 @@ async def create_key(request: web.Request) -> web.Response:
 
 
 async def revoke_key(request: web.Request) -> web.Response:
-    """Make a key useless from now on."""
+    """Revoke a key."""
     key_id = read_uuid(request, "key_id")
     async with request.app[DATABASE].transaction() as connection:
         if not await api_keys.revoke_key(connection, key_id):
-            raise NotFound("there is no such key, or it is revoked already")
+            raise NotFound("there is no key with this id, or it is already revoked")
     return web.Response(status=204)

@@ -1,4 +1,4 @@
-"""From a table of operations to an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1): pure."""
+"""Makes an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1) from a table of operations; pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROBLEM_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of an operation that went well; `model` None: there is no JSON body."""
+    """The answer of a successful operation; `model` None: no JSON body."""
 
     status: int
     description: str
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path. `scopes` None: everyone may; `handler` None: shared.http serves it."""
+    """One method of one path. `scopes` None: no key needed; `handler` None: shared.http serves it."""
 
     method: str
     path: str
@@ -75,14 +75,14 @@ def describe(operations: Sequence[Operation]) -> Json:
 
 
 DESCRIPTION = (
-    "Takes videos in and tells what became of them. Errors are problem details (RFC 9457) with a stable "
+    "Accepts videos and reports their progress. Errors are problem details (RFC 9457) with a stable "
     "`reason`; every answer carries `X-Request-Id`. A key of scope `admin` may do everything, `service` may "
-    "act for any user, `user` only for its own; what belongs to others is not found."
+    "act for any user, `user` only for its own user; resources of other users answer 404."
 )
 
 
 def _models(operations: Sequence[Operation]) -> list[tuple[Any, Any]]:
-    """List the models once each: bodies as they are read, answers as they are written."""
+    """List each model once: bodies in validation mode, answers in serialization mode."""
     found: dict[type[BaseModel], str] = {Problem: "serialization"}
     for operation in operations:
         if operation.answer.model:
@@ -129,7 +129,7 @@ def _query_parameters(query: type[BaseModel] | None) -> list[Json]:
 
 
 def _without_null(schema: Json) -> Json:
-    """Return the schema of a parameter that is left out rather than null."""
+    """Return the schema of a parameter that may be omitted but not null."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     return choices[0] if len(choices) == 1 else schema
 
@@ -149,16 +149,16 @@ def _responses(operation: Operation, schemas: Json) -> Json:
 
 
 PROBLEMS = {
-    400: "The request cannot be understood, or names what does not exist",
-    401: "There is no API key, or it is unknown or revoked",
-    403: "The API key may not do this",
-    404: "There is no such thing, or it belongs to another",
-    408: "Nothing, or too little, came for too long",
-    409: "The state does not allow it",
+    400: "The request is malformed, or names something that does not exist",
+    401: "The API key is missing, unknown or revoked",
+    403: "The API key does not permit this",
+    404: "It does not exist, or belongs to another user",
+    408: "Too little data arrived for too long",
+    409: "The current state does not allow it",
     413: "The upload is too large",
-    429: "As many videos of this user are in work as may be",
-    503: "A part that this needs does not answer, or too many uploads are under way",
-    507: "There is no room left",
+    429: "The user has reached the limit of videos being processed",
+    503: "A dependency is unavailable, or too many uploads are in progress",
+    507: "The disk has no space left",
 }
 RETRIABLE = {"429", "503", "507"}
-RETRY_AFTER = {"description": "Seconds after which to try again", "schema": {"type": "integer"}}
+RETRY_AFTER = {"description": "Seconds to wait before retrying", "schema": {"type": "integer"}}

@@ -1,4 +1,4 @@
-"""The ladder's presets, and the qualities that users want by default."""
+"""Endpoints for presets and for users' default qualities."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 async def get_presets(request: web.Request) -> web.Response:
-    """Answer with the ladder, largest first."""
+    """Answer with the presets, largest first."""
     async with request.app[DATABASE].transaction() as connection:
         return answer(_shown(await presets.all_presets(connection)))
 
 
 async def put_presets(request: web.Request) -> web.Response:
-    """Replace the ladder."""
+    """Replace all presets."""
     ladder = await read_json(request, PresetList)
     async with request.app[DATABASE].transaction() as connection:
         await presets.replace_presets(connection, [_kept(preset) for preset in ladder.root])
@@ -31,7 +31,7 @@ async def put_presets(request: web.Request) -> web.Response:
 
 
 async def get_preferences(request: web.Request) -> web.Response:
-    """Answer with the qualities that a user wants by default."""
+    """Answer with a user's default qualities."""
     user_id = read_user_id(request)
     async with request.app[DATABASE].transaction() as connection:
         qualities = await presets.preferences_of(connection, user_id)
@@ -39,7 +39,7 @@ async def get_preferences(request: web.Request) -> web.Response:
 
 
 async def put_preferences(request: web.Request) -> web.Response:
-    """Set the qualities that a user wants by default."""
+    """Set a user's default qualities."""
     user_id, wanted = read_user_id(request), await read_json(request, Preferences)
     async with request.app[DATABASE].transaction() as connection:
         presets.check_qualities(await presets.all_presets(connection), wanted.qualities)

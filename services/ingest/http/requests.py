@@ -1,4 +1,4 @@
-"""Reading requests into values and values into answers."""
+"""Parsing requests, checking API keys, and writing JSON answers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
 
 
 def guarded(handler: Handler, scopes: frozenset[Scope]) -> Handler:
-    """Return the handler behind a check of the API key; it finds the caller under CALLER.
+    """Return the handler with a check of the API key in front; it sets CALLER.
 
-    The key is looked up for each request, so that one that is revoked stops working at once.
+    The key is looked up for each request, so that a revoked key stops working at once.
     """
 
     async def guard(request: web.Request) -> web.StreamResponse:
@@ -64,7 +64,7 @@ async def read_json(request: web.Request, model: type[Body], *, empty: Body | No
 
 
 def read_query(request: web.Request, model: type[Body]) -> Body:
-    """Read the query string. Raises InvalidRequest naming the parameters that are wrong."""
+    """Parse the query string. Raises InvalidRequest naming the invalid parameters."""
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:
@@ -82,7 +82,7 @@ def read_user_id(request: web.Request) -> str:
 
 
 def read_uuid(request: web.Request, name: str) -> UUID:
-    """Return an id in the path. Raises NotFound when it is no UUID in its usual form."""
+    """Return an id in the path. Raises NotFound when it is not a UUID in canonical form."""
     text = request.match_info[name]
     try:
         value = UUID(text)
@@ -94,7 +94,7 @@ def read_uuid(request: web.Request, name: str) -> UUID:
 
 
 async def visible_video(connection: Connection, caller: Caller, video_id: UUID) -> Video:
-    """Return a video that the caller may see. Raises NotFound, for deleted ones too."""
+    """Return a video that the caller may see. Raises NotFound, also for deleted ones."""
     video = await videos.get(connection, video_id)
     if video is None or video.status == "deleted" or not caller.may_see(video.user_id):
         raise NotFound("there is no such video")

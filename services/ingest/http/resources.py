@@ -1,4 +1,4 @@
-"""What handlers find in the application."""
+"""Keys of the resources that handlers find in the application."""
 
 from __future__ import annotations
 

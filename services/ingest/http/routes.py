@@ -1,4 +1,4 @@
-"""The table of everything that this service answers to; routes and description are made from it."""
+"""The table of all operations; routes and the OpenAPI document are made from it."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ VIDEOS = (
     Operation(
         "POST",
         "/api/videos/upload",
-        "Upload a video, fields before the file; keys of no user upload for `system` unless told otherwise",
-        Answer(202, "The video is safe and will be worked on", VideoRecord),
+        "Upload a video, fields before the file; `userId` defaults to the key's user, else to `system`",
+        Answer(202, "The video is stored durably and will be processed", VideoRecord),
         uploads.upload_video,
         ANYONE_WITH_A_KEY,
         body=UploadForm,
@@ -67,7 +67,7 @@ VIDEOS = (
     Operation(
         "GET",
         VIDEO,
-        "Read a video",
+        "Get a video",
         Answer(200, "The video", VideoRecord),
         videos.get_video,
         ANYONE_WITH_A_KEY,
@@ -76,8 +76,8 @@ VIDEOS = (
     Operation(
         "GET",
         f"{VIDEO}/source",
-        "Read what the source holds, and what was decided about it and why",
-        Answer(200, "Its tracks and the decisions of its plan", SourceReport),
+        "Get what the source contains, and what was decided about it and why",
+        Answer(200, "The tracks and the decisions of the plan", SourceReport),
         videos.get_source,
         ANYONE_WITH_A_KEY,
         problems=(404,),
@@ -85,8 +85,8 @@ VIDEOS = (
     Operation(
         "DELETE",
         VIDEO,
-        "Delete a video and everything that was made of it",
-        Answer(204, "It is gone for callers; its files follow"),
+        "Delete a video with all its objects and files",
+        Answer(204, "The video is deleted; its files are removed in the background"),
         videos.delete_video,
         ANYONE_WITH_A_KEY,
         problems=(404,),
@@ -94,8 +94,8 @@ VIDEOS = (
     Operation(
         "POST",
         f"{VIDEO}/retry",
-        "Take a failed video up again where it stopped",
-        Answer(202, "The video is in work again", VideoRecord),
+        "Retry a failed video where it stopped",
+        Answer(202, "The video is being processed again", VideoRecord),
         videos.retry_video,
         ANYONE_WITH_A_KEY,
         problems=(404, 409, 429),
@@ -114,7 +114,7 @@ VIDEOS = (
         "GET",
         f"{VIDEO}/events",
         "Follow a video: events `progress`, `ready`, `failed`, `deleted`; resumes by Last-Event-ID",
-        Answer(200, "Events whose data is a VideoProgress; 204 when Last-Event-ID was the end", None, STREAM),
+        Answer(200, "Events with a VideoProgress as data; 204 when Last-Event-ID was the last", None, STREAM),
         events.watch_video,
         ANYONE_WITH_A_KEY,
         problems=(404,),
@@ -125,7 +125,7 @@ SETTINGS = (
     Operation(
         "GET",
         "/api/presets",
-        "Read the ladder",
+        "Get the presets",
         Answer(200, "The presets, largest first", PresetList),
         presets.get_presets,
         ANYONE_WITH_A_KEY,
@@ -133,7 +133,7 @@ SETTINGS = (
     Operation(
         "PUT",
         "/api/presets",
-        "Replace the ladder; takes effect on the next video",
+        "Replace all presets; takes effect for the next video",
         Answer(200, "The presets, largest first", PresetList),
         presets.put_presets,
         ADMIN,
@@ -143,8 +143,8 @@ SETTINGS = (
     Operation(
         "GET",
         USER,
-        "Read the qualities that a user wants by default",
-        Answer(200, "The qualities; none means every preset", Preferences),
+        "Get a user's default qualities",
+        Answer(200, "The qualities; an empty list means every preset", Preferences),
         presets.get_preferences,
         ANYONE_WITH_A_KEY,
         problems=(404,),
@@ -152,8 +152,8 @@ SETTINGS = (
     Operation(
         "PUT",
         USER,
-        "Set the qualities that a user wants by default",
-        Answer(200, "The qualities; none means every preset", Preferences),
+        "Set a user's default qualities",
+        Answer(200, "The qualities; an empty list means every preset", Preferences),
         presets.put_preferences,
         ANYONE_WITH_A_KEY,
         body=Preferences,
@@ -167,7 +167,7 @@ KEYS = (
         "POST",
         "/api/keys",
         "Create an API key",
-        Answer(201, "The key, shown this once", CreatedKey),
+        Answer(201, "The key, shown only once", CreatedKey),
         keys.create_key,
         ADMIN,
         body=NewKey,
@@ -244,22 +244,24 @@ PLAYBACK = (
 )
 
 PUBLIC = (
-    Operation("GET", "/", "Go to the description", Answer(302, "To /docs"), documentation.go_to_docs),
+    Operation("GET", "/", "Redirect to the documentation", Answer(302, "To /docs"), documentation.go_to_docs),
     Operation(
-        "GET", "/openapi.json", "Describe this API", Answer(200, "OpenAPI 3.1"), documentation.get_openapi
+        "GET", "/openapi.json", "Get this document", Answer(200, "OpenAPI 3.1"), documentation.get_openapi
     ),
-    Operation("GET", "/docs", "Show this API", Answer(200, "A page", None, HTML), documentation.get_docs),
+    Operation(
+        "GET", "/docs", "Show the documentation", Answer(200, "A page", None, HTML), documentation.get_docs
+    ),
     Operation(
         "GET",
         "/docs/{asset}",
-        "Serve a file of that page",
+        "Get a file of the documentation page",
         Answer(200, "The file", None, "application/octet-stream"),
         documentation.get_docs_asset,
         problems=(404,),
     ),
-    Operation("GET", "/healthz", "Tell that the process is alive", Answer(200, "It is")),
-    Operation("GET", "/readyz", "Tell whether to send traffic here", Answer(200, "Yes"), problems=(503,)),
-    Operation("GET", "/statusz", "Tell the state of each dependency", Answer(200, "Each by its name")),
+    Operation("GET", "/healthz", "Liveness: the process is running", Answer(200, "Alive")),
+    Operation("GET", "/readyz", "Readiness: whether to send traffic", Answer(200, "Yes"), problems=(503,)),
+    Operation("GET", "/statusz", "State of each dependency", Answer(200, "States by name")),
     Operation("GET", "/metrics", "Metrics for Prometheus", Answer(200, "Metrics", None, TEXT)),
 )
 
@@ -267,7 +269,7 @@ OPERATIONS = (*VIDEOS, *PLAYBACK, *SETTINGS, *KEYS, *PUBLIC)
 
 
 def add_routes(app: web.Application) -> None:
-    """Register every operation, and the description of them all."""
+    """Register every operation and the OpenAPI document."""
     app[OPENAPI] = json.dumps(describe(OPERATIONS))
     for operation in OPERATIONS:
         if operation.handler:

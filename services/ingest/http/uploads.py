@@ -1,4 +1,4 @@
-"""Taking an upload in: stream to disk, make durable, commit row and event, then answer."""
+"""The upload endpoint: stream to disk, make durable, commit record and event, then answer."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ log = structlog.get_logger()
 
 
 async def expect_later(request: web.Request) -> None:
-    """Say nothing yet to `Expect: 100-continue`: the handler judges key and headers first."""
+    """Do not answer `Expect: 100-continue` yet: the handler checks key and headers first."""
 
 
 async def upload_video(request: web.Request) -> web.Response:
-    """Take a video in; answer once the file is durable and row and event are committed."""
+    """Accept a video; answer once the file is durable and record and event are committed."""
     form = Form(request, max_bytes=request.app[SETTINGS].max_upload_bytes)
     admission, caller = request.app[ADMISSION], request[CALLER]
     async with admission.upload(request.content_length, caller) as reservation:
-        if caller.user_id:  # of other keys the form tells whom the video is for
+        if caller.user_id:  # for other keys the form names the user
             await admission.check_user(request.app[DATABASE], caller.user_id)
         await _invite_body(request)
         with _interruptible(request):
@@ -72,7 +72,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
             visibility=fields.visibility or request.app[SETTINGS].default_visibility,
             delivery=fields.delivery,
         )
-        # From here on a client that goes away changes nothing: file and row must come to be together.
+        # From here on a disconnecting client changes nothing: file and record must be created together.
         accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, fields.title)
         return await asyncio.shield(accepting)
 
@@ -81,14 +81,14 @@ async def _invite_body(request: web.Request) -> None:
     expected = request.headers.get(hdrs.EXPECT, "").lower()
     if expected == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the body of the answer has not begun
+        request.writer.output_size = 0  # the body of the answer has not started
     elif expected:
-        raise HttpProblem(417, "expectation_failed", "the only expectation that is met is 100-continue")
+        raise HttpProblem(417, "expectation_failed", "the only supported expectation is 100-continue")
 
 
 @contextmanager
 def _interruptible(request: web.Request) -> Iterator[None]:
-    """Let the end of the service end the reading of the body."""
+    """Stop reading the body when the service stops."""
     request.app[UPLOADING].add(request.content)
     try:
         yield
@@ -107,7 +107,7 @@ async def _receive(form: Form, incoming: Incoming, max_bytes: int) -> None:
     try:
         await _write(form, incoming, max_bytes)
         if not incoming.size_bytes:
-            raise EmptyFile("file: holds nothing")
+            raise EmptyFile("file: is empty")
         await form.end()
     except BaseException as error:
         await incoming.discard()

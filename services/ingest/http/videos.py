@@ -1,4 +1,4 @@
-"""Listing, reading, deleting and retrying videos."""
+"""Endpoints for listing, reading, deleting and retrying videos."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 async def list_videos(request: web.Request) -> web.Response:
-    """Answer with a page of the videos that the caller may see."""
+    """Answer with a page of the caller's videos."""
     query = read_query(request, VideoQuery)
     caller = request[CALLER]
     if query.user_id:
@@ -64,7 +64,7 @@ async def get_source(request: web.Request) -> web.Response:
 
 
 async def delete_video(request: web.Request) -> web.Response:
-    """Mark a video as deleted and have everything of it removed."""
+    """Mark a video as deleted and send the command to remove it."""
     video_id, outbox = read_uuid(request, "video_id"), request.app[OUTBOX]
     async with outbox.transaction() as connection:
         await visible_video(connection, request[CALLER], video_id)
@@ -77,13 +77,13 @@ async def delete_video(request: web.Request) -> web.Response:
 
 
 async def retry_video(request: web.Request) -> web.Response:
-    """Take a failed video up again where it stopped."""
+    """Retry a failed video where it stopped."""
     video_id, outbox = read_uuid(request, "video_id"), request.app[OUTBOX]
     async with outbox.transaction() as connection:
         video = await visible_video(connection, request[CALLER], video_id)
         if not await videos.retry(connection, video_id):
             raise HttpProblem(
-                409, "not_failed", f"only a failed video can be retried; this is {video.status}"
+                409, "not_failed", f"only a failed video can be retried; this one is {video.status}"
             )
         await request.app[ADMISSION].confirm(connection, video.user_id)
         await drop_unsent(connection, video_id)
@@ -101,7 +101,7 @@ async def retry_videos(request: web.Request) -> web.Response:
 
 
 def record(request: web.Request, video: Video) -> VideoRecord:
-    """Return a video as this API answers for it."""
+    """Return a video's record as the API shows it."""
     return render(video, request.app[SETTINGS].public_stream_url)
 
 

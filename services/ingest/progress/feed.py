@@ -1,4 +1,4 @@
-"""The feed: watches every video that someone follows with one query at a time, however many follow."""
+"""Polls the state of all watched videos with one query, however many watchers there are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sql: Any = queries("ingest")
 
 
 class Watcher:
-    """One who follows a video: sees the latest state, not every one in between."""
+    """Follows one video: gets the latest state, not every intermediate one."""
 
     def __init__(self, state: VideoState) -> None:
         self._state = state
@@ -42,7 +42,7 @@ class Watcher:
         self._changed.set()
 
     async def next(self, *, seconds: float) -> VideoState | None:
-        """Return the state once it has changed; None when it has not for `seconds`, or the feed is closed."""
+        """Return the state once it changes; None after `seconds` without change or when the feed closes."""
         try:
             await asyncio.wait_for(self._changed.wait(), seconds)
         except TimeoutError:
@@ -61,7 +61,7 @@ class Feed:
 
     @contextmanager
     def watch(self, state: VideoState) -> Iterator[Watcher]:
-        """Follow a video from a state that is known."""
+        """Follow a video, starting from a known state."""
         watcher = Watcher(state)
         if self._closed:
             watcher.close()
@@ -75,7 +75,7 @@ class Feed:
                 self._watchers.pop(state.video_id, None)
 
     async def run(self) -> None:
-        """Ask Postgres for ever; an outage is waited out."""
+        """Poll Postgres until cancelled; continues after outages."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             if self._watchers:
@@ -93,7 +93,7 @@ class Feed:
                 watcher.tell(state)
 
     def close(self) -> None:
-        """Let every watcher go."""
+        """Close every watcher."""
         self._closed = True
         for watchers in self._watchers.values():
             for watcher in watchers:

@@ -1,4 +1,4 @@
-"""The state of a video as its watchers see it: pure."""
+"""The state of a video in server-sent events; pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETRY_MILLISECONDS = 2000
 
 @dataclass(frozen=True)
 class VideoState:
-    """What changes of a video; `progress` goes from 0 to 1."""
+    """The changing part of a video; `progress` is from 0 to 1."""
 
     video_id: UUID
     revision: int
@@ -33,12 +33,12 @@ class VideoState:
 
     @classmethod
     def of(cls, values: Mapping[str, Any] | asyncpg.Record) -> Self:
-        """Take the state from a row, or from the fields of a video."""
+        """Make the state from a row or from the fields of a video."""
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
     @property
     def event_id(self) -> str:
-        """Identify the state: equal ids mean that nothing has changed."""
+        """Identify the state: equal ids mean no change."""
         return f"{self.revision}-{self.stage}-{self.progress * 10000:.0f}-{int(self.playable)}"
 
     @property
@@ -47,7 +47,7 @@ class VideoState:
 
     @property
     def is_terminal(self) -> bool:
-        """Tell whether nothing follows unless someone retries the video."""
+        """Whether the state is final unless the video is retried."""
         return self.status != "processing"
 
     def to_event(self) -> bytes:
@@ -67,5 +67,5 @@ class VideoState:
 
 
 def retry_hint() -> bytes:
-    """Return the line that tells a client when to connect again."""
+    """Return the line that tells a client when to reconnect."""
     return f"retry: {RETRY_MILLISECONDS}\n\n".encode()

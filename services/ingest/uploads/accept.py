@@ -1,4 +1,4 @@
-"""Accepting a video: its file, its row and its event come to be together, or not at all."""
+"""Accepting a video: file, record and event are created together or not at all."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ log = structlog.get_logger()
 
 
 class CommitUnknown(DatabaseUnavailable):
-    """The connection broke while Postgres was committing: it may have committed, or be about to."""
+    """The connection broke during a commit: Postgres may have committed, or may still do so."""
 
 
 async def accept_upload(
     outbox: Outbox, admission: Admission, incoming: Incoming, event: VideoUploaded, title: str | None
 ) -> Video:
-    """Make the file durable and commit row and event; a failure leaves no record without its file.
+    """Make the file durable and commit record and event; a failure leaves no record without its file.
 
     Raises TooManyProcessing, OutOfDisk, StorageUnavailable, DatabaseUnavailable.
     """
@@ -46,7 +46,7 @@ async def accept_upload(
     try:
         video = await _commit(outbox, admission, event, title)
     except (CommitUnknown, asyncio.CancelledError):
-        await incoming.release()  # whether a record needs the file, the sweeper will see
+        await incoming.release()  # the sweep removes the file if no record needs it
         raise
     except BaseException:
         await incoming.discard()

@@ -1,6 +1,6 @@
-"""Admission: uploads that would exceed a limit are refused, so that accepted ones are not harmed.
+"""Admission: uploads that would exceed a limit are refused, to protect accepted ones.
 
-Everything that the head of a request tells is checked before its body is asked for.
+Everything that the head of a request reveals is checked before the body is requested.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from shared.errors import PipelineError
     from shared.workspace.disk_budget import DiskBudget, Reservation
 
-CROWD_SECONDS: Final = 5  # an upload of a few MB later there may be a place
-USER_SECONDS: Final = 30  # a video of the user has to get ready first
+CROWD_SECONDS: Final = 5  # the time of an upload of a few MB
+USER_SECONDS: Final = 30  # a video of the user has to become ready first
 
 
 class Admission:
-    """Who may come in: limits uploads under way in this process, room on disk, videos of a user in work.
+    """Limits uploads in progress in this process, disk space, and videos of a user being processed.
 
-    Places and disk space are shared: no user can hold so much of them that another finds nothing left.
+    Places and disk space are shared fairly: no user can take so much that nothing is left for another.
     """
 
     def __init__(self, room: DiskBudget, *, max_uploads: int, max_processing: int) -> None:
@@ -39,9 +39,9 @@ class Admission:
 
     @asynccontextmanager
     async def upload(self, size_bytes: int | None, caller: Caller) -> AsyncIterator[Reservation]:
-        """Hold a place and room on disk for an upload while the block runs; the size may be unknown.
+        """Hold a place and disk space for an upload while the block runs; the size may be unknown.
 
-        Raises TooManyUploads, OutOfDisk; OutOfDisk also when the block finds that the space is gone.
+        Raises TooManyUploads, OutOfDisk; OutOfDisk also when the block runs out of space.
         """
         self._check_place(caller)
         with self._counted(caller.share):
@@ -53,10 +53,10 @@ class Admission:
                 raise refused(OutOfDisk(message, error.seconds)) from error
 
     def _check_place(self, caller: Caller) -> None:
-        """Raise TooManyUploads when all places are taken, or a user holds as many as are left.
+        """Raise TooManyUploads when all places are taken, or the caller holds as many as are free.
 
-        The second is the dynamic threshold of Choudhury and Hahne (1998): one user gets half of all places,
-        and each who comes later half of the rest.
+        The latter is the dynamic threshold of Choudhury and Hahne (1998): the first user gets at most half of
+        all places, each later user half of the rest.
         """
         left = self._max_uploads - self._uploads
         if left > 0 and (caller.user_id is None or self._places_of[caller.share] < left):
@@ -65,7 +65,7 @@ class Admission:
         raise refused(TooManyUploads(f"the limit of {whose} is reached", seconds=CROWD_SECONDS))
 
     async def check_user(self, database: Database, user_id: str) -> None:
-        """Raise TooManyProcessing when the user has reached the limit of videos processing or coming in."""
+        """Raise TooManyProcessing when the user has reached the limit of videos processing or uploading."""
         if not self._max_processing:
             return
         async with database.transaction() as connection:
@@ -75,17 +75,17 @@ class Admission:
 
     @asynccontextmanager
     async def of_user(self, database: Database, user_id: str) -> AsyncIterator[None]:
-        """Count an upload as its user's while the block runs. Raises TooManyProcessing."""
+        """Count an upload for its user while the block runs. Raises TooManyProcessing."""
         await self.check_user(database, user_id)
-        self._uploads_of[user_id] += 1  # nothing else ran since the check compared
+        self._uploads_of[user_id] += 1  # no await since the check
         try:
             yield
         finally:
             self._uploads_of[user_id] -= 1
-            self._uploads_of += Counter()  # forgets users of whom nothing is left
+            self._uploads_of += Counter()  # drops users without uploads
 
     async def confirm(self, connection: Connection, user_id: str) -> None:
-        """Raise TooManyProcessing when the user is over the limit with what this transaction has added."""
+        """Raise TooManyProcessing when the user is over the limit, this transaction's video included."""
         if self._max_processing and await videos.over_quota(connection, user_id, self._max_processing):
             raise self._too_much(user_id)
 

@@ -1,4 +1,4 @@
-"""The sweep: removes the unfinished uploads of processes that died; a live one cleans up after itself."""
+"""Removes unfinished uploads of dead processes; live processes clean up themselves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from shared.workspace.file_lock import is_held
 if TYPE_CHECKING:
     from shared.workspace.layout import WorkDir
 
-STALE_SECONDS = 3600.0  # a live upload writes every MiB, and is given up after a minute without a byte
+STALE_SECONDS = 3600.0  # a live upload writes every MiB and is aborted after a minute without data
 SWEEP_SECONDS = 600.0
 
 log = structlog.get_logger()
 
 
 async def sweep_uploads(work: WorkDir) -> None:
-    """Look for ever; a disk that fails is looked at again later."""
+    """Check repeatedly; continues after disk errors."""
     while True:
         try:
             removed = await asyncio.to_thread(remove_stale, work.root / "uploads", time.time())
@@ -35,7 +35,7 @@ async def sweep_uploads(work: WorkDir) -> None:
 
 
 def remove_stale(uploads: Path, now: float) -> int:
-    """Remove files that nobody has written to for STALE_SECONDS; return how many. `now` is a Unix time."""
+    """Remove files without a write for STALE_SECONDS; return how many. `now` is a Unix time."""
     old = [Path(entry) for entry in os.scandir(uploads) if _age_seconds(entry, now) > STALE_SECONDS]
     stale = [path for path in old if not is_held(path)]
     for path in stale:
@@ -46,5 +46,5 @@ def remove_stale(uploads: Path, now: float) -> int:
 def _age_seconds(entry: os.DirEntry[str], now: float) -> float:
     try:
         return now - entry.stat().st_mtime
-    except FileNotFoundError:  # its upload has just come to its end
+    except FileNotFoundError:  # its upload has just ended
         return 0.0

@@ -1,4 +1,4 @@
-"""An upload on its way to disk: written and hashed in threads, durable before anyone is told of it."""
+"""The file of an upload: written and hashed in threads, synced before the upload is accepted."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Incoming:
-    """The file of one upload. `size_bytes` counts what was written, `sha256` is its digest in hex.
+    """The file of one upload. `size_bytes` counts written bytes, `sha256` is the hex digest.
 
-    A cancelled caller leaves its thread running: the lock makes `discard` wait for a write that is under way,
-    and what comes after `discard` does nothing. The file is locked (shared/workspace/file_lock.py) from its
-    first byte to `discard` or `release`, so that no sweep takes it for one of a process that died.
+    A cancelled caller leaves its thread running: the lock makes `discard` wait for a write in progress, and
+    calls after `discard` do nothing. The file is locked (shared/workspace/file_lock.py) from its first byte
+    until `discard` or `release`, so that no sweep takes it for the upload of a dead process.
     """
 
     def __init__(self, work: WorkDir, video_id: UUID, reservation: Reservation) -> None:
@@ -46,7 +46,7 @@ class Incoming:
         return self._digest.hexdigest()
 
     async def write(self, data: bytes | bytearray) -> None:
-        """Append. Raises OutOfDisk when the volume has none for it, StorageUnavailable when it fails."""
+        """Append data. Raises OutOfDisk when the volume has no space, StorageUnavailable when it fails."""
         await asyncio.to_thread(self._write, data)
 
     async def keep(self) -> None:
@@ -54,11 +54,11 @@ class Incoming:
         await asyncio.to_thread(self._keep)
 
     async def release(self) -> None:
-        """Hold the file no longer: its record is committed."""
+        """Unlock the file: its record is committed."""
         await asyncio.shield(asyncio.to_thread(self._release))
 
     async def discard(self) -> None:
-        """Remove whatever there is, even when the caller is cancelled meanwhile."""
+        """Remove the file, even when the caller is cancelled meanwhile."""
         await asyncio.shield(asyncio.to_thread(self._discard))
 
     def _write(self, data: bytes | bytearray) -> None:
@@ -86,7 +86,7 @@ class Incoming:
                 sync_directory(directory)
 
     def _release(self) -> None:
-        with self._lock, suppress(OSError):  # it is synced: closing tells nothing more of it
+        with self._lock, suppress(OSError):  # it is synced; an error on close does not matter
             self._close()
 
     def _discard(self) -> None:
@@ -107,7 +107,7 @@ class Incoming:
 
 
 def sync_directory(path: Path) -> None:
-    """Make durable which names a directory holds."""
+    """Sync the entries of a directory."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

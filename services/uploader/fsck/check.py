@@ -1,4 +1,4 @@
-"""Compares records and storage both ways, and has made again what is missing."""
+"""Compares records and storage in both directions, and has missing objects made again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 from services.uploader.fsck.expected import compare
-from services.uploader.fsck.repair import means
-from services.uploader.maintenance.orphans import Finder
+from services.uploader.fsck.repair import plan_repair
+from services.uploader.maintenance.orphans import OrphanFinder
 from shared import videos
 from shared.contracts.events import ResumeVideo
 from shared.names import storage_prefix
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from services.uploader.fsck.expected import Fault
-    from services.uploader.maintenance.orphans import Unowned
+    from services.uploader.maintenance.orphans import Orphan
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.storage import Storage
     from shared.videos import Audited, Video
     from shared.workspace.layout import WorkDir
 
-VIDEOS_AT_ONCE: Final = 200  # ids that are read together
+VIDEOS_AT_ONCE: Final = 200  # ids read in one query
 FIRST: Final = UUID(int=0)
-FEW: Final = 10  # so many videos may be damaged, whatever share of all they are
+FEW: Final = 10  # up to this many damaged videos never look suspicious
 
 Repair = Literal["in_work", "when_retried", "no_original", "no_thumbnail", "changed_meanwhile"]
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A video whose objects are not as its records say, and what came of its repair; None: none was asked."""
+    """A video whose objects differ from its records, and the outcome of its repair; None: not requested."""
 
     video: Video
     faults: tuple[Fault, ...]
@@ -53,11 +53,11 @@ class Damage:
 
 @dataclass
 class Findings:
-    """What a check found. `elsewhere` counts videos in another storage than the one configured.
+    """What a check found. `elsewhere` counts videos in a storage that is not configured.
 
-    `stored` counts those of the checked that have objects at all.
+    `stored` counts the checked videos that have any objects.
 
-    `unreadable` are videos of which the records do not say what there should be, with the reason.
+    `unreadable` are videos whose records do not determine the expected objects, with the reason.
     """
 
     checked: int = 0
@@ -65,7 +65,7 @@ class Findings:
     elsewhere: int = 0
     damaged: list[Damage] = field(default_factory=list)
     unreadable: dict[UUID, str] = field(default_factory=dict)
-    unowned: list[Unowned] = field(default_factory=list)
+    unowned: list[Orphan] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
@@ -73,7 +73,7 @@ class Findings:
 
     @property
     def is_suspicious(self) -> bool:
-        """Tell whether so much is damaged that rather the storage is not the one it should be."""
+        """Whether so much is damaged that this is probably the wrong storage."""
         return len(self.damaged) > FEW and 2 * len(self.damaged) > self.stored
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Findings:
         }
 
     def summary(self) -> str:
-        """Return one line that says it all."""
+        """Return a summary in one line."""
         faults = Counter(fault.kind for damage in self.damaged for fault in damage.faults)
         repairs = Counter(repair for damage in self.damaged for repair in damage.repair or ())
         told = [f"{self.checked} videos checked", f"{len(self.damaged)} damaged"]
@@ -101,7 +101,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Fsck:
-    """Checks every video that is ready or failed; those in work are their workers' business.
+    """Checks every video that is ready or failed; videos in progress are left to their workers.
 
     Its methods raise DatabaseUnavailable, StorageUnavailable, OSError.
     """
@@ -112,21 +112,21 @@ class Fsck:
     storage: Storage
 
     async def check(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
-        """Compare, and add to `findings`; `tell` hears how many of how many videos are done.
+        """Compare, and add to `findings`; `tell` is called with the number of checked videos and the total.
 
-        Objects without a record are only found: removing them is the sweeper's, which asks for their age.
+        Objects without a record are only reported; the sweep removes them once they are old enough.
         """
         async with self.outbox.database.transaction() as connection:
             total = await videos.count_settled(connection)
         async for video_id in self._ids():
             await self._check_video(video_id, findings)
             tell(findings.checked + findings.elsewhere, total)
-        finder = Finder(self.settings, self.outbox.database, self.work, self.storage)
+        finder = OrphanFinder(self.settings, self.outbox.database, self.work, self.storage)
         async for unowned in finder.objects():
             findings.unowned.append(unowned)
 
     async def repair(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
-        """Have made again what can be of what `findings` found damaged, and write there what came of it."""
+        """Start the repair of damaged videos, and record the outcomes in `findings`."""
         for place, damage in enumerate(findings.damaged):
             findings.damaged[place] = replace(damage, repair=await self._repair(damage))
             tell(place + 1, len(findings.damaged))
@@ -156,7 +156,7 @@ class Fsck:
         except ValueError as error:
             findings.unreadable[video_id] = str(error)
             return
-        if faults and await self._record(video_id) == record:  # else something happened while we looked
+        if faults and await self._record(video_id) == record:  # else the video changed during the check
             findings.damaged.append(Damage(record.video, faults))
 
     async def _record(self, video_id: UUID) -> Audited | None:
@@ -164,7 +164,7 @@ class Fsck:
             return await videos.audited(connection, video_id)
 
     async def _faults(self, record: Audited) -> tuple[Fault, ...]:
-        """Compare a video with what lies in storage. Raises ValueError when its records are incomplete."""
+        """Compare a video with the storage. Raises ValueError when its records are incomplete."""
         prefix = storage_prefix(record.video.user_id, record.video.video_id)
         stored = await self.storage.keys(prefix)
         return tuple(compare(record, {each.key: each.bytes for each in stored}))
@@ -175,13 +175,13 @@ class Fsck:
         return location is not None and location.is_same(self.storage.location)
 
     async def _repair(self, damage: Damage) -> tuple[Repair, ...]:
-        """Have stored again what is still on the work volume, and encoded again what is not."""
+        """Have chunks stored again from the work volume, or encoded again when their files are gone."""
         record = await self._record(damage.video.video_id)
         if record is None or record.video != damage.video:
             return ("changed_meanwhile",)
-        found = await asyncio.to_thread(means, self.work, record, damage.faults)
+        found = await asyncio.to_thread(plan_repair, self.work, record, damage.faults)
         told: list[Repair] = []
-        if found.can_mend:
+        if found.can_repair:
             async with self.outbox.transaction() as connection:
                 if not await videos.reopen(connection, record.video, store=found.kept, encode=found.again):
                     return ("changed_meanwhile",)

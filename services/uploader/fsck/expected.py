@@ -1,4 +1,4 @@
-"""What should lie in storage of a video by its records, and how what lies there differs: pure."""
+"""Which objects a video should have by its records, and how the stored ones differ; pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expected:
-    """An object that should be there; `chunk` made it, None for what is written at the end."""
+    """An expected object; `chunk` produced it, None for objects written at the end."""
 
     bytes: int
     chunk: int | None = None
@@ -26,7 +26,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Fault:
-    """An object that is not as the records say; `found` is its size in bytes, None where it is missing."""
+    """An object that differs from the records; `found` is its size in bytes, None when it is missing."""
 
     video_id: UUID
     key: str
@@ -50,7 +50,7 @@ class Fault:
 
 
 def compare(record: Audited, sizes: Mapping[str, int]) -> list[Fault]:
-    """Return how the objects of a video, given as sizes in bytes by key, differ from what its records say.
+    """Return how the objects of a video, given as sizes in bytes by key, differ from its records.
 
     Raises ValueError when the records of a ready video lack segments or codecs of a rendition.
     """
@@ -65,16 +65,16 @@ def compare(record: Audited, sizes: Mapping[str, int]) -> list[Fault]:
 
 
 def _add_up(record: Audited, last: Collection[str], sizes: Mapping[str, int]) -> bool:
-    """Tell whether what was written last is all there, with as many bytes together as were recorded.
+    """Tell whether all objects written at the end exist, with the recorded number of bytes in total.
 
-    Then it is what was written, though perhaps not to the byte what this release would write.
+    Then they are intact, even if this version would write different bytes.
     """
     recorded = (record.video.bytes or 0) - sum(each.bytes for each in record.segments)
     return all(key in sizes for key in last) and sum(sizes[key] for key in last) == recorded
 
 
 def expected_objects(record: Audited) -> dict[str, Expected]:
-    """Return what should be in storage: the stored chunks, and of a ready video what is written last."""
+    """Return the expected objects: the stored chunks, and for a ready video those written at the end."""
     prefix = storage_prefix(record.video.user_id, record.video.video_id)
     segments = {
         f"{prefix}/{segment.rendition}/{segment_name(segment.index)}": Expected(segment.bytes, segment.chunk)
@@ -84,7 +84,7 @@ def expected_objects(record: Audited) -> dict[str, Expected]:
         return segments
     playlists = {f"{prefix}/{name}": Expected(size) for name, size in _playlist_bytes(record).items()}
     found = segments | playlists
-    # The record knows the bytes of all; those of the thumbnail, where the video has one, are the rest.
+    # The record has the total; what the other objects leave is the size of the thumbnail, if there is one.
     thumbnail = (record.video.bytes or 0) - sum(each.bytes for each in found.values())
     if thumbnail > 0 and record.video.thumbnail_url:
         found[f"{prefix}/{THUMBNAIL}"] = Expected(thumbnail)

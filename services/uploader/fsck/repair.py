@@ -1,4 +1,4 @@
-"""What a damaged video can be mended with: files that still lie on the work volume."""
+"""What is available to repair a damaged video: files on the work volume."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Means:
-    """Damaged chunks by what can be done for them, and what else can be written anew.
+class RepairPlan:
+    """Damaged chunks by what can be done for them, and what else can be rewritten.
 
-    Segments of chunks that are `kept` lie there as files; `again` are those to be encoded again; for those
-    that are `lost` there is no original either.
+    `kept` chunks still have their segment files; `again` are to be encoded again; `lost` chunks have no
+    original either.
     """
 
     kept: set[int]
@@ -33,18 +33,18 @@ class Means:
     has_lost_thumbnail: bool
 
     @property
-    def can_mend(self) -> bool:
+    def can_repair(self) -> bool:
         return bool(self.kept or self.again or self.has_playlist or self.has_thumbnail)
 
 
-def means(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> Means:
-    """Look what there is for the faults of a video. Raises OSError when the work volume cannot be read."""
+def plan_repair(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> RepairPlan:
+    """Return how to repair the faults of a video. Raises OSError when the work volume cannot be read."""
     damaged = {fault.expected.chunk for fault in faults if fault.expected.chunk is not None}
     kept = {chunk for chunk in damaged if _is_kept(work, record, chunk)}
     has_original = _has_original(work, record)
     lacks_thumbnail = any(fault.key.endswith(f"/{THUMBNAIL}") for fault in faults)
     can_draw = has_original or _has_thumbnail(work, record.video)
-    return Means(
+    return RepairPlan(
         kept=kept,
         again=damaged - kept if has_original else set(),
         lost=set() if has_original else damaged - kept,
@@ -55,13 +55,13 @@ def means(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> Means:
 
 
 def _is_kept(work: WorkDir, record: Audited, chunk: int) -> bool:
-    """Tell whether the segments of a chunk are all there as the encoder registered them."""
+    """Tell whether all segment files of a chunk exist with their registered sizes."""
     segments = (segment for segment in record.segments if segment.chunk == chunk)
     return all(file_size(work.root / segment.path) == segment.bytes for segment in segments)
 
 
 def _has_original(work: WorkDir, record: Audited) -> bool:
-    """Tell whether the original is there, and as large as the one that was planned."""
+    """Tell whether the original exists with the size that was planned."""
     source = urlsplit(record.video.source_uri)
     is_file = source.scheme == "file"
     size = file_size(work.root / unquote(source.path) if is_file else work.original(record.video.video_id))

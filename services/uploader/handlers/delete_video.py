@@ -1,4 +1,4 @@
-"""Handler of deletions: every object and every file of a video goes."""
+"""Handler of deletions: removes every object and file of a video."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class DeleteVideoHandler:
-    """Removes what deleted videos leave; its handler serves the queue uploader.delete."""
+    """Removes deleted videos; its handler serves the queue uploader.delete."""
 
     settings: Settings
     outbox: Outbox
@@ -37,7 +37,7 @@ class DeleteVideoHandler:
     storage: Storage
 
     async def delete(self, command: DeleteVideo) -> None:
-        """Remove a deleted video's objects and files; once more later, in case somebody was writing still."""
+        """Remove a deleted video's objects and files, and again later, in case a worker was still writing."""
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, command.video_id)
             busy = await videos.has_live_leases(connection, command.video_id)
@@ -45,7 +45,7 @@ class DeleteVideoHandler:
         if video is None or video.status != "deleted":
             raise Superseded(f"the video is {video.status if video else 'unknown'}")
         if busy:
-            raise Deferred("a worker still has a chunk of it", seconds=self.settings.lease_seconds / 2)
+            raise Deferred("a worker still holds a lease", seconds=self.settings.lease_seconds / 2)
         await self._expect_here(command.video_id)
         removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         failpoint("delete.objects_removed")
@@ -56,7 +56,7 @@ class DeleteVideoHandler:
         failpoint("delete.committed")
         log.info("video_purged" if again else "video_swept", objects=removed)
         if not again:
-            raise Deferred("swept once", seconds=self.settings.delete_again_seconds)
+            raise Deferred("the first pass is done", seconds=self.settings.delete_again_seconds)
 
     async def _expect_here(self, video_id: UUID) -> None:
         """Raise StorageMismatch unless the video lies in the storage that answers now."""

@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 class SegmentDamaged(Exception):
-    """A segment on the work volume is gone, or not as long as the encoder registered it."""
+    """A segment on the work volume is missing or does not have its registered size."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class StoreChunkHandler:
         return VideoPublisher(self.settings, self.outbox, self.work, self.storage)
 
     async def store(self, event: VideoSegmented) -> None:
-        """Store one chunk; when it was the last, finish the video."""
+        """Store one chunk; finish the video if it was the last."""
         try:
             async with self.breaker.guarded():
                 await self._store(event.video_id, event.chunk)
@@ -106,7 +106,7 @@ class StoreChunkHandler:
 
     async def _store_chunk(self, job: StoreJob) -> None:
         prefix = storage_prefix(job.user_id, job.video_id)
-        await self.lease.renew(job)  # before anything is begun that a sweep could take for a dead process's
+        await self.lease.renew(job)  # before any upload: a sweep aborts uploads without a lease
         try:
             progress = Progress()
             await self.lease.hold(job, self._put_segments(prefix, job.segments, progress), progress)
@@ -163,23 +163,23 @@ class StoreChunkHandler:
         STORED_OBJECTS.labels(self.storage.kind).inc()
 
     async def _give_way(self, job: StoreJob) -> None:
-        """Raise Superseded when another has stored the chunk: that we could not is nothing to the video."""
+        """Raise Superseded when another worker has stored the chunk: then our failure does not matter."""
         async with self.outbox.transaction() as connection:
             if (await videos.store_job(connection, job.video_id, job.chunk)).chunk_status == "stored":
-                raise Superseded("the chunk was stored by another")
+                raise Superseded("the chunk was stored by another worker")
 
     async def _encode_again(self, job: StoreJob, error: FileNotFoundError | SegmentDamaged) -> None:
-        """Send a chunk whose files are gone or damaged back to the encoders."""
+        """Have a chunk whose files are missing or damaged encoded again."""
         async with self.outbox.transaction() as connection:
             reopened = await videos.reopen_chunk(connection, job)
             if reopened:
                 await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
-        if reopened:  # a late worker must not put what is left over what comes next
+        if reopened:  # a late worker must not overwrite the next attempt's objects with old files
             await asyncio.to_thread(self._remove_segments, job.segments)
         raise Superseded(f"the chunk is encoded again: {error}") from error
 
     async def _tidy(self, video_id: UUID) -> None:
-        """Remove what was put after a deletion had swept, and what died with whoever finished the video."""
+        """Remove objects put after the video's deletion, and local files left when a finisher died."""
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, video_id)
         if video is not None and video.status == "deleted":

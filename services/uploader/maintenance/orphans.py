@@ -1,9 +1,9 @@
-"""Finds what no one owns any more in the work volume and in storage; changes nothing.
+"""Finds orphans on the work volume and in storage; changes nothing.
 
-Always in this order: list, then read the record, then look at the age. A record is there before anything is
-written for it, so what is listed and has no owner afterwards will not get one; an upload, which gets its
-record last, locks its file (shared/workspace/file_lock.py). Age is a margin that only file systems without
-locks need: clocks that disagree change when things go, not what goes.
+Always in this order: list, then read the record, then check the age. A record exists before anything is
+written for it, so what is listed and has no owner afterwards never gets one; an upload, which gets its record
+last, locks its file (shared/workspace/file_lock.py). Age is a margin that only file systems without locks
+need: differing clocks change when orphans are removed, not what is removed.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 
 Kind = Literal["upload", "original", "chunk_files", "object", "open_upload"]
 KINDS: Final[tuple[Kind, ...]] = ("upload", "original", "chunk_files", "object", "open_upload")
-VIDEOS_AT_ONCE: Final = 50  # records of so many are read together
+VIDEOS_AT_ONCE: Final = 50  # records read in one query
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Unowned:
-    """Something that nobody owns; `name` is a path under WORK_DIR or a key.
+class Orphan:
+    """A file, directory, object or upload without an owner; `name` is a path under WORK_DIR or a key.
 
-    `entries` names all that was seen in a directory of which nothing is owned; `asked` tells when the records
-    said so (time.monotonic).
+    `entries` lists the contents of a directory in which nothing is owned; `asked` is when the records were
+    read (time.monotonic).
     """
 
     kind: Kind
@@ -64,8 +64,8 @@ class Unowned:
 
 
 @dataclass(frozen=True)
-class Finder:
-    """Looks for what nobody owns and that is older than SWEEP_AGE_SECONDS.
+class OrphanFinder:
+    """Finds orphans older than SWEEP_AGE_SECONDS.
 
     Its methods raise DatabaseUnavailable, StorageUnavailable, OSError.
     """
@@ -75,32 +75,32 @@ class Finder:
     work: WorkDir
     storage: Storage
 
-    async def find(self) -> AsyncIterator[Unowned]:
-        """Yield everything, kind by kind, each as soon as the records were asked: it should go at once."""
+    async def find(self) -> AsyncIterator[Orphan]:
+        """Yield all orphans, kind by kind, right after their records were read, to be removed at once."""
         for look in (self._uploads, self._originals, self._chunk_files, self.objects, self._open_uploads):
             async for unowned in look():
                 yield unowned
 
-    async def _uploads(self) -> AsyncIterator[Unowned]:
-        """Yield uploads of processes that died: a live one holds its file."""
+    async def _uploads(self) -> AsyncIterator[Orphan]:
+        """Yield uploads of dead processes: a live one locks its file."""
         directory = self.work.root / "uploads"
         for name in await asyncio.to_thread(work_files.names_in, directory):
             if name.endswith(".part") and not await asyncio.to_thread(is_held, directory / name):
                 async for unowned in self._old("upload", directory / name):
                     yield unowned
 
-    async def _originals(self) -> AsyncIterator[Unowned]:
+    async def _originals(self) -> AsyncIterator[Orphan]:
         owns = partial(owns_original, deletes_local=self.settings.wants_local_files_deleted)
         async for unowned in self._directories("original", self.work.root / "originals", owns):
             yield unowned
 
-    async def _chunk_files(self) -> AsyncIterator[Unowned]:
+    async def _chunk_files(self) -> AsyncIterator[Orphan]:
         owns = partial(owns_chunk_file, deletes_local=self.settings.wants_local_files_deleted)
         async for unowned in self._directories("chunk_files", self.work.root / "chunks", owns):
             yield unowned
 
-    async def _directories(self, kind: Kind, root: Path, owns: Owns) -> AsyncIterator[Unowned]:
-        """Yield what is lost in the directories that videos have below `root`."""
+    async def _directories(self, kind: Kind, root: Path, owns: Owns) -> AsyncIterator[Orphan]:
+        """Yield orphans in the directories of videos below `root`."""
         for some in _batches(await asyncio.to_thread(work_files.videos_in, root), VIDEOS_AT_ONCE):
             names = await asyncio.to_thread(work_files.listed, root, some)
             owners = await self._owners(some)
@@ -111,25 +111,25 @@ class Finder:
                 if await self._is_held(video_id) or await self._is_named(video_id):
                     continue
                 asked = time.monotonic()
-                video = (await self._owners([video_id])).get(video_id)  # now that nobody holds it
+                video = (await self._owners([video_id])).get(video_id)  # read again: it is not locked now
                 for path, entries in _going(directory, names[video_id], video, owns):
                     async for unowned in self._old(kind, path, entries):
                         yield replace(unowned, asked=asked)
 
     async def _is_held(self, video_id: UUID) -> bool:
-        """Tell whether an upload is on its way to a record."""
+        """Tell whether a live upload locks the original, before its record is committed."""
         for path in (self.work.upload(video_id), self.work.original(video_id)):
             if await asyncio.to_thread(is_held, path):
                 return True
         return False
 
     async def _is_named(self, video_id: UUID) -> bool:
-        """Tell whether another video is made from files of this one."""
+        """Tell whether another video uses files of this one as its source."""
         async with self.database.transaction() as connection:
             return await videos.is_named_as_source(connection, video_id)
 
-    async def objects(self) -> AsyncIterator[Unowned]:
-        """Yield objects in storage that no record names."""
+    async def objects(self) -> AsyncIterator[Orphan]:
+        """Yield objects in storage that no record owns."""
         async for page in self.storage.pages("hls"):
             for (user_id, video_id), stored in _by_owner(page).items():
                 for unowned in await self._lost_objects(user_id, video_id, stored):
@@ -137,12 +137,12 @@ class Finder:
 
     async def _lost_objects(
         self, user_id: str, video_id: UUID, listed: Sequence[StoredObject]
-    ) -> list[Unowned]:
-        """Return the objects without a living video, and those that a ready one does not name."""
+    ) -> list[Orphan]:
+        """Return the objects without a video, and those that a ready video does not name."""
         async with self.database.transaction() as connection:
             video = (await videos.owners(connection, [video_id])).get(video_id)
             segments = await videos.stored_segments(connection, video_id)
-            if (await videos.owners(connection, [video_id])).get(video_id) != video:  # on its way elsewhere
+            if (await videos.owners(connection, [video_id])).get(video_id) != video:  # its storage changed
                 return []
         lost: Sequence[StoredObject] = ()
         if video is None or is_forgotten(video) or video.user_id != user_id:
@@ -151,7 +151,7 @@ class Finder:
             expected = expected_keys(storage_prefix(user_id, video_id), segments)
             lost = [stored for stored in listed if stored.key not in expected]
         return [
-            Unowned("object", stored.key, stored.bytes)
+            Orphan("object", stored.key, stored.bytes)
             for stored in lost
             if self._is_old(stored.modified.timestamp())
         ]
@@ -159,14 +159,14 @@ class Finder:
     def _is_here(self, video: Owner) -> bool:
         return video.location is not None and video.location.is_same(self.storage.location)
 
-    async def _open_uploads(self) -> AsyncIterator[Unowned]:
-        """Yield uploads to storage that no worker is at: one that is holds the lease of a chunk."""
+    async def _open_uploads(self) -> AsyncIterator[Orphan]:
+        """Yield uploads to storage without an active worker, which would hold a chunk's lease."""
         for upload in await self.storage.open_uploads("hls"):
             if owner := owner_of_key(upload.key):
                 video = (await self._owners([owner[1]])).get(owner[1])
                 is_live = video is not None and video.has_live_lease
                 if not is_live and self._is_old(upload.begun.timestamp()):
-                    yield Unowned("open_upload", upload.key, upload=upload)
+                    yield Orphan("open_upload", upload.key, upload=upload)
 
     async def _owners(self, video_ids: Collection[UUID]) -> dict[UUID, Owner]:
         async with self.database.transaction() as connection:
@@ -174,11 +174,11 @@ class Finder:
 
     async def _old(
         self, kind: Kind, path: Path, entries: tuple[str, ...] | None = None
-    ) -> AsyncIterator[Unowned]:
-        """Yield a file or directory if nothing in it has changed of late."""
+    ) -> AsyncIterator[Orphan]:
+        """Yield a file or directory if nothing in it has changed recently."""
         size = await asyncio.to_thread(work_files.measure, path)
         if size and self._is_old(size.changed):
-            yield Unowned(kind, self.work.relative(path), size.bytes, entries)
+            yield Orphan(kind, self.work.relative(path), size.bytes, entries)
 
     def _is_old(self, changed: float) -> bool:
         return time.time() - changed > self.settings.sweep_age_seconds
@@ -187,7 +187,7 @@ class Finder:
 def _going(
     directory: Path, names: Sequence[str], video: Owner | None, owns: Owns
 ) -> list[tuple[Path, tuple[str, ...] | None]]:
-    """Return what is lost in a directory: single entries, or it with all that was seen in it."""
+    """Return the orphans of a directory: single entries, or the directory with its contents."""
     lost = [name for name in names if not owns(video, name)]
     is_done = video is None or is_forgotten(video) or video.status == "ready"
     if is_done and lost == names:
@@ -196,7 +196,7 @@ def _going(
 
 
 def _by_owner(page: Sequence[StoredObject]) -> dict[tuple[str, UUID], list[StoredObject]]:
-    """Sort the objects of a page by the user and the video that their keys name."""
+    """Group the objects of a page by the user and video in their keys."""
     found = defaultdict(list)
     for stored in page:
         if owner := owner_of_key(stored.key):

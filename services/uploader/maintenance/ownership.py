@@ -1,6 +1,6 @@
-"""Who owns a file or an object: decided from its name and the record of its video alone.
+"""Whether a file or object is owned, decided from its name and the record of its video only; pure.
 
-`video` is None where there is no record. What we cannot have written is nobody's business here: it is owned.
+`video` is None where there is no record. Names that the pipeline does not write count as owned.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FETCHED_PART: Final = re.compile(r"source\.[0-9a-f]{32}\.part")
 
 
 def read_uuid(text: str) -> UUID | None:
-    """Return a UUID as we write them; None for any other text."""
+    """Parse a UUID in our spelling; None for any other text."""
     try:
         found = UUID(text)
     except ValueError:
@@ -34,14 +34,14 @@ def read_uuid(text: str) -> UUID | None:
 
 
 def is_forgotten(video: Owner | None) -> bool:
-    """Tell whether nothing at all may be left of a video; a deleted one that is not purged owns its rest."""
+    """Tell whether a video owns nothing; a deleted one owns its remains until it is purged."""
     return video is None or (video.status == "deleted" and video.is_purged)
 
 
 def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> bool:
     """Tell whether a video owns the entry `name` of its directory under chunks/.
 
-    `deletes_local` tells that local files go once they are in S3.
+    `deletes_local`: local files are removed once they are in S3.
     """
     attempt = ATTEMPT.fullmatch(name)
     if not (attempt or DRAWN.fullmatch(name)):
@@ -60,7 +60,7 @@ def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> b
 
 def _owns_attempt(video: Owner, current: Attempt, attempt: int, deletes_local: bool) -> bool:
     if attempt != current.attempt:
-        return attempt > current.attempt  # later than the record knows: from another time of the database
+        return attempt > current.attempt  # newer than the record: the database was restored
     if current.status == "encoding":
         return current.is_alive or video.status == "processing"
     return current.status == "encoded" or (current.status == "stored" and not deletes_local)
@@ -79,14 +79,14 @@ def owns_original(video: Owner | None, name: str, *, deletes_local: bool) -> boo
 
 
 def owner_of_key(key: str) -> tuple[str, UUID] | None:
-    """Return user and video that an object's key names; None for what we cannot have written."""
+    """Return the user and video in an object's key; None for a key that the pipeline does not write."""
     parts = key.split("/")
     video_id = read_uuid(parts[2]) if len(parts) > 3 and parts[0] == "hls" else None
     return (parts[1], video_id) if video_id and USER_ID.fullmatch(parts[1]) else None
 
 
 def expected_keys(prefix: str, segments: Iterable[StoredSegment]) -> set[str]:
-    """Return the keys that a ready video of these segments may have."""
+    """Return the keys that a ready video with these segments may have."""
     keys = {f"{prefix}/{name}" for name in (MASTER, THUMBNAIL)}
     for each in segments:
         names = (segment_name(each.index), PLAYLIST, IFRAMES)

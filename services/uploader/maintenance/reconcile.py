@@ -1,7 +1,7 @@
-"""The reconciler: announces again the work of videos whose messages were lost with the broker.
+"""The reconciler: announces the work of videos again whose messages the broker lost.
 
-A video for which nothing happens is silent. Where the queues that its work waits in are empty, a message
-was lost; where they are not, it may only be waiting its turn, and far more patience is due.
+A video without activity is stalled. If the queues of its stage are empty, a message
+was lost; if not, its message may only be waiting, and the reconciler waits much longer.
 """
 
 from __future__ import annotations
@@ -41,48 +41,48 @@ Verdict = Literal["wait", "resume", "resume_in_backlog", "fail"]
 log = structlog.get_logger()
 
 
-def judge(video: StalledVideo, messages: Mapping[str, int], patience_seconds: float) -> Verdict:
-    """Say what a silence calls for, `messages` being how many wait in each queue.
+def decide(video: StalledVideo, messages: Mapping[str, int], patience_seconds: float) -> Verdict:
+    """Decide what to do about a stalled video; `messages` is how many wait in each queue.
 
-    Patience doubles with every announcement, so that the last has a long time to show an effect.
+    The patience doubles with every announcement, so that each has longer to take effect.
     """
     if video.status == "deleted":
         return "wait" if messages["uploader.delete"] else "resume"
     patience = patience_seconds * 2.0**video.resumes
     if any(messages[queue] for queue in WAITS_IN[video.stage]):
-        return "resume_in_backlog" if video.silent_seconds >= patience * BACKLOG_PATIENCE else "wait"
-    if video.silent_seconds < patience:
+        return "resume_in_backlog" if video.stalled_seconds >= patience * BACKLOG_PATIENCE else "wait"
+    if video.stalled_seconds < patience:
         return "wait"
     return "resume" if video.resumes < MAX_RESUMES else "fail"
 
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Looks for silent videos, one service at a time over the whole fleet."""
+    """Looks for stalled videos; one uploader at a time in the whole fleet."""
 
     outbox: Outbox
     link: BrokerLink
     patience_seconds: float
 
     async def run(self) -> None:
-        """Look for ever; an outage is waited out."""
+        """Check repeatedly; waits while Postgres or RabbitMQ is unavailable."""
         while True:
             await asyncio.sleep(min(self.patience_seconds / 4, MAX_PAUSE_SECONDS))
             try:
-                await self.look()
+                await self.check_all()
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 log.warning("reconciler_waits", reason=error.reason, error=error.message)
 
-    async def look(self) -> None:
-        """Go through all silent videos once. Raises BrokerUnavailable, DatabaseUnavailable."""
-        messages = await waiting(self.link)  # before the records: what is sent after this makes them speak
+    async def check_all(self) -> None:
+        """Check all stalled videos once. Raises BrokerUnavailable, DatabaseUnavailable."""
+        messages = await waiting(self.link)  # before the records: later messages count as activity
         async with self.outbox.database.alone(LOCK) as is_ours:
             if not is_ours:
                 return
-            async for video in self._silent():
-                await self._act(video, judge(video, messages, self.patience_seconds))
+            async for video in self._stalled():
+                await self._act(video, decide(video, messages, self.patience_seconds))
 
-    async def _silent(self) -> AsyncIterator[StalledVideo]:
+    async def _stalled(self) -> AsyncIterator[StalledVideo]:
         after = UUID(int=0)
         while True:
             async with self.outbox.database.transaction() as connection:
@@ -111,7 +111,7 @@ class Reconciler:
     async def _fail(self, video: StalledVideo) -> None:
         error = Stalled(
             f"nothing happened to the video although its work was announced {video.resumes} times more:"
-            " see that transcoders and uploaders run, then retry"
+            " see that transcoders and uploaders are running, then retry"
         )
         if await videos.fail(self.outbox, video.video_id, video.stage, error, retryable=True, run=video.run):
             RECONCILED.labels(video.stage, "failed").inc()
@@ -122,6 +122,6 @@ def _about(video: StalledVideo) -> dict[str, object]:
     return {
         "video_id": str(video.video_id),
         "stage": video.stage,
-        "silent_seconds": round(video.silent_seconds),
+        "silent_seconds": round(video.stalled_seconds),
         "resumes": video.resumes,
     }

@@ -1,4 +1,4 @@
-"""The sweeper: removes what no one owns any more, or only tells of it, as SWEEP says."""
+"""The sweep: removes orphans, or only reports them, as SWEEP says."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.uploader.maintenance import work_files
-from services.uploader.maintenance.orphans import KINDS, Finder
+from services.uploader.maintenance.orphans import KINDS, OrphanFinder
 from shared import videos
 from shared.errors import PipelineError, Refused
 from shared.storage.marker import expect_marker
 from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
 
 if TYPE_CHECKING:
-    from services.uploader.maintenance.orphans import Unowned
+    from services.uploader.maintenance.orphans import Orphan
     from shared.database.pool import Database
     from shared.settings import Settings
     from shared.storage import Storage
     from shared.workspace.layout import WorkDir
 
 LOCK: Final = 0x766F6403
-FRESH_SECONDS: Final = 30.0  # who was stopped since the records were asked leaves it to the next sweep
+FRESH_SECONDS: Final = 30.0  # older findings are left to the next sweep: the process may have been suspended
 
 IN_STORAGE: Final = ("object", "open_upload")
 CLAIM: Final = (
@@ -46,7 +46,7 @@ class Owned:
 
 @dataclass(frozen=True)
 class Sweeper:
-    """Sweeps the work volume and the storage, one at a time over the whole fleet."""
+    """Sweeps the work volume and the storage; one uploader at a time in the whole fleet."""
 
     settings: Settings
     database: Database
@@ -55,7 +55,7 @@ class Sweeper:
     owned: Owned
 
     async def run(self) -> None:
-        """Sweep for ever; an outage or a faulty disk is waited out. With SWEEP=off only wait."""
+        """Sweep repeatedly; continues after outages and disk errors. With SWEEP=off only wait."""
         while True:
             await asyncio.sleep(self.settings.sweep_interval_seconds)
             try:
@@ -66,8 +66,8 @@ class Sweeper:
             except OSError as error:
                 log.warning("sweep_failed", reason="os_error", error=str(error))
 
-    async def sweep(self, *, remove: bool) -> list[Unowned] | None:
-        """Find what nobody owns, and remove it if `remove`; None when another sweeps already.
+    async def sweep(self, *, remove: bool) -> list[Orphan] | None:
+        """Find orphans, and remove them if `remove`; None when another process is sweeping.
 
         What lies in a place that is not ours is only reported. Raises Refused when there is no record at all,
         StorageMismatch when another storage answers, DatabaseUnavailable, StorageUnavailable, OSError.
@@ -79,7 +79,7 @@ class Sweeper:
                 await self._expect_records()
                 await expect_marker(self.storage)
             found = []
-            async for unowned in Finder(self.settings, self.database, self.work, self.storage).find():
+            async for unowned in OrphanFinder(self.settings, self.database, self.work, self.storage).find():
                 if not remove or time.monotonic() - unowned.asked < FRESH_SECONDS:
                     found.append(unowned)
                     await self._act(unowned, remove=remove and self._is_ours(unowned))
@@ -87,10 +87,10 @@ class Sweeper:
         self._report(found, remove=remove)
         return found
 
-    def _is_ours(self, unowned: Unowned) -> bool:
+    def _is_ours(self, unowned: Orphan) -> bool:
         return self.owned.storage if unowned.kind in IN_STORAGE else self.owned.volume
 
-    def _report(self, found: list[Unowned], *, remove: bool) -> None:
+    def _report(self, found: list[Orphan], *, remove: bool) -> None:
         gone = [unowned for unowned in found if remove and self._is_ours(unowned)]
         left = [unowned for unowned in found if unowned not in gone]
         if gone:
@@ -105,7 +105,7 @@ class Sweeper:
             if not await videos.is_any_known(connection):
                 raise Refused("there is no record of any video: is this the database of this storage?")
 
-    async def _act(self, unowned: Unowned, *, remove: bool) -> None:
+    async def _act(self, unowned: Orphan, *, remove: bool) -> None:
         if remove:
             await self._remove(unowned)
             SWEEP_REMOVED.labels(unowned.kind).inc()
@@ -113,7 +113,7 @@ class Sweeper:
         else:
             log.debug("unowned_found", **_about(unowned))
 
-    async def _remove(self, unowned: Unowned) -> None:
+    async def _remove(self, unowned: Orphan) -> None:
         if unowned.upload:
             await self.storage.abort_upload(unowned.upload)
         elif unowned.kind == "object":
@@ -123,7 +123,7 @@ class Sweeper:
             await asyncio.to_thread(work_files.remove, path, unowned.entries)
 
 
-def _measure(found: list[Unowned]) -> None:
+def _measure(found: list[Orphan]) -> None:
     for kind in KINDS:
         sizes = [unowned.bytes for unowned in found if unowned.kind == kind]
         SWEEP_FOUND.labels(kind).set(len(sizes))
@@ -131,10 +131,10 @@ def _measure(found: list[Unowned]) -> None:
     SWEEP_LAST.set_to_current_time()
 
 
-def _summary(found: list[Unowned]) -> dict[str, int]:
+def _summary(found: list[Orphan]) -> dict[str, int]:
     counts = Counter[str](unowned.kind for unowned in found)
     return {**counts, "bytes": sum(unowned.bytes for unowned in found)}
 
 
-def _about(unowned: Unowned) -> dict[str, object]:
+def _about(unowned: Orphan) -> dict[str, object]:
     return {"kind": unowned.kind, "name": unowned.name, "bytes": unowned.bytes}

@@ -1,4 +1,4 @@
-"""The work volume as the sweeper sees it: names first, sizes and ages of what turns out to be nobody's."""
+"""Listing, measuring and removing files of the work volume for the sweep."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """Size and age of a file or a whole directory: as young as the youngest thing in it."""
+    """Size and latest change of a file or a whole directory."""
 
     bytes: int
     changed: float
 
 
 def videos_in(directory: Path) -> list[UUID]:
-    """Return the videos that have a directory of their own in `directory`."""
+    """Return the videos that have a directory in `directory`."""
     return [found for name in names_in(directory) if (found := read_uuid(name))]
 
 
 def names_in(directory: Path) -> list[str]:
-    """Return the names in a directory; none when it is not there."""
+    """Return the names in a directory; none when it does not exist."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        return sorted(os.listdir(directory))  # noqa: PTH208 - names alone, without a stat each
+        return sorted(os.listdir(directory))  # noqa: PTH208 - names only, without stat
     return []
 
 
@@ -43,7 +43,7 @@ def listed(directory: Path, video_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
 
 
 def measure(path: Path) -> Measured | None:
-    """Measure a file or a tree; None when it is gone."""
+    """Measure a file or a tree; None when it does not exist."""
     below = (Path(folder, name) for folder, folders, files in os.walk(path) for name in (*folders, *files))
     found = [status for each in (path, *below) if (status := _status(each))]
     if not found:
@@ -61,9 +61,9 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def remove(path: Path, entries: Sequence[str] | None) -> None:
-    """Remove a file or tree; with `entries` only these of a directory, and it if nothing else came to it.
+    """Remove a file or tree; with `entries` only these, then the directory if it is empty.
 
-    What is gone already is no error.
+    Missing files are no error.
     """
     for each in [path] if entries is None else [path / name for name in entries]:
         with suppress(FileNotFoundError):

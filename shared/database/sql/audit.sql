@@ -1,4 +1,4 @@
--- What the records say of objects, for whoever compares them with the storage, and how lost ones are made again.
+-- The objects that records expect, for comparison with the storage, and the repair of lost ones.
 
 -- name: ids_after
 select video_id from videos where video_id > :after and status in ('ready', 'failed') order by video_id limit :count;
@@ -16,7 +16,7 @@ order by s.rendition, s.index;
 select (plan ->> 'source_bytes')::bigint from videos where video_id = :video_id;
 
 -- name: reopen_video!
--- A ready video whose objects are lost is in work again, in a run of its own; what is true of it stays.
+-- A ready video whose objects are lost is processed again in a new run; its record stays valid meanwhile.
 update videos
 set status = 'processing', run = run + 1, plan_attempt = plan_attempt + 1, plan_tries = 0, plan_lease_until = null,
     resumes = 0

@@ -1,4 +1,4 @@
--- What only ingest asks: API keys, and the state of many videos at once.
+-- Queries of ingest only: API keys, and the state of many videos at once.
 
 -- name: insert_key^
 insert into api_keys (name, scope, user_id, key_hash)

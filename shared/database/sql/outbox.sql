@@ -3,7 +3,7 @@ insert into outbox (video_id, exchange, routing_key, attempt, message, available
 values (:video_id, :exchange, :routing_key, :attempt, :message, now() + make_interval(secs => :delay_seconds));
 
 -- name: take_due
--- Take what is due for a while: whoever took it sends it, or it is due again.
+-- Reserve due messages for a time: the relay that reserved them sends them, or they become due again.
 update outbox set available_at = now() + make_interval(secs => :seconds)
 where id in (
     select id from outbox
@@ -24,7 +24,7 @@ update outbox set sent_at = now() where id = any(:ids::bigint[]);
 delete from outbox where sent_at < now() - interval '1 day';
 
 -- name: drop_unsent!
--- Commands and delayed retries of an earlier run; events are facts, and are sent all the same.
+-- Commands and delayed retries of an earlier run; events state facts and are sent anyway.
 delete from outbox where video_id = :video_id and sent_at is null and exchange <> 'hls.events';
 
 -- name: count_due$

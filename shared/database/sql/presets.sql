@@ -3,7 +3,7 @@ select name, short_side, video_bps, audio_bps, rate_control, quality, profile
 from presets order by short_side desc, name;
 
 -- name: lock!
--- Two who replace the list at once take turns; readers are not held up.
+-- Concurrent replacements run one at a time; readers are not blocked.
 lock table presets in share row exclusive mode;
 
 -- name: clear!
@@ -17,7 +17,7 @@ select * from unnest(
 );
 
 -- name: preferences_of$
--- What the user chose, in that order, as far as there are still presets for it.
+-- The user's choice, in that order, without qualities whose preset was removed.
 select array(
     select quality from unnest(qualities) with ordinality as t (quality, place)
     where quality in (select name from presets)

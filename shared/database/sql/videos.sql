@@ -1,5 +1,5 @@
 -- name: insert!
--- Accept a video; a second message about the same one changes nothing.
+-- Accept a video; a duplicate message changes nothing.
 insert into videos (video_id, user_id, title, filename, source_uri, qualities, visibility, delivery)
 values (:video_id, :user_id, :title, :filename, :source_uri, :qualities, :visibility, :delivery)
 on conflict (video_id) do nothing;
@@ -30,11 +30,11 @@ where video_id = :video_id and status <> 'deleted'
 returning token_generation;
 
 -- name: lock_user!
--- Whoever begins work for a user takes turns until his transaction ends. The class keeps clear of other locks.
+-- Transactions that start work for a user run one at a time. The first key separates these locks from others.
 select pg_advisory_xact_lock(1987015798, hashtext(:user_id));
 
 -- name: count_processing$
--- Count no further than anyone asks, and not what is being repaired: its user has not asked for that.
+-- Count up to the limit only, and without videos in repair, which their user did not request.
 select count(*) from (
     select from videos where user_id = :user_id and status = 'processing' and renditions = '[]' limit :most
 ) counted;
@@ -46,7 +46,7 @@ set plan = :plan, presentation = :presentation, thumbnail_path = :thumbnail_path
 where video_id = :video_id and plan_attempt = :attempt and status = 'processing' and plan is null;
 
 -- name: insert_chunks!
--- Attempts are counted on from those at the chunks of an earlier plan, so that their workers stay fenced off.
+-- Attempts continue from those of an earlier plan's chunks, so that their workers stay fenced.
 insert into chunks (video_id, chunk, seconds, attempt)
 select video_id, ordinality - 1, seconds, chunk_attempts
 from videos, unnest(:seconds::float8[]) with ordinality as t (seconds, ordinality)
@@ -56,7 +56,7 @@ where video_id = :video_id;
 select chunk, status, attempt from chunks where video_id = :video_id order by chunk;
 
 -- name: claim_chunk^
--- Take a chunk: raise its attempt. A claim that is alive is left alone. Of the plan comes what the chunk needs:
+-- Claim a chunk: raise its attempt, unless another claim is alive. Only the chunk's part of the plan is returned:
 -- every plan has its chunks under `chunks` and the first frames of all segments under `segment_starts`.
 update chunks c
 set status = 'encoding', attempt = attempt + 1, tries = tries + 1, progress = 0, checks_version = true,
@@ -82,7 +82,7 @@ from videos v join chunks c using (video_id)
 where c.video_id = :video_id and c.chunk = :chunk;
 
 -- name: renew_chunk!
--- Say that the attempt is alive and how far it is.
+-- Renew the lease of an attempt and record its progress.
 update chunks c
 set lease_until = now() + make_interval(secs => :lease_seconds), progress = :progress
 from videos v
@@ -97,7 +97,7 @@ where video_id = :video_id and chunk = :chunk and attempt = :attempt and status 
 select plan || '{"chunks": [], "segment_starts": []}' from videos where video_id = :video_id;
 
 -- name: lock_chunks
--- Keep claims out until the transaction ends.
+-- Block new claims until the transaction ends.
 select chunk, attempt, coalesce(lease_until > now(), false) as is_held
 from chunks where video_id = :video_id order by chunk for update;
 
@@ -108,7 +108,7 @@ set plan = null, former_plan = plan - array['chunks', 'segment_starts'], plan_at
 where video_id = :video_id and plan_attempt = :plan_attempt and status = 'processing' and plan is not null;
 
 -- name: claim_plan^
--- Take the planning of a video: raise its attempt. One that is alive is left alone.
+-- Claim the planning of a video: raise its attempt, unless another claim is alive.
 update videos
 set plan_attempt = plan_attempt + 1, plan_tries = plan_tries + 1,
     plan_lease_until = now() + make_interval(secs => :lease_seconds)
@@ -134,8 +134,8 @@ from videos v
 where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status = 'encoding'
   and v.video_id = c.video_id and v.status <> 'deleted';
 
--- name: warn!
--- Add what is not said yet.
+-- name: add_warnings!
+-- Add warnings that the record does not have yet.
 update videos
 set coded_warnings = coded_warnings || (
     select jsonb_agg(w) from jsonb_array_elements(:warnings::jsonb) w
@@ -157,7 +157,7 @@ where video_id = :video_id and coded_warnings @> jsonb_build_array(jsonb_build_o
 select source_report from videos where video_id = :video_id;
 
 -- name: reopen_chunk!
--- What was encoded is no longer there: encode it again.
+-- The encoded files are lost: encode the chunk again.
 update chunks set status = 'pending', progress = 0, codecs = null, lease_until = null
 where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoded';
 
@@ -193,7 +193,7 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
   and v.video_id = c.video_id and v.status <> 'deleted';
 
 -- name: choose_storage^
--- The first chunk that is stored decides where the whole video goes.
+-- The first chunk to be stored decides where the whole video is stored.
 update videos
 set s3_bucket = case when storage_type is null then :s3_bucket else s3_bucket end,
     storage_id = case when storage_type is null then :storage_id else storage_id end,
@@ -228,7 +228,7 @@ select rendition, index, key_frames from segments where video_id = :video_id ord
 -- name: stored_codecs
 select codecs from chunks where video_id = :video_id and status = 'stored' order by chunk;
 
--- name: ready!
+-- name: mark_ready!
 update videos
 set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s3_bucket, s3_key = :s3_key,
     s3_public_url = :s3_public_url, playlist_url = :playlist_url, thumbnail_url = :thumbnail_url,
@@ -246,7 +246,7 @@ where video_id = :video_id and status = 'processing' and run = :run
 returning user_id;
 
 -- name: retry!
--- A planner of the earlier run that is still at it must not pass for one of the next.
+-- Raising the attempt fences a planner of the previous run that is still active.
 update videos
 set status = 'processing', run = run + 1, error = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
     plan_lease_until = null, resumes = 0,
@@ -278,11 +278,11 @@ select count(*) from (
     union all select plan_lease_until from videos where video_id = :video_id
 ) leases where lease_until > now();
 
--- name: swept!
+-- name: mark_swept!
 update videos set swept_at = now() where video_id = :video_id and status = 'deleted';
 
--- name: purged!
--- A tombstone is all that stays, so that a late event cannot bring the video back.
+-- name: purge!
+-- Only a tombstone stays, so that a late event cannot restore the video.
 update videos
 set purged_at = now(), title = null, filename = null, source_uri = '', plan = null, former_plan = null,
     presentation = null, renditions = '[]', warnings = '{}', coded_warnings = '[]', source_report = null, error = null

@@ -1,4 +1,4 @@
-"""Blocking work on the files of the local storage; raises OSError as it comes (local.py maps it)."""
+"""Blocking file operations of the local storage; storage.py maps their OSError."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 TEMP = re.compile(
     r"\.([A-Za-z0-9_-][A-Za-z0-9._-]*)\.[0-9a-f]{32}"
-)  # written by `place`, for the object of that name
-RACES = 20  # how often a directory that another has just removed is made again
+)  # written by `place` for the object of that name
+RACES = 20  # how often to recreate a directory that another process has just removed
 
 
 def place(target: Path, fill: Callable[[Path], None]) -> int:
-    """Let `fill` write a hidden file and move it to `target` for good; return its size in bytes."""
+    """Let `fill` write a hidden file, sync it and rename it to `target`; return its size in bytes."""
     temp = target.with_name(f".{target.name}.{uuid4().hex}")
     for race in range(RACES):
         try:
@@ -37,14 +37,14 @@ def place(target: Path, fill: Callable[[Path], None]) -> int:
         except (
             FileNotFoundError,
             FileExistsError,
-        ):  # someone removed the directory as an empty one, perhaps during mkdir
+        ):  # the directory was removed as empty, perhaps during mkdir
             if race == RACES - 1:
                 raise
         finally:
-            temp.unlink(missing_ok=True)  # it is still there when it was a link to the very same file
+            temp.unlink(missing_ok=True)  # it remains when it is a link to the same file
     _sync(target.parent)
     if target.stat().st_size != size:
-        raise OSError(f"{target} has not the size of what was stored ({size} bytes)")
+        raise OSError(f"{target} does not have the size that was stored ({size} bytes)")
     return size
 
 
@@ -61,7 +61,7 @@ def link(source: Path, temp: Path) -> None:
         os.link(source.resolve(), temp)
     except FileNotFoundError:
         raise
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, temp)
     _sync(temp)
 
@@ -81,19 +81,19 @@ def _sync(path: Path) -> None:
 
 
 def stored(key: str, status: os.stat_result) -> StoredObject:
-    """Describe a file as an object."""
+    """Return a file's metadata as an object."""
     etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
     return StoredObject(key, status.st_size, etag, datetime.fromtimestamp(int(status.st_mtime), UTC))
 
 
 def describe(path: Path, key: str) -> StoredObject | None:
-    """Describe the object at `path`; None when there is none."""
+    """Return the metadata of the object at `path`; None when it does not exist."""
     status = _status(path)
     return stored(key, status) if status else None
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Return the status of a file; None for anything else, and where there is nothing (any more)."""
+    """Return the status of a regular file; None for anything else, and when it does not exist."""
     with suppress(FileNotFoundError, NotADirectoryError):
         status = path.stat()
         return status if stat.S_ISREG(status.st_mode) else None
@@ -101,7 +101,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def open_object(path: Path, key: str) -> BinaryIO:
-    """Open the object at `path`. Raises KeyError when there is none."""
+    """Open the object at `path`. Raises KeyError when it does not exist."""
     if not path.is_file():
         raise KeyError(key)
     try:
@@ -111,7 +111,7 @@ def open_object(path: Path, key: str) -> BinaryIO:
 
 
 def list_objects(top: Path, root: Path) -> list[StoredObject]:
-    """List the objects below `top`, in the order of their keys."""
+    """List the objects below `top` in key order."""
     found = [stored for page in walk(top, root) for stored in page.objects]
     return sorted(found, key=lambda stored: stored.key)
 
@@ -123,14 +123,14 @@ def list_uploads(top: Path, root: Path) -> list[OpenUpload]:
 
 @dataclass(frozen=True)
 class Page:
-    """What one directory holds."""
+    """The contents of one directory."""
 
     objects: list[StoredObject]
     uploads: list[OpenUpload]
 
 
 def walk(top: Path, root: Path) -> Iterator[Page]:
-    """Go through all directories below `top`. Raises OSError for one that cannot be read: it is not empty."""
+    """Walk all directories below `top`. Raises OSError for an unreadable one: it may not be empty."""
     for directory, _, names in os.walk(top, onerror=_expect_gone):
         page = Page([], [])
         for path in (Path(directory) / name for name in names):
@@ -148,26 +148,26 @@ def _sort_in(page: Page, path: Path, key: str, status: os.stat_result) -> None:
     if not path.name.startswith("."):
         page.objects.append(stored(key, status))
     elif temp := TEMP.fullmatch(path.name):
-        begun = datetime.fromtimestamp(status.st_ctime, UTC)  # a link's contents may be far older
+        begun = datetime.fromtimestamp(status.st_ctime, UTC)  # a hard link keeps the old mtime
         page.uploads.append(OpenUpload(str(Path(key).with_name(temp[1])), path.name, begun))
 
 
 def checked_temp(name: str) -> str:
-    """Return the name of a hidden file as it is. Raises ValueError for another file."""
+    """Return the name of a hidden file unchanged. Raises ValueError for any other name."""
     if not TEMP.fullmatch(name):
-        raise ValueError(f"{name!r} is no upload")
+        raise ValueError(f"{name!r} is not an upload")
     return name
 
 
 def remove_file(path: Path, root: Path) -> None:
-    """Remove a file, if it is there, then parents that are empty up to `root` (which stays)."""
+    """Remove a file if it exists, then empty parents up to `root` (which stays)."""
     with suppress(FileNotFoundError, NotADirectoryError):
         path.unlink()
     _remove_empty_parents(path, root)
 
 
 def remove_tree(top: Path, root: Path) -> int:
-    """Remove `top`, then parents that are empty up to `root` (which stays); return how many objects went."""
+    """Remove `top`, then empty parents up to `root` (which stays); return how many objects were removed."""
     count = len(list_objects(top, root))
     for race in range(RACES):
         try:
@@ -176,7 +176,7 @@ def remove_tree(top: Path, root: Path) -> int:
         except FileNotFoundError:
             if not top.exists():
                 break
-        except OSError:  # something was put there meanwhile
+        except OSError:  # an object was added meanwhile
             if race == RACES - 1:
                 raise
     _remove_empty_parents(top, root)
@@ -200,8 +200,8 @@ def _remove_empty(directory: Path) -> bool:
 
 
 def check_root(root: Path) -> None:
-    """Raise OSError unless `root` is there, or can be made, and may be read (a streamer may only read)."""
+    """Raise OSError unless `root` exists or can be created, and is readable (a streamer may only read)."""
     if not root.is_dir():
         root.mkdir(parents=True, exist_ok=True)
     if not os.access(root, os.R_OK | os.X_OK):
-        raise PermissionError(f"{root} may not be read")
+        raise PermissionError(f"{root} is not readable")

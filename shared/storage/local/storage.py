@@ -1,4 +1,4 @@
-"""Storage on local disk: a tree of files below one root, written so that a crash leaves no half object."""
+"""Storage on local disk: files below one root, written so that a crash leaves no partial object."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class LocalStorage:
-    """Keeps objects as files below `root`, which may not be there yet."""
+    """Keeps objects as files below `root`, which may not exist yet."""
 
     root: Path
     kind: Literal["local", "s3"] = "local"
@@ -42,13 +42,13 @@ class LocalStorage:
         return StorageLocation(self.kind, self.bucket, self.storage_id)
 
     async def put_file(self, key: str, path: Path) -> int:
-        """Store a file: a hard link where that is possible, else a copy; return its size in bytes.
+        """Store a file as a hard link if possible, else as a copy; return its size in bytes.
 
-        Raises FileNotFoundError when `path` is not there.
+        Raises FileNotFoundError when `path` does not exist.
         """
         target = self._path(key)
         if not await asyncio.to_thread(path.is_file):
-            raise FileNotFoundError(f"there is no file {path} to store")
+            raise FileNotFoundError(f"{path} does not exist and cannot be stored")
         return await _run(f"put {key}", lambda: files.place(target, lambda temp: files.link(path, temp)))
 
     async def put_bytes(self, key: str, body: bytes) -> int:
@@ -57,7 +57,7 @@ class LocalStorage:
         return await _run(f"put {key}", lambda: files.place(target, lambda temp: files.write(body, temp)))
 
     async def head(self, key: str) -> StoredObject | None:
-        """Describe an object; None when there is none."""
+        """Return an object's metadata; None when it does not exist."""
         path = self._path(key)
         return await _run(f"head {key}", lambda: files.describe(path, key))
 
@@ -65,13 +65,13 @@ class LocalStorage:
     async def read(
         self, key: str, *, start: int = 0, length: int | None = None
     ) -> AsyncIterator[ObjectReader]:
-        """Open an object or a part of it. Raises KeyError when there is none."""
+        """Open an object or a part of it. Raises KeyError when it does not exist."""
         path = self._path(key)
         opening = asyncio.ensure_future(_run(f"open {key}", lambda: files.open_object(path, key)))
         try:
             file = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(_close_opened)  # the thread goes on, and opens it for nobody
+            opening.add_done_callback(_close_opened)  # the thread continues; close what it opens
             raise
         with file:
             stored = files.stored(key, os.fstat(file.fileno()))
@@ -79,38 +79,38 @@ class LocalStorage:
             yield ObjectReader(stored, _chunks(file, key, start, left), file)
 
     async def keys(self, prefix: str) -> list[StoredObject]:
-        """List what lies below `prefix`."""
+        """List the objects below `prefix`."""
         top = self._path(prefix)
         return await _run(f"list {prefix}", lambda: files.list_objects(top, self.root))
 
     async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
-        """Yield what lies below `prefix`, a directory at a time."""
+        """Yield the objects below `prefix`, one page per directory."""
         directories = files.walk(self._path(prefix), self.root)
         while (page := await _run(f"list {prefix}", lambda: next(directories, None))) is not None:
             yield page.objects
 
     async def delete(self, key: str) -> None:
-        """Remove one object, and what is empty then above it."""
+        """Delete one object and the directories that are empty then."""
         path = self._path(key)
         await _run(f"delete {key}", lambda: files.remove_file(path, self.root))
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Remove what lies below `prefix`, and what is empty then above it; return how many objects."""
+        """Delete the objects below `prefix` and emptied directories; return how many objects."""
         top = self._path(prefix)
         return await _run(f"delete {prefix}", lambda: files.remove_tree(top, self.root))
 
     async def open_uploads(self, prefix: str) -> list[OpenUpload]:
-        """List the hidden files below `prefix` from which objects were to be made."""
+        """List the hidden files of unfinished uploads below `prefix`."""
         top = self._path(prefix)
         return await _run(f"list uploads to {prefix}", lambda: files.list_uploads(top, self.root))
 
     async def abort_upload(self, upload: OpenUpload) -> None:
-        """Remove a hidden file, and what is empty then above it."""
+        """Remove a hidden file and the directories that are empty then."""
         path = self._path(upload.key).with_name(files.checked_temp(upload.id))
         await _run(f"abort the upload to {upload.key}", lambda: files.remove_file(path, self.root))
 
     async def keeps_versions(self) -> bool:
-        """Return False: what is deleted is gone."""
+        """Return False: deleted objects are gone."""
         return False
 
     async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:  # noqa: ARG002
@@ -118,7 +118,7 @@ class LocalStorage:
         return None
 
     async def check(self) -> None:
-        """Raise StorageUnavailable unless the root is there, or can be made, and may be read."""
+        """Raise StorageUnavailable unless the root exists or can be created, and is readable."""
         await _run("check", lambda: files.check_root(self.root))
 
     def _path(self, key: str) -> Path:
@@ -131,7 +131,7 @@ def _close_opened(opening: asyncio.Future[BinaryIO]) -> None:
 
 
 async def _run(operation: str, work: Callable[[], Result]) -> Result:
-    """Do blocking work in a thread; the one place where what the disk refuses becomes StorageUnavailable."""
+    """Run blocking work in a thread; the only place that maps OSError to StorageUnavailable."""
     try:
         return await asyncio.to_thread(work)
     except OSError as error:

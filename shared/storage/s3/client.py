@@ -1,4 +1,4 @@
-"""How our S3 clients are set up, and where a bucket is seen from outside."""
+"""Configuration of the S3 clients, and public URLs of buckets."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ ATTEMPTS = 3
 
 
 def client_config(settings: Settings, *, connections: int, attempts: int, read_seconds: float) -> AioConfig:
-    """Return a configuration that AWS and the servers that are compatible with it all understand."""
+    """Return a configuration that AWS and S3-compatible servers all accept."""
     is_guarded_by_tls = urlsplit(settings.s3_endpoint_url).scheme != "http"
     return AioConfig(
         region_name=settings.s3_region,
-        signature_version="s3v4",  # else URLs are presigned with version 2
+        signature_version="s3v4",  # the default presigns URLs with version 2
         # R2, older MinIO and Garage refuse the CRC checksums that botocore sends by default.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={
             "addressing_style": settings.s3_addressing_style or "auto",
-            "payload_signing_enabled": not is_guarded_by_tls,  # hashing every body costs CPU
+            "payload_signing_enabled": not is_guarded_by_tls,  # hashing bodies costs CPU
         },
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_SECONDS,
@@ -54,10 +54,10 @@ def client_config(settings: Settings, *, connections: int, attempts: int, read_s
 async def open_client(
     session: AioSession, settings: Settings, endpoint_url: str, config: AioConfig, *, attempts: int = ATTEMPTS
 ) -> AsyncIterator[S3Client]:
-    """Yield a client of the S3 server at `endpoint_url` (AWS when empty); connects with the first call.
+    """Yield a client of the S3 server at `endpoint_url` (AWS when empty); connects on the first call.
 
-    Without S3_ACCESS_KEY_ID the credentials are those that AWS gives to the machine or the pod.
-    Raises StorageRefused when the configuration can make no client.
+    Without S3_ACCESS_KEY_ID the credentials are those that AWS provides to the machine or pod.
+    Raises StorageRefused when the configuration is invalid.
     """
     client = session.create_client(
         "s3",
@@ -71,14 +71,14 @@ async def open_client(
         try:
             opened = await stack.enter_async_context(client)
         except (ValueError, BotoCoreError) as error:
-            raise StorageRefused(f"S3 is configured wrongly: {error}") from error
+            raise StorageRefused(f"the S3 configuration is invalid: {error}") from error
         credentials = await session.get_credentials() if not settings.s3_access_key_id else None
         handlers.register(opened, credentials, attempts=attempts)
         yield opened
 
 
 def encryption(settings: Settings) -> dict[str, str]:
-    """Return what every object is to be encrypted with on the server, as parameters of the requests."""
+    """Return the request parameters that make the server encrypt every object."""
     named = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
     return {name: value for name, value in named.items() if value}
 
@@ -105,9 +105,9 @@ def signer(session: AioSession, settings: Settings) -> Signer:
 
 
 def public_base_url(settings: Settings) -> str | None:
-    """Return the URL under which all keys of the bucket lie for the public, without a slash at the end.
+    """Return the public base URL of the bucket's keys, without a trailing slash.
 
-    None where there is none: R2's S3 host answers nobody without a signature.
+    None where there is none: R2's S3 endpoint serves signed requests only.
     """
     if settings.s3_public_url:
         return settings.s3_public_url.rstrip("/")

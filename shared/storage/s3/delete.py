@@ -1,4 +1,4 @@
-"""Deleting many objects, also on servers that do not take DeleteObjects as botocore sends it."""
+"""Deletion of many objects, also on servers that reject DeleteObjects as botocore sends it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import ErrorTypeDef, ObjectIdentifierTypeDef
 
-BATCH = 1000  # the most that DeleteObjects takes
+BATCH = 1000  # the maximum of DeleteObjects
 SINGLES_AT_ONCE = 16
 
 
 async def delete_objects(client: S3Client, bucket: str, objects: Sequence[ObjectIdentifierTypeDef]) -> None:
-    """Delete objects, or versions of them, by batches, else one by one; what is gone already is no error."""
+    """Delete objects, or versions of them, in batches, else singly; missing ones are no error."""
     for first in range(0, len(objects), BATCH):
         left = await _delete_batch(client, bucket, objects[first : first + BATCH])
         await _delete_singly(client, bucket, left)
@@ -29,11 +29,11 @@ async def delete_objects(client: S3Client, bucket: str, objects: Sequence[Object
 async def _delete_batch(
     client: S3Client, bucket: str, objects: Sequence[ObjectIdentifierTypeDef]
 ) -> Sequence[ObjectIdentifierTypeDef]:
-    """Return what the server would not delete in this way."""
+    """Delete one batch; return the objects that the server did not delete this way."""
     try:
         answer = await client.delete_objects(Bucket=bucket, Delete={"Objects": list(objects), "Quiet": True})
     except ClientError as error:
-        # Some refuse every checksum that a client can send along (400), some do not know the call (405, 501).
+        # Some servers reject every checksum a client can send (400), some lack the operation (405, 501).
         if http_status(error) in (400, 405, 411, 501):
             return objects
         raise

@@ -1,4 +1,4 @@
-"""How our S3 clients differ from botocore's own: what is sent along, and what is tried again."""
+"""Event handlers that change botocore's S3 clients: extra headers and more retries."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ RETRIED_STATUSES: Final = (408, 425, 429)
 
 
 def register(client: S3Client, credentials: object, *, attempts: int) -> None:
-    """Change the behaviour of a client that was just made; `credentials` are the ones that it signs with."""
+    """Register the handlers with a new client; `credentials` are those it signs with."""
     events = client.meta.events
-    # It waits for "100 Continue" before it sends a body, and no timeout covers that wait.
+    # botocore would wait for "100 Continue" before it sends a body, without a timeout.
     events.unregister("before-call.s3", add_expect_header)
     events.register("before-call.s3.DeleteObjects", _add_content_md5)
     retries: Any = _Retries(credentials, attempts)
@@ -31,20 +31,20 @@ def register(client: S3Client, credentials: object, *, attempts: int) -> None:
 
 
 def _add_content_md5(params: dict[str, Any], **_: object) -> None:
-    """Send the checksum that every server takes: OVH, OCI, StorageGRID and older MinIO refuse CRC32 here."""
+    """Add the checksum that every server accepts: OVH, OCI, StorageGRID and older MinIO reject CRC32 here."""
     digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
     params.get("context", {}).pop("checksum", None)
 
 
 class _Retries:
-    """Tries again what botocore's standard mode does not: 429, conflicts, and expired credentials."""
+    """Retries what botocore's standard mode does not: 429, conflicts, and expired credentials."""
 
     def __init__(self, credentials: object, attempts: int) -> None:
         self._credentials, self._attempts = credentials, attempts
 
     def __call__(self, response: Any, attempts: int, **_: object) -> float | None:
-        """Return after how many seconds to try again; None to leave it at that."""
+        """Return after how many seconds to retry; None not to."""
         if response is None or attempts >= self._attempts:
             return None
         http, parsed = response
@@ -57,10 +57,10 @@ class _Retries:
 
 
 def _expire(credentials: object) -> bool:
-    """Have credentials fetched anew by the next request; False when they are fixed ones."""
+    """Make the next request fetch new credentials; False when they are static."""
     if not isinstance(credentials, AioRefreshableCredentials):
         return False
-    vars(credentials)["_expiry_time"] = datetime.now(UTC)  # there is no public way to say so
+    vars(credentials)["_expiry_time"] = datetime.now(UTC)  # there is no public method for this
     return True
 
 

@@ -1,4 +1,4 @@
-"""Uploads of large files in equal parts (R2 wants them equal), a few at a time."""
+"""Uploads of large files in equal parts (required by R2), a few at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def put_parts(
     part_bytes: int,
     encryption: Mapping[str, Any],
 ) -> None:
-    """Upload a file in parts; what was begun is aborted when anything fails."""
+    """Upload a file in parts; the upload is aborted when anything fails."""
     begun = await client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key), **encryption
     )
@@ -42,15 +42,15 @@ async def put_parts(
         await client.complete_multipart_upload(
             Bucket=bucket, Key=key, UploadId=upload.id, MultipartUpload={"Parts": parts}
         )
-    except BaseException:  # also when cancelled: parts that nobody completes cost money for ever
+    except BaseException:  # also when cancelled: incomplete uploads keep costing money
         await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload.id)
         raise
 
 
 async def list_uploads(client: S3Client, bucket: str, prefix: str) -> list[OpenUpload]:
-    """List uploads that were begun and neither completed nor aborted.
+    """List uploads that were neither completed nor aborted.
 
-    All of the bucket are asked for: MinIO takes a prefix for the whole key.
+    The whole bucket is listed: MinIO interprets a prefix as a complete key.
     """
     pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
     found = [item async for page in pages for item in page.get("Uploads", [])]
@@ -62,7 +62,7 @@ async def list_uploads(client: S3Client, bucket: str, prefix: str) -> list[OpenU
 
 
 async def abort_upload(client: S3Client, bucket: str, upload: OpenUpload) -> None:
-    """Abort an upload; one that is gone is no error."""
+    """Abort an upload; it is no error when it does not exist."""
     try:
         await client.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.id)
     except ClientError as error:
@@ -76,7 +76,7 @@ class _Upload:
         self._client, self._bucket, self._key = client, bucket, key
 
     async def send(self, file: BinaryIO) -> list[CompletedPartTypeDef]:
-        """Send every part; the first that fails stops the others."""
+        """Send every part; the first failure stops the others."""
         numbers = enumerate(_offsets(file, self._part_bytes), start=1)
         done: list[CompletedPartTypeDef] = []
         try:

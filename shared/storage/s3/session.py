@@ -1,4 +1,4 @@
-"""HTTP requests to S3 that always come to an end, whatever the other side does."""
+"""HTTP requests to S3 that always end, whatever the server does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIN_BYTES_PER_SECOND = 64 * 1024
-BUFFERED_BYTES: Final = 4 * 1024**2  # as much of a body may lie in the kernel, where no one sees it move
+BUFFERED_BYTES: Final = 4 * 1024**2  # so much of a body may be in kernel buffers, where progress is invisible
 DEFAULT_READ_SECONDS: Final = 30.0
 REDIRECTS: Final = (301, 302, 307)
 REGION_HEADER: Final = "x-amz-bucket-region"
@@ -21,10 +21,10 @@ WATCHED_BYTES: Final = 64 * 1024  # smaller bodies are written at once
 
 
 class BoundedSession(AIOHTTPSession):
-    """Bounds each request twice: how long no byte of its body may move, and how long all of it may take.
+    """Limits each request twice: how long its body may make no progress, and how long it may take in total.
 
-    aiohttp's own limits cover connecting and waiting for an answer, but neither a body that the peer does not
-    read nor an answer that trickles in.
+    aiohttp's timeouts cover connecting and waiting for an answer, but neither a body that the server does not
+    read nor an answer that arrives too slowly.
     """
 
     async def send(self, request: Any) -> Any:
@@ -45,7 +45,7 @@ class BoundedSession(AIOHTTPSession):
 
 
 def _without_endless_redirect(request: Any, answer: Any) -> Any:
-    """Return an answer as it is, but a redirect of HEAD that names no region as a bad request.
+    """Return an answer unchanged, but a redirect of HEAD without a region as a bad request.
 
     botocore would ask for the bucket's region by the same request again, and so on until the stack overflows.
     """
@@ -55,17 +55,17 @@ def _without_endless_redirect(request: Any, answer: Any) -> Any:
 
 
 def idle_seconds(body_bytes: int, read_seconds: float) -> float:
-    """Return how long nothing may be heard of a request with a body of so many bytes."""
+    """Return how long a request with a body of `body_bytes` may make no progress."""
     return read_seconds + min(body_bytes, BUFFERED_BYTES) / MIN_BYTES_PER_SECOND
 
 
 def whole_seconds(body_bytes: int, read_seconds: float) -> float:
-    """Return how long such a request may take altogether."""
+    """Return how long such a request may take in total."""
     return 2 * read_seconds + body_bytes / MIN_BYTES_PER_SECOND
 
 
 def _as_file(body: Any) -> tuple[io.IOBase | None, int]:
-    """Return a body as a file if it is worth watching, and its size in bytes from where it stands."""
+    """Return a body as a file if it is large enough to watch, and its remaining size in bytes."""
     if isinstance(body, io.IOBase):
         start = body.tell()
         size = body.seek(0, io.SEEK_END) - start
@@ -77,7 +77,7 @@ def _as_file(body: Any) -> tuple[io.IOBase | None, int]:
 
 
 class _Extension:
-    """Moves the deadline of a request on, each time that a part of its body is asked for."""
+    """Extends the deadline of a request whenever a part of its body is read."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, deadline: asyncio.Timeout, idle_seconds: float, end: float
@@ -95,7 +95,7 @@ class _Extension:
 
 
 class _Watched(io.RawIOBase):
-    """A body that tells when it is read; closing it leaves the file open."""
+    """A body that reports reads; closing it leaves the file open."""
 
     def __init__(self, body: Any, on_read: Callable[[], None]) -> None:
         self._body, self._on_read = body, on_read

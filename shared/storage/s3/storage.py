@@ -66,7 +66,7 @@ class S3Storage:
     async def put_file(self, key: str, path: Path) -> int:
         """Store a file, in parts when it is large; return its size in bytes.
 
-        Raises FileNotFoundError when `path` is not there.
+        Raises FileNotFoundError when `path` does not exist.
         """
         checked_key(key)
         file = await asyncio.to_thread(path.open, "rb")
@@ -89,7 +89,7 @@ class S3Storage:
         return len(body)
 
     async def head(self, key: str) -> StoredObject | None:
-        """Describe an object; None when there is none."""
+        """Return an object's metadata; None when it does not exist."""
         checked_key(key)
         with mapped(f"head {key}"):
             try:
@@ -105,7 +105,7 @@ class S3Storage:
     async def read(
         self, key: str, *, start: int = 0, length: int | None = None
     ) -> AsyncIterator[ObjectReader]:
-        """Open an object or a part of it. Raises KeyError when there is none."""
+        """Open an object or a part of it. Raises KeyError when it does not exist."""
         answer = await self._get(checked_key(key), start, length)
         if answer is None:
             yield await self._nothing_of(key)
@@ -114,15 +114,15 @@ class S3Storage:
         try:
             yield ObjectReader(_described(key, answer, _whole_size(answer)), chunks)
         finally:
-            answer["Body"].close()  # a body that was not read to its end takes its connection along
+            answer["Body"].close()  # an unread body closes its connection
             await chunks.aclose()
 
     async def keys(self, prefix: str) -> list[StoredObject]:
-        """List what lies below `prefix`."""
+        """List the objects below `prefix`."""
         return [stored async for page in self.pages(prefix) for stored in page]
 
     async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
-        """Yield what lies below `prefix` as the bucket pages it."""
+        """Yield the objects below `prefix` in the bucket's pages."""
         begin = checked_key(prefix) + "/"
         paginator = self.client.get_paginator("list_objects_v2")
         pages = aiter(paginator.paginate(Bucket=self.bucket, Prefix=begin))
@@ -137,7 +137,7 @@ class S3Storage:
             ]
 
     async def delete(self, key: str) -> None:
-        """Remove one object, if it is there."""
+        """Delete one object if it exists."""
         checked_key(key)
         with mapped(f"delete {key}"):
             if self.deletes_versions:
@@ -147,7 +147,7 @@ class S3Storage:
                 await self.client.delete_object(Bucket=self.bucket, Key=key)
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Remove what lies below `prefix`; return how many objects there were."""
+        """Delete the objects below `prefix`; return how many there were."""
         found = await self.keys(prefix)
         with mapped(f"delete {prefix}"):
             if self.deletes_versions:
@@ -158,18 +158,18 @@ class S3Storage:
         return len(found)
 
     async def keeps_versions(self) -> bool:
-        """Tell whether what is deleted here stays as an older version."""
+        """Tell whether deleted objects stay as older versions."""
         with mapped(f"ask for the versioning of {self.bucket}"):
             return not self.deletes_versions and await is_versioned(self.client, self.bucket)
 
     async def open_uploads(self, prefix: str) -> list[OpenUpload]:
-        """List multipart uploads below `prefix` that were begun and not ended."""
+        """List unfinished multipart uploads below `prefix`."""
         begin = checked_key(prefix) + "/"
         with mapped(f"list uploads to {prefix}"):
             return await list_uploads(self.client, self.bucket, begin)
 
     async def abort_upload(self, upload: OpenUpload) -> None:
-        """Have the bucket forget the parts of an upload."""
+        """Discard the parts of an upload."""
         checked_key(upload.key)
         with mapped(f"abort the upload to {upload.key}"):
             await abort_upload(self.client, self.bucket, upload)
@@ -182,7 +182,7 @@ class S3Storage:
         return lambda key: presign(base, region, credentials, checked_key(key), at=at, seconds=lasts)
 
     async def check(self) -> None:
-        """Raise StorageUnavailable unless the bucket is there and may be used."""
+        """Raise StorageUnavailable unless the bucket exists and is accessible."""
         with mapped(f"reach the bucket {self.bucket}"):
             try:
                 answer = await self.client.head_bucket(Bucket=self.bucket)
@@ -191,7 +191,7 @@ class S3Storage:
         region = answer.get("BucketRegion")
         if self.region and region and region != self.region:
             raise StorageRefused(
-                f"the bucket {self.bucket} lies in {region}, not in {self.region}: set S3_REGION={region}"
+                f"the bucket {self.bucket} is in {region}, not in {self.region}: set S3_REGION={region}"
             )
 
     async def _put(self, key: str, body: bytes | BinaryIO) -> None:
@@ -210,7 +210,7 @@ class S3Storage:
         )
 
     async def _named(self, error: ClientError, prefix: str = "") -> ClientError:
-        """Return what a listing is answered where the answer had no body to name its fault in."""
+        """Return the error of a listing instead of one without a body, because it has a code."""
         if not has_no_code(error):
             return error
         try:

@@ -1,4 +1,4 @@
-"""Buckets that keep every version of what was deleted or replaced."""
+"""Buckets with versioning: they keep every deleted or replaced object."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import ObjectIdentifierTypeDef
 
-UNKNOWN_STATUSES = (400, 403, 404, 405, 501)  # of servers without versions, and of keys that may not ask
+UNKNOWN_STATUSES = (400, 403, 404, 405, 501)  # servers without versioning, and keys without the permission
 
 
 async def is_versioned(client: S3Client, bucket: str) -> bool:
-    """Tell whether a bucket keeps versions; False where it does not say."""
+    """Tell whether a bucket keeps versions; False when that cannot be determined."""
     try:
         answer = await client.get_bucket_versioning(Bucket=bucket)
     except ClientError as error:

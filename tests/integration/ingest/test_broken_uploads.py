@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from services.ingest.http import uploads
-from services.ingest.uploads import accept, form, upload_file
+from services.ingest.http import form, uploads
+from services.ingest.uploads import accept, upload_file
 from shared.errors import DatabaseUnavailable
 from shared.messaging.outbox import Outbox
 from tests.integration.ingest.conftest import assert_problem

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import pytest
 
-from services.ingest.http import uploads
-from services.ingest.uploads import form
+from services.ingest.http import form, uploads
 from tests.integration.ingest.conftest import MAX_UPLOAD_BYTES, assert_problem
 from tests.integration.ingest.raw import nothing_is_left
 

@@ -24,8 +24,8 @@ def logs() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("arguments", "url", "says"),
     [
-        ("create-key --scope user --name x", URL, "user id"),
-        ("create-key --scope admin --name x --user-id x", URL, "user id"),
+        ("create-key --scope user --name x", URL, "userId"),
+        ("create-key --scope admin --name x --user-id x", URL, "userId"),
         ("create-key --scope user --name x --user-id a/b", URL, "userId"),
         ("create-key --scope root --name x", URL, "--scope"),
         ("create-key --scope admin", URL, "--name"),

@@ -15,8 +15,8 @@ from services.streamer.availability import (
     Rendered,
     RequestedFile,
     Stored,
-    decide,
-    shown_so_far,
+    availability_so_far,
+    resolve,
 )
 from shared.contracts.events import Rendition
 from shared.hls.renditions import RenditionSet, StoredSegment
@@ -52,13 +52,13 @@ def stored(large: int, small: int) -> tuple[StoredSegment, ...]:
 
 
 def growing(large: int, small: int, **values: Any) -> Availability:
-    return shown_so_far(video(**values), PRESENTATION, stored(large, small), CODECS)
+    return availability_so_far(video(**values), PRESENTATION, stored(large, small), CODECS)
 
 
 @pytest.mark.parametrize("asked", EVERY)
 def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: RequestedFile) -> None:
-    for showing in (None, Availability(video(status="deleted"))):
-        answer = decide(showing, asked, LOCAL)
+    for availability in (None, Availability(video(status="deleted"))):
+        answer = resolve(availability, asked, LOCAL)
         assert isinstance(answer, Refused)
         assert (answer.status, answer.reason) == (404, "not_found")
 
@@ -73,9 +73,9 @@ def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: RequestedFil
     ],
 )
 def test_decide_names_the_key_of_the_record_when_the_video_is_ready(asked: RequestedFile, path: str) -> None:
-    assert decide(Availability(ready()), asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{path}")
+    assert resolve(Availability(ready()), asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{path}")
     moved = ready(storage_type="s3", s3_bucket="videos", s3_key="hls/old/place")
-    assert decide(Availability(moved), asked, S3) == Stored(f"hls/old/place/{path}")
+    assert resolve(Availability(moved), asked, S3) == Stored(f"hls/old/place/{path}")
 
 
 @pytest.mark.parametrize("status", ["processing", "failed"])
@@ -92,8 +92,8 @@ def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(
         codecs=CODECS["720p"],
         frame_rate=25.0,
     )
-    showing = Availability(ready(status=status, renditions=(rendition,)))
-    assert decide(showing, asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{asked.path}")
+    availability = Availability(ready(status=status, renditions=(rendition,)))
+    assert resolve(availability, asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{asked.path}")
 
 
 @pytest.mark.parametrize(
@@ -105,29 +105,29 @@ def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(
     ],
 )
 def test_decide_says_so_when_a_ready_video_lies_in_another_storage(place: dict[str, str], home: Home) -> None:
-    answer = decide(Availability(ready(**place)), MASTER, home)
+    answer = resolve(Availability(ready(**place)), MASTER, home)
     assert isinstance(answer, Refused)
     assert (answer.status, answer.reason) == (503, "storage_not_configured")
 
 
 @pytest.mark.parametrize("asked", EVERY)
 def test_decide_asks_to_look_again_when_nothing_is_stored_yet(asked: RequestedFile) -> None:
-    for showing in (Availability(video(presentation=None)), growing(1, 0)):
-        answer = decide(showing, asked, LOCAL)
+    for availability in (Availability(video(presentation=None)), growing(1, 0)):
+        answer = resolve(availability, asked, LOCAL)
         assert isinstance(answer, Refused)
         assert (answer.status, answer.reason, answer.retry_seconds) == (404, "not_ready_yet", 2)
 
 
 def test_decide_says_failed_when_nothing_was_stored_before_the_failure() -> None:
-    answer = decide(growing(0, 0, status="failed"), MASTER, LOCAL)
+    answer = resolve(growing(0, 0, status="failed"), MASTER, LOCAL)
     assert isinstance(answer, Refused)
     assert (answer.status, answer.reason, answer.retry_seconds) == (404, "video_failed", None)
 
 
 @pytest.mark.parametrize("status", ["processing", "failed"])
 def test_decide_renders_what_every_rendition_has_when_the_video_is_not_complete(status: str) -> None:
-    showing = growing(3, 2, status=status)
-    master, playlist = decide(showing, MASTER, LOCAL), decide(showing, PLAYLIST, LOCAL)
+    availability = growing(3, 2, status=status)
+    master, playlist = resolve(availability, MASTER, LOCAL), resolve(availability, PLAYLIST, LOCAL)
     assert isinstance(master, Rendered)
     assert "720p/playlist.m3u8" in master.text
     assert "360p/playlist.m3u8" in master.text
@@ -137,20 +137,20 @@ def test_decide_renders_what_every_rendition_has_when_the_video_is_not_complete(
 
 
 def test_decide_gives_segments_only_when_they_are_shown() -> None:
-    showing = growing(3, 2)
-    assert decide(showing, SEGMENT, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/720p/segment_002.ts")
-    answer = decide(showing, RequestedFile("720p", "segment_003.ts"), LOCAL)
+    availability = growing(3, 2)
+    assert resolve(availability, SEGMENT, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/720p/segment_002.ts")
+    answer = resolve(availability, RequestedFile("720p", "segment_003.ts"), LOCAL)
     assert isinstance(answer, Refused)
     assert answer.reason == "not_ready_yet"
     for padded in ("segment_0002.ts", "segment_02.ts"):
-        assert isinstance(decide(showing, RequestedFile("720p", padded), LOCAL), Refused)
+        assert isinstance(resolve(availability, RequestedFile("720p", padded), LOCAL), Refused)
 
 
 def test_decide_knows_no_rendition_when_the_video_has_none_of_that_name() -> None:
-    answer = decide(growing(2, 2), replace(PLAYLIST, rendition="4k"), LOCAL)
+    answer = resolve(growing(2, 2), replace(PLAYLIST, rendition="4k"), LOCAL)
     assert isinstance(answer, Refused)
     assert (answer.status, answer.reason) == (404, "not_found")
 
 
 def test_shown_so_far_is_empty_when_codecs_are_not_known_yet() -> None:
-    assert shown_so_far(video(), PRESENTATION, stored(2, 2), {"720p": "avc1"}).segments == ()
+    assert availability_so_far(video(), PRESENTATION, stored(2, 2), {"720p": "avc1"}).segments == ()

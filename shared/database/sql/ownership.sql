@@ -1,4 +1,4 @@
--- What the records say of who owns files and objects.
+-- Which files and objects the records own.
 
 -- name: owners
 select video_id, user_id, status, purged_at is not null as is_purged, plan is not null as is_planned,
@@ -10,7 +10,7 @@ select video_id, chunk, status, attempt, coalesce(lease_until > now(), false) as
 from chunks where video_id = any(:video_ids::uuid[]);
 
 -- name: named_as_source$
--- A platform may name a file of ours as the source of a video of its own.
+-- A platform may name one of our files as the source of its own video.
 select exists (
     select from videos
     where status <> 'deleted' and video_id <> :video_id and strpos(source_uri, (:video_id)::uuid::text) > 0

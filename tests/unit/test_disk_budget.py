@@ -37,7 +37,7 @@ def write(volume: Volume, name: str, size_bytes: int) -> None:
 async def test_promise_is_refused_when_the_file_would_go_into_the_reserve(room: DiskBudget) -> None:
     async with room.reserve(900):
         pass
-    with pytest.raises(OutOfDisk, match="1000 bytes free: 100 are kept back, 901 more"):
+    with pytest.raises(OutOfDisk, match="1000 bytes free: 100 are reserved, 901 are"):
         async with room.reserve(901):
             pass
 

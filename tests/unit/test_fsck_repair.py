@@ -8,7 +8,7 @@ import pytest
 
 from services.uploader.fsck.check import FEW, Damage, Findings
 from services.uploader.fsck.expected import Expected, Fault
-from services.uploader.fsck.repair import means
+from services.uploader.fsck.repair import plan_repair
 from shared.videos import Audited, AuditedSegment
 from shared.workspace.layout import WorkDir
 from tests.unit.video_values import ID, video
@@ -59,8 +59,8 @@ def put_original(work: WorkDir) -> None:
 
 def test_chunk_is_stored_again_when_all_its_files_are_there(work: WorkDir) -> None:
     put_original(work)
-    found = means(work, record(), LOST_SEGMENTS)
-    assert (found.kept, found.again, found.lost, found.can_mend) == ({0}, {1}, set(), True)
+    found = plan_repair(work, record(), LOST_SEGMENTS)
+    assert (found.kept, found.again, found.lost, found.can_repair) == ({0}, {1}, set(), True)
 
 
 @pytest.mark.parametrize(("original", "source_bytes"), [(False, 4), (True, 5)])
@@ -69,18 +69,18 @@ def test_chunk_is_lost_when_the_original_is_gone_or_another(
 ) -> None:
     if original:
         put_original(work)
-    found = means(work, record(source_bytes), LOST_SEGMENTS[1:])
-    assert (found.kept, found.again, found.lost, found.can_mend) == (set(), set(), {1}, False)
+    found = plan_repair(work, record(source_bytes), LOST_SEGMENTS[1:])
+    assert (found.kept, found.again, found.lost, found.can_repair) == (set(), set(), {1}, False)
 
 
 def test_plan_that_does_not_name_a_size_takes_the_original_that_is_there(work: WorkDir) -> None:
     put_original(work)
-    assert means(work, record(None), LOST_SEGMENTS[1:]).again == {1}
+    assert plan_repair(work, record(None), LOST_SEGMENTS[1:]).again == {1}
 
 
 def test_playlists_can_be_written_when_segments_are_lost_for_good(work: WorkDir) -> None:
-    found = means(work, record(), (*LOST_SEGMENTS[1:], LOST_MASTER))
-    assert (found.lost, found.can_mend) == ({1}, True)
+    found = plan_repair(work, record(), (*LOST_SEGMENTS[1:], LOST_MASTER))
+    assert (found.lost, found.can_repair) == ({1}, True)
 
 
 @pytest.mark.parametrize("has", ["original", "thumbnail", "nothing"])
@@ -89,9 +89,9 @@ def test_thumbnail_is_lost_when_neither_it_nor_the_original_is_there(work: WorkD
         put_original(work)
     elif has == "thumbnail":
         (work.root / "chunks/thumbnail.1.jpg").write_bytes(b"jpeg")
-    found = means(work, record(), (LOST_THUMBNAIL,))
+    found = plan_repair(work, record(), (LOST_THUMBNAIL,))
     assert found.has_lost_thumbnail is (has == "nothing")
-    assert found.can_mend is (has != "nothing")
+    assert found.can_repair is (has != "nothing")
 
 
 @pytest.mark.parametrize(
