@@ -118,7 +118,15 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
 
 def _encoders(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    encoding = EncodeChunkHandler(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE], app[ENCODER])
+    encoding = EncodeChunkHandler(
+        settings,
+        app[OUTBOX],
+        work,
+        app[SOURCES],
+        app[RESERVE],
+        app[ENCODER],
+        check=None if settings.verify == "off" else settings.verify,
+    )
     patience: dict[type[PipelineError], float] = {NewerPlan: NEWER_PLAN_PATIENCE_SECONDS}
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
     route = Route(encoding.encode, policy, VideoFailures(app[OUTBOX], "encode"))

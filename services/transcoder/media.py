@@ -19,6 +19,9 @@ Seeking = Literal["exact", "near", "none"]
 # How a container finds a moment: by an index of its own, by searching (lands near), or not at all.
 SEEKING: Final[dict[str, Seeking]] = {"mov": "exact", "matroska": "exact", "gif": "none"}
 
+# Codecs with pictures that are only referred to, in packets of their own a tick or so before the next.
+HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
+
 # The picture's orientation by the signs of the display matrix (a, b, c, d), as the filter that undoes it.
 ORIENTATIONS: Final[dict[tuple[int, ...], tuple[str, ...]]] = {
     (1, 0, 0, 1): (),

@@ -31,6 +31,9 @@ class WarningCode(StrEnum):
     RATE_REDUCED = "rate_reduced"
     AUDIO_LEFT_OUT = "audio_left_out"
     AUDIO_TRACK_REPLACED = "audio_track_replaced"
+    AUDIO_DIFFERS = "audio_differs"
+    PICTURE_DIFFERS = "picture_differs"
+    PICTURE_FROZEN = "picture_frozen"
     SLOWER_DECODING = "slower_decoding"
     ENCODED_ON_CPU = "encoded_on_cpu"
     THUMBNAIL_MISSING = "thumbnail_missing"
@@ -50,6 +53,9 @@ MEANINGS: Final[dict[WarningCode, str]] = {
     WarningCode.RATE_REDUCED: "the frame rate was reduced because few pictures are shown for very long",
     WarningCode.AUDIO_LEFT_OUT: "the source has sound that cannot be converted: the video is silent",
     WarningCode.AUDIO_TRACK_REPLACED: "the default audio track is empty: another one is used",
+    WarningCode.AUDIO_DIFFERS: "the sound is louder or quieter than the source's",
+    WarningCode.PICTURE_DIFFERS: "pictures do not look like the source's: content, colour, shape or combing",
+    WarningCode.PICTURE_FROZEN: "the picture stands still while the source's goes on",
     WarningCode.SLOWER_DECODING: "a chunk was encoded with a slower method; nothing is missing",
     WarningCode.ENCODED_ON_CPU: "a chunk was encoded on the CPU because the GPU failed; nothing is missing",
     WarningCode.THUMBNAIL_MISSING: "no thumbnail could be made",

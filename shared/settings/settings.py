@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     hls_segment_seconds: Annotated[float, Field(ge=1, le=60)] = 10
     chunk_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
     encoder: Literal["auto", "h264_nvenc", "libx264"] = "auto"
+    verify: Literal["quick", "full", "off"] = "quick"
     transcoder_concurrency: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     max_upload_bytes: Annotated[int, Field(gt=0)] = 50 * 1024**3
     max_uploads_at_once: Annotated[int, Field(ge=1, le=10_000)] = 100

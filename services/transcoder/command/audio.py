@@ -91,12 +91,18 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
             "-map",
             f"0:{plan.audio.index}",
             "-af",
-            ",".join([*_on_one_clock(plan.audio), MONO_GAIN, f"aresample={AUDIO_RATE}:async=1", STEREO]),
+            to_stereo(plan.audio),
             "-to",
             f"{float(end):.6f}",
         ),
         *("-c:a", "pcm_f32le", "-f", "nut", audio_path(outdir)),
     ]
+
+
+def to_stereo(audio: AudioTrack) -> str:
+    """Return the filters that bring sound to one format by its timestamps, whatever it changes to."""
+    rate = [f"aformat=sample_rates={audio.sample_rate}"] if audio.time_map else []
+    return ",".join([*rate, *_on_one_clock(audio), MONO_GAIN, f"aresample={AUDIO_RATE}:async=1", STEREO])
 
 
 def _on_one_clock(audio: AudioTrack) -> list[str]:

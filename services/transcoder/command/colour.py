@@ -82,6 +82,16 @@ def scale_to_bt709(video: VideoTrack, width: int, height: int) -> list[str]:
     return [":".join((*options, "out_color_matrix=bt709:out_range=limited")), f"format={PIXELS}"]
 
 
+def reference_colours(video: VideoTrack, width: int, height: int) -> list[str]:
+    """Return the filters by which the content check judges colours.
+
+    SDR goes through linear light whatever its primaries are, so that it does not hang on which need it.
+    """
+    if video.colour.is_hdr:
+        return _tone_mapped(video, width, height)
+    return [_remapped(video, width, height), f"format={PIXELS}"]
+
+
 def _even(video: VideoTrack) -> list[str]:
     """Return the filter that makes odd sizes even: zscale takes none where colour has fewer samples."""
     width, height = (side + side % 2 for side in (video.width, video.height))

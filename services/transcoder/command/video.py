@@ -107,10 +107,15 @@ def one_shape(video: VideoTrack) -> list[str]:
     ]
 
 
+def deinterlaces(video: VideoTrack) -> bool:
+    """Return whether pictures that say they are interlaced are woven, unless they stay on the GPU."""
+    may_be = video.codec in INTERLACED_CODECS and video.pix_fmt.startswith(("yuv4", "yuvj4"))
+    return video.interlaced or may_be
+
+
 def _deinterlaced(video: VideoTrack) -> list[str]:
     """Return the filter that weaves interlaced pictures; it passes on those that do not say they are."""
-    may_be = video.codec in INTERLACED_CODECS and video.pix_fmt.startswith(("yuv4", "yuvj4"))
-    return ["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced or may_be else []
+    return ["bwdif=mode=send_frame:deint=interlaced"] if deinterlaces(video) else []
 
 
 def _holds_first(plan: Plan, chunk: Chunk, *, tolerant: bool) -> bool:

@@ -15,7 +15,16 @@ import structlog
 from services.transcoder.command.audio import audio_argv, audio_path, is_silent
 from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.command.video import decodes_on_gpu
-from services.transcoder.encode.gpu_fallback import Strategy, audio_changes, gpu_fault, next_strategy, note
+from services.transcoder.content.check import check_chunk
+from services.transcoder.content.job import Checked
+from services.transcoder.encode.gpu_fallback import (
+    Strategy,
+    audio_changes,
+    careful_strategy,
+    gpu_fault,
+    next_strategy,
+    note,
+)
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg
 from services.transcoder.ffmpeg.sandbox import Access
@@ -29,11 +38,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from services.transcoder.command.video import EncoderName
+    from services.transcoder.content.check import Depth
     from services.transcoder.encode.gpu_fallback import Reason
     from services.transcoder.encode.select_encoder import Encoder
     from services.transcoder.encode.verify import SegmentFile
     from services.transcoder.ffmpeg.runner import Finished
     from services.transcoder.plan.model import Chunk, Plan
+    from shared.contracts.warnings import VideoWarning
 
 STALL_SECONDS: Final = 180
 MAX_TIMES_REAL_TIME: Final = 60  # times real time, before a chunk counts as hanging
@@ -48,8 +59,8 @@ class EncodedChunk:
     """A chunk on disk: verified segments, the CODECS string of each rendition by name.
 
     `encoder` is the one that made it, `notes` says in short sentences for people why that is another than
-    was asked for. `is_repaired` tells that the source is damaged here and pictures or silence stand in for
-    what is lost.
+    was asked for. `is_repaired` tells that it took the tolerant way, in which held pictures or silence stand
+    in for what is missing; whether something is, `differences` says if the content was checked.
     """
 
     segments: tuple[SegmentFile, ...]
@@ -58,6 +69,8 @@ class EncodedChunk:
     decoded_on_gpu: bool = False
     is_repaired: bool = False
     notes: tuple[str, ...] = ()
+    is_checked: bool = False
+    differences: tuple[VideoWarning, ...] = ()
 
 
 async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its doing
@@ -67,16 +80,40 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
     outdir: str | Path,
     encoder: Encoder,
     on_progress: Callable[[float], None] = lambda _: None,
+    *,
+    check: Depth | None = None,
 ) -> EncodedChunk:
     """Encode chunk `chunk_index` (from 0) of `plan` into `<outdir>/<rendition>/segment_NNN.ts`.
 
-    `on_progress` gets the finished fraction, 0 to 1. Raises EncodeFailed or EncodeStalled (try again),
+    `on_progress` gets the finished fraction, 0 to 1. `check` is how deeply its content is compared with the
+    source's (None: not at all): what differs is encoded once more, more carefully, if there is such a way,
+    and what differs still is told. Raises EncodeFailed or EncodeStalled (try again),
     CorruptSource (the source is too damaged here), SourceUnavailable. Cancelling kills ffmpeg.
     """
     job = _Job(plan, plan.chunk(chunk_index), str(source_path), str(outdir), encoder, on_progress)
     if not await asyncio.to_thread(Path(source_path).is_file):
         raise SourceUnavailable("the source file is gone: upload the video again")
-    return await _try_strategies(job)
+    encoder_name = encoder.name
+    first = Strategy(encoder_name, decodes_on_gpu(plan, job.chunk, encoder_name, tolerant=False))
+    encoded, way = await _try_strategies(job, first)
+    return encoded if check is None else await _check(job, encoded, way, check)
+
+
+async def _check(job: _Job, encoded: EncodedChunk, way: Strategy, depth: Depth) -> EncodedChunk:
+    """Compare a chunk with its source, encode it once more where that may help, and tell what differs."""
+    found = await check_chunk(job.checked(way), depth)
+    careful = careful_strategy(way, {warning.code for warning in found})
+    if careful is None:
+        return replace(encoded, is_checked=True, differences=found)
+    log.warning("content_differs", chunk=job.chunk.index, found=[warning.message for warning in found])
+    try:
+        again, careful = await _try_strategies(job, careful)
+    except EncodeInterrupted:
+        raise
+    except (EncodeFailed, CorruptSource):  # what differed is still better than nothing
+        again, careful = await _try_strategies(job, way)
+    found = await check_chunk(job.checked(careful), depth)
+    return replace(again, is_checked=True, differences=found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +129,9 @@ class _Job:
     def access(self) -> Access:
         return Access(reads=(self.source_path,), writes=(self.outdir,))
 
+    def checked(self, way: Strategy) -> Checked:
+        return Checked(self.plan, self.chunk, self.source_path, self.outdir, way.decodes_on_gpu)
+
 
 class _GpuFailed(EncodeFailed):
     """The GPU is at fault, and why."""
@@ -101,14 +141,12 @@ class _GpuFailed(EncodeFailed):
         self.fault = fault
 
 
-async def _try_strategies(job: _Job) -> EncodedChunk:
-    """Encode one way after another until one succeeds; raises what the last one failed with."""
-    encoder = job.encoder.name
-    way = Strategy(encoder, decodes_on_gpu(job.plan, job.chunk, encoder, tolerant=False))
+async def _try_strategies(job: _Job, way: Strategy) -> tuple[EncodedChunk, Strategy]:
+    """Encode one way after another, `way` first, until one succeeds; raises what the last one failed with."""
     notes: tuple[str, ...] = ()
     while True:
         try:
-            return replace(await _attempt(job, way), notes=notes)
+            return replace(await _attempt(job, way), notes=notes), way
         except EncodeInterrupted:
             raise
         except EncodeFailed as error:

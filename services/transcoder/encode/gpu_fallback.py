@@ -11,7 +11,11 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from shared.contracts.warnings import WarningCode
+
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from services.transcoder.command.video import EncoderName
 
 Reason = Literal[
@@ -134,6 +138,19 @@ def next_strategy(way: Strategy, fault: Reason | None, *, audio_changes: bool = 
     if not way.is_tolerant:
         return replace(way, decodes_on_gpu=False, is_tolerant=True)
     return replace(way, encoder="libx264", is_tolerant=False) if on_gpu else None
+
+
+def careful_strategy(way: Strategy, codes: Collection[str]) -> Strategy | None:
+    """Return how to encode a chunk anew whose content differs as `codes` say; None if nothing is left."""
+    seen = {WarningCode.PICTURE_DIFFERS, WarningCode.PICTURE_FROZEN} & set(codes)
+    careful = way
+    if WarningCode.AUDIO_DIFFERS in codes:
+        careful = replace(careful, audio_from_file=True)
+    if seen and way.decodes_on_gpu:
+        careful = replace(careful, decodes_on_gpu=False)
+    elif WarningCode.PICTURE_FROZEN in codes:
+        careful = replace(careful, is_tolerant=True, decodes_on_gpu=False)
+    return None if careful == way or way.is_tolerant else careful
 
 
 def note(reason: Reason) -> str:

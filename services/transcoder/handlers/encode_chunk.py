@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.transcoder.command.video import limits_of
+from services.transcoder.content.check import DAMAGED
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.handlers.announce import segmented_event
 from services.transcoder.plan.model import Plan
@@ -29,6 +30,7 @@ from shared.workspace.layout import file_size
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from services.transcoder.content.check import Depth
     from services.transcoder.encode.chunk import EncodedChunk
     from services.transcoder.encode.select_encoder import Encoder
     from services.transcoder.sources.fetch import Sources
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from shared.workspace.layout import WorkDir
 
 OUTAGE_SECONDS = 1.0
-DAMAGED = "the source is damaged: held pictures or silence replace what cannot be decoded"
+SLOWER = "a part of the source was read from its beginning on; nothing is missing"
 
 log = structlog.get_logger()
 
@@ -65,6 +67,7 @@ class EncodeChunkHandler:
     sources: Sources
     room: DiskBudget
     encoder: Encoder
+    check: Depth | None = None
 
     async def encode(self, command: EncodeChunk) -> None:
         """Encode one chunk under a claim that fences everything it writes."""
@@ -137,7 +140,9 @@ class EncodeChunkHandler:
         plan = Plan.from_json(claim.plan)
         async with self.room.reserve(_most_bytes(plan, claim.chunk)):
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-            return await encode_chunk(plan, claim.chunk, source, directory, self.encoder, progress)
+            return await encode_chunk(
+                plan, claim.chunk, source, directory, self.encoder, progress, check=self.check
+            )
 
     async def _renew(self, claim: ChunkClaim, progress: Progress) -> None:
         async with self.outbox.database.transaction() as connection:
@@ -197,14 +202,17 @@ def _most_bytes(plan: Plan, chunk: int) -> int:
 def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[VideoWarning]:
     """Return what the record has to say of how a chunk was made."""
     found = [(WarningCode.ENCODED_ON_CPU, note) for note in encoded.notes]
-    if encoded.is_repaired:
+    if encoded.is_repaired and not encoded.is_checked:
         found.append((WarningCode.SOURCE_DAMAGED, DAMAGED))
+    elif encoded.is_repaired and not encoded.differences:
+        found.append((WarningCode.SLOWER_DECODING, SLOWER))
     if not found:
-        return []
+        return [*encoded.differences]
     plan = Plan.from_json(claim.plan)
     chunk = plan.chunk(claim.chunk)
     begin, end = (round(float(frame / plan.rate), 3) for frame in (chunk.first_frame, chunk.end_frame))
-    return [
+    whole = [
         VideoWarning(code=code, message=message, start_seconds=begin, end_seconds=end)
         for code, message in found
     ]
+    return [*whole, *encoded.differences]

@@ -27,6 +27,8 @@ REFUSED_CODEC: Final = re.compile(r"Codec \((\S+)\) not on whitelist")
 REFUSED_FORMAT: Final = re.compile(r"\[(\S+)[^\]]*\] Format not on whitelist")
 PLAYLISTS: Final = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
 TEXTS: Final = frozenset({"tty", "srt", "ass", "webvtt", "subviewer", "microdvd", "jacosub", "mpl2", "lrc"})
+DOLBY_VISION_ALONE: Final = 5
+DOLBY_VISION_BY_BASE: Final = frozenset({9, 10})  # what these are to others their compatibility id tells
 ENCRYPTED_TAGS: Final = frozenset({"encv", "enca", "drmi", "drms"})
 MEDIA_START: Final = (b"\x1aE\xdf\xa3", b"FLV", b"RIFF", b"OggS", b"GIF8", b"0&\xb2u", b"\x00\x00\x01\xba")
 
@@ -104,3 +106,33 @@ def is_accepted(stream: Json) -> bool:
     accepted = VIDEO_CODECS if stream.get("codec_type") == "video" else AUDIO_CODECS
     name = str(stream.get("codec_name", "unknown"))
     return name in accepted or {"flv1": "flv", "dts": "dca", "msmpeg4v3": "msmpeg4"}.get(name) in accepted
+
+
+def check_colours(stream: Json, pictures: Sequence[Json]) -> None:
+    """Raise UnsupportedCodec when the colours need Dolby Vision: read by anything else they come out green.
+
+    Profile 5 (and 10 without a compatible base layer) codes IPT instead of YCbCr. The container says so,
+    or else the metadata of the pictures (FFmpeg guesses the profile from the same two fields).
+    """
+    records = [*_side_data(stream, "DOVI configuration record")]
+    metadata = [data for picture in pictures for data in _side_data(picture, "Dolby Vision Metadata")]
+    if any(_is_incompatible(record) for record in records) or (
+        not records and any(_is_ipt(data) for data in metadata)
+    ):
+        raise UnsupportedCodec(
+            "the colours are Dolby Vision's alone (profile 5): send HDR10, HLG, SDR or Dolby Vision 8"
+        )
+
+
+def _side_data(item: Json, kind: str) -> list[Json]:
+    found = item.get("side_data_list", [])
+    return [data for data in found if data.get("side_data_type") == kind] if isinstance(found, list) else []
+
+
+def _is_incompatible(record: Json) -> bool:
+    profile, compatible = record.get("dv_profile"), record.get("dv_bl_signal_compatibility_id")
+    return profile == DOLBY_VISION_ALONE or (profile in DOLBY_VISION_BY_BASE and compatible == 0)
+
+
+def _is_ipt(metadata: Json) -> bool:
+    return metadata.get("vdr_rpu_profile") == 0 and metadata.get("bl_video_full_range_flag") == 1

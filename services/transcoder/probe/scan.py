@@ -16,6 +16,7 @@ from services.transcoder.probe.audio_grid import index_audio_frames, needs_frame
 from services.transcoder.probe.container_size import missing_bytes
 from services.transcoder.probe.describe import describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
+from services.transcoder.probe.rejections import check_colours
 from services.transcoder.probe.streams import deeper_probe_bytes, is_interlaced, read_fraction
 from services.transcoder.probe.survey import Lookout, places, survey
 from services.transcoder.probe.track_choice import Candidates, choose_tracks, index_of
@@ -55,6 +56,7 @@ async def scan_source(path: str, limits: Limits) -> Source:
     pictures = await _first_pictures(path, description, reader.of(index_of(choice.video)), choice, limits)
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
+    check_colours(choice.video, pictures)
     missing = await asyncio.to_thread(missing_bytes, path)
     frame_index = await _index_audio_frames(path, description, choice.audio, limits)
     source = build_source(Findings(description, choice, pictures, reader, frame_index, missing))

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.media import SEEKING, AudioTrack, Source, VideoTrack
+from services.transcoder.media import HIDING_CODECS, SEEKING, AudioTrack, Source, VideoTrack
 from services.transcoder.probe.audio_grid import find_audio_grid
 from services.transcoder.probe.clock import find_clock, wrong_times
 from services.transcoder.probe.completeness import (
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 LATE_SECONDS: Final = Fraction(1, 2)  # what cannot be decoded at the beginning and is worth a warning
 MANY: Final = 10  # one packet in so many without a time of showing: go by the times of decoding
-# Codecs with pictures that are only referred to, in packets of their own a tick or so before the next.
-HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
 HIDDEN_PART: Final = 8  # such a one lasts less than this part of the usual time,
 HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
 

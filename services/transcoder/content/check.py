@@ -1,0 +1,194 @@
+"""Check one encoded chunk against its source: run FFmpeg, read what it found, compare.
+
+The quick check costs a small part of the encode: the sound is decoded once more on both sides, packets are
+counted, and a few pictures are decoded where decoding can begin. Only where the sizes of packets say that the
+output stands still and the source does not are pictures compared one after another. The full check does so
+everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import structlog
+
+from services.transcoder.command.audio import is_silent
+from services.transcoder.command.chunk import BASE_SECONDS
+from services.transcoder.content import commands
+from services.transcoder.content.compare import compare_counts, compare_pictures, suspicious_stretches
+from services.transcoder.content.job import moments_of
+from services.transcoder.content.levels import LevelReader, by_second, compare_levels
+from services.transcoder.content.packets import PacketReader
+from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, movement, read_ppm
+from services.transcoder.ffmpeg.runner import run_program
+from services.transcoder.ffmpeg.sandbox import Access
+from shared.contracts.warnings import VideoWarning, WarningCode, merge_warnings
+from shared.errors import EncodeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.transcoder.content.commands import Reading, Stretch
+    from services.transcoder.content.job import Checked
+    from services.transcoder.content.packets import Packet
+
+Depth = Literal["quick", "full"]
+
+PACKETS: Final = "packets.crc"
+FAR_SECONDS: Final = 60  # what has to be read from the beginning up to here is not read again
+MIN_SECONDS: Final = 60
+MAX_TIMES_REAL_TIME: Final = 20
+MAX_LOST: Final = 0.5  # share of a stretch's pictures without which it is damaged
+
+DAMAGED: Final = "the source is damaged: held pictures or silence replace what cannot be decoded"
+
+log = structlog.get_logger()
+
+
+async def check_chunk(job: Checked, depth: Depth) -> tuple[VideoWarning, ...]:
+    """Return what in an encoded chunk does not agree with its source, and when; empty if all does.
+
+    A check that cannot be made is logged and finds nothing: the segments were verified before.
+    """
+    with tempfile.TemporaryDirectory(dir=job.outdir, prefix="check.") as folder:
+        try:
+            found = [
+                *await _compare(job, folder),
+                *(await _compare_all(job, folder) if depth == "full" else ()),
+            ]
+        except (EncodeFailed, ValueError) as error:
+            log.warning("content_check_failed", chunk=job.chunk.index, error=str(error))
+            return ()
+    return merge_warnings(_moved(warning, job) for warning in found)
+
+
+def _moved(warning: VideoWarning, job: Checked) -> VideoWarning:
+    """Return `warning` within its chunk."""
+    begin, end = warning.start_seconds or 0.0, warning.end_seconds or job.end_seconds
+    return warning.model_copy(
+        update={
+            "start_seconds": round(max(begin, job.begin_seconds), 3),
+            "end_seconds": round(min(end, job.end_seconds), 3),
+        }
+    )
+
+
+async def _compare(job: Checked, folder: str) -> list[VideoWarning]:
+    """Compare levels, sampled pictures and packets; look closely where the output alone stands still."""
+    sides = [Path(folder, name) for name in ("source", "output")]
+    for side in sides:
+        side.mkdir()
+    wanted, written = (str(side) for side in sides)
+    source_levels, output_levels = LevelReader(), LevelReader()
+    await _run(job, _read_source(job, wanted), source_levels)
+    pictures = [
+        picture for picture in await _read_pictures(wanted) if job.frame_of(picture.seconds) in job.frames
+    ]
+    await _run(job, _read_output(job, written, pictures), output_levels)
+    levels = compare_levels(
+        by_second(source_levels.blocks, float(job.plan.zero_seconds)),
+        by_second(output_levels.blocks, BASE_SECONDS),
+    )
+    source, output = [await asyncio.to_thread(_read_packets, Path(side, PACKETS)) for side in sides]
+    shown = compare_counts(job, source)
+    frozen = [await _look_closely(job, folder, run) for run in suspicious_stretches(job, source, output)]
+    seen = compare_pictures(job, pictures, await _read_pictures(written))
+    return [*levels, *shown, *seen, *(warning for warning in frozen if warning is not None)]
+
+
+async def _compare_all(job: Checked, folder: str) -> list[VideoWarning]:
+    """Compare pictures of the whole chunk, some a second."""
+    wanted = await _source_stretch(job, folder, (job.begin_seconds, job.end_seconds))
+    numbers = [number for picture in wanted if (number := job.frame_of(picture.seconds)) in job.frames]
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        segments = job.segments_with(numbers)
+        await _run(job, [commands.output_pictures(job.plan, segments, place, numbers)] if numbers else [])
+        return compare_pictures(job, wanted, await _read_pictures(place))
+
+
+def _read_source(job: Checked, folder: str) -> list[Reading]:
+    plan, chunk, path = job.plan, job.chunk, job.source_path
+    far = job.starts_again or (chunk.video_seek_seconds is None and job.begin_seconds > FAR_SECONDS)
+    return [
+        *(commands.source_picture(plan, path, folder, moment) for moment in moments_of(job)),
+        *([] if far else [commands.source_packets(plan, chunk, path, f"{folder}/{PACKETS}")]),
+        *([] if is_silent(plan, chunk) else [commands.source_levels(plan, chunk, path)]),
+    ]
+
+
+def _read_output(job: Checked, folder: str, pictures: Sequence[Picture]) -> list[Reading]:
+    numbers = [job.frame_of(picture.seconds) for picture in pictures]
+    levels = not is_silent(job.plan, job.chunk)
+    samples = (
+        commands.output_pictures(job.plan, job.segments_with(numbers), folder, numbers) if numbers else None
+    )
+    measures = commands.output_measures(
+        job.plan, job.chunk, job.segments, f"{folder}/{PACKETS}", levels=levels
+    )
+    return [measures] if samples is None else [samples, measures]
+
+
+def _read_packets(path: Path) -> list[Packet]:
+    reader = PacketReader()
+    if path.exists():
+        for line in path.read_text().splitlines():
+            reader.take(line)
+    return reader.shown()
+
+
+async def _look_closely(job: Checked, folder: str, stretch: Stretch) -> VideoWarning | None:
+    """Compare the pictures of a stretch: what the source's decoder gives, what the output shows."""
+    begin, end = stretch
+    wanted = await _source_stretch(job, folder, stretch)
+    if len(wanted) < MAX_LOST * max(1.0, (end - begin) / commands.DENSE_SECONDS - 1):
+        return VideoWarning(
+            code=WarningCode.SOURCE_DAMAGED, message=DAMAGED, start_seconds=begin, end_seconds=end
+        )
+    shown = await _output_stretch(job, folder, stretch)
+    if movement(wanted) < MOTION or movement(shown) > STILLNESS:
+        return None
+    return VideoWarning(
+        code=WarningCode.PICTURE_FROZEN,
+        message="the picture stands still while the source's goes on",
+        start_seconds=begin,
+        end_seconds=end,
+    )
+
+
+async def _source_stretch(job: Checked, folder: str, stretch: Stretch) -> list[Picture]:
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        await _run(job, [commands.source_stretch(job.plan, job.chunk, job.source_path, place, stretch)])
+        return await _read_pictures(place)
+
+
+async def _output_stretch(job: Checked, folder: str, stretch: Stretch) -> list[Picture]:
+    numbers = range(*(round(seconds * job.plan.rate) for seconds in stretch))
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        await _run(job, [commands.output_stretch(job.segments_with(numbers), place, stretch)])
+        return await _read_pictures(place)
+
+
+async def _read_pictures(folder: str) -> list[Picture]:
+    """Return the pictures in `folder` in order of showing."""
+    paths = await asyncio.to_thread(lambda: [*Path(folder).glob("*.ppm")])
+    return sorted(map(_read_picture, paths), key=lambda picture: picture.seconds)
+
+
+def _read_picture(path: Path) -> Picture:
+    """Return the picture at `path`, whose name is that of commands.NAMED."""
+    number = int(path.stem)
+    return Picture(number // 2 / 1_000_000, read_ppm(path.read_bytes()), bool(number % 2))
+
+
+async def _run(job: Checked, readings: Sequence[Reading], levels: LevelReader | None = None) -> None:
+    """Read what is to be compared; what could not be read shows in what is not there."""
+    if readings:
+        await run_program(
+            commands.command(*readings),
+            on_line=(levels or LevelReader()).take,
+            timeout_seconds=max(MIN_SECONDS, MAX_TIMES_REAL_TIME * job.plan.seconds_in(job.chunk)),
+            access=Access(reads=(job.source_path,), writes=(job.outdir,)),
+        )

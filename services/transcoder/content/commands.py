@@ -1,0 +1,181 @@
+"""The command lines of the content check: pure functions of the plan.
+
+What the source holds is read in another way than the encode reads it: by time instead of by count, with the
+filters built anew whenever the format changes, and with colours always converted in linear light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.command.audio import to_stereo
+from services.transcoder.command.chunk import BASE_SECONDS
+from services.transcoder.command.clock import moved_to
+from services.transcoder.command.colour import reference_colours
+from services.transcoder.command.video import decoder_options
+from services.transcoder.content.levels import BLOCK_SECONDS, measure
+from services.transcoder.content.pictures import HEIGHT, WIDTH
+from services.transcoder.ffmpeg.input import source_input
+from services.transcoder.plan.timeline import AUDIO_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from services.transcoder.plan.model import Chunk, Plan
+
+    Stretch = tuple[float, float]  # from, to: seconds of the output
+
+HEAD: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y", "-copyts")
+# A picture's name holds when it is shown, in microseconds, doubled, and one more if it is interlaced.
+NAMED: Final = "settb=1/1000000,setpts='2*round(T*1000000)+INTERLACED'"
+AS_FILES: Final = (
+    *("-fps_mode", "passthrough", "-enc_time_base", "1/1000000"),
+    *("-f", "image2", "-frame_pts", "1"),
+)
+SMALL: Final = f"scale={WIDTH}:{HEIGHT}:flags=area:in_color_matrix=bt709,format=rgb24"
+NOWHERE: Final = ("-map", "[a]", "-f", "null", "-")
+DENSE_SECONDS: Final = 0.2  # between the pictures of a stretch that is looked at closely
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One input of a command and, for the number it has there, what is done with it."""
+
+    input: tuple[str, ...]
+    outputs: Callable[[int], list[str]]
+
+
+def command(*readings: Reading) -> list[str]:
+    """Return the command that does all `readings`, in one process; none for none."""
+    if not readings:
+        return []
+    inputs = [option for reading in readings for option in reading.input]
+    outputs = [option for number, reading in enumerate(readings) for option in reading.outputs(number)]
+    return [*HEAD, *inputs, *outputs]
+
+
+def source_picture(plan: Plan, path: str, folder: str, moment: float | None) -> Reading:
+    """Write a small picture near `moment` on the clock of the file (None: its beginning).
+
+    It is the first that decodes there; its name is that of NAMED.
+    """
+
+    def outputs(number: int) -> list[str]:
+        on_clock = moved_to("setpts", plan.video.time_map, 0)
+        graph = f"[{number}:{plan.video.index}]{on_clock},{_small_source(plan)}[p{number}]"
+        written = ["-map", f"[p{number}]", "-frames:v", "1", *AS_FILES, f"{folder}/%d.ppm"]
+        return ["-filter_complex", graph, *written]
+
+    return Reading((*_video_input(plan, path, moment),), outputs)
+
+
+def source_stretch(plan: Plan, chunk: Chunk, path: str, folder: str, stretch: Stretch) -> Reading:
+    """Write small pictures of `stretch` (output seconds), some a second."""
+    begin, end = (float(plan.zero_seconds) + seconds for seconds in stretch)
+    # Not `trim`: a single wild timestamp would end it.
+    on_clock = moved_to("setpts", plan.video.time_map, 0)
+    graph = f"{on_clock},{_thinned(begin, end)},{_small_source(plan)}"
+    most = 1 + ceil((end - begin) / DENSE_SECONDS)
+
+    def outputs(number: int) -> list[str]:
+        written = ["-map", "[p]", "-frames:v", str(most), *AS_FILES, f"{folder}/%d.ppm"]
+        return ["-filter_complex", f"[{number}:{plan.video.index}]{graph}[p]", *written]
+
+    return Reading((*_video_input(plan, path, chunk.video_seek_seconds),), outputs)
+
+
+def source_packets(plan: Plan, chunk: Chunk, path: str, packets_path: str) -> Reading:
+    """Write times and sizes of the packets of a chunk's pictures."""
+    end = float(file_clock(plan, plan.zero_seconds + chunk.end_frame / plan.rate))
+
+    def outputs(number: int) -> list[str]:
+        copied = ["-map", f"{number}:{plan.video.index}", "-c:v", "copy", "-to", f"{end:.6f}"]
+        return [*copied, "-f", "framecrc", packets_path]
+
+    return Reading((*source_input(path, chunk.video_seek_seconds, plan.probe_bytes),), outputs)
+
+
+def source_levels(plan: Plan, chunk: Chunk, path: str) -> Reading:
+    """Print the levels of a chunk's sound as the source's decoder gives it."""
+    assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
+    first = round((float(plan.zero_seconds) + _first_block(plan, chunk)) * AUDIO_RATE)
+    end = float(plan.zero_seconds + chunk.end_frame / plan.rate)
+    graph = f"{plan.audio.index}]{to_stereo(plan.audio)},atrim=end={end:.6f},{measure(first)}"
+    options = ("-vn", *source_input(path, chunk.audio_seek_seconds, plan.probe_bytes))
+    return Reading(options, lambda number: ["-filter_complex", f"[{number}:{graph}[a]", *NOWHERE])
+
+
+def output_pictures(plan: Plan, segments: Sequence[str], folder: str, numbers: Iterable[int]) -> Reading:
+    """Write small pictures of the frames `numbers` and of those beside them."""
+    near = 1.5 / float(plan.rate)
+    times = [BASE_SECONDS + float(number / plan.rate) for number in sorted(set(numbers))]
+    wanted = "+".join(f"between(t,{time - near:.6f},{time + near:.6f})" for time in times)
+    return _output(segments, f"select='{wanted}'", folder)
+
+
+def output_stretch(segments: Sequence[str], folder: str, stretch: Stretch) -> Reading:
+    """Write small pictures of `stretch` (output seconds), some a second."""
+    begin, end = (BASE_SECONDS + seconds for seconds in stretch)
+    return _output(segments, _thinned(begin, end), folder)
+
+
+def output_measures(
+    plan: Plan, chunk: Chunk, segments: Sequence[str], packets_path: str, *, levels: bool
+) -> Reading:
+    """Write times and sizes of the packets of all pictures, and print the levels of the sound if wanted."""
+    first = round((BASE_SECONDS + _first_block(plan, chunk)) * AUDIO_RATE)
+
+    def outputs(number: int) -> list[str]:
+        packets = ["-map", f"{number}:v", "-c:v", "copy", "-f", "framecrc", packets_path]
+        graph = ["-filter_complex", f"[{number}:a]{measure(first)}[a]", *NOWHERE]
+        return [*packets, *(graph if levels else [])]
+
+    return Reading(("-i", _joined(segments)), outputs)
+
+
+def _first_block(plan: Plan, chunk: Chunk) -> float:
+    """Return where the first block of levels within a chunk begins, in seconds of the output."""
+    return ceil(chunk.first_frame / plan.rate / Fraction(BLOCK_SECONDS)) * BLOCK_SECONDS
+
+
+def file_clock(plan: Plan, moment: Fraction) -> Fraction:
+    """Return the moment of the file, by its own clock, that became `moment` of the plan's (seconds)."""
+    base = plan.video.time_base
+    return plan.video.on_file_clock(round(moment / base)) * base
+
+
+def _video_input(plan: Plan, path: str, moment: float | None) -> list[str]:
+    return [*decoder_options(plan.video), *source_input(path, moment, plan.probe_bytes)]
+
+
+def _small_source(plan: Plan) -> str:
+    """Return the filters from a decoded picture to a small one as the player should show it.
+
+    FFmpeg has turned it upright before.
+    """
+    rung = plan.rungs[-1]
+    square = "scale=w='max(2,iw*if(between(sar,0.05,20),sar,1))':h=ih:flags=area,setsar=1"
+    box = f"{rung.width}:{rung.height}"
+    fitted = f"scale={box}:force_original_aspect_ratio=decrease:flags=area,pad={box}:-1:-1"
+    return ",".join((NAMED, square, fitted, *reference_colours(plan.video, rung.width, rung.height), SMALL))
+
+
+def _output(segments: Sequence[str], pick: str, folder: str) -> Reading:
+    def outputs(number: int) -> list[str]:
+        graph = f"[{number}:v]{pick},{NAMED},{SMALL}[p]"
+        return ["-filter_complex", graph, "-map", "[p]", *AS_FILES, f"{folder}/%d.ppm"]
+
+    return Reading(("-i", _joined(segments)), outputs)
+
+
+def _joined(segments: Sequence[str]) -> str:
+    return "concat:" + "|".join(segments)
+
+
+def _thinned(begin: float, end: float) -> str:
+    """Return the filter that takes some pictures a second of those between two moments."""
+    first_or_later = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{DENSE_SECONDS - 0.001})"
+    return f"select='between(t,{begin:.6f},{end:.6f})*({first_or_later})'"

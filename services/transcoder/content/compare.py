@@ -1,0 +1,82 @@
+"""What differs between pictures and packets of a source and of its output, in words: pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.command.chunk import BASE_SECONDS
+from services.transcoder.command.video import deinterlaces
+from services.transcoder.content.packets import goes_on, still_bytes, still_runs, unshown
+from services.transcoder.content.pictures import differing
+from services.transcoder.media import HIDING_CODECS
+from shared.contracts.warnings import VideoWarning, WarningCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.transcoder.content.commands import Stretch
+    from services.transcoder.content.job import Checked
+    from services.transcoder.content.packets import Packet
+    from services.transcoder.content.pictures import Picture
+
+MAX_STRETCHES: Final = 3
+SAMPLE_SECONDS: Final = 1.0  # for how long a sampled picture stands
+MAX_UNSHOWN: Final = 3
+MAX_UNSHOWN_SHARE: Final = 0.02
+
+
+def compare_counts(job: Checked, source: Sequence[Packet]) -> list[VideoWarning]:
+    """Return a warning where the output's rate is too low for the pictures of the source."""
+    moments = [job.on_one_clock(packet.seconds) for packet in source]
+    packets = [replace(packet, seconds=at) for packet, at in zip(source, moments, strict=True)]
+    inside = [packet for packet in packets if job.frame_of(packet.seconds) in job.frames]
+    lost = [] if job.plan.video.codec in HIDING_CODECS else unshown(inside, job.frame_of)
+    if len(lost) <= max(MAX_UNSHOWN, len(inside) * MAX_UNSHOWN_SHARE):
+        return []
+    begin, end = (job.output_seconds(packet.seconds) for packet in (lost[0], lost[-1]))
+    message = f"{len(lost)} of {len(inside)} pictures are not shown: the frame rate is too low for them"
+    return [
+        VideoWarning(code=WarningCode.PICTURE_DIFFERS, message=message, start_seconds=begin, end_seconds=end)
+    ]
+
+
+def suspicious_stretches(job: Checked, source: Sequence[Packet], output: Sequence[Packet]) -> list[Stretch]:
+    """Return where (output seconds) the output's packets repeat a picture and the source's do not."""
+    rung, video = job.plan.rungs[-1], job.plan.video
+    runs = still_runs(output, still_bytes(rung.width, rung.height))
+    shifted = [
+        replace(packet, seconds=job.output_seconds(job.on_one_clock(packet.seconds))) for packet in source
+    ]
+    limit = still_bytes(video.width, video.height)
+    found = ((begin - BASE_SECONDS, end - BASE_SECONDS) for begin, end in runs)
+    return [run for run in found if goes_on(shifted, *run, limit)][:MAX_STRETCHES]
+
+
+def compare_pictures(job: Checked, wanted: Sequence[Picture], shown: Sequence[Picture]) -> list[VideoWarning]:
+    numbers = {picture.seconds: job.frame_of(picture.seconds) for picture in wanted}
+    output = {round((picture.seconds - BASE_SECONDS) * job.plan.rate): picture for picture in shown}
+    return [*_not_alike(job, differing(wanted, output, numbers)), *_combed(job, wanted)]
+
+
+def _not_alike(job: Checked, pictures: Sequence[Picture]) -> list[VideoWarning]:
+    message = "the picture does not look like the source's: another content, other colours or another shape"
+    return [
+        VideoWarning(
+            code=WarningCode.PICTURE_DIFFERS,
+            message=message,
+            start_seconds=seconds,
+            end_seconds=seconds + SAMPLE_SECONDS,
+        )
+        for seconds in (job.output_seconds(picture.seconds) for picture in pictures)
+    ]
+
+
+def _combed(job: Checked, pictures: Sequence[Picture]) -> list[VideoWarning]:
+    """Return a warning where pictures are interlaced and the encode had no filter for that."""
+    first = next((picture for picture in pictures if picture.is_interlaced), None)
+    if first is None or (deinterlaces(job.plan.video) and not job.decoded_on_gpu):
+        return []
+    begin = job.output_seconds(first.seconds)
+    message = "interlaced pictures were not deinterlaced"
+    return [VideoWarning(code=WarningCode.PICTURE_DIFFERS, message=message, start_seconds=begin)]

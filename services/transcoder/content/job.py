@@ -1,0 +1,93 @@
+"""A chunk that is checked: where its segments lie, and its clocks and frames: pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.content import commands
+from services.transcoder.media import SEEKING
+from shared.names import segment_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.transcoder.plan.model import Chunk, Plan
+
+MAX_SAMPLES: Final = 3
+SECONDS_A_SAMPLE: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A chunk to be checked: what it was made from, and where its segments lie."""
+
+    plan: Plan
+    chunk: Chunk
+    source_path: str
+    outdir: str
+    decoded_on_gpu: bool = False
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The segments of the smallest rendition: all renditions come from the same pictures and sound."""
+        first, folder = self.chunk.first_segment, Path(self.outdir, self.plan.rungs[-1].name)
+        return tuple(str(folder / segment_name(first + number)) for number in range(self.chunk.segments))
+
+    @property
+    def begin_seconds(self) -> float:
+        return float(self.chunk.first_frame / self.plan.rate)
+
+    @property
+    def end_seconds(self) -> float:
+        return float(self.chunk.end_frame / self.plan.rate)
+
+    @property
+    def frames(self) -> range:
+        return range(self.chunk.first_frame, self.chunk.end_frame)
+
+    def segments_with(self, numbers: Iterable[int]) -> tuple[str, ...]:
+        """Return the segments that hold the frames `numbers`."""
+        bounds = (*self.plan.starts_in(self.chunk), self.chunk.end_frame)
+        return tuple(
+            path
+            for path, begin, end in zip(self.segments, bounds, bounds[1:], strict=False)
+            if any(begin <= number < end for number in numbers)
+        )
+
+    def frame_of(self, source_seconds: float) -> int:
+        """Return the output frame that a moment on the clock of the file falls on."""
+        return math.floor(self.output_seconds(source_seconds) * float(self.plan.rate) + 0.5)
+
+    @property
+    def starts_again(self) -> bool:
+        """Whether the clock of the file is right only when it is read from the beginning."""
+        time_map = self.plan.video.time_map
+        return time_map is not None and len(time_map.sections) > 1
+
+    def on_one_clock(self, seconds: float) -> float:
+        """Return a moment of the file, by its own clock, on the clock of the plan."""
+        video = self.plan.video
+        if video.time_map is None:
+            return seconds
+        ticks = round(seconds / video.time_base)
+        right = dict(video.time_map.corrections).get(ticks, ticks)
+        return float(video.time_map.sections[0].apply(right) * video.time_base)
+
+    def output_seconds(self, source_seconds: float) -> float:
+        return source_seconds - float(self.plan.zero_seconds)
+
+
+def moments_of(job: Checked) -> list[float | None]:
+    """Return where to look, on the clock of the file: few places, only where decoding can begin."""
+    is_read_through = job.chunk.first_frame > 0 and job.chunk.video_seek_seconds is None
+    if SEEKING.get(job.plan.container, "near") == "none" or job.starts_again or is_read_through:
+        return [None] if job.chunk.first_frame == 0 else []
+    seconds = job.end_seconds - job.begin_seconds
+    count = min(MAX_SAMPLES, 1 + int(seconds / SECONDS_A_SAMPLE))
+    steps = ((number + 0.5) / count for number in range(count))
+    moments = (job.plan.zero_seconds + Fraction(job.begin_seconds + seconds * step) for step in steps)
+    return [float(commands.file_clock(job.plan, moment)) for moment in moments]

@@ -1,0 +1,125 @@
+"""Loudness by the second, of a source's decode and of what was made of it: pure functions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shared.contracts.warnings import VideoWarning, WarningCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+BLOCK_SAMPLES: Final = 9_600  # a fifth of a second at 48 kHz
+BLOCK_SECONDS: Final = BLOCK_SAMPLES / 48_000
+BLOCKS_A_SECOND: Final = 48_000 // BLOCK_SAMPLES
+KEY: Final = "lavfi.astats.Overall.RMS_level"
+PRINT: Final = (
+    f"asetnsamples=n={BLOCK_SAMPLES}:p=0,astats=metadata=1:reset=1:measure_perchannel=none"
+    f":measure_overall=RMS_level,ametadata=mode=print:key={KEY}:file=pipe\\\\:1"
+)
+TIME: Final = re.compile(r"^frame:\d+\s+pts:\S+\s+pts_time:(\S+)")
+MAX_DIFFERENCE_DB: Final = (
+    2.5  # AAC at our bit rates stays well within; the loss of a channel's 3 dB does not
+)
+AUDIBLE_DB: Final = -50.0
+SILENCE_DB: Final = -120.0
+MIN_BLOCKS: Final = 3  # of a second, for its level to mean something
+
+
+def measure(first_sample: int) -> str:
+    """Return the filters that print the level of each block from `first_sample` (48 kHz) on.
+
+    Blocks of both sides begin alike: what begins late is filled up with silence.
+    """
+    return f"aresample=48000:async=1:first_pts={first_sample},atrim=start_pts={first_sample},{PRINT}"
+
+
+class LevelReader:
+    """Take the lines that `measure` prints, as (seconds, level in dB) of each block."""
+
+    def __init__(self) -> None:
+        self.blocks: list[tuple[float, float]] = []
+        self._time: float | None = None
+
+    def take(self, line: str) -> None:
+        """Take one line; others change nothing."""
+        time = TIME.match(line)
+        if time:
+            self._time = float(time[1])
+        elif line.startswith(KEY) and self._time is not None:
+            level = float(line.partition("=")[2])
+            self.blocks.append((self._time, level if math.isfinite(level) else SILENCE_DB))
+            self._time = None
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The level of one second in dB, and how many blocks of it there are; those that are not are silent."""
+
+    db: float
+    blocks: int
+
+
+def by_second(blocks: Iterable[tuple[float, float]], zero: float) -> dict[int, Level]:
+    """Return the level of each second after `zero`.
+
+    Of two blocks of one time the louder counts: where the format changes, silence is filled in anew.
+    """
+    loudest: dict[int, float] = {}
+    for time, level in blocks:
+        number = round((time - zero) / BLOCK_SECONDS)
+        loudest[number] = max(level, loudest.get(number, level))
+    powers: dict[int, list[float]] = defaultdict(list)
+    for number, level in loudest.items():
+        powers[number // BLOCKS_A_SECOND].append(10 ** (level / 10))
+    return {
+        second: Level(10 * math.log10(max(sum(values) / BLOCKS_A_SECOND, 1e-12)), len(values))
+        for second, values in powers.items()
+    }
+
+
+def compare_levels(source: Mapping[int, Level], output: Mapping[int, Level]) -> tuple[VideoWarning, ...]:
+    """Return a warning for each run of seconds that are louder or quieter than the source's.
+
+    Nothing is said where a side could not be read at all.
+    """
+    if not (source and output):
+        return ()
+    pairs = {second: (source.get(second, NOTHING), level) for second, level in output.items()}
+    differing = {
+        second: ours.db - theirs.db for second, (theirs, ours) in pairs.items() if _differ(theirs, ours)
+    }
+    return tuple(_describe(run, differing) for run in _runs(sorted(differing)))
+
+
+def _differ(one: Level, other: Level) -> bool:
+    enough = max(one.blocks, other.blocks) >= MIN_BLOCKS
+    return enough and max(one.db, other.db) > AUDIBLE_DB and abs(one.db - other.db) > MAX_DIFFERENCE_DB
+
+
+NOTHING: Final = Level(SILENCE_DB, 0)
+
+
+def _runs(seconds: Sequence[int]) -> list[list[int]]:
+    runs: list[list[int]] = []
+    for second in seconds:
+        if runs and runs[-1][-1] == second - 1:
+            runs[-1].append(second)
+        else:
+            runs.append([second])
+    return runs
+
+
+def _describe(run: Sequence[int], differing: Mapping[int, float]) -> VideoWarning:
+    worst = max((differing[second] for second in run), key=abs)
+    way = "louder" if worst > 0 else "quieter"
+    return VideoWarning(
+        code=WarningCode.AUDIO_DIFFERS,
+        message=f"the sound is {abs(worst):.0f} dB {way} than the source's",
+        start_seconds=float(run[0]),
+        end_seconds=float(run[-1] + 1),
+    )

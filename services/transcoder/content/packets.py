@@ -1,0 +1,97 @@
+"""Where the output stands still though the source goes on, as far as sizes of packets can tell: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SHORTEST_SECONDS: Final = 1 / 58  # of what the highest rate shows, with the rounding of a container
+MIN_STILL_SECONDS: Final = 0.5
+HEADER_BYTES: Final = 48  # of a picture in which nothing changes
+MACROBLOCKS_A_BYTE: Final = 40
+MIN_PICTURES_A_SECOND: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One picture's packet: when it is shown, how large it is."""
+
+    seconds: float
+    bytes: int
+
+
+class PacketReader:
+    """Take the lines of FFmpeg's framecrc muxer: stream, dts, pts, duration, size, checksum."""
+
+    def __init__(self) -> None:
+        self.packets: list[Packet] = []
+        self._tick = 0.0
+
+    def take(self, line: str) -> None:
+        """Take one line; others change nothing."""
+        if line.startswith("#tb 0: "):
+            numerator, _, denominator = line.removeprefix("#tb 0: ").partition("/")
+            self._tick = int(numerator) / int(denominator)
+            return
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) >= 6 and fields[0] == "0" and fields[2].lstrip("-").isdigit():
+            self.packets.append(Packet(int(fields[2]) * self._tick, int(fields[4])))
+
+    def shown(self) -> list[Packet]:
+        """Return the packets in order of showing."""
+        return sorted(self.packets, key=lambda packet: packet.seconds)
+
+
+def unshown(packets: Sequence[Packet], frame_of: Callable[[float], int]) -> list[Packet]:
+    """Return the pictures (in order of showing) that share a frame, though at 60 a second none would."""
+    return [
+        packet
+        for before, packet in pairwise(packets)
+        if packet.seconds - before.seconds > SHORTEST_SECONDS
+        and frame_of(packet.seconds) == frame_of(before.seconds)
+    ]
+
+
+def still_bytes(width: int, height: int) -> int:
+    """Return how large a picture of this size is at most if it only repeats the one before."""
+    return HEADER_BYTES + width * height // 256 // MACROBLOCKS_A_BYTE
+
+
+def still_runs(packets: Sequence[Packet], limit: int) -> list[tuple[float, float]]:
+    """Return where packets (in order of showing) are no larger than `limit` for a while.
+
+    Key frames count neither way, for they come whatever is shown.
+    """
+    runs: list[tuple[float, float]] = []
+    begin: float | None = None
+    typical = _typical_key_bytes(packets)
+    for packet in packets:
+        if packet.bytes <= limit:
+            begin = packet.seconds if begin is None else begin
+        elif packet.bytes < typical:
+            _close(runs, begin, packet.seconds)
+            begin = None
+    if packets:
+        _close(runs, begin, packets[-1].seconds)
+    return runs
+
+
+def _typical_key_bytes(packets: Sequence[Packet]) -> int:
+    """Return a size that only whole pictures reach: half of the largest."""
+    return max((packet.bytes for packet in packets), default=0) // 2
+
+
+def _close(runs: list[tuple[float, float]], begin: float | None, end: float) -> None:
+    if begin is not None and end - begin >= MIN_STILL_SECONDS:
+        runs.append((begin, end))
+
+
+def goes_on(packets: Sequence[Packet], begin: float, end: float, limit: int) -> bool:
+    """Return whether a source's packets say that its picture changes between two moments."""
+    within = [packet for packet in packets if begin <= packet.seconds < end]
+    changing = [packet for packet in within if packet.bytes > limit]
+    return len(changing) >= max(2, MIN_PICTURES_A_SECOND * (end - begin)) and 2 * len(changing) >= len(within)
