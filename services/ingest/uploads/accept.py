@@ -12,15 +12,13 @@ from shared.errors import DatabaseUnavailable
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from services.ingest.uploads.admission import Admission
     from services.ingest.uploads.upload_file import Incoming
     from shared.contracts.events import VideoUploaded
     from shared.messaging.outbox import Outbox
     from shared.videos import Video
 
-CONFIRM_TRIES, CONFIRM_SECONDS = 3, 0.5
+PATIENCE_SECONDS, PAUSE_SECONDS = 60.0, 1.0  # for Postgres, when all bytes of an upload have come
 
 log = structlog.get_logger()
 
@@ -57,29 +55,37 @@ async def accept_upload(
 
 
 async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, title: str | None) -> Video:
+    """Commit row and event, waiting PATIENCE_SECONDS for Postgres: the bytes that came are worth it.
+
+    Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable; TooManyProcessing.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at, is_unknown = loop.time() + PATIENCE_SECONDS, False
+    while True:
+        try:
+            return await _commit_once(outbox, admission, event, title)
+        except DatabaseUnavailable as error:
+            is_unknown |= isinstance(error, CommitUnknown)
+            if loop.time() >= give_up_at:
+                raise CommitUnknown(error.message) if is_unknown else error from error
+            log.warning("commit_waits", video_id=str(event.video_id), error=error.message)
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _commit_once(
+    outbox: Outbox, admission: Admission, event: VideoUploaded, title: str | None
+) -> Video:
     video = None
     try:
         async with outbox.transaction() as connection:
-            await videos.accept(connection, event, title=title)
-            await admission.confirm(connection, event.user_id)
-            await outbox.add(connection, event)
+            # The id is new with this upload: a record that is there was committed by an earlier attempt.
+            if await videos.accept(connection, event, title=title):
+                await admission.confirm(connection, event.user_id)
+                await outbox.add(connection, event)
             video = await videos.get(connection, event.video_id)
     except DatabaseUnavailable as error:
         if video is None:
             raise
-        video = await _find(outbox, event.video_id)
-        if video is None:
-            raise CommitUnknown(error.message) from error
+        raise CommitUnknown(error.message) from error
     assert video is not None  # noqa: S101 - it was inserted above
     return video
-
-
-async def _find(outbox: Outbox, video_id: UUID) -> Video | None:
-    for _ in range(CONFIRM_TRIES):
-        await asyncio.sleep(CONFIRM_SECONDS)
-        try:
-            async with outbox.database.transaction() as connection:
-                return await videos.get(connection, video_id)
-        except DatabaseUnavailable as error:
-            log.warning("commit_unknown", video_id=str(video_id), error=str(error))
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -101,11 +102,10 @@ def assert_problem(result: tuple[int, Any, Any], status: int, reason: str) -> No
     assert body["detail"]
 
 
-@pytest.fixture
-async def api(servers: Any, database: Database, database_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    settings = servers.settings(
-        work_dir=tmp_path, database_url=database_url, max_upload_bytes=MAX_UPLOAD_BYTES
-    )
+@asynccontextmanager
+async def serving(servers: Any, database: Database, work_dir: Path, **changes: Any) -> AsyncIterator[Api]:
+    """Run the API with changed settings."""
+    settings = servers.settings(work_dir=work_dir, max_upload_bytes=MAX_UPLOAD_BYTES, **changes)
     keys = {}
     async with database.transaction() as connection:
         for name, scope in (("alice", "user"), ("bob", "user"), ("service", "service"), ("admin", "admin")):
@@ -114,4 +114,10 @@ async def api(servers: Any, database: Database, database_url: str, tmp_path: Pat
             keys[name] = (await create_key(connection, new)).key
     server = ServiceServer(create_app(settings), host="127.0.0.1")
     async with TestClient(server) as client:
-        yield Api(client, database, tmp_path, keys)
+        yield Api(client, database, work_dir, keys)
+
+
+@pytest.fixture
+async def api(servers: Any, database: Database, database_url: str, tmp_path: Path) -> AsyncIterator[Api]:
+    async with serving(servers, database, tmp_path, database_url=database_url) as opened:
+        yield opened

@@ -4,19 +4,21 @@ import asyncio
 import errno
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import UUID
+
+import pytest
 
 from services.ingest.http import form, uploads
 from services.ingest.uploads import accept, upload_file
 from shared.errors import DatabaseUnavailable
 from shared.messaging.outbox import Outbox
-from tests.integration.ingest.conftest import assert_problem
-from tests.integration.ingest.raw import nothing_is_left, part, talk
+from tests.chaos.faults.tcp_proxy import TcpProxy
+from tests.integration.ingest.conftest import assert_problem, serving
+from tests.integration.ingest.raw import END, nothing_is_left, part, talk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import pytest
 
     from tests.integration.ingest.conftest import Api
 
@@ -24,12 +26,41 @@ if TYPE_CHECKING:
 _transaction = Outbox.transaction
 
 
-@asynccontextmanager
-async def _lossy(outbox: Outbox) -> AsyncIterator[Any]:
-    """Commit, and lose the connection before the answer."""
-    async with _transaction(outbox) as connection:
-        yield connection
-    raise DatabaseUnavailable("connection lost after the commit")
+def _lossy(times: float) -> Any:
+    """Return transactions that commit, of which the first `times` lose the connection before the answer."""
+    count = 0
+
+    @asynccontextmanager
+    async def transaction(outbox: Outbox) -> AsyncIterator[Any]:
+        nonlocal count
+        count += 1
+        async with _transaction(outbox) as connection:
+            yield connection
+        if count <= times:
+            raise DatabaseUnavailable("connection lost after the commit")
+
+    return transaction
+
+
+@pytest.fixture
+async def api_by_proxy(
+    servers: Any, database: Any, database_url: str, tmp_path: Any
+) -> AsyncIterator[tuple[Api, TcpProxy]]:
+    """The API, and a way from it to Postgres that can be broken."""
+    server = urlsplit(database_url)
+    proxy = await TcpProxy.start(server.hostname or "", server.port or 5432)
+    by_proxy = database_url.replace(f":{server.port}/", f":{proxy.port}/")
+    try:
+        async with serving(servers, database, tmp_path, database_url=by_proxy) as api:
+            yield api, proxy
+    finally:
+        await proxy.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(accept, "PAUSE_SECONDS", 0.01)
 
 
 async def test_upload_leaves_nothing_when_the_client_goes_away(
@@ -112,35 +143,71 @@ async def test_upload_is_refused_when_the_disk_breaks(api: Api, monkeypatch: pyt
     await nothing_is_left(api)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_upload_leaves_nothing_when_the_commit_fails(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def unreachable(*_: Any, **__: Any) -> bool:
         raise DatabaseUnavailable("gone")
 
-    monkeypatch.setattr(accept, "CONFIRM_SECONDS", 0.01)
     monkeypatch.setattr(accept.videos, "accept", unreachable)
     assert_problem(await api.upload(), 503, "database_unavailable")
     await nothing_is_left(api)
 
 
-async def test_upload_is_kept_when_the_answer_to_the_commit_is_lost(
+@pytest.mark.usefixtures("impatient")
+async def test_upload_is_accepted_once_when_the_answer_to_the_commit_is_lost(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accept, "CONFIRM_SECONDS", 0.01)
-    monkeypatch.setattr(Outbox, "transaction", _lossy)
+    monkeypatch.setattr(Outbox, "transaction", _lossy(1))
     status, video, _ = await api.upload()
     assert status == 202
     assert api.files() == [f"originals/{UUID(video['id'])}/source"]
+    [row] = await api.rows("select count(*) from outbox")
+    assert row["count"] == 1
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_commit(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def unknown(*_: Any) -> None:
-        """Postgres stays away."""
-
     with monkeypatch.context() as patched:
-        patched.setattr(Outbox, "transaction", _lossy)
-        patched.setattr(accept, "_find", unknown)
+        patched.setattr(Outbox, "transaction", _lossy(float("inf")))
         assert_problem(await api.upload(), 503, "database_unavailable")
     [row] = await api.rows("select video_id from videos")
     assert api.files() == [f"originals/{row['video_id']}/source"]
+
+
+async def test_upload_waits_when_its_last_byte_comes_while_postgres_is_away(
+    api_by_proxy: tuple[Api, TcpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, proxy = api_by_proxy
+    monkeypatch.setattr(uploads, "WRITE_BYTES", 1000)
+    body = part("file", bytes(300_000), "film.mp4") + END
+    head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: {len(body)}"
+    reader, writer = await talk(api, head)
+    writer.write(body[:-1000])
+    async with asyncio.timeout(10):
+        while not api.files():
+            await asyncio.sleep(0.02)
+    proxy.black_hole()
+    writer.write(body[-1000:])
+    await asyncio.sleep(2)
+    proxy.heal()  # every connection is reset, as when Postgres starts again
+    assert b"202" in await asyncio.wait_for(reader.readline(), 40)
+    writer.close()
+    [row] = await api.rows("select video_id from videos")
+    assert api.files() == [f"originals/{row['video_id']}/source"]
+
+
+async def test_ingest_accepts_and_stays_ready_when_rabbitmq_is_away_from_the_start(
+    servers: Any, database: Any, database_url: str, tmp_path: Any, unused_tcp_port: int
+) -> None:
+    nowhere = f"amqp://guest:guest@127.0.0.1:{unused_tcp_port}/"
+    changes = {"database_url": database_url, "rabbitmq_url": nowhere}
+    async with serving(servers, database, tmp_path, **changes) as api:
+        status, _, _ = await api.upload()
+        assert status == 202
+        status, _, _ = await api.call("GET", "/readyz", as_=None)
+        assert status == 200
+        status, told, _ = await api.call("GET", "/statusz", as_=None)
+        assert (status, told["status"], told["dependencies"]["postgres"]) == (200, "degraded", "ok")
+        assert told["dependencies"]["rabbitmq"] != "ok"
