@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long test-mixed fuzz test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas lock clean
+.PHONY: help up down status demo test test-long test-mixed fuzz test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ fmt: $(READY) ## format the code and mend what can be mended
 schemas: $(READY) ## generate the event schemas, the AsyncAPI document and the table of failpoints under docs/
 	@$(PYTHON) -m tools.event_schemas
 	@$(PYTHON) -m tools.failpoint_table
+
+sql-stubs: $(READY) ## generate the types of the SQL statements (needs a system that is up)
+	@set -a; if [ -f .stack/env ]; then . ./.stack/env; fi; $(PYTHON) -m tools.sql_stubs
 
 lock: ## resolve the dependencies anew into the lock files (needs uv)
 	$(LOCK) --output-file requirements.lock

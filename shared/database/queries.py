@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,15 @@ if TYPE_CHECKING:
     import asyncpg
 
 
+SQL = Path(__file__).parent / "sql"
+
+
+@cache
 def queries(name: str) -> Any:
     """Load the named queries of sql/{name}.sql; each becomes a coroutine that takes a connection."""
     import aiosql  # noqa: PLC0415 - slow to import, and only repositories need it
 
-    return aiosql.from_path(
-        Path(__file__).parent / "sql" / f"{name}.sql", "asyncpg", mandatory_parameters=False
-    )
+    return aiosql.from_path(SQL / f"{name}.sql", "asyncpg", mandatory_parameters=False)
 
 
 async def all_rows(rows: AsyncIterator[asyncpg.Record]) -> list[asyncpg.Record]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from shared.contracts.cloudevents import envelope
-from shared.database.queries import queries
+from shared.database.statements import outbox as sql
 from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection, Database
 
 log = structlog.get_logger()
-sql: Any = queries("outbox")
 
 
 class Outbox:

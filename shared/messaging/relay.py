@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from shared.database.queries import all_rows
+from shared.database.statements import outbox as sql
 from shared.errors import DatabaseUnavailable
 from shared.failpoints import failpoint
 from shared.messaging.faults import BrokerUnavailable, MessageRefused
-from shared.messaging.outbox import sql
 from shared.telemetry.metrics import MESSAGES_SENT, OUTBOX_DUE
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from shared.database.queries import all_rows, queries
+from shared.database.queries import all_rows
+from shared.database.statements import playback_keys as sql
 from shared.playback.values import PlaybackKey
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from shared.playback.values import Algorithm
 
 SECRET_BYTES = 32
-
-sql: Any = queries("playback_keys")
 
 
 async def all_keys(connection: Connection) -> list[PlaybackKey]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shared.database.queries import all_rows, queries
+from shared.database.queries import all_rows
+from shared.database.statements import audit as sql
 from shared.videos.publication import key_frames, stored_codecs
 from shared.videos.record import get
 from shared.videos.statements import changed
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
     from shared.hls.renditions import KeyFrame
     from shared.videos.record import Video
-
-sql: Any = queries("audit")
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,11 @@ async def clear_warning(connection: Connection, video_id: UUID, code: WarningCod
 async def _expect_finished(connection: Connection, claim: ChunkClaim) -> None:
     """Distinguish a lost claim from a commit whose answer was lost: then our own attempt has finished."""
     state = await sql.chunk_state(connection, video_id=claim.video_id, chunk=claim.chunk)
-    finished = state and state["chunk_status"] in ("encoded", "stored")
-    _still_ours("1" if finished and state["attempt"] == claim.attempt else "0", claim)
+    if state is None or (state["chunk_status"], state["attempt"]) not in (
+        ("encoded", claim.attempt),
+        ("stored", claim.attempt),
+    ):
+        _still_ours("0", claim)
 
 
 def _still_ours(done: str, claim: ChunkClaim) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from shared.database.queries import all_rows, queries
+from shared.database.queries import all_rows
+from shared.database.statements import ownership as sql
 from shared.storage.location import StorageLocation
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from shared.database.pool import Connection
     from shared.videos.record import Status
-
-sql: Any = queries("ownership")
 
 
 @dataclass(frozen=True)

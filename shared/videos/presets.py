@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from shared.database.queries import all_rows, queries
+from shared.database.queries import all_rows
+from shared.database.statements import presets as sql
 from shared.errors import UnknownQuality
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from shared.database.pool import Connection
-
-sql: Any = queries("presets")
 
 
 @dataclass(frozen=True)

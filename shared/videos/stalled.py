@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from shared.database.queries import all_rows, queries
+from shared.database.queries import all_rows
+from shared.database.statements import stalled as sql
 from shared.videos.statements import changed
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
 
 AT_ONCE = 100
-
-sql: Any = queries("stalled")
 
 
 @dataclass(frozen=True)

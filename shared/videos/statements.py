@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shared.database.queries import queries
+from shared.database.statements import videos as sql
 
 if TYPE_CHECKING:
     import asyncpg
 
-sql: Any = queries("videos")
+
+__all__ = ["changed", "reason_not_workable", "sql"]
 
 
 def reason_not_workable(row: asyncpg.Record | None) -> str:

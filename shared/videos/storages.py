@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shared.database.queries import queries
+from shared.database.statements import storages as sql
 from shared.storage.location import StorageLocation
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.database.pool import Connection
-
-sql: Any = queries("storages")
 
 
 async def is_storage_ours(connection: Connection, storage_id: UUID) -> bool | None:

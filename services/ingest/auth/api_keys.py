@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from services.ingest.auth.caller import Caller
 from services.ingest.models import CreatedKey, KeyRecord
-from shared.database.queries import all_rows, queries
+from shared.database.queries import all_rows
+from shared.database.statements import ingest as sql
 from shared.errors import Unauthorized
 from shared.videos import changed
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
 
 PREFIX = "vod_"
-sql: Any = queries("ingest")
 
 
 def key_hash(key: str) -> bytes:

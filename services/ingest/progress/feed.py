@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from services.ingest.progress.state import VideoState
-from shared.database.queries import all_rows, queries
+from shared.database.queries import all_rows
+from shared.database.statements import ingest as sql
 from shared.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 
 log = structlog.get_logger()
-sql: Any = queries("ingest")
 
 
 class Watcher:
