@@ -100,6 +100,7 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
         app[OUTBOX] = outbox = Outbox(app[DATABASE], f"/{name}")
         link = BrokerLink(settings.rabbitmq_url.get_secret_value(), f"{name}.publish")
         app[CHECKS].add("rabbitmq", link.check, "never")  # messages wait in the outbox
+        await _try_briefly(link.check)  # so that platforms find the exchange as soon as the service is ready
         try:
             async with running(app, Relay(outbox, Publisher(link)).run(), f"{name}.relay"):
                 yield

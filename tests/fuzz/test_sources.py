@@ -97,10 +97,10 @@ TIME_BASE = Fraction(1, 90000)
 
 
 def _check_packets(lines: list[str]) -> None:
-    reader = PacketReader(0, 1)
+    reader = PacketReader()
     for line in lines:
         reader.take(line)
-    times = reader.packets[0].pts
+    times = reader.of(0).pts
     wrong = wrong_times(times, TIME_BASE)
     assert set(wrong) <= set(range(len(times)))
     assert [time for time, _ in correct(times, wrong)] == sorted(times[index] for index in wrong)
