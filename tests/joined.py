@@ -47,8 +47,18 @@ async def convert(source: Path, folder: Path, change=lambda plan: plan, encoder=
         assert [file.index for file in files] == list(range(1, len(plan.segment_starts) + 1))
         path = folder / f"{rung.name}.ts"
         path.write_bytes(b"".join(file.path.read_bytes() for file in files))
+        check_counters(path.read_bytes())
         joined.append(Joined(plan, path, rung.width, rung.height))
     return joined
+
+
+def check_counters(stream: bytes) -> None:
+    """The continuity counters of every PID run on over all joins (ISO/IEC 13818-1, 2.4.3.3)."""
+    last: dict[int, int] = {}
+    for at in range(0, len(stream), 188):
+        pid, counter = (stream[at + 1] & 0x1F) << 8 | stream[at + 2], stream[at + 3] & 0x0F
+        assert counter == (last.get(pid, counter - 1) + 1) % 16
+        last[pid] = counter
 
 
 def check_pictures(joined: Joined, expected: list[int]) -> None:

@@ -70,10 +70,10 @@ def create_app(settings: Settings) -> web.Application:
 async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     await report_protection(settings.sandbox)
     ffmpeg = await check_ffmpeg()
-    log.info("ffmpeg", version=ffmpeg.version, packet_clock=ffmpeg.packet_clock)
+    log.info("ffmpeg", version=ffmpeg.version)
     if ffmpeg.cannot_convert:
         log.warning("ffmpeg_lacks_filters", cannot_convert=ffmpeg.cannot_convert)
-    app[ENCODER] = await choose_encoder(settings.encoder, ffmpeg.packet_clock)
+    app[ENCODER] = await choose_encoder(settings.encoder)
     ENCODER_INFO.labels(app[ENCODER].name).set(1)
     log.info("encoder_chosen", encoder=app[ENCODER].name)
     yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from services.transcoder.codecs.h264_x264 import X264
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS
 from services.transcoder.command.video import NO_KEY_FRAMES, limits_of, x264_options
 from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
@@ -98,8 +99,13 @@ def plain_options(rung: Rung, threads: int) -> list[str]:
 def our_options(rung: Rung) -> list[str]:
     """Return the x264 options of one rendition as the transcoder gives them, key frames by time."""
     allowed = limits_of(rung)
-    rate = ["-maxrate:v", str(allowed.peak_bps), "-bufsize:v", str(allowed.buffer_bits)]
-    return [*x264_options(rung), "-pix_fmt", PIXELS, *rate, *KEY_FRAMES]
+    own = x264_options(rung) | {"-maxrate": str(allowed.peak_bps), "-bufsize": str(allowed.buffer_bits)}
+    return [
+        *X264,
+        *(word for name, value in own.items() for word in (f"{name}:v", value)),
+        *("-pix_fmt", PIXELS),
+        *KEY_FRAMES,
+    ]
 
 
 def sound_options(rung: Rung) -> list[str]:

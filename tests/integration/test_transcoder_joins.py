@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.joined import SMOOTH, check_pictures, check_sound, convert
+from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.encode.transport_stream import read
+from services.transcoder.plan.make_plan import make_plan
+from tests.joined import PRESETS, SMOOTH, X264, check_pictures, check_sound, convert
 from tests.media import RATE, Clip, make_clip, read_sound, tone_steps
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from services.transcoder.plan.model import Plan
 
 NTSC, FAST = Fraction(30000, 1001), Fraction(60000, 1001)
@@ -63,3 +70,26 @@ async def test_the_tone_breaks_when_rounded_timestamps_are_believed(tmp_path):
     joined, _ = await convert(make_clip(tmp_path / "a.mkv", clip), tmp_path, believe)
     step, _, _ = tone_steps(read_sound(joined.path)[2400:-4800])
     assert step > 2 * SMOOTH
+
+
+async def test_segments_are_read_as_ffprobe_reads_them(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", Clip(rate=NTSC, frames=75))
+    plan = await make_plan(source, PRESETS, segment_seconds=1, chunk_seconds=2)
+    encoded = await encode_chunk(plan, 1, source, tmp_path, X264)
+    for segment in encoded.segments:
+        found = read(segment.path.read_bytes())
+        pictures = [(access.position, access.time, access.decoded, access.is_key) for access in found.video]
+        assert pictures == probed(segment.path, "v:0")
+        assert [access.time for access in found.audio] == [
+            time for _, time, _, _ in probed(segment.path, "a:0")
+        ]
+
+
+def probed(path: Path, stream: str) -> list[tuple[int, int, int, bool]]:
+    """Return place, times and whether it is a key frame, of each packet that ffprobe finds."""
+    shown = ["-select_streams", stream, "-show_entries", "packet=pos,pts,dts,flags", "-of", "json"]
+    text = subprocess.run(["ffprobe", "-v", "error", *shown, path], check=True, stdout=subprocess.PIPE).stdout
+    return [
+        (int(packet.get("pos", -1)), packet["pts"], packet["dts"], packet["flags"].startswith("K"))
+        for packet in json.loads(text)["packets"]
+    ]

@@ -31,14 +31,14 @@ def _packets(stream: bytes, sizes: list[int]) -> bytes:
 def test_codecs_of_finds_the_parameter_set_when_a_packet_ends_within_it(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "segment.ts"
     path.write_bytes(_packets(HIGH_40, [cut, len(HIGH_40) - cut]))
-    assert codecs_of(path) == "avc1.640028"
+    assert codecs_of(path.read_bytes()) == "avc1.640028"
 
 
 def test_codecs_of_raises_encode_failed_when_there_is_no_parameter_set(tmp_path: Path) -> None:
     path = tmp_path / "segment.ts"
     path.write_bytes(_packets(b"\x00\x00\x01\x65 a picture", [16]))
     with pytest.raises(EncodeFailed, match="no sequence parameter set"):
-        codecs_of(path)
+        codecs_of(path.read_bytes())
 
 
 async def test_together_returns_the_results_in_order_when_all_succeed() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Profile = Literal["speed", "balanced", "quality"]
 
-X264: Final = ("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high")
+X264: Final = ("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-sc_threshold", "0")
 FINE: Final = ("aq-mode=2", "rc-lookahead=20", "trellis=1")
 FAST: Final = (*FINE, "subme=1")
 LARGE_ROWS: Final = 720

@@ -13,15 +13,12 @@ from math import gcd
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.clock import moved_to
-from services.transcoder.command.packet_clock import audio_frame_ticks
 from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.media import round_half_up
 from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame
 
 if TYPE_CHECKING:
-    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.media import AudioAnchor, AudioGrid, AudioTrack
-    from services.transcoder.plan.ladder import Rung
     from services.transcoder.plan.model import Chunk, Plan
 
 RUN_IN_FRAMES: Final = 8
@@ -116,7 +113,7 @@ def audio_path(outdir: str) -> str:
 
 
 def audio_graph(plan: Plan, chunk: Chunk, *, from_file: bool = False) -> str:
-    """Return the graph from the second input to one labelled output a rung: [a0], [a1], …
+    """Return the graph from the second input to one labelled output a bit rate: [a0], [a1], …
 
     `from_file` tells that the input is what `audio_argv` wrote.
     """
@@ -125,8 +122,9 @@ def audio_graph(plan: Plan, chunk: Chunk, *, from_file: bool = False) -> str:
     written = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None, time_map=None)
     audio = written if from_file else plan.audio
     steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, from_file=from_file)
-    outputs = "".join(f"[a{number}]" for number in range(len(plan.rungs)))
-    split = f",asplit={len(plan.rungs)}" if len(plan.rungs) > 1 else ""
+    count = len(audio_bit_rates(plan))
+    outputs = "".join(f"[a{number}]" for number in range(count))
+    split = f",asplit={count}" if count > 1 else ""
     stream = 0 if is_silent(plan, chunk) else audio.index
     return f"[1:{stream}]" + ",".join(steps) + split + outputs
 
@@ -179,11 +177,23 @@ def _counter(anchor: AudioAnchor, zero: int) -> list[str]:
     ]
 
 
-def audio_options(plan: Plan, chunk: Chunk, rung: Rung, clock: PacketClock) -> list[str]:
-    """Return the encoder options of one rendition's sound, with the filter that drops run-in and run-out."""
-    span, ticks = _span(plan, chunk), audio_frame_ticks(clock)
-    first, end = span.first_frame * ticks, span.end_frame * ticks
+def audio_bit_rates(plan: Plan) -> tuple[int, ...]:
+    """Return the bit rates that the sound is encoded with, each once however many renditions share it."""
+    return tuple(dict.fromkeys(rung.audio_bps for rung in plan.rungs)) if plan.audio else ()
+
+
+def audio_options(plan: Plan, chunk: Chunk) -> list[str]:
+    """Return the encoder options of the sound, with the filter that drops run-in and run-out.
+
+    The filter counts in samples, the encoder's time base, whatever the version of FFmpeg: up to 6.1 packets
+    are brought to the time base of the muxer first, and the tee muxer has none of its own.
+    """
+    span = _span(plan, chunk)
+    first, end = span.first_frame * AUDIO_FRAME, span.end_frame * AUDIO_FRAME
+    rates = [
+        word for number, rate in enumerate(audio_bit_rates(plan)) for word in (f"-b:a:{number}", str(rate))
+    ]
     return [
-        *("-c:a", "aac", "-b:a", str(rung.audio_bps), "-ar", str(AUDIO_RATE), "-ac", "2"),
+        *("-c:a", "aac", *rates, "-ar", str(AUDIO_RATE), "-ac", "2"),
         *("-bsf:a", f"noise=drop='lt(pts,{first})+gte(pts,{end})'"),
     ]

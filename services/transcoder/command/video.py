@@ -10,14 +10,12 @@ from services.transcoder.codecs.h264_nvenc import NVENC, constant_quality
 from services.transcoder.codecs.rate_control import BUFFER_AT_START, limits
 from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, SAYS_BT709, is_bt709, scale_to_bt709
-from services.transcoder.command.packet_clock import picture_ticks
 from services.transcoder.plan.timeline import key_frames
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
     from services.transcoder.codecs.rate_control import Limits
-    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.media import VideoTrack
     from services.transcoder.plan.ladder import Rung
     from services.transcoder.plan.model import Chunk, Plan
@@ -153,21 +151,37 @@ def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
     return "".join(parts)
 
 
-def video_options(
-    plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName, clock: PacketClock
-) -> list[str]:
-    """Return the encoder options of one rendition, the same in every chunk but for times."""
-    allowed = limits_of(rung)
-    level = lowest_level(rung.width, rung.height, plan.rate, allowed.peak_bps, allowed.buffer_bits)
+def video_options(plan: Plan, chunk: Chunk, encoder: EncoderName) -> list[str]:
+    """Return the encoder options of all renditions, the same in every chunk but for times."""
+    shared = NVENC if encoder == "h264_nvenc" else x264.X264
+    own = [
+        word
+        for number, rung in enumerate(plan.rungs)
+        for option, value in _own_options(plan, chunk, rung, encoder).items()
+        for word in (f"{option}:v:{number}", value)
+    ]
     return [
-        *(_nvenc(rung) if encoder == "h264_nvenc" else x264_options(rung)),
-        *_b_frames(plan.rate, encoder),
-        *("-level:v", level, "-maxrate:v", str(allowed.peak_bps), "-bufsize:v", str(allowed.buffer_bits)),
+        *(*shared, *_b_frames(plan.rate, encoder), *own),
         *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
-        *("-force_key_frames", _key_frame_times(plan, chunk)),
-        *("-bsf:v", _decode_times(plan, chunk, clock)),
+        *("-bsf:v", _decode_times(plan, chunk)),
         *OUTPUT_TAGS,
     ]
+
+
+def _own_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName) -> dict[str, str]:
+    """Return the options of one rendition: rates, level, and what its encoder calls the quality.
+
+    Forced key frames as well: from FFmpeg 6.0 on, only the first stream gets those that are named for all.
+    """
+    allowed = limits_of(rung)
+    level = lowest_level(rung.width, rung.height, plan.rate, allowed.peak_bps, allowed.buffer_bits)
+    return {
+        **(nvenc_options(rung) if encoder == "h264_nvenc" else x264_options(rung)),
+        "-level": level,
+        "-maxrate": str(allowed.peak_bps),
+        "-bufsize": str(allowed.buffer_bits),
+        "-force_key_frames": _key_frame_times(plan, chunk),
+    }
 
 
 def limits_of(rung: Rung) -> Limits:
@@ -175,22 +189,22 @@ def limits_of(rung: Rung) -> Limits:
     return limits(rung.video_bps, is_capped=rung.crf is not None)
 
 
-def x264_options(rung: Rung) -> list[str]:
+def x264_options(rung: Rung) -> dict[str, str]:
     """Return libx264's options of one rendition; without a rate factor it aims at the average rate."""
     own = [*x264.parameters(rung.profile, rung.height)]
-    rate = ["-b:v", str(rung.video_bps)]
+    rate = {"-b": str(rung.video_bps)}
     if rung.crf is not None:
         own.append(f"vbv-init={BUFFER_AT_START}")
-        rate = ["-crf:v", f"{rung.crf:g}"]
-    parameters = ["-x264-params", ":".join(own)] if own else []
-    threads = ("-threads:v", str(x264.threads(rung.height)))
-    return [*x264.X264, *threads, "-sc_threshold", "0", *parameters, *rate]
+        rate = {"-crf": f"{rung.crf:g}"}
+    parameters = {"-x264-params": ":".join(own)} if own else {}
+    return {"-threads": str(x264.threads(rung.height)), **parameters, **rate}
 
 
-def _nvenc(rung: Rung) -> list[str]:
+def nvenc_options(rung: Rung) -> dict[str, str]:
+    """Return NVENC's options of one rendition; without a rate factor it aims at the average rate."""
     if rung.crf is None:
-        return [*NVENC, "-b:v", str(rung.video_bps)]
-    return [*NVENC, "-cq:v", f"{constant_quality(rung.crf):g}", "-b:v", "0"]
+        return {"-b": str(rung.video_bps)}
+    return {"-cq": f"{constant_quality(rung.crf):g}", "-b": "0"}
 
 
 def _b_frames(rate: Fraction, encoder: EncoderName) -> list[str]:
@@ -204,16 +218,15 @@ def reorder_frames(rate: Fraction) -> int:
     return REORDER_FRAMES if rate >= REORDER_RATE else 0
 
 
-def _decode_times(plan: Plan, chunk: Chunk, clock: PacketClock) -> str:
+def _decode_times(plan: Plan, chunk: Chunk) -> str:
     """Return the packet filter that gives packet n of a chunk the decode time of its first frame + n - delay.
 
     So decode times run on across a join whoever encoded its two sides: they are counted, not the encoder's
     (FFmpeg 5.1 miscounts NVENC's where a second is no whole number of frames). With both encoders a picture
-    is shown no earlier than decoded, for neither reorders by more than the delay.
+    is shown no earlier than decoded, for neither reorders by more than the delay. A tick of the filter is a
+    frame, the encoder's time base (see audio_options).
     """
-    first = chunk.first_frame - reorder_frames(plan.rate)
-    ticks = picture_ticks(plan.rate, clock)
-    return f"setts=pts=PTS:dts=round((N{first:+d})*{ticks.numerator}/{ticks.denominator})"
+    return f"setts=pts=PTS:dts=N{chunk.first_frame - reorder_frames(plan.rate):+d}"
 
 
 def _key_frame_times(plan: Plan, chunk: Chunk) -> str:

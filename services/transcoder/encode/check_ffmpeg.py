@@ -1,8 +1,7 @@
 """Find out at start whether the FFmpeg on PATH makes segments as we need them, by making some.
 
-Builds of one version differ in what they were given, and the time base of packet filters differs between
-versions (command/packet_clock.py). So a clip of a second and a half is planned, and one of its chunks encoded
-and verified like any other.
+Builds of one version differ in what they were given, and versions in what they make of an option. So a clip
+of a second and a half is planned, and one of its chunks encoded and verified like any other.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from services.transcoder.command.colour import OUTPUT_TAGS
-from services.transcoder.command.packet_clock import PACKET_CLOCKS
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder
 from services.transcoder.ffmpeg.runner import require_success, run_ffmpeg, run_program
@@ -23,13 +21,8 @@ from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from shared.errors import EncodeFailed, EncodeStalled, PipelineError
 
-if TYPE_CHECKING:
-    from services.transcoder.command.packet_clock import PacketClock
-    from services.transcoder.plan.model import Plan
-
 SUPPORTED: Final = "5.1 to 9"
-FIRST_OF_ENCODER_CLOCK: Final = 7  # only which is tried first
-VERSION: Final = re.compile(r"^\w+ version (n?(\d+)\.\S+|\S+)")
+VERSION: Final = re.compile(r"^\w+ version (\S+)")
 PRESETS: Final = (Preset("96p", 96, 200_000, 64_000), Preset("64p", 64, 100_000, 64_000))
 RATE: Final = "30000/1001"  # where ticks are hardest to count
 SECONDS: Final = 1.5
@@ -47,42 +40,34 @@ class UnsuitableFfmpeg(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Ffmpeg:
-    """The version of the FFmpeg on PATH as it names itself, and how it counts in packet filters.
+    """The version of the FFmpeg on PATH as it names itself.
 
     Sources of the kinds in `cannot_convert` need a filter that it lacks.
     """
 
     version: str
-    packet_clock: PacketClock
     cannot_convert: tuple[str, ...] = ()
 
 
 async def check_ffmpeg() -> Ffmpeg:
     """Return what the FFmpeg on PATH is; raises UnsuitableFfmpeg, which names it and what it cannot do."""
-    version, major = parse_version((await _output("ffmpeg", "-version"))[0])
-    prober, _ = parse_version((await _output("ffprobe", "-version"))[0])
-    order = PACKET_CLOCKS[::-1] if major is None or major >= FIRST_OF_ENCODER_CLOCK else PACKET_CLOCKS
-    problems = []
-    with tempfile.TemporaryDirectory(prefix="ffmpeg-check-") as folder:
-        for clock in order:
-            try:
-                await _encode_trial(Path(folder), clock)
-            except PipelineError as error:
-                problems.append(error.message)
-            else:
-                return Ffmpeg(version, clock, await _kinds_it_cannot_convert())
-    raise UnsuitableFfmpeg(
-        f"ffmpeg {version} (ffprobe {prober}) cannot be used: {problems[0]}; install FFmpeg {SUPPORTED} with"
-        " libx264 and put its ffmpeg and ffprobe first on PATH"
-    )
+    version = parse_version((await _output("ffmpeg", "-version"))[0])
+    prober = parse_version((await _output("ffprobe", "-version"))[0])
+    try:
+        with tempfile.TemporaryDirectory(prefix="ffmpeg-check-") as folder:
+            await _encode_trial(Path(folder))
+    except PipelineError as error:
+        raise UnsuitableFfmpeg(
+            f"ffmpeg {version} (ffprobe {prober}) cannot be used: {error.message}; install FFmpeg {SUPPORTED}"
+            " with libx264 and put its ffmpeg and ffprobe first on PATH"
+        ) from error
+    return Ffmpeg(version, await _kinds_it_cannot_convert())
 
 
-def parse_version(line: str) -> tuple[str, int | None]:
-    """Return the version in the first line of `ffmpeg -version`, and its major number if it has one."""
+def parse_version(line: str) -> str:
+    """Return the version in the first line of `ffmpeg -version`."""
     found = VERSION.match(line)
-    if found is None:
-        return "of unknown version", None
-    return found[1], int(found[2]) if found[2] else None
+    return found[1] if found else "of unknown version"
 
 
 async def _kinds_it_cannot_convert() -> tuple[str, ...]:
@@ -106,13 +91,12 @@ async def _output(program: str, *arguments: str) -> list[str]:
     return lines or [""]
 
 
-async def _encode_trial(folder: Path, clock: PacketClock) -> None:
+async def _encode_trial(folder: Path) -> None:
     """Make a clip, plan it, encode and verify its second chunk; raises what any of that raises."""
     clip = folder / "clip.mp4"
-    if not clip.exists():
-        await _make_clip(clip)
-    plan: Plan = await make_plan(clip, PRESETS, segment_seconds=SEGMENT_SECONDS, chunk_seconds=CHUNK_SECONDS)
-    await encode_chunk(plan, 1, clip, folder / clock, Encoder("libx264", clock))
+    await _make_clip(clip)
+    plan = await make_plan(clip, PRESETS, segment_seconds=SEGMENT_SECONDS, chunk_seconds=CHUNK_SECONDS)
+    await encode_chunk(plan, 1, clip, folder, Encoder("libx264"))
 
 
 async def _make_clip(path: Path) -> None:

@@ -6,6 +6,7 @@ The GPU's failures are taken over by libx264, a damaged source is read once more
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,7 @@ from services.transcoder.encode.gpu_fallback import (
     next_strategy,
     note,
 )
+from services.transcoder.encode.transport_stream import BrokenStream, carry_on
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg
 from services.transcoder.ffmpeg.sandbox import Access
@@ -185,6 +187,7 @@ async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
     for rung in plan.rungs:
         _make_empty(Path(job.outdir, rung.name), chunk)
     await _run(job, way)
+    await asyncio.to_thread(_carry_counters_on, job)
     failpoint("encode.written")
     results = await together(*(verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs))
     return EncodedChunk(
@@ -213,7 +216,6 @@ async def _run(job: _Job, way: Strategy) -> None:
         tolerant=tolerant,
         audio_from_file=way.audio_from_file,
         gpu_decode=way.decodes_on_gpu,
-        packet_clock=job.encoder.packet_clock,
     )
     try:
         finished = await run_ffmpeg(
@@ -246,6 +248,16 @@ async def _write_audio(job: _Job, limit_seconds: float) -> None:
         argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds, access=job.access
     )
     require_success(finished, f"sound of chunk {job.chunk.index}")
+
+
+def _carry_counters_on(job: _Job) -> None:
+    """Let the continuity counters of all written segments follow those of the segments before."""
+    first = job.chunk.first_segment
+    for rung in job.plan.rungs:
+        for index in range(first, first + job.chunk.segments):
+            path = Path(job.outdir, rung.name, segment_name(index))
+            with suppress(FileNotFoundError, BrokenStream):  # verification says what is wrong
+                path.write_bytes(carry_on(path.read_bytes(), index))
 
 
 def _make_empty(folder: Path, chunk: Chunk) -> None:

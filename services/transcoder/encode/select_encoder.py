@@ -18,7 +18,6 @@ from services.transcoder.ffmpeg.sandbox import Access
 from shared.errors import EncodeFailed, EncodeStalled
 
 if TYPE_CHECKING:
-    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.command.video import EncoderName
 
 EncoderChoice = Literal["auto", "h264_nvenc", "libx264"]
@@ -38,10 +37,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """An encoder that is known to work on this machine, and how its FFmpeg counts in packet filters."""
+    """An encoder that is known to work on this machine."""
 
     name: EncoderName
-    packet_clock: PacketClock = "muxer"
 
 
 def trial_argv(encoder: EncoderName) -> list[str]:
@@ -53,7 +51,7 @@ def trial_argv(encoder: EncoderName) -> list[str]:
     ]
 
 
-async def choose_encoder(choice: EncoderChoice, packet_clock: PacketClock = "muxer") -> Encoder:
+async def choose_encoder(choice: EncoderChoice) -> Encoder:
     """Return the encoder that `choice` means here: auto takes the GPU's where that really encodes.
 
     Raises EncodeFailed with ffmpeg's words when a chosen encoder does not work on this machine.
@@ -65,7 +63,7 @@ async def choose_encoder(choice: EncoderChoice, packet_clock: PacketClock = "mux
         if problem is None:
             if encoder == "h264_nvenc":
                 await translate_kernels()
-            return Encoder(encoder, packet_clock)
+            return Encoder(encoder)
         problems.append(f"{encoder}: {problem}")
     raise EncodeFailed(f"ENCODER={choice} does not work on this machine: {'; '.join(problems)}")
 

@@ -30,7 +30,6 @@ from shared.errors import EncodeFailed, PipelineError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from services.transcoder.command.packet_clock import PacketClock
     from services.transcoder.command.video import EncoderName
     from services.transcoder.encode.chunk import EncodedChunk
     from services.transcoder.plan.model import Plan
@@ -49,11 +48,6 @@ class Bench:
     folder: Path
     clip: Path
     encodes_at_once: int = 24
-    packet_clock: PacketClock = "muxer"
-
-    def encoder(self, name: EncoderName) -> Encoder:
-        """Return the encoder of that name of this FFmpeg."""
-        return Encoder(name, self.packet_clock)
 
 
 async def make_bench(
@@ -61,7 +55,6 @@ async def make_bench(
     *,
     size: str = "1920x1080",
     encodes_at_once: int = 24,
-    packet_clock: PacketClock = "muxer",
 ) -> Bench:
     """Make the clip: moving pictures with sound, H.264 and AAC. Raises EncodeFailed."""
     clip = folder / "clip.mp4"
@@ -73,7 +66,7 @@ async def make_bench(
         *OUTPUT_TAGS,
         *("-c:a", "aac", str(clip)),
     )
-    return Bench(folder, clip, encodes_at_once, packet_clock)
+    return Bench(folder, clip, encodes_at_once)
 
 
 async def check_all(bench: Bench) -> list[Outcome]:
@@ -91,7 +84,7 @@ async def _outcome(name: str, check: Callable[[Bench], Awaitable[str]], bench: B
 async def _check_all_on_gpu(bench: Bench) -> str:
     """Decode, scale and encode a chunk without its pictures leaving the GPU."""
     plan, started = await _plan(bench.clip), time.monotonic()
-    encoded = await _encode(plan, 1, bench.clip, bench.folder / "gpu", bench.encoder("h264_nvenc"))
+    encoded = await _encode(plan, 1, bench.clip, bench.folder / "gpu", Encoder("h264_nvenc"))
     if not encoded.decoded_on_gpu:
         raise EncodeFailed("the GPU encodes, but could not decode H.264: libnvcuvid.so.1 may be missing")
     seconds = time.monotonic() - started
@@ -106,7 +99,7 @@ async def _check_uploaded(bench: Bench) -> str:
     turn = ("-c", "copy", "-metadata:s:v:0", "rotate=90")
     await _ffmpeg(bench.folder, "-i", str(bench.clip), *turn, str(turned))
     plan = await _plan(turned)
-    encoded = await _encode(plan, 1, turned, bench.folder / "uploaded", bench.encoder("h264_nvenc"))
+    encoded = await _encode(plan, 1, turned, bench.folder / "uploaded", Encoder("h264_nvenc"))
     if encoded.decoded_on_gpu:
         raise EncodeFailed("the source was not turned: this ffmpeg did not write the rotation")
     return f"a turned source, {plan.rungs[0].width}x{plan.rungs[0].height}"
@@ -117,7 +110,7 @@ async def _check_join(bench: Bench) -> str:
     plan = await _plan(bench.clip)
     names: tuple[EncoderName, ...] = ("h264_nvenc", "libx264")
     chunks = [
-        await _encode(plan, index, bench.clip, bench.folder / "join", bench.encoder(names[index % 2]))
+        await _encode(plan, index, bench.clip, bench.folder / "join", Encoder(names[index % 2]))
         for index in range(len(plan.chunks))
     ]
     for rung in plan.rungs:
@@ -133,7 +126,7 @@ async def _check_join(bench: Bench) -> str:
 
 async def _check_exhaustion(bench: Bench) -> str:
     """Start more encodes than a GPU may allow: those it refuses must be taken over by the CPU."""
-    plan, nvenc = await _plan(bench.clip, "360p"), bench.encoder("h264_nvenc")
+    plan, nvenc = await _plan(bench.clip, "360p"), Encoder("h264_nvenc")
     chunks = await asyncio.gather(
         *(
             encode_chunk(plan, 0, bench.clip, bench.folder / f"many-{number}", nvenc)
@@ -205,7 +198,7 @@ async def _run() -> int:
             return 1
     if os.environ.get("SANDBOX") == "off":
         choose_mode("off")
-    ffmpeg = await check_ffmpeg()
+    await check_ffmpeg()
     problem = await find_problem("h264_nvenc")
     if problem is not None:
         sys.stdout.write(missing(problem) + "\n")
@@ -213,7 +206,7 @@ async def _run() -> int:
     await translate_kernels()
     with tempfile.TemporaryDirectory(prefix="gpu-selftest-") as folder:
         trial = Outcome("trial encode", "ok", "NVENC opens and encodes")
-        outcomes = [trial, *await check_all(await make_bench(Path(folder), packet_clock=ffmpeg.packet_clock))]
+        outcomes = [trial, *await check_all(await make_bench(Path(folder)))]
     sys.stdout.write(table(outcomes) + "\n")
     return exit_code(outcomes)
 
