@@ -169,6 +169,17 @@ async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
         await encoding._encode(claim, tmp_path / "out", lambda _: None)
 
 
+async def test_thumbnail_drawn_in_one_process_looks_like_one_drawn_moment_by_moment(tmp_path):
+    source = tmp_path / "colours.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=4", "-g", "25", source)
+    plan = await make_plan(source, (Preset("180p", 180, 800_000, 128_000),))
+    one, many = tmp_path / "one.jpg", tmp_path / "many.jpg"
+    await make_thumbnail(plan, source, one)
+    await thumbnail._draw_one_by_one(plan, str(source), many)
+    assert file_size(one) == (640, 360)
+    assert likeness(one, many) > 0.95
+
+
 async def test_source_is_not_blamed_when_the_volume_is_too_full_for_a_thumbnail(tmp_path, monkeypatch):
     source = make_clip(tmp_path / "clip.mp4", Clip(frames=25))
     plan = await make_plan(source, SMALL)

@@ -24,33 +24,48 @@ MAX_SIDE: Final = 640  # of one of the four pictures
 TIMEOUT_SECONDS: Final = 120
 COMMAND: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y")
 PROGRESS: Final = ("-progress", "pipe:1")
+MAX_GOP_SECONDS: Final = 15  # encoders set key frames closer than that, if they set any
+GRID: Final = "xstack=inputs=4:layout=0_0|w0_0|0_h0|w0_h0"
+# JPEG has the colours of BT.601 in full range (JFIF 1.02).
+FROM_BT709: Final = "scale=in_color_matrix=bt709:in_range=limited:out_color_matrix=bt601:out_range=full"
+JPEG_PIXELS: Final = "format=yuvj420p"
+JPEG: Final = ("-frames:v", "1", "-q:v", "3", "-map_metadata", "-1", "-f", "image2", "-update", "1")
 
 
 async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Path) -> None:
     """Write the JPEG of four moments to `out_path`.
 
-    A moment that cannot be decoded gives way to one that can; raises CorruptSource if there is none.
+    One process draws them all. Where that fails, each is tried by itself, and a moment that cannot be
+    decoded gives way to one that can; raises CorruptSource if there is none.
     """
     out = Path(out_path)  # beside it a sweep finds what a planner leaves that is killed
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.stem}.", suffix=".parts") as folder:
-        cells = [Path(folder, f"{number}.png") for number in range(len(MOMENTS))]
-        await together(
-            *(
-                _extract(cell_argv(plan, str(source_path), moment, str(cell)), str(source_path), folder)
-                for cell, moment in zip(cells, MOMENTS, strict=True)
-            )
-        )
-        if not any(cell.exists() for cell in cells):
-            any_picture = cell_argv(plan, str(source_path), None, str(cells[0]))
-            expect_uninterrupted(await _extract(any_picture, str(source_path), folder), "thumbnail")
-        made = [cell for cell in cells if cell.exists()]
-        if not made:
-            raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
-        chosen = [cell if cell.exists() else made[0] for cell in cells]
         whole = Path(folder, out.name)
-        finished = await _extract(grid_argv([str(cell) for cell in chosen], str(whole)), folder, folder)
-        require_success(finished, "thumbnail")
+        finished = await _extract(moments_argv(plan, str(source_path), str(whole)), str(source_path), folder)
+        expect_uninterrupted(finished, "thumbnail")
+        if finished.returncode or not await asyncio.to_thread(whole.exists):
+            await _draw_one_by_one(plan, str(source_path), whole)
         await asyncio.to_thread(whole.rename, out)
+
+
+async def _draw_one_by_one(plan: Plan, source_path: str, whole: Path) -> None:
+    folder = str(whole.parent)
+    cells = [Path(folder, f"{number}.png") for number in range(len(MOMENTS))]
+    await together(
+        *(
+            _extract(cell_argv(plan, source_path, moment, str(cell)), source_path, folder)
+            for cell, moment in zip(cells, MOMENTS, strict=True)
+        )
+    )
+    if not any(cell.exists() for cell in cells):
+        any_picture = cell_argv(plan, source_path, None, str(cells[0]))
+        expect_uninterrupted(await _extract(any_picture, source_path, folder), "thumbnail")
+    made = [cell for cell in cells if cell.exists()]
+    if not made:
+        raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
+    chosen = [cell if cell.exists() else made[0] for cell in cells]
+    finished = await _extract(grid_argv([str(cell) for cell in chosen], str(whole)), folder, folder)
+    require_success(finished, "thumbnail")
 
 
 async def _extract(argv: list[str], reads: str, writes: str) -> Finished:
@@ -71,28 +86,39 @@ def cell_size(plan: Plan) -> tuple[int, int]:
     return width, height
 
 
+def moments_argv(plan: Plan, source_path: str, out_path: str) -> list[str]:
+    """Return the command that draws all moments: at key frames, where those lie closer than moments do."""
+    at_key_frames = plan.duration_seconds / len(MOMENTS) > MAX_GOP_SECONDS
+    by_key = ["-noaccurate_seek", "-skip_frame", "nokey"] if at_key_frames else []
+    inputs = [word for moment in MOMENTS for word in (*by_key, *_input(plan, source_path, moment))]
+    pictures = ",".join(_filters(plan))
+    cells = [f"[{number}:{plan.video.index}]{pictures}[c{number}]" for number in range(len(MOMENTS))]
+    labels = "".join(f"[c{number}]" for number in range(len(MOMENTS)))
+    graph = ";".join((*cells, f"{labels}{GRID},{FROM_BT709},{JPEG_PIXELS}"))
+    return [*COMMAND, *PROGRESS, *inputs, "-filter_complex", graph, *JPEG, out_path]
+
+
 def cell_argv(plan: Plan, source_path: str, moment: float | None, out_path: str) -> list[str]:
     """Return the command that writes the picture at `moment` (0 to 1; None: the first that decodes)."""
-    width, height = cell_size(plan)
-    turned = (height, width) if plan.video.is_turned else (width, height)
-    filters = [
-        *one_shape(plan.video),
-        *scale_to_bt709(plan.video, *turned),
-        *plan.video.orientation,
-        "setsar=1",
-    ]
-    seek = [] if moment is None else ["-seek_timestamp", "1", "-ss", f"{_seconds(plan, moment):.6f}"]
     return [
         *COMMAND,
         *PROGRESS,
-        "-noautorotate",
-        *input_options(Limits().pixels, plan.probe_bytes),
-        *decoder_options(plan.video),
-        *seek,
-        *("-i", input_url(source_path)),
-        *("-map", f"0:{plan.video.index}", "-vf", ",".join(filters)),
+        *_input(plan, source_path, moment),
+        *("-map", f"0:{plan.video.index}", "-vf", ",".join(_filters(plan))),
         *("-frames:v", "1", "-map_metadata", "-1", "-f", "image2", "-update", "1", out_path),
     ]
+
+
+def _filters(plan: Plan) -> list[str]:
+    width, height = cell_size(plan)
+    turned = (height, width) if plan.video.is_turned else (width, height)
+    return [*one_shape(plan.video), *scale_to_bt709(plan.video, *turned), *plan.video.orientation, "setsar=1"]
+
+
+def _input(plan: Plan, source_path: str, moment: float | None) -> list[str]:
+    seek = [] if moment is None else ["-seek_timestamp", "1", "-ss", f"{_seconds(plan, moment):.6f}"]
+    options = [*input_options(Limits().pixels, plan.probe_bytes), *decoder_options(plan.video)]
+    return ["-noautorotate", *options, *seek, "-i", input_url(source_path)]
 
 
 def _seconds(plan: Plan, moment: float) -> float:
@@ -105,10 +131,4 @@ def _seconds(plan: Plan, moment: float) -> float:
 def grid_argv(cells: list[str], out_path: str) -> list[str]:
     """Return the command that lays four equal pictures out as a 2x2 grid."""
     inputs = [option for cell in cells for option in ("-i", cell)]
-    return [
-        *COMMAND,
-        *PROGRESS,
-        *inputs,
-        *("-filter_complex", "xstack=inputs=4:layout=0_0|w0_0|0_h0|w0_h0,format=yuvj420p"),
-        *("-frames:v", "1", "-q:v", "3", "-map_metadata", "-1", "-f", "image2", "-update", "1", out_path),
-    ]
+    return [*COMMAND, *PROGRESS, *inputs, "-filter_complex", f"{GRID},{JPEG_PIXELS}", *JPEG, out_path]
