@@ -56,7 +56,7 @@ def token_playlist_url(video_id: UUID, public_stream_url: str, token: str) -> st
 
 
 def growing_playlist_url(video: Video, public_stream_url: str) -> str | None:
-    """Return the playlist URL of a video in progress; None before its first chunk is stored."""
-    if video.status != "processing" or not video.playable:
+    """Return the playlist URL of a video that is not complete; None before its first chunk is stored."""
+    if not video.playable:
         return None
     return f"{public_stream_url.rstrip('/')}/api/stream/{video.video_id}/{MASTER}"

@@ -129,7 +129,10 @@ def _of_incomplete(
     if not mine:
         return Refused(404, "not_found", f"the video has no rendition {asked.rendition}")
     if asked.name == PLAYLIST:
-        return Rendered(media_playlist(mine, presentation.target_duration_seconds, complete=False))
+        grows = availability.video.status == "processing"
+        return Rendered(
+            media_playlist(mine, presentation.target_duration_seconds, complete=False, grows=grows)
+        )
     if asked.name not in {segment_name(segment.index) for segment in mine}:
         return _not_yet("this segment is not stored yet")
     return Stored(_key(availability.video, asked))

@@ -22,6 +22,8 @@ DEFAULT_VARIANT_BPS = 2_000_000  # [1.32]: the rate a player should start with
 MAX_FIRST_BPS = 2_500_000  # above this, prefer a lower rate even if it is further away
 VERSION = 3  # required by decimal durations, the newest feature in use [RFC 8216, 7]
 IFRAMES_VERSION = 5  # required by EXT-X-MAP in an I-frame playlist [RFC 8216, 7]
+# Measured: the one form with which hls.js, shaka-player and video.js all start at the beginning.
+START = "#EXT-X-START:TIME-OFFSET=0.001,PRECISE=YES"
 TABLES_BYTES = 3 * 188  # SDT, PAT and PMT: FFmpeg starts every segment with one packet of each
 
 
@@ -73,11 +75,15 @@ def _i_frame_stream_inf(playlist: IFramePlaylist) -> str:
     return f"#EXT-X-I-FRAME-STREAM-INF:{','.join(attributes)}"
 
 
-def media_playlist(segments: Iterable[StoredSegment], target_duration_seconds: int, *, complete: bool) -> str:
-    """Return the playlist of one rendition: type VOD when complete, else EVENT, which may grow.
+def media_playlist(
+    segments: Iterable[StoredSegment], target_duration_seconds: int, *, complete: bool, grows: bool = True
+) -> str:
+    """Return the playlist of one rendition: type VOD when complete, else EVENT.
 
-    It lists the segments from the first up to the first gap.
+    It lists the segments from the first up to the first gap. One that `grows` has no end yet and asks players
+    to start at the beginning [RFC 8216, 4.3.5.2]; they would start at the end, as with a live stream.
     """
+    grows = grows and not complete
     lines = [
         "#EXTM3U",
         f"#EXT-X-VERSION:{VERSION}",
@@ -85,10 +91,11 @@ def media_playlist(segments: Iterable[StoredSegment], target_duration_seconds: i
         "#EXT-X-MEDIA-SEQUENCE:0",
         f"#EXT-X-PLAYLIST-TYPE:{'VOD' if complete else 'EVENT'}",
         "#EXT-X-INDEPENDENT-SEGMENTS",
+        *([START] if grows else []),
     ]
     for segment in contiguous(segments):
         lines += [f"#EXTINF:{segment.duration_seconds:.6f},", segment_name(segment.index)]
-    return _text([*lines, "#EXT-X-ENDLIST"] if complete else lines)
+    return _text(lines if grows else [*lines, "#EXT-X-ENDLIST"])
 
 
 @dataclass(frozen=True)

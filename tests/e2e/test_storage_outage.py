@@ -34,6 +34,7 @@ def system(outside_servers, tmp_path_factory):
         running.down()
 
 
+@pytest.mark.timeout(300 + 3 * OUTAGE_SECONDS)
 async def test_videos_wait_for_the_storage_and_go_on_when_it_is_back(system, tmp_path):
     if not system.runs("seaweedfs"):
         pytest.skip("the S3 server is not ours to stop")

@@ -21,6 +21,7 @@ from aiohttp.test_utils import TestClient, unused_port
 from services.streamer import cache, main
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
+from shared.errors import EncodeFailed
 from shared.hls.renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import segment_name, storage_prefix
@@ -207,7 +208,8 @@ async def test_players_see_the_video_grow_when_it_is_processed_and_stored(client
     assert await refusal(client, playlist) == (404, "not_found")
 
 
-TAIL = ["#EXT-X-INDEPENDENT-SEGMENTS\n#EXTINF:10.000000,\nsegment_001.ts\n"] + [
+START = "#EXT-X-START:TIME-OFFSET=0.001,PRECISE=YES"
+TAIL = [f"#EXT-X-INDEPENDENT-SEGMENTS\n{START}\n#EXTINF:10.000000,\nsegment_001.ts\n"] + [
     f"#EXTINF:10.000000,\nsegment_00{index}.ts\n" for index in (2, 3)
 ]
 
@@ -436,3 +438,21 @@ async def test_signed_film_is_fetched_from_storage_by_urls_that_are_equal_for_al
         assert (got.status, await got.read()) == (200, LARGE)
     redirected = await client.get(f"{film.base}/720p/segment_001.ts", allow_redirects=False)
     assert (redirected.status, redirected.headers["Location"]) == (302, name)
+
+
+@pytest.mark.parametrize("settings", ["local"], indirect=True)
+async def test_the_playlist_ends_when_the_video_fails_half_way(client: Client, film: Film) -> None:
+    await film.plan()
+    await film.store(0)
+    async with film.outbox.transaction() as connection:
+        assert (record := await videos.get(connection, film.video_id))
+    assert (record.status, record.playable) == ("processing", True)
+    assert await videos.fail(
+        film.outbox, film.video_id, "encode", EncodeFailed("x"), retryable=True, run=record.run
+    )
+    playlist = await text(client, f"{film.base}/720p/playlist.m3u8")
+    assert playlist.endswith("segment_001.ts\n#EXT-X-ENDLIST\n")
+    assert "RESOLUTION=640x360" in await text(client, f"{film.base}/master.m3u8")
+    async with film.outbox.transaction() as connection:
+        assert await videos.retry(connection, film.video_id)
+    assert (await text(client, f"{film.base}/720p/playlist.m3u8")).endswith("".join(TAIL[0]))

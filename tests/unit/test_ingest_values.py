@@ -94,10 +94,11 @@ def test_record_has_every_field_of_the_contract_when_ready() -> None:
     [
         ("processing", False, None),
         ("processing", True, f"https://play.example.org/api/stream/{ID}/master.m3u8"),
-        ("failed", True, None),
+        ("failed", True, f"https://play.example.org/api/stream/{ID}/master.m3u8"),
+        ("failed", False, None),
     ],
 )
-def test_record_names_the_growing_playlist_when_processing(
+def test_record_names_the_playlist_of_what_is_playable(
     status: str, playable: bool, expected: str | None
 ) -> None:
     growing = video(status=status, playable=playable, stage="encode")

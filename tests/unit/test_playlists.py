@@ -69,9 +69,17 @@ def test_media_playlist_is_an_event_without_end_when_it_may_grow() -> None:
         "#EXT-X-MEDIA-SEQUENCE:0\n"
         "#EXT-X-PLAYLIST-TYPE:EVENT\n"
         "#EXT-X-INDEPENDENT-SEGMENTS\n"
+        "#EXT-X-START:TIME-OFFSET=0.001,PRECISE=YES\n"
         "#EXTINF:10.000000,\n"
         "segment_001.ts\n"
     )
+
+
+def test_media_playlist_is_an_event_with_an_end_when_it_will_not_grow() -> None:
+    text = media_playlist(run("720p", [1]), 10, complete=False, grows=False)
+    assert "#EXT-X-PLAYLIST-TYPE:EVENT\n" in text
+    assert text.endswith("segment_001.ts\n#EXT-X-ENDLIST\n")
+    assert "EXT-X-START" not in text + media_playlist(run("720p", [1]), 10, complete=True)
 
 
 def test_media_playlist_stops_at_the_gap_when_a_segment_is_missing() -> None:
