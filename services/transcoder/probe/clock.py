@@ -32,6 +32,7 @@ FALL_SECONDS: Final = 1
 MAX_WRONG: Final = 100  # neighbouring timestamps that are wrong together
 MAX_LAST_WRONG: Final = 3  # a clock that falls so shortly before the end is wrong, and starts nothing
 WRONG_SHARE: Final = 20  # and no more than one in so many
+MIN_PACKETS: Final = 20
 MAX_JUMPS: Final = 64
 UNEVEN_SECONDS: Final = Fraction(1, 2)  # sound that reaches so far beyond the picture counts at a join
 
@@ -82,7 +83,7 @@ def find_clock(
     container: str, video: Packets, video_base: Fraction, audio: Packets | None, audio_base: Fraction
 ) -> Clock:
     """Return the clock of a source; raises CorruptSource where its jumps make no sense."""
-    wrong = wrong_times(video.pts, video_base)
+    wrong = wrong_times(video.pts, video_base) or colliding_times(video, video_base)
     corrections = correct(video.pts, wrong)
     falls = find_falls(video.dts, wrong_times(video.dts, video_base), video_base)
     starts = tuple(video.order[index] for index in falls)
@@ -133,6 +134,25 @@ def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
         good = times[index]
         index += 1
     return wrong
+
+
+def colliding_times(packets: Packets, base: Fraction) -> list[int]:
+    """Return which packets have the time of another, and are shown long before or after they are decoded.
+
+    A few pictures that were given the times of others hide them, and leave a hole where they belong.
+    """
+    if len(packets.pts) < MIN_PACKETS:
+        return []
+    delays = [shown - decoded for shown, decoded in zip(packets.pts, packets.dts, strict=True)]
+    usual, ordered = median(delays), sorted(packets.pts)
+    near = median(after - before for before, after in pairwise(ordered)) / 4
+    taken = {time for pair in pairwise(ordered) if pair[1] - pair[0] <= near for time in pair}
+    wrong = [
+        index
+        for index, (time, delay) in enumerate(zip(packets.pts, delays, strict=True))
+        if time in taken and abs(delay - usual) * base > FALL_SECONDS
+    ]
+    return wrong if len(wrong) * WRONG_SHARE <= len(delays) else []
 
 
 def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int], ...]:

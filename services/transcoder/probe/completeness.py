@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 DECLARING: Final = frozenset({"mov", "matroska", "avi", "flv", "asf", "gif"})
+SIZED: Final = frozenset({"matroska", "avi", "gif"})  # what has its whole size has all of its content
 COUNTING: Final = frozenset({"mov"})  # the index counts every sample
 SLACK_SECONDS: Final = Fraction(1, 2)
 MIN_SHARE: Final = Fraction(1, 2)  # of what is declared: what holds less is refused
@@ -40,7 +41,7 @@ class Extent:
     declared_packets: int
     packets: int
     longest: Fraction
-    missing_bytes: int
+    missing_bytes: int | None
 
 
 def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> Fraction | None:
@@ -110,7 +111,7 @@ def _is_short(extent: Extent, lost_packets: int) -> bool:
         return lost_packets > 0
     if extent.missing_bytes:
         return True
-    if extent.declared_end is None or extent.container == "gif":
+    if extent.declared_end is None or (extent.missing_bytes == 0 and extent.container in SIZED):
         return False
     return extent.declared_end - extent.end > max(SLACK_SECONDS, 2 * extent.longest)
 

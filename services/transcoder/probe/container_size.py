@@ -17,8 +17,8 @@ TS_PACKET_BYTES: Final = (188, 192, 204)
 GIF_TRAILER: Final = b"\x3b"
 
 
-def missing_bytes(path: str) -> int:
-    """Return how many bytes the file lacks by what its container says; 0 where it does not say.
+def missing_bytes(path: str) -> int | None:
+    """Return how many bytes the file lacks by what its container says, None where it does not say.
 
     MP4: ISO/IEC 14496-12, 4.2. Matroska: RFC 8794, RFC 9559. AVI: RIFF, OpenDML. MPEG-TS: whole packets.
     """
@@ -26,10 +26,11 @@ def missing_bytes(path: str) -> int:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         head = file.read(16)
-        return max(0, _declared_end(file, head, size) - size)
+        end = _declared_end(file, head, size)
+        return None if end is None else max(0, end - size)
 
 
-def _declared_end(file: BinaryIO, head: bytes, size: int) -> int:
+def _declared_end(file: BinaryIO, head: bytes, size: int) -> int | None:
     if head[4:8] in BOX_START:
         return _end_of_boxes(file, size)
     if head.startswith(EBML):
@@ -40,7 +41,7 @@ def _declared_end(file: BinaryIO, head: bytes, size: int) -> int:
         return size + int(not _ends_with(file, size, GIF_TRAILER))
     if head[:1] == b"G" or head[4:5] == b"G":
         return _end_of_packets(file, size)
-    return 0
+    return None
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
@@ -57,19 +58,19 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
         if length < 8:
             break
         place += length
-    return place if place > size else 0
+    return place
 
 
-def _end_of_segment(file: BinaryIO) -> int:
+def _end_of_segment(file: BinaryIO) -> int | None:
     file.seek(4)
     length = _read_varint(file)
     if length is None:
-        return 0
+        return None
     file.seek(length, os.SEEK_CUR)
     if file.read(4) != SEGMENT:
-        return 0
+        return None
     length = _read_varint(file)
-    return 0 if length is None else file.tell() + length
+    return None if length is None else file.tell() + length
 
 
 def _read_varint(file: BinaryIO) -> int | None:
@@ -82,7 +83,7 @@ def _read_varint(file: BinaryIO) -> int | None:
     return None if value == (1 << 7 * (more + 1)) - 1 else value
 
 
-def _end_of_riff(file: BinaryIO, size: int) -> int:
+def _end_of_riff(file: BinaryIO, size: int) -> int | None:
     """Walk the RIFF chunks: a file of more than 1 GB has several."""
     place = 0
     for _ in range(MAX_BOXES):
@@ -92,7 +93,7 @@ def _end_of_riff(file: BinaryIO, size: int) -> int:
             break
         length = int.from_bytes(header[4:], "little")
         if length in {0, 0xFFFFFFFF}:
-            return 0
+            return None
         place += 8 + length + length % 2
     return place - 1 if place == size + 1 else place
 
@@ -102,11 +103,11 @@ def _ends_with(file: BinaryIO, size: int, trailer: bytes) -> bool:
     return trailer in file.read()
 
 
-def _end_of_packets(file: BinaryIO, size: int) -> int:
+def _end_of_packets(file: BinaryIO, size: int) -> int | None:
     """Return where the last packet of a transport stream ends, whose packets begin with the byte 0x47."""
     for length in TS_PACKET_BYTES:
         file.seek(4 if length == 192 else 0)
         begins = file.read(4 * length + 1)[::length]
         if begins == b"GGGGG":
             return -(-size // length) * length
-    return 0
+    return None

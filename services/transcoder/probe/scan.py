@@ -52,12 +52,14 @@ async def scan_source(path: str, limits: Limits) -> Source:
     probe_bytes = deeper_probe_bytes(description.streams, reader)
     if probe_bytes:
         description = await describe(path, head, limits, probe_bytes)
+    missing = await asyncio.to_thread(missing_bytes, path)
+    if missing:
+        reader = await _read_apart(path, description, reader, limits)
     choice = choose_tracks(Candidates(description.streams, reader.counts, description.programmes))
     pictures = await _first_pictures(path, description, reader.of(index_of(choice.video)), choice, limits)
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     check_colours(choice.video, pictures)
-    missing = await asyncio.to_thread(missing_bytes, path)
     frame_index = await _index_audio_frames(path, description, choice.audio, limits)
     source = build_source(Findings(description, choice, pictures, reader, frame_index, missing))
     source = await _look_further(source, path, description, limits)
@@ -120,11 +122,26 @@ async def _first_pictures(
     raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
 
 
-async def _read_packets(path: str, description: Description, limits: Limits) -> PacketReader:
+async def _read_apart(
+    path: str, description: Description, together: PacketReader, limits: Limits
+) -> PacketReader:
+    """Read each track of a file that was cut off by itself: where one ends early, others may go on."""
+    reader = PacketReader()
+    for stream in description.streams:
+        if stream.get("codec_type") in {"video", "audio"}:
+            alone = await _read_packets(path, description, limits, int(stream["index"]))
+            reader.packets |= {index: packets for index, packets in alone.packets.items() if packets.pts}
+    return reader if reader.packets else together
+
+
+async def _read_packets(
+    path: str, description: Description, limits: Limits, only: int | None = None
+) -> PacketReader:
     reader = PacketReader()
     await run_ffprobe(
         [
             *description.options(limits),
+            *(("-select_streams", str(only)) if only is not None else ()),
             *("-show_entries", PACKET_FIELDS, "-of", "csv=p=0", input_url(path)),
         ],
         on_line=reader.take,

@@ -53,7 +53,7 @@ HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
 class Findings:
     """All that ffprobe told of a source: chosen streams, first decoded pictures, packets.
 
-    `missing_bytes` is how much of the file is missing by what its container says.
+    `missing_bytes` is how much of the file is missing by what its container says, None if it does not.
     """
 
     description: Description
@@ -61,7 +61,7 @@ class Findings:
     pictures: Sequence[Json]
     reader: PacketReader
     frame_index: FrameIndex | None = None
-    missing_bytes: int = 0
+    missing_bytes: int | None = None
 
     @property
     def video(self) -> Json:

@@ -1,0 +1,94 @@
+"""Files that were cut off, at any byte, in every container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.generated.case import FRAMES, RATE, Case
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from tests.generated.case import Material
+
+FRAGMENTS = ("-movflags", "frag_keyframe+empty_moov+default_base_moof")
+CONTAINERS = ("faststart", "moov_last", "fragmented", "mkv", "avi", "flv", "ts")
+TELLING = frozenset({"source_incomplete", "source_damaged", "source_gap"})
+
+
+def whole(material: Material, container: str) -> Path:
+    """Return the clip in `container`."""
+    match container:
+        case "faststart":
+            return material.remuxed("faststart.mp4", "-movflags", "+faststart")
+        case "moov_last":
+            return material.remuxed("moov_last.mp4")
+        case "fragmented":
+            return material.remuxed("fragmented.mp4", *FRAGMENTS)
+        case "mkv":
+            return material.clip
+        case "avi":
+            return material.avi()
+    return material.remuxed(f"clip.{container}")
+
+
+def cut(chance: random.Random) -> Case:
+    """Return a file of which only the beginning is there."""
+    container = chance.choice(CONTAINERS)
+    share = chance.uniform(0.03, 0.995)
+    odd = chance.randrange(1, 188)  # a transport stream cut between packets is a shorter one
+
+    def build(folder: Path, material: Material) -> Path:
+        source = whole(material, container)
+        data = source.read_bytes()
+        size = int(len(data) * share)
+        size -= size % 188 - odd if container == "ts" else 0
+        path = folder / f"cut{source.suffix}"
+        path.write_bytes(data[:size])
+        return path
+
+    return Case(
+        name=f"cut {container} to {share:.3f}",
+        build=build,
+        codes=TELLING,
+        allowed=TELLING | {"audio_left_out"},
+        seconds=None,
+        sound=None,
+        may_lose=3,
+        may_be_refused=share < 0.7 or container == "moov_last",
+    )
+
+
+def uncut(chance: random.Random) -> Case:
+    """Return a file that is complete: nothing may be said against it."""
+    container = chance.choice(CONTAINERS)
+    slack = 0.2 if container in {"avi", "flv"} else 0.1
+    return Case(
+        name=f"complete {container}",
+        build=lambda _, material: whole(material, container),
+        seconds=FRAMES / RATE,
+        tolerance_seconds=slack,
+    )
+
+
+def hole(chance: random.Random) -> Case:
+    """Return a transport stream out of whose middle packets are missing."""
+    begin, length = chance.uniform(0.2, 0.6), chance.uniform(0.01, 0.2)
+
+    def build(folder: Path, material: Material) -> Path:
+        data = whole(material, "ts").read_bytes()
+        first, last = (int(len(data) * share) // 188 * 188 for share in (begin, begin + length))
+        path = folder / "hole.ts"
+        path.write_bytes(data[:first] + data[last:])
+        return path
+
+    return Case(
+        name=f"hole of {length:.3f} in ts",
+        build=build,
+        codes=TELLING,
+        allowed=TELLING,
+        sound=None,
+        tolerance_seconds=0.3,
+        may_lose=60,  # of the group of pictures that the hole is in: shown damaged, or held
+    )

@@ -1,0 +1,44 @@
+"""Every family of generated sources, with how many of each a hundred holds."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from tests.generated import clocks, cuts, tracks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.generated.case import Case
+
+    Family = Callable[[random.Random], Case]
+
+FAMILIES: Final[dict[Family, int]] = {
+    cuts.cut: 20,
+    cuts.uncut: 4,
+    cuts.hole: 6,
+    tracks.with_side_tracks: 20,
+    tracks.still_beside_film: 4,
+    tracks.silent_default: 2,
+    tracks.programmes: 2,
+    clocks.joined: 14,
+    clocks.pause: 4,
+    clocks.wrong_times: 8,
+    clocks.uneven: 8,
+    clocks.last_picture: 8,
+}
+
+
+def generate(count: int, seed: int) -> Iterator[Case]:
+    """Yield `count` cases, the same for the same seed."""
+    chance = random.Random(seed)
+    families, weights = list(FAMILIES), list(FAMILIES.values())
+    for family in chance.choices(families, weights, k=count):
+        yield family(random.Random(chance.randrange(1 << 62)))
+
+
+def one_of_each(seed: int) -> Iterator[Case]:
+    """Yield a case of each family."""
+    for number, family in enumerate(FAMILIES):
+        yield family(random.Random(seed + number))
