@@ -32,7 +32,7 @@ def missing_bytes(path: str) -> int | None:
 
 def _declared_end(file: BinaryIO, head: bytes, size: int) -> int | None:
     if head[4:8] in BOX_START:
-        return _end_of_boxes(file, size)
+        return _end_of_boxes(file)
     if head.startswith(EBML):
         return _end_of_segment(file)
     if head.startswith(b"RIFF"):
@@ -44,7 +44,7 @@ def _declared_end(file: BinaryIO, head: bytes, size: int) -> int | None:
     return None
 
 
-def _end_of_boxes(file: BinaryIO, size: int) -> int:
+def _end_of_boxes(file: BinaryIO) -> int:
     """Walk the boxes of the top level; a box of size 0 reaches to the end of the file."""
     place = 0
     for _ in range(MAX_BOXES):
