@@ -18,6 +18,7 @@ from services.transcoder.probe.completeness import (
 from services.transcoder.probe.container_size import missing_bytes
 from shared.errors import CorruptSource
 
+TAGGED = {"tags": {"DURATION": "00:01:05.5"}}
 FRAME, BASE = Fraction(1, 25), Fraction(1, 1000)
 WHOLE = Extent("flv", Fraction(0), Fraction(20), Fraction(20), 0, 500, FRAME, None)
 
