@@ -82,3 +82,18 @@ def test_key_frames_are_as_few_as_keep_them_two_seconds_apart(rate, frames):
 def test_audio_frames_of_neighbours_neither_overlap_nor_leave_a_gap():
     assert first_audio_frame(0, NTSC) == 0
     assert first_audio_frame(300, NTSC) == 470  # 469.2 frames fit before 10.01 s
+
+
+@pytest.mark.parametrize("segments", [1, 6, 30, 97, 360, 4000])
+def test_chunks_of_a_video_with_one_key_frame_decode_about_twice_of_it(segments):
+    runs = cut_chunks(segments, 6, lambda segment: segment)
+    assert [run.first_segment for run in runs] == [0, *(run.end_segment for run in runs[:-1])]
+    assert runs[-1].end_segment == segments
+    assert sum(run.end_segment for run in runs) <= 2.6 * segments + 3
+    assert len(runs) <= 16
+
+
+def test_chunks_are_as_long_as_what_is_decoded_before_them():
+    runs = cut_chunks(60, 6, lambda segment: segment % 20)
+    decoded = sum(run.end_segment - run.first_segment + run.first_segment % 20 for run in runs)
+    assert decoded <= 2.6 * 60

@@ -222,7 +222,7 @@ async def _run(job: _Job, way: Strategy) -> None:
             argv,
             frames=chunk.end_frame - chunk.first_frame,
             timeout_seconds=limit,
-            stall_seconds=limit if tolerant else STALL_SECONDS,
+            stall_seconds=limit if tolerant else _stall_seconds(chunk),
             access=job.access,
             on_progress=job.on_progress,
         )
@@ -240,6 +240,11 @@ def _require_success(finished: Finished, way: Strategy, what: str) -> None:
     if fault is not None:
         raise _GpuFailed(f"{what}: {finished.stderr[-1500:]}", fault)
     require_success(finished, what)
+
+
+def _stall_seconds(chunk: Chunk) -> float:
+    """Return how long ffmpeg may write no frame: as much longer as it decodes before the chunk begins."""
+    return STALL_SECONDS + MAX_TIMES_REAL_TIME * chunk.run_in_seconds
 
 
 async def _write_audio(job: _Job, limit_seconds: float) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import scale_to_bt709
 from services.transcoder.command.video import decoder_options, one_shape
 from services.transcoder.ffmpeg.input import Limits, input_options, input_url
 from services.transcoder.ffmpeg.runner import expect_uninterrupted, require_success, run_ffmpeg
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.ffmpeg.task_group import together
-from shared.errors import CorruptSource
+from shared.errors import CorruptSource, EncodeStalled
 
 if TYPE_CHECKING:
     from services.transcoder.ffmpeg.runner import Finished
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 MOMENTS: Final = (0.125, 0.375, 0.625, 0.875)
 MAX_SIDE: Final = 640  # of one of the four pictures
 TIMEOUT_SECONDS: Final = 120
+MAX_RUN_IN_SECONDS: Final = 30
 COMMAND: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y")
 PROGRESS: Final = ("-progress", "pipe:1")
 MAX_GOP_SECONDS: Final = 15  # encoders set key frames closer than that, if they set any
@@ -35,17 +39,41 @@ JPEG: Final = ("-frames:v", "1", "-q:v", "3", "-map_metadata", "-1", "-f", "imag
 async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Path) -> None:
     """Write the JPEG of four moments to `out_path`.
 
-    One process draws them all. Where that fails, each is tried by itself, and a moment that cannot be
-    decoded gives way to one that can; raises CorruptSource if there is none.
+    One process draws them all: in one reading where key frames are rare, else by a seek for each. Where that
+    fails, each is tried by itself, and a moment that cannot be decoded gives way to one that can; raises
+    CorruptSource if there is none.
     """
     out = Path(out_path)  # beside it a sweep finds what a planner leaves that is killed
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.stem}.", suffix=".parts") as folder:
         whole = Path(folder, out.name)
-        finished = await _extract(moments_argv(plan, str(source_path), str(whole)), str(source_path), folder)
-        expect_uninterrupted(finished, "thumbnail")
-        if finished.returncode or not await asyncio.to_thread(whole.exists):
-            await _draw_one_by_one(plan, str(source_path), whole)
+        if is_read_through(plan):
+            await _draw_reading_on(plan, str(source_path), whole)
+        else:
+            await _draw_seeking(plan, str(source_path), whole)
         await asyncio.to_thread(whole.rename, out)
+
+
+def is_read_through(plan: Plan) -> bool:
+    """Return whether moments are so far from key frames that one reading is cheaper than a seek for each."""
+    video = plan.video
+    starts_again = video.time_map is not None and len(video.time_map.sections) > 1
+    return starts_again or plan.longest_run_in_seconds > MAX_RUN_IN_SECONDS
+
+
+async def _draw_reading_on(plan: Plan, source_path: str, whole: Path) -> None:
+    """Draw the moments that one reading from the beginning reaches; what would take too long is left."""
+    folder = str(whole.parent)
+    with contextlib.suppress(EncodeStalled):
+        argv = reading_argv(plan, source_path, f"{folder}/%d.png")
+        expect_uninterrupted(await _extract(argv, source_path, folder), "thumbnail")
+    await _lay_out([Path(folder, f"{number}.png") for number in range(1, len(MOMENTS) + 1)], whole)
+
+
+async def _draw_seeking(plan: Plan, source_path: str, whole: Path) -> None:
+    finished = await _extract(moments_argv(plan, source_path, str(whole)), source_path, str(whole.parent))
+    expect_uninterrupted(finished, "thumbnail")
+    if finished.returncode or not await asyncio.to_thread(whole.exists):
+        await _draw_one_by_one(plan, source_path, whole)
 
 
 async def _draw_one_by_one(plan: Plan, source_path: str, whole: Path) -> None:
@@ -60,6 +88,12 @@ async def _draw_one_by_one(plan: Plan, source_path: str, whole: Path) -> None:
     if not any(cell.exists() for cell in cells):
         any_picture = cell_argv(plan, source_path, None, str(cells[0]))
         expect_uninterrupted(await _extract(any_picture, source_path, folder), "thumbnail")
+    await _lay_out(cells, whole)
+
+
+async def _lay_out(cells: list[Path], whole: Path) -> None:
+    """Put the pictures together; one that is missing gives way to the first."""
+    folder = str(whole.parent)
     made = [cell for cell in cells if cell.exists()]
     if not made:
         raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
@@ -98,6 +132,22 @@ def moments_argv(plan: Plan, source_path: str, out_path: str) -> list[str]:
     return [*COMMAND, *PROGRESS, *inputs, "-filter_complex", graph, *JPEG, out_path]
 
 
+def reading_argv(plan: Plan, source_path: str, out_pattern: str) -> list[str]:
+    """Return the command that writes the four moments one after the other: it decodes the video once."""
+    zero = plan.video.first_pts - round(plan.lead_frames / plan.rate / plan.video.time_base)
+    moments = [f"{moment * plan.duration_seconds:.6f}" for moment in MOMENTS]
+    reached = "+".join(f"gte(t,{moment})" for moment in moments)
+    before = "+".join(f"gte(prev_t,{moment})" for moment in moments)
+    chosen = [moved_to("setpts", plan.video.time_map, zero), f"select='gt({reached},{before})'"]
+    return [
+        *(*COMMAND, *PROGRESS, "-copyts"),
+        *_input(plan, source_path, None),
+        *("-map", f"0:{plan.video.index}", "-vf", ",".join([*chosen, *_filters(plan)])),
+        *("-fps_mode", "passthrough", "-frames:v", str(len(MOMENTS))),
+        *("-map_metadata", "-1", "-f", "image2", out_pattern),
+    ]
+
+
 def cell_argv(plan: Plan, source_path: str, moment: float | None, out_path: str) -> list[str]:
     """Return the command that writes the picture at `moment` (0 to 1; None: the first that decodes)."""
     return [
@@ -123,9 +173,11 @@ def _input(plan: Plan, source_path: str, moment: float | None) -> list[str]:
 
 def _seconds(plan: Plan, moment: float) -> float:
     """Return the moment on the clock of the file, never beyond the last picture."""
-    frames = plan.video.frames
-    frame = min(int(plan.total_frames * moment) - plan.lead_frames, frames - 1)
-    return float(plan.video.start_seconds + (max(0, frame) - 0.5 * (frame > 0)) / plan.rate)
+    video = plan.video
+    last = video.frames - video.tail_frames - 1
+    frame = max(0, min(int(plan.total_frames * moment) - plan.lead_frames, last))
+    ticks = round((frame - Fraction(1, 2) * (frame > 0)) / (plan.rate * video.time_base))
+    return float(video.on_file_clock(video.first_pts + ticks) * video.time_base)
 
 
 def grid_argv(cells: list[str], out_path: str) -> list[str]:

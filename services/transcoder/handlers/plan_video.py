@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -113,6 +113,16 @@ class PlanVideoHandler:
             await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
             await make_thumbnail(plan, source, thumbnail)
 
+    async def _draw_if_possible(self, plan: Plan, source: Path, thumbnail: Path) -> Plan:
+        """Draw the thumbnail; a video without one is as good, and says so in its warnings."""
+        try:
+            await self._draw(plan, source, thumbnail)
+        except (PermanentError, TransientError) as error:
+            log.warning("thumbnail_is_lost", error=described(error))
+            missing = VideoWarning(code=WarningCode.THUMBNAIL_MISSING, message="no thumbnail could be made")
+            return replace(plan, warnings=(*plan.warnings, missing))
+        return plan
+
     async def _plan_alive(self, video: Video) -> None:
         """Plan under a lease: a source may take longer to fetch than the broker waits for an answer."""
         lease_seconds = self.settings.lease_seconds
@@ -158,7 +168,7 @@ class PlanVideoHandler:
             chunk_seconds=self.settings.chunk_seconds,
         )
         thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
-        await self._draw(plan, path, thumbnail)
+        plan = await self._draw_if_possible(plan, path, thumbnail)
         failpoint("plan.thumbnail")
         await self._commit(claim, plan, thumbnail)
 

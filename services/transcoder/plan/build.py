@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from services.transcoder.media import AudioTrack, VideoTrack  # noqa: TC001
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
 from services.transcoder.plan.model import Chunk, Plan
-from services.transcoder.plan.seek import audio_anchor, audio_seek, video_seek
+from services.transcoder.plan.seek import audio_anchor, audio_seek, run_in_seconds, video_seek
 from services.transcoder.plan.timeline import cut_chunks, cut_segments, fine_enough
 from services.transcoder.plan.versions import VERSION
 
@@ -43,13 +43,24 @@ def build_plan(
         chunks=(),
         probe_bytes=source.probe_bytes,
     )
-    runs = cut_chunks(len(starts), max(1, int(chunk_seconds / segment_seconds)))
     bounds = (*starts, total)
+
+    def run_in(segment: int) -> int:
+        return int(run_in_seconds(source, plan, starts[segment]) / segment_seconds)
+
+    runs = cut_chunks(len(starts), max(1, int(chunk_seconds / segment_seconds)), run_in)
     chunks = (
         _chunk(source, plan, index, run.first_segment, bounds[run.first_segment : run.end_segment + 1])
         for index, run in enumerate(runs)
     )
-    return replace(plan, chunks=tuple(chunks), warnings=_warnings(source, plan.zero_seconds))
+    warnings, rare = _warnings(source, plan.zero_seconds), _longest_run_in(source, plan)
+    return replace(plan, chunks=tuple(chunks), warnings=warnings, longest_run_in_seconds=rare)
+
+
+def _longest_run_in(source: Source, plan: Plan) -> float:
+    """Return how much has to be decoded at most to see any one picture."""
+    starts = (plan.segment_starts[-1], *plan.segment_starts)
+    return max(round(run_in_seconds(source, plan, start), 3) for start in starts)
 
 
 def _finer(video: VideoTrack, segment_seconds: Fraction) -> VideoTrack:
@@ -83,6 +94,7 @@ def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: t
         video_seek_seconds=_as_seconds(video_seek(source, plan, bounds[0])),
         audio_seek_seconds=_as_seconds(audio_seek(source, plan, bounds[0])),
         audio_anchor=audio_anchor(source, plan, bounds[0]),
+        run_in_seconds=round(run_in_seconds(source, plan, bounds[0]), 3),
     )
 
 

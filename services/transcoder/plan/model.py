@@ -29,7 +29,8 @@ FOR_PEOPLE: Final = ("warnings", "report")  # stored beside the plan: encoders d
 class Chunk:
     """A run of whole segments (numbered from 1) and where to begin reading for it.
 
-    Seek points are seconds on the clock of the file; None means from its beginning.
+    Seek points are seconds on the clock of the file; None means from its beginning. `run_in_seconds` is how
+    much of the video has to be decoded before the chunk begins.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Chunk:
     video_seek_seconds: float | None
     audio_seek_seconds: float | None
     audio_anchor: AudioAnchor | None = None
+    run_in_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Plan:
     chunks: tuple[Chunk, ...]
     source_bytes: int | None = None
     probe_bytes: int = 0
+    longest_run_in_seconds: float = 0.0
     warnings: tuple[VideoWarning, ...] = ()
     report: SourceReport | None = None
 

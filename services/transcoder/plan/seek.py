@@ -26,20 +26,42 @@ def video_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
     One grid frame of safety is kept; where the container has no index, the aim is well before the key frame.
     """
     base, rate = plan.video.time_base, plan.rate
-    wanted = first_frame - plan.lead_frames - 1
-    if source.seeking == "none" or wanted <= 0:
+    found = _key_before(source, plan, first_frame)
+    if found is None:
         return None
-    after = plan.video.first_pts + (wanted + Fraction(1, 2)) / (rate * base)
-    picture = bisect_left(source.shown_pts, after) - 1
-    reach = plan.video.refresh_ticks + plan.video.refresh_ticks // 2  # not all refreshes last equally long
-    key = bisect_right(source.key_pts, source.shown_pts[max(0, picture)] - reach) - 1
-    if key <= 0:
-        return None
+    picture, key = found
     key_moment = plan.video.on_file_clock(source.key_pts[key]) * base
     if source.seeking == "near":
         return max(key_moment - NEAR_SECONDS, plan.video.on_file_clock(source.shown_pts[0]) * base)
     shown = plan.video.on_file_clock(source.shown_pts[picture]) * base
     return min(key_moment + LANDING_SECONDS, shown + Fraction(1, 4) / rate)
+
+
+def _key_before(source: Source, plan: Plan, first_frame: int) -> tuple[int, int] | None:
+    """Return the picture of `first_frame` and the key frame before it, as places in the source's lists.
+
+    None where decoding has to begin at the beginning.
+    """
+    wanted = first_frame - plan.lead_frames - 1
+    if source.seeking == "none" or wanted <= 0:
+        return None
+    after = plan.video.first_pts + (wanted + Fraction(1, 2)) / (plan.rate * plan.video.time_base)
+    picture = bisect_left(source.shown_pts, after) - 1
+    reach = plan.video.refresh_ticks + plan.video.refresh_ticks // 2  # not all refreshes last equally long
+    key = bisect_right(source.key_pts, source.shown_pts[max(0, picture)] - reach) - 1
+    return (picture, key) if key > 0 else None
+
+
+def run_in_seconds(source: Source, plan: Plan, first_frame: int) -> float:
+    """Return how much has to be decoded before the picture of `first_frame` comes, of the finished video."""
+    place = float(first_frame / plan.rate)
+    found = _key_before(source, plan, first_frame)
+    if found is None:
+        return place
+    key = (
+        source.key_pts[found[1]] - plan.video.first_pts
+    ) * plan.video.time_base + plan.lead_frames / plan.rate
+    return max(0.0, place - float(key))
 
 
 def audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:

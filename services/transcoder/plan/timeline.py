@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from services.transcoder.media import round_half_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AUDIO_RATE: Final = 48_000
 AUDIO_FRAME: Final = 1024  # samples in one AAC frame
@@ -45,12 +48,18 @@ def cut_segments(total_frames: int, rate: Fraction, segment_seconds: Fraction) -
     return tuple(starts)
 
 
-def cut_chunks(segments: int, most_segments: int) -> list[Run]:
-    """Return runs of 1, 2, 4 … segments up to `most_segments`, then that many: playback starts early."""
+def cut_chunks(segments: int, most_segments: int, run_in: Callable[[int], int] = lambda _: 0) -> list[Run]:
+    """Return runs of 1, 2, 4 … segments up to `most_segments`, then that many: playback starts early.
+
+    `run_in` says for a segment how many before it have to be decoded to begin with it. A run is at least as
+    long, so that all runs together decode about twice the video at most, however rare its key frames are.
+    """
     runs: list[Run] = []
     first, size = 0, 1
     while first < segments:
-        end = min(segments, first + min(size, most_segments))
+        end = min(segments, first + min(size, max(most_segments, run_in(first))))
+        if end < segments and 2 * (segments - end) < run_in(end):
+            end = segments  # what is left is not worth decoding all before it
         runs.append(Run(first, end))
         first, size = end, size * 2
     return runs
