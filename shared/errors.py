@@ -4,7 +4,7 @@
     ├── PermanentError                the input is invalid: retrying cannot help
     │   ├── SourceError               the source cannot become a video
     │   │   ├── NoVideoStream · NotAVideo · CorruptSource · EncryptedSource
-    │   │   └── UnsupportedCodec · LimitsExceeded
+    │   │   └── UnsupportedCodec · LimitsExceeded · NotConvertible
     │   ├── SourceUnavailable         the source does not exist or may not be read
     │   ├── UnknownQuality            a quality that no preset offers
     │   └── RequestError              an HTTP request that cannot be answered as asked
@@ -134,6 +134,12 @@ class UnsupportedCodec(SourceError):
 
 class LimitsExceeded(SourceError):
     reason = "limits_exceeded"
+
+
+class NotConvertible(SourceError):
+    """The source can be read, but no way to encode it succeeds."""
+
+    reason = "not_convertible"
 
 
 class SourceUnavailable(PermanentError):

@@ -27,13 +27,14 @@ from shared.errors import (
     EncryptedSource,
     LimitsExceeded,
     NotAVideo,
+    NotConvertible,
     NoVideoStream,
     SourceUnavailable,
 )
 from shared.videos import ChunkClaim
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
-from tests.media import Clip, make_clip
+from tests.media import Clip, make_clip, read_numbers
 
 MEDIA = Path(__file__).parents[3] / "shared" / "media"
 SMALL = (Preset("96p", 96, 300_000, 128_000),)
@@ -81,6 +82,30 @@ async def test_plan_comes_with_its_decisions(clip):
     decisions = {decision.topic: decision.decision for decision in report.decisions}
     assert set(decisions) == {"frame_rate", "timeline", "interlacing", "colour", "audio", "chunks"}
     assert decisions["frame_rate"].startswith("25 frames a second")
+
+
+async def test_source_that_no_way_converts_is_refused_once_without_a_log(tmp_path, clip):
+    plan = await make_plan(clip, SMALL)
+    impossible = replace(plan, rungs=(replace(plan.rungs[0], width=3),))
+    with pytest.raises(NotConvertible, match="between 0 s and 3 s: send it in another format") as raised:
+        await encode_chunk(impossible, 0, clip, tmp_path, X264)
+    assert "ffmpeg" not in raised.value.message
+
+
+async def test_thumbnail_of_a_video_with_one_key_frame_reads_it_once(tmp_path):
+    one_key = ("-g", "100000", "-sc_threshold", "0")
+    source = make_clip(tmp_path / "a.mp4", Clip(frames=1000, options=one_key))
+    plan = await make_plan(source, SMALL, segment_seconds=2, chunk_seconds=6)
+    assert plan.longest_run_in_seconds > thumbnail.MAX_RUN_IN_SECONDS
+    assert sum(chunk.run_in_seconds for chunk in plan.chunks) < 1.6 * plan.duration_seconds
+    await make_thumbnail(plan, source, tmp_path / "t.jpg")
+    width, height = thumbnail.cell_size(plan)
+    shown = []
+    for number, (x, y) in enumerate([(0, 0), (width, 0), (0, height), (width, height)]):
+        cell = tmp_path / f"cell{number}.png"
+        ffmpeg("-i", tmp_path / "t.jpg", "-vf", f"crop={width}:{height}:{x}:{y}", cell)
+        shown += read_numbers(cell, width, height)
+    assert shown == [125, 375, 625, 875]
 
 
 async def test_empty_file_is_called_empty(tmp_path):

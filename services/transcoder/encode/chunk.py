@@ -31,7 +31,7 @@ from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.ffmpeg.task_group import together
-from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, SourceUnavailable
+from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, NotConvertible, SourceUnavailable
 from shared.failpoints import failpoint
 from shared.names import segment_name
 from shared.telemetry.metrics import ENCODER_FALLBACKS
@@ -89,8 +89,8 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
 
     `on_progress` gets the finished fraction, 0 to 1. `check` is how deeply its content is compared with the
     source's (None: not at all): what differs is encoded once more, more carefully, if there is such a way,
-    and what differs still is told. Raises EncodeFailed or EncodeStalled (try again),
-    CorruptSource (the source is too damaged here), SourceUnavailable. Cancelling kills ffmpeg.
+    and what differs still is told. Raises EncodeInterrupted or EncodeStalled (try again),
+    CorruptSource (it is too damaged here), NotConvertible, SourceUnavailable. Cancelling kills ffmpeg.
     """
     job = _Job(plan, plan.chunk(chunk_index), str(source_path), str(outdir), encoder, on_progress)
     if not await asyncio.to_thread(Path(source_path).is_file):
@@ -112,7 +112,7 @@ async def _check(job: _Job, encoded: EncodedChunk, way: Strategy, depth: Depth) 
         again, careful = await _try_strategies(job, careful)
     except EncodeInterrupted:
         raise
-    except (EncodeFailed, CorruptSource):  # what differed is still better than nothing
+    except (CorruptSource, NotConvertible):  # what differed is still better than nothing
         again, careful = await _try_strategies(job, way)
     found = await check_chunk(job.checked(careful), depth)
     return replace(again, is_checked=True, differences=found)
@@ -155,16 +155,25 @@ async def _try_strategies(job: _Job, way: Strategy) -> tuple[EncodedChunk, Strat
             fault = error.fault if isinstance(error, _GpuFailed) else None
             following = next_strategy(way, fault, audio_changes=audio_changes(error.message))
             if following is None:
-                raise _verdict(error) from error
+                raise _final_error(job, error) from error
             notes += _log_fallback(job, way, following, fault, error.message)
             way = following
 
 
-def _verdict(error: EncodeFailed) -> EncodeFailed | CorruptSource:
-    """Return whom to blame when nothing is left to try."""
+def _final_error(job: _Job, error: EncodeFailed) -> CorruptSource | NotConvertible:
+    """Return the error for users when nothing is left to try: another try would end alike.
+
+    What ffmpeg said is for operators: it goes to the log.
+    """
+    plan, chunk = job.plan, job.chunk
+    log.error("chunk_not_convertible", chunk=chunk.index, error=error.message)
+    begin, end = (float(frame / plan.rate) for frame in (chunk.first_frame, chunk.end_frame))
+    where = f"between {begin:.0f} s and {end:.0f} s"
     if any(words in str(error) for words in DAMAGE):
-        return CorruptSource(f"the source is too damaged to convert: {error}")
-    return error
+        return CorruptSource(f"the source is too damaged to convert {where}: send an undamaged copy")
+    return NotConvertible(
+        f"the source cannot be converted {where}: send it in another format, such as MP4 with H.264 and AAC"
+    )
 
 
 def _log_fallback(

@@ -222,8 +222,9 @@ def expect_uninterrupted(finished: Finished, what: str) -> None:
     if finished.returncode < 0:
         name = signal.Signals(-finished.returncode).name
         raise EncodeInterrupted(f"{what}: ffmpeg was killed by {name}")
-    if any(words in finished.stderr for words in WORLD_FAULTS):
-        raise EncodeInterrupted(_last_words(finished, what))
+    fault = next((words for words in WORLD_FAULTS if words in finished.stderr), None)
+    if fault:
+        raise EncodeInterrupted(f"{what}: ffmpeg stopped: {fault}")
 
 
 def _last_words(finished: Finished, what: str) -> str:
