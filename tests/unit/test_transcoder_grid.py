@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from services.transcoder.plan.timeline import round_half_up
-from services.transcoder.probe.frame_rate import measure_grid
+from services.transcoder.probe.frame_rate import bound_frames, measure_grid
 
 RATES = ["24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001", "60", "25/2", "10", "1/2"]
 
@@ -118,3 +118,20 @@ def test_grid_is_no_finer_for_pictures_that_no_rate_keeps():
     hiccup = [pts[50] + number for number in range(1, 8)]
     odd = sorted({*pts, *hiccup, pts[70] + 11})
     assert measure_grid(odd, 40, base).rate == 25
+
+
+def test_few_pictures_do_not_become_endless_frames():
+    base = Fraction(1, 1000)
+    pts = [*range(0, 1000, 17), *(1000 + 590_000 * number for number in range(1, 40))]
+    grid = measure_grid(pts, 17, base)
+    bounded = bound_frames(grid, len(pts))
+    assert grid.frames > 1_000_000
+    assert bounded.frames < 30_000
+    assert bounded.frames / bounded.rate == pytest.approx(float(grid.frames / grid.rate), abs=2)
+
+
+def test_screen_recording_keeps_its_rate_however_seldom_it_changes():
+    base = Fraction(1, 1000)
+    pts = [*range(0, 3_600_000, 1000), *range(3_600_000, 3_610_000, 17)]
+    grid = measure_grid(pts, 17, base)
+    assert bound_frames(grid, len(pts)) == grid

@@ -44,6 +44,12 @@ AUDIO = {"index": 2, "codec_type": "audio", "codec_name": "aac", "sample_rate": 
         ("x: Invalid data found when processing input", b"FLV\x01", CorruptSource, "damaged"),
         ("x: Invalid data found when processing input", bytes(64), CorruptSource, "damaged"),
         ("[mov] hit EOF while reading sub-sample encryption info", b"", EncryptedSource, "DRM"),
+        (
+            "[aac] Audio object type 42 is not implemented.\nCould not open codec for input stream 1",
+            b"\0\0\0\x20ftyp",
+            UnsupportedCodec,
+            "track 1 has the codec xHE-AAC",
+        ),
         ("[xyz] Codec (xyz) not on whitelist 'h264'", b"\0\0\0\x20ftyp", UnsupportedCodec, "codec xyz"),
     ],
 )

@@ -25,6 +25,8 @@ FALLBACK_RATE: Final = Fraction(25)
 # How far the timestamps of one grid may stray in all, in frames: little where nobody knows the rate.
 SPREAD: Final = Fraction(9, 10)
 ODD_SPREAD: Final = Fraction(3, 10)
+MAX_REPEATS: Final = 120  # of each picture on average: one at 1/2 a second, on a grid for 60
+MAX_HELD_SECONDS: Final = 600  # and so much more of the video for nothing
 MAX_LAST_SECONDS: Final = 60  # how long a last picture may say that it lasts, or
 MAX_LAST_TIMES: Final = 2  # so many times the longest before it
 LOST_PICTURES_PER: Final = 100  # on no grid at all one in so many may be lost,
@@ -65,6 +67,18 @@ def measure_grid(
             return _finish(pts, last_duration, time_base, rate, first_pts=first, is_vfr=False)
     rate = _nominal(pts, time_base)
     return _finish(pts, last_duration, time_base, rate, first_pts=pts[0], is_vfr=True)
+
+
+def bound_frames(grid: Grid, pictures: int) -> Grid:
+    """Return `grid`, at half its rate as often as needed, so that few pictures do not become endless frames.
+
+    A file of a few pictures that are shown for minutes, some of them in quick succession, would occupy many
+    workers for hours.
+    """
+    rate, frames, tail = grid.rate, grid.frames, grid.tail_frames
+    while frames > MAX_REPEATS * pictures + MAX_HELD_SECONDS * rate and rate / 2 >= MIN_RATE:
+        rate, frames, tail = rate / 2, (frames + 1) // 2, tail // 2
+    return grid if rate == grid.rate else Grid(rate, grid.first_pts, frames, is_vfr=True, tail_frames=tail)
 
 
 def _single(pts: int, duration: int, time_base: Fraction, hints: Sequence[Fraction]) -> Grid:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Json = Mapping[str, object]
 
 REFUSED_CODEC: Final = re.compile(r"Codec \((\S+)\) not on whitelist")
+NOT_OPENED: Final = re.compile(r"\[(\w+)[^\]]*\][^\n]*\nCould not open codec for input stream (\d+)")
+USAC: Final = "Audio object type 42"  # ISO/IEC 14496-3: xHE-AAC, which FFmpeg decodes from 7.1 on
 REFUSED_FORMAT: Final = re.compile(r"\[(\S+)[^\]]*\] Format not on whitelist")
 PLAYLISTS: Final = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
 TEXTS: Final = frozenset({"tty", "srt", "ass", "webvtt", "subviewer", "microdvd", "jacosub", "mpl2", "lrc"})
@@ -40,9 +42,9 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
         return NotAVideo(
             f"the file is {_kind(refused[1])}, not a video: send MP4, MOV, MKV, WebM or the like"
         )
-    unwanted = REFUSED_CODEC.search(stderr)
-    if unwanted:
-        return UnsupportedCodec(f"the codec {unwanted[1]} is not supported: send H.264, HEVC, VP9 or AV1")
+    codec = _refused_codec(stderr)
+    if codec:
+        return codec
     if "encrypt" in stderr.lower():
         return EncryptedSource("the video is encrypted (DRM): send a copy without protection")
     if "moov atom not found" in stderr and _looks_like_media(head):
@@ -52,6 +54,20 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
     if _looks_like_media(head):
         return CorruptSource("the file is damaged or incomplete and cannot be read: send all of it again")
     return NotAVideo("the file is not a video: its content is of no known media format")
+
+
+def _refused_codec(stderr: str) -> UnsupportedCodec | None:
+    """Return the error for a codec that may not be decoded, or cannot be as it is used; None for others."""
+    unwanted, unopened = REFUSED_CODEC.search(stderr), NOT_OPENED.search(stderr)
+    if unwanted:
+        return UnsupportedCodec(f"the codec {unwanted[1]} is not supported: send H.264, HEVC, VP9 or AV1")
+    if unopened is None:
+        return None
+    name = "xHE-AAC (USAC)" if USAC in stderr else unopened[1]
+    return UnsupportedCodec(
+        f"track {unopened[2]} has the codec {name} in a form that cannot be decoded: convert that track,"
+        " say to AAC-LC if it is sound, or leave it out"
+    )
 
 
 def _kind(demuxer: str) -> str:

@@ -19,7 +19,7 @@ from services.transcoder.probe.completeness import (
     find_damage,
     find_gaps,
 )
-from services.transcoder.probe.frame_rate import measure_grid
+from services.transcoder.probe.frame_rate import MAX_REPEATS, bound_frames, measure_grid
 from services.transcoder.probe.packets import lead_ticks
 from services.transcoder.probe.streams import (
     is_interlaced,
@@ -105,6 +105,7 @@ def build_source(found: Findings) -> Source:
             *found.choice.warnings,
             *clock.warnings,
             *_late_start(continuous, shown, base),
+            *_reduced_rate(video, shown),
             *find_gaps(container, shown, base, 1 / video.rate),
             *_damage(found, clock, 1 / video.rate),
             *check_complete(extent),
@@ -146,6 +147,17 @@ def _late_start(packets: Packets, shown: Sequence[int], base: Fraction) -> list[
     seconds = float((shown[0] - min(packets.pts)) * base)
     message = f"the first {seconds:.1f} s cannot be decoded (they precede the first key frame): left out"
     return [VideoWarning(code=WarningCode.STARTS_LATE, message=message)]
+
+
+def _reduced_rate(video: VideoTrack, shown: Sequence[int]) -> list[VideoWarning]:
+    """Return a warning where pictures in quick succession are lost, because few are shown for long."""
+    closest = min((after - before for before, after in pairwise(shown)), default=0) * video.time_base
+    many = video.frames > MAX_REPEATS * len(shown)
+    if not (video.is_vfr and many and 0 < 2 * closest < 1 / video.rate):
+        return []
+    seconds = float(video.frames / video.rate)
+    message = f"{len(shown)} pictures are shown for {seconds:.0f} s, at {video.rate} frames a second"
+    return [VideoWarning(code=WarningCode.RATE_REDUCED, message=message)]
 
 
 def _starts_late(packets: Packets, shown: Sequence[int], base: Fraction) -> bool:
@@ -191,7 +203,8 @@ def _without_hidden(pts: list[int], time_base: Fraction) -> list[int]:
 def _video_track(found: Findings, packets: Packets, shown: Sequence[int], clock: Clock) -> VideoTrack:
     video, picture, time_base = found.video, found.pictures[0], found.video_base
     hints = [read_fraction(video.get("r_frame_rate")), read_fraction(video.get("avg_frame_rate"))]
-    grid = measure_grid(shown, _last_duration(found, packets, shown), time_base, hints)
+    measured = measure_grid(shown, _last_duration(found, packets, shown), time_base, hints)
+    grid = bound_frames(measured, len(shown))
     return VideoTrack(
         index=int(video["index"]),
         codec=str(video["codec_name"]),
