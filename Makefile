@@ -13,22 +13,22 @@ LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(READY) ## start the whole system in the background, or whatever of it has died
+up: $(READY) ## start the whole system in the background, or the parts that have died
 	@$(LOCAL) up
 
-down: $(READY) ## stop it
+down: $(READY) ## stop the system
 	@$(LOCAL) down
 
-status: $(READY) ## show its parts: state, process, ports, log
+status: $(READY) ## show the parts of the system: state, process, ports, log
 	@$(LOCAL) status
 
-demo: $(READY) ## convert a clip from nothing to playback and prove that it plays (CLIP=path)
+demo: $(READY) ## set up everything, convert a clip and prove that it plays (CLIP=path)
 	@$(LOCAL) demo $(if $(CLIP),"$(CLIP)")
 
 fsck: $(READY) ## compare the running system's records with its storage (FSCK_ARGS="--repair")
 	@set -a; if [ -f .stack/env ]; then . ./.stack/env; fi; $(PYTHON) -m services.uploader fsck $(FSCK_ARGS)
 
-test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is handed on)
+test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is passed on)
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 
@@ -48,22 +48,22 @@ test-mixed: $(READY) ## run services of earlier versions beside those of today, 
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest -m long tests/e2e/test_mixed_versions.py $(PYTEST_ARGS)
 
-chaos: $(READY) ## kill, pause and cut off everything for 40 minutes and judge what is left (CHAOS_ARGS="--seed 7")
+chaos: $(READY) ## inject faults into the whole system for 40 minutes and check the result (CHAOS_ARGS="--seed 7")
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.chaos.run $(CHAOS_ARGS)
 
-chaos-short: $(READY) ## the same within eight minutes
+chaos-short: $(READY) ## the same in eight minutes
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.chaos.run --minutes 8 $(CHAOS_ARGS)
 
-gpu-selftest: $(READY) ## encode a clip in every way on this machine's GPU and say what works
+gpu-selftest: $(READY) ## check which ways of encoding work on this machine's GPU
 	@$(PYTHON) -m services.transcoder.selftest
 
-bench-encode: $(READY) ## measure encoding against other ways to do it (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
+bench-encode: $(READY) ## compare encoding with other tools (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.bench.encode $(BENCH_ARGS)
 
-chaos-controls: $(READY) ## take the guards away one by one and see that the judge finds the damage (CONTROLS_ARGS)
+chaos-controls: $(READY) ## remove the guards one at a time and expect the checks to find the damage (CONTROLS_ARGS)
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.chaos.ablation $(CONTROLS_ARGS)
 
@@ -73,7 +73,7 @@ check: $(READY) ## check format, lint, types and architecture
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-fmt: $(READY) ## format the code and mend what can be mended
+fmt: $(READY) ## format the code and fix what can be fixed automatically
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
@@ -84,7 +84,7 @@ schemas: $(READY) ## generate the event schemas, the AsyncAPI document and the t
 sql-stubs: $(READY) ## generate the types of the SQL statements (needs a system that is up)
 	@set -a; if [ -f .stack/env ]; then . ./.stack/env; fi; $(PYTHON) -m tools.sql_stubs
 
-lock: ## resolve the dependencies anew into the lock files (needs uv)
+lock: ## resolve the dependencies into the lock files (needs uv)
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 

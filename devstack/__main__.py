@@ -38,7 +38,7 @@ When DATABASE_URL, RABBITMQ_URL or S3_ENDPOINT_URL is given, that server is used
 
 
 def main() -> int:
-    """Read the command line and run one command; returns the exit status."""
+    """Run the command given on the command line; return the exit status."""
     options = _parser().parse_args()
     try:
         asyncio.run(_until_terminated(COMMANDS[options.command], options))
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     default = Path(os.environ.get("STACK_DIR") or REPOSITORY / ".stack")
     common.add_argument(
-        "--dir", type=Path, default=default, help="where the stack lives (default: %(default)s)"
+        "--dir", type=Path, default=default, help="directory of the stack (default: %(default)s)"
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -66,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
 
     up = add("up", "start the system in the background", UP_HELP)
     up.add_argument("--servers-only", action="store_true", help="RabbitMQ, Postgres and S3, no services")
-    down = add("down", "stop it")
+    down = add("down", "stop the system")
     down.add_argument("--wipe", action="store_true", help="remove all data too")
-    add("status", "show the parts")
+    add("status", "show the state of each part")
     demo = add("demo", "convert a clip and prove that it plays")
     demo.add_argument("clip", nargs="?", type=_file, help="a video file (default: one is made)")
     add("install", "install the system packages that are missing")
@@ -85,7 +85,7 @@ def _file(name: str) -> Path:
 async def _until_terminated(
     command: Callable[[argparse.Namespace], Awaitable[None]], options: argparse.Namespace
 ) -> None:
-    """Run `command`; SIGTERM ends it in an orderly way, as Ctrl-C does."""
+    """Run `command`; SIGTERM stops it cleanly, as Ctrl-C does."""
     task = asyncio.ensure_future(command(options))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     await task
@@ -100,7 +100,7 @@ async def _up(options: argparse.Namespace) -> None:
     install_missing()
     stack = _stack(options)
     values = await stack.up(os.environ, servers_only=options.servers_only)
-    say(f"all up after {time.monotonic() - began:.1f} s; the addresses are in {stack.directory.env}")
+    say(f"ready after {time.monotonic() - began:.1f} s; the addresses are in {stack.directory.env}")
     for name in ("INGEST_URL", "STREAMER_URL"):
         if name in values:
             say(f"  {name}={values[name]}")
@@ -113,7 +113,7 @@ async def _down(options: argparse.Namespace) -> None:
 async def _status(options: argparse.Namespace) -> None:
     stack = _stack(options)
     if not (parts := await stack.status()):
-        say("nothing runs; start it with `make up`")
+        say("nothing is running; start it with `make up`")
         return
     rows = [_row(part, stack.directory) for part in parts]
     show_table(str(stack.directory.root), ("part", "state", "pid", "port", "uptime", "log"), rows)

@@ -1,4 +1,4 @@
-"""The key with which `.stack/env` lets its reader use the API."""
+"""The admin API key in `.stack/env`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class KeyCreationError(Exception):
-    """No admin key could be made; the message holds what the command said."""
+    """The admin key could not be created; the message has the output of the command."""
 
 
 async def admin_key(values: Mapping[str, str], python: Path) -> str:
-    """Return the key that is known if the API still accepts it, else a new one."""
+    """Return the known key if the API still accepts it, else a new one."""
     known = values.get("ADMIN_API_KEY")
     if known and await _accepts(values["INGEST_URL"], known):
         return known

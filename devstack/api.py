@@ -1,4 +1,4 @@
-"""The system's HTTP API as the demo uses it: hand in a video, follow it to its end."""
+"""The HTTP API as used by the demo: upload a video and follow its progress."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ POLL_SECONDS = 0.5
 
 
 class ApiError(Exception):
-    """The API refused, or the video failed; the message says why."""
+    """The API rejected the request, or the video failed; the message says why."""
 
 
 async def upload(
     session: aiohttp.ClientSession, values: Mapping[str, str], clip: Path, advance: Advance
 ) -> dict[str, Any]:
-    """Hand in `clip` and return its record; raises ApiError."""
+    """Upload `clip` and return its record. Raises ApiError."""
     form = aiohttp.FormData()
     form.add_field("title", clip.stem)
     content_type = "application/octet-stream"
@@ -36,7 +36,7 @@ async def upload(
 async def follow(
     session: aiohttp.ClientSession, values: Mapping[str, str], video_id: str, advance: Advance
 ) -> dict[str, Any]:
-    """Watch a video until it is ready and return its record; raises ApiError when it fails."""
+    """Wait until a video is ready and return its record. Raises ApiError when it fails."""
     while True:
         record = await _ask(session, values, "GET", f"/api/videos/{video_id}", expect=200)
         if record["status"] == "failed":
@@ -50,9 +50,7 @@ async def follow(
 def _failure(record: Mapping[str, Any]) -> str:
     error = record["error"] or {}
     advice = "; it may be retried" if error.get("retryable") else ""
-    return (
-        f"the video failed while {error.get('stage')}: {error.get('message')} ({error.get('reason')}){advice}"
-    )
+    return f"the video failed in {error.get('stage')}: {error.get('message')} ({error.get('reason')}){advice}"
 
 
 async def _ask(

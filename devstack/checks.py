@@ -1,4 +1,4 @@
-"""Ask a part, in its own protocol, whether it works: one small check a URL scheme."""
+"""Readiness checks of the parts: one for each URL scheme."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiobotocore.session import get_session
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-# It complains of every refused connection, and being refused is what we wait through.
+# It logs every refused connection, which is expected while a server starts.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
@@ -24,17 +24,17 @@ CHECK_SECONDS = 5.0
 
 
 async def reason_not_ready(url: str) -> str | None:
-    """Return why what stands behind `url` is not ready, None when it is."""
+    """Return why the part at `url` is not ready; None when it is."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check(url)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the part is not ready
+    except Exception as error:  # noqa: BLE001 - any error means not ready
         return str(error) or type(error).__name__
     return None
 
 
 async def check(url: str) -> None:
-    """Return when what stands behind `url` works; raises whatever goes wrong."""
+    """Return when the part at `url` works. Raises any error of the client."""
     parts = urlsplit(url)
     checks = {"postgresql": _postgres, "amqp": _amqp, "http": _http, "s3": _s3, "tcp": _tcp}
     await checks[parts.scheme](parts)
@@ -63,7 +63,7 @@ async def _http(url: SplitResult) -> None:
 
 
 async def _s3(url: SplitResult) -> None:
-    """List the buckets, and create the one that the URL names."""
+    """List the buckets, and create the one in the URL."""
     client = get_session().create_client(
         "s3",
         endpoint_url=f"http://{url.hostname}:{url.port}",

@@ -1,4 +1,4 @@
-"""Make a clip to show the system with: moving shapes over a colour gradient, and a small melody."""
+"""Generates the demo clip: moving shapes over a colour gradient, and a short melody."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MELODY_HZ = (261.63, 329.63, 392.00, 523.25, 440.00, 392.00, 329.63, 293.66)
 
 
 class ClipError(Exception):
-    """ffmpeg could not make the clip; the message holds what it said."""
+    """ffmpeg could not make the clip; the message has its output."""
 
 
 async def make_clip(path: Path, advance: Advance) -> None:
-    """Write the clip to `path`; raises ClipError."""
+    """Write the clip to `path`. Raises ClipError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     outcome = await run_ffmpeg(clip_arguments(path), lambda seconds: advance(seconds / SECONDS, ""))
     if outcome.status != 0:
@@ -52,7 +52,7 @@ def clip_arguments(path: Path) -> list[str]:
 
 
 def melody(notes_hz: Sequence[float]) -> str:
-    """Return an expression for aevalsrc that plays the notes in turn, each struck and fading."""
+    """Return an aevalsrc expression that plays the notes in turn, each with a decay."""
     since = f"mod(t\\,{NOTE_SECONDS})"
     place = f"mod(floor(t/{NOTE_SECONDS})\\,{len(notes_hz)})"
     pitch = "+".join(f"{hz}*eq({place}\\,{n})" for n, hz in enumerate(notes_hz))

@@ -1,4 +1,4 @@
-"""Show that the whole system works: from nothing to a video that has been played to its end."""
+"""The demo: shows that the whole system works, from a fresh start to a completely played video."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
 
 
 class DemoError(Exception):
-    """The demo did not hold what it promises; the message says what went wrong."""
+    """The demo failed; the message says why."""
 
 
 class StepTimes:
-    """How long each step took."""
+    """Measures how long each step takes."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str]] = []
@@ -41,7 +41,7 @@ class StepTimes:
 
 
 async def run_demo(stack: Stack, environ: Mapping[str, str], clip: Path | None) -> None:
-    """Run the demo; the stack is left as it was found, running or not. Raises DemoError."""
+    """Run the demo; the stack is running afterwards only if it was before. Raises DemoError."""
     was_running, times = stack.is_running, StepTimes()
     try:
         await _show(stack, environ, clip, times)
@@ -53,9 +53,9 @@ async def run_demo(stack: Stack, environ: Mapping[str, str], clip: Path | None) 
             with times.step("stop"):
                 await stack.down()
     show_table("time taken", ("step", "time"), times.rows)
-    say("all of it holds: uploaded, converted, stored, fetched and decoded to the end")
+    say("success: uploaded, converted, stored, fetched and decoded completely")
     if not was_running:
-        say("the system is stopped again; `make up` starts it with this video in it")
+        say("the system is stopped; `make up` starts it again with this video")
 
 
 async def _show(stack: Stack, environ: Mapping[str, str], clip: Path | None, times: StepTimes) -> None:
@@ -104,7 +104,7 @@ def _show_renditions(record: Mapping[str, Any], fetched: list[Fetched]) -> None:
 
 
 def stored_at(record: Mapping[str, Any], values: Mapping[str, str]) -> str:
-    """Return where the video lies: a bucket and prefix, or a directory."""
+    """Return where the video is stored: a bucket and prefix, or a directory."""
     if record["storageType"] == "s3":
         return f"s3://{record['s3Bucket']}/{record['s3Key']}/"
     prefix = f"hls/{record['userId']}/{record['id']}"

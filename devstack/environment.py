@@ -1,4 +1,4 @@
-"""Which variables the services get: the stack's own values, and those given to `up`, which win."""
+"""The variables of the services: the stack's own values, overridden by those given to `up`."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ ENV_FILE_NAMES = (
     "DELETE_LOCAL_AFTER_S3",
     "ADMIN_API_KEY",
 )
-# Each service has its own port; TRANSCODERS is for us, SSL_CERT_FILE for OpenSSL, the third for tests.
+# Each service has its own port; TRANSCODERS is read here, SSL_CERT_FILE by OpenSSL, the third by failpoints.
 OTHERS = {"TRANSCODERS", "SSL_CERT_FILE", "CRASH_POINTS_DIR"}
 GIVABLE = frozenset({name.upper() for name in Settings.model_fields} - {"HTTP_PORT"} | OTHERS)
 
 
 class VariableError(ValueError):
-    """A variable given to `up` makes no sense; the message names it."""
+    """A variable given to `up` is invalid; the message names it."""
 
 
 def own_values(directory: StackDir, state: State) -> dict[str, str]:
-    """Return what the stack itself would tell the services, had nobody given anything."""
+    """Return the stack's own values, without given variables."""
     ports, secrets = state.ports, state.secrets
     provider = state.given.get("S3_PROVIDER", "generic")
     values = {
@@ -67,9 +67,9 @@ def own_values(directory: StackDir, state: State) -> dict[str, str]:
 def remember_given(
     given: Mapping[str, str], environ: Mapping[str, str], own: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the variables in force: those remembered, overridden by those of this call.
+    """Return the effective given variables: the remembered ones, overridden by those of this call.
 
-    An empty value, or the stack's own (as after reading `.stack/env` into a shell), forgets one.
+    An empty value, or the stack's own value (as after sourcing `.stack/env`), removes a variable.
     """
     now = {name: environ[name] for name in GIVABLE & environ.keys()}
     if now.get("WORK_DIR"):
@@ -79,30 +79,30 @@ def remember_given(
 
 
 def service_values(directory: StackDir, state: State) -> dict[str, str]:
-    """Return what the services are told: own values overridden by given ones."""
+    """Return the services' variables: own values overridden by given ones."""
     return own_values(directory, state) | {k: v for k, v in state.given.items() if k != "TRANSCODERS"}
 
 
 def transcoder_count(state: State) -> int:
-    """Return how many transcoders to run; raises VariableError when TRANSCODERS is no number."""
+    """Return how many transcoders to run. Raises VariableError when TRANSCODERS is not a number."""
     given = state.given.get("TRANSCODERS", "1")
     if not given.isdecimal():
-        raise VariableError(f"TRANSCODERS is a number, not {given!r}")
+        raise VariableError(f"TRANSCODERS must be a number, not {given!r}")
     return int(given)
 
 
 def env_file(values: Mapping[str, str]) -> str:
-    """Render `.stack/env`: one NAME=value a line, those that `values` knows, quoted for a shell."""
+    """Render `.stack/env`: one NAME=value per line, quoted for a shell."""
     return "".join(f"{name}={shlex.quote(values[name])}\n" for name in ENV_FILE_NAMES if name in values)
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read `.stack/env` back; empty when it is not there."""
+    """Parse `.stack/env`; empty when it does not exist."""
     if not path.exists():
         return {}
     text = path.read_text()
     try:
         words = shlex.split(text)
-    except ValueError:  # written before values were quoted
+    except ValueError:  # an old file without quotes
         words = text.splitlines()
     return dict(word.split("=", 1) for word in words if "=" in word)

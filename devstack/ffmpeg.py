@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: exit status, seconds of media that came out, everything it said."""
+    """The result of a run: exit status, seconds of media written, output."""
 
     status: int
     seconds: float
@@ -21,14 +21,14 @@ class Outcome:
 
 
 async def run_ffmpeg(arguments: Sequence[str], at: Callable[[float], None]) -> Outcome:
-    """Run ffmpeg, which may say errors only; `at` is told how many seconds of media are done."""
+    """Run ffmpeg, which must log errors only; `at` is called with the seconds of media written."""
     process = await asyncio.create_subprocess_exec(
         *("ffmpeg", "-v", "error", "-nostdin", "-nostats", "-progress", "pipe:1", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    assert process.stdout  # noqa: S101 - it was asked for
+    assert process.stdout  # noqa: S101 - a pipe was requested
     assert process.stderr  # noqa: S101
     try:
         seconds, said = await asyncio.gather(_follow(process.stdout, at), process.stderr.read())

@@ -1,4 +1,4 @@
-"""Install the system packages that are missing, without letting them start services of their own."""
+"""Installs missing system packages without letting them start services."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
 
 
 def install_missing() -> None:
-    """Install what is missing; raises MissingProgramError, with the command to run, where we may not."""
+    """Install missing packages. Raises MissingProgramError with the command to run if not permitted."""
     if not (packages := missing_packages()):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise MissingProgramError(f"system packages are missing. Install them with:\n  {command(packages)}")
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _apt_install(missing_packages())  # another run may have installed them while we waited
+        _apt_install(missing_packages())  # another run may have installed them meanwhile
 
 
 def command(packages: list[str]) -> str:
-    """Return the command line with which a user installs `packages`."""
+    """Return the command line that installs `packages`."""
     listed = " ".join(packages)
     return f"sudo apt-get update && sudo apt-get install -y --no-install-recommends {listed}"
 
@@ -49,7 +49,7 @@ def _apt_install(packages: list[str]) -> None:
 
 @contextmanager
 def _no_daemon_starts(policy: Path) -> Iterator[None]:
-    """Forbid packages to start their daemons; a policy that is already there is left as it is."""
+    """Keep packages from starting their daemons; an existing policy is not changed."""
     if policy.exists():
         yield
         return

@@ -1,4 +1,4 @@
-"""Start one part and wait until it answers."""
+"""Starts one part and waits until it is ready."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG_LINES = 20
 
 
 class PartError(Exception):
-    """A part did not start; the message names it and ends with its log."""
+    """A part did not start; the message names it and has the end of its log."""
 
     def __init__(self, part: Part, what: str, log: Path) -> None:
         lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
@@ -29,7 +29,7 @@ class PartError(Exception):
 
 
 async def launch(part: Part, log: Path) -> Running:
-    """Prepare and start `part`, without waiting for it; raises PartError."""
+    """Prepare and start `part` without waiting for it. Raises PartError."""
     log.parent.mkdir(exist_ok=True)
     try:
         await asyncio.to_thread(prepare, part, log)
@@ -39,7 +39,7 @@ async def launch(part: Part, log: Path) -> Running:
 
 
 async def stays_up(part: Part, running: Running, log: Path) -> bool:
-    """Wait until a part that runs answers; False when it is dead or dies meanwhile."""
+    """Wait until a running part answers; False when it is dead or dies meanwhile."""
     if not is_alive(running):
         return False
     try:
@@ -52,13 +52,13 @@ async def stays_up(part: Part, running: Running, log: Path) -> bool:
 
 
 async def wait_until_ready(part: Part, running: Running, log: Path) -> None:
-    """Return once `part` answers; raises PartError when it dies first or takes too long."""
+    """Return when `part` answers. Raises PartError when it dies first or takes too long."""
     deadline = time.monotonic() + READY_SECONDS
     while reason := await reason_not_ready(part.answers):
         if not is_alive(running):
-            raise PartError(part, "died while it was waited for", log)
+            raise PartError(part, "died while starting", log)
         if time.monotonic() > deadline:
             raise PartError(part, f"is not ready after {READY_SECONDS:.0f} s: {reason}", log)
         await asyncio.sleep(POLL_SECONDS)
     if not is_alive(running):
-        raise PartError(part, "died, and something else answers at its address", log)
+        raise PartError(part, "died, and another process answers at its address", log)

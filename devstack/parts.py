@@ -1,4 +1,4 @@
-"""The parts of the stack as data: what is started, how, and where it answers once it is ready."""
+"""The parts of the stack as data: what to start, how, and where it answers when ready."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from devstack.programs import Programs
     from devstack.state import StackDir, State
 
-FIRST, SERVERS, SERVICES = range(3)  # stages: started in this order, stopped in the opposite one
+FIRST, SERVERS, SERVICES = range(3)  # stages: started in this order, stopped in reverse
 DRAIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class File:
-    """A file that is written before each start."""
+    """A file written before each start."""
 
     path: Path
     text: str
@@ -32,7 +32,7 @@ class File:
 
 @dataclass(frozen=True)
 class Creation:
-    """A command that fills `draft`, which then becomes `result`; run while `result` is not there."""
+    """A command that creates `draft`, which is then renamed to `result`; run if `result` does not exist."""
 
     argv: tuple[str, ...]
     draft: Path
@@ -43,8 +43,8 @@ class Creation:
 class Part:
     """One process of the stack.
 
-    `answers` is the URL whose protocol tells that it is ready; `pid_file`, which lies in the data
-    directory, keeps a second server away as long as the process that it names is there.
+    `answers` is the URL of its readiness check; `pid_file` in the data directory prevents a second server
+    while the process it names exists.
     """
 
     name: str
@@ -64,18 +64,18 @@ class Part:
 
     @property
     def fingerprint(self) -> str:
-        """Identify the definition: a part that runs under another one has to be restarted."""
+        """Identify the definition: a part running with another one must be restarted."""
         told = (self.argv, sorted(self.env.items()), self.files)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def service_names(transcoders: int) -> list[str]:
-    """Return the names of the services' parts."""
+    """Return the part names of the services."""
     return ["ingest", *(f"transcoder-{n}" for n in range(1, transcoders + 1)), "uploader", "streamer"]
 
 
 def service_parts(directory: StackDir, state: State, programs: Programs) -> list[Part]:
-    """Define the four services; TRANSCODERS says how many of the one kind."""
+    """Define the services, with TRANSCODERS transcoders."""
     values = service_values(directory, state)
     names = service_names(transcoder_count(state))
     return [_service(name, state.ports[name], values, programs.python) for name in names]

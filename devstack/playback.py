@@ -1,4 +1,4 @@
-"""Play a video as a player would: every playlist, every segment, and every picture decoded."""
+"""Plays a video like a player: every playlist, every segment, every frame decoded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a rendition weighs."""
+    """The size of a fetched rendition."""
 
     variant: Variant
     total_bytes: int
@@ -45,7 +45,7 @@ class Fetched:
 
 
 async def read_playlists(session: aiohttp.ClientSession, url: str) -> list[Variant]:
-    """Fetch the multivariant playlist and every media playlist; raises PlaybackError."""
+    """Fetch the multivariant playlist and every media playlist. Raises PlaybackError."""
     master = m3u8.loads((await _fetch(session, url)).decode(), uri=url)
     if not master.playlists:
         raise PlaybackError(f"{url} lists no rendition")
@@ -55,7 +55,7 @@ async def read_playlists(session: aiohttp.ClientSession, url: str) -> list[Varia
 async def _read_media(session: aiohttp.ClientSession, url: str) -> Variant:
     playlist = m3u8.loads((await _fetch(session, url)).decode(), uri=url)
     if not playlist.is_endlist:
-        raise PlaybackError(f"{url} has no end")
+        raise PlaybackError(f"{url} is not complete")
     return Variant(
         name=urlsplit(url).path.split("/")[-2],
         playlist_url=url,
@@ -67,7 +67,7 @@ async def _read_media(session: aiohttp.ClientSession, url: str) -> Variant:
 async def fetch_segments(
     session: aiohttp.ClientSession, variants: list[Variant], advance: Advance
 ) -> list[Fetched]:
-    """Fetch every segment of every rendition; raises PlaybackError when one is not there."""
+    """Fetch every segment of every rendition. Raises PlaybackError when one is missing."""
     total, done, fetched = sum(len(variant.segment_urls) for variant in variants), 0, []
     for variant in variants:
         weight = 0
@@ -80,7 +80,7 @@ async def fetch_segments(
 
 
 async def decode(variants: list[Variant], expected_seconds: float, advance: Advance) -> None:
-    """Decode every rendition through the streamer; raises PlaybackError on any flaw."""
+    """Decode every rendition through the streamer. Raises PlaybackError on any error."""
     for place, variant in enumerate(variants):
 
         def at(seconds: float, place: int = place, name: str = variant.name) -> None:

@@ -1,4 +1,4 @@
-"""Start processes that outlive us, recognise them later, and stop them with all their children."""
+"""Starts background processes, recognises them later, and stops them with all their children."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ KILL_SECONDS = 10.0
 
 
 class PreparationError(Exception):
-    """A part's data cannot be made ready; the message says why, the log may say more."""
+    """A part's data cannot be prepared; the message says why, the log may say more."""
 
 
 def prepare(part: Part, log: Path) -> None:
-    """Make the directory, the files and the data that `part` needs."""
+    """Create the directory, files and data that `part` needs."""
     part.cwd.mkdir(parents=True, exist_ok=True)
     if part.owner is not None:
         os.chown(part.cwd, part.owner, -1)
@@ -44,14 +44,14 @@ def prepare(part: Part, log: Path) -> None:
 
 
 def _remove_stale(pid_file: Path) -> None:
-    """Remove what a dead server left: a zombie that init has yet to collect passes for a living one.
+    """Remove the pid file of a dead server, whose zombie process would look alive.
 
-    The server's last children are waited for, since two servers at one time would ruin the data.
+    Waits for the server's last children, because two servers at once would corrupt the data.
     """
     deadline = time.monotonic() + KILL_SECONDS
     while any(_works_in(process, pid_file.parent) for process in psutil.process_iter()):
         if time.monotonic() > deadline:
-            raise PreparationError(f"finds its data in use: {pid_file.parent}")
+            raise PreparationError(f"found its data in use: {pid_file.parent}")
         time.sleep(POLL_SECONDS)
     pid_file.unlink(missing_ok=True)
 
@@ -74,7 +74,7 @@ def _create(creation: Creation, cwd: Path, log: Path) -> None:
 
 
 def start(part: Part, log: Path) -> Running:
-    """Start `part` in a session of its own, its output going to `log`."""
+    """Start `part` in its own session, with its output in `log`."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             part.argv,
@@ -85,7 +85,7 @@ def start(part: Part, log: Path) -> Running:
             stderr=out,
             start_new_session=True,
         )
-    process.returncode = 0  # it is to outlive us, so Python need not miss it at exit
+    process.returncode = 0  # it outlives this process; avoids Python's warning at exit
     ticks = start_ticks(process.pid)
     return Running(
         pid=process.pid,
@@ -99,7 +99,7 @@ def start(part: Part, log: Path) -> Running:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when `pid` started, in clock ticks since boot; None when it has ended (proc(5))."""
+    """Return the start time of `pid` in clock ticks since boot; None when it has ended (proc(5))."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -108,12 +108,12 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_alive(running: Running) -> bool:
-    """Tell whether the very process that was started still runs."""
+    """Tell whether the process that was started still runs."""
     return start_ticks(running.pid) == running.start_ticks
 
 
 async def stop(running: Running) -> None:
-    """End a part and everything it has started: by its signal first, by force after its grace."""
+    """Stop a part with all its children: by its signal, and by SIGKILL after its grace period."""
     family = _family(running)
     if is_alive(running):
         os.kill(running.pid, running.stop_signal)
@@ -137,10 +137,10 @@ async def stop_all(running: Iterable[Running]) -> None:
 
 
 def _family(running: Running) -> set[psutil.Process]:
-    """Find the process, its descendants, and what is left of its session when it has died."""
+    """Find the process, its descendants, and the rest of its session if it has died."""
     ticks = start_ticks(running.pid)
     if ticks is not None and ticks != running.start_ticks:
-        return set()  # the number belongs to somebody else by now
+        return set()  # the pid has been reused
     family = {process for process in psutil.process_iter() if _session(process.pid) == running.pid}
     with suppress(psutil.NoSuchProcess):
         family.update(psutil.Process(running.pid).children(recursive=True))
@@ -150,7 +150,7 @@ def _family(running: Running) -> set[psutil.Process]:
 async def _ended_within(seconds: float, still_there: Callable[[], bool]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while still_there():  # noqa: ASYNC110 - processes tell nobody of their end
+            while still_there():  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(POLL_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Where the programs of the stack are, and which of them are missing."""
+"""Finds the programs of the stack and reports missing ones."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would change the user
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH changes the user
 NOBODY = 65534
 PACKAGES = {"ffmpeg": "ffmpeg", "rabbitmq": "rabbitmq-server", "postgres": "postgresql"}
 
 
 class MissingProgramError(Exception):
-    """A program is not there; the message says what to do about it."""
+    """A program is not installed; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Every program the stack starts, and how to start those that refuse to run as root."""
+    """The programs of the stack, and how to start those that refuse to run as root."""
 
     python: Path
     rabbitmq: Path
@@ -33,7 +33,7 @@ class Programs:
 
 
 def find_programs(stack_dir: Path) -> Programs:
-    """Locate everything; raises MissingProgramError when something is not installed."""
+    """Locate all programs. Raises MissingProgramError when one is not installed."""
     postgres_bin = _postgres_bin()
     epmd, weed = _epmd(), _weed()
     if missing_packages() or postgres_bin is None or epmd is None or weed is None:
@@ -51,7 +51,7 @@ def find_programs(stack_dir: Path) -> Programs:
 
 
 def missing_packages() -> list[str]:
-    """Return the Debian packages that would supply what is not there."""
+    """Return the Debian packages of missing programs."""
     there = {
         "ffmpeg": shutil.which("ffmpeg") and shutil.which("ffprobe"),
         "rabbitmq": RABBITMQ.exists() and _epmd(),
@@ -61,11 +61,11 @@ def missing_packages() -> list[str]:
 
 
 def drop_root(traversable: bool) -> tuple[str, ...]:
-    """Return the command that runs another as nobody, able to pass closed directories if need be.
+    """Return the command prefix that runs a program as user `nobody`, able to traverse closed directories.
 
-    A checkout in /root (mode 700) is closed to nobody, so the ability to pass permissions is kept
-    through the change of user; access(2), by which Postgres looks for its own files, honours it for
-    a user other than root only under no_setuid_fixup.
+    `nobody` may not enter a checkout in /root (mode 700), so a capability is kept through the change of
+    user; access(2), which Postgres uses for its own files, honours it for a user other than root only under
+    no_setuid_fixup.
     """
     command = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     if traversable:
@@ -75,7 +75,7 @@ def drop_root(traversable: bool) -> tuple[str, ...]:
 
 
 def may_traverse(*paths: Path) -> bool:
-    """Tell whether anybody may pass through every directory above `paths`."""
+    """Tell whether any user may traverse every directory above `paths`."""
     above = {parent for path in paths for parent in path.resolve().parents}
     return all(parent.stat().st_mode & 0o005 == 0o005 for parent in above if parent.exists())
 

@@ -1,4 +1,4 @@
-"""What the user sees: plain lines, tables, and progress bars that become lines where no terminal is."""
+"""Output for the user: lines, tables, and progress bars, which are lines without a terminal."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 
 
 def say(text: str) -> None:
-    """Print one line of what is being done."""
+    """Print one line."""
     console.print(escape(text))
 
 
 def complain(text: str) -> None:
-    """Print what went wrong, to standard error."""
+    """Print an error to standard error."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]{escape(text)}[/red]")
 
 
@@ -42,7 +42,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 @contextmanager
 def progress(what: str) -> Iterator[Advance]:
-    """Show how far `what` is; the function it gives takes a fraction from 0 to 1 and a few words."""
+    """Show the progress of `what`; yields a function that takes a fraction from 0 to 1 and a note."""
     with _bar(what) if console.is_terminal else _lines(what) as advance:
         yield advance
 

@@ -29,12 +29,12 @@ REPLACED_BY = {
 
 
 def server_names(state: State) -> list[str]:
-    """Return the servers to run: a server whose URL was given is not ours to start."""
+    """Return the servers to run: those whose URL was not given."""
     return [name for name, variable in REPLACED_BY.items() if variable not in state.given]
 
 
 def server_parts(directory: StackDir, state: State, programs: Programs) -> list[Part]:
-    """Define the servers that are to run."""
+    """Define the servers to run."""
     define = {"epmd": _epmd, "rabbitmq": _rabbitmq, "postgres": _postgres, "seaweedfs": _seaweedfs}
     return [define[name](directory, state, programs) for name in server_names(state)]
 
@@ -71,7 +71,7 @@ def _rabbitmq(directory: StackDir, state: State, programs: Programs) -> Part:
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "none.config"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "RUNNING_UNDER_SYSTEMD": "true",  # the script becomes the server instead of watching over it
+            "RUNNING_UNDER_SYSTEMD": "true",  # the script execs the server instead of supervising it
         },
         files=(
             File(home / "plugins", "[].\n"),
@@ -119,7 +119,7 @@ def _postgres(directory: StackDir, state: State, programs: Programs) -> Part:
         owner=programs.postgres_uid,
         answers=own_values(directory, state)["DATABASE_URL"],
         ports=PORTS["postgres"],
-        stop_signal=signal.SIGINT,  # fast shutdown: sessions are ended, not waited for
+        stop_signal=signal.SIGINT,  # fast shutdown: sessions are terminated
     )
 
 
@@ -145,9 +145,9 @@ def _seaweedfs(directory: StackDir, state: State, programs: Programs) -> Part:
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *(f"-{kind}.port={port}" for kind, port in zip(kinds, ports, strict=True)),
             *(f"-s3.config={home / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-            # sockets of Unix, named relative to the directory since their paths are short ones
+            # Unix sockets, relative to the directory because their paths must be short
             *("-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"),
-            # no election among one (restarts take 2 s instead of 17), no reports to its makers
+            # no election for a single node (restarts take 2 s instead of 17), no telemetry
             *("-master.peers=none", "-master.telemetry=false"),
             *("-master.volumeSizeLimitMB=1024", "-volume.max=200", "-volume.preStopSeconds=0"),
         ),
@@ -156,9 +156,9 @@ def _seaweedfs(directory: StackDir, state: State, programs: Programs) -> Part:
         files=(File(home / "s3.json", _s3_identities(key, secret)),),
         answers=f"s3://{key}:{secret}@127.0.0.1:{ports[-1]}/{BUCKET}",
         ports=PORTS["seaweedfs"],
-        grace_seconds=1.0,  # it waits 15 s for streams that it keeps open itself; a kill loses nothing
+        grace_seconds=1.0,  # it would wait 15 s for streams of its own; a kill loses nothing
         litter=tuple(
-            f"/tmp/seaweedfs-{kind}-grpc-{port + GRPC_OFFSET}.sock"  # noqa: S108 - its own choice
+            f"/tmp/seaweedfs-{kind}-grpc-{port + GRPC_OFFSET}.sock"  # noqa: S108 - SeaweedFS's choice
             for kind, port in zip(kinds, ports, strict=True)
         ),
     )

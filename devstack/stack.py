@@ -1,4 +1,4 @@
-"""Bring a stack up and down: start what is not running, wait until it answers, stop all of it."""
+"""Starts and stops a stack: starts what is not running, waits until it answers, stops everything."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class StackError(Exception):
-    """Parts did not start; the message names each of them, with the end of its log."""
+    """Parts did not start; the message names each with the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class PartStatus:
 
 
 class Stack:
-    """One stack directory and the processes that belong to it."""
+    """One stack directory and its processes."""
 
     def __init__(self, directory: StackDir) -> None:
         self.directory = directory
         self.state = directory.load()
 
     async def up(self, environ: Mapping[str, str], *, servers_only: bool = False) -> dict[str, str]:
-        """Start what is not running and return what `.stack/env` says; raises StackError."""
+        """Start what is not running and return the values of `.stack/env`. Raises StackError."""
         with self.directory.locked():
             self.state = self.directory.load()
             self._take_given(environ)
@@ -70,7 +70,7 @@ class Stack:
             return values
 
     async def down(self, *, wipe: bool = False) -> None:
-        """Stop everything, services first; harmless when nothing runs."""
+        """Stop everything, services first; idempotent."""
         if not self.directory.root.exists():
             return
         with self.directory.locked():
@@ -83,7 +83,7 @@ class Stack:
                 shutil.rmtree(self.directory.root)
 
     async def status(self) -> list[PartStatus]:
-        """Ask every part that was started how it is."""
+        """Return the state of every started part."""
         self.state = self.directory.load()
         if not self.state.running:
             return []
@@ -112,7 +112,7 @@ class Stack:
         return servers + service_parts(self.directory, self.state, programs)
 
     def _port_names(self) -> list[str]:
-        """Return the ports that are needed by parts that are not running."""
+        """Return the names of ports needed by parts that are not running."""
         wanted = {name: PORTS[name] for name in server_names(self.state)}
         wanted |= {name: (name,) for name in service_names(transcoder_count(self.state))}
         return [port for name, ports in wanted.items() if not self._runs(name) for port in ports]
@@ -139,12 +139,12 @@ class Stack:
         self.directory.save(self.state)
 
     async def _ensure(self, part: Part) -> None:
-        """Leave a part that runs as defined; start it otherwise. Return when it is ready."""
+        """Keep a part that runs as defined, else (re)start it; return when it is ready."""
         running, log = self.state.running.get(part.name), self.directory.log(part.name)
         if running and running.fingerprint == part.fingerprint and await stays_up(part, running, log):
             return
         if running:
-            await stop(running)  # also what a dead one has left behind
+            await stop(running)  # also the children of a dead one
         began = time.monotonic()
         started = self.state.running[part.name] = await launch(part, log)
         self.directory.save(self.state)
@@ -164,12 +164,12 @@ class Stack:
 
 
 async def _all_or_error(tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Wait for every task, but no longer once a part has failed; raises StackError."""
+    """Wait for every task until one fails. Raises StackError."""
     try:
         async with asyncio.TaskGroup() as group:
             for task in tasks:
                 group.create_task(task)
-    except ExceptionGroup as group_error:  # not except*: what is raised in one comes out in a group
+    except ExceptionGroup as group_error:  # not except*: an error raised there would be wrapped in a group
         failed, others = group_error.split(PartError)
         if failed is None or others is not None:
             raise

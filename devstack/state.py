@@ -1,4 +1,4 @@
-"""What a stack remembers between two commands: ports, secrets, given variables, running processes."""
+"""The stored state of a stack: ports, secrets, given variables, running processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRETS = ("postgres", "rabbitmq", "cookie", "s3_access_key", "s3_secret_key")
 
 @dataclass(frozen=True)
 class Running:
-    """A process that was started, identified so that a recycled pid is never mistaken for it."""
+    """A started process, identified so that a reused pid is not mistaken for it."""
 
     pid: int
     start_ticks: int
@@ -32,7 +32,7 @@ class Running:
 
 @dataclass
 class State:
-    """The memory of one stack directory."""
+    """The state of one stack directory."""
 
     ports: dict[str, int] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class State:
 
 @dataclass(frozen=True)
 class StackDir:
-    """Names every place under a stack's directory."""
+    """The paths in a stack's directory."""
 
     root: Path
 
@@ -62,7 +62,7 @@ class StackDir:
         return self.root / "logs" / f"{part}.log"
 
     def load(self) -> State:
-        """Read the memory; a new stack gets fresh secrets."""
+        """Read the state; a new stack gets new secrets."""
         if not self.state.exists():
             return State(secrets={name: secrets.token_hex(12) for name in SECRETS})
         stored = json.loads(self.state.read_text())
@@ -73,12 +73,12 @@ class StackDir:
         return State(**stored, running=running)
 
     def save(self, state: State) -> None:
-        """Replace the memory in one step."""
+        """Replace the state atomically."""
         write_atomically(self.state, json.dumps(asdict(state), indent=2) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other commands on the same stack waiting."""
+        """Exclude other commands on the same stack."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -86,7 +86,7 @@ class StackDir:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write `path` so that a reader sees the old text or the new, and only we may read it."""
+    """Write `path` atomically, readable by the owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)

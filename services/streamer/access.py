@@ -1,4 +1,4 @@
-"""Who may see what of a video: a pure decision from its record and what the request presents."""
+"""Decides what a request may see of a video, from its record and the presented credentials; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HIDDEN = "there is no such public video: a private one needs a playback token in
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a request presents: a token or a grant from its path, its address, the origin of its page."""
+    """The credentials of a request: token or grant in its path, client address, origin of its page."""
 
     token: str | None = None
     grant: str | None = None
@@ -31,8 +31,8 @@ class Credentials:
 class Access:
     """What a request may see: renditions up to `cap` (short side in pixels; None: all).
 
-    `by_token` tells that the answer is for one viewer, and that playlists name segments through a grant;
-    `shared_until` that it came through a grant, and until when caches may keep it (seconds since 1970).
+    `by_token`: the answer is for one viewer, and playlists name segments through a grant. `shared_until`: it
+    came through a grant, and caches may keep it until then (seconds since 1970).
     """
 
     cap: int | None = None
@@ -43,7 +43,7 @@ class Access:
 def public_access(known: Availability | None, *, hides_unknown: bool) -> Access:
     """Return the access of a request without a token. Raises TokenMissing, or NotFound for an unknown video.
 
-    With `hides_unknown` an unknown video is answered like a private one, so that trying an id tells nothing.
+    With `hides_unknown` an unknown video is answered like a private one, so that ids cannot be probed.
     """
     if known is None and not hides_unknown:
         raise NotFound(NOT_THERE)

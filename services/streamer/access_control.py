@@ -1,4 +1,4 @@
-"""Checks what a request presents against the keys in force: tokens, grants, and requests without either."""
+"""Verifies the credentials of requests with the valid keys: tokens, grants, or neither."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from shared.playback.values import PlaybackKey, Viewer
     from shared.videos import Video
 
-TOKENS = 10_000  # verified tokens that are remembered: checking a signature costs more than all the rest
+TOKENS = 10_000  # cached verified tokens: checking a signature costs more than everything else
 
 
 @dataclass(frozen=True)
 class KeysInForce:
-    """The keys by id, the newest of ours, and whether some video is private."""
+    """The keys by id, our newest one, and whether any video is private."""
 
     by_kid: Mapping[str, PlaybackKey]
     signing: PlaybackKey
@@ -42,7 +42,7 @@ class KeysInForce:
 
 
 async def read_keys(database: Database, _: str = "") -> KeysInForce:
-    """Read the keys in force."""
+    """Read the valid keys."""
     async with database.transaction() as connection:
         found = await keys.all_keys(connection)
         private = await keys.has_private_videos(connection)
@@ -51,7 +51,7 @@ async def read_keys(database: Database, _: str = "") -> KeysInForce:
 
 
 class AccessControl:
-    """Decides what each request may see; remembers keys and verified tokens."""
+    """Decides what each request may see; caches keys and verified tokens."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class AccessControl:
         self._viewers: OrderedDict[str, Viewer] = OrderedDict()
 
     async def close(self) -> None:
-        """End the reads that are under way."""
+        """Cancel reads in progress."""
         await self._keys.close()
 
     async def admit(
@@ -118,7 +118,7 @@ class AccessControl:
     async def _viewer(self, token: str) -> Viewer:
         kid = tokens.read_kid(token)
         by_kid = (await self._keys.get("")).by_kid
-        if kid not in by_kid:  # it may have been made a moment ago
+        if kid not in by_kid:  # it may be new
             by_kid = (await self._keys.get_fresh("")).by_kid
         if (viewer := self._viewers.get(token)) is None or viewer.kid not in by_kid:
             viewer = tokens.read(token, by_kid)

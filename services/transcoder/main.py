@@ -45,9 +45,7 @@ PLANS_AT_ONCE = 2
 
 ENCODER = web.AppKey("encoder", Encoder)
 SOURCES = web.AppKey("sources", Sources)
-RESERVE = web.AppKey(
-    "reserve", DiskBudget
-)  # what is kept back from sources is there for those accepted already
+RESERVE = web.AppKey("reserve", DiskBudget)  # the reserve is available to videos already accepted
 
 log = structlog.get_logger()
 

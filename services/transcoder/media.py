@@ -1,4 +1,4 @@
-"""What is known about a source once it has been scanned: frozen facts, no IO."""
+"""What a scan finds out about a source: frozen values; pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 Seeking = Literal["exact", "near", "none"]
 
-# How a container finds a moment: by an index of its own, by searching (lands near), or not at all.
+# How a container can be seeked: by its index, by searching (approximate), or not at all.
 SEEKING: Final[dict[str, Seeking]] = {"mov": "exact", "matroska": "exact", "gif": "none"}
 
 # Codecs with pictures that are only referred to, in packets of their own a tick or so before the next.
 HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
 
-# The picture's orientation by the signs of the display matrix (a, b, c, d), as the filter that undoes it.
+# The filter that undoes an orientation, by the signs of the display matrix (a, b, c, d).
 ORIENTATIONS: Final[dict[tuple[int, ...], tuple[str, ...]]] = {
     (1, 0, 0, 1): (),
     (-1, 0, 0, 1): ("hflip",),
@@ -37,7 +37,7 @@ ORIENTATIONS: Final[dict[tuple[int, ...], tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """The colour tags of a stream in FFmpeg's words; empty where the file says nothing."""
+    """The colour tags of a stream, with FFmpeg's names; empty if untagged."""
 
     range: str = ""
     primaries: str = ""
@@ -74,7 +74,7 @@ class MapSection:
 
 @dataclass(frozen=True, slots=True)
 class TimeMap:
-    """How the times of one stream become those of one continuous clock; all in ticks.
+    """Maps the times of one stream to a continuous clock; all in ticks.
 
     A time that lies more than `fall` below the one before it begins the next section. `corrections` are
     (wrong, right) times, both on the clock of the file.
@@ -85,7 +85,7 @@ class TimeMap:
     corrections: tuple[tuple[int, int], ...] = ()
 
     def scaled(self, times: Fraction) -> TimeMap:
-        """Return the same map for ticks of which `times` make one of these."""
+        """Return the same map for ticks `times` times as short."""
         return TimeMap(
             fall=round(self.fall * times),
             sections=tuple(
@@ -101,23 +101,23 @@ class TimeMap:
         )
 
     def on_file_clock(self, time: int) -> int:
-        """Return the time of the file that becomes `time`, where the clock does not start again."""
+        """Return the file's time for `time`, for clocks without restarts."""
         return self.sections[0].undo(time)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoTrack:
-    """The chosen video stream, and the constant-rate grid that its pictures are put on.
+    """The selected video stream, and the constant-rate frame grid of its pictures.
 
-    A picture with timestamp t (in units of `time_base`) lies on grid frame
+    A picture with timestamp t (in units of `time_base`) is on grid frame
     round((t - first_pts) * time_base * rate), counted from the first picture.
 
     Where there is a `time_map`, `first_pts` is on the continuous clock that it makes. The last picture is
     held for `tail_frames` beyond its own frame.
 
-    `x264_build` is that of the encoder, where the decoder has to know it: before build 151 x264 wrote 4:4:4
-    in its own way, and says which build it is at the beginning only, which a decoder that seeks never sees.
-    `refresh_ticks` is how long after a seek no picture comes, because they are refreshed bit by bit.
+    `x264_build` is the encoder's build, where the decoder needs it: before build 151 x264 wrote 4:4:4
+    differently, and a decoder that seeks does not see the build number at the start of the stream.
+    `refresh_ticks` is how long after a seek no picture is complete, in streams with gradual refresh.
     """
 
     index: int
@@ -141,16 +141,16 @@ class VideoTrack:
 
     @property
     def start_seconds(self) -> Fraction:
-        """When grid frame 0 is shown, on the clock of the file or the continuous one of `time_map`."""
+        """When grid frame 0 is shown, on the file's clock or on the continuous one of `time_map`."""
         return self.first_pts * self.time_base
 
     def on_file_clock(self, time: int) -> int:
-        """Return the time of the file that became `time` (ticks)."""
+        """Return the file's time for `time` (ticks)."""
         return self.time_map.on_file_clock(time) if self.time_map else time
 
     @property
     def is_turned(self) -> bool:
-        """Whether width and height change places when the picture is shown upright."""
+        """Whether width and height are swapped for upright display."""
         return any(name.startswith("transpose") for name in self.orientation)
 
     @property
@@ -162,10 +162,9 @@ class VideoTrack:
 
 @dataclass(frozen=True, slots=True)
 class AudioGrid:
-    """Audio frames that follow each other without gap: frame n starts at sample origin + n * step.
+    """A regular grid of audio frames: frame n starts at sample origin + n * step.
 
-    Timestamps that differ from that by no more than `tolerance` samples only show the rounding (or the
-    jitter) of the container.
+    Timestamps within `tolerance` samples of the grid differ only by the container's rounding or jitter.
     """
 
     origin: int
@@ -175,10 +174,10 @@ class AudioGrid:
 
 @dataclass(frozen=True, slots=True)
 class AudioAnchor:
-    """An audio frame from which a chunk counts samples, all in samples on the clock of the file.
+    """An audio frame from which a chunk counts samples; all in samples on the file's clock.
 
-    It is the first one that begins after `after`; by the container's clock it begins near `timed`, in truth
-    at `counted`.
+    It is the first frame that starts after `after`; its timestamp is near `timed`, its exact start is
+    `counted`.
     """
 
     after: int
@@ -188,13 +187,13 @@ class AudioAnchor:
 
 @dataclass(frozen=True, slots=True)
 class FrameIndex:
-    """Where audio frames begin by the container's clock and by counting, in samples; one item a frame."""
+    """Starts of audio frames by timestamp and by counting, in samples; one item per frame."""
 
     timed: Sequence[int]
     counted: Sequence[int]
 
     def anchor_before(self, sample: int, span: int) -> AudioAnchor | None:
-        """Return the frame to count from: the best told apart up to `span` before `sample`."""
+        """Return the frame to count from: the most distinct one within `span` before `sample`."""
         end = bisect_right(self.counted, sample)
         start = max(1, bisect_right(self.counted, sample - span))
         if end <= 1 or start >= end:
@@ -206,7 +205,7 @@ class FrameIndex:
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
-    """The chosen audio stream; times on the clock of the file, or on the continuous one of `time_map`."""
+    """The selected audio stream; times on the file's clock, or on the continuous one of `time_map`."""
 
     index: int
     codec: str
@@ -216,10 +215,10 @@ class AudioTrack:
     end_seconds: Fraction
     lattice: AudioGrid | None
     time_map: TimeMap | None = None  # in samples
-    lead_seconds: float = 0.0  # how much earlier in the file sound lies than the picture of its time
+    lead_seconds: float = 0.0  # how far audio precedes video of the same time in the file
 
     def on_file_clock(self, moment: Fraction) -> Fraction:
-        """Return the moment of the file that became `moment` (seconds)."""
+        """Return the file's time for `moment` (seconds)."""
         if self.time_map is None:
             return moment
         return Fraction(self.time_map.on_file_clock(round(moment * self.sample_rate)), self.sample_rate)
@@ -227,7 +226,7 @@ class AudioTrack:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A scanned source: tracks, and for the plan the timestamps of its pictures in order of showing."""
+    """A scanned source: its tracks, and the timestamps of its pictures in presentation order."""
 
     container: str
     seeking: Seeking
@@ -239,9 +238,9 @@ class Source:
     warnings: tuple[VideoWarning, ...] = ()
     tracks: tuple[TrackReport, ...] = ()
     declared_seconds: float | None = None
-    probe_bytes: int = 0  # how far into the file its streams have to be looked for; 0: where FFmpeg looks
+    probe_bytes: int = 0  # how far into the file to probe for streams; 0: FFmpeg's default
 
 
 def round_half_up(value: Fraction) -> int:
-    """Return the nearest whole number; a half goes away from zero as in FFmpeg's AV_ROUND_NEAR_INF."""
+    """Round to the nearest integer, halves away from zero as in FFmpeg's AV_ROUND_NEAR_INF."""
     return floor(value + Fraction(1, 2)) if value >= 0 else -floor(Fraction(1, 2) - value)

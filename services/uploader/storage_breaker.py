@@ -1,4 +1,4 @@
-"""A circuit breaker before the storage: while it is away, one look at a time finds out when it is back."""
+"""A circuit breaker for the storage: during an outage, one probe at a time detects its return."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 FIRST_LOOK_SECONDS, MAX_LOOK_SECONDS = 1.0, 15.0
-LOOK_LIMIT_SECONDS = 10.0  # for one look
+LOOK_LIMIT_SECONDS = 10.0  # for one probe
 
 log = structlog.get_logger()
 
 
 class StorageBreaker:
-    """Refuses work for a storage that is unavailable, so that it is not hammered while it recovers.
+    """Rejects work for an unavailable storage, to protect it while it recovers.
 
-    `check` asks the storage whether it answers. A refusal (StorageRefused) is an answer.
+    `check` tests whether the storage answers. A rejection (StorageRefused) is an answer.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class StorageBreaker:
             raise
 
     async def run(self) -> None:
-        """Look again and again whether the storage is back; never returns."""
+        """Probe the storage repeatedly until it is back; never returns."""
         while True:
             await self._opened.wait()
             await self._until_back()

@@ -1,8 +1,8 @@
-"""Grants: what lets every viewer of an hour fetch a segment by one URL, so that caches can share it.
+"""Grants: path components that give all viewers within an hour one URL per segment, for shared caches.
 
 A grant is `{exp}-{kid}-{mac}`; the MAC (HMAC-SHA256, 16 bytes, base64url) covers a version, the video, the
 generation of its tokens, the time of expiry and the cap by height. `exp` is rounded up to a bucket, so that
-it is the same for everyone meanwhile.
+it is equal for all viewers in that time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATTERN = r"[0-9]{1,12}-[A-Za-z0-9_]{1,64}-[A-Za-z0-9_-]{22}"
 
 @dataclass(frozen=True)
 class Scope:
-    """What a grant is for: a video, and the generation of its tokens (raised to revoke them all)."""
+    """The scope of a grant: a video and the generation of its tokens (raised to revoke them all)."""
 
     video_id: UUID
     generation: int
@@ -39,7 +39,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Grant:
-    """A grant as it stands in a path, and when it ends (seconds since 1970)."""
+    """A grant as in a path, and its expiry (seconds since 1970)."""
 
     text: str
     expires_at: int
@@ -72,7 +72,7 @@ def check(
     ends, kid, mac = grant.split("-", 2)
     key = keys.get(kid)
     if key is None or not key.is_ours:
-        raise TokenInvalid("the grant is signed with a key that is not known here")
+        raise TokenInvalid("the grant is signed with an unknown key")
     covering = [cap for cap in (None, *caps) if hmac.compare_digest(_mac(scope, int(ends), cap, key), mac)]
     if not covering:
         raise TokenInvalid("the grant is not valid for this video")

@@ -1,4 +1,4 @@
-"""The keys that verify playback tokens: our own, which rotate, and public keys that a platform registers."""
+"""The keys that verify playback tokens: our own, which rotate, and public keys registered by platforms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECRET_BYTES = 32
 
 
 async def all_keys(connection: Connection) -> list[PlaybackKey]:
-    """Return the keys in force, the newest first."""
+    """Return the valid keys, newest first."""
     rows = await all_rows(sql.all_keys(connection))
     return [PlaybackKey(row["kid"], row["alg"], row["material"]) for row in rows]
 
@@ -28,7 +28,7 @@ async def has_private_videos(connection: Connection) -> bool:
 
 
 async def signing_key(connection: Connection) -> PlaybackKey:
-    """Return the key that signs now: the newest of ours."""
+    """Return the current signing key: our newest one."""
     return next(key for key in await all_keys(connection) if key.is_ours)
 
 
@@ -48,7 +48,7 @@ async def remove(connection: Connection, kid: str) -> bool:
 
 
 async def rotate(connection: Connection, *, keep_seconds: float) -> str:
-    """Make a new signing key and return its id; the former ones verify for `keep_seconds` more."""
+    """Create a new signing key and return its id; previous ones verify for `keep_seconds` more."""
     kid = f"own{secrets.token_hex(6)}"
     await sql.retire_own(connection, keep_seconds=keep_seconds)
     await sql.add_own(connection, kid=kid, material=secrets.token_hex(SECRET_BYTES))

@@ -1,4 +1,4 @@
-"""Public keys that a platform registers: whether one is what it says."""
+"""Validates public keys registered by platforms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
 
 
 def public_key_fault(alg: Algorithm, pem: str) -> str | None:
-    """Return what is wrong with a public key for an algorithm; None when it is good."""
+    """Return what is wrong with a public key for an algorithm; None when it is valid."""
     try:
         key = load_pem_public_key(pem.encode())
     except (ValueError, TypeError):

@@ -1,6 +1,6 @@
 """Viewer tokens: JSON Web Tokens (RFC 7519) that travel as a segment of the path.
 
-The algorithm is that of the key that `kid` names and is never read from the token (RFC 8725, section 3.1).
+The algorithm is that of the key named by `kid`, and is never read from the token (RFC 8725, section 3.1).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_CHARACTERS = 4096
 MAX_TIME = 10**11  # seconds since 1970: the year 5138
 MAX_ENTRIES = 64  # of origins, and of networks
 REQUIRED = ("exp", "sub", "aud")
-IPV6_SUBSCRIBER_BITS = 64  # one customer holds a /64: a phone changes its address within it all the time
+IPV6_SUBSCRIBER_BITS = 64  # one customer has a /64, within which a phone changes its address often
 
 
 def sign(viewer: Viewer, key: PlaybackKey) -> str:
@@ -60,13 +60,13 @@ def read_kid(token: str) -> str:
 
 
 def read(token: str, keys: Mapping[str, PlaybackKey]) -> Viewer:
-    """Return the viewer that a token with a good signature names; its times are not checked yet.
+    """Return the viewer named by a token with a valid signature; its times are not checked yet.
 
     Raises TokenInvalid for a token that is malformed, not signed with one of `keys`, or lacks a claim.
     """
     kid = read_kid(token)
     if (key := keys.get(kid)) is None:
-        raise TokenInvalid("the playback token is signed with a key that is not known here")
+        raise TokenInvalid("the playback token is signed with an unknown key")
     options: Any = {"require": list(REQUIRED), "verify_exp": False, "verify_nbf": False, "verify_iat": False}
     try:
         claims = jwt.decode(token, key.material, algorithms=[key.alg], audience=AUDIENCE, options=options)
@@ -76,15 +76,15 @@ def read(token: str, keys: Mapping[str, PlaybackKey]) -> Viewer:
 
 
 def check(viewer: Viewer, *, now: float, video_id: UUID, generation: int) -> None:
-    """Raise TokenExpired or TokenNotForThis unless the token is good for a video now."""
+    """Raise TokenExpired or TokenNotForThis unless the token is valid for a video now."""
     if now >= viewer.expires_at:
-        raise TokenExpired("the playback token has expired: ask for a new one")
+        raise TokenExpired("the playback token has expired: request a new one")
     if now < viewer.not_before:
         raise TokenInvalid("the playback token is not valid yet")
     if viewer.video_id != video_id:
         raise TokenNotForThis("the playback token is for another video")
     if viewer.generation != generation:
-        raise TokenExpired("the playback tokens of this video were revoked: ask for a new one")
+        raise TokenExpired("the playback tokens of this video were revoked: request a new one")
 
 
 def check_place(viewer: Viewer, *, address: str | None, origin: str | None, own_origin: str) -> None:
@@ -106,7 +106,7 @@ def read_network(text: str) -> IPv4Network | IPv6Network:
 def _viewer(claims: Mapping[str, Any], kid: str) -> Viewer:
     cap, expires_at = claims.get("maxHeight"), int(claims["exp"])
     if not 0 < expires_at < MAX_TIME:
-        raise ValueError("exp is no time")
+        raise ValueError("exp is not a time")
     return Viewer(
         video_id=UUID(claims["sub"]),
         kid=kid,
@@ -127,5 +127,5 @@ def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
         or len(values) > MAX_ENTRIES
         or not all(isinstance(v, str) for v in values)
     ):
-        raise ValueError(f"{name} is no list of at most {MAX_ENTRIES} texts")
+        raise ValueError(f"{name} is not a list of at most {MAX_ENTRIES} texts")
     return values

@@ -1,4 +1,4 @@
-"""What a key, a token and a grant are."""
+"""Values of playback credentials: keys and viewers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AUDIENCE = "playback"
 
 @dataclass(frozen=True)
 class PlaybackKey:
-    """A key that verifies tokens; one with HS256 is ours and signs tokens and grants as well.
+    """A key that verifies tokens; HS256 keys are ours, and also sign tokens and grants.
 
     `material` is the secret itself (HS256) or a public key in PEM (EdDSA, RS256).
     """
@@ -32,9 +32,9 @@ class PlaybackKey:
 
 @dataclass(frozen=True)
 class Viewer:
-    """Who may watch one video, as a verified token says.
+    """The claims of a verified token: who may watch one video.
 
-    `generation` has to be the video's, or all its tokens were revoked since. `max_height` bounds the short
+    `generation` must be the video's; otherwise its tokens have been revoked. `max_height` bounds the short
     side of renditions in pixels (None: no bound); empty `origins` or `networks` allow any.
     """
 

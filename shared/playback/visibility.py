@@ -1,4 +1,4 @@
-"""Where private videos are possible."""
+"""The check whether private videos are possible with the configured storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a video lies: pure."""
+"""The location of a video in storage; pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StorageLocation:
-    """A storage: by its identity, or by type and bucket alone where no identity was recorded."""
+    """A storage by its identity, or by type and bucket if no identity was recorded."""
 
     storage_type: str
     s3_bucket: str | None
     storage_id: UUID | None = None
 
     def is_same(self, other: StorageLocation) -> bool:
-        """Tell whether both are one storage; equal names at different servers are not."""
+        """Tell whether both are the same storage; equal names at different servers are not."""
         if self.storage_id is not None and other.storage_id is not None:
             return self.storage_id == other.storage_id
         return (self.storage_type, self.s3_bucket) == (other.storage_type, other.s3_bucket)

@@ -1,4 +1,4 @@
-"""The marker object by which a storage is known again, whatever name it is reached by."""
+"""The marker object that identifies a storage, whatever its endpoint and bucket name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKER: Final = "hls/vod-storage.json"
 async def read_marker(storage: Storage) -> UUID | None:
     """Return the identity of a storage; None when it has none yet.
 
-    Raises StorageMismatch when something else lies under the marker's key, StorageUnavailable.
+    Raises StorageMismatch when the marker's key has another object, StorageUnavailable.
     """
     try:
         async with storage.read(MARKER) as reader:
@@ -33,20 +33,20 @@ async def write_marker(storage: Storage, storage_id: UUID) -> None:
 
 
 def marker_text(storage_id: UUID) -> str:
-    """Return what a marker says."""
+    """Return the content of a marker."""
     return json.dumps({"storageId": str(storage_id)})
 
 
 def parse_marker(text: bytes | str, name: str) -> UUID:
-    """Read a marker. Raises StorageMismatch, naming it, when it is none."""
+    """Parse a marker. Raises StorageMismatch, naming it, when it is invalid."""
     try:
         return UUID(str(json.loads(text)["storageId"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise StorageMismatch(f"{name} is no marker of ours: remove or restore it") from error
+        raise StorageMismatch(f"{name} is not a valid marker: remove or restore it") from error
 
 
 async def expect_marker(storage: Storage) -> None:
-    """Raise StorageMismatch unless the storage that answers now is the one that was identified."""
+    """Raise StorageMismatch unless the storage is still the identified one."""
     found = await read_marker(storage)
     if storage.storage_id is not None and found != storage.storage_id:
         raise StorageMismatch(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class PlanClaim:
     """The right to plan a video; `attempt` guards every later write, `tries` counts unfinished claims.
 
-    `former_plan` is what is left of a plan that was dropped: all but its chunks.
+    `former_plan` is a dropped plan without its chunks.
     """
 
     video_id: UUID
@@ -32,7 +32,7 @@ class PlanClaim:
 
 
 async def plan_without_chunks(connection: Connection, video_id: UUID) -> dict[str, Any]:
-    """Return what the plan of a planned video says of all its chunks alike."""
+    """Return the plan of a planned video without its chunks."""
     return dict(await sql.plan_without_chunks(connection, video_id=video_id))
 
 
@@ -93,9 +93,9 @@ async def release_plan(connection: Connection, claim: PlanClaim) -> bool:
 async def drop_plan(
     connection: Connection, video_id: UUID, plan_attempt: int, *, lease_seconds: float
 ) -> list[tuple[int, int]]:
-    """Forget a plan with its chunks and segments; return chunk and attempt of what was encoded by it.
+    """Drop a plan with its chunks and segments; return chunk and attempt of everything encoded with it.
 
-    Raises Deferred while a worker encodes or stores a chunk, Superseded when the plan is another by now.
+    Raises Deferred while a worker encodes or stores a chunk, Superseded when the plan was replaced.
     """
     chunks = await all_rows(sql.lock_chunks(connection, video_id=video_id))
     if any(chunk["is_held"] for chunk in chunks):
@@ -103,7 +103,7 @@ async def drop_plan(
     attempts = max((chunk["attempt"] for chunk in chunks), default=0)
     done = await sql.drop_plan(connection, video_id=video_id, plan_attempt=plan_attempt, attempts=attempts)
     if not changed(done):
-        raise Superseded("the outdated plan is gone, or the video is not wanted")
+        raise Superseded("the outdated plan was already dropped, or the video has ended")
     await sql.delete_segments(connection, video_id=video_id)
     await sql.delete_chunks(connection, video_id=video_id)
     return [(chunk["chunk"], chunk["attempt"]) for chunk in chunks]

@@ -1,4 +1,4 @@
-"""Transitions of who may watch a video (ingest): visibility, delivery, revoked tokens."""
+"""Transitions of a video's playback settings (ingest): visibility, delivery, revoked tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """What to change of a video; a title or a delivery of None is only set where `sets_…` says so."""
+    """Changes to a video; a title or delivery of None is set only if `sets_…` is true."""
 
     title: str | None = None
     sets_title: bool = False

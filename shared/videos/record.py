@@ -90,9 +90,9 @@ async def accept(
     title: str | None = None,
     visibility: Visibility = "public",
 ) -> bool:
-    """Create the record of a video that was handed in; False when it was there already.
+    """Create the record of a submitted video; False when it exists.
 
-    `visibility` is for an event that names none.
+    `visibility` is the default for events without one.
     """
     done = await sql.insert(
         connection,
@@ -115,7 +115,7 @@ async def get(connection: Connection, video_id: UUID) -> Video | None:
 
 
 async def source_report(connection: Connection, video_id: UUID) -> SourceReport | None:
-    """Return what was decided about a video's source; None until a planner has noted it."""
+    """Return the decision log of a video's source; None before it is planned."""
     value = await sql.source_report(connection, video_id=video_id)
     return None if value is None else SourceReport.model_validate(value)
 

@@ -18,10 +18,10 @@ AT_ONCE: Final = 100
 
 
 async def retry_failed(outbox: Outbox, reason: str, *, max_auto_retries: int | None = None) -> int:
-    """Take every video that failed with `reason` back into processing; return how many there were.
+    """Return every video that failed with `reason` to processing; return how many there were.
 
-    With `max_auto_retries` it is the system that retries: a video is taken up so often at most until a person
-    retries it. Raises DatabaseUnavailable; what was retried before that goes on.
+    `max_auto_retries` is for automatic retries: the maximum per video until a user retries it. Raises
+    DatabaseUnavailable; videos retried before that continue.
     """
     after, retried = UUID(int=0), 0
     while True:

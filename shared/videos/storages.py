@@ -1,4 +1,4 @@
-"""Storages and work volumes by their identity, and where each video lies."""
+"""Known storages and work volumes by identity, and the location of each video."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def is_storage_ours(connection: Connection, storage_id: UUID) -> bool | None:
-    """Tell whether nothing but ours lies in a storage; None when it was never seen."""
+    """Tell whether a storage contains only our objects; None when it is unknown."""
     found: bool | None = await sql.is_ours(connection, storage_id=storage_id)
     return found
 
@@ -22,21 +22,21 @@ async def is_storage_ours(connection: Connection, storage_id: UUID) -> bool | No
 async def add_storage(
     connection: Connection, storage_id: UUID, *, kind: str, name: str | None, is_ours: bool
 ) -> None:
-    """Remember a storage or a work volume."""
+    """Record a storage or a work volume."""
     await sql.add(connection, storage_id=storage_id, kind=kind, name=name, is_ours=is_ours)
 
 
 async def claim_storage(connection: Connection, storage_id: UUID) -> None:
-    """Record that all that lies in a storage is ours."""
+    """Record that a storage contains only our objects."""
     await sql.claim(connection, storage_id=storage_id)
 
 
 async def count_elsewhere(connection: Connection, storage_id: UUID) -> int:
-    """Return how many videos lie in other storages."""
+    """Return how many videos are in other storages."""
     return int(await sql.count_elsewhere(connection, storage_id=storage_id))
 
 
 async def location(connection: Connection, video_id: UUID) -> StorageLocation | None:
-    """Return where a video lies; None before its first chunk is stored."""
+    """Return a video's location; None before its first chunk is stored."""
     row = await sql.location(connection, video_id=video_id)
     return StorageLocation(**dict(row)) if row else None

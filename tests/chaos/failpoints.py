@@ -1,4 +1,4 @@
-"""Crash points seen from outside: files that arm them, and files that tell who stands at one."""
+"""Failpoints from outside: files that arm them, and files that show which process stopped at one."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ LIST = "from shared.failpoints import POINTS; print(*POINTS, sep='\\n')"
 
 
 def known_points() -> list[str]:
-    """Ask the product which points it has, in a process of its own."""
+    """Return the product's failpoints, read in a separate process."""
     done = subprocess.run([sys.executable, "-c", LIST], cwd=REPO, capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
 @dataclass(frozen=True)
 class Points:
-    """The directory that the services look into (CRASH_POINTS_DIR)."""
+    """The directory of CRASH_POINTS_DIR."""
 
     directory: Path
 
     def arm(self, point: str) -> None:
-        """Let the next process that comes to `point` stop there."""
+        """Make the next process that reaches `point` stop there."""
         (self.directory / f"{point}.armed").touch()
 
     def disarm(self, point: str) -> None:
         (self.directory / f"{point}.armed").unlink(missing_ok=True)
 
     def take_parked(self) -> list[tuple[str, int]]:
-        """Return who stands where, by point and pid; each is told once."""
+        """Return newly stopped processes as (point, pid), each once."""
         found = []
         for path in self.directory.glob("*.parked"):
             if match := PARKED.fullmatch(path.name):

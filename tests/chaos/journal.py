@@ -1,4 +1,4 @@
-"""What the system has accepted, what may become of it, and how long that took after each disturbance."""
+"""The record of accepted videos, their allowed ends, and recovery times after each disturbance."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LOOK_SECONDS = 0.4
 TERMINAL = ("ready", "failed", "deleted")
 AWAY = (
     *(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError),
-    asyncpg.InternalClientError,  # the server ends a connection just as a command begins
+    asyncpg.InternalClientError,  # the server closed the connection as a command began
 )
 STATES = "select video_id::text, status, error ->> 'reason' as reason from videos"
 
 
 @dataclass
 class Entry:
-    """One accepted video: `allowed` is how it may end, `retries` how many retries were answered with 202."""
+    """An accepted video: `allowed` is how it may end, `retries` how many retries were answered with 202."""
 
     video_id: str
     user_id: str
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass
 class Disturbance:
-    """Something that was done, and the videos in flight that have yet to get over it."""
+    """A kill, pause or fault, and the videos in flight at that time that have not ended yet."""
 
     kind: str
     at: float
@@ -59,8 +59,8 @@ class Disturbance:
 
 
 @dataclass
-class Ledger:
-    """The run's own books, kept without asking the product's code."""
+class Journal:
+    """Keeps track of accepted videos, independently of the product's code."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     disturbances: list[Disturbance] = field(default_factory=list)
@@ -69,15 +69,15 @@ class Ledger:
     _watching: asyncio.Task[None] | None = None
 
     def accept(self, entry: Entry) -> Entry:
-        """Write down a video that was answered with 202, or whose event the broker confirmed."""
+        """Add a video that was answered with 202, or whose event the broker confirmed."""
         return self.entries.setdefault(entry.video_id, entry)
 
     def open(self) -> list[Entry]:
-        """Return the videos that have come to no end yet."""
+        """Return the videos that have not ended."""
         return [entry for entry in self.entries.values() if not entry.is_terminal]
 
     def accepted(self) -> dict[str, Accepted]:
-        """Return the books as the judge reads them."""
+        """Return the accepted videos for the checks."""
         return {
             entry.video_id: Accepted(
                 entry.video_id,
@@ -89,12 +89,12 @@ class Ledger:
         }
 
     def disturb(self, kind: str) -> None:
-        """Begin to measure how long the videos in flight take from now to come to an end."""
+        """Start measuring how long the videos in flight take to end."""
         waiting = {entry.video_id for entry in self.open()}
         self.disturbances.append(Disturbance(kind, time.monotonic(), waiting))
 
     def see(self, states: Mapping[str, tuple[str, str | None]]) -> None:
-        """Take over what the database says of the videos."""
+        """Update the videos from the database."""
         for entry in self.entries.values():
             status, reason = states.get(entry.video_id, (entry.status, entry.reason))
             if status == entry.status:
@@ -115,7 +115,7 @@ class Ledger:
                     disturbance.recovered_seconds = time.monotonic() - disturbance.at
 
     async def until(self, entry: Entry, *statuses: str, seconds: float) -> bool:
-        """Wait until a video has one of `statuses`; False when that takes longer."""
+        """Wait until a video has one of `statuses`; False after `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while entry.status not in statuses:
@@ -123,16 +123,16 @@ class Ledger:
         return entry.status in statuses
 
     def begin_watching(self, database_url: str) -> None:
-        """Read the states from now on; an outage of Postgres is waited out."""
-        self._watching = asyncio.create_task(self._watch_for_ever(database_url))
+        """Start reading states; continues after outages of Postgres."""
+        self._watching = asyncio.create_task(self._keep_watching(database_url))
 
     async def end_watching(self) -> None:
-        """Read them no more."""
+        """Stop reading states."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
 
-    async def _watch_for_ever(self, database_url: str) -> None:
+    async def _keep_watching(self, database_url: str) -> None:
         while True:
             with suppress(*AWAY):
                 await self._watch(database_url)

@@ -1,4 +1,4 @@
-"""Kills and pauses: at every crash point, and anywhere."""
+"""Kills and pauses of processes, at failpoints and at random."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ if TYPE_CHECKING:
 
     from tests.chaos.cluster.services import Fleet, Member
     from tests.chaos.failpoints import Points
-    from tests.chaos.journal import Ledger
+    from tests.chaos.journal import Journal
 
-Action = Literal["kill", "pause"]
+Kind = Literal["kill", "pause"]
 
 LOOK_SECONDS = 0.05
 ARMED_AT_ONCE = 8
-ARMED_SECONDS = 75.0  # a point that nobody passes makes room for another
-PAUSE_SECONDS = 3 * HEARTBEAT_SECONDS + LEASE_SECONDS  # the broker has given the work away, the lease is over
-RELAY_PAUSE_SECONDS = 33.0  # what a relay has taken is another's after 30 s
+ARMED_SECONDS = 75.0  # then an unreached point is disarmed for another
+PAUSE_SECONDS = 3 * HEARTBEAT_SECONDS + LEASE_SECONDS  # until redelivery and the end of the lease
+RELAY_PAUSE_SECONDS = 33.0  # a relay's reservation ends after 30 s
 PAUSED_AT_ONCE = 3
 
 
 @dataclass(frozen=True)
-class Deed:
-    """Something to do: at a point, or with no point to any process of a service."""
+class Action:
+    """A kill or pause: at a point, or without a point of any process of a service."""
 
-    action: Action
+    kind: Kind
     point: str | None
     service: str = ""
 
 
 @dataclass
 class Armed:
-    """A point that waits for a process to come by."""
+    """An armed failpoint that no process has reached yet."""
 
-    deed: Deed
+    action: Action
     until: float
 
 
 @dataclass
-class Reaper:
-    """Arms points in an order that the seed fixes, and does to whoever comes by what was drawn."""
+class Killer:
+    """Arms points in an order fixed by the seed, and kills or pauses the processes that reach them."""
 
     fleet: Fleet
     points: Points
-    ledger: Ledger
+    journal: Journal
     known: list[str]
     random: random.Random
     pace_seconds: float
@@ -62,33 +62,33 @@ class Reaper:
     pauses: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     armed: dict[str, Armed] = field(default_factory=dict)
-    _deck: list[Deed] = field(default_factory=list)
+    _deck: list[Action] = field(default_factory=list)
     _pausing: set[asyncio.Task[None]] = field(default_factory=set)
     _round: int = 0
 
     @property
     def done(self) -> int:
-        """Return how many kills and pauses there were."""
+        """The number of kills and pauses."""
         return self.kills.total() + self.pauses.total()
 
     def covered(self) -> set[str]:
-        """Return the points at which somebody was killed or paused."""
+        """Return the points at which a process was killed or paused."""
         return {point for point in {*self.kills, *self.pauses} if point in self.known}
 
     async def run(self) -> None:
-        """Do so for ever."""
+        """Run until cancelled."""
         next_at = 0.0
         while True:
             for point, pid in self.points.take_parked():
-                self._meet(point, pid)
-            self._give_up_old()
+                self._handle_parked(point, pid)
+            self._disarm_expired()
             if time.monotonic() >= next_at and len(self.armed) < ARMED_AT_ONCE:
                 next_at = time.monotonic() + self.pace_seconds
                 self._do(self._draw())
             await asyncio.sleep(LOOK_SECONDS)
 
     async def rest(self) -> None:
-        """Disarm everything and let those who are paused go on."""
+        """Disarm everything and continue paused processes."""
         for point in self.armed:
             self.points.disarm(point)
         self.armed.clear()
@@ -101,39 +101,39 @@ class Reaper:
         for member in self.fleet.members:
             self.fleet.resume(member)
 
-    def _draw(self) -> Deed:
+    def _draw(self) -> Action:
         if not self._deck:
             self._deck = self._shuffled()
             self._round += 1
         return self._deck.pop()
 
-    def _shuffled(self) -> list[Deed]:
-        """Return one deed a point, kills and pauses taking turns between rounds, and some anywhere."""
-        deeds = [Deed(self._turn(number), point) for number, point in enumerate(self.known)]
-        deeds += [Deed(self._turn(n), None, service) for n, service in enumerate((*SERVICES, *SERVICES))]
-        self.random.shuffle(deeds)
-        return deeds
+    def _shuffled(self) -> list[Action]:
+        """Return one action per point, alternating kills and pauses between rounds, and some at random."""
+        actions = [Action(self._turn(number), point) for number, point in enumerate(self.known)]
+        actions += [Action(self._turn(n), None, service) for n, service in enumerate((*SERVICES, *SERVICES))]
+        self.random.shuffle(actions)
+        return actions
 
-    def _turn(self, number: int) -> Action:
+    def _turn(self, number: int) -> Kind:
         return "pause" if (number + self._round) % 3 == 0 else "kill"
 
-    def _do(self, deed: Deed) -> None:
-        if deed.point is None:
-            if awake := self.fleet.awake(deed.service):
-                self._strike(self.random.choice(awake), deed)
-        elif deed.point not in self.armed:
-            self.armed[deed.point] = Armed(deed, time.monotonic() + ARMED_SECONDS)
-            self.points.arm(deed.point)
+    def _do(self, action: Action) -> None:
+        if action.point is None:
+            if awake := self.fleet.awake(action.service):
+                self._apply(self.random.choice(awake), action)
+        elif action.point not in self.armed:
+            self.armed[action.point] = Armed(action, time.monotonic() + ARMED_SECONDS)
+            self.points.arm(action.point)
 
-    def _give_up_old(self) -> None:
+    def _disarm_expired(self) -> None:
         for point, armed in list(self.armed.items()):
             if time.monotonic() > armed.until:
                 self.points.disarm(point)
                 del self.armed[point]
                 self.missed[point] += 1
-                self._deck.insert(0, armed.deed)
+                self._deck.insert(0, armed.action)
 
-    def _meet(self, point: str, pid: int) -> None:
+    def _handle_parked(self, point: str, pid: int) -> None:
         armed = self.armed.pop(point, None)
         member = self.fleet.by_pid(pid)
         if member is None:
@@ -141,21 +141,21 @@ class Reaper:
         if armed is None:
             os.kill(pid, signal.SIGCONT)
         else:
-            self._strike(member, armed.deed)
+            self._apply(member, armed.action)
 
-    def _strike(self, member: Member, deed: Deed) -> None:
-        name = deed.point or f"anywhere.{member.service}"
-        if deed.action == "pause" and self._may_pause(member):
+    def _apply(self, member: Member, action: Action) -> None:
+        name = action.point or f"anywhere.{member.service}"
+        if action.kind == "pause" and self._may_pause(member):
             task = asyncio.create_task(self._pause(member, name))
             self._pausing.add(task)
             task.add_done_callback(self._pausing.discard)
             return
         self.kills[name] += 1
         self.fleet.kill(member)
-        self.ledger.disturb(f"kill {name}")
+        self.journal.disturb(f"kill {name}")
 
     def _may_pause(self, member: Member) -> bool:
-        """Tell whether somebody is left to take the work."""
+        """Tell whether another process can take over the work."""
         others = [other for other in self.fleet.awake(member.service) if other is not member]
         return bool(others) and len(self._pausing) < PAUSED_AT_ONCE
 
@@ -169,4 +169,4 @@ class Reaper:
         finally:
             if member.process is process:
                 self.fleet.resume(member)
-                self.ledger.disturb(f"pause {name}")
+                self.journal.disturb(f"pause {name}")

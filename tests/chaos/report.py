@@ -1,4 +1,4 @@
-"""What a run found, as JSON for machines and as lines for people."""
+"""The report of a run, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.chaos.faults.injector import Storm
+    from tests.chaos.faults.injector import Injector
     from tests.chaos.invariants import Verdict
-    from tests.chaos.journal import Ledger
-    from tests.chaos.killer import Reaper
+    from tests.chaos.journal import Journal
+    from tests.chaos.killer import Killer
 
 BAR = 24
 SECONDS_DIGITS = 1
@@ -23,30 +23,30 @@ SECONDS_DIGITS = 1
 
 @dataclass
 class Clock:
-    """How long each part of the run took."""
+    """Measures how long each phase of the run took."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     _since: float = field(default_factory=time.monotonic)
 
     def lap(self, name: str) -> None:
-        """End a part."""
+        """End a phase."""
         now = time.monotonic()
         self.seconds[name], self._since = now - self._since, now
 
 
-def progress_line(passed_seconds: float, seconds: float, storm: Storm, reaper: Reaper) -> str:
-    """Return one line on how far the storm is."""
+def progress_line(passed_seconds: float, seconds: float, injector: Injector, killer: Killer) -> str:
+    """Return one line of progress."""
     share = min(passed_seconds / seconds, 1.0)
     bar = ("#" * round(share * BAR)).ljust(BAR, ".")
-    ledger = storm.ledger
-    ended = len(ledger.entries) - len(ledger.open())
-    points = f"{len(reaper.covered())}/{len(reaper.known)} points"
-    what = f"  {storm.now}" if storm.now else ""
-    return f"[{bar}] {reaper.done:3} kills and pauses  {ended}/{len(ledger.entries)} videos  {points}{what}"
+    journal = injector.journal
+    ended = len(journal.entries) - len(journal.open())
+    points = f"{len(killer.covered())}/{len(killer.known)} points"
+    what = f"  {injector.now}" if injector.now else ""
+    return f"[{bar}] {killer.done:3} kills and pauses  {ended}/{len(journal.entries)} videos  {points}{what}"
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Return the line that says it all."""
+    """Return the summary line."""
     found = {kind: len(findings) for kind, findings in report["findings"].items()}
     longest = report["recovery"]["longest_seconds"]
     return (
@@ -57,32 +57,33 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def build(
-    seed: int, storm: Storm, reaper: Reaper, verdict: Verdict, durations: dict[str, float]
+    seed: int, injector: Injector, killer: Killer, verdict: Verdict, durations: dict[str, float]
 ) -> dict[str, Any]:
     """Return the whole report."""
-    ledger = storm.ledger
+    journal = injector.journal
     return {
         "seed": seed,
-        "kills": reaper.kills.total(),
-        "pauses": reaper.pauses.total(),
-        "faults": storm.faults.total(),
+        "kills": killer.kills.total(),
+        "pauses": killer.pauses.total(),
+        "faults": injector.faults.total(),
         "points": {
-            "known": len(reaper.known),
-            "covered": len(reaper.covered()),
-            "uncovered": sorted(set(reaper.known) - reaper.covered()),
-            "kills": dict(sorted(reaper.kills.items())),
-            "pauses": dict(sorted(reaper.pauses.items())),
+            "known": len(killer.known),
+            "covered": len(killer.covered()),
+            "uncovered": sorted(set(killer.known) - killer.covered()),
+            "kills": dict(sorted(killer.kills.items())),
+            "pauses": dict(sorted(killer.pauses.items())),
         },
         "acts": {
-            name: {"times": count, "faults": storm.faults[name]} for name, count in sorted(storm.acts.items())
+            name: {"times": count, "faults": injector.faults[name]}
+            for name, count in sorted(injector.kinds.items())
         },
-        "not_run": storm.not_run,
-        "deaths": storm.fleet.deaths,
-        "recovery": _recovery(ledger),
+        "not_run": injector.not_run,
+        "deaths": injector.fleet.deaths,
+        "recovery": _recovery(journal),
         "durations_seconds": {name: round(value, SECONDS_DIGITS) for name, value in durations.items()},
-        "expected_dead_letters": len(storm.expected_dead_letters),
+        "expected_dead_letters": len(injector.expected_dead_letters),
         **verdict.to_json(),
-        "videos": _videos(ledger),
+        "videos": _videos(journal),
     }
 
 
@@ -92,22 +93,22 @@ def write(report: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def _videos(ledger: Ledger) -> dict[str, Any]:
-    entries = list(ledger.entries.values())
+def _videos(journal: Journal) -> dict[str, Any]:
+    entries = list(journal.entries.values())
     return {
         "accepted": len(entries),
         "by_end": dict(Counter(entry.status for entry in entries)),
         "by_way": dict(Counter(entry.how for entry in entries)),
-        "failures_on_the_way": dict(ledger.failures),
+        "failures_on_the_way": dict(journal.failures),
         "retries": sum(entry.retries for entry in entries),
-        "uploads_not_accepted": dict(ledger.refused),
+        "uploads_not_accepted": dict(journal.refused),
     }
 
 
-def _recovery(ledger: Ledger) -> dict[str, Any]:
-    """Return how long it took from a disturbance until the last video then in flight had ended."""
+def _recovery(journal: Journal) -> dict[str, Any]:
+    """Return the times from a disturbance until the last video then in flight had ended."""
     by_kind: dict[str, list[float]] = {}
-    for disturbance in ledger.disturbances:
+    for disturbance in journal.disturbances:
         if disturbance.recovered_seconds is not None:
             by_kind.setdefault(disturbance.kind, []).append(disturbance.recovered_seconds)
     every = [seconds for values in by_kind.values() for seconds in values]

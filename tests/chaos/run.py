@@ -1,4 +1,4 @@
-"""Run the whole system through a storm and see that nothing is lost: `python -m tests.chaos.run --seed 7`."""
+"""Injects faults into the whole system and checks the result: `python -m tests.chaos.run --seed 7`."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from tests.chaos import report
-from tests.chaos.cluster.bootstrap import open_storm
-from tests.chaos.cluster.environment import DELETE_AGAIN_SECONDS, Ground
+from tests.chaos.cluster.bootstrap import open_run
+from tests.chaos.cluster.environment import DELETE_AGAIN_SECONDS, Environment
 from tests.chaos.cluster.servers import REPO
 from tests.chaos.cluster.services import Fleet
-from tests.chaos.faults import ACTS
-from tests.chaos.faults.schedule import blow
-from tests.chaos.invariants import Expected, Facts, Recorder, judge
-from tests.chaos.settle import calm_down
+from tests.chaos.faults import FAULTS
+from tests.chaos.faults.schedule import inject_faults
+from tests.chaos.invariants import Addresses, Expected, Recorder, check_invariants
+from tests.chaos.settle import settle
 from tests.chaos.workload.clips import make_clips
 
 if TYPE_CHECKING:
-    from tests.chaos.faults.injector import Storm
+    from tests.chaos.faults.injector import Injector
     from tests.chaos.invariants import Verdict
 
-SETTLE_SECONDS = DELETE_AGAIN_SECONDS + 40.0  # a relay's hold of 30 s, and the second look of a deletion
+SETTLE_SECONDS = DELETE_AGAIN_SECONDS + 40.0  # a relay's reservation, the second pass of a deletion
 REPORT = REPO / ".chaos" / "chaos.json"
 
 
 def main() -> int:
-    """Run a storm; return 0 when nothing was found."""
+    """Run once; return 0 when nothing was found."""
     options = _options()
     for name in ("aiormq", "aio_pika"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # brokers that go away are no news here
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # lost brokers are expected here
     try:
         return asyncio.run(_interruptible(options))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -48,22 +48,28 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
     add = parser.add_argument
-    add("--minutes", type=float, default=40.0, help="the whole run is to take (default: 40)")
-    add("--seed", type=int, default=random.randrange(10_000), help="fixes what is drawn")
-    add("--report", type=Path, default=REPORT, help="where it is written (default: .chaos/chaos.json)")
-    add("--pace", type=float, default=1.0, help="seconds between two crash points armed")
-    add("--acts", default="all", help="which acts, by comma; `none` for kills and pauses alone")
-    add("--keep", action="store_true", help="keep the logs, also when nothing was found")
+    add("--minutes", type=float, default=40.0, help="duration of the whole run (default: 40)")
+    add("--seed", type=int, default=random.randrange(10_000), help="fixes all random choices")
+    add("--report", type=Path, default=REPORT, help="where to write it (default: .chaos/chaos.json)")
+    add("--pace", type=float, default=1.0, help="seconds between two armed failpoints")
+    add(
+        "--faults",
+        "--acts",
+        dest="acts",
+        default="all",
+        help="comma-separated faults; `none` for kills and pauses only",
+    )
+    add("--keep", action="store_true", help="keep the logs also when nothing was found")
     options = parser.parse_args()
-    names = {"all": [*ACTS], "none": []}.get(options.acts, options.acts.split(","))
-    if unknown := set(names) - ACTS.keys():
-        parser.error(f"no such acts: {', '.join(sorted(unknown))}; there are {', '.join(ACTS)}")
-    options.acts = {name: ACTS[name] for name in names}
+    names = {"all": [*FAULTS], "none": []}.get(options.acts, options.acts.split(","))
+    if unknown := set(names) - FAULTS.keys():
+        parser.error(f"no such faults: {', '.join(sorted(unknown))}; valid: {', '.join(FAULTS)}")
+    options.acts = {name: FAULTS[name] for name in names}
     return options
 
 
 async def _interruptible(options: argparse.Namespace) -> int:
-    """End in an orderly way on SIGTERM, as on Ctrl-C."""
+    """Stop cleanly on SIGTERM, as on Ctrl-C."""
     task = asyncio.ensure_future(_run(options))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task
@@ -73,51 +79,51 @@ async def _run(options: argparse.Namespace) -> int:
     root = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {options.seed}, {options.minutes:g} minutes, in {root}", flush=True)
     clock, is_clean = report.Clock(), False
-    ground = await Ground.lay(root)
-    fleet = Fleet(ground.service_env(), root / "logs")
+    environment = await Environment.lay(root)
+    fleet = Fleet(environment.service_env(), root / "logs")
     try:
         clips = await asyncio.to_thread(make_clips, root / "clips")
-        recorder = await Recorder.start(Facts.from_env(ground.facts()))
+        recorder = await Recorder.start(Addresses.from_env(environment.addresses()))
         clock.lap("servers")
         async with aiohttp.ClientSession() as session:
-            storm, reaper = await open_storm(
-                ground, fleet, clips, session, seed=options.seed, pace=options.pace
+            injector, killer = await open_run(
+                environment, fleet, clips, session, seed=options.seed, pace=options.pace
             )
             clock.lap("ten_services_at_once")
-            await blow(options.acts, options.minutes, storm, reaper)
-            clock.lap("storm")
-            await calm_down(storm, reaper)
-            clock.lap("calm")
-        verdict = await _process(storm, recorder)
-        clock.lap("judge")
-        told = report.build(options.seed, storm, reaper, verdict, clock.seconds)
+            await inject_faults(options.acts, options.minutes, injector, killer)
+            clock.lap("faults")
+            await settle(injector, killer)
+            clock.lap("settle")
+        verdict = await _process(injector, recorder)
+        clock.lap("check")
+        told = report.build(options.seed, injector, killer, verdict, clock.seconds)
         report.write(told, options.report)
-        _log_fallback(told, storm, options.report)
-        is_clean = verdict.clean and not storm.traffic.errors
+        _print_findings(told, injector, options.report)
+        is_clean = verdict.clean and not injector.traffic.errors
     finally:
         await fleet.end()
-        await ground.clear(keep=options.keep or not is_clean)
+        await environment.clear(keep=options.keep or not is_clean)
     return 0 if is_clean else 1
 
 
-async def _process(storm: Storm, recorder: Recorder) -> Verdict:
+async def _process(injector: Injector, recorder: Recorder) -> Verdict:
     expected = Expected(
-        accepted=storm.ledger.accepted(),
-        dead_letters=frozenset(storm.expected_dead_letters),
+        accepted=injector.journal.accepted(),
+        dead_letters=frozenset(injector.expected_dead_letters),
         keeps_local=False,
         sweeps=True,
     )
-    facts = Facts.from_env(storm.ground.facts())
-    verdict = await judge(facts, expected, recorder, settle_seconds=SETTLE_SECONDS)
+    addresses = Addresses.from_env(injector.environment.addresses())
+    verdict = await check_invariants(addresses, expected, recorder, settle_seconds=SETTLE_SECONDS)
     await recorder.close()
     return verdict
 
 
-def _log_fallback(told: dict[str, Any], storm: Storm, path: Path) -> None:
+def _print_findings(told: dict[str, Any], injector: Injector, path: Path) -> None:
     for kind, findings in told["findings"].items():
         for finding in findings:
             print(f"{kind}: {finding['video_id'] or ''} {finding['evidence']}")
-    for error in storm.traffic.errors:
+    for error in injector.traffic.errors:
         print(f"the harness itself failed: {error!r}")
     for name, why in told["not_run"].items():
         print(f"{name} was not run: {why}")

@@ -84,8 +84,9 @@ def test_a_source_is_shown_without_its_credentials() -> None:
 
 TICKS = st.integers(-(2**63), 2**63 - 1).map(str) | st.just("N/A")
 LINES = st.builds(
-    "{},{},{},{},{}".format,
+    "{},{},{},{},{},{}".format,
     st.integers(0, 3),
+    TICKS,
     TICKS,
     TICKS,
     TICKS,

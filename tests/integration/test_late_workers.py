@@ -165,7 +165,7 @@ async def test_deletion_waits_when_the_video_lies_in_another_bucket(
     storage = Bucket(bucket=configured)
     settings = SimpleNamespace(lease_seconds=LEASE, delete_again_seconds=1.0)
     deleting = DeleteVideoHandler(settings, outbox, WorkDir(tmp_path), storage)
-    with pytest.raises(Exception, match="the first pass is done" if removes else "new is set now") as raised:
+    with pytest.raises(Exception, match="the first pass is done" if removes else "is configured") as raised:
         await deleting.delete(DeleteVideo(video_id=planned))
     assert isinstance(raised.value, StorageUnavailable) != bool(removes)
     assert storage.removed == removes

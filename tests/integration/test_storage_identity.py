@@ -111,7 +111,7 @@ async def test_marker_that_cannot_be_read_is_refused_and_not_overwritten(databas
     await storage.put_bytes(MARKER, body)
     (tmp_path / "vod-volume.json").write_bytes(body)
     for place in (StoragePlace(storage), volume_with(tmp_path)):
-        with pytest.raises(StorageMismatch, match="no marker of ours"):
+        with pytest.raises(StorageMismatch, match="not a valid marker"):
             await identify(database, place)
     assert storage.objects[MARKER][1] == body
 

@@ -1,4 +1,4 @@
-"""Videos that other versions of the program planned, on a real Postgres: finished, or planned anew."""
+"""Videos that other versions of the program planned, on a real Postgres: finished, or planned again."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ async def test_worker_of_a_dropped_plan_writes_nothing_into_the_new_one(services
     await services.keep_plan("v1-source-bytes", version=0)
     async with services.outbox.transaction() as connection:
         late = await videos.claim_chunk(connection, ID, 1, lease_seconds=0.0)
-    with pytest.raises(Superseded, match="planned anew"):
+    with pytest.raises(Superseded, match="planned again"):
         await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0))
     assert [type(payload) for payload in await services.sent()] == [ResumeVideo]
     await services.planning.resume(ResumeVideo(video_id=ID))

@@ -45,9 +45,9 @@ async def test_what_the_pipeline_keeps_is_no_source(tmp_path: Path, name: str) -
     original.write_bytes(b"of another")
     sources = Sources(WorkDir(tmp_path), DiskBudget(tmp_path, 0), {}, max_bytes=10, policy=policy(tmp_path))
     for uri in (f"file:{name}", f"file://{tmp_path}/{name}"):
-        with pytest.raises(SourceUnavailable, match="keeps for itself"):
+        with pytest.raises(SourceUnavailable, match="of the pipeline itself"):
             await sources.fetch(VIDEO, uri)
-        with pytest.raises(SourceUnavailable, match="keeps for itself"):
+        with pytest.raises(SourceUnavailable, match="of the pipeline itself"):
             sources.path(VIDEO, uri)
 
 

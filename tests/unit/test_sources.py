@@ -137,7 +137,7 @@ async def test_fetch_says_so_when_there_is_no_such_file(tmp_path):
 
 
 async def test_fetch_names_the_known_schemes_when_it_knows_not_this_one(tmp_path):
-    with pytest.raises(SourceUnavailable, match="known: file, s3"):
+    with pytest.raises(SourceUnavailable, match="supported: file, s3"):
         await sources(tmp_path, s3=opener()).fetch(VIDEO, "ftp://host/x")
 
 
@@ -216,7 +216,7 @@ def test_shown_hides_credentials_when_a_uri_is_told(uri, seen):
 
 
 async def test_fetch_refuses_when_the_uri_is_broken(tmp_path):
-    with pytest.raises(SourceUnavailable, match="no URI"):
+    with pytest.raises(SourceUnavailable, match="not a URI"):
         await sources(tmp_path).fetch(VIDEO, "https://[bad/x")
 
 

@@ -45,7 +45,7 @@ def test_of_long_words_the_end_is_shown():
         (
             "[h264_nvenc] OpenEncodeSessionEx failed: out of memory (10)",
             "no encoding session free",
-            "end other",
+            "stop other",
         ),
         ("Unknown encoder 'h264_nvenc'", "built without NVENC", "--enable-nvenc"),
         ("something new", "the trial encode failed", "docs/gpu.md"),

@@ -1,6 +1,6 @@
-"""The H.264 level of a rendition, from its size, rate and bit rates: the same whichever encoder makes it.
+"""The H.264 level of a rendition, from its size, frame rate and bit rates, independent of the encoder.
 
-Encoders left to themselves choose by rules of their own, and one CODECS string stands for all chunks.
+Encoders choose levels by different rules, but one CODECS string applies to all chunks.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ MACROBLOCK: Final = 16  # pixels
 HIGH_PROFILE_BITS: Final = (
     1250  # bits in a unit of MaxBR and MaxCPB for High profile (Table A-2, cpbBrVclFactor)
 )
-DECODED_PICTURES: Final = 4  # what x264 keeps with B-frames as references, the most of our two encoders
+DECODED_PICTURES: Final = 4  # of x264 with B-frames as references, the larger value of our two encoders
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A line of Table A-1: macroblocks a second, a frame and of decoded pictures; bit rate and buffer."""
+    """A row of Table A-1: macroblocks per second, per frame and of decoded pictures; bit rate and buffer."""
 
     name: str
     mbps: int
@@ -30,7 +30,7 @@ class Level:
     buffer: int
 
 
-# ITU-T H.264, Annex A, Table A-1. Level 1b is left out: it is signalled by a flag, not by a number.
+# ITU-T H.264, Annex A, Table A-1. Level 1b is omitted: it is signalled by a flag, not by a number.
 LEVELS: Final = (
     Level("1.0", 1_485, 99, 396, 64, 175),
     Level("1.1", 3_000, 396, 900, 192, 500),
@@ -55,7 +55,7 @@ LEVELS: Final = (
 
 
 def lowest_level(width: int, height: int, rate: Fraction, peak_bps: int, buffer_bits: int) -> str:
-    """Return the lowest level of High profile that allows all of it, the highest there is if none does."""
+    """Return the lowest level of High profile that allows all of it, else the highest level."""
     wide, high = -(-width // MACROBLOCK), -(-height // MACROBLOCK)
     size = wide * high
     for level in LEVELS:

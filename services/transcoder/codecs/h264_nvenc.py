@@ -1,4 +1,4 @@
-"""NVENC's options. None of them could be tried where this was written; `make gpu-selftest` tries them."""
+"""NVENC's options. They have not been run on a GPU with NVENC yet; `make gpu-selftest` tests them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ NVENC: Final = (
     *("-c:v", "h264_nvenc", "-preset", "p4", "-tune", "hq", "-rc", "vbr", "-profile:v", "high"),
     *("-spatial-aq", "1", "-no-scenecut", "1", "-b_ref_mode", "disabled"),
 )
-# Its scale of constant quality lies a few steps from x264's; not calibrated: too good rather than too bad.
+# Its constant-quality scale differs from x264's by a few steps; uncalibrated, on the side of better quality.
 CQ_OVER_CRF: Final = 3.0
 
 
 def constant_quality(crf: float) -> float:
-    """Return NVENC's CQ that stands for x264's rate factor `crf`."""
+    """Return the NVENC CQ that corresponds to x264's rate factor `crf`."""
     return crf + CQ_OVER_CRF

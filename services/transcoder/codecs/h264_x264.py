@@ -1,9 +1,9 @@
-"""libx264's options by profile: what makes the better picture for the same CPU time, measured.
+"""libx264's options by profile: those with the best measured quality for the CPU time.
 
 Against the preset veryfast, in bits for the same VMAF (docs/benchmarks.md): adaptive quantization by variance
 (aq-mode 2) with a look-ahead of 20 frames saves 6 % and no time; trellis quantization another 7 % for 9 %
 more time; estimating motion to the half sample only (subme 1) gives 8 % of that back and saves a quarter of
-the time. Slower presets are a worse bargain.
+the time. Slower presets gain less for the same time.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def parameters(profile: Profile | None, rows: int) -> Sequence[str]:
 
 
 def threads(rows: int) -> int:
-    """Return how many threads encode pictures of `rows` lines: the same on every machine, so that bits are.
+    """Return the number of threads for pictures of `rows` lines; fixed, so that all machines agree.
 
-    Each thread sees less of the picture before: many on a small one cost up to 1.4 VMAF and 17 % CPU time.
+    Each thread can reference less of the previous picture: too many on a small one cost up to 1.4 VMAF and
+    17 % CPU time.
     """
     return max(1, (rows + ROWS_A_THREAD // 2) // ROWS_A_THREAD)

@@ -1,7 +1,7 @@
-"""How many bits a rendition may take: aimed at a quality and capped, or at an average (ABR).
+"""Rate control of a rendition: a capped target quality, or an average bit rate (ABR).
 
-With a quality in mind an encoder needs no guess of what the video will be like, so every chunk begins as good
-as the last one ended; an average is a guess at the beginning of each chunk, and 1 to 2 dB off for a second.
+With a target quality the encoder needs no estimate of the content, so every chunk starts at the quality at
+which the last one ended; with ABR each chunk starts with an estimate that is 1 to 2 dB off for a second.
 The quality's scale is x264's rate factor (CRF): 6 more halve the bits.
 """
 
@@ -13,7 +13,7 @@ from typing import Final, Literal
 RateControl = Literal["quality", "abr"]
 
 BUFFER_SECONDS: Final = 2  # of the decoder's buffer (VBV), at the average rate
-# A peak as high as the average keeps the promise of a preset, "never more than this on average", on any
+# A peak equal to the average guarantees a preset's limit, "never more than this on average", for any
 # content, noise included. The buffer lets ten seconds take a fifth more.
 CAPPED_PEAK: Final = 1.0
 BUFFER_AT_START: Final = 0.4
@@ -29,13 +29,13 @@ MIN_CRF, MAX_CRF = 14.0, 34.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a decoder must be able to take: bits a second at most, and bits of buffer."""
+    """Requirements on the decoder: peak bits per second, and bits of buffer."""
 
     peak_bps: int
     buffer_bits: int
 
     def max_bits(self, seconds: float) -> int:
-        """Return the most bits that `seconds` of picture may take."""
+        """Return the maximum number of bits for `seconds` of video."""
         return int(self.peak_bps * seconds) + self.buffer_bits
 
 

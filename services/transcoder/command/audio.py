@@ -1,8 +1,8 @@
-"""The sound's half of a chunk's command line.
+"""The audio part of a chunk's command line.
 
 All chunks share one grid: AAC frame j starts j * 1024 samples (48 kHz) after output zero, and a chunk owns
-the frames that start within it. Each chunk begins to encode a few frames early and ends late, so that at a
-join both encoders have heard the same, and drops what it does not own.
+the frames that start within it. Each chunk starts encoding a few frames early and ends late, so that both
+encoders at a join have processed the same input, and drops the frames it does not own.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 RUN_IN_FRAMES: Final = 8
 RUN_OUT_FRAMES: Final = 2
 RESAMPLER_RUN_IN: Final = 4800  # samples at 48 kHz
-HOLE_SECONDS: Final = 0.01  # on a lattice all that differs is a hole
+HOLE_SECONDS: Final = 0.01  # on a regular grid every difference is a gap
 ANCHOR_TOLERANCE: Final = 120  # samples; frames are at least 128 long
-JITTER_SECONDS: Final = 0.05  # elsewhere smaller differences are noise, not silence
-# One channel goes to both sides as loud as it is: the mix to stereo that follows takes 3 dB off a centre.
+JITTER_SECONDS: Final = 0.05  # otherwise smaller differences are jitter, not silence
+# Mono goes to both sides at full level: the following stereo mix attenuates a centre channel by 3 dB.
 MONO_GAIN: Final = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
 # In floating point centre and surrounds are added at -3 dB (ITU-R BS.775) and nothing is scaled down; with
 # integers swresample would take 7.7 dB off a whole 5.1 mix.
@@ -62,7 +62,7 @@ def _span(plan: Plan, chunk: Chunk) -> _Span:
 
 
 def is_silent(plan: Plan, chunk: Chunk) -> bool:
-    """Return whether the source has no sound anywhere in the chunk."""
+    """Return whether the source has no audio in the chunk."""
     if plan.audio is None:
         return True
     span, zero = _span(plan, chunk), plan.zero_seconds
@@ -72,12 +72,12 @@ def is_silent(plan: Plan, chunk: Chunk) -> bool:
 
 
 def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[str]:
-    """Return the command that decodes the sound around a chunk to a file of one unchanging format.
+    """Return the command that decodes the audio around a chunk to a file with a constant format.
 
-    Sound that changes its channels or sample rate on the way (broadcasts do) breaks counting: it is brought
-    to one format first. FFmpeg builds the filters anew at each change, so the mix suits what comes.
+    Audio that changes channels or sample rate within the stream (as in broadcasts) breaks sample counting, so
+    it is converted first. FFmpeg rebuilds the filters at each change, so the mix fits the new format.
     """
-    assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
+    assert plan.audio is not None  # noqa: S101 - called only for videos with audio
     span = _span(plan, chunk)
     end = plan.zero_seconds + Fraction(span.end_sample, AUDIO_RATE) + 1
     return [
@@ -103,12 +103,12 @@ def to_stereo(audio: AudioTrack) -> str:
 
 
 def _on_one_clock(audio: AudioTrack) -> list[str]:
-    """Return the filter that makes the clock of the sound continuous, none where it is."""
+    """Return the filter that makes the audio clock continuous, if it is not."""
     return [moved_to("asetpts", audio.time_map, 0)] if audio.time_map else []
 
 
 def audio_path(outdir: str) -> str:
-    """Return where sound that was brought to one format lies while its chunk is encoded."""
+    """Return the path of converted audio while its chunk is encoded."""
     return f"{outdir}/sound.nut"
 
 
@@ -117,7 +117,7 @@ def audio_graph(plan: Plan, chunk: Chunk, *, from_file: bool = False) -> str:
 
     `from_file` tells that the input is what `audio_argv` wrote.
     """
-    assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
+    assert plan.audio is not None  # noqa: S101 - called only for videos with audio
     span = _span(plan, chunk)
     written = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None, time_map=None)
     audio = written if from_file else plan.audio
@@ -134,7 +134,7 @@ def _silence(span: _Span) -> list[str]:
 
 
 def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> list[str]:
-    """Return filters that give the span's samples, the same for every chunk that asks for them.
+    """Return filters that produce the span's samples, identical for neighbouring chunks.
 
     Input samples are counted from output zero. Reading begins at a sample where the resampler's phase is
     zero, so that its phase is the same in every chunk; after it samples are counted, not timed.
@@ -147,7 +147,7 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> l
     hole = HOLE_SECONDS if audio.lattice or anchor else JITTER_SECONDS
     ends = round_half_up((audio.end_seconds - plan.zero_seconds) * AUDIO_RATE)
     return [
-        f"aformat=sample_rates={audio.sample_rate}",  # that of the whole stream may be another here
+        f"aformat=sample_rates={audio.sample_rate}",  # the stream may differ here
         *_on_one_clock(audio),
         *(_counter(anchor, zero) if anchor else [_clock(audio.lattice, zero)]),
         f"atrim=start_pts={begin_in}",
@@ -161,7 +161,7 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> l
 
 
 def _clock(lattice: AudioGrid | None, zero: int) -> str:
-    """Return the filter that counts from output zero and undoes the rounding of a container's timestamps."""
+    """Return the filter that counts from output zero and corrects rounded timestamps."""
     if lattice is None:
         return f"asetpts=PTS-{zero}"
     place = f"{lattice.origin}+{lattice.step}*round((PTS-{lattice.origin})/{lattice.step})"
@@ -169,7 +169,7 @@ def _clock(lattice: AudioGrid | None, zero: int) -> str:
 
 
 def _counter(anchor: AudioAnchor, zero: int) -> list[str]:
-    """Return filters that count samples from a known frame on, where seeking has found that frame."""
+    """Return filters that count samples from a known frame found by seeking."""
     near = f"lt(abs(STARTPTS-{anchor.timed}),{ANCHOR_TOLERANCE})"
     return [
         f"aselect='gt(pts,{anchor.after})'",

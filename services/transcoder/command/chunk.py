@@ -1,8 +1,8 @@
 """The command line that encodes one chunk: a pure function of the plan.
 
-One ffmpeg process decodes the source once and writes every rendition. The source is opened twice: pictures
-and sound each have a seek point of their own. Timestamps stay those of the whole video (`-copyts`), shifted
-by a constant, so that the segments of all chunks follow each other whoever encoded them.
+One ffmpeg process decodes the source once and writes every rendition. The source is opened twice, because
+video and audio have different seek points. Timestamps are those of the whole video (`-copyts`), shifted by a
+constant, so that segments of all chunks form one timeline.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from services.transcoder.command.video import EncoderName
     from services.transcoder.plan.model import Chunk, Plan
 
-BASE_SECONDS: Final = 10  # where output zero lies on the clock of the segments: keeps decode times positive
+BASE_SECONDS: Final = 10  # output zero on the segments' clock: keeps decode times positive
 SEGMENT_NAME: Final = "segment_%03d.ts"
 # Once at the beginning of each segment (RFC 8216, 3.2), instead of ten times a second: 33 kbit/s less.
 TABLES: Final = "pat_period=86400:sdt_period=86400"
-# A graph that is rebuilt when pictures change size loses its count; its first filters take any size.
+# A graph rebuilt on a size change would lose its frame count; its first filters accept any size.
 NO_REBUILD: Final = ("-reinit_filter", "0")
-# One thread: each thread of a decoder takes surfaces of the GPU, which has 32, and none makes it faster.
+# One thread: each decoder thread takes some of the GPU's 32 surfaces without making it faster.
 HARDWARE: Final = ("-hwaccel", "cuda", "-hwaccel_output_format", "cuda", "-threads", "1")
 
 
@@ -130,6 +130,6 @@ def _escaped(path: str) -> str:
 
 
 def _cuts(plan: Plan, chunk: Chunk) -> str:
-    """Return where the segments end, in frames of the chunk; a time no chunk reaches where there is one."""
+    """Return the ends of segments in frames of the chunk; an unreachable time for a single segment."""
     cuts = [start - chunk.first_frame for start in plan.starts_in(chunk)[1:]]
     return f"segment_frames={','.join(map(str, cuts))}" if cuts else "segment_time=1000000"

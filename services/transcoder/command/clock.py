@@ -1,4 +1,4 @@
-"""Filters that put a source's timestamps on one continuous clock: pure."""
+"""Filters that map a source's timestamps to one continuous clock; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours: any source to 8-bit BT.709 of limited range, as filters."""
+"""Filters that convert any source's colours to 8-bit BT.709 with limited range."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTPUT_TAGS: Final = (
 # From 8.0 on FFmpeg converts pictures that say nothing of their colours to those that OUTPUT_TAGS name; it
 # cannot do that on a GPU. They have them already (is_bt709) and are marked; swscale and zscale mark theirs.
 SAYS_BT709: Final = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
-# FFmpeg's names of matrices as swscale's `in_color_matrix` wants them.
+# FFmpeg's names of matrices, as in swscale's `in_color_matrix`.
 SCALE_MATRICES: Final = {
     "bt709": "bt709",
     "fcc": "fcc",
@@ -52,18 +52,18 @@ NOMINAL_PEAK_NITS: Final = 100
 
 
 def is_bt709(video: VideoTrack) -> bool:
-    """Return whether the picture already has the colours that we write."""
+    """Return whether the picture already has the output colours."""
     return not _needs_linear_light(video) and _matrix(video) == "bt709" and _range(video) == "limited"
 
 
 def _needs_linear_light(video: VideoTrack) -> bool:
-    """Return whether the picture has to be taken apart into light: other primaries, another curve."""
+    """Return whether conversion needs linear light: different primaries or transfer curve."""
     colour = video.colour
     return colour.is_hdr or _primaries(video) != "bt709" or colour.transfer in OTHER_CURVES
 
 
 def _primaries(video: VideoTrack) -> str:
-    """Return the stream's primaries; what names none has BT.2020's with its matrix, else BT.709's."""
+    """Return the stream's primaries; untagged: BT.2020's if the matrix is, else BT.709's."""
     named = video.colour.primaries
     if not named and SCALE_MATRICES.get(video.colour.matrix) == "bt2020":
         return "bt2020"
@@ -93,13 +93,13 @@ def reference_colours(video: VideoTrack, width: int, height: int) -> list[str]:
 
 
 def _even(video: VideoTrack) -> list[str]:
-    """Return the filter that makes odd sizes even: zscale takes none where colour has fewer samples."""
+    """Return the filter that makes odd sizes even: zscale rejects them with subsampled colour."""
     width, height = (side + side % 2 for side in (video.width, video.height))
     return [] if (width, height) == (video.width, video.height) else [f"scale={width}:{height}"]
 
 
 def _remapped(video: VideoTrack, width: int, height: int) -> str:
-    """Return the filter from SDR of other primaries to BT.709's, in linear light."""
+    """Return the filter from SDR with other primaries to BT.709, in linear light."""
     transfer = video.colour.transfer
     rgb = _is_rgb(video.pix_fmt)
     given = (
@@ -112,7 +112,7 @@ def _remapped(video: VideoTrack, width: int, height: int) -> str:
 
 
 def _tone_mapped(video: VideoTrack, width: int, height: int) -> list[str]:
-    """Return filters from PQ or HLG to SDR: in linear light, in BT.709 primaries, by Hable's curve."""
+    """Return filters from PQ or HLG to SDR: linear light, BT.709 primaries, Hable's curve."""
     colour = video.colour
     given = (
         f"tin={colour.transfer}",
@@ -131,7 +131,7 @@ def _tone_mapped(video: VideoTrack, width: int, height: int) -> list[str]:
 
 
 def _matrix(video: VideoTrack) -> str:
-    """Return the stream's matrix; what says nothing is BT.709 if high definition, else BT.601."""
+    """Return the stream's matrix; untagged: BT.709 for high definition, else BT.601."""
     is_high = video.width >= 1280 or video.height > 576
     return SCALE_MATRICES.get(video.colour.matrix, "bt709" if is_high else "bt601")
 

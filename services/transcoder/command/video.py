@@ -1,4 +1,4 @@
-"""The picture's half of a chunk's command line: filter graph and encoder options."""
+"""The video part of a chunk's command line: filter graph and encoder options."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 EncoderName = Literal["libx264", "h264_nvenc"]
 
-# Its default, bicubic, reads no more points for a smaller picture: jagged, and darker from rung to rung.
-# Bilinear averages: nearer to what libx264 gets, though a little softer (docs/gpu.md).
+# Its default, bicubic, does not average when scaling down: jagged, and darker from rung to rung.
+# Bilinear averages: closer to the CPU scaler, though a little softer (docs/gpu.md).
 CUDA_SCALING: Final = "interp_algo=bilinear"
-NO_KEY_FRAMES: Final = "100000"  # the encoder sets none of its own: ours are forced
-REORDER_RATE: Final = 5  # below, B-frames would put decoding seconds before showing
-REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC's without needs one
-# Not av1: FFmpeg takes libdav1d for it, which knows no GPU.
+NO_KEY_FRAMES: Final = "100000"  # no automatic key frames: ours are forced
+REORDER_RATE: Final = 5  # below this rate B-frames would delay presentation by seconds
+REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC needs one
+# Not av1: FFmpeg uses libdav1d, which has no GPU support.
 NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "vc1", "vp8"})
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
-# Codecs whose pictures may be interlaced one by one, whatever the first ones are.
+# Codecs in which any single picture may be interlaced.
 INTERLACED_CODECS: Final = frozenset(
     {
         *("h264", "mpeg2video", "mpeg4", "vc1", "wmv3", "dvvideo", "prores", "dnxhd", "mjpeg", "jpeg2000"),
         *("ffv1", "huffyuv", "ffvhuff", "utvideo", "v210", "rawvideo", "cfhd", "svq3"),
     }
 )
-# Where pictures may change size in mid-stream: what cameras and broadcasts write, and `pad` can fill.
+# Codecs in which pictures may change size within a stream, as written by cameras and broadcasts.
 PLANAR_PIXELS: Final = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
-SAME_SHAPE: Final = 0.01  # how far shapes may differ without bars
+SAME_SHAPE: Final = 0.01  # aspect ratios may differ by this much without bars
 
 
 def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: bool) -> bool:
@@ -52,12 +52,12 @@ def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: 
 
 
 def decoder_options(video: VideoTrack) -> list[str]:
-    """Return what the decoder of `video` has to be told before the input is named."""
+    """Return the decoder options of `video`, which precede the input."""
     return [] if video.x264_build is None else ["-x264_build", str(video.x264_build)]
 
 
 def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: bool, on_gpu: bool) -> str:
-    """Return the graph from the decoded stream to one labelled output a rung: [v0], [v1], …"""
+    """Return the graph from the decoded stream to one labelled output per rung: [v0], [v1], …"""
     steps = [*_pick_frames(plan, chunk, tolerant=tolerant, on_gpu=on_gpu)]
     top = plan.rungs[0]
     if on_gpu:
@@ -71,9 +71,9 @@ def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: boo
 
 
 def _pick_frames(plan: Plan, chunk: Chunk, *, tolerant: bool, on_gpu: bool) -> list[str]:
-    """Return filters that put pictures on the grid and let through exactly the chunk's frames.
+    """Return filters that place pictures on the frame grid and pass exactly the chunk's frames.
 
-    From `fps` on a timestamp is a frame number, so that nothing is left to rounding.
+    After `fps` a timestamp is a frame number, so that rounding cannot matter.
     """
     steps = [moved_to("setpts", plan.video.time_map, plan.video.first_pts)]
     if not on_gpu:
@@ -87,10 +87,10 @@ def _pick_frames(plan: Plan, chunk: Chunk, *, tolerant: bool, on_gpu: bool) -> l
 
 
 def one_shape(video: VideoTrack) -> list[str]:
-    """Return the filters that bring pictures of another size or shape to those of the first, with bars.
+    """Return the filters that scale pictures of a different size to the first one's size, with bars.
 
-    A phone is turned, a broadcast goes from 4:3 to 16:9: pictures keep their shape. Those that have the
-    first one's size pass untouched. Lines of two fields are scaled apart, and bars keep the order of fields.
+    Pictures keep their aspect ratio when a phone is turned or a broadcast changes from 4:3 to 16:9. Pictures
+    with the first one's size pass unchanged. Fields are scaled separately, and bars keep the field order.
     """
     if not video.pix_fmt.startswith(PLANAR_PIXELS):
         return []
@@ -112,7 +112,7 @@ def deinterlaces(video: VideoTrack) -> bool:
 
 
 def _deinterlaced(video: VideoTrack) -> list[str]:
-    """Return the filter that weaves interlaced pictures; it passes on those that do not say they are."""
+    """Return the filter that deinterlaces pictures marked as interlaced and passes all others."""
     return ["bwdif=mode=send_frame:deint=interlaced"] if deinterlaces(video) else []
 
 
@@ -121,7 +121,7 @@ def _holds_first(plan: Plan, chunk: Chunk, *, tolerant: bool) -> bool:
 
 
 def _holds(plan: Plan, chunk: Chunk, *, tolerant: bool) -> list[str]:
-    """Return the filter that holds the first picture or the last, where the chunk reaches beyond them."""
+    """Return the filter that repeats the first or last picture where the chunk extends beyond it."""
     options = []
     if _holds_first(plan, chunk, tolerant=tolerant):
         options.append(f"start_mode=clone:start={plan.lead_frames}")
@@ -137,7 +137,7 @@ def _upright(plan: Plan, rung: Rung) -> list[str]:
 
 
 def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
-    """Return the tail of the graph: every rung is scaled from the one above it."""
+    """Return the last part of the graph: every rung is scaled from the next larger one."""
     if len(rungs) == 1:
         return "[v0]"
     scale = "scale_cuda" if encoder == "h264_nvenc" else "scale"
@@ -185,12 +185,12 @@ def _own_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName) -> 
 
 
 def limits_of(rung: Rung) -> Limits:
-    """Return the peak rate and the buffer that `rung` may fill."""
+    """Return the peak rate and buffer size of `rung`."""
     return limits(rung.video_bps, is_capped=rung.crf is not None)
 
 
 def x264_options(rung: Rung) -> dict[str, str]:
-    """Return libx264's options of one rendition; without a rate factor it aims at the average rate."""
+    """Return libx264's options of one rendition; without a rate factor it uses the average bit rate."""
     own = [*x264.parameters(rung.profile, rung.height)]
     rate = {"-b": str(rung.video_bps)}
     if rung.crf is not None:
@@ -214,22 +214,22 @@ def _b_frames(rate: Fraction, encoder: EncoderName) -> list[str]:
 
 
 def reorder_frames(rate: Fraction) -> int:
-    """Return by how many frames decoding runs ahead of showing in a video of `rate`."""
+    """Return the reordering delay in frames at a given frame rate."""
     return REORDER_FRAMES if rate >= REORDER_RATE else 0
 
 
 def _decode_times(plan: Plan, chunk: Chunk) -> str:
     """Return the packet filter that gives packet n of a chunk the decode time of its first frame + n - delay.
 
-    So decode times run on across a join whoever encoded its two sides: they are counted, not the encoder's
-    (FFmpeg 5.1 miscounts NVENC's where a second is no whole number of frames). With both encoders a picture
-    is shown no earlier than decoded, for neither reorders by more than the delay. A tick of the filter is a
-    frame, the encoder's time base (see audio_options).
+    Decode times are counted instead of taken from the encoder, so that they continue across joins of
+    different encoders (FFmpeg 5.1 miscounts NVENC's at non-integer rates). Neither encoder reorders by more
+    than the delay, so no picture is shown before it is decoded. A tick of the filter is one frame, the
+    encoder's time base (see audio_options).
     """
     return f"setts=pts=PTS:dts=N{chunk.first_frame - reorder_frames(plan.rate):+d}"
 
 
 def _key_frame_times(plan: Plan, chunk: Chunk) -> str:
-    """Return the forced key frames in seconds: a quarter frame early, so that rounding cannot miss one."""
+    """Return the times of forced key frames in seconds, a quarter frame early against rounding."""
     frames = key_frames(plan.starts_in(chunk), chunk.end_frame, plan.rate)
     return ",".join(f"{max(0.0, float((frame - 0.25) / plan.rate)):.6f}" for frame in frames)

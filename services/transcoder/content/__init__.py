@@ -1,1 +1,1 @@
-"""The content check: does a chunk show and sound what its source does? Levels, sampled pictures, packets."""
+"""The content check: compares a chunk's picture and sound with its source."""

@@ -1,9 +1,8 @@
-"""Check one encoded chunk against its source: run FFmpeg, read what it found, compare.
+"""Compares one encoded chunk with its source: runs FFmpeg, reads the results, compares.
 
-The quick check costs a small part of the encode: the sound is decoded once more on both sides, packets are
-counted, and a few pictures are decoded where decoding can begin. Only where the sizes of packets say that the
-output stands still and the source does not are pictures compared one after another. The full check does so
-everywhere.
+The quick check costs a small part of the encode: audio is decoded again on both sides, packets are counted,
+and a few pictures are decoded at seekable places. Pictures are compared one by one only where packet sizes
+suggest that the output is frozen but the source is not. The full check compares pictures everywhere.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ if TYPE_CHECKING:
 Depth = Literal["quick", "full"]
 
 PACKETS: Final = "packets.crc"
-FAR_SECONDS: Final = 60  # what has to be read from the beginning up to here is not read again
+FAR_SECONDS: Final = 60  # sources that must be read from the beginning are checked only up to here
 MIN_SECONDS: Final = 60
 MAX_TIMES_REAL_TIME: Final = 20
-MAX_LOST: Final = 0.5  # share of a stretch's pictures without which it is damaged
+MAX_LOST: Final = 0.5  # a stretch that lacks more than this share of its pictures is damaged
 
 DAMAGED: Final = "the source is damaged: held pictures or silence replace what cannot be decoded"
 
@@ -49,9 +48,9 @@ log = structlog.get_logger()
 
 
 async def check_chunk(job: Checked, depth: Depth) -> tuple[VideoWarning, ...]:
-    """Return what in an encoded chunk does not agree with its source, and when; empty if all does.
+    """Return the differences between an encoded chunk and its source, with times; empty if there are none.
 
-    A check that cannot be made is logged and finds nothing: the segments were verified before.
+    A check that fails to run is logged and returns nothing: the segments are already verified.
     """
     with tempfile.TemporaryDirectory(dir=job.outdir, prefix="check.") as folder:
         try:
@@ -77,7 +76,7 @@ def _moved(warning: VideoWarning, job: Checked) -> VideoWarning:
 
 
 async def _compare(job: Checked, folder: str) -> list[VideoWarning]:
-    """Compare levels, sampled pictures and packets; look closely where the output alone stands still."""
+    """Compare levels, sampled pictures and packets; compare more pictures where only the output is frozen."""
     sides = [Path(folder, name) for name in ("source", "output")]
     for side in sides:
         side.mkdir()
@@ -100,7 +99,7 @@ async def _compare(job: Checked, folder: str) -> list[VideoWarning]:
 
 
 async def _compare_all(job: Checked, folder: str) -> list[VideoWarning]:
-    """Compare pictures of the whole chunk, some a second."""
+    """Compare several pictures per second of the whole chunk."""
     wanted = await _source_stretch(job, folder, (job.begin_seconds, job.end_seconds))
     numbers = [number for picture in wanted if (number := job.frame_of(picture.seconds)) in job.frames]
     with tempfile.TemporaryDirectory(dir=folder) as place:
@@ -140,7 +139,7 @@ def _read_packets(path: Path) -> list[Packet]:
 
 
 async def _look_closely(job: Checked, folder: str, stretch: Stretch) -> VideoWarning | None:
-    """Compare the pictures of a stretch: what the source's decoder gives, what the output shows."""
+    """Compare the pictures of a stretch in source and output."""
     begin, end = stretch
     wanted = await _source_stretch(job, folder, stretch)
     if len(wanted) < MAX_LOST * max(1.0, (end - begin) / commands.DENSE_SECONDS - 1):
@@ -172,7 +171,7 @@ async def _output_stretch(job: Checked, folder: str, stretch: Stretch) -> list[P
 
 
 async def _read_pictures(folder: str) -> list[Picture]:
-    """Return the pictures in `folder` in order of showing."""
+    """Return the pictures in `folder` in presentation order."""
     paths = await asyncio.to_thread(lambda: [*Path(folder).glob("*.ppm")])
     return sorted(map(_read_picture, paths), key=lambda picture: picture.seconds)
 
@@ -184,7 +183,7 @@ def _read_picture(path: Path) -> Picture:
 
 
 async def _run(job: Checked, readings: Sequence[Reading], levels: LevelReader | None = None) -> None:
-    """Read what is to be compared; what could not be read shows in what is not there."""
+    """Read the data to compare; unreadable data is missing from the result."""
     if readings:
         await run_program(
             commands.command(*readings),

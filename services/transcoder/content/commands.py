@@ -1,7 +1,7 @@
 """The command lines of the content check: pure functions of the plan.
 
-What the source holds is read in another way than the encode reads it: by time instead of by count, with the
-filters built anew whenever the format changes, and with colours always converted in linear light.
+The source is read differently than by the encode: by time instead of by count, with filters rebuilt whenever
+the format changes, and with colours always converted in linear light.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Stretch = tuple[float, float]  # from, to: seconds of the output
 
 HEAD: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y", "-copyts")
-# A picture's name holds when it is shown, in microseconds, doubled, and one more if it is interlaced.
+# A picture's name is twice its time in microseconds, plus one if it is interlaced.
 NAMED: Final = "settb=1/1000000,setpts='2*round(T*1000000)+INTERLACED'"
 AS_FILES: Final = (
     *("-fps_mode", "passthrough", "-enc_time_base", "1/1000000"),
@@ -37,7 +37,7 @@ AS_FILES: Final = (
 )
 SMALL: Final = f"scale={WIDTH}:{HEIGHT}:flags=area:in_color_matrix=bt709,format=rgb24"
 NOWHERE: Final = ("-map", "[a]", "-f", "null", "-")
-DENSE_SECONDS: Final = 0.2  # between the pictures of a stretch that is looked at closely
+DENSE_SECONDS: Final = 0.2  # between compared pictures of a stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Reading:
 
 
 def command(*readings: Reading) -> list[str]:
-    """Return the command that does all `readings`, in one process; none for none."""
+    """Return one command for all `readings`; empty if there are none."""
     if not readings:
         return []
     inputs = [option for reading in readings for option in reading.input]
@@ -75,7 +75,7 @@ def source_picture(plan: Plan, path: str, folder: str, moment: float | None) -> 
 def source_stretch(plan: Plan, chunk: Chunk, path: str, folder: str, stretch: Stretch) -> Reading:
     """Write small pictures of `stretch` (output seconds), some a second."""
     begin, end = (float(plan.zero_seconds) + seconds for seconds in stretch)
-    # Not `trim`: a single wild timestamp would end it.
+    # Not `trim`: a single wrong timestamp would end it.
     on_clock = moved_to("setpts", plan.video.time_map, 0)
     graph = f"{on_clock},{_thinned(begin, end)},{_small_source(plan)}"
     most = 1 + ceil((end - begin) / DENSE_SECONDS)
@@ -142,7 +142,7 @@ def _first_block(plan: Plan, chunk: Chunk) -> float:
 
 
 def file_clock(plan: Plan, moment: Fraction) -> Fraction:
-    """Return the moment of the file, by its own clock, that became `moment` of the plan's (seconds)."""
+    """Return the file's time for the plan's time `moment` (seconds)."""
     base = plan.video.time_base
     return plan.video.on_file_clock(round(moment / base)) * base
 

@@ -1,4 +1,4 @@
-"""What differs between pictures and packets of a source and of its output, in words: pure functions."""
+"""Compares pictures and packets of a source with its output, and makes warnings; pure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from services.transcoder.content.pictures import Picture
 
 MAX_STRETCHES: Final = 3
-SAMPLE_SECONDS: Final = 1.0  # for how long a sampled picture stands
+SAMPLE_SECONDS: Final = 1.0  # the time that a sampled picture represents
 MAX_UNSHOWN: Final = 3
 MAX_UNSHOWN_SHARE: Final = 0.02
 
 
 def compare_counts(job: Checked, source: Sequence[Packet]) -> list[VideoWarning]:
-    """Return a warning where the output's rate is too low for the pictures of the source."""
+    """Return a warning if the output's frame rate is too low for the source's pictures."""
     moments = [job.on_one_clock(packet.seconds) for packet in source]
     packets = [replace(packet, seconds=at) for packet, at in zip(source, moments, strict=True)]
     inside = [packet for packet in packets if job.frame_of(packet.seconds) in job.frames]
@@ -42,7 +42,7 @@ def compare_counts(job: Checked, source: Sequence[Packet]) -> list[VideoWarning]
 
 
 def suspicious_stretches(job: Checked, source: Sequence[Packet], output: Sequence[Packet]) -> list[Stretch]:
-    """Return where (output seconds) the output's packets repeat a picture and the source's do not."""
+    """Return where (output seconds) only the output's packets repeat a picture."""
     rung, video = job.plan.rungs[-1], job.plan.video
     runs = still_runs(output, still_bytes(rung.width, rung.height))
     shifted = [
@@ -73,7 +73,7 @@ def _not_alike(job: Checked, pictures: Sequence[Picture]) -> list[VideoWarning]:
 
 
 def _combed(job: Checked, pictures: Sequence[Picture]) -> list[VideoWarning]:
-    """Return a warning where pictures are interlaced and the encode had no filter for that."""
+    """Return a warning if pictures are interlaced but were not deinterlaced."""
     first = next((picture for picture in pictures if picture.is_interlaced), None)
     if first is None or (deinterlaces(job.plan.video) and not job.decoded_on_gpu):
         return []

@@ -1,4 +1,4 @@
-"""A chunk that is checked: where its segments lie, and its clocks and frames: pure."""
+"""The chunk to check: its segments, clocks and frames; pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS_A_SAMPLE: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A chunk to be checked: what it was made from, and where its segments lie."""
+    """A chunk to check: its source and its segments."""
 
     plan: Plan
     chunk: Chunk
@@ -50,7 +50,7 @@ class Checked:
         return range(self.chunk.first_frame, self.chunk.end_frame)
 
     def segments_with(self, numbers: Iterable[int]) -> tuple[str, ...]:
-        """Return the segments that hold the frames `numbers`."""
+        """Return the segments that contain the frames `numbers`."""
         bounds = (*self.plan.starts_in(self.chunk), self.chunk.end_frame)
         return tuple(
             path
@@ -59,17 +59,17 @@ class Checked:
         )
 
     def frame_of(self, source_seconds: float) -> int:
-        """Return the output frame that a moment on the clock of the file falls on."""
+        """Return the output frame for a time on the file's clock."""
         return math.floor(self.output_seconds(source_seconds) * float(self.plan.rate) + 0.5)
 
     @property
     def starts_again(self) -> bool:
-        """Whether the clock of the file is right only when it is read from the beginning."""
+        """Whether the file's clock is valid only when read from the beginning."""
         time_map = self.plan.video.time_map
         return time_map is not None and len(time_map.sections) > 1
 
     def on_one_clock(self, seconds: float) -> float:
-        """Return a moment of the file, by its own clock, on the clock of the plan."""
+        """Convert a time of the file to the plan's clock."""
         video = self.plan.video
         if video.time_map is None:
             return seconds
@@ -82,7 +82,7 @@ class Checked:
 
 
 def moments_of(job: Checked) -> list[float | None]:
-    """Return where to look, on the clock of the file: few places, only where decoding can begin."""
+    """Return the sample times on the file's clock: a few, where decoding can start."""
     is_read_through = job.chunk.first_frame > 0 and job.chunk.video_seek_seconds is None
     if SEEKING.get(job.plan.container, "near") == "none" or job.starts_again or is_read_through:
         return [None] if job.chunk.first_frame == 0 else []

@@ -1,4 +1,4 @@
-"""Loudness by the second, of a source's decode and of what was made of it: pure functions."""
+"""Loudness of source and output for each second; pure."""
 
 from __future__ import annotations
 
@@ -22,31 +22,29 @@ PRINT: Final = (
     f":measure_overall=RMS_level,ametadata=mode=print:key={KEY}:file=pipe\\\\:1"
 )
 TIME: Final = re.compile(r"^frame:\d+\s+pts:\S+\s+pts_time:(\S+)")
-MAX_DIFFERENCE_DB: Final = (
-    2.5  # AAC at our bit rates stays well within; the loss of a channel's 3 dB does not
-)
+MAX_DIFFERENCE_DB: Final = 2.5  # AAC at our bit rates stays within; a lost channel (3 dB) does not
 AUDIBLE_DB: Final = -50.0
 SILENCE_DB: Final = -120.0
-MIN_BLOCKS: Final = 3  # of a second, for its level to mean something
+MIN_BLOCKS: Final = 3  # of a second, for a meaningful level
 
 
 def measure(first_sample: int) -> str:
     """Return the filters that print the level of each block from `first_sample` (48 kHz) on.
 
-    Blocks of both sides begin alike: what begins late is filled up with silence.
+    Blocks of both sides are aligned: a late start is padded with silence.
     """
     return f"aresample=48000:async=1:first_pts={first_sample},atrim=start_pts={first_sample},{PRINT}"
 
 
 class LevelReader:
-    """Take the lines that `measure` prints, as (seconds, level in dB) of each block."""
+    """Parses the lines printed by `measure` into (seconds, level in dB) of each block."""
 
     def __init__(self) -> None:
         self.blocks: list[tuple[float, float]] = []
         self._time: float | None = None
 
     def take(self, line: str) -> None:
-        """Take one line; others change nothing."""
+        """Parse one line; other lines are ignored."""
         time = TIME.match(line)
         if time:
             self._time = float(time[1])
@@ -58,7 +56,7 @@ class LevelReader:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The level of one second in dB, and how many blocks of it there are; those that are not are silent."""
+    """The level of one second in dB, and its number of blocks; missing blocks are silent."""
 
     db: float
     blocks: int
@@ -67,7 +65,7 @@ class Level:
 def by_second(blocks: Iterable[tuple[float, float]], zero: float) -> dict[int, Level]:
     """Return the level of each second after `zero`.
 
-    Of two blocks of one time the louder counts: where the format changes, silence is filled in anew.
+    Of two blocks with one time the louder counts: at a change of format silence is padded again.
     """
     loudest: dict[int, float] = {}
     for time, level in blocks:
@@ -85,7 +83,7 @@ def by_second(blocks: Iterable[tuple[float, float]], zero: float) -> dict[int, L
 def compare_levels(source: Mapping[int, Level], output: Mapping[int, Level]) -> tuple[VideoWarning, ...]:
     """Return a warning for each run of seconds that are louder or quieter than the source's.
 
-    Nothing is said where a side could not be read at all.
+    There is none where one side could not be read.
     """
     if not (source and output):
         return ()

@@ -1,4 +1,4 @@
-"""Where the output stands still though the source goes on, as far as sizes of packets can tell: pure."""
+"""Detects a frozen output from packet sizes; pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SHORTEST_SECONDS: Final = 1 / 58  # of what the highest rate shows, with the rounding of a container
+SHORTEST_SECONDS: Final = 1 / 58  # a frame at the highest rate, with the container's rounding
 MIN_STILL_SECONDS: Final = 0.5
 HEADER_BYTES: Final = 48  # of a picture in which nothing changes
 MACROBLOCKS_A_BYTE: Final = 40
@@ -18,21 +18,21 @@ MIN_PICTURES_A_SECOND: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One picture's packet: when it is shown, how large it is."""
+    """A picture's packet: presentation time and size."""
 
     seconds: float
     bytes: int
 
 
 class PacketReader:
-    """Take the lines of FFmpeg's framecrc muxer: stream, dts, pts, duration, size, checksum."""
+    """Parses lines of FFmpeg's framecrc muxer: stream, dts, pts, duration, size, checksum."""
 
     def __init__(self) -> None:
         self.packets: list[Packet] = []
         self._tick = 0.0
 
     def take(self, line: str) -> None:
-        """Take one line; others change nothing."""
+        """Parse one line; other lines are ignored."""
         if line.startswith("#tb 0: "):
             numerator, _, denominator = line.removeprefix("#tb 0: ").partition("/")
             self._tick = int(numerator) / int(denominator)
@@ -42,12 +42,12 @@ class PacketReader:
             self.packets.append(Packet(int(fields[2]) * self._tick, int(fields[4])))
 
     def shown(self) -> list[Packet]:
-        """Return the packets in order of showing."""
+        """Return the packets in presentation order."""
         return sorted(self.packets, key=lambda packet: packet.seconds)
 
 
 def unshown(packets: Sequence[Packet], frame_of: Callable[[float], int]) -> list[Packet]:
-    """Return the pictures (in order of showing) that share a frame, though at 60 a second none would."""
+    """Return the pictures (in presentation order) that share a frame, but would not at 60 per second."""
     return [
         packet
         for before, packet in pairwise(packets)
@@ -57,14 +57,14 @@ def unshown(packets: Sequence[Packet], frame_of: Callable[[float], int]) -> list
 
 
 def still_bytes(width: int, height: int) -> int:
-    """Return how large a picture of this size is at most if it only repeats the one before."""
+    """Return the maximum packet size of a picture that only repeats the one before."""
     return HEADER_BYTES + width * height // 256 // MACROBLOCKS_A_BYTE
 
 
 def still_runs(packets: Sequence[Packet], limit: int) -> list[tuple[float, float]]:
-    """Return where packets (in order of showing) are no larger than `limit` for a while.
+    """Return where packets (in presentation order) are no larger than `limit` for a while.
 
-    Key frames count neither way, for they come whatever is shown.
+    Key frames are ignored, because they are large in any case.
     """
     runs: list[tuple[float, float]] = []
     begin: float | None = None
@@ -81,7 +81,7 @@ def still_runs(packets: Sequence[Packet], limit: int) -> list[tuple[float, float
 
 
 def _typical_key_bytes(packets: Sequence[Packet]) -> int:
-    """Return a size that only whole pictures reach: half of the largest."""
+    """Return a size that only complete pictures reach: half of the largest."""
     return max((packet.bytes for packet in packets), default=0) // 2
 
 

@@ -1,6 +1,6 @@
-"""Small pictures of a source and of what was made of it, and how they differ: pure functions.
+"""Compares small pictures of source and output; pure.
 
-Pictures are as the player shows them: upright, square pixels, in BT.709, bars where the shape differs.
+Pictures are as a player shows them: upright, square pixels, BT.709, with bars where the aspect ratio differs.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 WIDTH, HEIGHT = 64, 36
-BLOCK: Final = 4  # pixels: differences are those of the means of blocks, which noise and edges hardly move
+BLOCK: Final = 4  # pixels: block means are compared, which noise and edges hardly change
 MAX_BLOCK_DIFFERENCE: Final = 26  # of 255
 MAX_DIFFERING: Final = 0.08  # of all blocks
-MOTION: Final = 0.4  # mean difference of neighbouring pictures, of 255, from which on they move
+MOTION: Final = 0.4  # mean difference of consecutive pictures, of 255, that counts as motion
 STILLNESS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One small picture: when it is shown, its pixels (RGB), whether it is said to be interlaced."""
+    """A small picture: presentation time, RGB pixels, and whether it is marked as interlaced."""
 
     seconds: float
     pixels: bytes
@@ -56,7 +56,7 @@ def _mean(rows: Sequence[bytes], left: int) -> tuple[int, int, int]:
 
 
 def difference(one: bytes, other: bytes) -> float:
-    """Return which share of the blocks differs visibly."""
+    """Return the share of visibly different blocks."""
     pairs = list(zip(blocks(one), blocks(other), strict=True))
     differing = sum(
         max(abs(a - b) for a, b in zip(*pair, strict=True)) > MAX_BLOCK_DIFFERENCE for pair in pairs
@@ -67,10 +67,9 @@ def difference(one: bytes, other: bytes) -> float:
 def differing(
     source: Iterable[Picture], output: Mapping[int, Picture], numbers: Mapping[float, int]
 ) -> list[Picture]:
-    """Return the source's pictures that the output does not show at their frame or beside it.
+    """Return the source's pictures that the output does not show at their frame or an adjacent one.
 
-    `numbers` is the frame that each moment of the source falls on; where the output has no picture nothing
-    is said.
+    `numbers` is the output frame of each source picture; pictures without one in the output are skipped.
     """
     found = []
     for picture in source:

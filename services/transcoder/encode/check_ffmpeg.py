@@ -33,7 +33,7 @@ SOMETIMES_NEEDED: Final = {"zscale": "HDR", "tonemap": "HDR", "bwdif": "interlac
 
 
 class UnsuitableFfmpeg(PipelineError):
-    """The FFmpeg on PATH does not make what the pipeline needs."""
+    """The FFmpeg on PATH cannot be used."""
 
     reason = "unsuitable_ffmpeg"
 
@@ -50,7 +50,7 @@ class Ffmpeg:
 
 
 async def check_ffmpeg() -> Ffmpeg:
-    """Return what the FFmpeg on PATH is; raises UnsuitableFfmpeg, which names it and what it cannot do."""
+    """Check the FFmpeg on PATH. Raises UnsuitableFfmpeg naming its version and what it cannot do."""
     version = parse_version((await _output("ffmpeg", "-version"))[0])
     prober = parse_version((await _output("ffprobe", "-version"))[0])
     try:
@@ -77,7 +77,7 @@ async def _kinds_it_cannot_convert() -> tuple[str, ...]:
 
 
 async def _output(program: str, *arguments: str) -> list[str]:
-    """Return the lines that a program prints, at least one; raises UnsuitableFfmpeg when it does not run."""
+    """Return the lines printed by a program, at least one. Raises UnsuitableFfmpeg when it does not run."""
     lines: list[str] = []
     try:
         finished = await run_program(
@@ -92,7 +92,7 @@ async def _output(program: str, *arguments: str) -> list[str]:
 
 
 async def _encode_trial(folder: Path) -> None:
-    """Make a clip, plan it, encode and verify its second chunk; raises what any of that raises."""
+    """Make a clip, plan it, encode and verify its second chunk. Raises the errors of these steps."""
     clip = folder / "clip.mp4"
     await _make_clip(clip)
     plan = await make_plan(clip, PRESETS, segment_seconds=SEGMENT_SECONDS, chunk_seconds=CHUNK_SECONDS)

@@ -1,4 +1,4 @@
-"""How many chunks a transcoder encodes at once when it may choose (TRANSCODER_CONCURRENCY=auto)."""
+"""How many chunks a transcoder encodes at once (TRANSCODER_CONCURRENCY=auto)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from services.transcoder.command.video import EncoderName
 
-# What a chunk of the usual ladder keeps busy: x264 runs a thread for 240 lines, a dozen in all, which wait
+# Cores used by a chunk of the usual ladder: x264 runs one thread per 240 lines, a dozen in all, which wait
 # for the decoder, the scalers and each other. A 1080p chunk takes 0.6 GB; larger sources take more.
 CORES_A_CHUNK: Final = 6
 MEMORY_A_CHUNK_BYTES: Final = 1024**3
@@ -23,7 +23,7 @@ CGROUP: Final = Path("/sys/fs/cgroup")
 def chunks_at_once(
     wanted: int | None, encoder: EncoderName, *, cores: int | None = None, memory_bytes: int | None = None
 ) -> int:
-    """Return `wanted`, or for None as many chunks as fill the machine; cores and memory are measured."""
+    """Return `wanted`, or if None as many chunks as use the machine's cores and memory fully."""
     if wanted is not None:
         return wanted
     by_memory = (memory_bytes or usable_memory_bytes()) // MEMORY_A_CHUNK_BYTES

@@ -1,8 +1,7 @@
-"""What a failed encode on the GPU means, and which way to try next: pure functions of ffmpeg's words.
+"""What a failed GPU encode means, and which strategy to try next: pure functions of ffmpeg's messages.
 
-A chunk that the GPU does not take (no session free, no memory left, a driver that went away) is encoded by
-libx264 at once: an operator's GPU is no reason to fail a user's video. A source is blamed only when libx264
-could not make anything of it either.
+A chunk that the GPU rejects (no free session, no memory, a missing driver) is encoded by libx264 at once: a
+GPU problem must not fail a user's video. A source counts as damaged only when libx264 fails on it too.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ Reason = Literal[
     "unexplained",
 ]
 
-# The words of FFmpeg 5.1 (libavcodec/nvenc.c, nvdec.c, libavutil/hwcontext_cuda.c, cuda_check.h), the first
-# that is found decides: what runs out comes before what fails for want of it.
+# Messages of FFmpeg 5.1 (libavcodec/nvenc.c, nvdec.c, libavutil/hwcontext_cuda.c, cuda_check.h). The first
+# match decides: exhausted resources come before failures that follow from them.
 WORDS: Final[tuple[tuple[str, Reason], ...]] = (
     ("Unknown encoder 'h264_nvenc'", "no_encoder"),
     ("Cannot load libcuda.so.1", "no_driver"),
@@ -100,9 +99,9 @@ SENTENCES: Final[dict[Reason, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """One way to encode a chunk. A tolerant one is for damaged sources, and always decodes in memory.
+    """A way to encode a chunk. A tolerant strategy is for damaged sources and always decodes on the CPU.
 
-    `audio_from_file` is for sound that changes its format: it is brought to one before the encode.
+    `audio_from_file` is for audio that changes its format: it is converted before the encode.
     """
 
     encoder: EncoderName
@@ -112,7 +111,7 @@ class Strategy:
 
 
 def gpu_fault(returncode: int, stderr: str) -> Reason | None:
-    """Return what was wrong with the GPU when ffmpeg failed, None if its words do not point to it."""
+    """Return the GPU's fault when ffmpeg failed; None if its messages do not indicate one."""
     if returncode in CRASHES:
         return "crashed"
     if returncode <= 0:
@@ -121,16 +120,16 @@ def gpu_fault(returncode: int, stderr: str) -> Reason | None:
 
 
 def audio_changes(stderr: str) -> bool:
-    """Return whether ffmpeg failed because the sound changes its channels, rate or samples on the way."""
+    """Return whether ffmpeg failed because the audio changes its format within the stream."""
     return AUDIO_CHANGES in stderr
 
 
 def next_strategy(way: Strategy, fault: Reason | None, *, audio_changes: bool = False) -> Strategy | None:
-    """Return what to try after `way` failed (`fault`: the GPU's part in that); None if nothing is left."""
+    """Return the strategy to try after `way` failed (`fault`: the GPU's fault); None if none is left."""
     if audio_changes and not (way.audio_from_file or way.is_tolerant):
         return replace(way, audio_from_file=True)
     on_gpu = way.encoder == "h264_nvenc"
-    # Without a fault, too: a size that changes, say, rebuilds the graph on the GPU, and frames are lost.
+    # Also without a fault: a changing size, for example, rebuilds the graph on the GPU and loses frames.
     if way.decodes_on_gpu and fault in ("decode", None):
         return replace(way, decodes_on_gpu=False)
     if on_gpu and fault is not None:

@@ -1,4 +1,4 @@
-"""Choose the encoder by a real short encode: that a driver is installed says nothing."""
+"""Selects the encoder by a short trial encode; an installed driver proves nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EncoderChoice = Literal["auto", "h264_nvenc", "libx264"]
 
 PREFERENCE: Final[tuple[EncoderName, ...]] = ("h264_nvenc", "libx264")
-# The options of a real chunk: a GPU that lacks one of them is found out at start.
+# The options of a real chunk, to detect at start a GPU that lacks one of them.
 OPTIONS: Final[dict[EncoderName, tuple[str, ...]]] = {
     "h264_nvenc": (*NVENC, "-bf", "2"),
     "libx264": (*X264, "-x264-params", ":".join(FAST)),
@@ -43,7 +43,7 @@ class Encoder:
 
 
 def trial_argv(encoder: EncoderName) -> list[str]:
-    """Return the command of a trial encode of a few frames to nowhere."""
+    """Return the command of a trial encode of a few frames without output."""
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"),
         *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"),
@@ -52,9 +52,9 @@ def trial_argv(encoder: EncoderName) -> list[str]:
 
 
 async def choose_encoder(choice: EncoderChoice) -> Encoder:
-    """Return the encoder that `choice` means here: auto takes the GPU's where that really encodes.
+    """Return the encoder for `choice`; auto selects NVENC where a trial encode succeeds.
 
-    Raises EncodeFailed with ffmpeg's words when a chosen encoder does not work on this machine.
+    Raises EncodeFailed with ffmpeg's message when the chosen encoder does not work on this machine.
     """
     wanted = PREFERENCE if choice == "auto" else (choice,)
     problems = []
@@ -69,7 +69,7 @@ async def choose_encoder(choice: EncoderChoice) -> Encoder:
 
 
 async def find_problem(encoder: EncoderName) -> str | None:
-    """Return why `encoder` does not encode here, None if it does."""
+    """Return why `encoder` does not work here; None if it does."""
     try:
         finished = await run_ffmpeg(
             trial_argv(encoder),
@@ -86,7 +86,7 @@ async def find_problem(encoder: EncoderName) -> str | None:
 
 
 def translation_argv() -> list[str]:
-    """Return a command that sends one picture through the filters that a chunk needs on the GPU."""
+    """Return a command that sends one picture through the GPU filters of a chunk."""
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"),
         *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25", "-frames:v", "1"),
@@ -96,9 +96,9 @@ def translation_argv() -> list[str]:
 
 
 async def translate_kernels() -> None:
-    """Let the driver translate FFmpeg's filters for this card, and keep that for all later runs.
+    """Have the driver compile FFmpeg's filters for this card, and keep the result for later runs.
 
-    Without it every chunk waits for that again: a failure is logged, not raised.
+    Without it every chunk compiles them again; a failure is logged, not raised.
     """
     folder = tempfile.mkdtemp(prefix="gpu-kernels-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Check what an encoder wrote against the plan, packet by packet, before anyone is told of it."""
+"""Verifies encoded segments against the plan, packet by packet, before they are announced."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLOCK: Final = 90_000  # ticks a second in MPEG-TS
 TICKS_A_FRAME: Final = AUDIO_FRAME * CLOCK // AUDIO_RATE  # in one AAC frame
 TOLERANCE_TICKS: Final = 3
 TS_PACKET_BYTES: Final = 188
-HEAD_PACKETS: Final = 64  # tables and the first picture's parameter sets lie within
+HEAD_PACKETS: Final = 64  # contain the tables and the first picture's parameter sets
 START_CODE_SPS: Final = re.compile(rb"\x00\x00\x01[\x07\x27\x47\x67](...)", re.DOTALL)
 
 
@@ -49,7 +49,7 @@ async def verify_rendition(
     """Return a rendition's segments and its CODECS string (RFC 6381), read from the bits.
 
     Raises EncodeFailed unless every segment holds exactly the planned frames at the planned times and
-    begins with a key frame, and the sound is exactly the chunk's part of the AAC grid.
+    begins with a key frame, and the audio is exactly the chunk's part of the AAC grid.
     """
     paths = [
         Path(outdir, rung.name, segment_name(chunk.first_segment + number))
@@ -114,7 +114,7 @@ def codecs_of(file: bytes) -> str:
 
 
 def _payload(packet: bytes) -> bytes:
-    """Return what a transport stream packet carries (ISO/IEC 13818-1, 2.4.3.2)."""
+    """Return the payload of a transport stream packet (ISO/IEC 13818-1, 2.4.3.2)."""
     has_adaptation = len(packet) == TS_PACKET_BYTES and packet[3] & 0x20
     return packet[5 + packet[4] :] if has_adaptation else packet[4:]
 
@@ -135,7 +135,7 @@ def _check_video(plan: Plan, chunk: Chunk, rung: Rung, contents: list[Contents])
 
 
 def _check_decode_times(plan: Plan, chunk: Chunk, rung: Rung, packets: list[Access]) -> None:
-    """Raise EncodeFailed unless decode times go on from chunk to chunk and none is later than its picture."""
+    """Raise EncodeFailed unless decode times continue between chunks and none is later than its picture."""
     first = chunk.first_frame - reorder_frames(plan.rate)
     expected = [_ticks(first + number, plan) for number in range(len(packets))]
     times = [packet.decoded for packet in packets]

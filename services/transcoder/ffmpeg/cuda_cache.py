@@ -1,8 +1,8 @@
-"""What FFmpeg's filters run on the GPU, translated for its card once and lent to each run as a copy.
+"""FFmpeg's GPU kernels, compiled for the card once; each run gets a private copy.
 
-The driver translates it first: for 7 s, and again for each scaler of a graph (H200). It keeps the result in
-the folder that CUDA_CACHE_PATH names, and looks there only if it may write there too. A folder for all would
-let what breaks into one run change what the next one executes: each gets a copy, until it ends.
+The driver compiles kernels for 7 s, and again for each scaler of a graph (H200). It caches the result in the
+directory of CUDA_CACHE_PATH, which it uses only if writable. With a shared directory a compromised run could
+change what the next one executes, so each run gets its own copy.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _kept = _Kept()
 
 
 def keep_kernels(folder: str | None) -> None:
-    """Lend copies of `folder` to every later run of this process that uses the GPU; None lends nothing."""
+    """Give copies of `folder` to every later GPU run of this process; None: no copies."""
     _kept.folder = folder
 
 
 @contextlib.contextmanager
 def lent_kernels(argv: Sequence[str], access: Access) -> Iterator[dict[str, str]]:
-    """Put a copy of what is kept where a run may write, and yield the environment that says so."""
+    """Copy the cache to where a run may write, and yield the environment that names it."""
     if _kept.folder is None or not access.writes or not uses_gpu(argv):
         yield {}
         return
@@ -55,7 +55,7 @@ def lent_kernels(argv: Sequence[str], access: Access) -> Iterator[dict[str, str]
 
 
 def _copied(kept: str, folder: Path) -> bool:
-    """Copy what is kept; without it a run is slower, but as good."""
+    """Copy the cache; without it a run is only slower."""
     try:
         shutil.copytree(kept, folder, dirs_exist_ok=True)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""What a file from a stranger may make FFmpeg do: the options that bound every read of a source.
+"""The options that restrict what an untrusted source can make FFmpeg do.
 
-A text file named .mp4 that holds a playlist makes FFmpeg read other local files even with
-`-protocol_whitelist file`; only `-format_whitelist` refuses it. `-codec_whitelist` leaves out the
-hundreds of decoders that nobody's video needs, `-max_pixels` stops decompression bombs.
+A playlist in a file named .mp4 makes FFmpeg read other local files even with `-protocol_whitelist file`; only
+`-format_whitelist` prevents that. `-codec_whitelist` excludes the hundreds of decoders that videos do not
+need, `-max_pixels` stops decompression bombs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 VIDEO_FORMATS: Final = ("mov", "matroska", "mpegts", "mpeg", "avi", "flv", "asf", "ogg", "gif", "mxf")
-# Read only to be able to say "this holds sound but no picture".
+# Needed only to report "audio but no video".
 AUDIO_FORMATS: Final = ("mp3", "wav", "flac", "aac")
 
 VIDEO_CODECS: Final = (
@@ -32,19 +32,19 @@ AUDIO_CODECS: Final = (
     *("pcm_s16le_planar", "pcm_bluray", "pcm_dvd"),
 )
 
-# ffprobe opens the decoder of every stream, also of those that are left aside.
+# ffprobe opens the decoder of every stream, also of unused ones.
 SUBTITLE_CODECS: Final = (
     *("srt", "subrip", "ass", "ssa", "mov_text", "webvtt", "text", "dvbsub", "dvdsub", "pgssub", "xsub"),
     *("cc_dec", "libzvbi_teletextdec", "microdvd", "stl", "realtext", "sami", "subviewer", "jacosub"),
 )
 
 
-PROBE_MICROSECONDS: Final = str(12 * 3600 * 1_000_000)  # the bytes decide, not the time
+PROBE_MICROSECONDS: Final = str(12 * 3600 * 1_000_000)  # limited by bytes instead of time
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one source may ask of a worker."""
+    """Limits on one source."""
 
     duration_seconds: float = 12 * 3600
     pixels: int = 8192 * 4320
@@ -71,7 +71,7 @@ def input_options(max_pixels: int, probe_bytes: int = 0) -> list[str]:
 
 
 def input_url(path: str) -> str:
-    """Return `path` so that FFmpeg takes it for a file name whatever characters it holds."""
+    """Return `path` in a form that FFmpeg treats as a file name whatever characters it contains."""
     return f"file:{path}"
 
 

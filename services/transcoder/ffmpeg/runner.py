@@ -1,4 +1,4 @@
-"""Run ffmpeg and ffprobe: bounded in time, watched for stalls, dead when we are, blind to our secrets."""
+"""Runs ffmpeg and ffprobe: with time limits, stall detection, no secrets, and death with the parent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STDERR_LINES: Final = 30
 LINE_LIMIT_BYTES: Final = 1 << 20
 PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
                     "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")  # fmt: skip
-# Static builds crash on converting the name of a broadcast with a foreign libc's tables; we use no name.
+# Static builds crash when they convert a programme name with another libc's tables; names are not used.
 WITHOUT_CONVERTERS: Final = {"GCONV_PATH": "/nonexistent"}
 ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
 
@@ -37,19 +37,19 @@ WORLD_FAULTS: Final = ("No space left on device", "Cannot allocate memory", "Inp
 
 
 class EncodeInterrupted(EncodeFailed):
-    """ffmpeg was killed, or the machine ran out of something: the source is not to blame."""
+    """ffmpeg was killed, or the machine ran out of a resource; the source is not the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a program ended: its exit status (negative: the signal that killed it) and last words."""
+    """The end of a program: exit status (negative: the signal that killed it) and last output."""
 
     returncode: int
     stderr: str
 
 
 class _Watch:
-    """Remember when a program last got anywhere."""
+    """Records when a program last made progress."""
 
     def __init__(self) -> None:
         self.moved_at = time.monotonic()
@@ -78,11 +78,10 @@ async def run_program(
     check: Callable[[], None] = lambda: None,
     environment: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Run `argv` with `access` alone, hand each line of its output to `on_line`, return how it ended.
+    """Run `argv` with `access`, pass each line of output to `on_line`, return how it ended.
 
-    `check` is called about once a second and may raise. Whatever ends this function early
-    (EncodeStalled when `timeout_seconds` have passed, cancellation, an error in a callback) kills the
-    program and all that it started.
+    `check` is called about once a second and may raise. Anything that ends this function early (EncodeStalled
+    after `timeout_seconds`, cancellation, an error in a callback) kills the program and its children.
     """
     last_words: deque[str] = deque(maxlen=STDERR_LINES)
     with lent_kernels(argv, access) as lent:
@@ -121,12 +120,12 @@ async def _follow(
             await asyncio.wait(readers)
             await process.wait()
             watcher.cancel()
-    except ExceptionGroup as errors:  # not except*: what is raised in one comes out in a group again
+    except ExceptionGroup as errors:  # not except*: an error raised there would be wrapped in a group
         raise first_of(errors) from None
 
 
 async def _read_lines(stream: asyncio.StreamReader | None, sink: LineSink) -> None:
-    assert stream is not None  # noqa: S101 - we asked for the pipe
+    assert stream is not None  # noqa: S101 - a pipe was requested
     while line := await stream.readline():
         sink(line.decode("utf-8", "replace").rstrip())
 
@@ -138,7 +137,7 @@ async def _call_each_second(check: Callable[[], None]) -> None:
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kill the program and all that it started, unless it has ended."""
+    """Kill the program and its children, unless it has ended."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -211,14 +210,14 @@ async def run_ffmpeg(
 
 
 def require_success(finished: Finished, what: str) -> None:
-    """Raise EncodeFailed with ffmpeg's last words unless it ended well."""
+    """Raise EncodeFailed with ffmpeg's last output unless it succeeded."""
     expect_uninterrupted(finished, what)
     if finished.returncode:
         raise EncodeFailed(_last_words(finished, what))
 
 
 def expect_uninterrupted(finished: Finished, what: str) -> None:
-    """Raise EncodeInterrupted when the end had nothing to do with the source."""
+    """Raise EncodeInterrupted when the source did not cause the end."""
     if finished.returncode < 0:
         name = signal.Signals(-finished.returncode).name
         raise EncodeInterrupted(f"{what}: ffmpeg was killed by {name}")

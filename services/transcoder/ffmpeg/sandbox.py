@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 Mode = Literal["required", "best-effort", "off"]
 
 LAUNCHER: Final = str(Path(__file__).with_name("sandbox_exec.py"))
-# The programs, their libraries and what those ask of the machine; nothing of ours and no /proc: there the
-# environment of other processes could be read.
+# The programs, their libraries and the system files those read; no files of ours, and no /proc, which would
+# expose the environment of other processes.
 SYSTEM: Final = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/opt", "/nix/store")
 SETTINGS_READ: Final = ("/etc/ld.so.cache", "/etc/alternatives", "/sys/devices/system", "/dev/urandom")
 DEVICES: Final = ("/dev/null",)
-# Cards, control and memory (all that an H200 with driver 580 needs), parts of a card. What else there is of
-# /dev/nvidia* watches other programs or drives screens.
+# Cards, control and memory (all that an H200 with driver 580 needs), parts of a card. Other /dev/nvidia*
+# devices are for profiling or displays.
 GPU_DEVICES: Final = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-caps")
-# CUDA gives each of its threads a name there, and gives up (CUDA_ERROR_OPERATING_SYSTEM) where it may not.
+# CUDA writes its threads' names there, and fails (CUDA_ERROR_OPERATING_SYSTEM) if it may not.
 GPU_OWN: Final = ("/proc/self/task",)
 GPU_READ: Final = (
     *("/proc/driver", "/proc/devices", "/proc/modules", "/proc/meminfo", "/proc/cpuinfo", "/proc/self"),
@@ -48,12 +48,12 @@ log = structlog.get_logger()
 
 
 class SandboxMissing(PipelineError):
-    """SANDBOX=required, and this machine cannot hold ffmpeg back in every way."""
+    """SANDBOX=required, but this machine lacks a protection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The files that one run is about: it may read `reads`, and write in the directories `writes`."""
+    """The files of one run: it may read `reads`, and write in the directories `writes`."""
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
@@ -71,13 +71,13 @@ _chosen = _Chosen()
 
 
 def choose_mode(mode: Mode) -> None:
-    """Set how every later run of this process is confined."""
+    """Set the sandbox mode of later runs of this process."""
     _chosen.mode = mode
 
 
 def uses_gpu(argv: Sequence[str]) -> bool:
-    """Tell whether a command needs the GPU's driver, which wants devices and more addresses than memory."""
-    # Only options are looked at: a codec list of the guard names GPU decoders without using one.
+    """Tell whether a command uses the GPU driver, which needs devices and a large address space."""
+    # Only options count: the codec allow-list names GPU decoders without using one.
     return any(
         word in value
         for before, value in pairwise(argv)
@@ -87,7 +87,7 @@ def uses_gpu(argv: Sequence[str]) -> bool:
 
 
 def confined(argv: Sequence[str], access: Access, timeout_seconds: float) -> list[str]:
-    """Return the command that runs `argv` with `access` alone, killed by the kernel when we die."""
+    """Return the command that runs `argv` with `access` only, killed by the kernel when this process dies."""
     gpu = uses_gpu(argv)
     cores = len(os.sched_getaffinity(0))
     cpu_seconds = int(timeout_seconds * cores) + CPU_SPARE_SECONDS
@@ -97,7 +97,7 @@ def confined(argv: Sequence[str], access: Access, timeout_seconds: float) -> lis
         *("--parent", str(os.getpid()), "--mode", _chosen.mode, "--core-bytes", "0"),
         *("--cpu-seconds", str(cpu_seconds), "--file-bytes", str(FILE_BYTES)),
         *("--open-files", str(OPEN_FILES)),
-        # A GPU's driver reserves addresses (15 GiB on an H200) that never become memory.
+        # The GPU driver reserves address space (15 GiB on an H200) that it does not use.
         *("--data-bytes" if gpu else "--memory-bytes", str(MEMORY_BYTES)),
     ]
     for option, paths in _rules(program, access, gpu=gpu).items():

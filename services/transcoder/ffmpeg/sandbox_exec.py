@@ -1,7 +1,7 @@
-"""Confine this process, then become another program: `python -I -S sandbox_exec.py [options] -- program ...`.
+"""Confines this process, then executes a program: `python -I -S sandbox_exec.py [options] -- program ...`.
 
-It stands alone and imports little, because it starts once for every ffmpeg and ffprobe. Everything here is
-inherited through execve and cannot be taken back: death with the parent, no new privileges, resource limits,
+It is a separate script with few imports, because it runs before every ffmpeg and ffprobe. All restrictions
+are inherited through execve and cannot be lifted: death with the parent, no new privileges, resource limits,
 Landlock (which files may be opened) and a seccomp filter (no network, no new processes).
 
 Numbers are those of Linux's uapi headers: landlock.h, seccomp.h, filter.h, prctl.h.
@@ -16,8 +16,8 @@ import resource
 import struct
 import sys
 
-SIGKILL = 9  # the module signal costs more to import than all this file
-EXIT_CODE = 125  # of a program that could not be confined and was therefore not started
+SIGKILL = 9  # importing the module signal takes longer than this whole file
+EXIT_CODE = 125  # the program could not be confined and was not started
 
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
@@ -33,7 +33,7 @@ ACCESS = {
     "--read": READ_FILE | READ_DIR,
     "--write": READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | MAKE_REG | MAKE_DIR | REMOVE_FILE,
     "--device": READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV,
-    "--own": READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE,  # files of this very process under /proc
+    "--own": READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE,  # files of this process under /proc
 }
 LIMITS = {
     "--cpu-seconds": resource.RLIMIT_CPU,
@@ -60,7 +60,7 @@ libc.syscall.restype = ctypes.c_long
 
 
 class NotConfined(Exception):
-    """A protection that this kernel has could not be set up."""
+    """A protection that the kernel supports could not be set up."""
 
 
 def _checked(result: int, what: str) -> int:
@@ -74,25 +74,25 @@ def _prctl(option: int, first: int, what: str) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Be killed when the parent dies; NotConfined if `parent` has already died."""
+    """Have the kernel kill this process when its parent dies. Raises NotConfined if it already has."""
     _prctl(PR_SET_PDEATHSIG, SIGKILL, "pdeathsig")
     if os.getppid() != parent:
         raise NotConfined("pdeathsig: the parent has died")
 
 
 def landlock_abi() -> int:
-    """Return the version of Landlock that this kernel has, 0 for none."""
+    """Return the kernel's Landlock version; 0 for none."""
     version = libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(RULESET_VERSION))
     return max(0, int(version))
 
 
 def handled_access(abi: int) -> int:
-    """Return every right over files that version `abi` can take away."""
+    """Return every file right that version `abi` can restrict."""
     return (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)) - 1
 
 
 def ruleset(abi: int) -> bytes:
-    """Return `struct landlock_ruleset_attr` for version `abi`: all that it can deny is denied."""
+    """Return `struct landlock_ruleset_attr` for version `abi`, which denies everything it can."""
     fields = [handled_access(abi)]
     if abi >= 4:
         fields.append(TCP_BIND_AND_CONNECT)
@@ -102,7 +102,7 @@ def ruleset(abi: int) -> bytes:
 
 
 def restrict_files(rules: list[tuple[str, str]], abi: int) -> None:
-    """Leave open only the paths of `rules` (option, path); those that do not exist are passed over."""
+    """Allow only the paths of `rules` (option, path); missing paths are skipped."""
     attributes = ruleset(abi)
     rules_fd = _checked(
         libc.syscall(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)),
@@ -119,7 +119,7 @@ def _add_rule(rules_fd: int, path: str, access: int) -> None:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
-    if not os.path.isdir(path):  # noqa: PTH112 - pathlib costs more than all the rest
+    if not os.path.isdir(path):  # noqa: PTH112 - importing pathlib is too slow
         access &= OF_FILES
     beneath = struct.pack("=Qi", access, place)
     _checked(
@@ -137,7 +137,10 @@ def network_filter(machine: str) -> bytes:
         (RETURN, 0, 0, KILL),
         (LOAD, 0, 0, AT_NUMBER),
         *[(AT_LEAST, 0, 1, X32_BIT), (RETURN, 0, 0, REFUSE)],
-        *[(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, UNKNOWN)],  # libc then calls clone, whose flags can be seen
+        *[
+            (EQUAL, 0, 1, CLONE3),
+            (RETURN, 0, 0, UNKNOWN),
+        ],  # libc falls back to clone, whose flags are readable
     ]
     for number in refused:
         program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
@@ -150,7 +153,7 @@ def network_filter(machine: str) -> bytes:
 
 
 def deny_network(machine: str) -> None:
-    """Install the filter of `machine` for this process and what it becomes."""
+    """Install the filter for `machine` in this process."""
     program = network_filter(machine)
     steps = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("@HP", len(program) // 8, ctypes.addressof(steps))
@@ -162,7 +165,7 @@ def deny_network(machine: str) -> None:
 
 
 def limit(option: str, value: int) -> None:
-    """Lower one resource limit, soft and hard, to `value` at most."""
+    """Lower a resource limit, soft and hard, to at most `value`."""
     kind = LIMITS[option]
     hard = resource.getrlimit(kind)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -198,7 +201,7 @@ def confine(options: list[tuple[str, str]]) -> dict[str, int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Confine and execute; without a program print what is active, one `name value` a line."""
+    """Confine and execute; without a program print active protections, one `name value` per line."""
     end = arguments.index("--")
     options = list(zip(arguments[:end:2], arguments[1:end:2], strict=True))
     program = arguments[end + 1 :]

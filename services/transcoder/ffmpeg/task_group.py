@@ -1,4 +1,4 @@
-"""Run several coroutines at the same time and raise the first failure as if they had run one by one."""
+"""Runs coroutines concurrently and raises the first failure without an exception group."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Result = TypeVar("Result")
 
 
 async def together(*works: Coroutine[Any, Any, Result]) -> list[Result]:
-    """Do all `works` at once and return their results in order; what one raises cancels the others."""
+    """Run all `works` concurrently and return their results in order; an error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
-    except BaseExceptionGroup as errors:  # not except*: what is raised in one comes out in a group again
+    except BaseExceptionGroup as errors:  # not except*: an error raised there would be wrapped in a group
         raise first_of(errors) from None
     return [task.result() for task in tasks]
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of a group that is no group itself."""
+    """Return the first error in a group that is not itself a group."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

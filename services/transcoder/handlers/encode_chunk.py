@@ -1,4 +1,4 @@
-"""Handler of the encode stage: claim a chunk, encode it, keep the claim alive meanwhile, commit."""
+"""Handler of the encode stage: claim a chunk, encode it while renewing the claim, commit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ log = structlog.get_logger()
 
 
 class Progress:
-    """How far one attempt is, 0..1; written by FFmpeg's reader, read by whoever renews the claim."""
+    """The progress of one attempt, 0..1; set from FFmpeg's output, read when the claim is renewed."""
 
     def __init__(self) -> None:
         self.fraction = 0.0
@@ -70,7 +70,7 @@ class EncodeChunkHandler:
     check: Depth | None = None
 
     async def encode(self, command: EncodeChunk) -> None:
-        """Encode one chunk under a claim that fences everything it writes."""
+        """Encode one chunk under a claim that guards everything it writes."""
         async with self.outbox.transaction() as connection:
             claim = await videos.claim_chunk(
                 connection,
@@ -80,7 +80,7 @@ class EncodeChunkHandler:
             )
         failpoint("encode.claimed")
         if claim.tries > MAX_TRIES:
-            raise WorkerLost(f"chunk {claim.chunk} was begun {claim.tries} times and never came to an end")
+            raise WorkerLost(f"chunk {claim.chunk} was started {claim.tries} times and never finished")
         directory = self.work.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
         try:
             encoded = await self._encode_alive(claim, directory)
@@ -95,7 +95,7 @@ class EncodeChunkHandler:
             raise
 
     async def _plan_anew(self, claim: ChunkClaim, error: OutdatedPlan) -> None:
-        """Drop a plan of another version and have the video planned; raises Superseded or Deferred."""
+        """Drop an outdated plan and have the video planned again. Raises Superseded or Deferred."""
         seconds = self.settings.lease_seconds
         async with self.outbox.transaction() as connection:
             attempts = await videos.drop_plan(
@@ -106,10 +106,10 @@ class EncodeChunkHandler:
             directory = self.work.chunk_attempt(claim.video_id, *attempt)
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         log.warning("plan_is_outdated", why=str(error))
-        raise Superseded(f"the video is planned anew: {error}") from error
+        raise Superseded(f"the video is planned again: {error}") from error
 
     async def _release(self, claim: ChunkClaim) -> bool:
-        """Give the claim back; False when it was lost: then no failure of ours is one of the video."""
+        """Release the claim; False when it was lost: then our failure does not concern the video."""
         with suppress(DatabaseUnavailable):
             async with self.outbox.transaction() as connection:
                 return await videos.release_chunk(connection, claim)
@@ -130,9 +130,9 @@ class EncodeChunkHandler:
         source = self.sources.path(claim.video_id, claim.source_uri)
         size = await asyncio.to_thread(file_size, source)
         if size is None:
-            raise SourceUnavailable("the original is no longer there: upload the video again")
+            raise SourceUnavailable("the original no longer exists: upload the video again")
         planned = claim.plan.get("source_bytes")
-        if planned not in (None, size):  # known before an outdated plan is dropped for one of another file
+        if planned not in (None, size):  # checked before an outdated plan is dropped
             raise SourceUnavailable(
                 f"the original has {size} bytes, but {planned} when the video was planned: it is"
                 " another one now; upload the video again"
@@ -151,7 +151,7 @@ class EncodeChunkHandler:
             )
 
     async def _commit(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
-        """Record and announce the chunk; an outage of Postgres must not cost the encode."""
+        """Record and announce the chunk; waits during an outage of Postgres to keep the encode."""
         while True:
             try:
                 return await self._commit_once(claim, encoded)
@@ -193,14 +193,14 @@ class EncodeChunkHandler:
 
 
 def _most_bytes(plan: Plan, chunk: int) -> int:
-    """Return how much a chunk's segments may take on disk, with a tenth for MPEG-TS."""
+    """Return the maximum size of a chunk's segments in bytes, with a tenth for MPEG-TS."""
     seconds = plan.seconds_in(plan.chunk(chunk))
     bits = sum(limits_of(rung).max_bits(seconds) + rung.audio_bps * seconds for rung in plan.rungs)
     return int(bits / 8 * 1.1)
 
 
 def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[VideoWarning]:
-    """Return what the record has to say of how a chunk was made."""
+    """Return the warnings about how a chunk was encoded."""
     found = [(WarningCode.ENCODED_ON_CPU, note) for note in encoded.notes]
     if encoded.is_repaired and not encoded.is_checked:
         found.append((WarningCode.SOURCE_DAMAGED, DAMAGED))

@@ -1,4 +1,4 @@
-"""Handlers of the plan stage: what was uploaded becomes a plan, chunks and the commands to encode them."""
+"""Handlers of the plan stage: make a video's plan, its chunks and the commands to encode them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from shared.workspace.disk_budget import DiskBudget
     from shared.workspace.layout import WorkDir
 
-THUMBNAIL_BYTES = 4 * 1024**2  # more than any takes
+THUMBNAIL_BYTES = 4 * 1024**2  # larger than any thumbnail
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ class PlanVideoHandler:
     room: DiskBudget
 
     async def accept(self, event: VideoUploaded) -> None:
-        """Create the record of a video that was handed in; a second message about it changes nothing."""
+        """Create the record of a submitted video; a duplicate message changes nothing."""
         async with self.outbox.transaction() as connection:
             await videos.accept(connection, event, visibility=self.settings.default_visibility)
             video = await _wanted(connection, event.video_id)
@@ -73,16 +73,16 @@ class PlanVideoHandler:
             raise Superseded(f"the id belongs to another video, of {video.user_id}")
 
     async def uploaded(self, event: VideoUploaded) -> None:
-        """Plan a video that was accepted, unless it is planned."""
+        """Plan an accepted video, unless it is already planned."""
         async with self.outbox.transaction() as connection:
             video = await _wanted(connection, event.video_id)
         if video.is_planned:
-            raise Superseded("the video is planned already")
+            raise Superseded("the video is already planned")
         check_visibility(video.visibility, self.settings.s3_public_url)
         await self._plan_alive(video)
 
     async def resume(self, command: ResumeVideo) -> None:
-        """Take up a video where it stopped: announce again whatever is not finished."""
+        """Continue a video where it stopped: announce all unfinished work again."""
         async with self.outbox.transaction() as connection:
             video = await _wanted(connection, command.video_id)
         if not video.is_planned:
@@ -93,7 +93,7 @@ class PlanVideoHandler:
             await self._announce_unfinished(connection, await _wanted(connection, command.video_id))
 
     async def _draw_again(self, video: Video) -> None:
-        """Draw a lost thumbnail where the original is at hand; without one the video goes on as well."""
+        """Draw a lost thumbnail again if the original exists; the video continues without one."""
         path = self.work.root / (video.thumbnail_path or "")
         if video.thumbnail_path is None or await asyncio.to_thread(path.is_file):
             return
@@ -124,13 +124,13 @@ class PlanVideoHandler:
         return plan
 
     async def _plan_alive(self, video: Video) -> None:
-        """Plan under a lease: a source may take longer to fetch than the broker waits for an answer."""
+        """Plan under a lease: fetching may take longer than the broker waits for an acknowledgement."""
         lease_seconds = self.settings.lease_seconds
         async with self.outbox.transaction() as connection:
             claim = await videos.claim_plan(connection, video.video_id, lease_seconds=lease_seconds)
         failpoint("plan.claimed")
         if claim.tries > MAX_TRIES:
-            raise WorkerLost(f"the planning was begun {claim.tries} times and never came to an end")
+            raise WorkerLost(f"the planning was started {claim.tries} times and never finished")
         try:
             await run_leased(self._plan(video, claim), partial(self._renew, claim), lease_seconds)
         except BaseException as error:
@@ -139,7 +139,7 @@ class PlanVideoHandler:
             raise
 
     async def _release(self, claim: PlanClaim) -> bool:
-        """Give the claim back; False when it was lost: then no failure of ours is one of the video."""
+        """Release the claim; False when it was lost: then our failure does not concern the video."""
         with suppress(DatabaseUnavailable):
             async with self.outbox.transaction() as connection:
                 return await videos.release_plan(connection, claim)
@@ -150,7 +150,7 @@ class PlanVideoHandler:
             await videos.renew_plan(connection, claim, lease_seconds=self.settings.lease_seconds)
 
     async def _plan(self, video: Video, claim: PlanClaim) -> None:
-        """Probe, plan, draw the thumbnail, and commit all that with the commands."""
+        """Probe, plan, draw the thumbnail, and commit everything with the commands."""
         path = await self._fetch(video)
         failpoint("plan.fetched")
         async with self.outbox.database.transaction() as connection:
@@ -173,7 +173,7 @@ class PlanVideoHandler:
         await self._commit(claim, plan, thumbnail)
 
     async def _fetch(self, video: Video) -> Path:
-        """Fetch the source; a record says so when its server is waited for."""
+        """Fetch the source; the record gets a warning while its server is unavailable."""
         try:
             return await self.sources.fetch(video.video_id, video.source_uri)
         except SourceServerUnavailable as error:
@@ -202,7 +202,7 @@ class PlanVideoHandler:
             )
             if not saved:
                 raise Superseded(
-                    f"attempt {claim.attempt} at the plan lost its claim, or the video is not wanted"
+                    f"attempt {claim.attempt} at the plan lost its claim, or the video has ended"
                 )
             for index in range(len(plan.chunks)):
                 await self.outbox.add(connection, EncodeChunk(video_id=claim.video_id, chunk=index))
@@ -214,7 +214,7 @@ class PlanVideoHandler:
         for chunk in chunks:
             if chunk.status in ("pending", "encoding"):
                 await self.outbox.add(connection, EncodeChunk(video_id=video.video_id, chunk=chunk.chunk))
-            elif chunk.status == "encoded" or chunk is chunks[-1]:  # a stored one only to have it finished
+            elif chunk.status == "encoded" or chunk is chunks[-1]:  # the last one, to finish the video
                 event = await segmented_event(
                     connection, video.video_id, video.user_id, chunk.chunk, len(chunks)
                 )

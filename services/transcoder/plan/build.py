@@ -1,4 +1,4 @@
-"""Build the plan from a probed source, a ladder and the lengths of segments and chunks."""
+"""Builds the plan from a probed source, a ladder and the lengths of segments and chunks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LATE_AUDIO_SECONDS: Final = Fraction(1, 10)
 def build_plan(
     source: Source, rungs: tuple[Rung, ...], segment_seconds: Fraction, chunk_seconds: Fraction
 ) -> Plan:
-    """Return the plan for `source`: zero, end, segments, chunks and where to seek for each."""
+    """Return the plan for `source`: start, end, segments, chunks and their seek points."""
     video = _finer(source.video, segment_seconds)
     lead = _lead_frames(video, source.audio)
     total = _total_frames(video, source.audio, lead)
@@ -71,13 +71,13 @@ def _finer(video: VideoTrack, segment_seconds: Fraction) -> VideoTrack:
 
 
 def _lead_frames(video: VideoTrack, audio: AudioTrack | None) -> int:
-    """Return for how many frames the first picture is held so that sound before it is kept."""
+    """Return for how many frames the first picture is repeated to keep audio before it."""
     early = video.start_seconds - audio.start_seconds if audio else Fraction(0)
     return ceil(early * video.rate) if early > EARLY_AUDIO_SECONDS else 0
 
 
 def _total_frames(video: VideoTrack, audio: AudioTrack | None, lead: int) -> int:
-    """Return where the output ends: with the last picture, or held until the sound is over."""
+    """Return the end of the output: the last picture, repeated until the audio ends if that is later."""
     end = video.start_seconds + video.frames / video.rate
     if audio is None or audio.end_seconds <= end + LATE_AUDIO_SECONDS:
         return lead + video.frames

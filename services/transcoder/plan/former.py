@@ -1,6 +1,6 @@
-"""What a new plan takes over from an outdated one: the video keeps its renditions and its segments' length.
+"""What a new plan keeps of an outdated one: the renditions and the segment length.
 
-A video that was ready plays on while it is encoded again, with playlists that name both.
+A video that was ready keeps playing while it is encoded again, with playlists that name old and new segments.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The ladder and the length of segments that players know of a video."""
+    """The ladder and segment length that players already know."""
 
     rungs: Annotated[tuple[Rung, ...], Field(min_length=1)]
     segment_seconds: Annotated[Fraction, Field(gt=0)]
@@ -36,7 +36,7 @@ def _adapter() -> TypeAdapter[Kept]:
 
 
 def kept_of(former_plan: Mapping[str, Any] | None) -> Kept | None:
-    """Return what is to be kept of a plan that was dropped; None when there was none, or it is illegible."""
+    """Return what to keep of a dropped plan; None when there was none, or it cannot be read."""
     if former_plan is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""From the picture's size and the presets to the ladder: which renditions are made, and how large."""
+"""Makes the ladder from the picture's size and the presets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from services.transcoder.codecs.rate_control import RateControl
 
-MAX_LONG_SIDE: Final = 4096  # what every H.264 decoder of level 5.2 takes
+MAX_LONG_SIDE: Final = 4096  # supported by every H.264 decoder of level 5.2
 MIN_VIDEO_BPS: Final = 100_000
 
 
 class Offer(Protocol):
-    """What an operator offers: a rendition by name, its short side in pixels, its bit rates.
+    """A configured preset: name, short side in pixels, bit rates.
 
     `video_bps` is never exceeded on average; `rate_control` "quality" takes as much of it as a mean VMAF of
     `quality` needs (None: the usual), "abr" all of it. `profile` weighs CPU time against bits.
@@ -84,8 +84,8 @@ def build_ladder(
 ) -> tuple[Rung, ...]:
     """Return the rungs for a picture shown at `width` by `height`, largest first, never upscaled.
 
-    `requested` names the wanted presets (empty: all). Where none of them fits, the largest preset that
-    does is made; where no preset fits, one rung at the picture's own size.
+    `requested` names the presets to use (empty: all). If none of them fits, the largest preset that fits is
+    used; if no preset fits, one rung with the picture's own size.
     """
     ordered = sorted(presets, key=lambda preset: (-preset.short_side, -preset.video_bps))
     fitting = [preset for preset in ordered if preset.short_side <= min(width, height)]
@@ -111,7 +111,7 @@ def _rung(width: Fraction | int, height: Fraction | int, preset: Offer) -> Rung:
 
 
 def _own_size(width: Fraction | int, height: Fraction | int, ordered: Sequence[Offer]) -> Rung:
-    """Return one rung as large as the picture itself, its bit rate scaled by area from the nearest preset."""
+    """Return one rung with the picture's size, its bit rate scaled by area from the nearest preset."""
     short = max(2, int(min(width, height)) // 2 * 2)
     nearest: Offer = ordered[-1] if ordered else DEFAULT_PRESETS[-1]
     own = Preset(
@@ -130,5 +130,5 @@ def _own_size(width: Fraction | int, height: Fraction | int, ordered: Sequence[O
 
 
 def _even(length: Fraction | int) -> int:
-    """Return the even number nearest to `length`, at least 2: 4:2:0 video has no odd sizes."""
+    """Return the nearest even number, at least 2: 4:2:0 video needs even sizes."""
     return max(2, round(Fraction(length) / 2) * 2)

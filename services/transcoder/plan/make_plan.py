@@ -1,4 +1,4 @@
-"""From a file to a plan: scan it, choose the ladder, lay out the timeline."""
+"""Makes a plan from a file: scans it, selects the ladder, lays out the timeline."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ async def make_plan(
 ) -> Plan:
     """Return the plan for the file at `path`.
 
-    `requested` names the wanted presets (empty: all); what is `kept` of an outdated plan comes before them
-    and `segment_seconds`. Raises a SourceError when the file cannot become a video, with a message that names
-    the fault; SourceUnavailable when it cannot be opened.
+    `requested` names the presets to use (empty: all); what is `kept` of an outdated plan overrides them and
+    `segment_seconds`. Raises a SourceError that names the fault when the file cannot become a video,
+    SourceUnavailable when it cannot be opened.
     """
     limits = limits or Limits()
     source_bytes = await asyncio.to_thread(file_size, Path(path))  # before it is read: it may still grow

@@ -1,4 +1,4 @@
-"""The decision log of a plan: what was decided about a source and why, in words for people: pure."""
+"""The decision log of a plan: what was decided about a source and why, as text for humans; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNTAGGED = "untagged"
 
 
 def report_plan(source: Source, plan: Plan, source_bytes: int | None) -> SourceReport:
-    """Return what the source holds and every decision that `plan` rests on."""
+    """Return what the source contains and every decision behind `plan`."""
     return SourceReport(
         container=source.container,
         bytes=source_bytes,

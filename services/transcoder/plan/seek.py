@@ -1,4 +1,4 @@
-"""Where to begin reading for a chunk: late enough to be quick, early enough to have every frame."""
+"""Seek points of chunks: late enough to be fast, early enough to have every frame; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from services.transcoder.media import AudioAnchor, Source
     from services.transcoder.plan.model import Plan
 
-# FFmpeg seeks 3/23 s too early where frames are reordered: ask for a moment that lands on the key frame.
+# FFmpeg seeks 3/23 s too early with reordered frames: request a time that reaches the key frame.
 LANDING_SECONDS: Final = Fraction(15, 100)
 NEAR_SECONDS: Final = Fraction(3, 2)  # how far before a key frame to aim in a container without index
 AUDIO_RUN_IN_SECONDS: Final = Fraction(1)
@@ -21,9 +21,9 @@ ANCHOR_SPAN_SECONDS: Final = Fraction(1, 2)
 
 
 def video_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
-    """Return the moment to ask for so that decoding begins at or before the picture of `first_frame`.
+    """Return the seek time at which decoding starts at or before the picture of `first_frame`.
 
-    One grid frame of safety is kept; where the container has no index, the aim is well before the key frame.
+    It includes a margin of one grid frame, and a larger one for containers without an index.
     """
     base, rate = plan.video.time_base, plan.rate
     found = _key_before(source, plan, first_frame)
@@ -65,7 +65,7 @@ def run_in_seconds(source: Source, plan: Plan, first_frame: int) -> float:
 
 
 def audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
-    """Return the moment to ask for so that the sound of a chunk and its run-in are read, None: the start."""
+    """Return the seek time for a chunk's audio with its lead-in; None: the start of the file."""
     if source.audio is None or source.seeking == "none":
         return None
     begin = _audio_begin(plan, first_frame)
@@ -76,13 +76,13 @@ def audio_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
 
 
 def _audio_begin(plan: Plan, first_frame: int) -> Fraction:
-    """Return when the first AAC frame of a chunk begins, on the clock of the plan."""
+    """Return the start of a chunk's first AAC frame, on the plan's clock."""
     frame = first_audio_frame(first_frame, plan.rate)
     return plan.zero_seconds + Fraction(frame * AUDIO_FRAME, AUDIO_RATE)
 
 
 def audio_anchor(source: Source, plan: Plan, first_frame: int) -> AudioAnchor | None:
-    """Return the audio frame to count from: after the seek point, before the chunk's run-in."""
+    """Return the audio frame to count from: after the seek point, before the chunk's lead-in."""
     if source.sound_map is None or source.audio is None:
         return None
     before = _audio_begin(plan, first_frame) - ANCHOR_SECONDS

@@ -1,19 +1,19 @@
-"""Plans that were stored by other versions of this program: upgraded, made anew, or left to a newer one.
+"""Plans stored by other versions: upgraded, made again, or left to a newer version.
 
-A plan outlives the program that made it: a film may be in work, and any video may be repaired, when the
-services are updated. While an update rolls out, transcoders of two versions work on the same plans.
+A plan outlives the version that made it: a video may be in progress, or be repaired, when the services are
+updated. During a rolling update, transcoders of two versions work on the same plans.
 
 To change what a plan holds:
 
-- Where an older transcoder that does not know the new field still encodes the chunk rightly, add the field
-  *with a default* under which old plans mean what they meant, and leave VERSION alone.
-- Otherwise raise VERSION, and add to UPGRADES the function that makes of the version before the new one.
-  Older transcoders then leave new plans to the new ones.
-- Where no function can know what is missing, raise VERSION and add none: such videos are planned anew.
+- If an older transcoder that ignores the new field still encodes correctly, add the field *with a default*
+  under which old plans keep their meaning, and leave VERSION alone.
+- Otherwise raise VERSION, and add to UPGRADES the function that upgrades the previous version. Older
+  transcoders then leave new plans to newer ones.
+- If no function can know the missing value, raise VERSION and add none: such videos are planned again.
 - In each case record what is stored now, for the tests: `python -m tests.stored.record`.
 
 An upgrade gets a whole plan or one chunk's part of it: the same object with fewer `chunks` and
-`segment_starts`. These two names stay: shared/database/sql/videos.sql cuts the parts out.
+`segment_starts`. These two names must stay, because shared/database/sql/videos.sql extracts the parts.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ NEWER_PLAN_PATIENCE_SECONDS: Final = 3600.0
 
 
 class OutdatedPlan(ValueError):
-    """A stored plan that cannot be brought up to this version: plan the video anew."""
+    """A stored plan that cannot be upgraded to this version: the video has to be planned again."""
 
 
 class NewerPlan(TransientError):
-    """A stored plan that only a newer transcoder understands; an update is under way, or was undone.
+    """A stored plan that only a newer transcoder understands, during an update or after a downgrade.
 
     The message is tried again for NEWER_PLAN_PATIENCE_SECONDS, by whichever transcoder takes it.
     """

@@ -1,7 +1,7 @@
-"""Find the exact place of audio frames behind timestamps that their container rounded.
+"""Finds the exact positions of audio frames whose timestamps were rounded by the container; pure.
 
-Most streams have frames of one size: they lie on a regular lattice. Vorbis mixes sizes; its frames are
-decoded once and counted.
+Most streams have frames of one size, which form a regular grid. Vorbis mixes sizes; its frames are decoded
+once and counted.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from services.transcoder.media import AudioGrid, FrameIndex
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Samples in one frame: Opus, AMR, MP3, AAC, HE-AAC, AC-3, FLAC, PCM as muxers cut it.
+# Samples per frame: Opus, AMR, MP3, AAC, HE-AAC, AC-3, FLAC, PCM in common packet sizes.
 FRAME_SAMPLES: Final = (
     *(120, 128, 160, 192, 240, 256, 320, 384, 480, 512, 576, 882, 960, 1024, 1152, 1536, 1600, 1764),
     *(1920, 2048, 2304, 2880, 4096, 4608),
 )
-# Every packet of these holds one frame of a fixed size, so that timestamps may even jitter.
+# Every packet of these codecs has one frame of a fixed size, so that even jittering timestamps can be used.
 FIXED_CODECS: Final = frozenset({"aac", "mp1", "mp2", "mp3", "ac3", "eac3", "amr_nb", "amr_wb", "opus"})
 JITTER_SECONDS: Final = 0.015
 ROUNDING_TICKS: Final = 1.5
@@ -33,9 +33,9 @@ MAX_DISAGREEMENT_SECONDS: Final = 0.02
 def find_audio_grid(
     pts: Sequence[int], time_base: Fraction, sample_rate: int, codec: str
 ) -> AudioGrid | None:
-    """Return the lattice that the packets' `pts` (ticks, ascending) lie on, None where there is none.
+    """Return the grid of the packets' `pts` (ticks, ascending); None if there is none.
 
-    Lost packets leave holes in a lattice, which is still one: its sound is silence.
+    Lost packets leave gaps in a grid, which are filled with silence.
     """
     if len(pts) < 2:
         return None
@@ -61,7 +61,7 @@ def _gaps(pts: Sequence[int]) -> list[int]:
 
 
 def _step(gaps: Sequence[float]) -> int:
-    """Return the samples in a frame: a known size within 2 % of the mean distance, or else that mean."""
+    """Return the samples per frame: a known size within 2 % of the mean distance, else the mean."""
     typical = median(gaps)
     usual = [gap for gap in gaps if gap < 1.5 * typical]
     mean = sum(usual) / len(usual) if usual else typical
@@ -70,7 +70,7 @@ def _step(gaps: Sequence[float]) -> int:
 
 
 def _strays(starts: Sequence[float], step: int) -> list[float] | None:
-    """Return how far each start lies from its place, None where two would share one."""
+    """Return the distance of each start from its grid position; None if two would share one."""
     places = [round(start / step) for start in starts]
     if any(after <= before for before, after in pairwise(places)):
         return None
@@ -87,7 +87,7 @@ def needs_frame_index(audio: Mapping[str, Any]) -> bool:
 def index_audio_frames(
     frames: Sequence[tuple[int, int]], time_base: Fraction, sample_rate: int
 ) -> FrameIndex | None:
-    """Return the map for decoded `frames` (ticks, samples), None where sound is missing in between."""
+    """Return the index of decoded `frames` (ticks, samples); None if audio is missing in between."""
     if not frames:
         return None
     timed = [round(ticks * time_base * sample_rate) for ticks, _ in frames]

@@ -1,4 +1,4 @@
-"""Compare what a container declares with what was found in it: pure."""
+"""Compares what a container declares with its content; pure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ DECLARING: Final = frozenset({"mov", "matroska", "avi", "flv", "asf", "gif"})
 SIZED: Final = frozenset({"matroska", "avi", "gif"})  # what has its whole size has all of its content
 COUNTING: Final = frozenset({"mov"})  # the index counts every sample
 SLACK_SECONDS: Final = Fraction(1, 2)
-MIN_SHARE: Final = Fraction(1, 2)  # of what is declared: what holds less is refused
+MIN_SHARE: Final = Fraction(1, 2)  # of the declared content; a file with less is refused
 GAP_SECONDS: Final = Fraction(1, 2)
 GAP_FRAMES: Final = 3
 MAX_RANGES: Final = 20
-RECORDED: Final = frozenset({"mpegts", "mpeg", "flv", "asf"})  # pictures come steadily, or are lost
+RECORDED: Final = frozenset({"mpegts", "mpeg", "flv", "asf"})  # pictures arrive steadily, or are lost
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a file declares and what was found of its pictures; seconds on its clock.
+    """The declared and the found extent of the pictures, in seconds on the file's clock.
 
-    `declared_end` is where the container says that it ends, `longest` the longest that a picture is shown.
+    `declared_end` is the end by the container, `longest` the longest duration of a picture.
     """
 
     container: str
@@ -45,7 +45,7 @@ class Extent:
 
 
 def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> Fraction | None:
-    """Return where the container says that a stream ends (seconds on its clock), None if it does not say."""
+    """Return a stream's end by the container (seconds on its clock); None if not declared."""
     if container not in DECLARING:
         return None
     count = str(stream.get("nb_frames", ""))
@@ -59,7 +59,7 @@ def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> F
 
 
 def declared_packets(container: str, stream: Json) -> int:
-    """Return how many packets the container's index counts in a stream, 0 if it does not count."""
+    """Return a stream's packet count by the container's index; 0 without one."""
     count = str(stream.get("nb_frames", ""))
     return int(count) if container in COUNTING and count.isdigit() else 0
 
@@ -81,7 +81,7 @@ def _clock_seconds(text: str) -> Fraction | None:
 
 
 def check_complete(extent: Extent) -> list[VideoWarning]:
-    """Return a warning that names what is missing at the end, if any; CorruptSource if most is."""
+    """Return a warning about what is missing at the end, if anything. Raises CorruptSource if most is."""
     declared, found = extent.declared_end, extent.end
     lost_packets = max(0, extent.declared_packets - extent.packets)
     if not _is_short(extent, lost_packets):
@@ -117,7 +117,7 @@ def _is_short(extent: Extent, lost_packets: int) -> bool:
 
 
 def _share(extent: Extent) -> Fraction:
-    """Return how much of the video is there, 1 where that is not known."""
+    """Return the share of the video that exists; 1 if unknown."""
     if extent.declared_packets:
         return Fraction(extent.packets, extent.declared_packets)
     length = (extent.declared_end or extent.end) - extent.begin
@@ -129,9 +129,9 @@ def _percent(share: Fraction) -> str:
 
 
 def find_gaps(container: str, times: Sequence[int], base: Fraction, frame: Fraction) -> list[VideoWarning]:
-    """Return warnings about pictures that are missing within a recording; `times` in ticks, ascending.
+    """Return warnings about pictures missing within a recording; `times` in ticks, ascending.
 
-    Elsewhere than in a recording a picture may be meant to be shown for long.
+    In other formats a long duration may be intended.
     """
     if container not in RECORDED:
         return []
@@ -148,7 +148,7 @@ def find_gaps(container: str, times: Sequence[int], base: Fraction, frame: Fract
 
 
 def find_damage(times: Sequence[int], base: Fraction, frame: Fraction) -> list[VideoWarning]:
-    """Return warnings about packets that the demuxer calls broken; `times` in ticks, ascending."""
+    """Return warnings about packets that the demuxer marks as broken; `times` in ticks, ascending."""
     ranges: list[tuple[Fraction, Fraction]] = []
     for time in sorted(times):
         begin, end = time * base, time * base + frame
@@ -160,7 +160,7 @@ def find_damage(times: Sequence[int], base: Fraction, frame: Fraction) -> list[V
 
 
 def _ranges(found: list[tuple[Fraction, Fraction]], code: WarningCode, message: str) -> list[VideoWarning]:
-    """Return a warning a range; many are one, with their number."""
+    """Return one warning per range; many ranges are summarized in one."""
     if len(found) > MAX_RANGES:
         message = f"{message} (in {len(found)} places)"
         found = [(found[0][0], found[-1][1])]

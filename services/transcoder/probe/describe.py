@@ -1,4 +1,4 @@
-"""Ask ffprobe what a file says about itself, whatever side streams it carries."""
+"""Reads ffprobe's description of a file, also of files with unsupported additional streams."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ LISTED: Final = ",".join(VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS)
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a file says about itself.
+    """ffprobe's description of a file.
 
-    `side_decoders` are decoders (by stream) that ffprobe has to be allowed to open, or it ends; they are
-    never given a packet. `probe_bytes` is how far it looked for parameters, 0 for its default.
+    `side_decoders` are decoders (by stream) that ffprobe must be allowed to open, else it fails; they get no
+    packets. `probe_bytes` is how far it probed for parameters, 0 for its default.
     """
 
     container: str
@@ -47,15 +47,15 @@ class Description:
     probe_bytes: int = 0
 
     def options(self, limits: Limits) -> list[str]:
-        """Return the options with which ffprobe reads this file."""
+        """Return the ffprobe options for this file."""
         return probe_options(limits, self.side_decoders, self.probe_bytes)
 
 
 def probe_options(limits: Limits, side_decoders: Mapping[int, str], probe_bytes: int) -> list[str]:
     """Return the options of an ffprobe run.
 
-    ffprobe opens a decoder for every stream and ends if one may not be opened, also of a stream that is left
-    aside. The list of a single stream reaches only that decoder, not those that analyse the file.
+    ffprobe opens a decoder for every stream and fails if one is not allowed, also for unused streams. An
+    allow-list for a single stream affects only that decoder, not those that analyse the file.
     """
     allowed = [
         option
@@ -66,7 +66,7 @@ def probe_options(limits: Limits, side_decoders: Mapping[int, str], probe_bytes:
 
 
 async def describe(path: str, head: bytes, limits: Limits, probe_bytes: int = 0) -> Description:
-    """Return what the file says about itself; raises a SourceError that names what is wrong with it."""
+    """Return the description of a file. Raises a SourceError that names the problem."""
     side_decoders: dict[int, str] = {}
     while True:
         text, finished = await read_ffprobe(
@@ -89,7 +89,7 @@ async def describe(path: str, head: bytes, limits: Limits, probe_bytes: int = 0)
 
 
 def _refused_decoder(stderr: str) -> tuple[int, str] | None:
-    """Return the stream and the decoder that ffprobe ended at because it is not on our list."""
+    """Return the stream and decoder at which ffprobe failed because it is not on the allow-list."""
     stream, names = NOT_OPENED.search(stderr), NOT_LISTED.findall(stderr)
     return (int(stream[1]), names[-1]) if stream and names else None
 

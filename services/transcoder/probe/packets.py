@@ -1,4 +1,4 @@
-"""Collect the timestamps of a source's packets from ffprobe's lines."""
+"""Collects the timestamps of a source's packets from ffprobe's output."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def _ticks() -> array[int]:
 
 @dataclass(slots=True)
 class Packets:
-    """The packets of one stream in the order of the file; times in ticks.
+    """The packets of one stream in file order; times in ticks.
 
-    Packets that a player must not show (before an edit list's beginning, or broken) are left out of the
-    times but `count`ed. Those without a time of showing are `untimed`: their `pts` is the time of decoding.
+    Packets that must not be shown (before an edit list's start, or broken) are `count`ed but have no times.
+    Packets without a presentation time are `untimed`: their `pts` is the decode time.
     `order` is each packet's number among those of all streams.
     """
 
@@ -35,7 +35,7 @@ class Packets:
     broken_order: array[int] = field(default_factory=_ticks)
     count: int = 0
     untimed: int = 0
-    before_key: int = 0  # packets that precede the first key frame, which no decoder makes a picture of
+    before_key: int = 0  # packets before the first key frame, which cannot be decoded
     first_position: int | None = None  # in bytes
 
     def add(self, line: PacketLine, order: int) -> None:
@@ -65,7 +65,7 @@ class Packets:
 
     @property
     def last_duration(self) -> int:
-        """How long the packet that is shown last is said to last, 0 if it does not say."""
+        """The declared duration of the packet shown last; 0 if unknown."""
         if not self.pts:
             return 0
         last = max(range(len(self.pts)), key=self.pts.__getitem__)
@@ -93,12 +93,12 @@ class PacketLine:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether a player must not show it: it precedes an edit list's beginning, or is broken."""
+        """Whether it must not be shown: it is before an edit list's start, or broken."""
         return "D" in self.flags or "C" in self.flags
 
 
 def read_line(line: str) -> PacketLine | None:
-    """Return the packet that a line describes, None for any other line."""
+    """Parse a packet line; None for any other line."""
     fields = line.split(",", 6)
     if len(fields) < 6 or not fields[0].isdigit():
         return None
@@ -108,20 +108,20 @@ def read_line(line: str) -> PacketLine | None:
 
 @dataclass(slots=True)
 class PacketReader:
-    """Sort ffprobe's lines for PACKET_FIELDS by stream."""
+    """Groups ffprobe's lines for PACKET_FIELDS by stream."""
 
     packets: dict[int, Packets] = field(default_factory=dict)
     _order: int = 0
 
     def take(self, line: str) -> None:
-        """Take one line; those that describe no packet change nothing."""
+        """Add one line; lines without a packet are ignored."""
         packet = read_line(line)
         if packet is not None:
             self._order += 1
             self.packets.setdefault(packet.stream, Packets()).add(packet, self._order)
 
     def of(self, index: int) -> Packets:
-        """Return the packets of a stream, none if it holds none."""
+        """Return the packets of a stream; empty if it has none."""
         return self.packets.get(index, Packets())
 
     @property
@@ -131,10 +131,10 @@ class PacketReader:
 
 
 def lead_ticks(video: Packets, audio: Packets, audio_tick: Fraction) -> int:
-    """Return how far sound runs ahead of the picture in the order of the file, in ticks of the video.
+    """Return how far audio precedes video of the same time in the file, in ticks of the video.
 
-    A seek by the picture lands behind sound that is needed unless it goes back so much further.
-    `audio_tick` is a tick of the sound in those of the video.
+    A seek for video must go back further by this much to include the audio. `audio_tick` is the duration of
+    an audio tick in video ticks.
     """
     lead, clock, seen = 0, NEVER, 0
     for time, order in zip(audio.pts, audio.order, strict=True):

@@ -1,4 +1,4 @@
-"""What ffprobe says about a file that it cannot read, as an error of ours that tells what to do."""
+"""Errors for files that cannot become a video, from ffprobe's messages and stream lists; pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MEDIA_START: Final = (b"\x1aE\xdf\xa3", b"FLV", b"RIFF", b"OggS", b"GIF8", b"0&\
 
 
 def unreadable(stderr: str, head: bytes) -> SourceError:
-    """Return the error for a file that could not be opened, from ffprobe's words and its first bytes."""
+    """Return the error for a file that could not be opened, from ffprobe's message and the first bytes."""
     refused = REFUSED_FORMAT.search(stderr)
     if refused:
         return NotAVideo(
@@ -49,7 +49,7 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
         return EncryptedSource("the video is encrypted (DRM): send a copy without protection")
     if "moov atom not found" in stderr and _looks_like_media(head):
         return CorruptSource(
-            "the index (moov) is missing, the upload may be incomplete: send the whole file again"
+            "the index (moov) is missing; the upload may be incomplete: send the whole file again"
         )
     if _looks_like_media(head):
         return CorruptSource("the file is damaged or incomplete and cannot be read: send all of it again")
@@ -81,12 +81,12 @@ def _kind(demuxer: str) -> str:
 
 def _looks_like_media(head: bytes) -> bool:
     if not head.strip(b"\0"):
-        return True  # zeros: a preallocated file whose content never came
+        return True  # zeros: a preallocated file without content
     return head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free"} or head.startswith(MEDIA_START)
 
 
 def check_streams(streams: Sequence[Json], container: str, packets: Sequence[Json], limits: Limits) -> None:
-    """Raise the error that the list of streams (ffprobe's JSON) and the first packets call for, if any."""
+    """Raise an error if the streams (ffprobe's JSON) or first packets cannot become a video."""
     attached = sum(stream.get("codec_type") == "attachment" or is_cover(stream) for stream in streams)
     if len(streams) - attached > limits.streams:
         raise LimitsExceeded(
@@ -112,13 +112,13 @@ def _is_encrypted(item: Json) -> bool:
 
 
 def is_cover(stream: Json) -> bool:
-    """Return whether a video stream is only a cover picture."""
+    """Return whether a video stream is a cover picture."""
     disposition = stream.get("disposition")
     return isinstance(disposition, dict) and bool(disposition.get("attached_pic"))
 
 
 def is_accepted(stream: Json) -> bool:
-    """Return whether the codec of `stream` (ffprobe's JSON) is one that we decode."""
+    """Return whether the codec of `stream` (ffprobe's JSON) is supported."""
     accepted = VIDEO_CODECS if stream.get("codec_type") == "video" else AUDIO_CODECS
     name = str(stream.get("codec_name", "unknown"))
     return name in accepted or {"flv1": "flv", "dts": "dca", "msmpeg4v3": "msmpeg4"}.get(name) in accepted

@@ -1,4 +1,4 @@
-"""Scan a source with ffprobe: its streams, its first pictures and the timestamps of every packet."""
+"""Scans a source with ffprobe: streams, first pictures and the timestamps of every packet."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Json = Mapping[str, Any]
 
-FIRST_PICTURES: Final = (24, 400)  # packets to decode from the first key frame on: a few, then many
+FIRST_PICTURES: Final = (24, 400)  # packets to decode from the first key frame: a few, then many
 MAX_BEFORE_KEY: Final = 100_000
 HEAD_BYTES: Final = 64
 X264_NAME: Final = b"x264 - core "
@@ -44,7 +44,7 @@ X264_WITHIN_BYTES: Final = 1 << 28
 async def scan_source(path: str, limits: Limits) -> Source:
     """Return what is known about the file at `path`.
 
-    Raises a SourceError (shared/errors.py) whose message names the fault, or SourceUnavailable.
+    Raises a SourceError (shared/errors.py) that names the fault, or SourceUnavailable.
     """
     head = await asyncio.to_thread(_read_head, path)
     description = await describe(path, head, limits)
@@ -70,7 +70,7 @@ async def scan_source(path: str, limits: Limits) -> Source:
 
 
 async def _look_further(source: Source, path: str, description: Description, limits: Limits) -> Source:
-    """Return `source` with what its pictures further on tell."""
+    """Return `source` with what later pictures reveal."""
     if source.seeking == "none":
         return source
     video = source.video
@@ -83,7 +83,7 @@ async def _look_further(source: Source, path: str, description: Description, lim
 
 
 def _read_x264_build(path: str) -> int | None:
-    """Return the build of x264 that the first picture names, None if it names none."""
+    """Return the x264 build named in the first picture; None if there is none."""
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         place = content.find(X264_NAME, 0, X264_WITHIN_BYTES)
         digits = content[place + len(X264_NAME) : place + len(X264_NAME) + 6].split(b" ")[0]
@@ -104,7 +104,7 @@ def _read_head(path: str) -> bytes:
 async def _first_pictures(
     path: str, description: Description, packets: Packets, choice: Choice, limits: Limits
 ) -> list[Json]:
-    """Decode the first pictures and return ffprobe's words on them; CorruptSource if there are none."""
+    """Decode the first pictures and return ffprobe's description. Raises CorruptSource if there are none."""
     before = min(packets.before_key, MAX_BEFORE_KEY)
     for count in FIRST_PICTURES:
         text, _ = await read_ffprobe(
@@ -154,7 +154,7 @@ async def _read_packets(
 async def _index_audio_frames(
     path: str, description: Description, audio: Json | None, limits: Limits
 ) -> FrameIndex | None:
-    """Decode the sound once to learn where each of its frames begins, to the sample, if that is needed."""
+    """Decode the audio once to find the exact start of each frame in samples, if necessary."""
     if audio is None or not needs_frame_index(audio):
         return None
     frames: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Read ffprobe's description of streams and first pictures: pure functions from JSON to facts."""
+"""Interprets ffprobe's description of streams and first pictures; pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 MATRIX_LINE: Final = re.compile(r"0000000[01]:\s+(-?\d+)\s+(-?\d+)")
 ONE: Final = 1 << 16
 MAX_ASPECT: Final = 20
-LATE_STREAM_BYTES: Final = 4 << 20  # of a stream, and of all between its packets, to know its parameters
-MAX_PROBE_BYTES: Final = 256 << 20  # FFmpeg keeps what it has probed in memory
+LATE_STREAM_BYTES: Final = 4 << 20  # of a stream and everything between its packets, to find its parameters
+MAX_PROBE_BYTES: Final = 256 << 20  # FFmpeg keeps probed data in memory
 
 
 def deeper_probe_bytes(streams: Sequence[Json], reader: PacketReader) -> int:
-    """Return how far into the file the parameters of all streams are to be found, 0 where they are known.
+    """Return how far to probe to find the parameters of all streams; 0 if they are known.
 
-    A stream that begins late was not seen by a probe of the beginning, or without its size or sample rate.
+    Probing the beginning misses a stream that starts late, or its size or sample rate.
     """
     known = {int(stream["index"]) for stream in streams if _has_parameters(stream)}
     late = [
@@ -42,7 +42,7 @@ def _has_parameters(stream: Json) -> bool:
 
 
 def read_fraction(text: object) -> Fraction:
-    """Return the fraction that ffprobe writes as "30000/1001" or "4:3"; 0 where it says nothing of use."""
+    """Parse a fraction such as "30000/1001" or "4:3"; 0 if it is unusable."""
     numerator, _, denominator = str(text or "").replace(":", "/").partition("/")
     try:
         return Fraction(int(numerator), int(denominator or 1))
@@ -51,13 +51,13 @@ def read_fraction(text: object) -> Fraction:
 
 
 def read_aspect(stream: Json) -> Fraction:
-    """Return the shape of a pixel, 1 where the stream says nothing or something absurd."""
+    """Return the pixel aspect ratio; 1 if unknown or implausible."""
     aspect = read_fraction(stream.get("sample_aspect_ratio"))
     return aspect if Fraction(1, MAX_ASPECT) <= aspect <= MAX_ASPECT else Fraction(1)
 
 
 def read_orientation(stream: Json) -> tuple[str, ...]:
-    """Return the filters that turn the picture upright; only quarter turns and mirrors are believed."""
+    """Return the filters that turn the picture upright; only quarter turns and mirrors are supported."""
     for data in stream.get("side_data_list", []):
         numbers = [
             int(number) for pair in MATRIX_LINE.findall(data.get("displaymatrix", "")) for number in pair
@@ -72,7 +72,7 @@ def _sign(number: int) -> int:
 
 
 def read_colour(stream: Json, frame: Json) -> Colour:
-    """Return the colour tags: of the decoded picture, else of the stream."""
+    """Return the colour tags of the decoded picture, else of the stream."""
 
     def tag(name: str) -> str:
         values = (str(place.get(name, "unknown")) for place in (frame, stream))

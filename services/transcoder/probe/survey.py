@@ -1,7 +1,7 @@
-"""Look at pictures further on in a source: what the first do not tell, how soon decoding begins there.
+"""Samples later pictures of a source: what the first ones do not show, and how soon decoding starts there.
 
-A recorder may refresh its pictures column by column (x264's intra refresh): behind a seek the decoder gives
-nothing until all of the picture has been refreshed, which is no damage, but has to be begun earlier.
+A recorder may refresh pictures column by column (x264's intra refresh): after a seek the decoder returns
+nothing until the whole picture is refreshed. This is no damage, but decoding has to start earlier.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 PLACES: Final = 3
-PACKETS: Final = (4, 40, 600)  # how many to read until one gives a picture
-SECONDS_A_PLACE: Final = 5  # short videos are looked at in fewer places
+PACKETS: Final = (4, 40, 600)  # how many to read until one yields a picture
+SECONDS_A_PLACE: Final = 5  # short videos are sampled in fewer places
 
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """What decoding from one place gave: how many ticks after its key frame pictures come, and pictures."""
+    """The result of decoding from one place: delay after its key frame in ticks, and pictures."""
 
     delay: int
     pictures: Sequence[Json]
 
 
 def places(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
-    """Return the key frames (ticks) to look at, spread over the video, none of them its first."""
+    """Return the key frames (ticks) to sample, spread over the video, without the first."""
     if len(key_pts) < 2:
         return []
     seconds = (key_pts[-1] - key_pts[0]) * time_base
@@ -44,7 +44,7 @@ def places(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Lookout:
-    """The stream to look at, with the options that its file is read with."""
+    """The stream to sample, and the options for reading its file."""
 
     path: str
     index: int
@@ -53,13 +53,13 @@ class Lookout:
 
 
 async def survey(look: Lookout, moments: Iterable[Fraction]) -> list[Glimpse]:
-    """Return what is seen from each of `moments` (seconds on the clock of the file) on."""
+    """Sample the stream at each of `moments` (seconds on the file's clock)."""
     glimpses = [await _look(look, moment) for moment in moments]
     return [glimpse for glimpse in glimpses if glimpse is not None]
 
 
 async def _look(look: Lookout, moment: Fraction) -> Glimpse | None:
-    """Decode from the key frame at `moment` on until a picture comes, None if none does."""
+    """Decode from the key frame at `moment` until a picture appears; None if none does."""
     for packets in PACKETS:
         text, _ = await read_ffprobe(
             [
@@ -78,7 +78,7 @@ async def _look(look: Lookout, moment: Fraction) -> Glimpse | None:
 
 
 def read_glimpse(found: Sequence[Json]) -> Glimpse | None:
-    """Return what ffprobe's packets and frames say, None if no picture was decoded."""
+    """Parse ffprobe's packets and frames; None if no picture was decoded."""
     pictures = [item for item in found if item.get("type") == "frame" and "width" in item]
     times = [picture["best_effort_timestamp"] for picture in pictures if "best_effort_timestamp" in picture]
     keys = [

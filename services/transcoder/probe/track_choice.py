@@ -1,4 +1,4 @@
-"""Choose the tracks that become the video, and say why the others are left out: pure."""
+"""Selects the tracks to convert, and explains why others are not used; pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 MAX_STILL_PICTURES: Final = 2
-FEWER: Final = 20  # a track with so many times fewer packets than another of its kind is no film, or empty
+FEWER: Final = 20  # a track with so many times fewer packets than another of its kind is stills, or empty
 SECONDARY: Final = ("comment", "hearing_impaired", "visual_impaired", "descriptions", "dub")
 KINDS: Final[dict[str, TrackKind]] = {
     "video": "video",
@@ -30,7 +30,7 @@ KINDS: Final[dict[str, TrackKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The streams (ffprobe's JSON) that are converted, and why."""
+    """The selected streams (ffprobe's JSON), and why."""
 
     video: Json
     audio: Json | None
@@ -40,15 +40,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The streams of a file, how many packets each holds, and which belong to one programme."""
+    """The streams of a file, their packet counts, and which belong to one programme."""
 
     streams: Sequence[Json]
     packets: Mapping[int, int]
     programmes: Sequence[frozenset[int]] = ()
-    unopened: Mapping[int, str] = field(default_factory=dict)  # index: why its decoder does not start
+    unopened: Mapping[int, str] = field(default_factory=dict)  # by index: why the decoder does not start
 
     def of_kind(self, kind: str) -> list[Json]:
-        """Return the streams of one kind, covers left out."""
+        """Return the streams of one kind, without covers."""
         return [one for one in self.streams if one.get("codec_type") == kind and not is_cover(one)]
 
     def count(self, stream: Json) -> int:
@@ -63,7 +63,7 @@ def index_of(stream: Json) -> int:
 
 
 def choose_tracks(found: Candidates) -> Choice:
-    """Return the tracks to convert; raises NoVideoStream or UnsupportedCodec, which names the codec."""
+    """Return the tracks to convert. Raises NoVideoStream, or UnsupportedCodec naming the codec."""
     video = choose_video(found)
     audio = choose_audio(found, video)
     reports = tuple(_report(found, stream, video, audio) for stream in found.streams)
@@ -71,7 +71,7 @@ def choose_tracks(found: Candidates) -> Choice:
 
 
 def choose_video(found: Candidates) -> Json:
-    """Return the track that is a film: of those the default one, then the largest."""
+    """Return the video track: not stills; then the default one, then the largest."""
     videos = found.of_kind("video")
     if not videos:
         raise NoVideoStream("the file has no video stream, only sound: send a file with a picture track")
@@ -100,7 +100,7 @@ def _is_still(packets: int, most: int) -> bool:
 
 
 def choose_audio(found: Candidates, video: Json) -> Json | None:
-    """Return the sound of the video's programme that holds something: the default track, else the first."""
+    """Return a non-empty audio track of the video's programme: the default one, else the first."""
     usable = [one for one in found.of_kind("audio") if _problem(found, one, video) is None]
 
     def rank(audio: Json) -> tuple[int, bool]:
@@ -111,7 +111,7 @@ def choose_audio(found: Candidates, video: Json) -> Json | None:
 
 
 def _problem(found: Candidates, audio: Json, video: Json) -> str | None:
-    """Return why an audio track cannot be used, None if it can."""
+    """Return why an audio track cannot be used; None if it can."""
     if not found.can_decode(audio):
         detail = found.unopened.get(index_of(audio), "")
         return f"its codec ({codec_of(audio)}) is not supported{detail and f': {detail}'}"
@@ -129,7 +129,7 @@ def _share_programme(found: Candidates, audio: Json, video: Json) -> bool:
 
 
 def codec_of(stream: Json) -> str:
-    """Return the name of a stream's codec, with its tag where FFmpeg knows no name."""
+    """Return the name of a stream's codec, or its tag if FFmpeg has no name for it."""
     name = str(stream.get("codec_name", "unknown"))
     return f"unknown, {stream.get('codec_tag_string', '?')}" if name in {"unknown", "none"} else name
 

@@ -1,4 +1,4 @@
-"""`python -m services.transcoder.selftest` tries this machine's GPU."""
+"""`python -m services.transcoder.selftest` tests this machine's GPU."""
 
 import sys
 

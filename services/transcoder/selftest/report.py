@@ -1,4 +1,4 @@
-"""What the self-test of a GPU says: its table, its advice, and its judgement of a join; pure functions."""
+"""The report of the GPU self-test: table, advice, and the check of a join; pure."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ ADVICE: Final[dict[Reason, str]] = {
     ),
     "old_driver": "install driver 470.57.02 or newer",
     "no_device": "check nvidia-smi and NVIDIA_VISIBLE_DEVICES; A100, A30, H100 and H200 have no encoder",
-    "session_limit": "end other encodes on this GPU and try again",
-    "memory": "end other programs on this GPU and try again",
+    "session_limit": "stop other encodes on this GPU and try again",
+    "memory": "stop other programs on this GPU and try again",
     "gpu_error": (
         "try again with SANDBOX=off; if that works the driver needs more than the sandbox opens, else look at"
         " dmesg and nvidia-smi"
     ),
 }
-OTHER_ADVICE: Final = "look at dmesg and nvidia-smi, and at docs/gpu.md"
+OTHER_ADVICE: Final = "check dmesg, nvidia-smi and docs/gpu.md"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one check: `why` tells what was seen, or what went wrong."""
+    """The result of one check; `why` is the observation or the error."""
 
     check: str
     verdict: Literal["ok", "failed"]
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Return a line for each check and one that sums them up."""
+    """Return a line for each check and a summary."""
     width = max(len(outcome.check) for outcome in outcomes)
     lines = [f"{item.verdict:<6}  {item.check:<{width}}  {_one_line(item.why)}" for item in outcomes]
     failed = sum(outcome.verdict == "failed" for outcome in outcomes)
@@ -60,13 +60,13 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def _one_line(text: str) -> str:
-    """Return `text` on one line; of a long one the end, where ffmpeg says what it gave up for."""
+    """Return `text` on one line, shortened to its end, where ffmpeg names the cause."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_REASON_CHARACTERS else "…" + line[-MAX_REASON_CHARACTERS:]
 
 
 def missing(problem: str) -> str:
-    """Return what this machine lacks to encode on a GPU, and what to do, from ffmpeg's words."""
+    """Return what this machine lacks for GPU encoding, and what to do, from ffmpeg's message."""
     reason = gpu_fault(1, problem)
     said = SENTENCES[reason] if reason else "the trial encode failed"
     advice = ADVICE.get(reason, OTHER_ADVICE) if reason else OTHER_ADVICE
@@ -74,7 +74,7 @@ def missing(problem: str) -> str:
 
 
 def join_problem(packets: Sequence[tuple[int, int]], frames: int, rate: Fraction) -> str | None:
-    """Return what is wrong with a joined rendition's packets, (shown, decoded) in ticks; None if nothing."""
+    """Return the error in a joined rendition's packets, (shown, decoded) in ticks; None if correct."""
     if len(packets) != frames:
         return f"{len(packets)} frames instead of {frames}"
     shown = sorted(time for time, _ in packets)

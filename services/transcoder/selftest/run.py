@@ -1,4 +1,4 @@
-"""Try on this machine's GPU all that the pipeline asks of one (make gpu-selftest, docs/gpu.md)."""
+"""Tests on this machine's GPU everything that the pipeline needs (make gpu-selftest, docs/gpu.md)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FFMPEG: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "error", "-y
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where the self-test works, on what clip, and how many encodes it starts at once."""
+    """The directory and clip of the self-test, and how many concurrent encodes it starts."""
 
     folder: Path
     clip: Path
@@ -82,7 +82,7 @@ async def _outcome(name: str, check: Callable[[Bench], Awaitable[str]], bench: B
 
 
 async def _check_all_on_gpu(bench: Bench) -> str:
-    """Decode, scale and encode a chunk without its pictures leaving the GPU."""
+    """Decode, scale and encode a chunk entirely on the GPU."""
     plan, started = await _plan(bench.clip), time.monotonic()
     encoded = await _encode(plan, 1, bench.clip, bench.folder / "gpu", Encoder("h264_nvenc"))
     if not encoded.decoded_on_gpu:
@@ -94,7 +94,7 @@ async def _check_all_on_gpu(bench: Bench) -> str:
 
 
 async def _check_uploaded(bench: Bench) -> str:
-    """Encode on the GPU what it is handed from memory: a source that must be turned."""
+    """Encode pictures uploaded from memory on the GPU: a rotated source."""
     turned = bench.folder / "turned.mp4"
     turn = ("-c", "copy", "-metadata:s:v:0", "rotate=90")
     await _ffmpeg(bench.folder, "-i", str(bench.clip), *turn, str(turned))
@@ -106,7 +106,7 @@ async def _check_uploaded(bench: Bench) -> str:
 
 
 async def _check_join(bench: Bench) -> str:
-    """Join chunks of both encoders: they must look to a player as if one had made them."""
+    """Join chunks of both encoders: players must not notice the difference."""
     plan = await _plan(bench.clip)
     names: tuple[EncoderName, ...] = ("h264_nvenc", "libx264")
     chunks = [
@@ -125,7 +125,7 @@ async def _check_join(bench: Bench) -> str:
 
 
 async def _check_exhaustion(bench: Bench) -> str:
-    """Start more encodes than a GPU may allow: those it refuses must be taken over by the CPU."""
+    """Start more encodes than a GPU may allow: the CPU must take over those it refuses."""
     plan, nvenc = await _plan(bench.clip, "360p"), Encoder("h264_nvenc")
     chunks = await asyncio.gather(
         *(
@@ -156,17 +156,15 @@ async def _plan(clip: Path, *qualities: str) -> Plan:
 
 
 async def _encode(plan: Plan, index: int, clip: Path, folder: Path, encoder: Encoder) -> EncodedChunk:
-    """Encode a chunk and insist on the encoder that was asked for."""
+    """Encode a chunk and require the requested encoder."""
     encoded = await encode_chunk(plan, index, clip, folder, encoder)
     if encoded.encoder != encoder.name or encoded.is_repaired:
-        raise EncodeFailed(
-            "; ".join(encoded.notes) or "the chunk came out only in the way for damaged sources"
-        )
+        raise EncodeFailed("; ".join(encoded.notes) or "the chunk could only be encoded in tolerant mode")
     return encoded
 
 
 async def _packets(paths: list[Path]) -> list[tuple[int, int]]:
-    """Return when each picture of the joined files is shown and decoded, in order of the file."""
+    """Return the presentation and decode times of the joined files' pictures, in file order."""
     text, finished = await read_ffprobe(
         [
             *("-select_streams", "v", "-show_entries", "packet=pts,dts", "-of", "csv=p=0"),
@@ -217,7 +215,7 @@ def main() -> int:
     try:
         return asyncio.run(_run())
     except PipelineError as error:
-        sys.stdout.write(f"The self-test could not be run: {error}\n")
+        sys.stdout.write(f"The self-test could not run: {error}\n")
         return 1
 
 

@@ -1,7 +1,6 @@
-"""Where originals come from: a file under WORK_DIR, an S3 object, or an https server.
+"""Sources of originals: a file under WORK_DIR, an S3 object, or an https server.
 
-What is not a local file yet is fetched once into WORK_DIR, whole or not at all, so that every chunk can be
-encoded from a path by any worker.
+Remote sources are fetched once into WORK_DIR, atomically, so that any worker can encode from a path.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """A source that is being read: its blocks, and how much they hold together, None when nobody says."""
+    """An opened source: its blocks, and their total size in bytes; None if unknown."""
 
     blocks: AsyncIterator[bytes]
     size_bytes: int | None
 
 
 class Sources:
-    """Turns the URI of a source into a local path. `openers` gives, by URI scheme, how to read it."""
+    """Turns the URI of a source into a local path. `openers` are the readers by URI scheme."""
 
     def __init__(
         self,
@@ -56,10 +55,10 @@ class Sources:
         self._policy = policy or SourcePolicy(work.root.resolve())
 
     def path(self, video_id: UUID, uri: str) -> Path:
-        """Return where the original lies or will lie once it is fetched.
+        """Return the path of the original, also before it is fetched.
 
-        Raises SourceUnavailable for a scheme that we do not read, a file outside WORK_DIR, or one that the
-        pipeline keeps for itself.
+        Raises SourceUnavailable for an unsupported scheme, a file outside WORK_DIR, or one of the pipeline's
+        own files.
         """
         scheme = _scheme(uri)
         if scheme == "file":
@@ -69,13 +68,13 @@ class Sources:
         if scheme in self._openers:
             return self._work.original(video_id)
         known = ", ".join(["file", *self._openers])
-        raise SourceUnavailable(f"source {shown(uri)} has a scheme that is not read here; known: {known}")
+        raise SourceUnavailable(f"source {shown(uri)} has an unsupported scheme; supported: {known}")
 
     async def fetch(self, video_id: UUID, uri: str) -> Path:
-        """Return the original as a local file, fetching it first where needed.
+        """Return the original as a local file, after fetching it if necessary.
 
-        Raises SourceUnavailable when it is not there, LimitsExceeded when it is too large, SourceFetchFailed,
-        and OutOfDisk, before anything is read, when the work volume cannot take it now.
+        Raises SourceUnavailable when it does not exist, LimitsExceeded when it is too large,
+        SourceFetchFailed, and OutOfDisk, before anything is read, when the work volume has no space for it.
         """
         path, scheme = self.path(video_id, uri), _scheme(uri)
         if scheme == "file":
@@ -84,7 +83,7 @@ class Sources:
             return path
         if scheme == "file":
             raise SourceUnavailable(f"there is no file {shown(uri)} in the work volume")
-        await asyncio.to_thread(self._room.expect, 0)  # no stranger's server is asked in vain
+        await asyncio.to_thread(self._room.expect, 0)  # before a connection is opened
         async with _whole_file(path) as part, self._openers[scheme](uri) as opened:
             most = await self._limit(uri, opened.size_bytes or 0)
             async with self._room.reserve(opened.size_bytes or 0) as reservation:
@@ -93,7 +92,7 @@ class Sources:
         return path
 
     async def _limit(self, uri: str, size_bytes: int) -> int:
-        """Return how large a source may be. Raises LimitsExceeded: no waiting would make room for more."""
+        """Return the maximum size of a source. Raises LimitsExceeded when it could never fit."""
         most = min(self._max_bytes, await asyncio.to_thread(self._room.most_bytes))
         if size_bytes > most:
             raise _too_large(uri, most)
@@ -121,7 +120,7 @@ async def _write(part: Path, reservation: Reservation, blocks: AsyncIterator[byt
 
 
 def shown(uri: str) -> str:
-    """Return a URI as users and logs may see it: quoted, without credentials and signatures."""
+    """Return a URI for users and logs: quoted, without credentials and signatures."""
     head = uri.partition("?")[0].partition("#")[0]
     scheme, found, rest = head.partition("://")
     authority, slash, path = rest.partition("/")
@@ -132,25 +131,25 @@ def _scheme(uri: str) -> str:
     try:
         return urlsplit(uri).scheme.lower()
     except ValueError as error:
-        raise SourceUnavailable(f"source {shown(uri)} is no URI: {error}") from error
+        raise SourceUnavailable(f"source {shown(uri)} is not a URI: {error}") from error
 
 
 def local_path(uri: str, root: Path) -> Path:
-    """Return the path that a `file:` URI names, links resolved.
+    """Return the path of a `file:` URI with links resolved.
 
     Raises SourceUnavailable when it leaves `root`, by `..` or by a link.
     """
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
         raise SourceUnavailable(
-            f"source {shown(uri)} names the host {parts.netloc!r}: only local files are read"
+            f"source {shown(uri)} names the host {parts.netloc!r}: only local files are supported"
         )
     try:
         path = (root / unquote(parts.path)).resolve()
     except (OSError, ValueError, RuntimeError) as error:
-        raise SourceUnavailable(f"source {shown(uri)} is no path: {error}") from error
+        raise SourceUnavailable(f"source {shown(uri)} is not a path: {error}") from error
     if not path.is_relative_to(root.resolve()):
-        raise SourceUnavailable(f"source {shown(uri)} lies outside the work volume")
+        raise SourceUnavailable(f"source {shown(uri)} is outside the work volume")
     return path
 
 
@@ -166,12 +165,12 @@ async def _whole_file(path: Path) -> AsyncIterator[Path]:
 
 
 def _place(part: Path, path: Path) -> None:
-    """Name a fetched file, unless another worker's lies there: chunks may be encoded from that already."""
+    """Rename a fetched file into place, unless another worker's exists: chunks may already be using that."""
     try:
         os.link(part, path)
     except FileExistsError:
         pass
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         if not path.exists():
             part.rename(path)
 

@@ -1,7 +1,7 @@
-"""Sources on https servers, fetched without letting a stranger reach into our own network (SSRF).
+"""Sources on https servers, fetched without access to internal networks (SSRF).
 
-Only addresses that are public are connected to: the check sits in the resolver of the connection itself, so a
-name that resolves differently the second time gains nothing, and every redirect passes it again.
+Only public addresses are connected to. The check is in the resolver of the connection itself, so that a name
+cannot resolve differently afterwards, and every redirect passes it again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 TIMEOUT = aiohttp.ClientTimeout(total=6 * 3600, sock_connect=15, sock_read=60)
-HEAD_TIMEOUT_SECONDS = 60.0  # until the head of an answer is there, connecting included
+HEAD_TIMEOUT_SECONDS = 60.0  # until the head of the answer, connecting included
 HEADERS = {"Accept-Encoding": "identity"}
 REDIRECTS = (301, 302, 303, 307, 308)
 GONE_FOR_GOOD = (400, 401, 403, 404, 405, 410, 451)
@@ -43,8 +43,7 @@ UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONA
 class HttpsSource:
     """Opens https URLs as streams of bytes.
 
-    `private_hosts` are trusted although they are in our network. `resolver` and `tls` are the system's
-    unless they are given.
+    `private_hosts` are allowed although they are internal. `resolver` and `tls` default to the system's.
     """
 
     def __init__(
@@ -91,16 +90,16 @@ class HttpsSource:
         raise SourceUnavailable(f"source {shown(uri)}: more than {MAX_REDIRECTS} redirects")
 
     def _allowed(self, uri: str) -> URL:
-        """Return the URL just as it will be asked for, its host checked where the resolver never sees it.
+        """Return the URL to request; checks a host that is an address, which the resolver never sees.
 
-        That is where it is an address, in whatever characters it was written: the URL has them normalised.
+        The URL has normalized the spelling of the address.
         """
         try:
             url = URL(uri)
         except ValueError as error:
-            raise SourceUnavailable(f"source {shown(uri)} is no URL: {error}") from error
+            raise SourceUnavailable(f"source {shown(uri)} is not a URL: {error}") from error
         if url.scheme != "https" or not url.host:
-            raise SourceUnavailable(f"source {shown(uri)} is no https URL")
+            raise SourceUnavailable(f"source {shown(uri)} is not an https URL")
         if url.host not in self._private_hosts and _is_address(url.host):
             try:
                 refuse_private(url.host, url.host)
@@ -131,7 +130,7 @@ def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
         return
     response.close()
     if response.status == 200:
-        raise SourceUnavailable(f"source {shown(uri)}: the server sends it packed, as {encoding[:20]!r}")
+        raise SourceUnavailable(f"source {shown(uri)}: the server sends it compressed, as {encoding[:20]!r}")
     raise _of_status(response.status)(
         f"source {shown(uri)}: the server answered {response.status} {response.reason}"
     )
@@ -166,7 +165,7 @@ def _explained(uri: str, error: BaseException) -> PipelineError:
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Tell whether the server, or the way to it, is away; a wrong name or certificate is no outage."""
+    """Tell whether the server or the network is unavailable; a wrong name or certificate is no outage."""
     if isinstance(error, aiohttp.ClientSSLError):
         return False
     cause = getattr(error, "os_error", error)

@@ -1,7 +1,7 @@
-"""Which files and objects an event may name as a source: pure.
+"""Which files and objects an event may name as a source; pure.
 
-What the pipeline itself keeps is never a source, since it holds the videos of every user. Beyond that
-SOURCE_DIRS and SOURCE_BUCKETS say what may be read.
+The pipeline's own files and objects are never allowed, since they belong to all users. SOURCE_DIRS and
+SOURCE_BUCKETS restrict the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OWN_DIRECTORIES: Final = ("uploads", "originals", "chunks", "media")
 OWN_PREFIX: Final = "hls"
 BUCKET: Final = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]"
-)  # no ARN, which may name any bucket
+)  # not an ARN, which may name any bucket
 NOTHING: Final = "none"
 
 Place = TypeVar("Place")
@@ -31,25 +31,25 @@ Place = TypeVar("Place")
 
 @dataclass(frozen=True)
 class BucketPrefix:
-    """All objects of a bucket whose keys lie under a prefix; an empty one holds the whole bucket."""
+    """All objects of a bucket under a prefix; an empty prefix means the whole bucket."""
 
     bucket: str
     prefix: str = ""
 
     @classmethod
     def parse(cls, text: str) -> BucketPrefix:
-        """Read `bucket` or `bucket/prefix`."""
+        """Parse `bucket` or `bucket/prefix`."""
         bucket, _, prefix = text.partition("/")
         return cls(bucket, prefix.strip("/"))
 
     def holds(self, bucket: str, key: str) -> bool:
-        """Tell whether an object lies here."""
+        """Tell whether an object is included."""
         return bucket == self.bucket and (not self.prefix or key.startswith(f"{self.prefix}/"))
 
 
 @dataclass(frozen=True)
 class SourcePolicy:
-    """What may be read; `directories` and `buckets` None: everything that is not the pipeline's own."""
+    """What may be read; `directories` and `buckets` None: everything except the pipeline's own."""
 
     root: Path
     directories: tuple[Path, ...] | None = None
@@ -70,29 +70,29 @@ class SourcePolicy:
     def check_not_own(self, path: Path, video_id: UUID) -> None:
         """Raise SourceUnavailable for a resolved path in a directory of the pipeline.
 
-        The original of the video itself, which an upload left there, is none.
+        The uploaded original of the video itself is allowed.
         """
         first, *rest = path.relative_to(self.root).parts or ("",)
         if first in OWN_DIRECTORIES and (first, *rest) != ("originals", str(video_id), "source"):
-            raise SourceUnavailable("the source lies in a directory that the pipeline keeps for itself")
+            raise SourceUnavailable("the source is in a directory of the pipeline itself")
 
     def check_file(self, path: Path, video_id: UUID) -> None:
         """Raise SourceUnavailable for a resolved path that may not be read."""
         self.check_not_own(path, video_id)
         is_upload = path == self.root / "originals" / str(video_id) / "source"
         if self.directories is not None and not is_upload and not _lies_in(path, self.directories):
-            raise SourceUnavailable("the source lies in no directory of SOURCE_DIRS")
+            raise SourceUnavailable("the source is not in a directory of SOURCE_DIRS")
 
     def check_object(self, bucket: str, key: str) -> None:
         """Raise SourceUnavailable for an object that may not be read."""
         if not BUCKET.fullmatch(bucket):
-            raise SourceUnavailable("the source names no bucket by its name")
-        if any(part in ("", ".", "..") for part in key.split("/")):  # some servers resolve them
-            raise SourceUnavailable("the key of the source has empty parts, or parts like . and ..")
+            raise SourceUnavailable("the source does not name a valid bucket")
+        if any(part in ("", ".", "..") for part in key.split("/")):  # some servers resolve these
+            raise SourceUnavailable("the key of the source has empty, `.` or `..` components")
         if any(place.holds(bucket, key) for place in self.own_objects):
-            raise SourceUnavailable("the source is an object that the pipeline keeps for itself")
+            raise SourceUnavailable("the source is an object of the pipeline itself")
         if self.buckets is not None and not any(place.holds(bucket, key) for place in self.buckets):
-            raise SourceUnavailable("the source lies in no bucket of SOURCE_BUCKETS")
+            raise SourceUnavailable("the source is not in a bucket of SOURCE_BUCKETS")
 
 
 def _listed(names: Sequence[str], read: Callable[[str], Place]) -> tuple[Place, ...] | None:

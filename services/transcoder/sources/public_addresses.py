@@ -1,4 +1,4 @@
-"""Which addresses anybody on the internet can reach, and a resolver that gives out no others."""
+"""Public addresses, and a resolver that returns no others."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import ResolveResult
 
-# RFC 4291: all that is routed on the internet lies in 2000::/3. What lies outside of it (site-local,
-# IPv4-compatible, IPv4-translated, multicast, segment routing) leads into somebody's own network.
+# RFC 4291: the internet uses 2000::/3. Addresses outside (site-local, IPv4-compatible, IPv4-translated,
+# multicast, segment routing) are in private networks.
 GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 TUNNELS: Final = (
-    ipaddress.IPv6Network("2002::/16"),  # 6to4 holds an IPv4 address, RFC 3056
-    ipaddress.IPv6Network("2001::/32"),  # Teredo holds two, RFC 4380
+    ipaddress.IPv6Network("2002::/16"),  # 6to4 contains an IPv4 address, RFC 3056
+    ipaddress.IPv6Network("2001::/32"),  # Teredo contains two, RFC 4380
     ipaddress.IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # how IPv6-only clusters reach IPv4 servers, RFC 6052
@@ -27,11 +27,11 @@ PROTOCOL_ASSIGNMENTS: Final = ipaddress.IPv4Network("192.0.0.0/24")  # RFC 6890
 
 
 class PrivateAddress(OSError):
-    """A name resolves to an address inside somebody's network."""
+    """A name resolves to a private address."""
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves names, refusing addresses that are not public; `private_hosts` are trusted by name."""
+    """Resolves names and refuses addresses that are not public; `private_hosts` are allowed by name."""
 
     def __init__(self, private_hosts: Collection[str], inner: AbstractResolver | None = None) -> None:
         self._inner, self._private_hosts = inner or ThreadedResolver(), frozenset(private_hosts)
@@ -51,7 +51,7 @@ class PublicResolver(AbstractResolver):
 
 
 def refuse_private(address: str, host: str) -> None:
-    """Raise PrivateAddress unless `address` is one that anybody on the internet can reach."""
+    """Raise PrivateAddress unless `address` is public."""
     if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
         raise PrivateAddress(f"{host} is the address {address} inside a private network")
 
@@ -67,7 +67,7 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that is really reached, if an IPv6 address stands for one."""
+    """Return the IPv4 address that an IPv6 address represents, if any."""
     if address in NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped

@@ -1,4 +1,4 @@
-"""Sources in S3: any bucket that the configured credentials may read, `s3://bucket/key`."""
+"""Sources in S3, `s3://bucket/key`, read with the configured credentials."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class S3Source:
     async def open(self, uri: str) -> AsyncIterator[Opened]:
         """Open an object.
 
-        Raises SourceUnavailable when it is not there or may not be read, SourceServerUnavailable when S3 is.
+        Raises SourceUnavailable when it does not exist or may not be read, SourceServerUnavailable when S3 is
+        unavailable.
         """
         parts = urlsplit(uri)
         key = unquote(parts.path.removeprefix("/"))

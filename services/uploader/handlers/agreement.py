@@ -1,4 +1,4 @@
-"""Whether what lies in storage is what was put there: pure but for the one listing."""
+"""Compares the objects in storage with what was put, by one listing."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def expected_sizes(prefix: str, segments: Iterable[StoredSegment]) -> dict[str, 
 
 
 async def disagreements(storage: Storage, prefix: str, expected: Mapping[str, int]) -> list[str]:
-    """Return the keys of what is missing or of another size. Raises StorageUnavailable."""
+    """Return the keys of objects that are missing or have another size. Raises StorageUnavailable."""
     found = {stored.key: stored.bytes async for page in storage.pages(prefix) for stored in page}
     return [key for key, size in expected.items() if found.get(key) != size]

@@ -59,11 +59,11 @@ class DeleteVideoHandler:
             raise Deferred("the first pass is done", seconds=self.settings.delete_again_seconds)
 
     async def _expect_here(self, video_id: UUID) -> None:
-        """Raise StorageMismatch unless the video lies in the storage that answers now."""
+        """Raise StorageMismatch unless the video is in the current storage."""
         async with self.outbox.transaction() as connection:
             location = await videos.location(connection, video_id)
         if location is not None and not location.is_same(self.storage.location):
-            raise StorageMismatch(f"the video lies in {location}, but {self.storage.location} is set now")
+            raise StorageMismatch(f"the video is in {location}, but {self.storage.location} is configured")
         await expect_marker(self.storage)
 
     def _remove_files(self, video_id: UUID) -> None:

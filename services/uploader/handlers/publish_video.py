@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class VideoPublisher:
-    """Writes what players begin with, and marks videos ready."""
+    """Writes playlists and thumbnail, and marks videos ready."""
 
     settings: Settings
     outbox: Outbox
@@ -52,7 +52,7 @@ class VideoPublisher:
     async def publish(self, job: StoreJob, store_again: StoreAgain) -> None:
         """Store playlists and thumbnail, the multivariant playlist last, and mark the video ready.
 
-        What is missing in storage by then is stored again. Raises Superseded, StorageUnavailable.
+        Objects missing from storage are stored again. Raises Superseded, StorageUnavailable.
         """
         video_id = job.video_id
         async with self.outbox.transaction() as connection:
@@ -74,7 +74,7 @@ class VideoPublisher:
         stored = self._stored_event(video, written.renditions, size, has_thumbnail=bool(thumbnail))
         async with self.outbox.transaction() as connection:
             if not await videos.mark_ready(connection, stored, run=video.run):
-                raise Superseded("the video was finished by another, or deleted")
+                raise Superseded("the video was finished by another worker, or deleted")
             await self.outbox.add(connection, stored)
         failpoint("finish.committed")
         await asyncio.to_thread(self.remove_local, video)
@@ -89,9 +89,9 @@ class VideoPublisher:
         progress: Progress,
         store_again: StoreAgain,
     ) -> tuple[int, int]:
-        """Store the thumbnail, then the playlists in their order; return the bytes of each (0: none).
+        """Store the thumbnail, then the playlists in order; return the bytes of both (0: no thumbnail).
 
-        The multivariant playlist, by which players find a video, waits until all else is seen to be there.
+        The multivariant playlist, through which players find a video, is written when all else is confirmed.
         """
         prefix = storage_prefix(video.user_id, video.video_id)
         sizes = expected_sizes(prefix, segments)
@@ -119,16 +119,16 @@ class VideoPublisher:
         sizes: Mapping[str, int],
         store_again: StoreAgain,
     ) -> None:
-        """Compare what lies in storage with what was put; store segments again that are not there.
+        """Compare the storage with what was put; store missing segments again.
 
-        One listing a video instead of one question an object. Raises StorageUnavailable when they still
-        disagree, Superseded when chunks have to be encoded again.
+        It takes one listing per video instead of one request per object. Raises StorageUnavailable when they
+        still differ, Superseded when chunks have to be encoded again.
         """
         prefix = storage_prefix(video.user_id, video.video_id)
         for _ in range(2):
             wrong = await disagreements(self.storage, prefix, sizes)
             lost = [each for each in segments if segment_key(prefix, each.rendition, each.index) in wrong]
-            # A repair may leave segments out that nothing can make again: fsck has told which.
+            # A repair may leave out segments that cannot be made again: fsck has reported them.
             if not wrong or (video.was_ready and len(lost) == len(wrong)):
                 return
             log.warning("storage_disagrees", objects=len(wrong), of=len(sizes), example=wrong[0])
@@ -143,10 +143,10 @@ class VideoPublisher:
     async def _confirm_master(self, key: str, sizes: Mapping[str, int]) -> None:
         stored = await self.storage.head(key)
         if stored is None or stored.bytes != sizes[key]:
-            raise StorageUnavailable(f"the storage took {key}, but does not have it as it was put")
+            raise StorageUnavailable(f"the storage accepted {key}, but does not have it with that size")
 
     async def _put_thumbnail(self, key: str, path: Path) -> int:
-        """Store the thumbnail, or leave the one that is there; a video is worth showing without any."""
+        """Store the thumbnail, or keep the existing one; a missing thumbnail does not fail a video."""
         try:
             return await self.storage.put_file(key, path)
         except FileNotFoundError:
@@ -179,8 +179,8 @@ class VideoPublisher:
         )
 
     def remove_local(self, video: Video) -> None:
-        """Remove local files that nobody needs; with local storage the tree under media is the video."""
-        # A ready video may lie elsewhere than is configured now.
+        """Remove local files that are no longer needed; with local storage the video stays under media."""
+        # A ready video may be in another storage than the one configured now.
         if (video.storage_type or self.storage.kind) == "local" or self.settings.wants_local_files_deleted:
             shutil.rmtree(self.work.chunks(video.video_id), ignore_errors=True)
         if self.settings.wants_local_files_deleted:

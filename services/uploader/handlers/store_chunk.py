@@ -1,4 +1,4 @@
-"""Handler of the upload stage: encoded chunks go into storage, and the last one finishes its video."""
+"""Handler of the upload stage: stores encoded chunks, and finishes a video after its last one."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StoreChunkHandler:
 
     @property
     def publisher(self) -> VideoPublisher:
-        """What finishes a video when its last chunk is stored."""
+        """Finishes a video when its last chunk is stored."""
         return VideoPublisher(self.settings, self.outbox, self.work, self.storage)
 
     async def store(self, event: VideoSegmented) -> None:
@@ -82,7 +82,7 @@ class StoreChunkHandler:
             raise
 
     async def _note_waiting(self, video_id: UUID) -> None:
-        """Add to the record why nothing happens."""
+        """Add a warning to the record about the wait."""
         async with self.outbox.transaction() as connection:
             await videos.add_warnings(connection, video_id, [WAITING])
 

@@ -1,4 +1,4 @@
-"""The lease under which a chunk's objects are put: renewed for progress, and not for waiting."""
+"""The lease for putting a chunk's objects: renewed while there is progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.messaging.outbox import Outbox
     from shared.videos import StoreJob
 
-STANDSTILL_SECONDS: Final = 180.0  # longer than one request with its retries takes unless nothing moves
+STANDSTILL_SECONDS: Final = 180.0  # longer than any request with retries that makes progress
 
 Result = TypeVar("Result")
 
@@ -38,17 +38,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class StoreLease:
-    """Keeps others from announcing a chunk anew while its objects are put."""
+    """Keeps a chunk from being announced again while its objects are put."""
 
     outbox: Outbox
     lease_seconds: float
 
     async def hold(self, job: StoreJob, work: Coroutine[Any, Any, Result], progress: Progress) -> Result:
-        """Return what `work` returns, renewing meanwhile; it ends when nobody wants the objects any more."""
+        """Return what `work` returns, renewing meanwhile; cancelled when the objects are no longer needed."""
         return await run_leased(work, partial(self._renew_for, job, progress), self.lease_seconds)
 
     async def renew(self, job: StoreJob) -> None:
-        """Renew. Raises Superseded when nobody wants the objects any more."""
+        """Renew the lease. Raises Superseded when the objects are no longer needed."""
         async with self.outbox.database.transaction() as connection:
             await videos.renew_store(connection, job, lease_seconds=self.lease_seconds)
 

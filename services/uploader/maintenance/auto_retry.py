@@ -1,4 +1,4 @@
-"""Takes up again what an outage of the storage has failed, once the storage is back."""
+"""Retries videos that a storage outage has failed, once the storage is back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.storage.interface import Storage
 
 LOOK_SECONDS: Final = 30.0
-MAX_AUTO_RETRIES: Final = 3  # until a person retries the video: what fails again and again needs one
+MAX_AUTO_RETRIES: Final = 3  # until a user retries the video
 LOCK: Final = 0x766F6403
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ class AutoRetry:
     storage: Storage
 
     async def run(self) -> None:
-        """Look again and again; outages are waited out."""
+        """Check repeatedly; continues after outages."""
         while True:
             try:
                 await self.look()
@@ -40,7 +40,7 @@ class AutoRetry:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
-        """Retry what may be; return how many videos. Raises StorageUnavailable, DatabaseUnavailable."""
+        """Retry eligible videos; return how many. Raises StorageUnavailable, DatabaseUnavailable."""
         async with self.outbox.database.alone(LOCK) as is_ours:
             if not is_ours:
                 return 0

@@ -1,4 +1,4 @@
-"""The storage and the work volume of an uploader, identified."""
+"""Identifies the storage and the work volume of an uploader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Home:
-    """A storage that knows its identity, and whose it and the work volume are."""
+    """An identified storage, and whether it and the work volume are ours."""
 
     storage: Storage
     of_storage: Identity
@@ -48,7 +48,7 @@ async def identify_home(settings: Settings, database: Database, storage: Storage
 
 
 async def _report(database: Database, storage: Storage, identity: Identity) -> None:
-    """Log what an operator should know of the storage."""
+    """Log facts about the storage for operators."""
     async with database.transaction() as connection:
         elsewhere = await videos.count_elsewhere(connection, identity.storage_id)
     log.info("storage_identified", storage=str(storage.location), ours=identity.is_ours)
@@ -57,5 +57,5 @@ async def _report(database: Database, storage: Storage, identity: Identity) -> N
     if await storage.keeps_versions():
         log.warning(
             "storage_keeps_versions",
-            hint="what is deleted stays as an older version: set S3_DELETE_VERSIONS=true, or expire versions",
+            hint="deleted objects stay as older versions: set S3_DELETE_VERSIONS=true, or expire versions",
         )

@@ -1,7 +1,7 @@
-"""Whose a storage or a work volume is: nothing is swept in one that other systems use.
+"""Identity and ownership of a storage or work volume: shared ones are never swept.
 
-A place without a marker is given one; it is ours if nothing lies there but what the records know. A marker
-that the records do not know belongs to another system, until someone claims the place.
+A place without a marker gets one; it is ours if it contains only what the records know. A marker that the
+records do not know belongs to another system, until an operator claims the place.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Identity:
-    """The id of a place, and whether all that lies there may be taken for ours."""
+    """The id of a place, and whether everything in it is ours."""
 
     storage_id: UUID
     is_ours: bool
 
 
 class Place(Protocol):
-    """What has an identity. The methods raise StorageUnavailable."""
+    """A place with an identity. The methods raise StorageUnavailable."""
 
     @property
     def kind(self) -> str: ...
@@ -76,7 +76,7 @@ class StoragePlace:
         await write_marker(self.storage, storage_id)
 
     async def some_videos(self) -> Collection[UUID]:
-        """Return the videos of the first objects that are listed, a page or two."""
+        """Return the videos of the first listed objects, a page or two."""
         found: set[UUID] = set()
         async for page in self.storage.pages("hls"):
             found |= {owner[1] for stored in page if (owner := owner_of_key(stored.key))}
@@ -123,9 +123,9 @@ async def _on_disk(work: Callable[[], Result]) -> Result:
 
 
 async def identify(database: Database, place: Place, *, expected: UUID | None = None) -> Identity:
-    """Return the identity of a place, marking it where it has none; `expected` is the one that is configured.
+    """Return the identity of a place, marking it if it has none; `expected` is the configured one.
 
-    Raises StorageMismatch when it is another, StorageUnavailable, DatabaseUnavailable.
+    Raises StorageMismatch when they differ, StorageUnavailable, DatabaseUnavailable.
     """
     found = await place.marker()
     if found is None:
@@ -141,12 +141,12 @@ async def identify(database: Database, place: Place, *, expected: UUID | None = 
 async def _mark(database: Database, place: Place, expected: UUID | None) -> Identity:
     async with database.alone(LOCK) as is_alone:
         if not is_alone or await place.marker():
-            raise StorageUnavailable("another process marks the storage at this moment: try again")
+            raise StorageUnavailable("another process is marking the storage: try again")
         storage_id, some = expected or uuid4(), await place.some_videos()
         async with database.transaction() as connection:
             known = await videos.owners(connection, some)
             is_ours = expected is not None or all(video_id in known for video_id in some)
-            # Recorded first: a marker that no record knows would be taken for another system's.
+            # Recorded first: an unrecorded marker would be taken for another system's.
             await videos.add_storage(
                 connection, storage_id, kind=place.kind, name=place.name, is_ours=is_ours
             )
@@ -170,6 +170,6 @@ async def _is_ours(database: Database, place: Place, storage_id: UUID, *, claime
 
 
 async def claim(database: Database, identity: Identity) -> None:
-    """Record that a place is ours, at an operator's word."""
+    """Record that a place is ours, on an operator's request."""
     async with database.transaction() as connection:
         await videos.claim_storage(connection, identity.storage_id)

@@ -1,4 +1,4 @@
-"""Presigned URLs with a time of our choosing, so that all viewers of a while get the same bytes.
+"""Presigned URLs with a chosen signing time, so that all viewers within a period get the same URL.
 
 Signature version 4 in the query string, of a GET with an unsigned payload:
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
-MAX_SECONDS: Final = 7 * 24 * 3600  # the longest that signature version 4 allows
+MAX_SECONDS: Final = 7 * 24 * 3600  # the maximum of signature version 4
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What signs; `expires_at` is in seconds since 1970, None for keys that stay."""
+    """Credentials for signing; `expires_at` is in seconds since 1970, None for permanent keys."""
 
     access_key: str
     secret_key: str
@@ -32,7 +32,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Signer:
-    """Where players reach the bucket (`base_url`, without a slash at the end), and what signs for it."""
+    """The bucket's URL for players (`base_url`, without a trailing slash), and the signing credentials."""
 
     base_url: str
     region: str

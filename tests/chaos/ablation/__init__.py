@@ -1,1 +1,1 @@
-"""Negative controls: one guard of the product is taken away, and the judge has to find what that costs."""
+"""Ablation: one guard of the product is removed, and the invariant checks must find the damage."""

@@ -1,4 +1,4 @@
-"""Tries the guards: `python -m tests.chaos.ablation [--only fence,outbox]`."""
+"""Runs the ablation trials: `python -m tests.chaos.ablation [--only fence,outbox]`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPORT = REPO / ".chaos" / "controls.json"
 
 
 def main() -> int:
-    """Try the controls; return 0 when every guard turned out to be worth what is said of it."""
+    """Run the trials; return 0 when every guard prevents the damage that its absence causes."""
     options = _options()
     try:
         report = asyncio.run(_interruptible(options.only))
@@ -36,8 +36,8 @@ def main() -> int:
 
 
 async def _interruptible(controls: list[Control]) -> dict[str, Any]:
-    """End in an orderly way on SIGTERM, as on Ctrl-C: nothing is left running."""
-    task = asyncio.ensure_future(run_controls(controls, _log_fallback))
+    """Stop cleanly on SIGTERM, as on Ctrl-C: nothing is left running."""
+    task = asyncio.ensure_future(run_controls(controls, _print_trial))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task
 
@@ -45,16 +45,16 @@ async def _interruptible(controls: list[Control]) -> dict[str, Any]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.ablation", description=__doc__)
     names = [control.name for control in CONTROLS]
-    parser.add_argument("--only", default=",".join(names), help="which, by comma (default: all)")
+    parser.add_argument("--only", default=",".join(names), help="comma-separated names (default: all)")
     parser.add_argument("--report", type=Path, default=REPORT, help="default: .chaos/controls.json")
     options = parser.parse_args()
     if unknown := set(options.only.split(",")) - set(names):
-        parser.error(f"no such controls: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        parser.error(f"no such controls: {', '.join(sorted(unknown))}; valid: {', '.join(names)}")
     options.only = [control for control in CONTROLS if control.name in options.only.split(",")]
     return options
 
 
-def _log_fallback(trial: Trial) -> None:
+def _print_trial(trial: Trial) -> None:
     told = trial.to_json()
     verdict = "held" if trial.held else "NOT AS EXPECTED"
     without, with_it = found(told["without"]), found(told["with"])

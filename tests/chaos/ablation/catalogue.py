@@ -1,4 +1,4 @@
-"""The controls: which guard, which fault, and what its absence has to cost."""
+"""The trials: which guard, which fault, and which kind of damage to expect without the guard."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from tests.chaos.ablation import scenarios
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from tests.chaos.ablation.stage import Stage
+    from tests.chaos.ablation.testbed import Testbed
 
-    Play = Callable[[Stage], Awaitable[None]]
+    Scenario = Callable[[Testbed], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Control:
-    """One guard on trial; `name` is the guard's in unguarded.py, `costs` a kind of finding."""
+    """One guard on trial; `name` is its name in unguarded.py, `costs` the expected kind of finding."""
 
     name: str
     guard: str
-    play: Play
+    scenario: Scenario
     costs: str
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fault(self) -> str:
-        """Return what happens, in a sentence."""
-        assert self.play.__doc__ is not None
-        return self.play.__doc__.strip().rstrip(".")
+        """The scenario in one sentence."""
+        assert self.scenario.__doc__ is not None
+        return self.scenario.__doc__.strip().rstrip(".")
 
 
 CONTROLS = (
@@ -41,7 +41,7 @@ CONTROLS = (
     ),
     Control(
         "fence",
-        "an attempt commits a chunk only while the claim is its own",
+        "an attempt commits a chunk only under its own claim",
         scenarios.late_encode,
         "stuck",
     ),
@@ -56,36 +56,36 @@ CONTROLS = (
         "an uploader removes what it put for a deleted video",
         scenarios.late_put,
         "orphans",
-        {"S3_SINGLE_PUT_BYTES": "0", "LEASE_SECONDS": "600"},  # no renewal tells it before it has put
+        {"S3_SINGLE_PUT_BYTES": "0", "LEASE_SECONDS": "600"},  # no renewal stops it before the put
     ),
     Control(
         "outbox",
-        "an event is committed with what it tells of",
+        "an event commits with its state change",
         scenarios.killed_after_commit,
         "lost",
     ),
     Control(
         "late-acknowledgement",
-        "a message is acknowledged when its work is done",
+        "a message is acknowledged after its work",
         scenarios.killed_in_work,
         "lost",
     ),
     Control(
         "reconciler",
-        "a silent video's work is announced again",
+        "the work of a stalled video is announced again",
         scenarios.lost_queue,
         "lost",
         {"RECONCILE_SECONDS": "2"},
     ),
     Control(
         "size-check",
-        "what S3 has kept is compared with what was put",
+        "stored objects are compared with what was put",
         scenarios.half_kept,
         "damaged",
     ),
     Control(
         "holding",
-        "a sweep leaves alone what a living process holds",
+        "a sweep skips files locked by a live process",
         scenarios.late_record,
         "lost",
         {"SWEEP": "remove", "SWEEP_AGE_SECONDS": "0.001", "SWEEP_INTERVAL_SECONDS": "0.2"},

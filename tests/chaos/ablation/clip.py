@@ -1,4 +1,4 @@
-"""The clip that is handed in: two seconds, one segment, smaller than every rung of the ladder."""
+"""The clip of the trials: two seconds, one segment, smaller than every preset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRAMES, RATE = 50, 25
 
 @dataclass(frozen=True)
 class Clip:
-    """A file, and how many pictures are in it."""
+    """A file and its number of frames."""
 
     path: Path
     frames: int

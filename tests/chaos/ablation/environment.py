@@ -1,4 +1,4 @@
-"""A database, a bucket, empty queues and a work volume of their own, on servers that others use too."""
+"""A separate database, bucket and work volume with empty queues for each trial, on shared servers."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.chaos.invariants import Facts
+    from tests.chaos.invariants import Addresses
 
 QUORUM = {"x-queue-type": "quorum"}
 
 
 @asynccontextmanager
-async def fresh_ground(servers: Facts, work_dir: Path) -> AsyncIterator[Facts]:
-    """Yield where a play takes place; database and bucket go afterwards, the queues are left empty."""
+async def fresh_environment(servers: Addresses, work_dir: Path) -> AsyncIterator[Addresses]:
+    """Yield the addresses for one scenario; database and bucket are removed afterwards, queues emptied."""
     name = f"controls-{uuid4().hex[:12]}"
     work_dir.mkdir(parents=True)
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(_database(servers.database_url, name))
-        facts = replace(servers, database_url=url, s3_bucket=name, work_dir=work_dir)
-        await stack.enter_async_context(_bucket(facts))
-        await stack.enter_async_context(_queues(facts.rabbitmq_url))
-        yield facts
+        addresses = replace(servers, database_url=url, s3_bucket=name, work_dir=work_dir)
+        await stack.enter_async_context(_bucket(addresses))
+        await stack.enter_async_context(_queues(addresses.rabbitmq_url))
+        yield addresses
 
 
 @asynccontextmanager
@@ -46,16 +46,16 @@ async def _database(url: str, name: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _bucket(facts: Facts) -> AsyncIterator[None]:
-    async with facts.s3() as client:
-        await client.create_bucket(Bucket=facts.s3_bucket)
+async def _bucket(addresses: Addresses) -> AsyncIterator[None]:
+    async with addresses.s3() as client:
+        await client.create_bucket(Bucket=addresses.s3_bucket)
         try:
             yield
         finally:
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=facts.s3_bucket)
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=addresses.s3_bucket)
             for key in [item["Key"] async for page in pages for item in page.get("Contents", [])]:
-                await client.delete_object(Bucket=facts.s3_bucket, Key=key)
-            await client.delete_bucket(Bucket=facts.s3_bucket)
+                await client.delete_object(Bucket=addresses.s3_bucket, Key=key)
+            await client.delete_bucket(Bucket=addresses.s3_bucket)
 
 
 @asynccontextmanager
@@ -68,7 +68,7 @@ async def _queues(url: str) -> AsyncIterator[None]:
 
 
 async def _empty(url: str) -> None:
-    """Purge the queues of the services, which are not there before one of them has run."""
+    """Purge the queues of the services, if they exist."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         for name in QUEUES:

@@ -1,4 +1,4 @@
-"""An internal platform: hands in a video by an event."""
+"""An internal platform that submits a video by event."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import aio_pika
 CONTENT_TYPE = "application/cloudevents+json"
 
 
-async def hand_in(rabbitmq_url: str, video_id: str, user_id: str, uri: str) -> None:
-    """Publish a video.uploaded; return when the broker has taken it."""
+async def submit(rabbitmq_url: str, video_id: str, user_id: str, uri: str) -> None:
+    """Publish a video.uploaded event; return when the broker has confirmed it."""
     event = {
         "specversion": "1.0",
         "id": str(uuid4()),

@@ -1,4 +1,4 @@
-"""One process of a service, with or without one of its guards, and with a way of its own to the broker."""
+"""One process of a service, with or without one of its guards, with its own proxy to the broker."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Actor:
-    """A running service; `broker` is what its connections to RabbitMQ pass through."""
+class ServiceProcess:
+    """A running service; `broker` is the proxy of its connections to RabbitMQ."""
 
     service: str
     url: str
@@ -38,11 +38,11 @@ class Actor:
     @classmethod
     async def start(
         cls, service: str, env: Mapping[str, str], log: Path, *, guard: str | None, one_core: bool
-    ) -> Actor:
-        """Start a service, without `guard` where one is named; return when it says that it is ready.
+    ) -> ServiceProcess:
+        """Start a service, without `guard` if given; return when it is ready.
 
-        With `one_core` it has only one of the machine's, and encodes to other bytes than with several.
-        Raises RuntimeError with its last words when it ends instead, TimeoutError when it is too slow.
+        With `one_core` it uses a single core and therefore encodes to different bytes.
+        Raises RuntimeError with its last output when it exits, TimeoutError when it is too slow.
         """
         port, broker = _free_port(), await _proxy(env["RABBITMQ_URL"])
         where = {"HTTP_PORT": str(port), "RABBITMQ_URL": _through(env["RABBITMQ_URL"], broker)}
@@ -66,15 +66,15 @@ class Actor:
         return actor
 
     def lose_broker(self) -> None:
-        """Break its connections to the broker, which gives what it had in work to another."""
+        """Reset its connections to the broker, which redelivers its messages to another process."""
         self.broker.cut()
 
     def wake(self) -> None:
-        """Let it go on where it has stopped itself."""
+        """Continue the process where it stopped itself."""
         os.kill(self.process.pid, signal.SIGCONT)
 
     async def kill(self) -> None:
-        """End it with SIGKILL, stopped or not; once more is harmless."""
+        """Kill it with SIGKILL, stopped or not; idempotent."""
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()

@@ -1,4 +1,4 @@
-"""Runs the controls on servers of their own, and tells what each guard is worth."""
+"""Runs the trials on private servers and reports what each guard prevents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.chaos.ablation.catalogue import CONTROLS
 from tests.chaos.ablation.clip import make_clip
 from tests.chaos.ablation.trial import try_control
 from tests.chaos.cluster.servers import Servers
-from tests.chaos.invariants import Facts
+from tests.chaos.invariants import Addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 async def run_controls(
     controls: Sequence[Control] = CONTROLS, tell: Callable[[Trial], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Try one control after another; return the report. Nothing in it is left to chance: there is no seed."""
+    """Run one trial after another; return the report. Trials are deterministic: there is no seed."""
     root = Path(tempfile.mkdtemp(prefix="controls-"))
     servers, trials = Servers(root / "servers"), []
     try:
         await servers.up()
         clip = await asyncio.to_thread(make_clip, root / "clip.mp4")
-        facts = Facts.from_env({"WORK_DIR": str(root), **servers.env})
+        addresses = Addresses.from_env({"WORK_DIR": str(root), **servers.env})
         for control in controls:
-            trials.append(await try_control(control, facts, clip, root / control.name))
+            trials.append(await try_control(control, addresses, clip, root / control.name))
             tell(trials[-1])
     finally:
         await servers.down()
@@ -56,7 +56,7 @@ def _row(trial: dict[str, Any]) -> tuple[str, ...]:
 
 
 def found(verdict: dict[str, Any]) -> str:
-    """Say in a few words how many findings of which kind there are."""
+    """Return the number of findings by kind, as text."""
     counts = Counter({kind: len(findings) for kind, findings in verdict["findings"].items()})
     del counts["unswept"]
     return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing"

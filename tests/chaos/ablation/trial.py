@@ -1,4 +1,4 @@
-"""A trial: the same fault with the guard in place and without it, judged side by side."""
+"""A trial: the same scenario with and without a guard, compared."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos.ablation.environment import fresh_ground
-from tests.chaos.ablation.stage import set_stage
-from tests.chaos.invariants import Expected, Recorder, judge
+from tests.chaos.ablation.environment import fresh_environment
+from tests.chaos.ablation.testbed import open_testbed
+from tests.chaos.invariants import Expected, Recorder, check_invariants
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chaos.ablation.catalogue import Control
     from tests.chaos.ablation.clip import Clip
-    from tests.chaos.invariants import Facts, Verdict
+    from tests.chaos.invariants import Addresses, Verdict
 
-SETTLE_SECONDS = 60.0  # a relay's hold of 30 s, when one was killed with messages in hand, and some more
+SETTLE_SECONDS = 60.0  # a killed relay's reservation of 30 s, plus a margin
 LONGER_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What the judge found in both cases."""
+    """The findings with and without the guard."""
 
     control: Control
     guarded: Verdict
@@ -32,11 +32,11 @@ class Trial:
 
     @property
     def held(self) -> bool:
-        """Tell whether the guard kept all well, and its absence cost what it was to cost."""
-        return self.guarded.clean and bool(self.unguarded.blamed[self.control.costs])
+        """Whether nothing was found with the guard, and the expected damage without it."""
+        return self.guarded.clean and bool(self.unguarded.failures[self.control.costs])
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the report has it."""
+        """Return the JSON object of the report."""
         return {
             "name": self.control.name,
             "guard": self.control.guard,
@@ -49,8 +49,8 @@ class Trial:
         }
 
 
-async def try_control(control: Control, servers: Facts, clip: Clip, root: Path) -> Trial:
-    """Play with the guard, then without it; there the judge waits longer than all took to be well before."""
+async def try_control(control: Control, servers: Addresses, clip: Clip, root: Path) -> Trial:
+    """Run with the guard, then without it; the second time wait longer than the first took to settle."""
     began = time.monotonic()
     guarded = await _Side(control, servers, clip, root / "with").verdict(None, SETTLE_SECONDS)
     longer = guarded.settled_seconds + LONGER_SECONDS
@@ -61,19 +61,19 @@ async def try_control(control: Control, servers: Facts, clip: Clip, root: Path) 
 @dataclass(frozen=True)
 class _Side:
     control: Control
-    servers: Facts
+    servers: Addresses
     clip: Clip
     root: Path
 
     async def verdict(self, guard: str | None, settle_seconds: float) -> Verdict:
         async with (
-            fresh_ground(self.servers, self.root / "work") as facts,
-            set_stage(facts, self.clip, self.root, guard, self.control.settings) as stage,
+            fresh_environment(self.servers, self.root / "work") as addresses,
+            open_testbed(addresses, self.clip, self.root, guard, self.control.settings) as testbed,
         ):
-            recorder = await Recorder.start(facts)
+            recorder = await Recorder.start(addresses)
             try:
-                await self.control.play(stage)
-                expected = Expected(stage.videos)
-                return await judge(facts, expected, recorder, settle_seconds=settle_seconds)
+                await self.control.scenario(testbed)
+                expected = Expected(testbed.videos)
+                return await check_invariants(addresses, expected, recorder, settle_seconds=settle_seconds)
             finally:
                 await recorder.close()

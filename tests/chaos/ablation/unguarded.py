@@ -1,8 +1,7 @@
 """Runs a service without one of its guards: `python -m tests.chaos.ablation.unguarded GUARD SERVICE`.
 
-The product has no switch that would take a guard away, so this program replaces the one function that is
-the guard, and then runs the service as its own program does. It is the only place where code of tests/chaos
-imports the product.
+The product has no switch for this: the program replaces the one function that implements the guard, then
+runs the service as usual. It is the only module in tests/chaos that imports the product.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from services.ingest.uploads import accept
+from services.uploader.handlers import publish_video
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance import orphans
 from services.uploader.maintenance.reconcile import Reconciler
@@ -25,7 +25,6 @@ from shared.messaging import queues
 from shared.messaging.connection import BrokerLink
 from shared.messaging.outbox import Outbox
 from shared.messaging.publisher import Publisher
-from shared.storage.s3.storage import S3Storage
 from shared.videos.statements import sql
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ where video_id = $1 and chunk = $2"""
 
 
 def without_commit_first() -> None:
-    """Answer an upload with 202, and commit its record a while later."""
+    """Answer an upload with 202, and commit its record later."""
     guarded = accept._commit
     waiting: set[asyncio.Task[None]] = set()
 
@@ -62,11 +61,11 @@ def without_commit_first() -> None:
 
 
 class _RolledBack(Exception):
-    """A transaction was only made to see what it would do."""
+    """Rolls back a transaction that was run only for its result."""
 
 
 def without_fence() -> None:
-    """Let an attempt commit what it encoded, whoever has the chunk's claim now."""
+    """Let an attempt commit its chunk even when another holds the claim."""
 
     async def finish_chunk(connection: Any, *, video_id: Any, chunk: int, attempt: int, codecs: Any) -> str:
         return str(await connection.execute(FINISH_ANY_ATTEMPT, video_id, chunk, codecs))
@@ -75,7 +74,7 @@ def without_fence() -> None:
 
 
 def without_state_guard() -> None:
-    """Let every uploader that has written the playlists say that it was the one to finish the video."""
+    """Let every uploader that has written the playlists report the video as finished by itself."""
     guarded = videos.mark_ready
 
     async def mark_ready(connection: Any, stored: Any, *, run: int) -> bool:
@@ -86,7 +85,7 @@ def without_state_guard() -> None:
 
 
 def without_undoing() -> None:
-    """Let an uploader leave in storage what it put for a video that was deleted meanwhile."""
+    """Let an uploader leave objects in storage that it put for a deleted video."""
 
     async def tidy(self: StoreChunkHandler, video_id: Any) -> None:
         return
@@ -95,7 +94,7 @@ def without_undoing() -> None:
 
 
 def without_outbox() -> None:
-    """Publish each message directly, as soon as its transaction has committed."""
+    """Publish each message directly after its transaction has committed."""
     written: ContextVar[list[Payload]] = ContextVar("written")
     publisher = Publisher(BrokerLink(os.environ["RABBITMQ_URL"], "directly"))
     sending: set[asyncio.Task[None]] = set()
@@ -117,7 +116,7 @@ def without_outbox() -> None:
 
 
 def without_late_acknowledgement() -> None:
-    """Acknowledge a message as it is taken, before anything is done about it."""
+    """Acknowledge a message when it is pulled, before it is handled."""
     guarded = queues.pull
 
     async def pull(*arguments: Any) -> Any:
@@ -130,25 +129,29 @@ def without_late_acknowledgement() -> None:
 
 
 def without_reconciler() -> None:
-    """Never look for videos of which nothing is heard."""
+    """Never check for stalled videos."""
 
-    async def look(self: Reconciler) -> None:
+    async def check_all(self: Reconciler) -> None:
         return
 
-    _replace(Reconciler, "look", look)
+    _replace(Reconciler, "check_all", check_all)
 
 
 def without_size_check() -> None:
-    """Believe S3 that it has kept all of what it took."""
+    """Trust S3 to have stored everything it accepted."""
 
-    async def verify(self: S3Storage, key: str, size: int) -> int:
-        return size
+    async def disagreements(*_: Any) -> list[str]:
+        return []
 
-    _replace(S3Storage, "_verify", verify)
+    async def confirm_master(*_: Any) -> None:
+        return
+
+    _replace(publish_video, "disagreements", disagreements)
+    _replace(publish_video.VideoPublisher, "_confirm_master", confirm_master)
 
 
 def without_holding() -> None:
-    """Let a sweep take an upload that is on its way to a record for one of a process that died."""
+    """Let a sweep treat an upload whose record is being committed as that of a dead process."""
 
     def is_held(path: Path) -> bool:
         return False
@@ -157,8 +160,8 @@ def without_holding() -> None:
 
 
 def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
-    """Put `function` in the place of the guard, which has to be there."""
-    assert hasattr(owner, name), f"{owner} has no {name}: nothing would be on trial"
+    """Replace the guard, which must exist, by `function`."""
+    assert hasattr(owner, name), f"{owner} has no {name}: there is no guard to remove"
     setattr(owner, name, function)
 
 
@@ -176,7 +179,7 @@ GUARDS: dict[str, Callable[[], None]] = {
 
 
 def main() -> None:
-    """Take the guard away and run the service as its own program does."""
+    """Remove the guard and run the service."""
     guard, service = sys.argv[1:]
     GUARDS[guard]()
     del sys.argv[1:]

@@ -1,4 +1,4 @@
-"""Before the storm: ten services start at once on an empty database, then the crew of the run is left."""
+"""The start of a run: ten services start at once on an empty database, then the usual number remains."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aiobotocore.session import get_session
 
 from tests.chaos.cluster.servers import REPO
 from tests.chaos.failpoints import Points, known_points
-from tests.chaos.faults.injector import Storm
-from tests.chaos.journal import Ledger
-from tests.chaos.killer import Reaper
+from tests.chaos.faults.injector import Injector
+from tests.chaos.journal import Journal
+from tests.chaos.killer import Killer
 from tests.chaos.workload.client import Api, Platform
 from tests.chaos.workload.clips import LADDER
 from tests.chaos.workload.videos import SOURCES, Traffic
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from tests.chaos.cluster.environment import Ground
+    from tests.chaos.cluster.environment import Environment
     from tests.chaos.cluster.services import Fleet
     from tests.chaos.workload.clips import Clip
 
@@ -32,30 +32,36 @@ CREW = {"ingest": 2, "transcoder": 3, "uploader": 2, "streamer": 1}
 CROWD_SECONDS = 90.0
 
 
-async def open_storm(
-    ground: Ground, fleet: Fleet, clips: list[Clip], session: aiohttp.ClientSession, *, seed: int, pace: float
-) -> tuple[Storm, Reaper]:
-    """Return everything a storm needs, with the services running. Raises TimeoutError, RuntimeError."""
+async def open_run(
+    environment: Environment,
+    fleet: Fleet,
+    clips: list[Clip],
+    session: aiohttp.ClientSession,
+    *,
+    seed: int,
+    pace: float,
+) -> tuple[Injector, Killer]:
+    """Start the services and return everything a run needs. Raises TimeoutError, RuntimeError."""
     fleet.grow(CROWD)
     await fleet.ready(CROWD_SECONDS)
     if fleet.deaths:
-        raise RuntimeError(f"services died as they started together: {'; '.join(fleet.deaths)}")
+        raise RuntimeError(f"services died during the concurrent start: {'; '.join(fleet.deaths)}")
     await fleet.shrink(CREW)
-    env, draw = ground.servers.env, random.Random(seed)
+    env, draw = environment.servers.env, random.Random(seed)
     await _put_sources(env, clips)
     api = Api(session, fleet, await _admin_key(fleet.env))
     answer = await api.call("PUT", "/api/presets", json=LADDER)
     if answer.status != 200:
-        raise RuntimeError(f"the ladder was refused: {answer.status} {answer.body}")
-    ledger, platform, points = Ledger(), Platform(env["RABBITMQ_URL"]), Points(ground.points)
-    reaper = Reaper(fleet, points, ledger, known_points(), random.Random(draw.random()), pace)
-    traffic = Traffic(api, platform, ledger, ground, clips, random.Random(draw.random()))
-    traffic.wanted = lambda: {*reaper.armed}
-    return Storm(ground, fleet, ledger, traffic, platform, random.Random(draw.random())), reaper
+        raise RuntimeError(f"the presets were refused: {answer.status} {answer.body}")
+    journal, platform, points = Journal(), Platform(env["RABBITMQ_URL"]), Points(environment.points)
+    killer = Killer(fleet, points, journal, known_points(), random.Random(draw.random()), pace)
+    traffic = Traffic(api, platform, journal, environment, clips, random.Random(draw.random()))
+    traffic.wanted = lambda: {*killer.armed}
+    return Injector(environment, fleet, journal, traffic, platform, random.Random(draw.random())), killer
 
 
 async def _put_sources(env: Mapping[str, str], clips: list[Clip]) -> None:
-    """Put the clips into a bucket of their own, for events that name objects."""
+    """Put the clips into a separate bucket, for events that name objects."""
     async with get_session().create_client(
         "s3",
         endpoint_url=env["S3_ENDPOINT_URL"],
@@ -69,7 +75,7 @@ async def _put_sources(env: Mapping[str, str], clips: list[Clip]) -> None:
 
 
 async def _admin_key(env: Mapping[str, str]) -> str:
-    """Make the first key as an operator does."""
+    """Create the first key as an operator does."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.ingest", "create-key", "--scope", "admin", "--name", "chaos"),
         cwd=REPO,

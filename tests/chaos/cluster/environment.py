@@ -1,4 +1,4 @@
-"""What the services stand on: servers behind proxies, a small work volume, settings in seconds."""
+"""The environment of the services: servers behind proxies, a small work volume, short timeouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VOLUME_BYTES = 256 * 1024**2
-HEARTBEAT_SECONDS = 4  # RabbitMQ gives the work of a stopped process away after two to three of these
+HEARTBEAT_SECONDS = 4  # RabbitMQ redelivers the messages of a paused process after two to three of these
 LEASE_SECONDS = 3
 DELETE_AGAIN_SECONDS = 20
 SWEEP_INTERVAL_SECONDS = 10
@@ -34,11 +34,11 @@ TUNING = {
     "DRAIN_SECONDS": "2",
     "DELETE_AGAIN_SECONDS": str(DELETE_AGAIN_SECONDS),
     "S3_SINGLE_PUT_BYTES": str(96 * 1024),
-    "S3_PART_BYTES": str(5 * 1024**2),  # the least that S3 servers accept of a part that is not the last
+    "S3_PART_BYTES": str(5 * 1024**2),  # the minimum of S3 for all parts but the last
     "SOURCE_PRIVATE_HOSTS": "localhost",
     "DISK_RESERVE_BYTES": str(16 * 1024**2),
     "SWEEP": "remove",
-    "SWEEP_AGE_SECONDS": "2",  # what is owned stays whatever its age; nobody's clock differs here
+    "SWEEP_AGE_SECONDS": "2",  # safe: owned files stay whatever their age, and there is one clock
     "SWEEP_INTERVAL_SECONDS": str(SWEEP_INTERVAL_SECONDS),
     "HTTP_HOST": "127.0.0.1",
     "LOG_FORMAT": "json",
@@ -46,8 +46,8 @@ TUNING = {
 
 
 @dataclass
-class Ground:
-    """The directory of a run and everything in it that is no service."""
+class Environment:
+    """The directory of a run, with servers, proxies and the work volume."""
 
     root: Path
     servers: Servers
@@ -57,8 +57,8 @@ class Ground:
     volume_refused: str | None
 
     @classmethod
-    async def lay(cls, root: Path) -> Ground:
-        """Start servers and proxies and mount the work volume; `volume_refused` says why it is none."""
+    async def lay(cls, root: Path) -> Environment:
+        """Start servers and proxies and mount the work volume; `volume_refused` says why that failed."""
         for name in ("points", "work", "logs", "clips"):
             (root / name).mkdir(parents=True, exist_ok=True)
         refused = _mount(root / "work")
@@ -86,12 +86,12 @@ class Ground:
     def work(self) -> Path:
         return self.root / "work"
 
-    def facts(self) -> dict[str, str]:
-        """Return the real addresses, for whoever judges."""
+    def addresses(self) -> dict[str, str]:
+        """Return the real addresses, for the invariant checks."""
         return {**self.servers.env, "WORK_DIR": str(self.work)}
 
     def service_env(self) -> dict[str, str]:
-        """Return the whole environment of a service: addresses of proxies, small settings."""
+        """Return the environment variables of a service: addresses of proxies, short timeouts."""
         env = self.servers.env
         clean = {name: value for name, value in os.environ.items() if name not in REPLACING}
         return {
@@ -106,13 +106,13 @@ class Ground:
         }
 
     def heal(self) -> None:
-        """End every fault on the way to the servers."""
+        """End every fault in the proxies."""
         self.rabbitmq.heal()
         self.postgres.heal()
         self.s3.heal()
 
     async def clear(self, *, keep: bool) -> None:
-        """Stop everything; logs are kept when asked for."""
+        """Stop everything; keep the logs if `keep`."""
         for proxy in (self.rabbitmq, self.postgres, self.s3):
             await proxy.close()
         await _remove(self.root, self.servers, is_mounted=self.volume_refused is None, logs_stay=keep)
@@ -127,13 +127,13 @@ async def _remove(root: Path, servers: Servers, *, is_mounted: bool, logs_stay: 
 
 
 def _mount(place: Path) -> str | None:
-    """Mount a small volume in memory; return why not when that is not permitted."""
+    """Mount a small volume in memory; return the reason if that is not permitted."""
     run = ["mount", "-t", "tmpfs", "-o", f"size={VOLUME_BYTES}", "tmpfs", str(place)]
     try:
         done = subprocess.run(run, capture_output=True, text=True, check=False)
     except OSError as error:
         return f"mount: {error}"
-    return None if done.returncode == 0 else done.stderr.strip() or "mount was refused"
+    return None if done.returncode == 0 else done.stderr.strip() or "mount is not permitted"
 
 
 async def _proxy(url: str) -> TcpProxy:

@@ -1,4 +1,4 @@
-"""The servers under the system: RabbitMQ, Postgres and S3 of a private stack, to be killed and restarted."""
+"""RabbitMQ, Postgres and S3 of a private stack, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 REPO = Path(__file__).parents[3]
 STOP_SECONDS = 25.0
-# Read from this machine's environment, these would replace the private servers or change the services.
+# Variables of the caller's environment that would replace the private servers or change the services.
 REPLACING = ("DATABASE_URL", "RABBITMQ_URL", "S3_ENDPOINT_URL", "WORK_DIR", "TRANSCODERS")
 
 
@@ -26,24 +26,24 @@ class Servers:
     directory: Path
 
     async def up(self) -> None:
-        """Start what does not run, and return when it answers. Raises RuntimeError with what was said."""
+        """Start stopped servers, and return when they answer. Raises RuntimeError with the output."""
         await self._local("up", "--servers-only")
 
     async def down(self) -> None:
-        """Stop all and remove the data."""
+        """Stop all servers and remove their data."""
         await self._local("down", "--wipe")
 
     @property
     def env(self) -> dict[str, str]:
-        """Return the addresses, by the names of the services' variables."""
+        """Return the addresses by the names of the services' variables."""
         return dict(line.split("=", 1) for line in shlex.split((self.directory / "env").read_text()))
 
     def kill(self, part: str) -> None:
-        """End a server with SIGKILL."""
+        """Kill a server with SIGKILL."""
         os.kill(self._running(part)["pid"], signal.SIGKILL)
 
     async def stop(self, part: str) -> None:
-        """Ask a server to end in its own way, and wait until it has."""
+        """Stop a server cleanly, and wait for its end."""
         running = self._running(part)
         os.kill(running["pid"], running["stop_signal"])
         with suppress(TimeoutError):
@@ -62,7 +62,7 @@ class Servers:
             env=given,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the run, which stops the servers itself
+            start_new_session=True,  # Ctrl-C must reach only the run, which stops the servers itself
         )
         said, _ = await process.communicate()
         if process.returncode != 0:

@@ -1,4 +1,4 @@
-"""The services as a cluster would run them: several of each, and whatever dies is started again."""
+"""The services as in a cluster: several of each, restarted when they die."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ASK_SECONDS = 3.0
 
 @dataclass
 class Member:
-    """One place in the fleet; its process changes, its port stays."""
+    """One member of the fleet; its process changes, its port stays."""
 
     name: str
     service: str
@@ -51,7 +51,7 @@ class Member:
 
 @dataclass
 class Fleet:
-    """Runs the services; `deaths` are the ends that nobody here brought about."""
+    """Runs the services; `deaths` are exits that the run did not cause."""
 
     env: Mapping[str, str]
     logs: Path
@@ -62,7 +62,7 @@ class Fleet:
     _ending: bool = False
 
     def grow(self, counts: Mapping[str, int]) -> None:
-        """Start services until there are so many of each."""
+        """Start services up to the given number of each."""
         for service, count in counts.items():
             there = len(self.of(service))
             for number in range(there + 1, count + 1):
@@ -72,7 +72,7 @@ class Fleet:
                 self._keepers[name] = asyncio.create_task(self._keep(member))
 
     async def shrink(self, counts: Mapping[str, int]) -> None:
-        """Stop those that are too many."""
+        """Stop services beyond the given number of each."""
         surplus = [m for service, count in counts.items() for m in self.of(service)[count:]]
         await asyncio.gather(*(self._retire(member) for member in surplus))
 
@@ -89,32 +89,32 @@ class Fleet:
         return [member for member in self.of(service) if member.is_running and not member.paused]
 
     def by_pid(self, pid: int) -> Member | None:
-        """Return whose process has this pid; None when it is gone."""
+        """Return the member whose process has this pid; None when it has exited."""
         found = (m for m in self.members if m.is_running and m.process and m.process.pid == pid)
         return next(found, None)
 
     def kill(self, member: Member) -> None:
-        """End a process with SIGKILL; it is started again at once."""
+        """Kill a process with SIGKILL; it is restarted at once."""
         if member.process is not None and member.is_running:
             self._killed.add(member.process.pid)
             with suppress(ProcessLookupError):
                 member.process.kill()
 
     def pause(self, member: Member) -> None:
-        """Stop a process; it keeps its connections, and does nothing."""
+        """Pause a process; its connections stay open."""
         assert member.process is not None
         member.paused = True
         os.kill(member.process.pid, signal.SIGSTOP)
 
     def resume(self, member: Member) -> None:
-        """Let a stopped process go on where it was."""
+        """Continue a paused process."""
         member.paused = False
         if member.process is not None:
             with suppress(ProcessLookupError):
                 os.kill(member.process.pid, signal.SIGCONT)
 
     async def ready(self, seconds: float) -> None:
-        """Return when every service says that it is ready. Raises TimeoutError naming those that do not."""
+        """Return when every service is ready. Raises TimeoutError naming those that are not."""
         deadline = time.monotonic() + seconds
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_SECONDS)) as session:
             while waiting := [m.name for m in self.members if not await _is_ready(session, m)]:
@@ -123,7 +123,7 @@ class Fleet:
                 await asyncio.sleep(0.3)
 
     def any_url(self, service: str) -> str:
-        """Return the address of one that is awake, or of any while none is."""
+        """Return the address of a member that is awake, or of any if none is."""
         return random.choice(self.awake(service) or self.of(service)).url
 
     async def _keep(self, member: Member) -> None:

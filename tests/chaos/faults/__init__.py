@@ -1,4 +1,4 @@
-"""The acts of the weather, by name; each returns how many faults it has put in."""
+"""The kinds of faults by name; each function returns how many faults it has injected."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from tests.chaos.faults import messages, network, servers, storage
 
 if TYPE_CHECKING:
-    from tests.chaos.faults.injector import Act
+    from tests.chaos.faults.injector import Inject
 
-ACTS: dict[str, Act] = {
-    act.__name__: act
-    for act in (
+FAULTS: dict[str, Inject] = {
+    inject.__name__: inject
+    for inject in (
         *(servers.rabbitmq_killed, servers.rabbitmq_stopped, servers.postgres_killed),
         *(servers.postgres_stopped, servers.s3_killed),
         *(network.rabbitmq_cut, network.rabbitmq_black_hole, network.postgres_cut),

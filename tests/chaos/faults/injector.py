@@ -1,4 +1,4 @@
-"""What an act of the weather may use, and the loop that plays one after another."""
+"""The context of fault functions, and the loop that runs one after another."""
 
 from __future__ import annotations
 
@@ -12,69 +12,69 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Mapping
 
-    from tests.chaos.cluster.environment import Ground
+    from tests.chaos.cluster.environment import Environment
     from tests.chaos.cluster.services import Fleet
-    from tests.chaos.journal import Ledger
+    from tests.chaos.journal import Journal
     from tests.chaos.workload.client import Platform
     from tests.chaos.workload.videos import Traffic
 
-    Act = Callable[["Storm"], Awaitable[int]]
+    Inject = Callable[["Injector"], Awaitable[int]]
 
 VIDEOS_AT_LEAST = 2
 VIDEOS_SECONDS = 10.0
 
 
 class NotRun(Exception):
-    """An act is not possible on this machine; the message says why."""
+    """A fault is not possible on this machine; the message says why."""
 
 
 @dataclass
-class Storm:
-    """The parts of a run, and what the acts leave behind for the judge and the report."""
+class Injector:
+    """The parts of a run, and the records that faults leave for checks and report."""
 
-    ground: Ground
+    environment: Environment
     fleet: Fleet
-    ledger: Ledger
+    journal: Journal
     traffic: Traffic
     platform: Platform
     random: random.Random
     expected_dead_letters: list[bytes] = field(default_factory=list)
-    acts: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     not_run: dict[str, str] = field(default_factory=dict)
     now: str = ""
 
-    async def blow(self, acts: Mapping[str, Act], gap_seconds: float) -> None:
-        """Play the acts for ever, each once before any comes again, in an order that the seed fixes."""
+    async def inject_faults(self, kinds: Mapping[str, Inject], gap_seconds: float) -> None:
+        """Inject faults until cancelled, each once per round, in an order fixed by the seed."""
         while True:
-            names = sorted(set(acts) - set(self.not_run))
+            names = sorted(set(kinds) - set(self.not_run))
             self.random.shuffle(names)
             for name in names:
                 await self._videos_in_flight()
-                await self._play(name, acts[name])
+                await self._inject(name, kinds[name])
                 await asyncio.sleep(gap_seconds)
 
-    async def _play(self, name: str, act: Act) -> None:
+    async def _inject(self, name: str, inject: Inject) -> None:
         self.now = name
         try:
-            self.faults[name] += await _outcome(act(self))
+            self.faults[name] += await _outcome(inject(self))
         except NotRun as reason:
             self.not_run[name] = str(reason)
             return
         finally:
             self.now = ""
-        self.acts[name] += 1
-        self.ledger.disturb(name)
+        self.kinds[name] += 1
+        self.journal.disturb(name)
 
     async def _videos_in_flight(self) -> None:
         deadline = time.monotonic() + VIDEOS_SECONDS
-        while len(self.ledger.open()) < VIDEOS_AT_LEAST and time.monotonic() < deadline:
+        while len(self.journal.open()) < VIDEOS_AT_LEAST and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
 
 
-async def _outcome(act: Awaitable[int]) -> int:
-    """Return what an act returns; 0 when the client library, losing its broker, has cancelled it."""
-    playing = asyncio.ensure_future(act)
+async def _outcome(inject: Awaitable[int]) -> int:
+    """Return what a fault returns; 0 when the client library cancelled it on losing the broker."""
+    playing = asyncio.ensure_future(inject)
     try:
         await asyncio.wait([playing])
     finally:

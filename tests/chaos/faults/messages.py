@@ -1,4 +1,4 @@
-"""Messages that come twice, in the wrong order, too late, or make no sense."""
+"""Duplicate, reordered, late and malformed messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import asyncpg
 from tests.chaos.workload.client import UNSENT, event, uploaded_event
 
 if TYPE_CHECKING:
-    from tests.chaos.faults.injector import Storm
+    from tests.chaos.faults.injector import Injector
 
 SENT = """
 select routing_key, message from outbox
@@ -25,23 +25,23 @@ HELD = 4
 HELD_SECONDS = 2.0
 
 
-async def delivered_twice(storm: Storm) -> int:
-    """Publish the last events of every kind again, twice each."""
-    sent = await _sent(storm, None, 15)
-    return await _publish(storm, [*sent, *sent])
+async def delivered_twice(injector: Injector) -> int:
+    """Publish the last events of every type again, twice each."""
+    sent = await _sent(injector, None, 15)
+    return await _publish(injector, [*sent, *sent])
 
 
-async def out_of_order(storm: Storm) -> int:
-    """Publish the last video.segmented again, last chunk first, and the uploaded events after them."""
-    segmented = await _sent(storm, "video.segmented", 10)
-    return await _publish(storm, [*segmented, *await _sent(storm, "video.uploaded", 5)])
+async def out_of_order(injector: Injector) -> int:
+    """Publish the last video.segmented events again in reverse order, then the uploaded events."""
+    segmented = await _sent(injector, "video.segmented", 10)
+    return await _publish(injector, [*segmented, *await _sent(injector, "video.uploaded", 5)])
 
 
-async def given_back(storm: Storm) -> int:
-    """Take messages from the queues as a worker would, and go away without an answer."""
+async def given_back(injector: Injector) -> int:
+    """Take messages from the queues and disconnect without acknowledging them."""
     held = 0
     with suppress(*UNSENT):
-        connection = await aio_pika.connect(storm.platform.url, timeout=5)
+        connection = await aio_pika.connect(injector.platform.url, timeout=5)
         async with connection:
             channel = await connection.channel()
             for name in QUEUES:
@@ -52,8 +52,8 @@ async def given_back(storm: Storm) -> int:
     return held
 
 
-async def malformed(storm: Storm) -> int:
-    """Publish what is no JSON, no CloudEvent, and no event about a video."""
+async def malformed(injector: Injector) -> int:
+    """Publish invalid JSON, an invalid CloudEvent, and an event without a video."""
     unique = uuid4()
     bodies = [
         f"{{ no json {unique}".encode(),
@@ -63,45 +63,45 @@ async def malformed(storm: Storm) -> int:
             "video.uploaded", {"videoId": str(unique), "userId": "../alice", "source": {"uri": "file:///x"}}
         ),
     ]
-    return await _publish_dead(storm, bodies)
+    return await _publish_dead(injector, bodies)
 
 
-async def unknown_version(storm: Storm) -> int:
-    """Publish events of a version and of a type that nobody knows yet."""
+async def unknown_version(injector: Injector) -> int:
+    """Publish events of an unknown version and of an unknown type."""
     data = {"videoId": str(uuid4()), "userId": "alice", "source": {"uri": "file:///x"}}
     newer = event("video.uploaded", data, specversion="2.0")
-    return await _publish_dead(storm, [newer, event("video.uploaded.v2", data)])
+    return await _publish_dead(injector, [newer, event("video.uploaded.v2", data)])
 
 
-async def about_deleted(storm: Storm) -> int:
-    """Publish events about videos that are deleted, which must stay so."""
+async def about_deleted(injector: Injector) -> int:
+    """Publish events about deleted videos, which must stay deleted."""
     count = 0
-    for video_id in storm.traffic.deleted[-4:]:
-        entry = storm.ledger.entries[video_id]
+    for video_id in injector.traffic.deleted[-4:]:
+        entry = injector.journal.entries[video_id]
         data = {"videoId": video_id, "userId": entry.user_id, "chunk": 0, "chunks": 1, "segments": []}
         again = uploaded_event(video_id, entry.user_id, f"s3://incoming/{video_id}")
-        count += await storm.platform.publish(again)
-        count += await storm.platform.publish(event("video.segmented", data), key="video.segmented")
+        count += await injector.platform.publish(again)
+        count += await injector.platform.publish(event("video.segmented", data), key="video.segmented")
     return count
 
 
-async def _publish(storm: Storm, messages: list[tuple[str, bytes]]) -> int:
-    return sum([await storm.platform.publish(body, key=key) for key, body in messages])
+async def _publish(injector: Injector, messages: list[tuple[str, bytes]]) -> int:
+    return sum([await injector.platform.publish(body, key=key) for key, body in messages])
 
 
-async def _publish_dead(storm: Storm, bodies: list[bytes]) -> int:
+async def _publish_dead(injector: Injector, bodies: list[bytes]) -> int:
     count = 0
     for body in bodies:
         for key in ("video.uploaded", "video.segmented"):
-            storm.expected_dead_letters.append(body)
-            count += await storm.platform.publish(body, key=key)
+            injector.expected_dead_letters.append(body)
+            count += await injector.platform.publish(body, key=key)
     return count
 
 
-async def _sent(storm: Storm, kind: str | None, count: int) -> list[tuple[str, bytes]]:
-    """Return events that were sent, as (routing key, body), newest first; none while Postgres is away."""
+async def _sent(injector: Injector, kind: str | None, count: int) -> list[tuple[str, bytes]]:
+    """Return sent events as (routing key, body), newest first; none while Postgres is unavailable."""
     try:
-        connection = await asyncpg.connect(storm.ground.servers.env["DATABASE_URL"], timeout=5)
+        connection = await asyncpg.connect(injector.environment.servers.env["DATABASE_URL"], timeout=5)
     except (OSError, TimeoutError, asyncpg.PostgresError):
         return []
     try:

@@ -1,4 +1,4 @@
-"""The way to the servers breaks: connections are reset, or everything falls silent."""
+"""Network faults: connections are reset or freeze."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.chaos.faults.injector import Storm
+    from tests.chaos.faults.injector import Injector
     from tests.chaos.faults.tcp_proxy import TcpProxy
 
 CUTS = 4
@@ -14,24 +14,24 @@ BETWEEN_SECONDS = 1.5
 SILENT_SECONDS = 10.0
 
 
-async def rabbitmq_cut(storm: Storm) -> int:
+async def rabbitmq_cut(injector: Injector) -> int:
     """Reset every connection to the broker, several times."""
-    return await _cut(storm.ground.rabbitmq)
+    return await _cut(injector.environment.rabbitmq)
 
 
-async def postgres_cut(storm: Storm) -> int:
+async def postgres_cut(injector: Injector) -> int:
     """Reset every connection to Postgres, several times."""
-    return await _cut(storm.ground.postgres)
+    return await _cut(injector.environment.postgres)
 
 
-async def rabbitmq_black_hole(storm: Storm) -> int:
-    """Let nothing pass to or from the broker for a while."""
-    return await _black_hole(storm.ground.rabbitmq)
+async def rabbitmq_black_hole(injector: Injector) -> int:
+    """Drop all traffic to and from the broker for a while."""
+    return await _black_hole(injector.environment.rabbitmq)
 
 
-async def postgres_black_hole(storm: Storm) -> int:
-    """Let nothing pass to or from Postgres for a while."""
-    return await _black_hole(storm.ground.postgres)
+async def postgres_black_hole(injector: Injector) -> int:
+    """Drop all traffic to and from Postgres for a while."""
+    return await _black_hole(injector.environment.postgres)
 
 
 async def _cut(proxy: TcpProxy) -> int:

@@ -1,6 +1,6 @@
-"""An S3 proxy that injects faults of storage, between signed requests and a real server.
+"""An S3 proxy that injects storage faults in front of a real server.
 
-The `Host` header goes on as the client signed it, so that signatures stay valid without knowing any key.
+It forwards the `Host` header as the client signed it, so that signatures stay valid without the keys.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ CHUNK_BYTES = 64 * 1024
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection", "te", "upgrade"}
 MADE_UP_BY_AIOHTTP = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE)
 ERROR = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{}</Code><Message>injected</Message></Error>'
-SILENT = logging.getLogger(__name__)  # faults that are wanted are no news
+SILENT = logging.getLogger(__name__)  # injected faults need no log
 SILENT.disabled = True
 
 
 class CutOff(ConnectionError):
-    """The connection is to end here, in the middle of a body."""
+    """Ends the connection in the middle of a body."""
 
 
 @dataclass
 class Fault:
-    """So many requests of a method (None: any) that are to fail in one way."""
+    """A number of requests of a method (None: any) that fail in one way."""
 
     kind: Kind
     times: int
@@ -49,7 +49,7 @@ class Fault:
 
 
 class S3Proxy:
-    """Forwards to one S3 server, streaming both ways; `injected` counts the faults that were served."""
+    """Forwards to one S3 server, streaming both ways; `injected` counts served faults."""
 
     def __init__(self, endpoint_url: str) -> None:
         self._endpoint_url = endpoint_url.rstrip("/")
@@ -60,7 +60,7 @@ class S3Proxy:
 
     @classmethod
     async def start(cls, endpoint_url: str) -> S3Proxy:
-        """Listen on a free port of the loopback; `url` says where."""
+        """Listen on a free loopback port; `url` is the address."""
         proxy = cls(endpoint_url)
         proxy._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
@@ -75,17 +75,17 @@ class S3Proxy:
         return proxy
 
     def fail(self, kind: Kind, times: int, method: str | None = None) -> None:
-        """Let the next `times` requests (of one method, where given) fail; adds to what was asked before."""
+        """Make the next `times` requests (of `method`, if given) fail, in addition to earlier calls."""
         self._healed.clear()
         self._faults.append(Fault(kind, times, method))
 
     def heal(self) -> None:
-        """Forget faults that are not injected yet, and end the requests that got no answer."""
+        """Drop faults not injected yet, and end requests without an answer."""
         self._faults.clear()
         self._healed.set()
 
     async def close(self) -> None:
-        """End everything and stop listening."""
+        """Close all connections and stop listening."""
         self.heal()
         await self._runner.cleanup()
         await self._session.close()
@@ -149,14 +149,14 @@ def _sent_on(request: web.BaseRequest, kind: Kind | None) -> AsyncIterator[bytes
 
 
 def _halved(request: web.BaseRequest) -> list[tuple[str, str]]:
-    """Return the headers of a request that has lost the second half of its body."""
+    """Return the headers of a request with half its body."""
     half = str((request.content_length or 0) // 2)
     headers = _passed_on(request.headers)
     return [(name, half if name.lower() == "content-length" else value) for name, value in headers]
 
 
 async def _half(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    """Yield the first half of a body, and read all of it, so that its sender sees nothing wrong."""
+    """Yield the first half of a body but read all of it, so that the sender notices nothing."""
     left = (request.content_length or 0) // 2
     async for data in request.content.iter_chunked(CHUNK_BYTES):
         yield data[:left]
@@ -179,7 +179,7 @@ def _passed_on(headers: LooseHeaders) -> list[tuple[str, str]]:
 
 
 def _cut(request: web.BaseRequest) -> CutOff:
-    """Close the client's connection, so that nothing more, not even an error, is written to it."""
+    """Close the client's connection without writing anything more."""
     if request.transport is not None:
         request.transport.close()
     return CutOff()

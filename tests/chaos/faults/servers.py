@@ -1,4 +1,4 @@
-"""Servers that end, by force or in their own way, and come back."""
+"""Servers that are killed or stopped, and restarted."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.chaos.faults.injector import Storm
+    from tests.chaos.faults.injector import Injector
 
 AWAY_SECONDS = 3.0
 
 
-async def rabbitmq_killed(storm: Storm) -> int:
-    """Kill the broker; quorum queues and outbox keep what it had taken."""
-    return await _killed(storm, "rabbitmq")
+async def rabbitmq_killed(injector: Injector) -> int:
+    """Kill the broker; quorum queues and outbox keep all messages."""
+    return await _killed(injector, "rabbitmq")
 
 
-async def rabbitmq_stopped(storm: Storm) -> int:
-    """Stop the broker in its own way."""
-    return await _stopped(storm, "rabbitmq")
+async def rabbitmq_stopped(injector: Injector) -> int:
+    """Stop the broker cleanly."""
+    return await _stopped(injector, "rabbitmq")
 
 
-async def postgres_killed(storm: Storm) -> int:
-    """Kill Postgres, which then recovers from its log."""
-    return await _killed(storm, "postgres")
+async def postgres_killed(injector: Injector) -> int:
+    """Kill Postgres, which recovers from its log."""
+    return await _killed(injector, "postgres")
 
 
-async def postgres_stopped(storm: Storm) -> int:
-    """Stop Postgres, which ends every session."""
-    return await _stopped(storm, "postgres")
+async def postgres_stopped(injector: Injector) -> int:
+    """Stop Postgres cleanly; it ends every session."""
+    return await _stopped(injector, "postgres")
 
 
-async def s3_killed(storm: Storm) -> int:
+async def s3_killed(injector: Injector) -> int:
     """Kill the S3 server."""
-    return await _killed(storm, "seaweedfs")
+    return await _killed(injector, "seaweedfs")
 
 
-async def _killed(storm: Storm, part: str) -> int:
-    storm.ground.servers.kill(part)
-    await _back(storm)
+async def _killed(injector: Injector, part: str) -> int:
+    injector.environment.servers.kill(part)
+    await _back(injector)
     return 1
 
 
-async def _stopped(storm: Storm, part: str) -> int:
-    await storm.ground.servers.stop(part)
-    await _back(storm)
+async def _stopped(injector: Injector, part: str) -> int:
+    await injector.environment.servers.stop(part)
+    await _back(injector)
     return 1
 
 
-async def _back(storm: Storm) -> None:
+async def _back(injector: Injector) -> None:
     await asyncio.sleep(AWAY_SECONDS)
-    await storm.ground.servers.up()
+    await injector.environment.servers.up()

@@ -1,4 +1,4 @@
-"""A TCP proxy that can be told to break: resets, and silence."""
+"""A TCP proxy that can reset or freeze connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINGER_RESETS = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST 
 
 
 class TcpProxy:
-    """Passes bytes between its own port and one server, with the back-pressure of both sides."""
+    """Forwards bytes between its port and one server, with back-pressure in both directions."""
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
@@ -25,7 +25,7 @@ class TcpProxy:
 
     @classmethod
     async def start(cls, host: str, port: int) -> TcpProxy:
-        """Listen on a free port of the loopback for connections to `host`:`port`."""
+        """Listen on a free loopback port for connections to `host`:`port`."""
         proxy = cls(host, port)
         proxy._server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0, limit=CHUNK_BYTES)
         return proxy
@@ -36,29 +36,29 @@ class TcpProxy:
         return int(self._server.sockets[0].getsockname()[1])
 
     def cut(self) -> int:
-        """Reset every open connection on both sides; return how many clients lost theirs."""
+        """Reset every open connection on both sides; return the number of clients."""
         count = len(self._tasks)
         for writer in self._open:
             _reset(writer)
         return count
 
     def black_hole(self) -> None:
-        """Pass nothing any more, close nothing, and take new connections without a word."""
+        """Forward nothing, close nothing, and accept new connections silently."""
         self._passing.clear()
 
     def heal(self) -> None:
-        """Pass new connections; those that were silent are reset, as after a route that comes back."""
+        """Forward again; frozen connections are reset, as after a route returns."""
         if not self._passing.is_set():
             self.cut()
             self._passing.set()
 
     async def close(self) -> None:
-        """Reset all and stop listening."""
+        """Reset all connections and stop listening."""
         assert self._server is not None
         self._server.close()
         self.cut()
         self._passing.set()
-        if self._tasks:  # they end by themselves: asyncio complains of a connection that is cancelled
+        if self._tasks:  # they end by themselves: asyncio logs an error for a cancelled connection
             _, late = await asyncio.wait(self._tasks, timeout=END_SECONDS)
             for task in late:
                 task.cancel()
@@ -77,7 +77,7 @@ class TcpProxy:
             from_server, upstream = await asyncio.open_connection(*self._upstream, limit=CHUNK_BYTES)
             self._open.add(upstream)
             await asyncio.gather(self._pass(reader, upstream), self._pass(from_server, writer))
-        except OSError:  # either side broke: so does the other, which is all a proxy can tell
+        except OSError:  # one side broke: break the other as well
             _reset(writer)
         finally:
             self._tasks.discard(task)
@@ -97,7 +97,7 @@ class TcpProxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):  # it may have ended by itself
+    with suppress(OSError):  # it may already be closed
         sock: socket.socket = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESETS)
     writer.transport.abort()

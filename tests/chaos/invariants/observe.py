@@ -1,4 +1,4 @@
-"""Reads everything there is: rows, objects, open uploads, files, queues."""
+"""Takes a snapshot: rows, objects, open uploads, files, queues."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import asyncpg
 
-from tests.chaos.invariants.values import Chunk, Letter, Row, Seen, Segment, Stored, Unsent
+from tests.chaos.invariants.values import Chunk, Letter, Row, Segment, Snapshot, Stored, Unsent
 
 if TYPE_CHECKING:
     from tests.chaos.invariants.recorder import Recorder
-    from tests.chaos.invariants.servers import Facts
+    from tests.chaos.invariants.servers import Addresses
 
 QUEUES = ("transcoder.plan", "transcoder.first", "transcoder.bulk", "uploader.store", "uploader.delete")
 JUDGED_PLACES = ("uploads", "originals", "chunks")
@@ -34,9 +34,9 @@ select video_id::text, routing_key, extract(epoch from now() - available_at)::fl
 from outbox where sent_at is null"""
 
 
-async def look(facts: Facts, recorder: Recorder) -> Seen:
-    """Look at everything but the dead letters."""
-    connection = await asyncpg.connect(facts.database_url, timeout=10)
+async def observe(addresses: Addresses, recorder: Recorder) -> Snapshot:
+    """Read everything except the dead letters."""
+    connection = await asyncpg.connect(addresses.database_url, timeout=10)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             videos = await connection.fetch(VIDEOS)
@@ -45,18 +45,21 @@ async def look(facts: Facts, recorder: Recorder) -> Seen:
             unsent = await connection.fetch(UNSENT)
     finally:
         await connection.close()
-    async with facts.s3() as client:
-        objects, uploads = await _objects(client, facts.s3_bucket), await _uploads(client, facts.s3_bucket)
-    return Seen(
+    async with addresses.s3() as client:
+        objects, uploads = (
+            await _objects(client, addresses.s3_bucket),
+            await _uploads(client, addresses.s3_bucket),
+        )
+    return Snapshot(
         rows={row["video_id"]: _row(row) for row in videos},
         chunks=tuple(Chunk(**row) for row in chunks),
         segments=tuple(_segment(row) for row in segments),
         unsent=tuple(Unsent(**row) for row in unsent),
         objects=objects,
         uploads=uploads,
-        files=files_below(facts.work_dir),
+        files=files_below(addresses.work_dir),
         events=tuple(recorder.events),
-        waiting=await _waiting(facts.rabbitmq_url),
+        waiting=await _waiting(addresses.rabbitmq_url),
     )
 
 
@@ -84,7 +87,7 @@ async def _uploads(client: Any, bucket: str) -> tuple[str, ...]:
 
 
 def files_below(work_dir: Path) -> tuple[str, ...]:
-    """Return every file of the services below the work volume, relative to it."""
+    """Return every file of the services on the work volume, relative to it."""
     found = []
     for place in JUDGED_PLACES:
         for directory, _, names in os.walk(work_dir / place):
@@ -102,7 +105,7 @@ async def _waiting(url: str) -> dict[str, int]:
 
 
 async def dead_letters(url: str) -> tuple[Letter, ...]:
-    """Read the queues of dead letters; closing the connection puts everything back."""
+    """Read the dead letter queues; closing the connection returns the messages."""
     found = []
     async with await aio_pika.connect(url, timeout=10) as connection:
         for name in QUEUES:
@@ -114,7 +117,7 @@ async def dead_letters(url: str) -> tuple[Letter, ...]:
 
 
 async def _queue(connection: aio_pika.abc.AbstractConnection, name: str) -> Any:
-    """Return a queue, or None when there is none; a refusal costs the channel, so each has its own."""
+    """Return a queue, or None if it does not exist; each call uses its own channel, which an error closes."""
     channel = await connection.channel()
     try:
         return await channel.declare_queue(name, passive=True)

@@ -1,4 +1,4 @@
-"""Plays ready videos as a player would: playlists, then every segment of every rendition, decoded."""
+"""Plays ready videos like a player: playlists, then every segment of every rendition, decoded."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from tests.chaos.invariants.values import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.chaos.invariants.servers import Facts
-    from tests.chaos.invariants.values import Row, Seen
+    from tests.chaos.invariants.servers import Addresses
+    from tests.chaos.invariants.values import Row, Snapshot
 
 AT_ONCE = 2
 DECODE_SECONDS = 60.0
-TICKS = 90_000  # of MPEG-TS, a second
+TICKS = 90_000  # per second, in MPEG-TS
 URI = re.compile(r'^(?!#)(?P<line>\S+)$|^#EXT[^\n]*?\bURI="(?P<attribute>[^"]+)"', re.MULTILINE)
 
 
 class Unplayable(Exception):
-    """A player would stop here; the message says why."""
+    """The video does not play; the message says why."""
 
 
-async def play_all(facts: Facts, seen: Seen, frames: dict[str, int | None]) -> tuple[list[Finding], int]:
-    """Play every ready video; return what is wrong, and how many renditions were decoded."""
+async def play_all(
+    addresses: Addresses, seen: Snapshot, frames: dict[str, int | None]
+) -> tuple[list[Finding], int]:
+    """Play every ready video; return the findings and the number of decoded renditions."""
     gate = asyncio.Semaphore(AT_ONCE)
-    async with facts.s3() as client:
+    async with addresses.s3() as client:
 
         async def one(row: Row) -> list[Finding | None]:
             async with gate:
-                return await _Player(client, facts.s3_bucket, row, seen).play(frames.get(row.video_id))
+                return await _Player(client, addresses.s3_bucket, row, seen).play(frames.get(row.video_id))
 
         ready = [row for row in seen.rows.values() if row.status == "ready"]
         played = [result for results in await asyncio.gather(*map(one, ready)) for result in results]
@@ -45,7 +47,7 @@ async def play_all(facts: Facts, seen: Seen, frames: dict[str, int | None]) -> t
 
 
 class _Player:
-    def __init__(self, client: Any, bucket: str, row: Row, seen: Seen) -> None:
+    def __init__(self, client: Any, bucket: str, row: Row, seen: Snapshot) -> None:
         self._client, self._bucket, self._row, self._seen = client, bucket, row, seen
 
     async def play(self, frames: int | None) -> list[Finding | None]:
@@ -72,7 +74,7 @@ class _Player:
         recorded = [s for s in self._seen.segments_of(self._row.video_id) if s.rendition == rendition]
         names = [segment.name for segment in sorted(recorded, key=lambda segment: segment.index)]
         if shown != names:
-            raise Unplayable(f"{variant} names {len(shown)} segments, recorded are {len(names)} others")
+            raise Unplayable(f"{variant} names {len(shown)} segments, the records {len(names)} others")
         with tempfile.NamedTemporaryFile(suffix=".ts") as file:
             for name in names:
                 file.write(await self._get(name))
@@ -80,10 +82,10 @@ class _Player:
             await asyncio.to_thread(check_picture, Path(file.name), variant, frames)
 
     async def _playlist(self, name: str, *, closed: bool = False) -> list[str]:
-        """Return what a playlist names, in its order, as paths below the video; all of it must be there."""
+        """Return a playlist's entries in order, as paths below the video; all must exist."""
         text = (await self._get(name)).decode()
         if not text.startswith("#EXTM3U\n") or (closed and not text.endswith("#EXT-X-ENDLIST\n")):
-            raise Unplayable(f"{name} is no complete playlist")
+            raise Unplayable(f"{name} is not a complete playlist")
         named = list(_uris(text, posixpath.dirname(name)))
         if gone := [path for path in named if f"{self._row.prefix}/{path}" not in self._seen.objects]:
             raise Unplayable(f"{name} names {gone[0]}, which is not in storage")
@@ -100,7 +102,7 @@ class _Player:
         if len(body) != listed.bytes:
             raise Unplayable(f"{name} has {len(body)} bytes when read, {listed.bytes} when listed")
         if "-" not in listed.etag and hashlib.md5(body).hexdigest() != listed.etag:
-            raise Unplayable(f"{name} does not have the checksum that it is listed with")
+            raise Unplayable(f"{name} does not have its listed checksum")
         return body
 
 
@@ -110,7 +112,7 @@ def _uris(text: str, directory: str) -> Iterator[str]:
 
 
 def check_picture(path: Path, name: str, frames: int | None) -> None:
-    """Decode all without an error: so many frames, equally far apart. Raises Unplayable."""
+    """Decode all frames: no error, the right number, equal distances. Raises Unplayable."""
     command = [
         *("ffmpeg", "-v", "error", "-nostdin", "-i", str(path)),
         *("-map", "0:v", "-fps_mode", "passthrough", "-enc_time_base", f"1:{TICKS}", "-f", "framemd5", "-"),

@@ -1,4 +1,4 @@
-"""Hears every terminal event on a queue of its own, through any outage of the broker."""
+"""Records every terminal event on its own queue, through broker outages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.invariants.values import Event
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
 
-    from tests.chaos.invariants.servers import Facts
+    from tests.chaos.invariants.servers import Addresses
 
 EXCHANGE = "hls.events"
 TERMINAL_EVENTS = ("video.stored", "video.failed")
@@ -26,7 +26,7 @@ BROKEN = (aio_pika.exceptions.AMQPError, aiormq.exceptions.AMQPError, OSError, T
 
 
 class Recorder:
-    """Keeps what the broker delivered; an event delivered twice stands twice in `events`, with one id."""
+    """Keeps the delivered events; an event delivered twice is in `events` twice, with one id."""
 
     def __init__(self, url: str) -> None:
         self._url, self._queue = url, f"chaos.recorder.{uuid4().hex}"
@@ -36,9 +36,9 @@ class Recorder:
         self.events: list[Event] = []
 
     @classmethod
-    async def start(cls, facts: Facts) -> Recorder:
-        """Bind the queue; whatever is published from now on is heard."""
-        recorder = cls(facts.rabbitmq_url)
+    async def start(cls, addresses: Addresses) -> Recorder:
+        """Bind the queue; events published from now on are recorded."""
+        recorder = cls(addresses.rabbitmq_url)
         recorder._listening = asyncio.create_task(recorder._listen())
         await recorder._ready.wait()
         return recorder
@@ -52,7 +52,7 @@ class Recorder:
     async def _listen(self) -> None:
         while not self._close.is_set():
             session = asyncio.ensure_future(self._session())
-            await asyncio.wait([session])  # the client library cancels what waits for a broker that went away
+            await asyncio.wait([session])  # the client library cancels waiters when it loses the broker
             if not session.cancelled() and (error := session.exception()) and not isinstance(error, BROKEN):
                 raise error
             if not self._close.is_set():

@@ -1,4 +1,4 @@
-"""Where the judge looks: the real servers, never the proxies in front of them."""
+"""Addresses for the checks: the real servers, never the proxies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Addresses:
     """Addresses of the servers, and the work volume of the services."""
 
     database_url: str
@@ -28,8 +28,8 @@ class Facts:
     work_dir: Path
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Facts:
-        """Read the variables that the services read. Raises KeyError when one is missing."""
+    def from_env(cls, env: Mapping[str, str]) -> Addresses:
+        """Read the services' variables. Raises KeyError when one is missing."""
         names = [name for name in cls.__dataclass_fields__ if name != "work_dir"]
         return cls(**{name: env[name.upper()] for name in names}, work_dir=Path(env["WORK_DIR"]))
 

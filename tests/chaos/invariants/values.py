@@ -1,4 +1,4 @@
-"""What the judge is told, what it sees, and what it finds: plain frozen values."""
+"""Inputs and results of the checks: frozen values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# `unswept` is what the product leaves to whoever sweeps by age; without a sweeper it is told, not blamed.
+# `unswept` is left for the sweep by age; where no sweep runs it is reported, not counted as a failure.
 KINDS = (
     *("lost", "doubled", "orphans", "damaged", "stuck"),
     *("foreign_dead_letters", "open_uploads", "unswept"),
@@ -18,10 +18,10 @@ NO_BLAME = ("unswept",)
 
 @dataclass(frozen=True)
 class Accepted:
-    """A video that the system has taken on, and how it may end.
+    """An accepted video, and how it may end.
 
-    `frames` is how many pictures its clip has, `retries` how many retries were answered with 202;
-    None: unknown.
+    `frames` is the number of frames of its clip, `retries` how many retries were answered with 202; None:
+    unknown.
     """
 
     video_id: str
@@ -32,7 +32,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Expected:
-    """What should be. `sweeps`: the product removes by age what no one owns any more.
+    """The expected state. `sweeps`: the product removes old orphans.
 
     `keeps_local`: originals and encoded chunks stay on the work volume when a video is ready.
     """
@@ -45,7 +45,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Row:
-    """A video as the database has it; `run` counts from 1, one more for each retry."""
+    """A video's row; `run` starts at 1 and increases with each retry."""
 
     video_id: str
     user_id: str
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk as the database has it."""
+    """A chunk's row."""
 
     video_id: str
     chunk: int
@@ -74,7 +74,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment as the database has it; `directory` is where the attempt that made it wrote."""
+    """A segment's row; `directory` is that of the attempt that wrote it."""
 
     video_id: str
     rendition: str
@@ -89,7 +89,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Unsent:
-    """A message that waits in the outbox."""
+    """An unsent message in the outbox."""
 
     video_id: str
     routing_key: str
@@ -98,7 +98,7 @@ class Unsent:
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as the bucket lists it."""
+    """An object in the bucket's listing."""
 
     bytes: int
     etag: str = ""
@@ -106,7 +106,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Event:
-    """A terminal event as the broker delivered it."""
+    """A terminal event as delivered by the broker."""
 
     event_id: str
     kind: str
@@ -115,7 +115,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Letter:
-    """A message in a queue of dead letters."""
+    """A message in a dead letter queue."""
 
     queue: str
     body: bytes
@@ -123,8 +123,8 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Everything there is, at one moment."""
+class Snapshot:
+    """The complete state at one moment."""
 
     rows: Mapping[str, Row] = field(default_factory=dict)
     chunks: tuple[Chunk, ...] = ()
@@ -143,7 +143,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that should not be, of which video where that is known, and how one can tell."""
+    """A violated invariant: the video, if known, and the evidence."""
 
     video_id: str | None
     evidence: str
@@ -151,7 +151,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All findings by kind; `played` counts renditions that were decoded from end to end."""
+    """All findings by kind; `played` counts completely decoded renditions."""
 
     findings: Mapping[str, tuple[Finding, ...]]
     videos: int
@@ -160,14 +160,14 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        return not any(self.blamed.values())
+        return not any(self.failures.values())
 
     @property
-    def blamed(self) -> dict[str, tuple[Finding, ...]]:
+    def failures(self) -> dict[str, tuple[Finding, ...]]:
         return {kind: found for kind, found in self.findings.items() if kind not in NO_BLAME}
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the report has it."""
+        """Return the JSON object of the report."""
         return {
             "videos": self.videos,
             "renditions_played": self.played,

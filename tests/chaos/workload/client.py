@@ -1,4 +1,4 @@
-"""The system as a client in a storm uses it: any ingest, again when a connection breaks, sure of nothing."""
+"""A client of the system under faults: uses any ingest and tolerates broken connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.chaos.cluster.services import Fleet
     from tests.chaos.workload.clips import Clip
 
-ANSWER_SECONDS = 20.0  # a paused ingest answers late; its client gives up and does not know
+ANSWER_SECONDS = 20.0  # a paused ingest answers too late; the outcome is unknown
 SEND_SECONDS = 15.0
 UNANSWERED = (aiohttp.ClientError, TimeoutError, OSError)
 UNSENT = (aio_pika.exceptions.AMQPError, TimeoutError, OSError, RuntimeError)
@@ -24,7 +24,7 @@ CONTENT_TYPE = "application/cloudevents+json"
 
 @dataclass(frozen=True)
 class Answer:
-    """What ingest said; status 0 when it said nothing."""
+    """An answer of ingest; status 0 when there was none."""
 
     status: int
     body: dict[str, Any]
@@ -32,14 +32,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Api:
-    """HTTP calls with the admin's key, each to an ingest that is awake."""
+    """HTTP calls with the admin key, each to an ingest that is awake."""
 
     session: aiohttp.ClientSession
     fleet: Fleet
     key: str
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
-        """Make one request, once."""
+        """Make one request, without retries."""
         url = self.fleet.any_url("ingest") + path
         headers = {"Authorization": f"Bearer {self.key}"}
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
@@ -62,21 +62,21 @@ class Api:
 
 @dataclass(frozen=True)
 class Platform:
-    """An internal platform: publishes to the real broker, on a connection of its own each time."""
+    """An internal platform: publishes to the real broker, on a new connection each time."""
 
     url: str
 
     async def publish(
         self, body: bytes, *, exchange: str = "hls.events", key: str = "video.uploaded"
     ) -> bool:
-        """Publish one message; tell whether the broker has confirmed it."""
+        """Publish one message; return whether the broker confirmed it."""
         message = aio_pika.Message(body, content_type=CONTENT_TYPE, delivery_mode=2)
         sending = asyncio.ensure_future(self._publish(message, exchange, key))
         try:
             await asyncio.wait([sending], timeout=SEND_SECONDS)
         finally:
             sending.cancel()
-        # The client library cancels what waits for a broker that went away: that is no confirmation either.
+        # The client library cancels waiters when it loses the broker: not confirmed either.
         if not sending.done() or sending.cancelled():
             return False
         if (error := sending.exception()) and not isinstance(error, UNSENT):
@@ -94,7 +94,7 @@ class Platform:
 
 
 def uploaded_event(video_id: str, user_id: str, uri: str) -> bytes:
-    """Return a video.uploaded as a platform writes it."""
+    """Return a video.uploaded event as a platform sends it."""
     return event("video.uploaded", {"videoId": video_id, "userId": user_id, "source": {"uri": uri}})
 
 

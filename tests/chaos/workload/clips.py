@@ -1,4 +1,4 @@
-"""Clips of a few seconds, made for the run: plain ones, and noisy ones whose segments are large."""
+"""Generated clips of a few seconds: simple ones, and noisy ones with large segments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LADDER = [
 
 @dataclass(frozen=True)
 class Clip:
-    """A file and what is in it."""
+    """A file and its properties."""
 
     path: Path
     seconds: float
@@ -29,7 +29,7 @@ class Clip:
 
 
 def make_clips(directory: Path) -> list[Clip]:
-    """Make clips of 320x180 with 1, 2 and 3 chunks; the last is noise, which fills its bitrate."""
+    """Make clips of 320x180 with 1, 2 and 3 chunks; the last is noise, which uses the full bit rate."""
     plain, noise = (
         f"testsrc2=size=320x180:rate={RATE}",
         f"nullsrc=size=320x180:rate={RATE},geq=random(1)*255:128:128",

@@ -1,4 +1,4 @@
-"""Videos on their way through the storm: uploads, events, failures that are retried, deletions."""
+"""The workload: uploads, events, failing videos that are retried, deletions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
 
-    from tests.chaos.cluster.environment import Ground
-    from tests.chaos.journal import Ledger
+    from tests.chaos.cluster.environment import Environment
+    from tests.chaos.journal import Journal
     from tests.chaos.workload.client import Api, Platform
     from tests.chaos.workload.clips import Clip
 
@@ -25,10 +25,10 @@ USERS = ("alice", "bob", "carol")
 IN_FLIGHT = 7
 AGAIN_SECONDS = 0.5
 STEP_SECONDS = 90.0
-SOURCES = "incoming"  # a bucket of its own, since what lies in the videos' bucket is judged
+SOURCES = "incoming"  # separate, since the videos' bucket is checked for orphans
 FAILED_SEEN = ("failed", "ready", "deleted")
 
-# Which traffic passes a crash point that most videos do not pass.
+# The workload that reaches failpoints which most videos do not reach.
 NEEDED = {
     "retry.": "retry",
     "delete.": "delete",
@@ -41,12 +41,12 @@ NEEDED = {
 
 @dataclass
 class Traffic:
-    """Keeps a number of videos in flight; what comes next is drawn, or what `wanted` points need."""
+    """Keeps a number of videos in flight; the next is random, or one that reaches `wanted` points."""
 
     api: Api
     platform: Platform
-    ledger: Ledger
-    ground: Ground
+    journal: Journal
+    environment: Environment
     clips: list[Clip]
     random: random.Random
     deleted: list[str] = field(default_factory=list)
@@ -56,14 +56,14 @@ class Traffic:
     _doing: dict[str, int] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Begin videos for ever, as others come to their end."""
+        """Start videos until cancelled, as others end."""
         while True:
-            if len(self.ledger.open()) < IN_FLIGHT and len(self._tasks) < IN_FLIGHT + 3:
+            if len(self.journal.open()) < IN_FLIGHT and len(self._tasks) < IN_FLIGHT + 3:
                 self._begin(self._next())
             await asyncio.sleep(0.15)
 
     async def finish(self, seconds: float) -> None:
-        """Let what was begun come to its end."""
+        """Wait for started videos to end."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=seconds)
             for task in late:
@@ -104,7 +104,7 @@ class Traffic:
         return self.random.choice(self.clips[:-1])
 
     async def upload_one(self, clip: Clip | None = None) -> None:
-        """Upload a clip; what is not answered with 202 was not accepted."""
+        """Upload a clip; without a 202 it was not accepted."""
         await self.upload(clip or self._clip())
 
     async def upload(self, clip: Clip) -> Entry | None:
@@ -112,33 +112,33 @@ class Traffic:
         user_id = self.random.choice(USERS)
         answer = await self.api.upload(clip, user_id)
         if answer.status == 202:
-            return self.ledger.accept(Entry(answer.body["id"], user_id, "upload", clip))
-        self.ledger.refused[answer.body.get("reason", "no answer")] += 1
+            return self.journal.accept(Entry(answer.body["id"], user_id, "upload", clip))
+        self.journal.refused[answer.body.get("reason", "no answer")] += 1
         await asyncio.sleep(AGAIN_SECONDS)
         return None
 
     async def file_event(self) -> None:
-        """Hand in a file of the work volume by event."""
+        """Submit a file of the work volume by event."""
         clip, video_id = self._clip(), str(uuid4())
         await self._announce(video_id, clip, "file_event", await self._put_in_volume(clip, video_id))
 
     async def s3_event(self) -> None:
-        """Hand in an object of a bucket by event."""
+        """Submit an object of a bucket by event."""
         clip = self._clip()
         await self._announce(str(uuid4()), clip, "s3_event", f"s3://{SOURCES}/{clip.path.name}")
 
     async def retry_twice(self) -> None:
-        """Hand in a file that is not there, put it there once the video has failed, retry twice at once."""
+        """Submit a missing file, create it once the video has failed, and retry twice at once."""
         clip, video_id = self._clip(), str(uuid4())
-        path = self.ground.work / "platform" / f"{video_id}.mp4"
+        path = self.environment.work / "platform" / f"{video_id}.mp4"
         entry = await self._announce(video_id, clip, "retry", path.as_uri())
-        if not await self.ledger.until(entry, "failed", seconds=STEP_SECONDS):
+        if not await self.journal.until(entry, "failed", seconds=STEP_SECONDS):
             return
         await self._put_in_volume(clip, video_id)
         await asyncio.gather(self.retry(entry), self.retry(entry))
 
     async def retry(self, entry: Entry) -> None:
-        """Ask for a retry until there is an answer; a lost answer leaves open whether it was taken."""
+        """Request a retry until there is an answer; after a lost answer the outcome is unknown."""
         while True:
             answer = await self.api.call("POST", f"/api/videos/{entry.video_id}/retry")
             if answer.status == 202:
@@ -150,18 +150,18 @@ class Traffic:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def delete_in_work(self) -> None:
-        """Delete a video at some moment of its life."""
+        """Delete a video at a random time."""
         entry = await self.upload(self._clip())
         if entry is None:
             return
         if self.random.random() < 0.3:
-            await self.ledger.until(entry, "ready", "failed", seconds=STEP_SECONDS)
+            await self.journal.until(entry, "ready", "failed", seconds=STEP_SECONDS)
         else:
             await asyncio.sleep(self.random.uniform(0, 4))
         await self.delete(entry)
 
     async def delete(self, entry: Entry) -> None:
-        """Delete until there is an answer."""
+        """Request a deletion until there is an answer."""
         entry.allowed = frozenset({"deleted"})
         while (await self.api.call("DELETE", f"/api/videos/{entry.video_id}")).status not in (204, 404):
             await asyncio.sleep(AGAIN_SECONDS)
@@ -172,16 +172,16 @@ class Traffic:
         body = uploaded_event(video_id, user_id, uri)
         while not await self.platform.publish(body):
             await asyncio.sleep(AGAIN_SECONDS)
-        return self.ledger.accept(Entry(video_id, user_id, how, clip))
+        return self.journal.accept(Entry(video_id, user_id, how, clip))
 
     async def put_what_is_missing(self, entry: Entry) -> None:
-        """Put a file there that a video was to fail for."""
+        """Create the missing file of a video that was meant to fail."""
         if entry.how == "retry" and entry.clip is not None:
             await self._put_in_volume(entry.clip, entry.video_id)
 
     async def _put_in_volume(self, clip: Clip, video_id: str) -> str:
-        """Put a file there as a platform does: while the volume is full it waits."""
-        path = self.ground.work / "platform" / f"{video_id}.mp4"
+        """Write a file as a platform does, waiting while the volume is full."""
+        path = self.environment.work / "platform" / f"{video_id}.mp4"
         draft = path.with_suffix(".part")
         while True:
             try:

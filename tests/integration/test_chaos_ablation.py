@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.ablation.catalogue import CONTROLS
 from tests.chaos.ablation.clip import make_clip
 from tests.chaos.ablation.trial import try_control
-from tests.chaos.invariants import Facts
+from tests.chaos.invariants import Addresses
 
 QUICK = ("outbox", "state-guard")
 
@@ -16,7 +16,7 @@ QUICK = ("outbox", "state-guard")
 async def test_judge_finds_damage_only_when_the_guard_is_away(control, servers, tmp_path):
     clip = make_clip(tmp_path / "clip.mp4")
     names = {field: getattr(servers, field) for field in servers.__dataclass_fields__}
-    trial = await try_control(control, Facts(**names, work_dir=tmp_path), clip, tmp_path / control.name)
+    trial = await try_control(control, Addresses(**names, work_dir=tmp_path), clip, tmp_path / control.name)
     assert trial.guarded.clean, trial.guarded
-    assert trial.unguarded.blamed[control.costs], trial.unguarded
+    assert trial.unguarded.failures[control.costs], trial.unguarded
     assert trial.held

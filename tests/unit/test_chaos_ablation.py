@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.chaos.ablation.catalogue import CONTROLS
@@ -11,6 +16,7 @@ from tests.chaos.ablation.unguarded import GUARDS
 from tests.chaos.invariants import Finding, Verdict
 from tests.chaos.invariants.values import KINDS
 
+REPO = Path(__file__).parents[2]
 OUTBOX = next(control for control in CONTROLS if control.name == "outbox")
 
 
@@ -44,3 +50,9 @@ def test_catalogue_has_a_control_for_every_guard_that_can_be_taken_away():
     assert [control.name for control in CONTROLS] == [*GUARDS]
     assert {control.costs for control in CONTROLS} <= set(KINDS)
     assert all("\n" not in control.fault for control in CONTROLS)
+
+
+def test_every_guard_still_exists_in_the_product():
+    code = "from tests.chaos.ablation.unguarded import GUARDS; [remove() for remove in GUARDS.values()]"
+    env = os.environ | {"RABBITMQ_URL": "amqp://localhost"}
+    subprocess.run([sys.executable, "-c", code], cwd=REPO, env=env, check=True)

@@ -1,4 +1,4 @@
-"""A stage for one play: services on fresh ground, a clip to hand in, points at which actors stop."""
+"""The testbed of a scenario: services in a fresh environment, a clip, and failpoints."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import aio_pika
 import aiohttp
 import asyncpg
 
-from tests.chaos.ablation.platform import hand_in
-from tests.chaos.ablation.process import Actor
+from tests.chaos.ablation.platform import submit
+from tests.chaos.ablation.process import ServiceProcess
 from tests.chaos.cluster.servers import REPLACING, REPO
 from tests.chaos.failpoints import Points
 from tests.chaos.faults.s3_proxy import S3Proxy
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chaos.ablation.clip import Clip
-    from tests.chaos.invariants import Facts
+    from tests.chaos.invariants import Addresses
 
-STEP_SECONDS = 120.0  # for what takes one or two on an idle machine
+STEP_SECONDS = 120.0  # a step takes one or two on an idle machine
 LOOK_SECONDS = 0.02
 USER = "controls"
 SETTINGS = {
@@ -40,68 +40,68 @@ SETTINGS = {
     "LEASE_SECONDS": "2",
     "RETRY_SECONDS": "0.25",
     "DELETE_AGAIN_SECONDS": "0",
-    "RECONCILE_SECONDS": "86400",  # it would mend what the guard on trial lets happen
+    "RECONCILE_SECONDS": "86400",  # it would repair the damage
     "HTTP_HOST": "127.0.0.1",
     "LOG_FORMAT": "json",
 }
 
 
 @dataclass
-class Stage:
-    """Where a play takes place; its services lack `guard`, or nothing when that is None."""
+class Testbed:
+    """Runs services without `guard` (None: with all guards) and records what they accept."""
 
-    facts: Facts
+    addresses: Addresses
     clip: Clip
     root: Path
     guard: str | None
     settings: Mapping[str, str]
     s3: S3Proxy
-    actors: list[Actor] = field(default_factory=list)
+    actors: list[ServiceProcess] = field(default_factory=list)
     videos: dict[str, Accepted] = field(default_factory=dict)
 
-    async def start(self, *services: str, one_core: bool = False) -> list[Actor]:
+    async def start(self, *services: str, one_core: bool = False) -> list[ServiceProcess]:
         """Start services side by side; return when all of them are ready."""
         starting = []
-        async with asyncio.TaskGroup() as group:  # where one fails, the others are ended
+        async with asyncio.TaskGroup() as group:  # a failure stops the others
             for number, service in enumerate(services, start=len(self.actors)):
                 log = self.root / f"{number}-{service}.log"
-                start = Actor.start(service, self._env(), log, guard=self.guard, one_core=one_core)
+                start = ServiceProcess.start(service, self._env(), log, guard=self.guard, one_core=one_core)
                 starting.append(group.create_task(start))
         started = [task.result() for task in starting]
         self.actors += started
         return started
 
     def arm(self, point: str) -> None:
-        """Let the next actor that comes to `point` stop there."""
+        """Make the next process that reaches `point` stop there."""
         self._points.arm(point)
 
-    async def stopped(self, point: str) -> Actor:
-        """Return who has stopped at `point`, as soon as somebody has. Raises TimeoutError."""
+    async def stopped(self, point: str) -> ServiceProcess:
+        """Wait for a process to stop at `point`, and return it. Raises TimeoutError."""
 
-        async def who() -> Actor | None:
+        async def who() -> ServiceProcess | None:
             pids = {pid for where, pid in self._points.take_parked() if where == point}
             return next((actor for actor in self.actors if actor.process.pid in pids), None)
 
-        return await self._until(f"nobody came to {point}", who)
+        return await self._until(f"no process reached {point}", who)
 
-    async def relive(self, zombie: Actor, point: str) -> None:
-        """Wake a stopped actor, and return when it has done what it was about to do and stood at `point`."""
+    async def resume_until(self, zombie: ServiceProcess, point: str) -> None:
+        """Continue a stopped process, and return when it has reached `point`."""
         self.arm(point)
         zombie.wake()
         assert await self.stopped(point) is zombie
         zombie.wake()
 
-    async def hand_in(self) -> Accepted:
-        """Hand in the clip as a platform does, by an event that the broker confirms."""
+    async def submit(self) -> Accepted:
+        """Submit the clip as a platform does, by an event that the broker confirms."""
         video_id = str(uuid4())
-        place = self.facts.work_dir / "platform" / f"{video_id}.mp4"
+        place = self.addresses.work_dir / "platform" / f"{video_id}.mp4"
         place.parent.mkdir(exist_ok=True)
         shutil.copyfile(self.clip.path, place)
-        await hand_in(self.facts.rabbitmq_url, video_id, USER, place.as_uri())
+        await submit(self.addresses.rabbitmq_url, video_id, USER, place.as_uri())
         return self.accepted(video_id)
 
-    async def upload(self, ingest: Actor, key: str) -> Accepted:
-        """Upload the clip to an ingest, which has to answer 202."""
+    async def upload(self, ingest: ServiceProcess, key: str) -> Accepted:
+        """Upload the clip to an ingest, which must answer 202."""
         form = aiohttp.FormData()
         form.add_field("userId", USER)
         form.add_field("file", self.clip.path.read_bytes(), filename="clip.mp4")
@@ -109,15 +109,15 @@ class Stage:
         return self.accepted(record["id"])
 
     def accepted(self, video_id: str, *outcomes: str) -> Accepted:
-        """Keep that a video was accepted, and how it may end: `ready` when nothing else is said."""
+        """Record that a video was accepted and how it may end; default `ready`."""
         ends = frozenset(outcomes or ("ready",))
         self.videos[video_id] = Accepted(video_id, ends, frames=self.clip.frames, retries=0)
         return self.videos[video_id]
 
     async def call(
-        self, ingest: Actor, key: str, method: str, path: str, *, expect: int, **options: Any
+        self, ingest: ServiceProcess, key: str, method: str, path: str, *, expect: int, **options: Any
     ) -> Any:
-        """Make one HTTP request; return what its answer holds."""
+        """Make one HTTP request; return the body of the answer."""
         headers = {"Authorization": f"Bearer {key}"}
         async with (
             aiohttp.ClientSession() as session,
@@ -127,7 +127,7 @@ class Stage:
             return await answer.json() if expect != 204 else None
 
     async def admin_key(self) -> str:
-        """Make a key as an operator does."""
+        """Create an admin key as an operator does."""
         process = await asyncio.create_subprocess_exec(
             *(
                 sys.executable,
@@ -148,16 +148,16 @@ class Stage:
         return said.decode().split()[-1]
 
     async def until(self, video: Accepted, condition: str) -> None:
-        """Wait until `condition`, in SQL, holds of a video's row. Raises TimeoutError."""
+        """Wait until a video's row meets `condition`, in SQL. Raises TimeoutError."""
         query = f"select {condition} from videos where video_id = $1"
-        connection = await asyncpg.connect(self.facts.database_url)
+        connection = await asyncpg.connect(self.addresses.database_url)
         try:
-            await self._until(f"not in time: {condition}", lambda: connection.fetchval(query, video.video_id))
+            await self._until(f"timed out: {condition}", lambda: connection.fetchval(query, video.video_id))
         finally:
             await connection.close()
 
-    async def swept(self, uploader: Actor) -> None:
-        """Wait until a whole sweep has come by: one may have been under way, so that the second counts."""
+    async def swept(self, uploader: ServiceProcess) -> None:
+        """Wait for a complete sweep: the second to finish, as the first may already have been running."""
         async with aiohttp.ClientSession() as session:
 
             async def last() -> str:
@@ -171,18 +171,18 @@ class Stage:
                 async def has_ended(before: str = before) -> bool:
                     return await last() != before
 
-                await self._until("no sweep came to its end", has_ended)
+                await self._until("no sweep finished", has_ended)
 
     async def purge(self, name: str) -> None:
-        """Lose the messages of a queue, once there is one in it."""
-        async with await aio_pika.connect(self.facts.rabbitmq_url) as connection:
+        """Purge a queue as soon as it holds a message."""
+        async with await aio_pika.connect(self.addresses.rabbitmq_url) as connection:
             channel = await connection.channel()
 
             async def waits() -> bool:
                 queue = await channel.declare_queue(name, passive=True)
                 return bool(queue.declaration_result.message_count)
 
-            await self._until(f"nothing waits in {name}", waits)
+            await self._until(f"{name} is empty", waits)
             await (await channel.get_queue(name)).purge()
 
     @property
@@ -200,19 +200,21 @@ class Stage:
 
     def _env(self) -> dict[str, str]:
         machine = {name: value for name, value in os.environ.items() if name not in REPLACING}
-        places = {name.upper(): str(getattr(self.facts, name)) for name in self.facts.__dataclass_fields__}
+        places = {
+            name.upper(): str(getattr(self.addresses, name)) for name in self.addresses.__dataclass_fields__
+        }
         ours = {"S3_ENDPOINT_URL": self.s3.url, "CRASH_POINTS_DIR": str(self.root)}
         return {**machine, **places, **SETTINGS, **self.settings, **ours}
 
 
 @asynccontextmanager
-async def set_stage(
-    facts: Facts, clip: Clip, root: Path, guard: str | None, settings: Mapping[str, str]
-) -> AsyncIterator[Stage]:
-    """Yield a stage without actors; whoever has come on it is killed in the end."""
-    stage = Stage(facts, clip, root, guard, settings, await S3Proxy.start(facts.s3_endpoint_url))
+async def open_testbed(
+    addresses: Addresses, clip: Clip, root: Path, guard: str | None, settings: Mapping[str, str]
+) -> AsyncIterator[Testbed]:
+    """Yield a testbed without processes; those started on it are killed at the end."""
+    testbed = Testbed(addresses, clip, root, guard, settings, await S3Proxy.start(addresses.s3_endpoint_url))
     try:
-        yield stage
+        yield testbed
     finally:
-        await asyncio.gather(*(actor.kill() for actor in stage.actors))
-        await stage.s3.close()
+        await asyncio.gather(*(actor.kill() for actor in testbed.actors))
+        await testbed.s3.close()

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from tests.chaos.faults.tcp_proxy import TcpProxy
-from tests.chaos.invariants import Accepted, Expected, Facts, Recorder, judge
+from tests.chaos.invariants import Accepted, Addresses, Expected, Recorder, check_invariants
 from tests.chaos.invariants.observe import QUEUES
 
 MIGRATIONS = sorted((Path(__file__).parents[2] / "shared" / "database" / "migrations").glob("*.sql"))
@@ -48,8 +48,8 @@ def tree(tmp_path_factory):
 class Scene:
     """A ready video, and the means to do it harm."""
 
-    def __init__(self, facts, recorder, database, client, broker):
-        self.facts, self.recorder, self.database = facts, recorder, database
+    def __init__(self, addresses, recorder, database, client, broker):
+        self.addresses, self.recorder, self.database = addresses, recorder, database
         self.client, self.broker = client, broker
         self.expected = Expected(accepted={VIDEO: Accepted(VIDEO, frames=FRAMES, retries=0)})
 
@@ -72,10 +72,10 @@ class Scene:
         await self.tell("first")
 
     async def put(self, name, body):
-        await self.client.put_object(Bucket=self.facts.s3_bucket, Key=f"{PREFIX}/{name}", Body=body)
+        await self.client.put_object(Bucket=self.addresses.s3_bucket, Key=f"{PREFIX}/{name}", Body=body)
 
     async def remove(self, name):
-        await self.client.delete_object(Bucket=self.facts.s3_bucket, Key=f"{PREFIX}/{name}")
+        await self.client.delete_object(Bucket=self.addresses.s3_bucket, Key=f"{PREFIX}/{name}")
 
     async def tell(self, event_id):
         body = {"id": event_id, "type": "video.stored", "data": {"videoId": VIDEO}}
@@ -88,20 +88,20 @@ class Scene:
                 await asyncio.sleep(0.01)
 
     async def verdict(self):
-        verdict = await judge(self.facts, self.expected, self.recorder, settle_seconds=0)
+        verdict = await check_invariants(self.addresses, self.expected, self.recorder, settle_seconds=0)
         return {
             kind: [finding.evidence for finding in found] for kind, found in verdict.findings.items() if found
         }
 
 
 @asynccontextmanager
-async def own_bucket(facts):
-    async with facts.s3() as client:
-        await client.create_bucket(Bucket=facts.s3_bucket)
+async def own_bucket(addresses):
+    async with addresses.s3() as client:
+        await client.create_bucket(Bucket=addresses.s3_bucket)
         yield client
-        for item in (await client.list_objects_v2(Bucket=facts.s3_bucket)).get("Contents", []):
-            await client.delete_object(Bucket=facts.s3_bucket, Key=item["Key"])
-        await client.delete_bucket(Bucket=facts.s3_bucket)
+        for item in (await client.list_objects_v2(Bucket=addresses.s3_bucket)).get("Contents", []):
+            await client.delete_object(Bucket=addresses.s3_bucket, Key=item["Key"])
+        await client.delete_bucket(Bucket=addresses.s3_bucket)
 
 
 async def empty_queues(broker):
@@ -116,14 +116,14 @@ async def empty_queues(broker):
 async def scene(servers, database_url, tree, tmp_path):
     names = {field: getattr(servers, field) for field in servers.__dataclass_fields__}
     own = {"database_url": database_url, "s3_bucket": f"judge-{uuid4().hex[:12]}", "work_dir": tmp_path}
-    facts = Facts(**{**names, **own})
+    addresses = Addresses(**{**names, **own})
     database = await asyncpg.connect(database_url)
     for path in MIGRATIONS:
         await database.execute(path.read_text())
-    async with await aio_pika.connect(servers.rabbitmq_url) as broker, own_bucket(facts) as client:
+    async with await aio_pika.connect(servers.rabbitmq_url) as broker, own_bucket(addresses) as client:
         await empty_queues(broker)
-        recorder = await Recorder.start(facts)
-        scene = Scene(facts, recorder, database, client, broker)
+        recorder = await Recorder.start(addresses)
+        scene = Scene(addresses, recorder, database, client, broker)
         await scene.build(tree)
         yield scene
         await recorder.close()
@@ -133,7 +133,7 @@ async def scene(servers, database_url, tree, tmp_path):
 async def test_judge_finds_nothing_when_a_video_is_whole_and_its_event_comes_twice(scene):
     await scene.tell("first")
     assert len(scene.recorder.events) == 2
-    verdict = await judge(scene.facts, scene.expected, scene.recorder, settle_seconds=0)
+    verdict = await check_invariants(scene.addresses, scene.expected, scene.recorder, settle_seconds=0)
     assert verdict.clean, verdict
     assert (verdict.videos, verdict.played) == (1, 1)
 
@@ -174,11 +174,11 @@ async def test_judge_finds_an_end_that_was_told_twice(scene):
 
 
 async def test_recorder_hears_what_is_published_after_its_connection_broke_or_fell_silent(scene):
-    parts = urlsplit(scene.facts.rabbitmq_url)
+    parts = urlsplit(scene.addresses.rabbitmq_url)
     proxy = await TcpProxy.start(parts.hostname, parts.port)
     through = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}")
     url = urlunsplit(through._replace(query="heartbeat=1"))
-    scene.recorder = recorder = await Recorder.start(replace(scene.facts, rabbitmq_url=url))
+    scene.recorder = recorder = await Recorder.start(replace(scene.addresses, rabbitmq_url=url))
     proxy.cut()
     await scene.tell("second")
     proxy.black_hole()
@@ -218,9 +218,9 @@ async def test_judge_finds_messages_that_wait_or_are_dead(scene):
 
 
 async def test_judge_finds_what_is_open_or_left(scene):
-    await scene.client.create_multipart_upload(Bucket=scene.facts.s3_bucket, Key=f"{PREFIX}/x.ts")
-    (scene.facts.work_dir / "uploads").mkdir()
-    (scene.facts.work_dir / "uploads" / "left.part").touch()
+    await scene.client.create_multipart_upload(Bucket=scene.addresses.s3_bucket, Key=f"{PREFIX}/x.ts")
+    (scene.addresses.work_dir / "uploads").mkdir()
+    (scene.addresses.work_dir / "uploads" / "left.part").touch()
     assert list(await scene.verdict()) == ["unswept"]
     scene.expected = replace(scene.expected, sweeps=True)
     assert sorted(await scene.verdict()) == ["open_uploads", "orphans"]

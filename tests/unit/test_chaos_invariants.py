@@ -14,8 +14,8 @@ from tests.chaos.invariants.values import (
     Expected,
     Letter,
     Row,
-    Seen,
     Segment,
+    Snapshot,
     Stored,
     Unsent,
 )
@@ -24,7 +24,7 @@ VIDEO, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-
 PREFIX = f"hls/alice/{VIDEO}"
 MADE = f"chunks/{VIDEO}/00000-1"
 READY = Row(VIDEO, "alice", "ready", bytes=160, renditions=("180p",))
-WHOLE = Seen(
+WHOLE = Snapshot(
     rows={VIDEO: READY},
     chunks=(Chunk(VIDEO, 0, "stored"),),
     segments=(Segment(VIDEO, "180p", 1, 100, MADE),),

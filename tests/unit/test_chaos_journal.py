@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from tests.chaos.failpoints import Points
-from tests.chaos.journal import Entry, Ledger
+from tests.chaos.journal import Entry, Journal
 from tests.chaos.report import summary
 from tests.chaos.workload.clips import Clip
 
@@ -17,43 +17,43 @@ CLIP = Clip(Path("short.mp4"), 2.0)
 
 
 def ledger_of(*names):
-    ledger = Ledger()
+    journal = Journal()
     for name in names:
-        ledger.accept(Entry(name, "alice", "upload", CLIP))
-    return ledger
+        journal.accept(Entry(name, "alice", "upload", CLIP))
+    return journal
 
 
 def test_recovery_is_measured_when_the_last_video_in_flight_has_ended():
-    ledger = ledger_of("a", "b")
-    ledger.disturb("kill")
-    ledger.see({"a": ("ready", None)})
-    assert ledger.disturbances[0].recovered_seconds is None
-    ledger.accept(Entry("c", "alice", "upload", CLIP))
-    ledger.see({"b": ("deleted", None)})
-    assert ledger.disturbances[0].recovered_seconds is not None, "c came later, and is not waited for"
+    journal = ledger_of("a", "b")
+    journal.disturb("kill")
+    journal.see({"a": ("ready", None)})
+    assert journal.disturbances[0].recovered_seconds is None
+    journal.accept(Entry("c", "alice", "upload", CLIP))
+    journal.see({"b": ("deleted", None)})
+    assert journal.disturbances[0].recovered_seconds is not None, "c came later, and is not waited for"
 
 
 def test_failures_are_counted_by_reason_each_time_a_video_fails():
-    ledger = ledger_of("a")
+    journal = ledger_of("a")
     for status, reason in (("failed", "x"), ("failed", "x"), ("processing", None), ("failed", "x")):
-        ledger.see({"a": (status, reason)})
-    assert ledger.failures == {"x": 2}
+        journal.see({"a": (status, reason)})
+    assert journal.failures == {"x": 2}
 
 
 def test_accepted_leaves_retries_open_when_an_answer_was_lost():
-    ledger = ledger_of("a", "b")
-    ledger.entries["a"].retries = 2
-    ledger.entries["b"].retries_unknown = True
-    accepted = ledger.accepted()
+    journal = ledger_of("a", "b")
+    journal.entries["a"].retries = 2
+    journal.entries["b"].retries_unknown = True
+    accepted = journal.accepted()
     assert (accepted["a"].retries, accepted["b"].retries) == (2, None)
     assert accepted["a"].frames == 50
 
 
 async def test_until_gives_up_when_a_video_does_not_get_there():
-    ledger = ledger_of("a")
-    assert not await ledger.until(ledger.entries["a"], "failed", seconds=0.0)
-    ledger.see({"a": ("failed", "x")})
-    assert await ledger.until(ledger.entries["a"], "failed", seconds=0.0)
+    journal = ledger_of("a")
+    assert not await journal.until(journal.entries["a"], "failed", seconds=0.0)
+    journal.see({"a": ("failed", "x")})
+    assert await journal.until(journal.entries["a"], "failed", seconds=0.0)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ async def test_watching_goes_on_when_postgres_goes_away(monkeypatch, error):
 
     monkeypatch.setattr(asyncpg, "connect", connect)
     monkeypatch.setattr("tests.chaos.journal.LOOK_SECONDS", 0.0)
-    ledger = Ledger()
-    ledger.begin_watching("postgresql://gone")
+    journal = Journal()
+    journal.begin_watching("postgresql://gone")
     async with asyncio.timeout(5):
         while len(looks) < 3:
             await asyncio.sleep(0)
-    await ledger.end_watching()
+    await journal.end_watching()
 
 
 def test_parked_processes_are_told_once_when_they_stand_at_a_point(tmp_path):
