@@ -1,6 +1,6 @@
-"""Encode one chunk: run ffmpeg, verify what it wrote, and try other ways if that fails.
+"""Encodes one chunk: runs ffmpeg, verifies the output, and tries other strategies on failure.
 
-The GPU's failures are taken over by libx264, a damaged source is read once more leniently (gpu_fallback.py).
+libx264 takes over when the GPU fails, and a damaged source is read again in tolerant mode (gpu_fallback.py).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from shared.contracts.warnings import VideoWarning
 
 STALL_SECONDS: Final = 180
-MAX_TIMES_REAL_TIME: Final = 60  # times real time, before a chunk counts as hanging
+MAX_TIMES_REAL_TIME: Final = 60  # a chunk that takes longer counts as hanging
 MIN_SECONDS: Final = 300
 DAMAGE: Final = ("Invalid data found", "frames were written instead of", "was not written")
 
@@ -136,7 +136,7 @@ class _Job:
 
 
 class _GpuFailed(EncodeFailed):
-    """The GPU is at fault, and why."""
+    """The GPU caused the failure."""
 
     def __init__(self, message: str, fault: Reason) -> None:
         super().__init__(message)
@@ -244,7 +244,7 @@ async def _run(job: _Job, way: Strategy) -> None:
 
 
 def _require_success(finished: Finished, way: Strategy, what: str) -> None:
-    """Raise what ffmpeg's end calls for; a GPU out of memory is not the machine out of memory."""
+    """Raise the error of a failed ffmpeg run; the GPU's memory is distinguished from the machine's."""
     fault = gpu_fault(finished.returncode, finished.stderr) if way.encoder == "h264_nvenc" else None
     if fault is not None:
         raise _GpuFailed(f"{what}: {finished.stderr[-1500:]}", fault)
@@ -261,7 +261,7 @@ async def _write_audio(job: _Job, limit_seconds: float) -> None:
     finished = await run_ffmpeg(
         argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds, access=job.access
     )
-    require_success(finished, f"sound of chunk {job.chunk.index}")
+    require_success(finished, f"audio of chunk {job.chunk.index}")
 
 
 def _carry_counters_on(job: _Job) -> None:
@@ -275,7 +275,7 @@ def _carry_counters_on(job: _Job) -> None:
 
 
 def _make_empty(folder: Path, chunk: Chunk) -> None:
-    """Make `folder`, without what an earlier attempt at this chunk left there."""
+    """Create `folder`, empty."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(chunk.first_segment, chunk.first_segment + chunk.segments):
         Path(folder, segment_name(number)).unlink(missing_ok=True)

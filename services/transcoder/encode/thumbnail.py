@@ -1,4 +1,4 @@
-"""The thumbnail: a 2x2 grid of four moments of the video, one JPEG."""
+"""The thumbnail: four moments of the video in a 2x2 grid, as JPEG."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Pa
     fails, each is tried by itself, and a moment that cannot be decoded gives way to one that can; raises
     CorruptSource if there is none.
     """
-    out = Path(out_path)  # beside it a sweep finds what a planner leaves that is killed
+    out = Path(out_path)  # temporary files beside it, where the sweep finds those of a killed planner
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.stem}.", suffix=".parts") as folder:
         whole = Path(folder, out.name)
         if is_read_through(plan):
@@ -172,7 +172,7 @@ def _input(plan: Plan, source_path: str, moment: float | None) -> list[str]:
 
 
 def _seconds(plan: Plan, moment: float) -> float:
-    """Return the moment on the clock of the file, never beyond the last picture."""
+    """Return the moment on the file's clock, not beyond the last picture."""
     video = plan.video
     last = video.frames - video.tail_frames - 1
     frame = max(0, min(int(plan.total_frames * moment) - plan.lead_frames, last))
@@ -181,6 +181,6 @@ def _seconds(plan: Plan, moment: float) -> float:
 
 
 def grid_argv(cells: list[str], out_path: str) -> list[str]:
-    """Return the command that lays four equal pictures out as a 2x2 grid."""
+    """Return the command that combines four equal pictures in a 2x2 grid."""
     inputs = [option for cell in cells for option in ("-i", cell)]
     return [*COMMAND, *PROGRESS, *inputs, "-filter_complex", f"{GRID},{JPEG_PIXELS}", *JPEG, out_path]

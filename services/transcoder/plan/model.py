@@ -1,4 +1,4 @@
-"""The plan: everything that any transcoder needs to encode any chunk of a video, as one JSON value."""
+"""The plan: everything a transcoder needs to encode any chunk of a video, as one JSON value."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ FOR_PEOPLE: Final = ("warnings", "report")  # stored beside the plan: encoders d
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A run of whole segments (numbered from 1) and where to begin reading for it.
+    """A run of whole segments (numbered from 1) and where to start reading for it.
 
-    Seek points are seconds on the clock of the file; None means from its beginning. `run_in_seconds` is how
+    Seek points are seconds on the file's clock; None: from the beginning. `run_in_seconds` is how
     much of the video has to be decoded before the chunk begins.
     """
 
@@ -48,13 +48,13 @@ class Chunk:
 class Plan:
     """How one video is converted.
 
-    Output frame n is shown n / rate seconds after output zero, which lies `lead_frames` before the
+    Output frame n is shown n / rate seconds after output zero, which is `lead_frames` before the
     source's first picture. `segment_starts` are the first frames of the segments. `source_bytes` is the
-    size of the file that was planned: another one in its place must not be encoded by this plan.
-    `probe_bytes` is how far into the file its streams have to be looked for.
+    size of the planned file: a different file must not be encoded with this plan. `probe_bytes` is how far
+    into the file to probe for streams.
 
-    A claim brings one chunk's part of a plan: the plan with that chunk and the starts of its segments alone.
-    What other versions of the program stored is read as versions.py says.
+    A claim returns one chunk's part of a plan: the plan with only that chunk and the starts of its segments.
+    versions.py handles plans of other versions.
     """
 
     version: int
@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def rate(self) -> Fraction:
-        """Frames a second in every rendition."""
+        """Frames per second in every rendition."""
         return self.video.rate
 
     @property
@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def last_source_frame(self) -> int:
-        """The output frame that shows the beginning of the source's last picture."""
+        """The output frame at the start of the source's last picture."""
         return self.lead_frames + self.video.frames - self.video.tail_frames - 1
 
     @property
@@ -110,7 +110,7 @@ class Plan:
         return found[0]
 
     def part(self, index: int) -> Plan:
-        """Return what chunk `index` needs of the plan."""
+        """Return the part of the plan for chunk `index`."""
         chunk = self.chunk(index)
         return replace(self, chunks=(chunk,), segment_starts=self.starts_in(chunk))
 
@@ -134,7 +134,7 @@ class Plan:
         return round(width), round(height)
 
     def presentation(self) -> RenditionSet:
-        """Return what playlists say of the video."""
+        """Return the video's properties for playlists."""
         return RenditionSet(
             renditions=tuple((rung.name, rung.width, rung.height) for rung in self.rungs),
             frame_rate=float(self.rate),
@@ -142,7 +142,7 @@ class Plan:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON object, without what only people read."""
+        """Return the plan as a JSON object, without the parts for humans."""
         value = cast("dict[str, Any]", _adapter().dump_python(self, mode="json"))
         return {name: part for name, part in value.items() if name not in FOR_PEOPLE}
 
@@ -150,7 +150,7 @@ class Plan:
     def from_json(value: Mapping[str, Any]) -> Plan:
         """Return a plan, or a part of one, that this version or another stored.
 
-        Raises OutdatedPlan when the video has to be planned anew, NewerPlan when that takes a newer program.
+        Raises OutdatedPlan when the video must be planned again, NewerPlan when a newer version must read it.
         """
         kept = {name: part for name, part in upgrade(value).items() if name not in FOR_PEOPLE}
         try:

@@ -1,4 +1,4 @@
-"""The cut of a video's frame grid into segments and chunks: exact, in whole frames, no IO."""
+"""Divides a video's frame grid into segments and chunks, in whole frames; pure."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def fine_enough(rate: Fraction, segment_seconds: Fraction) -> Fraction:
 
 
 def cut_segments(total_frames: int, rate: Fraction, segment_seconds: Fraction) -> tuple[int, ...]:
-    """Return the first frame of every segment; a last segment of a few frames joins the one before.
+    """Return the first frame of every segment; a very short last segment is merged with the one before.
 
-    A segment too short to hold an audio frame makes players stop, so a tail shorter than half a second
-    (or half a segment) is not left alone.
+    A segment without an audio frame makes players stop, so a tail shorter than half a second (or half a
+    segment) is merged.
     """
     starts, frame = [], 0
     while frame < total_frames:
@@ -77,7 +77,7 @@ def key_frames(starts: tuple[int, ...], end_frame: int, rate: Fraction) -> list[
 
 
 def _spread(start: int, end: int, longest: int) -> list[int]:
-    """Return where to cut the frames from `start` to `end` into the fewest even parts up to `longest`."""
+    """Return where to cut the frames from `start` to `end` into the fewest equal parts of up to `longest`."""
     frames = end - start
     parts = -(-frames // longest)
     return [start + number * frames // parts for number in range(parts)]

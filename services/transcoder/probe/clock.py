@@ -1,7 +1,7 @@
-"""Give a source one continuous clock: joined recordings, jumps ahead and wrong timestamps are put right.
+"""Gives a source one continuous clock: corrects joined recordings, forward jumps and wrong timestamps; pure.
 
-Formats that are streamed (MPEG-TS and the like) carry a clock that may jump; what follows a jump is shown
-right after what came before it, pictures and sound alike. Pure: times in, maps from times to times out.
+Streamed formats such as MPEG-TS have a clock that may jump; what follows a jump is shown directly after what
+precedes it, video and audio alike.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 # FFmpeg closes larger jumps in these formats, too (-dts_delta_threshold).
 STREAMED: Final = frozenset({"mpegts", "mpeg", "asf", "ogg", "flv"})
 STREAMED_JUMP_SECONDS: Final = 10
-JUMP_SECONDS: Final = 600  # elsewhere a picture may be shown for minutes
+JUMP_SECONDS: Final = 600  # in other formats a picture may be shown for minutes
 FAR_SECONDS: Final = 10
 FALL_SECONDS: Final = 1
-MAX_WRONG: Final = 100  # neighbouring timestamps that are wrong together
-MAX_LAST_WRONG: Final = 3  # a clock that falls so shortly before the end is wrong, and starts nothing
-WRONG_SHARE: Final = 20  # and no more than one in so many
+MAX_WRONG: Final = 100  # consecutive wrong timestamps
+MAX_LAST_WRONG: Final = 3  # a clock that falls this close to the end is wrong, not restarted
+WRONG_SHARE: Final = 20  # and at most one in so many
 MIN_PACKETS: Final = 20
 MAX_JUMPS: Final = 64
 UNEVEN_SECONDS: Final = Fraction(1, 2)  # sound that reaches so far beyond the picture counts at a join
@@ -39,12 +39,12 @@ UNEVEN_SECONDS: Final = Fraction(1, 2)  # sound that reaches so far beyond the p
 
 @dataclass(frozen=True, slots=True)
 class StreamTimes:
-    """The packets of a stream as they come: times of showing in ticks, place in the file, recording."""
+    """The packets of a stream in file order: presentation times in ticks, position, recording."""
 
     base: Fraction  # seconds in a tick
     pts: Sequence[int]
     order: Sequence[int]
-    starts: tuple[int, ...] = ()  # where in the file (by order) the clock starts again
+    starts: tuple[int, ...] = ()  # where in the file (by order) the clock restarts
 
     def part(self, number: int) -> list[int]:
         """Return the times of recording `number` (from 0), ascending."""
@@ -57,7 +57,7 @@ class StreamTimes:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How the times of a source are read; a map of None changes nothing."""
+    """The time maps of a source; None: no change."""
 
     video: TimeMap | None = None
     audio: TimeMap | None = None
@@ -82,7 +82,7 @@ class Clock:
 def find_clock(
     container: str, video: Packets, video_base: Fraction, audio: Packets | None, audio_base: Fraction
 ) -> Clock:
-    """Return the clock of a source; raises CorruptSource where its jumps make no sense."""
+    """Return the clock of a source. Raises CorruptSource when its jumps are inconsistent."""
     wrong = wrong_times(video.pts, video_base) or colliding_times(video, video_base)
     corrections = correct(video.pts, wrong)
     falls = find_falls(video.dts, wrong_times(video.dts, video_base), video_base)
@@ -119,7 +119,7 @@ def _sound(audio: Packets, base: Fraction, joins: int) -> StreamTimes:
 
 
 def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
-    """Return which of `times` (order of the file) lie far from those before them, which go on after them."""
+    """Return the indexes of `times` (file order) far from their predecessors, which continue later."""
     far, most = FAR_SECONDS / base, min(MAX_WRONG, len(times) // WRONG_SHARE)
     wrong: list[int] = []
     index, good = 1, times[0] if times else 0
@@ -156,7 +156,7 @@ def colliding_times(packets: Packets, base: Fraction) -> list[int]:
 
 
 def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return (wrong, right) for each wrong time: the free places among its neighbours, in order."""
+    """Return (wrong, right) for each wrong time, using the free positions between its neighbours in order."""
     if not wrong:
         return ()
     bad = {index: times[index] for index in wrong}
@@ -174,7 +174,7 @@ def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int]
 
 
 def find_falls(times: Sequence[int], wrong: Sequence[int], base: Fraction) -> list[int]:
-    """Return at which packets the clock of decoding falls back for good."""
+    """Return the packets at which the decoding clock falls back permanently."""
     back, skipped, falls = FALL_SECONDS / base, set(wrong), list[int]()
     recent: list[int] = []
     for index, time in enumerate(times):
@@ -189,7 +189,7 @@ def find_falls(times: Sequence[int], wrong: Sequence[int], base: Fraction) -> li
 
 @dataclass(slots=True)
 class _Joiner:
-    """Lay one recording after the other; all in seconds but for the maps."""
+    """Places recordings one after the other; in seconds, except for the maps."""
 
     container: str
     video: StreamTimes
@@ -199,7 +199,7 @@ class _Joiner:
     warnings: list[VideoWarning] | None = None
 
     def section(self, number: int) -> tuple[Fraction, list[tuple[Fraction, Fraction]]]:
-        """Return by how much recording `number` is shifted, and the (moment, seconds) cut out of it."""
+        """Return the shift of recording `number`, and the (moment, seconds) removed from it."""
         pictures = [time * self.video.base for time in self.video.part(number)]
         sounds = [time * self.audio.base for time in self.audio.part(number)] if self.audio else []
         cuts = self._holes(pictures, sounds)
@@ -218,7 +218,7 @@ class _Joiner:
         return shift, cuts
 
     def _holes(self, pictures: list[Fraction], sounds: list[Fraction]) -> list[tuple[Fraction, Fraction]]:
-        """Return the middle and the length of what neither pictures nor sound fill."""
+        """Return the middle and the length of each gap in both pictures and audio."""
         limit = STREAMED_JUMP_SECONDS if self.container in STREAMED else JUMP_SECONDS
         moments = sorted((*pictures, *sounds))
         return [
@@ -228,7 +228,7 @@ class _Joiner:
         ]
 
     def _length(self, pictures: list[Fraction], before: Fraction, after: Fraction) -> Fraction:
-        """Return how much to cut out so that the next picture follows the last, if both are near."""
+        """Return how much to remove so that the next picture follows the last, if both are near."""
         hole = after - before - self.frame
         place = bisect_right(pictures, before)
         if not 0 < place < len(pictures):
@@ -245,7 +245,7 @@ class _Joiner:
 
 
 def _span(pictures: list[Fraction], sounds: list[Fraction], frame: Fraction) -> tuple[Fraction, Fraction]:
-    """Return where a recording begins and ends: with its pictures, or with sound far beyond them."""
+    """Return the start and end of a recording: its pictures, or audio that extends far beyond them."""
     if not pictures:
         return sounds[0], sounds[-1]
     first, last = pictures[0], pictures[-1] + frame

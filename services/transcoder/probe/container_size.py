@@ -1,4 +1,4 @@
-"""How large a container says it is: the cheapest sign that a file was cut off. Reads headers only."""
+"""The size of a file by its container's headers, to detect truncated files cheaply."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _declared_end(file: BinaryIO, head: bytes, size: int) -> int | None:
 
 
 def _end_of_boxes(file: BinaryIO) -> int:
-    """Walk the boxes of the top level; a box of size 0 reaches to the end of the file."""
+    """Walk the top-level boxes; a box of size 0 extends to the end of the file."""
     place = 0
     for _ in range(MAX_BOXES):
         file.seek(place)
@@ -74,7 +74,7 @@ def _end_of_segment(file: BinaryIO) -> int | None:
 
 
 def _read_varint(file: BinaryIO) -> int | None:
-    """Read an EBML size; None where it is unknown (all bits set) or no size at all."""
+    """Read an EBML size; None if it is unknown (all bits set) or invalid."""
     first = file.read(1)
     if not first or first == b"\0":
         return None
@@ -104,7 +104,7 @@ def _ends_with(file: BinaryIO, size: int, trailer: bytes) -> bool:
 
 
 def _end_of_packets(file: BinaryIO, size: int) -> int | None:
-    """Return where the last packet of a transport stream ends, whose packets begin with the byte 0x47."""
+    """Return the end of a transport stream's last packet; packets start with the byte 0x47."""
     for length in TS_PACKET_BYTES:
         file.seek(4 if length == 192 else 0)
         begins = file.read(4 * length + 1)[::length]

@@ -1,4 +1,4 @@
-"""Find the constant-rate frame grid that a stream's timestamps lie on: measured, not believed."""
+"""Finds the constant-rate frame grid of a stream from its timestamps instead of its headers; pure."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ STANDARD_RATES: Final = tuple(
 MAX_RATE: Final = 60  # Apple, HLS authoring specification 1.19
 MIN_RATE: Final = Fraction(1, 2)
 FALLBACK_RATE: Final = Fraction(25)
-# How far the timestamps of one grid may stray in all, in frames: little where nobody knows the rate.
+# The total deviation allowed on one grid, in frames; less for rates that no header names.
 SPREAD: Final = Fraction(9, 10)
 ODD_SPREAD: Final = Fraction(3, 10)
 MAX_REPEATS: Final = 120  # of each picture on average: one at 1/2 a second, on a grid for 60
 MAX_HELD_SECONDS: Final = 600  # and so much more of the video for nothing
-MAX_LAST_SECONDS: Final = 60  # how long a last picture may say that it lasts, or
-MAX_LAST_TIMES: Final = 2  # so many times the longest before it
-LOST_PICTURES_PER: Final = 100  # on no grid at all one in so many may be lost,
-LOST_A_SECOND: Final = 2  # but no more at a time: where a screen recording moves, it moves smoothly
+MAX_LAST_SECONDS: Final = 60  # maximum duration of a last picture, or
+MAX_LAST_TIMES: Final = 2  # so many times the longest one before it
+LOST_PICTURES_PER: Final = 100  # without a grid, one picture in so many may be lost,
+LOST_A_SECOND: Final = 2  # but no more per second, to keep motion in screen recordings smooth
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def measure_grid(
 ) -> Grid:
     """Return the grid for `pts` (ticks, ascending, no two alike, not empty).
 
-    `hints` are rates that headers claim; they count only where the timestamps agree. `last_duration`
-    (ticks, 0 if unknown) is how long the last picture is said to last.
+    `hints` are rates in the headers; they are used only if the timestamps agree. `last_duration` is the
+    declared duration of the last picture in ticks, 0 if unknown.
     """
     hints = [hint for hint in hints if 0 < hint <= 1000]
     if len(pts) < 2:
@@ -127,7 +127,7 @@ def _near(rate: Fraction, known: Iterable[Fraction], within: Fraction) -> list[F
 
 
 def _fit(pts: Sequence[int], step: Fraction, spread: Fraction, *, with_gaps: bool) -> Fraction | None:
-    """Return how far (ticks) the grid's origin lies from the first timestamp, None if they do not fit.
+    """Return the distance (ticks) of the grid's origin from the first timestamp; None if they do not fit.
 
     `step` is the length of a frame in ticks. All timestamps fit when each takes a frame of its own and
     they stray from their frames by less than `spread` frames in all.
@@ -153,10 +153,10 @@ def _quantile(ascending: Sequence[int], part: int, of: int) -> int:
 
 
 def _nominal(pts: Sequence[int], time_base: Fraction) -> Fraction:
-    """Return a rate for timestamps on no grid: from the typical one up, the lowest that keeps the pictures.
+    """Return a rate for timestamps without a grid: the lowest from the typical one up that keeps pictures.
 
-    A few far apart may be lost, so that one odd timestamp does not make a long film twice as expensive, and
-    those that no rate keeps do not count.
+    A few isolated pictures may be lost, so that one odd timestamp does not double the cost of a long film.
+    Pictures that no rate keeps do not count.
     """
     typical = _snapped(1 / (_quantile(_deltas(pts), 1, 2) * time_base))
     finer = sorted(rate for rate in STANDARD_RATES if typical < rate <= MAX_RATE)
@@ -172,7 +172,7 @@ def _nominal(pts: Sequence[int], time_base: Fraction) -> Fraction:
 
 
 def _lost(pts: Sequence[int], per_tick: Fraction) -> list[int]:
-    """Return the timestamps of the pictures that have to share a frame with the one before."""
+    """Return the timestamps of pictures that would share a frame with the one before."""
     top, bottom = 2 * per_tick.numerator, 2 * per_tick.denominator
     frames = [((now - pts[0]) * top + bottom // 2) // bottom for now in pts]
     return [time for time, before, now in zip(pts[1:], frames, frames[1:], strict=False) if before == now]

@@ -1,4 +1,4 @@
-"""From ffprobe's words and the measured packets to the facts of a source: pure functions."""
+"""Makes a Source from ffprobe's description and the packets; pure."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
     Json = Mapping[str, Any]
 
-LATE_SECONDS: Final = Fraction(1, 2)  # what cannot be decoded at the beginning and is worth a warning
-MANY: Final = 10  # one packet in so many without a time of showing: go by the times of decoding
-HIDDEN_PART: Final = 8  # such a one lasts less than this part of the usual time,
+LATE_SECONDS: Final = Fraction(1, 2)  # undecodable beginning that deserves a warning
+MANY: Final = 10  # one packet in so many without a presentation time: use decode times
+HIDDEN_PART: Final = 8  # such a packet lasts less than this part of the usual duration,
 HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
 
 
@@ -74,14 +74,14 @@ class Findings:
 
     @property
     def audio_packets(self) -> Packets | None:
-        """The packets of the chosen sound, None where there is none or they have no times."""
+        """The packets of the selected audio; None if there is none or they have no times."""
         audio = self.choice.audio
         packets = self.reader.of(index_of(audio)) if audio else None
         return packets if packets and packets.pts else None
 
 
 def build_source(found: Findings) -> Source:
-    """Return the facts; raises CorruptSource where no picture has a timestamp, or most is missing."""
+    """Return the source. Raises CorruptSource when no picture has a timestamp, or most is missing."""
     packets, description, base = found.reader.of(index_of(found.video)), found.description, found.video_base
     audio, container = found.choice.audio, description.container
     audio_base = read_fraction(audio["time_base"]) if audio else base
@@ -118,14 +118,14 @@ def build_source(found: Findings) -> Source:
 
 def _seeking(description: Description, clock: Clock) -> Seeking:
     several = sum(stream.get("codec_type") == "video" for stream in description.streams) > 1
-    # Matroska's index is that of another video stream if there are several.
+    # Matroska's index may belong to another video stream if there are several.
     if clock.starts_again or (several and description.container == "matroska"):
         return "none"
     return SEEKING.get(description.container, "near")
 
 
 def _extent(found: Findings, packets: Packets, shown: Sequence[int]) -> Extent:
-    """Return what is declared and what was found of the pictures."""
+    """Return the declared and the found extent of the pictures."""
     base, container, stream = found.video_base, found.description.container, found.video
     steps = [after - before for before, after in pairwise(shown)]
     last = packets.last_duration or (round(median(steps)) if steps else 0)
@@ -161,22 +161,22 @@ def _reduced_rate(video: VideoTrack, shown: Sequence[int]) -> list[VideoWarning]
 
 
 def _starts_late(packets: Packets, shown: Sequence[int], base: Fraction) -> bool:
-    """Return whether pictures before the first that decodes are missing, and for how long matters."""
+    """Return whether a relevant duration before the first decodable picture is missing."""
     return packets.before_key > 0 and (shown[0] - min(packets.pts)) * base > LATE_SECONDS
 
 
 def _damage(found: Findings, clock: Clock, frame: Fraction) -> list[VideoWarning]:
-    """Return what the demuxer found to be damaged; where recordings were joined it is the join."""
+    """Return damage found by the demuxer, without that at joins of recordings."""
     if clock.video is not None:
         return []
     return find_damage(found.reader.of(index_of(found.video)).broken_dts, found.video_base, frame)
 
 
 def _shown(packets: Packets, found: Findings, clock: Clock) -> list[int]:
-    """Return the timestamps of the pictures that a decoder gives, ascending, on the continuous clock.
+    """Return the timestamps of decodable pictures, ascending, on the continuous clock.
 
-    Packets before the first decodable picture are left out. Where many packets have times of decoding
-    only (AVI, program streams), all are shifted to what the decoder makes of them.
+    Packets before the first decodable picture are omitted. If many packets have only decode times (AVI,
+    program streams), all are shifted to the decoder's output times.
     """
     first = found.pictures[0].get("best_effort_timestamp")
     if isinstance(first, int) and clock.video is not None:
@@ -192,7 +192,7 @@ def _shown(packets: Packets, found: Findings, clock: Clock) -> list[int]:
 
 
 def _without_hidden(pts: list[int], time_base: Fraction) -> list[int]:
-    """Leave out packets that show nothing: a tick or so before the next, however seldom pictures come."""
+    """Remove packets without a visible picture: about one tick before the next, at any frame rate."""
     if len(pts) < 3:
         return pts
     deltas = [after - before for before, after in pairwise(pts)]
@@ -226,7 +226,7 @@ def _video_track(found: Findings, packets: Packets, shown: Sequence[int], clock:
 
 
 def _last_duration(found: Findings, packets: Packets, shown: Sequence[int]) -> int:
-    """Return how long the last picture is shown (ticks): by its packet, or by what Matroska says."""
+    """Return the duration of the last picture (ticks): from its packet, or from Matroska's header."""
     ends = declared_end(found.description.container, found.video, found.description.format, Fraction(0))
     if found.description.container != "matroska" or ends is None or found.missing_bytes:
         return packets.last_duration
@@ -235,9 +235,9 @@ def _last_duration(found: Findings, packets: Packets, shown: Sequence[int]) -> i
 
 
 def _audio_track(found: Findings, clock: Clock, not_before: int | None) -> AudioTrack | None:
-    """Return the audio track, None if there is none or it holds no sound.
+    """Return the audio track; None if there is none or it is empty.
 
-    What lies before the picture `not_before` (ticks of the video) is left out.
+    Audio before the picture `not_before` (ticks of the video) is omitted.
     """
     audio, packets = found.choice.audio, found.audio_packets
     if audio is None or packets is None:
