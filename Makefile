@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long test-mixed fuzz test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas sql-stubs lock clean
+.PHONY: help up down status demo test test-long test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ gpu-selftest: $(READY) ## check which ways of encoding work on this machine's GP
 bench-encode: $(READY) ## compare encoding with other tools (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.bench.encode $(BENCH_ARGS)
+
+bench-quality: $(READY) ## measure bits at equal quality against plain x264 (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.bench.curves $(BENCH_ARGS)
 
 chaos-controls: $(READY) ## remove the guards one at a time and expect the checks to find the damage (CONTROLS_ARGS)
 	@$(LOCAL) install

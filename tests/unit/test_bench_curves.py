@@ -1,0 +1,40 @@
+"""The arithmetic of the quality benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bench.curves import Point, bd_rate, summary
+from tests.bench.pictures import CONTENTS
+
+FIGURES = Path(__file__).parents[2] / "docs" / "bench" / "quality.json"
+
+
+def curve(scale: float, shift: float = 0.0) -> list[Point]:
+    """Return four points whose rates are `scale` times a usual curve's, their VMAF `shift` higher."""
+    rates = ((500, 70), (1000, 80), (2000, 90), (4000, 96))
+    return [Point(round(rate * scale), vmaf + shift, vmaf - 5, 30 + vmaf / 10, 1.0) for rate, vmaf in rates]
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, 0.0), (0.8, -0.2), (1.5, 0.5)])
+def test_bd_rate_is_the_share_of_bits_at_equal_quality(scale, expected):
+    assert bd_rate(curve(scale), curve(1.0), "vmaf") == pytest.approx(expected, abs=0.002)
+    assert bd_rate(curve(scale), curve(1.0), "psnr_y") == pytest.approx(expected, abs=0.002)
+
+
+def test_bd_rate_is_unknown_when_the_qualities_do_not_meet():
+    assert bd_rate(curve(1.0), curve(1.0, shift=-40), "vmaf") is None
+
+
+def test_quality_is_measured_on_six_contents_and_more():
+    assert len(CONTENTS) >= 6
+
+
+def test_committed_figures_name_what_they_were_measured_on():
+    report = json.loads(FIGURES.read_text())
+    assert len({row["content"] for row in report["rows"]}) >= 6
+    assert all(len(row["ours"]) == len(row["plain"]) == 4 for row in report["rows"])
+    assert len(summary(report["rows"])) == len(report["rows"]) + 2
