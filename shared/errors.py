@@ -15,7 +15,7 @@
     ├── TransientError                an external failure: retrying may help
     │   ├── SourceFetchFailed         the server of the source did not answer correctly
     │   │   └── SourceServerUnavailable  it is down or overloaded: retrying may help
-    │   ├── EncodeFailed · EncodeStalled · WorkerLost · Stalled
+    │   ├── EncodeFailed · EncodeStalled · SegmentsLost · WorkerLost · Stalled
     │   └── StorageUnavailable        the storage did not answer or is overloaded: retrying may help
     │       └── StorageRefused        the storage rejected the request: a setting has to be corrected
     │           └── StorageFull · StorageMismatch
@@ -146,6 +146,10 @@ class SourceUnavailable(PermanentError):
     """The source does not exist, or is somewhere the pipeline may not read."""
 
     reason = "source_unavailable"
+
+
+class OriginalMissing(SourceUnavailable):
+    """The file of an upload is missing; a volume may show it to other machines a moment later."""
 
 
 class UnknownQuality(PermanentError):
@@ -282,6 +286,12 @@ class Stalled(TransientError):
     """The video makes no progress although its work was announced again several times."""
 
     reason = "stalled"
+
+
+class SegmentsLost(TransientError):
+    """The files of a chunk were lost again and again after it was encoded: the work volume loses files."""
+
+    reason = "segments_lost"
 
 
 class EncodeStalled(TransientError):

@@ -22,6 +22,7 @@ from shared.http.problems import HttpProblem
 from shared.http.server import STOPPING, running
 from shared.service.main import run
 from shared.service.resources import database_context, outbox_context
+from shared.service.work_volume import work_volume_context
 from shared.startup import wait_until_available
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
@@ -50,7 +51,14 @@ def create_app(settings: Settings) -> web.Application:
     )
     add_routes(app)
     app.cleanup_ctx.extend(
-        [_work_dir, database_context(settings), outbox_context(settings, NAME), _feed, _sweep]
+        [
+            _work_dir,
+            database_context(settings),
+            work_volume_context(settings),
+            outbox_context(settings, NAME),
+            _feed,
+            _sweep,
+        ]
     )
     app.on_shutdown.append(_stop_uploads)
     return app

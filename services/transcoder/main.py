@@ -20,13 +20,14 @@ from services.transcoder.sources.https import HttpsSource
 from services.transcoder.sources.policy import SourcePolicy
 from services.transcoder.sources.s3 import S3Source
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
-from shared.errors import SourceServerUnavailable
+from shared.errors import OriginalMissing, SourceServerUnavailable
 from shared.http.app import create_base_app
 from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Processor, Route
 from shared.messaging.retry import RetryPolicy
 from shared.service.main import run
 from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context
+from shared.service.work_volume import VOLUME, work_volume_context
 from shared.storage.config import open_s3
 from shared.telemetry.metrics import ENCODER_INFO
 from shared.videos.failure import VideoFailures
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 NAME, DEFAULT_PORT = "transcoder", 8082
 PLANS_AT_ONCE = 2
+ORIGINAL_PATIENCE_SECONDS = 15.0  # a shared volume may show a new file to other machines later
 
 ENCODER = web.AppKey("encoder", Encoder)
 SOURCES = web.AppKey("sources", Sources)
@@ -58,6 +60,7 @@ def create_app(settings: Settings) -> web.Application:
             partial(_encoder, settings),
             database_context(settings),
             outbox_context(settings, NAME),
+            work_volume_context(settings),
             partial(_sources, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
@@ -97,13 +100,17 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 
 def _planner(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
+    volume = app[VOLUME]
     planning = PlanVideoHandler(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE])
-    patience: dict[type[PipelineError], float] = {SourceServerUnavailable: settings.storage_patience_seconds}
+    patience: dict[type[PipelineError], float] = {
+        SourceServerUnavailable: settings.storage_patience_seconds,
+        OriginalMissing: ORIGINAL_PATIENCE_SECONDS,
+    }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
     failures = VideoFailures(app[OUTBOX], "plan")
     routes: dict[type[Payload], Route] = {
-        VideoUploaded: Route(planning.uploaded, policy, failures, planning.accept),
-        ResumeVideo: Route(planning.resume, policy, failures),
+        VideoUploaded: Route(volume.guard(planning.uploaded), policy, failures, planning.accept),
+        ResumeVideo: Route(volume.guard(planning.resume), policy, failures),
     }
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
@@ -111,6 +118,7 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
         queues=["transcoder.plan"],
         processor=Processor(routes, app[OUTBOX]),
         slots=PLANS_AT_ONCE,
+        gate=volume.check,
     )
 
 
@@ -125,15 +133,19 @@ def _encoders(settings: Settings, app: web.Application) -> Consumer:
         app[ENCODER],
         check=None if settings.verify == "off" else settings.verify,
     )
-    patience: dict[type[PipelineError], float] = {NewerPlan: NEWER_PLAN_PATIENCE_SECONDS}
+    patience: dict[type[PipelineError], float] = {
+        NewerPlan: NEWER_PLAN_PATIENCE_SECONDS,
+        OriginalMissing: ORIGINAL_PATIENCE_SECONDS,
+    }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
-    route = Route(encoding.encode, policy, VideoFailures(app[OUTBOX], "encode"))
+    route = Route(app[VOLUME].guard(encoding.encode), policy, VideoFailures(app[OUTBOX], "encode"))
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.encode",
         queues=["transcoder.first", "transcoder.bulk"],
         processor=Processor({EncodeChunk: route}, app[OUTBOX]),
         slots=chunks_at_once(_wanted(settings), app[ENCODER].name),
+        gate=app[VOLUME].check,
     )
 
 

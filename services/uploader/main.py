@@ -18,7 +18,7 @@ from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep import Sweeper
 from services.uploader.storage_breaker import StorageBreaker
 from shared.contracts.events import DeleteVideo, VideoSegmented
-from shared.errors import StorageRefused, StorageUnavailable
+from shared.errors import SegmentsLost, StorageRefused, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.server import running
 from shared.messaging.connection import BrokerLink
@@ -35,6 +35,7 @@ from shared.service.resources import (
     outbox_context,
     storage_context,
 )
+from shared.service.work_volume import VOLUME, work_volume_context
 from shared.startup import wait_until_available
 from shared.videos.failure import VideoFailures
 from shared.workspace.layout import WorkDir
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> web.Application:
             outbox_context(settings, NAME),
             storage_context(settings),
             partial(_home, settings),
+            work_volume_context(settings),
             _breaker,
             partial(_auto_retry, settings),
             partial(_reconciler, settings),
@@ -131,14 +133,21 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 def _storing(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     storing = StoreChunkHandler(
-        settings, app[OUTBOX], work, app[HOME].storage, asyncio.Semaphore(PUTS_AT_ONCE), app[BREAKER]
+        settings,
+        app[OUTBOX],
+        work,
+        app[HOME].storage,
+        asyncio.Semaphore(PUTS_AT_ONCE),
+        app[BREAKER],
+        check_volume=partial(app[VOLUME].check, again=True),
     )
     patience: dict[type[PipelineError], float] = {
         StorageUnavailable: settings.storage_patience_seconds,
         StorageRefused: 0.0,
+        SegmentsLost: 0.0,
     }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
-    route = Route(storing.store, policy, VideoFailures(app[OUTBOX], "upload"))
+    route = Route(app[VOLUME].guard(storing.store), policy, VideoFailures(app[OUTBOX], "upload"))
     return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
 
 
@@ -158,6 +167,7 @@ def _consumer(
         queues=[queue],
         processor=Processor(routes, app[OUTBOX]),
         slots=slots,
+        gate=app[VOLUME].check,
     )
 
 

@@ -15,6 +15,7 @@ import aio_pika
 import structlog
 
 from shared.contracts.cloudevents import Undecodable
+from shared.errors import PipelineError
 from shared.failpoints import failpoint
 from shared.messaging import queues
 from shared.messaging.connection import BrokerLink
@@ -25,7 +26,7 @@ from shared.messaging.verdicts import OUTAGE_SECONDS
 from shared.telemetry.metrics import MESSAGE_SECONDS, MESSAGES_HANDLED, SLOTS_BUSY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from aio_pika.abc import AbstractIncomingMessage
 
@@ -48,22 +49,23 @@ class Consumer:
         queues: Sequence[str],
         processor: Processor,
         slots: int,
+        gate: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.link = BrokerLink(url, f"{name}.consume")
         self._dead_letters = Publisher(BrokerLink(url, f"{name}.dead-letters"))
-        self._queues, self._processor = tuple(queues), processor
+        self._queues, self._processor, self._gate = tuple(queues), processor, gate
         self._slots = asyncio.Semaphore(slots)
         self._draining = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Process messages until drained; waits while the broker is unavailable."""
+        """Process messages until drained; waits while the broker is unavailable, or the gate is shut."""
         while not self._draining.is_set():
             await self._slots.acquire()
             try:
-                pulled = None if self._draining.is_set() else await queues.pull(self.link, self._queues)
-            except BrokerUnavailable as error:
+                pulled = None if self._draining.is_set() else await self._pull()
+            except PipelineError as error:
                 log.warning("consumer_waits", queues=self._queues, reason=error.reason, error=str(error))
                 await self._rest(OUTAGE_SECONDS)
                 continue
@@ -73,6 +75,12 @@ class Consumer:
                 await queues.give_back(pulled[1])
             else:
                 self._start(*pulled)
+
+    async def _pull(self) -> tuple[str, AbstractIncomingMessage] | None:
+        """Take a message, if this worker may have one. Raises BrokerUnavailable, or what the gate raises."""
+        if self._gate:
+            await self._gate()
+        return await queues.pull(self.link, self._queues)
 
     async def _rest(self, seconds: float) -> None:
         self._slots.release()

@@ -121,6 +121,7 @@ class Settings(BaseSettings):
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     storage_patience_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 21_600.0
     auto_retry: bool = True
+    adopt_work_dir: bool = False
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
     delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
     reconcile_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0

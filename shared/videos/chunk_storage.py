@@ -44,10 +44,13 @@ async def chunk_stored(connection: Connection, job: StoreJob) -> None:
         raise Superseded("the chunk was stored by another worker, or the video was deleted")
 
 
-async def reopen_chunk(connection: Connection, job: StoreJob) -> bool:
-    """Have a chunk whose files are lost encoded again; False when its state changed meanwhile."""
-    done = await sql.reopen_chunk(connection, video_id=job.video_id, chunk=job.chunk, attempt=job.attempt)
-    return changed(done)
+async def reopen_chunk(connection: Connection, job: StoreJob) -> int:
+    """Have a chunk whose files are lost encoded again; return how often that happened in this run.
+
+    0 when its state changed meanwhile.
+    """
+    again = await sql.reopen_chunk(connection, video_id=job.video_id, chunk=job.chunk, attempt=job.attempt)
+    return int(again or 0)
 
 
 async def renew_store(connection: Connection, job: StoreJob, *, lease_seconds: float) -> None:

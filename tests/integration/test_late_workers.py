@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
@@ -201,7 +202,13 @@ def segmented(video_id):
 def storing(outbox, tmp_path, storage, *, deletes=False):
     settings = SimpleNamespace(lease_seconds=LEASE, wants_local_files_deleted=deletes)
     return StoreChunkHandler(
-        settings, outbox, WorkDir(tmp_path), storage, asyncio.Semaphore(2), StorageBreaker(storage.check)
+        settings,
+        outbox,
+        WorkDir(tmp_path),
+        storage,
+        asyncio.Semaphore(2),
+        StorageBreaker(storage.check),
+        AsyncMock(),
     )
 
 

@@ -7,12 +7,14 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
 
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.identity import StoragePlace, VolumePlace, claim, identify
+from services.uploader.storage_breaker import StorageBreaker
 from shared import videos
 from shared.contracts.events import Segment, Source, VideoSegmented, VideoUploaded
 from shared.errors import StorageMismatch, StorageUnavailable, Superseded
@@ -152,7 +154,15 @@ async def film(outbox, tmp_path) -> UUID:
 
 
 async def store(outbox, tmp_path, storage, video_id, *chunks):
-    handler = StoreChunkHandler(SETTINGS, outbox, WorkDir(tmp_path), storage, asyncio.Semaphore(2))
+    handler = StoreChunkHandler(
+        SETTINGS,
+        outbox,
+        WorkDir(tmp_path),
+        storage,
+        asyncio.Semaphore(2),
+        StorageBreaker(storage.check),
+        AsyncMock(),
+    )
     for chunk in chunks:
         event = VideoSegmented(video_id=video_id, user_id="alice", chunk=chunk, chunks=2, segments=[])
         await handler.store(event)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 from uuid import UUID
 
 import pytest
@@ -17,13 +19,14 @@ from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import VERSION, NewerPlan
 from services.transcoder.sources.fetch import Sources
 from services.uploader.handlers.delete_video import DeleteVideoHandler
-from services.uploader.handlers.store_chunk import StoreChunkHandler
+from services.uploader.handlers.store_chunk import MAX_REOPENED, StoreChunkHandler
 from services.uploader.storage_breaker import StorageBreaker
 from shared import videos
 from shared.contracts.cloudevents import decode
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoSegmented
-from shared.errors import Deferred, SourceUnavailable, Superseded
+from shared.errors import Deferred, SegmentsLost, SourceUnavailable, Superseded
 from shared.messaging.outbox import Outbox
+from shared.service.work_volume import WorkVolumeUnavailable
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
@@ -42,6 +45,7 @@ SETTINGS = SimpleNamespace(
     s3_public_url=None,
     public_stream_url="http://localhost:8081",
     delete_again_seconds=1.0,
+    default_visibility="public",
 )
 
 
@@ -62,6 +66,7 @@ class Services:
             self.storage,
             asyncio.Semaphore(4),
             StorageBreaker(self.storage.check),
+            AsyncMock(),
         )
         self.deleting = DeleteVideoHandler(SETTINGS, self.outbox, self.work, self.storage)
 
@@ -292,3 +297,36 @@ async def test_claims_of_a_long_film_bring_a_small_part_of_its_plan(services):
     assert claim.plan["segment_starts"] == [3000, 3250, 3500, 3750, 4000, 4250]
     assert claim.plan["chunks"] == [chunks[2]]
     assert len(json.dumps(claim.plan)) < 3000
+
+
+async def test_a_chunk_whose_files_are_lost_again_and_again_fails_with_the_reason(database, tmp_path):
+    services, name = Services(database, tmp_path), names("messages")[-1]
+    await services.accept(name)
+    await services.planning.uploaded(message(name, "video.uploaded"))
+    command = EncodeChunk(video_id=ID, chunk=0)
+
+    async def encode_and_lose():
+        await services.encoding.encode(command)
+        shutil.rmtree(services.work.chunks(ID))
+        [event] = [each for each in await services.sent() if isinstance(each, VideoSegmented)]
+        await services.storing.store(event)
+
+    for _ in range(MAX_REOPENED):
+        with pytest.raises(Superseded, match="encoded again"):
+            await encode_and_lose()
+    with pytest.raises(SegmentsLost, match="lost each time"):
+        await encode_and_lose()
+    assert await services.fetchval("select status from chunks where chunk = 0") == "encoded"
+
+
+async def test_no_chunk_is_encoded_again_when_the_volume_is_wrong(database, tmp_path):
+    services, name = Services(database, tmp_path), names("messages")[-1]
+    await services.accept(name)
+    await services.planning.uploaded(message(name, "video.uploaded"))
+    await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0))
+    shutil.rmtree(services.work.chunks(ID))
+    services.storing.check_volume.side_effect = WorkVolumeUnavailable("another volume")
+    [event] = [each for each in await services.sent() if isinstance(each, VideoSegmented)]
+    with pytest.raises(WorkVolumeUnavailable):
+        await services.storing.store(event)
+    assert await services.fetchval("select status from chunks where chunk = 0") == "encoded"

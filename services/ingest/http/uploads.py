@@ -21,6 +21,7 @@ from shared.contracts.events import Source, VideoUploaded
 from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
 from shared.playback.visibility import check_visibility
+from shared.service.work_volume import VOLUME
 from shared.telemetry.metrics import UPLOADED_BYTES
 from shared.videos.presets import all_presets, check_qualities
 
@@ -45,6 +46,7 @@ async def upload_video(request: web.Request) -> web.Response:
     """Accept a video; answer once the file is durable and record and event are committed."""
     form = Form(request, max_bytes=request.app[SETTINGS].max_upload_bytes)
     admission, caller = request.app[ADMISSION], request[CALLER]
+    await request.app[VOLUME].check()
     async with admission.upload(request.content_length, caller) as reservation:
         if caller.user_id:  # for other keys the form names the user
             await admission.check_user(request.app[DATABASE], caller.user_id)

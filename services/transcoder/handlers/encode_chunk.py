@@ -21,7 +21,7 @@ from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
 from shared.contracts.events import ResumeVideo, Segment
 from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import DatabaseUnavailable, SourceUnavailable, Superseded, WorkerLost
+from shared.errors import DatabaseUnavailable, OriginalMissing, SourceUnavailable, Superseded, WorkerLost
 from shared.failpoints import failpoint
 from shared.service.leases import MAX_TRIES, run_leased
 from shared.telemetry.metrics import ENCODE_SPEED, ENCODED_SECONDS
@@ -130,7 +130,7 @@ class EncodeChunkHandler:
         source = self.sources.path(claim.video_id, claim.source_uri)
         size = await asyncio.to_thread(file_size, source)
         if size is None:
-            raise SourceUnavailable("the original no longer exists: upload the video again")
+            raise OriginalMissing("the original no longer exists: upload the video again")
         planned = claim.plan.get("source_bytes")
         if planned not in (None, size):  # checked before an outdated plan is dropped
             raise SourceUnavailable(

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from services.transcoder.sources.policy import SourcePolicy
-from shared.errors import LimitsExceeded, SourceUnavailable
+from shared.errors import LimitsExceeded, OriginalMissing, SourceUnavailable
 from shared.failpoints import failpoint
 from shared.workspace.disk_budget import disk_faults
 
@@ -82,7 +82,8 @@ class Sources:
         if await asyncio.to_thread(path.is_file):
             return path
         if scheme == "file":
-            raise SourceUnavailable(f"there is no file {shown(uri)} in the work volume")
+            kind = OriginalMissing if path == self._work.original(video_id) else SourceUnavailable
+            raise kind(f"there is no file {shown(uri)} in the work volume")
         await asyncio.to_thread(self._room.expect, 0)  # before a connection is opened
         async with _whole_file(path) as part, self._openers[scheme](uri) as opened:
             most = await self._limit(uri, opened.size_bytes or 0)

@@ -15,14 +15,14 @@ from services.uploader.handlers.store_lease import Progress, StoreLease
 from shared import videos
 from shared.contracts.events import EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import StorageMismatch, StorageRefused, StorageUnavailable, Superseded
+from shared.errors import SegmentsLost, StorageMismatch, StorageRefused, StorageUnavailable, Superseded
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
 from shared.telemetry.metrics import STORED_BYTES, STORED_OBJECTS
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from uuid import UUID
 
     from services.uploader.storage_breaker import StorageBreaker
@@ -37,6 +37,8 @@ WAITING = VideoWarning(
     code=WarningCode.STORAGE_WAITING,
     message="The storage is unavailable: the video waits and continues by itself",
 )
+
+MAX_REOPENED = 3  # times that a chunk is encoded again in one run because its files are lost
 
 log = structlog.get_logger()
 
@@ -55,6 +57,7 @@ class StoreChunkHandler:
     storage: Storage
     puts: asyncio.Semaphore
     breaker: StorageBreaker
+    check_volume: Callable[[], Awaitable[None]]
 
     @property
     def lease(self) -> StoreLease:
@@ -169,9 +172,19 @@ class StoreChunkHandler:
                 raise Superseded("the chunk was stored by another worker")
 
     async def _encode_again(self, job: StoreJob, error: FileNotFoundError | SegmentDamaged) -> None:
-        """Have a chunk whose files are missing or damaged encoded again."""
+        """Have a chunk whose files are missing or damaged encoded again.
+
+        Raises Superseded when it is, SegmentsLost when that happens again and again, and what `check_volume`
+        raises: a worker with another volume misses every file.
+        """
+        await self.check_volume()
         async with self.outbox.transaction() as connection:
             reopened = await videos.reopen_chunk(connection, job)
+            if reopened > MAX_REOPENED:
+                raise SegmentsLost(
+                    f"chunk {job.chunk} was encoded {reopened} times, and its files were lost each time before"
+                    f" they were stored ({error}): see that the work volume keeps files, then retry"
+                )
             if reopened:
                 await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
         if reopened:  # a late worker must not overwrite the next attempt's objects with old files

@@ -156,10 +156,11 @@ where video_id = :video_id and coded_warnings @> jsonb_build_array(jsonb_build_o
 -- name: source_report$
 select source_report from videos where video_id = :video_id;
 
--- name: reopen_chunk!
+-- name: reopen_chunk$
 -- The encoded files are lost: encode the chunk again.
-update chunks set status = 'pending', progress = 0, codecs = null, lease_until = null
-where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoded';
+update chunks set status = 'pending', progress = 0, codecs = null, lease_until = null, reopened = reopened + 1
+where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoded'
+returning reopened;
 
 -- name: clear_segments!
 delete from segments where video_id = :video_id and chunk = :chunk;
@@ -263,7 +264,7 @@ limit :count
 for update skip locked;
 
 -- name: forget_tries!
-update chunks c set tries = 0 from videos v
+update chunks c set tries = 0, reopened = 0 from videos v
 where c.video_id = :video_id and v.video_id = c.video_id and v.status = 'failed';
 
 -- name: swept_at$
