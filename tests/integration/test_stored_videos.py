@@ -314,7 +314,7 @@ async def test_a_chunk_whose_files_are_lost_again_and_again_fails_with_the_reaso
     for _ in range(MAX_REOPENED):
         with pytest.raises(Superseded, match="encoded again"):
             await encode_and_lose()
-    with pytest.raises(SegmentsLost, match="lost each time"):
+    with pytest.raises(SegmentsLost, match="lost each time before"):
         await encode_and_lose()
     assert await services.fetchval("select status from chunks where chunk = 0") == "encoded"
 

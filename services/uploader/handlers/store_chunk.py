@@ -182,8 +182,8 @@ class StoreChunkHandler:
             reopened = await videos.reopen_chunk(connection, job)
             if reopened > MAX_REOPENED:
                 raise SegmentsLost(
-                    f"chunk {job.chunk} was encoded {reopened} times, and its files were lost each time before"
-                    f" they were stored ({error}): see that the work volume keeps files, then retry"
+                    f"chunk {job.chunk} was encoded {reopened} times, and its files were lost each time"
+                    f" before they were stored ({error}): see that the work volume keeps files, then retry"
                 )
             if reopened:
                 await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
