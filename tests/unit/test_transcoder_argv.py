@@ -20,6 +20,7 @@ KEYS = "10.001658,11.970292,13.972292,15.974292,17.976292,19.978292,21.980292,23
 HEAD = "ffmpeg -hide_banner -nostdin -nostats -loglevel warning -y -progress pipe:1 -copyts"
 DTS = "-bsf:v setts=pts=PTS:dts=N+298"
 TAGS = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709"
+NO_LEAP = "aselect='isnan(prev_t)+lt(t-prev_t,0.5)'"
 MONO = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
 SOUND = (
     "[1:1]aformat=sample_rates=44100,"
@@ -36,7 +37,7 @@ FPS = "fps=30000/1001:round=near:eof_action=pass"
 ASPECT = "iw/ih*if(between(sar,0.05,20),sar,1)/1.77777778"
 SHAPE = (
     f"scale=w='if(gt({ASPECT},0.99),1280,2*max(1,trunc(640*{ASPECT})))'"
-    f":h='if(lt({ASPECT},1.01),720,2*max(1,trunc(360/({ASPECT}))))':eval=frame:flags=bicubic:interl=-1,"
+    f":h='if(lt({ASPECT},1.01),720,4*max(1,trunc(180/({ASPECT}))))':eval=frame:flags=bicubic:interl=-1,"
     "pad=1280:720:'2*trunc((ow-iw)/4)':'2*trunc((oh-ih)/4)':eval=frame"
 )
 WEAVE = "bwdif=mode=send_frame:deint=interlaced"
@@ -222,7 +223,9 @@ def test_damaged_sources_are_read_from_the_beginning_and_filled():
     assert shlex.join(audio_argv(given, given.chunks[1], "/in.mp4", "/out")) == (
         f"{HEAD} -vn {GUARD} -noaccurate_seek -seek_timestamp 1 -ss 10.426667 -i file:/in.mp4"
         " -map 0:1 -af "
-        + shlex.quote(f"{MONO},aresample=48000:async=1,aformat=sample_fmts=fltp:channel_layouts=stereo")
+        + shlex.quote(
+            f"{NO_LEAP},{MONO},aresample=48000:async=1,aformat=sample_fmts=fltp:channel_layouts=stereo"
+        )
         + " -to 32.458667 -c:a pcm_f32le -f nut /out/sound.nut"
     )
 

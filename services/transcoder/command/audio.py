@@ -27,8 +27,12 @@ RESAMPLER_RUN_IN: Final = 4800  # samples at 48 kHz
 HOLE_SECONDS: Final = 0.01  # on a regular grid every difference is a gap
 ANCHOR_TOLERANCE: Final = 120  # samples; frames are at least 128 long
 JITTER_SECONDS: Final = 0.05  # otherwise smaller differences are jitter, not silence
+FILE_HOLE_SECONDS: Final = 0.0005  # in a file of one format times are exact, but may leap where it changed
 # Mono goes to both sides at full level: the following stereo mix attenuates a centre channel by 3 dB.
 MONO_GAIN: Final = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
+# Where the sample rate changes, FFmpeg 5.1 gives one last frame the old rate and a time by the new one:
+# seconds of silence would be put in before it.
+NO_LEAP: Final = "aselect='isnan(prev_t)+lt(t-prev_t,0.5)'"
 # In floating point centre and surrounds are added at -3 dB (ITU-R BS.775) and nothing is scaled down; with
 # integers swresample would take 7.7 dB off a whole 5.1 mix.
 STEREO: Final = "aformat=sample_fmts=fltp:channel_layouts=stereo"
@@ -99,7 +103,8 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
 def to_stereo(audio: AudioTrack) -> str:
     """Return the filters that bring sound to one format by its timestamps, whatever it changes to."""
     rate = [f"aformat=sample_rates={audio.sample_rate}"] if audio.time_map else []
-    return ",".join([*rate, *_on_one_clock(audio), MONO_GAIN, f"aresample={AUDIO_RATE}:async=1", STEREO])
+    resampled = f"aresample={AUDIO_RATE}:async=1"
+    return ",".join([*rate, *_on_one_clock(audio), NO_LEAP, MONO_GAIN, resampled, STEREO])
 
 
 def _on_one_clock(audio: AudioTrack) -> list[str]:
@@ -145,6 +150,7 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> l
     begin_in, begin_out = block * (audio.sample_rate // common), block * (AUDIO_RATE // common)
     anchor = None if from_file else chunk.audio_anchor
     hole = HOLE_SECONDS if audio.lattice or anchor else JITTER_SECONDS
+    hole = FILE_HOLE_SECONDS if from_file else hole
     ends = round_half_up((audio.end_seconds - plan.zero_seconds) * AUDIO_RATE)
     return [
         f"aformat=sample_rates={audio.sample_rate}",  # the stream may differ here

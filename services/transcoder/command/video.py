@@ -91,6 +91,7 @@ def one_shape(video: VideoTrack) -> list[str]:
 
     Pictures keep their aspect ratio when a phone is turned or a broadcast changes from 4:3 to 16:9. Pictures
     with the first one's size pass unchanged. Fields are scaled separately, and bars keep the field order.
+    Heights are multiples of 4: swscale writes beyond fields of an odd number of chroma lines.
     """
     if not video.pix_fmt.startswith(PLANAR_PIXELS):
         return []
@@ -98,9 +99,10 @@ def one_shape(video: VideoTrack) -> list[str]:
     first = float(video.sample_aspect * width / height)
     ratio = f"iw/ih*if(between(sar,0.05,20),sar,1)/{first:.8f}"
     wide = f"if(gt({ratio},{1 - SAME_SHAPE}),{width},2*max(1,trunc({width // 2}*{ratio})))"
-    high = f"if(lt({ratio},{1 + SAME_SHAPE}),{height},2*max(1,trunc({height // 2}/({ratio}))))"
+    high = f"if(lt({ratio},{1 + SAME_SHAPE}),{height},4*max(1,trunc({height / 4:g}/({ratio}))))"
+    apart = -1 if height % 4 == 0 else 0
     return [
-        f"scale=w='{wide}':h='{high}':eval=frame:flags=bicubic:interl=-1",
+        f"scale=w='{wide}':h='{high}':eval=frame:flags=bicubic:interl={apart}",
         f"pad={width}:{height}:'2*trunc((ow-iw)/4)':'2*trunc((oh-ih)/4)':eval=frame",
     ]
 

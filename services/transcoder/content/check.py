@@ -17,7 +17,12 @@ import structlog
 from services.transcoder.command.audio import is_silent
 from services.transcoder.command.chunk import BASE_SECONDS
 from services.transcoder.content import commands
-from services.transcoder.content.compare import compare_counts, compare_pictures, suspicious_stretches
+from services.transcoder.content.compare import (
+    compare_counts,
+    compare_pictures,
+    of_output,
+    suspicious_stretches,
+)
 from services.transcoder.content.job import moments_of
 from services.transcoder.content.levels import LevelReader, by_second, compare_levels
 from services.transcoder.content.packets import PacketReader
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.transcoder.content.commands import Reading, Stretch
+    from services.transcoder.content.compare import Suspicion
     from services.transcoder.content.job import Checked
     from services.transcoder.content.packets import Packet
 
@@ -40,6 +46,7 @@ PACKETS: Final = "packets.crc"
 FAR_SECONDS: Final = 60  # sources that must be read from the beginning are checked only up to here
 MIN_SECONDS: Final = 60
 MAX_TIMES_REAL_TIME: Final = 20
+MIN_PICTURES: Final = 3
 MAX_LOST: Final = 0.5  # a stretch that lacks more than this share of its pictures is damaged
 
 DAMAGED: Final = "the source is damaged: held pictures or silence replace what cannot be decoded"
@@ -92,8 +99,12 @@ async def _compare(job: Checked, folder: str) -> list[VideoWarning]:
         by_second(output_levels.blocks, BASE_SECONDS),
     )
     source, output = [await asyncio.to_thread(_read_packets, Path(side, PACKETS)) for side in sides]
-    shown = compare_counts(job, source)
-    frozen = [await _look_closely(job, folder, run) for run in suspicious_stretches(job, source, output)]
+    packets = of_output(job, source)
+    shown = compare_counts(job, packets)
+    frozen = [
+        await _look_closely(job, folder, suspicion)
+        for suspicion in suspicious_stretches(job, packets, output)
+    ]
     seen = compare_pictures(job, pictures, await _read_pictures(written))
     return [*levels, *shown, *seen, *(warning for warning in frozen if warning is not None)]
 
@@ -138,11 +149,11 @@ def _read_packets(path: Path) -> list[Packet]:
     return reader.shown()
 
 
-async def _look_closely(job: Checked, folder: str, stretch: Stretch) -> VideoWarning | None:
-    """Compare the pictures of a stretch in source and output."""
-    begin, end = stretch
+async def _look_closely(job: Checked, folder: str, suspicion: Suspicion) -> VideoWarning | None:
+    """Compare the pictures of a stretch: what the source's decoder gives, what the output shows."""
+    stretch, (begin, end) = suspicion.stretch, suspicion.stretch
     wanted = await _source_stretch(job, folder, stretch)
-    if len(wanted) < MAX_LOST * max(1.0, (end - begin) / commands.DENSE_SECONDS - 1):
+    if suspicion.pictures >= MIN_PICTURES and len(wanted) < MAX_LOST * suspicion.pictures:
         return VideoWarning(
             code=WarningCode.SOURCE_DAMAGED, message=DAMAGED, start_seconds=begin, end_seconds=end
         )

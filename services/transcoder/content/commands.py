@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 HEAD: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y", "-copyts")
 # A picture's name is twice its time in microseconds, plus one if it is interlaced.
 NAMED: Final = "settb=1/1000000,setpts='2*round(T*1000000)+INTERLACED'"
+# From one field alone, for neighbouring pictures are not at hand; it doubles the ticks of time.
+WEAVE: Final = "estdif=mode=frame:deint=interlaced,settb=1/1000000"
 AS_FILES: Final = (
     *("-fps_mode", "passthrough", "-enc_time_base", "1/1000000"),
     *("-f", "image2", "-frame_pts", "1"),
@@ -160,7 +162,10 @@ def _small_source(plan: Plan) -> str:
     square = "scale=w='max(2,iw*if(between(sar,0.05,20),sar,1))':h=ih:flags=area,setsar=1"
     box = f"{rung.width}:{rung.height}"
     fitted = f"scale={box}:force_original_aspect_ratio=decrease:flags=area,pad={box}:-1:-1"
-    return ",".join((NAMED, square, fitted, *reference_colours(plan.video, rung.width, rung.height), SMALL))
+    woven = [WEAVE] if plan.video.pix_fmt.startswith(("yuv4", "yuvj4")) else []
+    return ",".join(
+        (NAMED, *woven, square, fitted, *reference_colours(plan.video, rung.width, rung.height), SMALL)
+    )
 
 
 def _output(segments: Sequence[str], pick: str, folder: str) -> Reading:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.chunk import BASE_SECONDS
 from services.transcoder.command.video import deinterlaces
-from services.transcoder.content.packets import goes_on, still_bytes, still_runs, unshown
+from services.transcoder.content.commands import DENSE_SECONDS
+from services.transcoder.content.packets import count_apart, goes_on, still_bytes, still_runs, unshown
 from services.transcoder.content.pictures import differing
 from services.transcoder.media import HIDING_CODECS
 from shared.contracts.warnings import VideoWarning, WarningCode
@@ -26,31 +27,57 @@ MAX_UNSHOWN: Final = 3
 MAX_UNSHOWN_SHARE: Final = 0.02
 
 
-def compare_counts(job: Checked, source: Sequence[Packet]) -> list[VideoWarning]:
-    """Return a warning if the output's frame rate is too low for the source's pictures."""
-    moments = [job.on_one_clock(packet.seconds) for packet in source]
-    packets = [replace(packet, seconds=at) for packet, at in zip(source, moments, strict=True)]
-    inside = [packet for packet in packets if job.frame_of(packet.seconds) in job.frames]
-    lost = [] if job.plan.video.codec in HIDING_CODECS else unshown(inside, job.frame_of)
-    if len(lost) <= max(MAX_UNSHOWN, len(inside) * MAX_UNSHOWN_SHARE):
-        return []
-    begin, end = (job.output_seconds(packet.seconds) for packet in (lost[0], lost[-1]))
-    message = f"{len(lost)} of {len(inside)} pictures are not shown: the frame rate is too low for them"
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A stretch (output seconds) in which the output may stand still, and how many pictures the source has.
+
+    They are counted as they are looked at: some a second.
+    """
+
+    stretch: Stretch
+    pictures: int
+
+
+def of_output(job: Checked, source: Sequence[Packet]) -> list[Packet]:
+    """Return the packets of the chunk with their times in the output."""
+    moments = (job.on_one_clock(packet.seconds) for packet in source)
     return [
-        VideoWarning(code=WarningCode.PICTURE_DIFFERS, message=message, start_seconds=begin, end_seconds=end)
+        replace(packet, seconds=job.output_seconds(moment))
+        for packet, moment in zip(source, moments, strict=True)
+        if job.frame_of(moment) in job.frames
     ]
 
 
-def suspicious_stretches(job: Checked, source: Sequence[Packet], output: Sequence[Packet]) -> list[Stretch]:
-    """Return where (output seconds) only the output's packets repeat a picture."""
+def compare_counts(job: Checked, packets: Sequence[Packet]) -> list[VideoWarning]:
+    """Return a warning where the output's rate is too low for the pictures of the source."""
+    hides = job.plan.video.codec in HIDING_CODECS
+    lost = [] if hides else unshown(packets, job.frame_at)
+    if len(lost) <= max(MAX_UNSHOWN, len(packets) * MAX_UNSHOWN_SHARE):
+        return []
+    message = f"{len(lost)} of {len(packets)} pictures are not shown: the frame rate is too low for them"
+    return [
+        VideoWarning(
+            code=WarningCode.PICTURE_DIFFERS,
+            message=message,
+            start_seconds=lost[0].seconds,
+            end_seconds=lost[-1].seconds,
+        )
+    ]
+
+
+def suspicious_stretches(
+    job: Checked, packets: Sequence[Packet], output: Sequence[Packet]
+) -> list[Suspicion]:
+    """Return where the output's packets repeat a picture and the source's do not."""
     rung, video = job.plan.rungs[-1], job.plan.video
     runs = still_runs(output, still_bytes(rung.width, rung.height))
-    shifted = [
-        replace(packet, seconds=job.output_seconds(job.on_one_clock(packet.seconds))) for packet in source
-    ]
     limit = still_bytes(video.width, video.height)
     found = ((begin - BASE_SECONDS, end - BASE_SECONDS) for begin, end in runs)
-    return [run for run in found if goes_on(shifted, *run, limit)][:MAX_STRETCHES]
+    return [
+        Suspicion(run, count_apart(packets, *run, DENSE_SECONDS))
+        for run in found
+        if goes_on(packets, *run, limit)
+    ][:MAX_STRETCHES]
 
 
 def compare_pictures(job: Checked, wanted: Sequence[Picture], shown: Sequence[Picture]) -> list[VideoWarning]:

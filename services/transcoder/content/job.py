@@ -59,8 +59,12 @@ class Checked:
         )
 
     def frame_of(self, source_seconds: float) -> int:
-        """Return the output frame for a time on the file's clock."""
-        return math.floor(self.output_seconds(source_seconds) * float(self.plan.rate) + 0.5)
+        """Return the output frame that a moment of the source, on the clock of the plan, falls on."""
+        return self.frame_at(self.output_seconds(source_seconds))
+
+    def frame_at(self, seconds: float) -> int:
+        """Return the frame that a picture of that moment of the output is shown in."""
+        return math.floor(seconds * float(self.plan.rate) + 0.5)
 
     @property
     def starts_again(self) -> bool:

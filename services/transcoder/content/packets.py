@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -95,3 +96,12 @@ def goes_on(packets: Sequence[Packet], begin: float, end: float, limit: int) -> 
     within = [packet for packet in packets if begin <= packet.seconds < end]
     changing = [packet for packet in within if packet.bytes > limit]
     return len(changing) >= max(2, MIN_PICTURES_A_SECOND * (end - begin)) and 2 * len(changing) >= len(within)
+
+
+def count_apart(packets: Sequence[Packet], begin: float, end: float, apart: float) -> int:
+    """Return how many packets between two moments lie `apart` seconds after the one counted before."""
+    count, last = 0, -inf
+    for packet in packets:
+        if begin <= packet.seconds < end and packet.seconds - last >= apart:
+            count, last = count + 1, packet.seconds
+    return count

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ def differing(
 
 
 def movement(pictures: Sequence[Picture]) -> float:
-    """Return the mean difference of neighbouring pictures, of 255."""
+    """Return the median difference of neighbouring pictures, of 255: a single cut is no movement."""
     if len(pictures) < 2:
         return 0.0
     changes = [
         sum(abs(a - b) for a, b in zip(one.pixels, other.pixels, strict=True)) / len(one.pixels)
         for one, other in pairwise(pictures)
     ]
-    return sum(changes) / len(changes)
+    return median(changes)
