@@ -40,7 +40,7 @@ def servers_outside() -> Iterator[None]:
 
 
 def _engine_answers() -> bool:
-    """Ask the engine's socket itself: the client leaves one open when nobody answers."""
+    """Check the engine's socket directly: the client leaks one when there is no answer."""
     if os.environ.get("DOCKER_HOST"):
         return True
     with socket.socket(socket.AF_UNIX) as connection:

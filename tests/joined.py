@@ -1,4 +1,4 @@
-"""Chunks of a numbered clip, encoded each by itself and put together, and what they must hold."""
+"""Chunks of a numbered clip, encoded separately and joined, and checks of the result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Joined:
 
 
 async def convert(source: Path, folder: Path, change=lambda plan: plan, encoder=X264) -> list[Joined]:
-    """Encode every chunk by itself, the last first, and put the segments together."""
+    """Encode every chunk separately, the last first, and join the segments."""
     plan = change(await make_plan(source, PRESETS, segment_seconds=1, chunk_seconds=2))
     assert len(plan.chunks) > 2
     segments = []
@@ -62,7 +62,7 @@ def check_counters(stream: bytes) -> None:
 
 
 def check_pictures(joined: Joined, expected: list[int]) -> None:
-    """Each number in its place, and every frame exactly one frame after the one before."""
+    """All numbers are in order, and all frames are exactly one frame apart."""
     assert read_numbers(joined.path, joined.width, joined.height) == expected
     times = read_times(joined.path, "v:0")
     wanted = [10 * 90_000 + number * 90_000 / joined.plan.rate for number in range(len(expected))]
@@ -70,7 +70,7 @@ def check_pictures(joined: Joined, expected: list[int]) -> None:
 
 
 def check_sound(joined: Joined, begin_seconds: float, end_seconds: float) -> None:
-    """AAC frames follow each other exactly and the tone goes on as if nothing had been joined."""
+    """AAC frames follow each other exactly, and the tone continues as if there were no joins."""
     times = read_times(joined.path, "a:0")
     assert times == list(range(times[0], times[0] + 1920 * len(times), 1920))
     sound = read_sound(joined.path)

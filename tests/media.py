@@ -1,4 +1,4 @@
-"""Small clips made with ffmpeg whose every frame says its number and whose sound is a steady tone."""
+"""Small clips made with ffmpeg, with numbered frames and a steady tone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE = 48_000
 
 @dataclass(frozen=True)
 class Clip:
-    """What a numbered clip holds; `pictures` filters after numbering, e.g. to drop or to delay frames."""
+    """Parameters of a numbered clip; `pictures` filters after numbering, e.g. to drop or delay frames."""
 
     rate: Fraction = Fraction(25)
     frames: int = 250

@@ -1,4 +1,4 @@
-"""A work volume of a size that a test chooses, filled by the files that really lie in it."""
+"""A work volume of a chosen size, filled by its actual files."""
 
 from __future__ import annotations
 

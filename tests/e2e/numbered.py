@@ -1,4 +1,4 @@
-"""Long clips whose frames say their numbers over a tone, and what is left of both after a conversion."""
+"""Long clips with numbered frames and a tone, and the analysis of both after a conversion."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def read_shown(rendition: Rendition) -> list[int]:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What became of the frames; `late_seconds` is the most that one came early or late."""
+    """The analysis of frames; `late_seconds` is the largest deviation in time."""
 
     frames: int
     missing: int
@@ -182,7 +182,7 @@ def judge_pictures(rendition: Rendition, times: Sequence[float], *, may_hold: bo
 
 @dataclass(frozen=True)
 class Sound:
-    """What became of the tone: phase steps in degrees, `weakest` relative to the median."""
+    """The analysis of the tone: phase steps in degrees, `weakest` relative to the median."""
 
     seconds: float
     join_step: float
@@ -240,7 +240,7 @@ class _Tone:
         )
 
     def is_near(self, joins: Sequence[float]) -> NDArray[np.bool_]:
-        """Tell of each step whether it lies at a join."""
+        """Tell for each step whether it is at a join."""
         places = np.arange(len(self.steps)) * HOP + WINDOW
         starts = (np.asarray(joins) - self.begins) * RATE
         return (np.abs(places[:, None] - starts[None, :]) <= NEAR_JOIN).any(axis=1)

@@ -29,7 +29,7 @@ CONVERSION_SECONDS = 120.0
 
 @dataclass
 class System:
-    """A running stack in a directory of its own."""
+    """A running stack in its own directory."""
 
     directory: Path
     given: dict[str, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class System:
             }
 
     async def purge(self) -> int:
-        """Empty every queue, as an operator or a lost disk would; return how many messages went."""
+        """Purge every queue, as an operator or a lost disk would; return how many messages were lost."""
         connection = await aio_pika.connect(self.env["RABBITMQ_URL"])
         try:
             channel = await connection.channel()
@@ -134,7 +134,7 @@ class System:
 
 @dataclass
 class Events:
-    """What the broker carried, and a way to publish."""
+    """The messages of the broker, and a way to publish."""
 
     queue: Any
     exchange: Any

@@ -1,4 +1,4 @@
-"""Services that die and a storage that goes away in the middle of a conversion."""
+"""Services that die, and a storage outage, during a conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that are gone or spoiled: fsck finds them and has encoded again what is missing, no more."""
+"""Lost or damaged objects: fsck finds them and has exactly these made again."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ HEAD = (
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system of its own, servers included, with two transcoders and storage on local disk."""
+    """A separate system with its own servers, two transcoders and local storage."""
     running = System(tmp_path_factory.mktemp("pair"))
     try:
         running.up(
@@ -130,7 +130,7 @@ def expect_every_picture(pictures, original: Original) -> None:
 
 
 def expect_one_tone(sound, picture_seconds: float, original: Original) -> None:
-    """The tone of the source, as long as the picture, and at joins as steady as anywhere."""
+    """The tone lasts as long as the picture, and is as steady at joins as elsewhere."""
     assert sound.seconds == pytest.approx(picture_seconds, abs=AAC_FRAME / RATE)
     assert sound.seconds == pytest.approx(original.seconds, abs=0.1)
     assert sound.join_step <= sound.other_step + JOIN_EXCESS_DEGREES

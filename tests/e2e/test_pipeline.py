@@ -1,4 +1,4 @@
-"""The contract, walked from outside: upload, record, events, storage, playback, in S3 and in local mode."""
+"""The contract from outside: upload, record, events, storage, playback, with S3 and local storage."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ async def test_changed_presets_take_effect_on_the_next_video(s3_mode, clip):
 
 @pytest.fixture
 async def user_clients(s3_mode):
-    """Two users with keys of their own."""
+    """Two users, each with a key."""
     async with s3_mode.client() as admin:
         keys = {
             name: (

@@ -1,4 +1,4 @@
-"""Videos that a platform announces itself: each kind of source, and what becomes of impossible ones."""
+"""Videos announced by a platform: every kind of source, and invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of every kind through the whole system, with a table of what came of each."""
+"""Files of every kind through the whole system, with a table of results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PERMANENT = {
 
 @dataclass(frozen=True)
 class Row:
-    """What was expected of a file, and what came of it."""
+    """The expected and actual result of a file."""
 
     name: str
     expected: str

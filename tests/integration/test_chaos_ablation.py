@@ -1,4 +1,4 @@
-"""Guards are taken from real services on real servers, and the judge finds what that costs."""
+"""Guards are removed from real services on real servers, and the checks find the damage."""
 
 from __future__ import annotations
 

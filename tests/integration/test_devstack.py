@@ -60,7 +60,7 @@ def processes_of(directory: Path) -> list[str]:
 
 @pytest.fixture
 def closed_directory(tmp_path: Path) -> Path:
-    """Return a place below a directory that nobody but its owner may enter."""
+    """Return a path below a directory that only its owner may enter."""
     above = tmp_path / "closed"
     above.mkdir(mode=0o700)
     return above / "stack"

@@ -26,7 +26,7 @@ MASTER = "#EXTM3U\n" + "".join(
 
 
 def ignore(_: float, __: str = "") -> None:
-    """Take progress and show it to nobody."""
+    """Ignore progress."""
 
 
 @pytest.fixture

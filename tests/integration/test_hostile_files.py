@@ -1,4 +1,4 @@
-"""Files made to harm are refused with a named reason, and nobody is called or opens what they name."""
+"""Hostile files are refused with a named reason, and what they name is neither opened nor requested."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ NAMES = (
 
 
 class Trap:
-    """A listener on loopback that counts who comes, and a file that nobody may read."""
+    """A loopback listener that counts connections, and a file that must not be read."""
 
     def __init__(self, folder: Path) -> None:
         self.visits, self.port = 0, 0

@@ -32,7 +32,7 @@ HANGS_SECONDS = 30  # no measure of speed: whatever takes this long has hung
 
 
 class Stranger:
-    """An https server on loopback that answers as it is told, and a plain one that nobody may visit."""
+    """A scripted https server on loopback, and a plain http one that must not be requested."""
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
@@ -176,7 +176,7 @@ async def test_a_name_is_refused_when_it_resolves_to_our_network_at_the_moment_o
     stranger: Stranger, certificate: tuple[Path, Path]
 ) -> None:
     names = Names(PUBLIC, LOOPBACK)
-    await names.resolve("films.example")  # whoever checked the name before saw a public address
+    await names.resolve("films.example")  # an earlier check of the name saw a public address
     source = HttpsSource(resolver=names, tls=ssl.create_default_context(cafile=str(certificate[0])))
     with pytest.raises(SourceUnavailable, match="private network"):
         await fetch(source, stranger, "/a")
@@ -243,7 +243,7 @@ async def test_a_server_that_is_away_is_waited_for_and_a_wrong_name_is_not(
 ) -> None:
     with pytest.raises(SourceServerUnavailable):
         async with trusting.open(f"https://films.example:{unused_tcp_port}/a"):
-            raise AssertionError("nobody listens there")
+            raise AssertionError("there is no listener")
 
     class NoSuchName(AbstractResolver):
         async def resolve(self, host: str, port: int = 0, family: object = 0) -> list[ResolveResult]:

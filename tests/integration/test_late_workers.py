@@ -49,7 +49,7 @@ def outbox(database):
 
 @pytest.fixture
 async def event(outbox):
-    """The event of a video that nobody has planned."""
+    """The event of an unplanned video."""
     event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
     async with outbox.transaction() as connection:
         await videos.accept(connection, event)
@@ -255,7 +255,7 @@ async def test_files_of_a_ready_video_are_removed_when_who_finished_it_died(outb
         await connection.execute("update videos set status = 'ready'")
     with pytest.raises(Superseded):
         await storing(outbox, tmp_path, MemoryStorage()).store(segmented(encoded))
-    assert original.exists(), "nobody asked for it to be deleted"
+    assert original.exists(), "its deletion was not requested"
     with pytest.raises(Superseded):
         await storing(outbox, tmp_path, MemoryStorage(), deletes=True).store(segmented(encoded))
     assert not original.parent.exists()

@@ -106,7 +106,7 @@ async def test_read_leaves_no_connection_open_when_the_body_is_not_read_to_its_e
 ) -> None:
     async with open_s3(settings, connections=2) as storage:
         await storage.put_bytes(f"{prefix}/segment_001.ts", bytes(4 * 1024**2))
-        for _ in range(6):  # more than there are connections: a leak would wait for ever
+        for _ in range(6):  # more than there are connections: a leak would block
             async with storage.read(f"{prefix}/segment_001.ts") as reader:
                 async for _ in reader:
                     break

@@ -1,4 +1,4 @@
-"""The sweeper on a real Postgres, disk and S3: it takes what nobody owns, and nothing else."""
+"""The sweep on a real Postgres, disk and S3: it removes orphans, and nothing else."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def running(mark: str) -> list[int]:
 async def until(condition, seconds=10.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         await asyncio.sleep(0.05)
 
 

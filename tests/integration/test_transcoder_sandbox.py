@@ -1,4 +1,4 @@
-"""The sandbox for real: what a confined program cannot do, and that it can without."""
+"""The real sandbox: what a confined program cannot do, but can do without it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_confined_program_starts_threads_but_no_process():
 
 @needs_landlock
 async def test_confined_program_names_its_threads_where_the_gpu_is_used():
-    """CUDA does so first of all, and does not go on where it may not."""
+    """CUDA does this first, and fails if it may not."""
     code = (
         "import _thread, os, time; _thread.start_new_thread(time.sleep, (9,)); own = '/proc/self/task'\n"
         "for thread in os.listdir(own): open(f'{own}/{thread}/comm', 'w').write('cuda')\n"

@@ -40,7 +40,7 @@ def outbox(database):
 
 @pytest.fixture
 async def accepted(outbox):
-    """The id of a video that nobody has planned."""
+    """The id of an unplanned video."""
     event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
     async with outbox.transaction() as connection:
         await videos.accept(connection, event)
@@ -120,7 +120,7 @@ async def test_second_worker_takes_over_when_the_lease_has_run_out(outbox, plann
 
 
 async def test_message_is_kept_when_the_chunk_is_released_while_another_looks(outbox, planned, monkeypatch):
-    """The releaser may have lost the broker: then the message that is looked at here is the last one."""
+    """The worker that released may have lost the broker: then this message is the last one."""
     first = await claim(outbox, planned)
     look = statements.sql.chunk_state
 
@@ -168,7 +168,7 @@ async def test_zombie_changes_nothing_when_its_planning_was_taken_over(outbox, a
 
 
 async def test_zombie_does_damage_to_a_planning_when_nothing_fences_it(outbox, accepted):
-    """The negative control: the same race with the heir's attempt number in the zombie's hand."""
+    """The negative control: the same race, but the zombie has its successor's attempt number."""
     await claim_plan(outbox, accepted, lease=0.0)
     unfenced = await claim_plan(outbox, accepted)
     async with outbox.transaction() as connection:
@@ -242,7 +242,7 @@ async def test_zombie_changes_nothing_when_its_chunk_was_taken_over(outbox, plan
 
 
 async def test_zombie_does_damage_when_nothing_fences_it(outbox, planned):
-    """The negative control: the same race with the heir's attempt number in the zombie's hand."""
+    """The negative control: the same race, but the zombie has its successor's attempt number."""
     await claim(outbox, planned, lease=0.0)
     heir = await claim(outbox, planned)
     await finish(outbox, heir)

@@ -1,4 +1,4 @@
-"""What earlier versions of the program stored (plans/) and sent (messages/): a file for every change.
+"""Plans (plans/) and messages (messages/) of earlier versions: one file for every change.
 
 The code of today has to finish them all: videos are in work, or may be repaired, when services are updated.
 """

@@ -1,4 +1,4 @@
-"""The arithmetic by which a load run is judged."""
+"""The arithmetic that evaluates a load run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial makes of two verdicts, and that the catalogue is complete."""
+"""The result of a trial from two verdicts, and the completeness of the catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge's checks find each kind of damage, and nothing where there is none."""
+"""The invariant checks find each kind of damage, and nothing where there is none."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_check_takes_a_retry_for_a_second_run_with_an_end_of_its_own():
     seen = replace(row(run=2), events=events)
     once = Expected(accepted={VIDEO: Accepted(VIDEO, retries=1)})
     assert kinds(seen, once) == {}
-    assert kinds(seen) == {"doubled": 1}, "it ran twice, but nobody asked for that"
+    assert kinds(seen) == {"doubled": 1}, "it ran twice without a retry"
     twice = Expected(accepted={VIDEO: Accepted(VIDEO, retries=2)})
     assert kinds(seen, twice) == {"lost": 1}, "a retry that was answered with 202 did not come to pass"
 

@@ -1,4 +1,4 @@
-"""The books of a chaos run: who was accepted, how they may end, how long they took to recover."""
+"""The journal of a chaos run: accepted videos, their allowed ends, and recovery times."""
 
 from __future__ import annotations
 

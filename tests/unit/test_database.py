@@ -1,4 +1,4 @@
-"""What asyncpg raises when Postgres goes away becomes DatabaseUnavailable."""
+"""asyncpg's errors of an unavailable Postgres become DatabaseUnavailable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.errors import DatabaseUnavailable
 
 
 class BreakingPool:
-    """Gives a connection on which every transaction breaks with the same error."""
+    """Provides a connection on which every transaction fails with the same error."""
 
     def __init__(self, error):
         self._error = error

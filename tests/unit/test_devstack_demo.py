@@ -1,4 +1,4 @@
-"""What the demo says about a video."""
+"""The demo's output about a video."""
 
 from __future__ import annotations
 

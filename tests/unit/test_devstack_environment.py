@@ -1,4 +1,4 @@
-"""Which variables the local stack tells its services."""
+"""The variables that the local stack passes to its services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A held file is held until its holder lets go or dies."""
+"""A file stays locked until its process unlocks it or dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What should lie in storage by the records, against what does."""
+"""Expected objects compared with stored ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a damaged video can be mended with."""
+"""What is available to repair a damaged video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What /readyz, /statusz and the metrics say of dependencies that are away or hang."""
+"""/readyz, /statusz and the metrics when dependencies are unavailable or hang."""
 
 from __future__ import annotations
 

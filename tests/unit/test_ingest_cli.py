@@ -15,7 +15,7 @@ URL = "postgresql://nobody@localhost:1/nothing"
 
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[None]:
-    """Give the logs back as they were: a command silences them."""
+    """Restore logging, which a command silences."""
     before = structlog.get_config()
     yield
     structlog.configure(**before)

@@ -1,4 +1,4 @@
-"""What no handler sees: requests that cannot be read get problem details, and leave no word of themselves."""
+"""Requests that never reach a handler get problem details and are not quoted anywhere."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def served() -> AsyncIterator[Any]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
 
     async def send(data: bytes, *, seconds: float = 10) -> bytes:
-        """Return what comes until the connection is closed, or nothing has come for so long."""
+        """Return what arrives until the connection closes or is idle for too long."""
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(data)
         answer = b""

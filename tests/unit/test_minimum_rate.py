@@ -1,4 +1,4 @@
-"""A trickle of bytes is told from a slow line, and from a slow disk of ours."""
+"""Bytes that arrive too slowly are distinguished from a slow line and a slow local disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who owns a file or an object, from its name and the record alone."""
+"""Whether a file or object is owned, from its name and the record only."""
 
 from __future__ import annotations
 

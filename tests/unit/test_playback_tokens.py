@@ -1,4 +1,4 @@
-"""Viewer tokens and grants: what is good, and every way in which one is not."""
+"""Viewer tokens and grants: valid ones, and every way to be invalid."""
 
 from __future__ import annotations
 

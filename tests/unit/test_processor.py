@@ -1,4 +1,4 @@
-"""From a message's bytes to its outcome, with a requeue and a sink that only remember."""
+"""From a message's bytes to its outcome, with a recording requeue and sink."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Requeue:
 
 
 class Sink:
-    """Records failures; unwanted work it does not record."""
+    """Records failures, except of work that is no longer needed."""
 
     def __init__(self, *, wanted=True):
         self.wanted, self.begun, self.given_up = wanted, [], []
@@ -43,7 +43,7 @@ class Sink:
 
 
 class Handler:
-    """Raises one error after another, and then nothing."""
+    """Raises the given errors in order, then succeeds."""
 
     def __init__(self, *raises):
         self.raises, self.calls = list(raises), []

@@ -1,4 +1,4 @@
-"""What the reconciler makes of a silence: pure."""
+"""The reconciler's decision about a stalled video."""
 
 from __future__ import annotations
 

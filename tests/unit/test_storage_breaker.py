@@ -1,4 +1,4 @@
-"""Work is kept away from a storage that is unavailable until one look finds it back."""
+"""No work reaches an unavailable storage until a probe finds it available again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Storage:
-    """Counts looks; answers with `fault` while there is one, and hangs while told to."""
+    """Counts probes; fails with `fault` if set, and hangs if requested."""
 
     def __init__(self) -> None:
         self.looks, self.hangs = 0, False

@@ -1,4 +1,4 @@
-"""Local disk keeps the contract, links instead of copying, and leaves nothing behind."""
+"""Local storage fulfils the contract, links instead of copying, and leaves no files behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prefix() -> str:
 
 @pytest.fixture
 def begin_upload(storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What a process leaves that dies between making the hidden file and naming it."""
+    """The file left by a process that dies before it renames it."""
 
     async def begin(key: str) -> None:
         (tmp_path / "old").write_bytes(b"media")

@@ -1,4 +1,4 @@
-"""The twin for unit tests keeps the contract of the real storages."""
+"""The in-memory storage fulfils the contract of the real storages."""
 
 from datetime import UTC, datetime
 

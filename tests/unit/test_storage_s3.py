@@ -1,4 +1,4 @@
-"""What S3 and the way to it can do wrong becomes one error that says what to check."""
+"""Errors of S3 and the network become one error that says what to check."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ async def test_read_raises_storage_unavailable_when_the_connection_breaks_in_the
 
 
 class Flaky:
-    """Answers 503 so many times, then takes what it is given."""
+    """Answers 503 a number of times, then accepts."""
 
     def __init__(self, failures: int) -> None:
         self.failures, self.bodies = failures, list[bytes]()
@@ -188,7 +188,7 @@ async def test_put_file_sends_the_whole_file_again_when_s3_answers_503_once(
 
 
 class Parts:
-    """Speaks just enough of multipart uploads to fail at one part."""
+    """Implements just enough of multipart uploads to fail at one part."""
 
     def __init__(self) -> None:
         self.aborted = False

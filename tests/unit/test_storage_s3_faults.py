@@ -1,4 +1,4 @@
-"""Each fault of an S3 server ends in bounded time, under its right name, and is retried where that helps."""
+"""Each fault of an S3 server ends in bounded time with the right error, and is retried where that helps."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ async def test_head_returns_none_when_only_the_object_is_missing() -> None:
 
 
 class Busy:
-    """Refuses so many requests, then puts what it is given."""
+    """Rejects a number of requests, then accepts."""
 
     def __init__(self, status: int, code: str, times: int, headers: dict[str, str] | None = None) -> None:
         self.status, self.code, self.times, self.headers, self.bodies = status, code, times, headers, 0

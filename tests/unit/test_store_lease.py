@@ -1,4 +1,4 @@
-"""A lease on storing is renewed for progress, and not for waiting."""
+"""A storing lease is renewed while there is progress, not while waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a token lets its holder see, how playlists are adapted, and where the client of a request is."""
+"""What a token permits, how playlists are adapted, and the client address of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many requests share one look, and go on for a while with what is known when nobody answers."""
+"""Concurrent requests share one read, and continue with cached values during an outage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Reads:
-    """Stands for Postgres: counts looks, may be down, may be held up."""
+    """Stands in for Postgres: counts reads, may be down or slow."""
 
     def __init__(self) -> None:
         self.count, self.down, self.gate = 0, False, asyncio.Event()

@@ -1,4 +1,4 @@
-"""What players get over HTTP, with Postgres and the storage replaced by their twins."""
+"""What players get over HTTP, with in-memory stand-ins for Postgres and the storage."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ async def test_get_breaks_the_connection_when_the_storage_fails_in_the_middle() 
 
 
 class EndlessStorage(MemoryStorage):
-    """Has a segment of a terabyte, and tells when the last reader was closed."""
+    """Has a segment of a terabyte, and reports when the last reader was closed."""
 
     def __init__(self) -> None:
         super().__init__()

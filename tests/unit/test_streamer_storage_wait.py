@@ -1,4 +1,4 @@
-"""A storage that is slow is waited for, one that has fallen silent is not."""
+"""Requests wait for a slow storage, but not for an unresponsive one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ffmpeg's last words say of the GPU, and what is tried next."""
+"""What ffmpeg's output says about the GPU, and what is tried next."""
 
 from __future__ import annotations
 

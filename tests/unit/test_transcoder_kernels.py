@@ -1,4 +1,4 @@
-"""What the driver translated for the GPU is lent to the runs that use it, a copy for each."""
+"""Each GPU run gets its own copy of the compiled kernels."""
 
 from __future__ import annotations
 

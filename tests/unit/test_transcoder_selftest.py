@@ -1,4 +1,4 @@
-"""What the self-test of a GPU prints, and how it judges a join."""
+"""The output of the GPU self-test, and its check of a join."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a source is looked at further on, and what is read from what is seen there."""
+"""Where later pictures of a source are sampled, and how the samples are parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fsck says and returns when it does not come to a good end."""
+"""Output and exit code of fsck when it does not succeed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a message, for every way its handling may end."""
+"""What happens to a message, for every possible result of its handler."""
 
 from __future__ import annotations
 

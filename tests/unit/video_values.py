@@ -1,4 +1,4 @@
-"""A video's record for tests: every field is there, and what a test says is as it says."""
+"""A complete video record for tests, with the given values."""
 
 from __future__ import annotations
 

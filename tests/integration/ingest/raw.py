@@ -1,4 +1,4 @@
-"""Requests byte by byte, where a client library would be too polite."""
+"""Raw requests, for what a client library would not send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused at the door, what the client is told, and that what was let in goes on unharmed."""
+"""Refused uploads, the answers to them, and that accepted uploads are not affected."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def assert_refused(result: tuple[int, Any, Any], status: int, reason: str) -> No
 
 
 async def answer_to_head(api: Api, length: int, *, key: str = "alice") -> tuple[str, dict[str, str], Any]:
-    """Return what is answered before a byte of the body was sent: the status, the headers, the connection."""
+    """Return the answer before any byte of the body is sent: status, headers, connection."""
     head = f"Authorization: Bearer {api.keys[key]}\r\nContent-Length: {length}\r\nExpect: 100-continue"
     reader, writer = await talk(api, head)
     status = (await asyncio.wait_for(reader.readline(), 5)).decode().split(" ")[1]
@@ -65,7 +65,7 @@ async def answer_to_head(api: Api, length: int, *, key: str = "alice") -> tuple[
 
 @asynccontextmanager
 async def under_way(api: Api) -> AsyncIterator[Any]:
-    """Begin an upload of 1 MB that has been let in; yield how to finish it."""
+    """Start an accepted upload of 1 MB; yield a function that finishes it."""
     body = FILM + END
     status, _, (reader, writer) = await answer_to_head(api, len(body))
     assert status == "100"
@@ -268,7 +268,7 @@ async def test_retry_is_refused_when_the_users_videos_in_work_are_too_many(
 
 @asynccontextmanager
 async def held(api: Api, count: int, *, key: str = "alice", length: int = 1000) -> AsyncIterator[list[str]]:
-    """Ask for `count` uploads at once and send none of them; yield what was answered to each."""
+    """Request `count` concurrent uploads without sending bodies; yield the answers."""
     answers = [await answer_to_head(api, length, key=key) for _ in range(count)]
     try:
         yield [status for status, _, _ in answers]

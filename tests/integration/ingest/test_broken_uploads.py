@@ -46,7 +46,7 @@ def _lossy(times: float) -> Any:
 async def api_by_proxy(
     servers: Any, database: Any, database_url: str, tmp_path: Any
 ) -> AsyncIterator[tuple[Api, TcpProxy]]:
-    """The API, and a way from it to Postgres that can be broken."""
+    """The API with a breakable connection to Postgres."""
     server = urlsplit(database_url)
     proxy = await TcpProxy.start(server.hostname or "", server.port or 5432)
     by_proxy = database_url.replace(f":{server.port}/", f":{proxy.port}/")

@@ -1,4 +1,4 @@
-"""What lies under WORK_DIR, without HTTP."""
+"""The files under WORK_DIR, without HTTP."""
 
 from __future__ import annotations
 
