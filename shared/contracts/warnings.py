@@ -39,6 +39,7 @@ class WarningCode(StrEnum):
     THUMBNAIL_MISSING = "thumbnail_missing"
     STORAGE_WAITING = "storage_waiting"
     SOURCE_WAITING = "source_waiting"
+    QUALITY_UNAVAILABLE = "quality_unavailable"
     NOTE = "note"
 
 
@@ -61,6 +62,7 @@ MEANINGS: Final[dict[WarningCode, str]] = {
     WarningCode.THUMBNAIL_MISSING: "no thumbnail could be made",
     WarningCode.STORAGE_WAITING: "the storage is unavailable: the video waits for it and goes on by itself",
     WarningCode.SOURCE_WAITING: "the server of the source is unavailable: the video waits for it",
+    WarningCode.QUALITY_UNAVAILABLE: "a quality that was asked for is larger than the source",
     WarningCode.NOTE: "a warning of an earlier version, as a sentence without data",
 }
 

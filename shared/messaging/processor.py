@@ -9,6 +9,7 @@ import asyncio
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -131,9 +132,10 @@ class Processor:
     async def _try(self, job: Job) -> Outcome | None:
         """Handle a message once; None when it must be handled again."""
         try:
-            failures = job.route.failures
+            error = await self._run(partial(job.route.accept, job.payload)) if job.route.accept else None
+            failures = job.route.failures  # from here on it is about the run that `accept` may have begun
             record = await failures.begin(job.payload) if failures else None
-            error = await self._handle(job)
+            error = error or await self._handle(job)
             verdict = decide(error, job.delivery, job.route.policy, self._now())
             return await self._carry_out(job, verdict, error, record)
         except DatabaseUnavailable as outage:
@@ -141,13 +143,13 @@ class Processor:
             return None
 
     async def _handle(self, job: Job) -> Exception | None:
-        """Run the handler; return what it raised."""
+        lost = lost_worker(job.delivery, job.route.policy)
+        return lost or await self._run(partial(job.route.handle, job.payload))
+
+    async def _run(self, step: Callable[[], Awaitable[None]]) -> Exception | None:
+        """Run a step of the route; return what it raised."""
         try:
-            if job.route.accept:
-                await job.route.accept(job.payload)
-            if lost := lost_worker(job.delivery, job.route.policy):
-                return lost
-            await job.route.handle(job.payload)
+            await step()
         except PipelineError as error:
             return error
         except Exception as error:

@@ -50,6 +50,7 @@ from shared.videos.record import (
     segments_of_chunk,
     source_report,
 )
+from shared.videos.resubmission import begin_anew, next_step
 from shared.videos.retrying import retry_failed
 from shared.videos.stalled import StalledVideo, find_stalled, record_resume
 from shared.videos.statements import changed
@@ -78,6 +79,7 @@ __all__ = [
     "add_storage",
     "add_warnings",
     "audited",
+    "begin_anew",
     "change",
     "changed",
     "choose_storage",
@@ -108,6 +110,7 @@ __all__ = [
     "location",
     "mark_ready",
     "mark_swept",
+    "next_step",
     "over_quota",
     "owners",
     "plan_without_chunks",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from shared.database.queries import all_rows
 from shared.database.statements import presets as sql
@@ -11,6 +11,7 @@ from shared.errors import UnknownQuality
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from uuid import UUID
 
     from shared.database.pool import Connection
 
@@ -34,6 +35,17 @@ class Preset:
 async def all_presets(connection: Connection) -> tuple[Preset, ...]:
     """Return the presets, largest first."""
     return tuple(Preset(**dict(row)) for row in await all_rows(sql.all(connection)))
+
+
+def ladder_to_json(presets: Sequence[Preset]) -> list[dict[str, Any]]:
+    """Return presets as a video keeps them."""
+    return [asdict(preset) for preset in presets]
+
+
+async def ladder_of(connection: Connection, video_id: UUID) -> tuple[Preset, ...]:
+    """Return the presets that a video was accepted with; the present ones where it kept none."""
+    kept = await sql.ladder_of(connection, video_id=video_id)
+    return tuple(Preset(**values) for values in kept) if kept else await all_presets(connection)
 
 
 async def replace_presets(connection: Connection, presets: Sequence[Preset]) -> None:

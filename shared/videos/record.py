@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -9,9 +11,11 @@ from shared.contracts.events import Rendition, Segment
 from shared.contracts.source_report import SourceReport
 from shared.contracts.warnings import VideoWarning, merge_warnings
 from shared.database.queries import all_rows
+from shared.videos.presets import ladder_to_json
 from shared.videos.statements import changed, sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.events import Delivery, VideoUploaded, Visibility
     from shared.database.pool import Connection
+    from shared.videos.presets import Preset
 
 Status = Literal["processing", "ready", "failed", "deleted"]
 
@@ -83,16 +88,24 @@ class Chunk:
     attempt: int
 
 
+def digest_of(event: VideoUploaded) -> bytes:
+    """Return what events with the same data have in common; fields that are not set count for nothing."""
+    data = event.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()
+
+
 async def accept(
     connection: Connection,
     event: VideoUploaded,
     *,
     title: str | None = None,
     visibility: Visibility = "public",
+    ladder: Sequence[Preset] | None = None,
 ) -> bool:
     """Create the record of a submitted video; False when it exists.
 
-    `visibility` is the default for events without one.
+    `visibility` is for an event that names none. The `ladder` stays that of the video, whatever becomes of
+    the presets; None: the one when it is planned.
     """
     done = await sql.insert(
         connection,
@@ -104,6 +117,8 @@ async def accept(
         qualities=event.qualities,
         visibility=event.visibility or visibility,
         delivery=event.delivery,
+        ladder=ladder_to_json(ladder) if ladder else None,
+        digest=digest_of(event),
     )
     return changed(done)
 

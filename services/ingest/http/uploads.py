@@ -15,7 +15,7 @@ from services.ingest.http.form import Form
 from services.ingest.http.requests import answer
 from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS, UPLOADING, WORK
 from services.ingest.http.videos import record
-from services.ingest.uploads.accept import accept_upload
+from services.ingest.uploads.accept import Terms, accept_upload
 from services.ingest.uploads.upload_file import Incoming
 from shared.contracts.events import Source, VideoUploaded
 from shared.errors import EmptyFile, UploadTooLarge
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from services.ingest.models import UploadFields
     from shared.videos import Video
+    from shared.videos.presets import Preset
 
 WRITE_BYTES = 1024 * 1024
 
@@ -62,7 +63,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
     fields = await form.fields()
     user_id = request[CALLER].acts_for(fields.user_id)
     check_visibility(fields.visibility, request.app[SETTINGS].s3_public_url)
-    await _check_qualities(request, fields)
+    ladder = await _ladder(request, fields)
     async with admission.of_user(request.app[DATABASE], user_id):
         await _receive(form, incoming, request.app[SETTINGS].max_upload_bytes)
         event = VideoUploaded(
@@ -75,7 +76,8 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
             delivery=fields.delivery,
         )
         # From here on a disconnecting client changes nothing: file and record must be created together.
-        accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, fields.title)
+        terms = Terms(fields.title, ladder)
+        accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, terms)
         return await asyncio.shield(accepting)
 
 
@@ -98,10 +100,12 @@ def _interruptible(request: web.Request) -> Iterator[None]:
         request.app[UPLOADING].discard(request.content)
 
 
-async def _check_qualities(request: web.Request, fields: UploadFields) -> None:
-    if fields.qualities:
-        async with request.app[DATABASE].transaction() as connection:
-            check_qualities(await all_presets(connection), fields.qualities)
+async def _ladder(request: web.Request, fields: UploadFields) -> tuple[Preset, ...]:
+    """Return the presets as they are now. Raises UnknownQuality for a quality that none of them offers."""
+    async with request.app[DATABASE].transaction() as connection:
+        ladder = await all_presets(connection)
+    check_qualities(ladder, fields.qualities or ())
+    return ladder
 
 
 async def _receive(form: Form, incoming: Incoming, max_bytes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from shared.contracts.events import VideoUploaded
     from shared.messaging.outbox import Outbox
     from shared.videos import Video
+    from shared.videos.presets import Preset
 
 PATIENCE_SECONDS, PAUSE_SECONDS = 60.0, 1.0  # for Postgres, when all bytes of an upload have come
 
@@ -27,8 +29,16 @@ class CommitUnknown(DatabaseUnavailable):
     """The connection broke during a commit: Postgres may have committed, or may still do so."""
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What an upload is accepted with beside its event: a title, and the presets when it began."""
+
+    title: str | None
+    ladder: tuple[Preset, ...]
+
+
 async def accept_upload(
-    outbox: Outbox, admission: Admission, incoming: Incoming, event: VideoUploaded, title: str | None
+    outbox: Outbox, admission: Admission, incoming: Incoming, event: VideoUploaded, terms: Terms
 ) -> Video:
     """Make the file durable and commit record and event; a failure leaves no record without its file.
 
@@ -42,7 +52,7 @@ async def accept_upload(
         await incoming.discard()
         raise
     try:
-        video = await _commit(outbox, admission, event, title)
+        video = await _commit(outbox, admission, event, terms)
     except (CommitUnknown, asyncio.CancelledError):
         await incoming.release()  # the sweep removes the file if no record needs it
         raise
@@ -54,7 +64,7 @@ async def accept_upload(
     return video
 
 
-async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, title: str | None) -> Video:
+async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, terms: Terms) -> Video:
     """Commit row and event, waiting PATIENCE_SECONDS for Postgres: the bytes that came are worth it.
 
     Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable; TooManyProcessing.
@@ -63,7 +73,7 @@ async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, ti
     give_up_at, is_unknown = loop.time() + PATIENCE_SECONDS, False
     while True:
         try:
-            return await _commit_once(outbox, admission, event, title)
+            return await _commit_once(outbox, admission, event, terms)
         except DatabaseUnavailable as error:
             is_unknown |= isinstance(error, CommitUnknown)
             if loop.time() >= give_up_at:
@@ -72,14 +82,12 @@ async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, ti
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _commit_once(
-    outbox: Outbox, admission: Admission, event: VideoUploaded, title: str | None
-) -> Video:
+async def _commit_once(outbox: Outbox, admission: Admission, event: VideoUploaded, terms: Terms) -> Video:
     video = None
     try:
         async with outbox.transaction() as connection:
             # The id is new with this upload: a record that is there was committed by an earlier attempt.
-            if await videos.accept(connection, event, title=title):
+            if await videos.accept(connection, event, title=terms.title, ladder=terms.ladder):
                 await admission.confirm(connection, event.user_id)
                 await outbox.add(connection, event)
             video = await videos.get(connection, event.video_id)

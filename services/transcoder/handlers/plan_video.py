@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,11 +17,13 @@ from services.transcoder.plan.former import kept_of
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan
+from services.transcoder.plan.wishes import unmet_wishes
 from shared import videos
-from shared.contracts.events import EncodeChunk
+from shared.contracts.events import DeleteVideo, EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import (
     DatabaseUnavailable,
+    Deferred,
     OutOfDisk,
     PermanentError,
     SourceServerUnavailable,
@@ -30,12 +33,14 @@ from shared.errors import (
     described,
 )
 from shared.failpoints import failpoint
+from shared.messaging.outbox import drop_unsent
 from shared.playback.visibility import check_visibility
 from shared.service.leases import MAX_TRIES, run_leased
 from shared.videos import presets
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from uuid import UUID
 
@@ -45,9 +50,11 @@ if TYPE_CHECKING:
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.videos import PlanClaim, Video
+    from shared.videos.presets import Preset
     from shared.workspace.disk_budget import DiskBudget
     from shared.workspace.layout import WorkDir
 
+REMOVAL_SECONDS = 5.0
 THUMBNAIL_BYTES = 4 * 1024**2  # larger than any thumbnail
 
 log = structlog.get_logger()
@@ -64,13 +71,44 @@ class PlanVideoHandler:
     room: DiskBudget
 
     async def accept(self, event: VideoUploaded) -> None:
-        """Create the record of a submitted video; a duplicate message changes nothing."""
+        """Create the record of a video that was handed in; a second message about it changes nothing.
+
+        Other data about a video that failed, or was deleted, begins a new run of it. Raises Deferred while
+        what the earlier run left is still being removed.
+        """
         async with self.outbox.transaction() as connection:
-            await videos.accept(connection, event, visibility=self.settings.default_visibility)
+            ladder = await presets.all_presets(connection)
+            is_new = await videos.accept(
+                connection, event, visibility=self.settings.default_visibility, ladder=ladder
+            )
+            step = "nothing" if is_new else await self._begin_anew(connection, event, ladder)
+        if step in ("wait", "delete"):
+            raise Deferred("the earlier run of the video is still being removed", seconds=REMOVAL_SECONDS)
+        async with self.outbox.database.transaction() as connection:
             video = await _wanted(connection, event.video_id)
         failpoint("plan.accepted")
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
             raise Superseded(f"the id belongs to another video, of {video.user_id}")
+
+    async def _begin_anew(
+        self, connection: Connection, event: VideoUploaded, ladder: Sequence[Preset]
+    ) -> str:
+        step = await videos.next_step(connection, event, self.work.original(event.video_id).as_uri())
+        if step == "begin":
+            await drop_unsent(connection, event.video_id)
+            await asyncio.to_thread(self._remove_files, event.video_id)
+            visibility = self.settings.default_visibility
+            await videos.begin_anew(connection, event, visibility=visibility, ladder=ladder)
+            log.info("begun_anew", video_id=str(event.video_id))
+        elif step == "delete" and await videos.delete(connection, event.video_id):
+            await drop_unsent(connection, event.video_id)
+            await self.outbox.add(connection, DeleteVideo(video_id=event.video_id))
+        return step
+
+    def _remove_files(self, video_id: UUID) -> None:
+        for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):
+            if directory.exists():
+                shutil.rmtree(directory)
 
     async def uploaded(self, event: VideoUploaded) -> None:
         """Plan an accepted video, unless it is already planned."""
@@ -154,7 +192,7 @@ class PlanVideoHandler:
         path = await self._fetch(video)
         failpoint("plan.fetched")
         async with self.outbox.database.transaction() as connection:
-            ladder = await presets.all_presets(connection)
+            ladder = await presets.ladder_of(connection, video.video_id)
             wanted = video.qualities or await presets.preferences_of(connection, video.user_id)
         kept = kept_of(claim.former_plan)
         if kept is None:
@@ -170,7 +208,8 @@ class PlanVideoHandler:
         thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
         plan = await self._draw_if_possible(plan, path, thumbnail)
         failpoint("plan.thumbnail")
-        await self._commit(claim, plan, thumbnail)
+        warnings = unmet_wishes(video.qualities or (), plan.rungs, plan.display_size)
+        await self._commit(claim, replace(plan, warnings=(*plan.warnings, *warnings)), thumbnail)
 
     async def _fetch(self, video: Video) -> Path:
         """Fetch the source; the record gets a warning while its server is unavailable."""

@@ -28,3 +28,7 @@ from preferences where user_id = :user_id;
 -- name: set_preferences!
 insert into preferences (user_id, qualities) values (:user_id, :qualities)
 on conflict (user_id) do update set qualities = excluded.qualities, updated_at = now();
+
+-- name: ladder_of$
+-- The presets as they were when a video was accepted.
+select ladder from videos where video_id = :video_id;

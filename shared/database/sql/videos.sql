@@ -1,7 +1,12 @@
 -- name: insert!
 -- Accept a video; a duplicate message changes nothing.
-insert into videos (video_id, user_id, title, filename, source_uri, qualities, visibility, delivery)
-values (:video_id, :user_id, :title, :filename, :source_uri, :qualities, :visibility, :delivery)
+insert into videos (
+    video_id, user_id, title, filename, source_uri, qualities, visibility, delivery, ladder, event_digests
+)
+values (
+    :video_id, :user_id, :title, :filename, :source_uri, :qualities, :visibility, :delivery, :ladder,
+    array[:digest::bytea]
+)
 on conflict (video_id) do nothing;
 
 -- name: get^
@@ -294,3 +299,29 @@ delete from segments where video_id = :video_id;
 
 -- name: delete_chunks!
 delete from chunks where video_id = :video_id;
+
+-- name: lock_for_event^
+-- What decides whether an event begins a new run. Claims are kept out until the transaction ends.
+select v.status, v.storage_type, v.purged_at is not null as is_purged, v.source_uri,
+       :digest = any (v.event_digests)
+           or (v.event_digests = '{}' and (v.status = 'deleted' or (v.user_id, v.source_uri) = (:user_id, :source_uri)))
+           as is_known,
+       coalesce(v.plan_lease_until > now(), false)
+           or exists (select from chunks c where c.video_id = v.video_id and c.lease_until > now()) as is_held
+from videos v where v.video_id = :video_id for update of v;
+
+-- name: begin_anew!
+-- Every attempt of the earlier run stays fenced off; of what it left nothing is used again.
+update videos
+set status = 'processing', run = run + 1, error = null, user_id = :user_id, title = null, filename = :filename,
+    source_uri = :source_uri, qualities = :qualities, visibility = :visibility,
+    delivery = :delivery, ladder = :ladder, event_digests = event_digests || :digest::bytea,
+    plan = null, former_plan = null, presentation = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
+    plan_lease_until = null, thumbnail_path = null, duration_seconds = null, width = null, height = null,
+    warnings = '{}', coded_warnings = '[]', source_report = null, storage_type = null, storage_id = null,
+    s3_bucket = null, s3_key = null, auto_retries = 0, token_generation = token_generation + 1, s3_public_url = null, playlist_url = null, thumbnail_url = null, renditions = '[]', bytes = null, resumes = 0,
+    swept_at = null, purged_at = null,
+    chunk_attempts = greatest(
+        chunk_attempts, coalesce((select max(attempt) from chunks c where c.video_id = :video_id), 0)
+    )
+where video_id = :video_id;

@@ -11,7 +11,7 @@ from uuid import uuid4
 import aio_pika
 import asyncpg
 
-from tests.chaos.workload.client import UNSENT, event, uploaded_event
+from tests.chaos.workload.client import UNSENT, event
 
 if TYPE_CHECKING:
     from tests.chaos.faults.injector import Injector
@@ -79,8 +79,6 @@ async def about_deleted(injector: Injector) -> int:
     for video_id in injector.traffic.deleted[-4:]:
         entry = injector.journal.entries[video_id]
         data = {"videoId": video_id, "userId": entry.user_id, "chunk": 0, "chunks": 1, "segments": []}
-        again = uploaded_event(video_id, entry.user_id, f"s3://incoming/{video_id}")
-        count += await injector.platform.publish(again)
         count += await injector.platform.publish(event("video.segmented", data), key="video.segmented")
     return count
 
