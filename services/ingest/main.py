@@ -17,6 +17,7 @@ from services.ingest.uploads.stale import sweep_uploads
 from services.ingest.uploads.upload_file import sync_directory
 from shared.errors import StorageUnavailable
 from shared.http.app import create_base_app
+from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.health import CHECKS
 from shared.http.problems import HttpProblem
 from shared.http.server import STOPPING, running
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "ingest", 8080
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+REQUEST_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id")
+ANSWER_HEADERS = ("Location", "Retry-After", "X-Request-Id")
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -50,6 +54,7 @@ def create_app(settings: Settings) -> web.Application:
         max_processing=settings.max_processing_per_user,
     )
     add_routes(app)
+    allow_origins(app, CorsPolicy(settings.cors_origins, METHODS, REQUEST_HEADERS, ANSWER_HEADERS))
     app.cleanup_ctx.extend(
         [
             _work_dir,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -81,7 +82,7 @@ class VideoPage(Model):
     next_cursor: str | None
 
 
-class VideoQuery(Model):
+class VideoQuery(Request):
     """Which videos to list."""
 
     user_id: UserId | None = None
@@ -90,7 +91,7 @@ class VideoQuery(Model):
     cursor: Annotated[str, Field(max_length=200)] | None = None
 
 
-class RetryQuery(Model):
+class RetryQuery(Request):
     """Which failed videos to retry."""
 
     reason: Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
@@ -137,7 +138,7 @@ Qualities = Annotated[list[QualityName], AfterValidator(_distinct), Field(max_le
 QUALITIES_TEXT = WithJsonSchema({"type": "string", "examples": ["720p,480p"]})
 
 
-class UploadFields(Model):
+class UploadFields(Request):
     """The fields of an upload, all optional; they come before the file."""
 
     title: Title | None = None
@@ -279,6 +280,7 @@ class NewKey(Request):
     name: Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=255)]
     scope: Scope
     user_id: UserId | None = None
+    expires_at: AwareDatetime | None = None
 
     @model_validator(mode="after")
     def _user_goes_with_scope(self) -> Self:
@@ -296,6 +298,8 @@ class KeyRecord(Model):
     user_id: str | None
     created_at: datetime
     revoked_at: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
 
 
 class CreatedKey(KeyRecord):

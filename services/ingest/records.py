@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, cast
 
 from services.ingest.models import VideoError, VideoRecord
 from shared.names import MASTER
+from shared.playback import urls
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from services.ingest.models import ShownStatus
+    from shared.settings import Settings
     from shared.videos import Video
 
 
-def render(video: Video, public_stream_url: str) -> VideoRecord:
-    """Return the record of a video that is not deleted."""
+def render(video: Video, settings: Settings) -> VideoRecord:
+    """Return the record of a video that is not deleted; its URLs are those of the settings of now."""
+    base = _base_url(video, settings)
     return VideoRecord(
         id=video.video_id,
         user_id=video.user_id,
@@ -35,9 +38,9 @@ def render(video: Video, public_stream_url: str) -> VideoRecord:
         s3_key=video.s3_key,
         s3_bucket=video.s3_bucket,
         s3_public_url=video.s3_public_url,
-        playlist_url=video.playlist_url or growing_playlist_url(video, public_stream_url),
-        thumbnail_url=video.thumbnail_url,
-        player_url=player_url(video.video_id, public_stream_url),
+        playlist_url=urls.playlist_url(base) if video.playable else None,
+        thumbnail_url=urls.thumbnail_url(base) if video.was_ready and video.thumbnail_url else None,
+        player_url=player_url(video.video_id, settings.public_stream_url),
         error=VideoError.model_validate(video.error) if video.error else None,
         warnings=list(video.warnings),
         created_at=video.created_at,
@@ -55,8 +58,7 @@ def token_playlist_url(video_id: UUID, public_stream_url: str, token: str) -> st
     return f"{public_stream_url.rstrip('/')}/api/stream/{video_id}/t/{token}/{MASTER}"
 
 
-def growing_playlist_url(video: Video, public_stream_url: str) -> str | None:
-    """Return the playlist URL of a video that is not complete; None before its first chunk is stored."""
-    if not video.playable:
-        return None
-    return f"{public_stream_url.rstrip('/')}/api/stream/{video.video_id}/{MASTER}"
+def _base_url(video: Video, settings: Settings) -> str:
+    if not video.was_ready or video.s3_key is None:
+        return urls.stream_url(settings, video.video_id)
+    return urls.base_url(settings, video.video_id, (video.storage_type, video.s3_bucket), video.s3_key)

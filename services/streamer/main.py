@@ -37,7 +37,7 @@ def create_app(settings: Settings) -> web.Application:
             partial(_playback, settings),
         ]
     )
-    add_routes(app)
+    add_routes(app, settings.cors_origins)
     return app
 
 

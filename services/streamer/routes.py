@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from services.streamer.serving import serve
+from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.problems import REQUEST_ID
 from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
 from shared.playback import grants
@@ -24,13 +25,18 @@ WITH_GRANT = f"{VIDEO}/g/{{grant:{grants.PATTERN}}}"
 FOLDER = f"{{rendition:{RENDITION.pattern}}}"
 SEGMENT = f"{FOLDER}/{{segment:{SEGMENT_FILE.pattern}}}"
 FILES = (MASTER, THUMBNAIL, f"{FOLDER}/{PLAYLIST}", f"{FOLDER}/{IFRAMES}", SEGMENT)
+METHODS = ("GET", "HEAD", "OPTIONS")
+EXPOSED = ("Content-Length", "Content-Range", "ETag", "Retry-After", "X-Request-Id")
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Content-Length, Content-Range, ETag, Retry-After, X-Request-Id",
+    "Timing-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": ", ".join(EXPOSED),
 }
+CMCD = ("CMCD-Object", "CMCD-Request", "CMCD-Session", "CMCD-Status")  # CTA-5004
+ALLOWED = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "X-Request-Id", "Authorization", *CMCD)
 PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "Range, If-Range, If-None-Match, If-Modified-Since, X-Request-Id",
+    "Access-Control-Allow-Methods": ", ".join(METHODS),
+    "Access-Control-Allow-Headers": ", ".join(ALLOWED),
     "Access-Control-Max-Age": "86400",
 }
 
@@ -42,12 +48,13 @@ def paths() -> Iterator[str]:
     yield f"{WITH_GRANT}/{SEGMENT}"
 
 
-def add_routes(app: web.Application) -> None:
-    """Add the routes for players, with CORS for every origin."""
+def add_routes(app: web.Application, origins: tuple[str, ...] = ()) -> None:
+    """Add the routes for players; pages of every origin may use them, of `origins` with credentials."""
     for path in paths():
         app.router.add_get(path, serve)
         app.router.add_options(path, _preflight)
     app.on_response_prepare.append(_complete_headers)
+    allow_origins(app, CorsPolicy(origins, METHODS, ALLOWED, EXPOSED))
 
 
 async def _complete_headers(_: web.Request, response: web.StreamResponse) -> None:

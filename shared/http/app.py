@@ -57,6 +57,7 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
             seen.status = response.status
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
+            response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 

@@ -68,6 +68,14 @@ def _lowered(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(value.lower() for value in values)
 
 
+def _checked_origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        expect_scheme(value, "http", "https")
+        if value.count("/") != 2:
+            raise ValueError(f"{value} is no origin: give scheme, host and port alone")
+    return values
+
+
 DATABASE_SCHEMES = ("postgresql", "postgres")
 DatabaseUrl = Annotated[SecretStr, _secret_url(*DATABASE_SCHEMES)]
 BrokerUrl = Annotated[SecretStr, _secret_url("amqp", "amqps")]
@@ -132,6 +140,7 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
     sandbox: Literal["required", "best-effort", "off"] = "best-effort"
     source_private_hosts: Annotated[Listed, AfterValidator(_lowered)] = ()
+    cors_origins: Annotated[Listed, AfterValidator(_checked_origins)] = ()
     source_dirs: Listed = ()
     source_buckets: Listed = ()
 

@@ -15,8 +15,19 @@ from shared.contracts.events import Rendition
 from shared.contracts.warnings import VideoWarning
 from shared.errors import Forbidden, InvalidRequest
 from shared.http.problems import status_of
+from shared.settings import Settings
 from tests.unit.video_values import ID, NOON, video
 
+SETTINGS = Settings(
+    database_url="postgresql://h/d",
+    rabbitmq_url="amqp://h",
+    work_dir="/tmp",
+    storage_type="s3",
+    s3_bucket="media",
+    s3_endpoint_url="https://s3.example.org",
+    s3_public_url="https://cdn.example.org",
+    public_stream_url="https://play.example.org/",
+)
 RENDITION = Rendition(
     name="720p",
     width=1280,
@@ -48,7 +59,7 @@ def test_record_has_every_field_of_the_contract_when_ready() -> None:
         thumbnail_url=f"https://cdn.example.org/hls/alice/{ID}/thumbnail.jpg",
         warnings=(VideoWarning(code="audio_left_out", message="no audio"),),
     )
-    assert render(ready, "https://play.example.org").to_json() == {
+    assert render(ready, SETTINGS).to_json() == {
         "id": str(ID),
         "userId": "alice",
         "title": "Holidays",
@@ -102,7 +113,36 @@ def test_record_names_the_playlist_of_what_is_playable(
     status: str, playable: bool, expected: str | None
 ) -> None:
     growing = video(status=status, playable=playable, stage="encode")
-    assert render(growing, "https://play.example.org/").playlist_url == expected
+    assert render(growing, SETTINGS).playlist_url == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, f"https://cdn.example.org/hls/alice/{ID}"),
+        ({"s3_public_url": "https://new.example.org"}, f"https://new.example.org/hls/alice/{ID}"),
+        ({"s3_public_url": ""}, f"https://play.example.org/api/stream/{ID}"),
+        ({"s3_bucket": "other"}, f"https://play.example.org/api/stream/{ID}"),
+        ({"storage_type": "local"}, f"https://play.example.org/api/stream/{ID}"),
+        ({"s3_public_url": "", "public_stream_url": "https://b.org/"}, f"https://b.org/api/stream/{ID}"),
+    ],
+)
+def test_urls_of_a_record_follow_the_settings_of_now(changed: dict[str, str], expected: str) -> None:
+    stored = video(
+        status="ready",
+        playable=True,
+        renditions=(RENDITION,),
+        storage_type="s3",
+        s3_key=f"hls/alice/{ID}",
+        s3_bucket="media",
+        s3_public_url="https://cdn.example.org",
+        playlist_url="http://localhost:8081/frozen/master.m3u8",
+        thumbnail_url="http://localhost:8081/frozen/thumbnail.jpg",
+    )
+    record = render(stored, SETTINGS.model_copy(update=changed))
+    assert record.playlist_url == f"{expected}/master.m3u8"
+    assert record.thumbnail_url == f"{expected}/thumbnail.jpg"
+    assert record.s3_public_url == "https://cdn.example.org"
 
 
 def test_cursor_brings_back_its_place() -> None:

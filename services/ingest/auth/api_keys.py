@@ -33,7 +33,12 @@ async def create_key(connection: Connection, new: NewKey) -> CreatedKey:
     """Create a key; it is shown in this answer only."""
     key = PREFIX + secrets.token_urlsafe(32)
     row = await sql.insert_key(
-        connection, name=new.name, scope=new.scope, user_id=new.user_id, key_hash=key_hash(key)
+        connection,
+        name=new.name,
+        scope=new.scope,
+        user_id=new.user_id,
+        key_hash=key_hash(key),
+        expires_at=new.expires_at,
     )
     return CreatedKey(**_record(row).model_dump(), key=key)
 
@@ -42,8 +47,10 @@ async def find_caller(connection: Connection, key: str) -> Caller:
     """Return the caller of a key. Raises Unauthorized when it is unknown or revoked."""
     row = await sql.caller(connection, key_hash=key_hash(key))
     if row is None:
-        raise Unauthorized("the API key is unknown or revoked", sent_key=True)
-    return Caller(**dict(row))
+        raise Unauthorized("the API key is unknown, revoked or expired", sent_key=True)
+    if row["is_use_unknown"]:
+        await sql.record_use(connection, key_id=row["key_id"])
+    return Caller(row["key_id"], row["scope"], row["user_id"])
 
 
 async def list_keys(connection: Connection) -> list[KeyRecord]:

@@ -30,7 +30,10 @@ async def watch_video(request: web.Request) -> web.StreamResponse:
     if seen and state.is_terminal:
         return web.Response(status=204)  # the one status that stops an EventSource from reconnecting
     response = await _begin(request)
-    with request.app[FEED].watch(state) as watcher, suppress(ConnectionResetError):  # it disconnects
+    with (
+        request.app[FEED].watch(state, request[CALLER].key_id) as watcher,
+        suppress(ConnectionResetError),
+    ):  # it disconnects
         await response.write(retry_hint())
         if not seen:
             await response.write(state.to_event())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 FILE = "file"
-FIELDS = frozenset(field.alias or name for name, field in UploadFields.model_fields.items())
+FIELDS = tuple(field.alias or name for name, field in UploadFields.model_fields.items())
 MAX_PARTS = 20
 MAX_FIELD_BYTES = 4096
 FORM_BYTES = 128 * 1024  # what fields, part headers and boundaries may add to the size of the file
@@ -54,12 +54,12 @@ class Form:
         self._reader = await self._read(self._request.multipart())
         raw: dict[str, str] = {}
         while (part := await self._next_up_to_file()).name != FILE:
-            name = part.name or ""
+            name = _known(part.name)
             if name in raw:
                 raise InvalidRequest(f"{name}: may be given only once")
             raw[name] = await self._text(name, part)
         self._file = part
-        return _checked({name: text for name, text in raw.items() if name in FIELDS})
+        return _checked(raw)
 
     @property
     def filename(self) -> str | None:
@@ -78,9 +78,7 @@ class Form:
         while (part := await self._next()) is not None:
             if part.name == FILE:
                 raise InvalidRequest("file: an upload has exactly one file")
-            if part.name in FIELDS:
-                raise InvalidRequest(f"{part.name}: fields must come before the file")
-            await self._text(part.name or "", part)
+            raise InvalidRequest(f"{_known(part.name)}: fields must come before the file")
 
     async def _next_up_to_file(self) -> BodyPartReader:
         part = await self._next()
@@ -120,6 +118,13 @@ class Form:
             raise UploadStalled(f"nothing arrived for {self._stall_seconds:.0f} seconds") from error
         except MALFORMED as error:
             raise InvalidRequest("The body is not valid multipart/form-data (RFC 7578)") from error
+
+
+def _known(name: str | None) -> str:
+    """Return the name of a field. Raises InvalidRequest for one that is not known, without repeating it."""
+    if name not in FIELDS:
+        raise InvalidRequest(f"the form has a field that is not known; known are file, {', '.join(FIELDS)}")
+    return name or ""
 
 
 def _refuse_encoding(part: BodyPartReader) -> None:

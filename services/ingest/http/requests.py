@@ -30,10 +30,11 @@ Body = TypeVar("Body", bound=BaseModel)
 USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
 
 
-def guarded(handler: Handler, scopes: frozenset[Scope]) -> Handler:
+def guarded(handler: Handler, scopes: frozenset[Scope], query: type[BaseModel] | None) -> Handler:
     """Return the handler with a check of the API key in front; it sets CALLER.
 
-    The key is looked up for each request, so that a revoked key stops working at once.
+    The key is looked up for each request, so that a revoked key stops working at once. Without a model of its
+    query an operation takes no parameters.
     """
 
     async def guard(request: web.Request) -> web.StreamResponse:
@@ -41,6 +42,8 @@ def guarded(handler: Handler, scopes: frozenset[Scope]) -> Handler:
         async with request.app[DATABASE].transaction() as connection:
             request[CALLER] = await find_caller(connection, key)
         request[CALLER].check_scope(scopes)
+        if query is None and request.query:
+            raise InvalidRequest("this operation takes no query parameters")
         return await handler(request)
 
     return guard
@@ -65,6 +68,8 @@ async def read_json(request: web.Request, model: type[Body], *, empty: Body | No
 
 def read_query(request: web.Request, model: type[Body]) -> Body:
     """Parse the query string. Raises InvalidRequest naming the invalid parameters."""
+    if len(request.query) != len(set(request.query)):
+        raise InvalidRequest("a query parameter may be given only once")
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:

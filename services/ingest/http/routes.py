@@ -274,7 +274,9 @@ def add_routes(app: web.Application) -> None:
     for operation in OPERATIONS:
         if operation.handler:
             scopes = operation.scopes
-            handler = operation.handler if scopes is None else guarded(operation.handler, scopes)
+            handler = (
+                operation.handler if scopes is None else guarded(operation.handler, scopes, operation.query)
+            )
             is_upload = operation.handler is uploads.upload_video
             expect = uploads.expect_later if is_upload else None
             app.router.add_route(operation.method, operation.path, handler, expect_handler=expect)

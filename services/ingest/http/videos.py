@@ -102,7 +102,7 @@ async def retry_videos(request: web.Request) -> web.Response:
 
 def record(request: web.Request, video: Video) -> VideoRecord:
     """Return a video's record as the API shows it."""
-    return render(video, request.app[SETTINGS].public_stream_url)
+    return render(video, request.app[SETTINGS])
 
 
 def _cursor(page: Sequence[Video]) -> str:

@@ -27,8 +27,8 @@ log = structlog.get_logger()
 class Watcher:
     """Follows one video: gets the latest state, not every intermediate one."""
 
-    def __init__(self, state: VideoState) -> None:
-        self._state = state
+    def __init__(self, state: VideoState, key_id: UUID) -> None:
+        self._state, self.key_id = state, key_id
         self._changed = asyncio.Event()
         self.closed = False
 
@@ -60,9 +60,9 @@ class Feed:
         self._closed = False
 
     @contextmanager
-    def watch(self, state: VideoState) -> Iterator[Watcher]:
-        """Follow a video, starting from a known state."""
-        watcher = Watcher(state)
+    def watch(self, state: VideoState, key_id: UUID) -> Iterator[Watcher]:
+        """Follow a video, starting from a known state, for as long as the key works."""
+        watcher = Watcher(state, key_id)
         if self._closed:
             watcher.close()
         watchers = self._watchers.setdefault(state.video_id, set())
@@ -87,10 +87,19 @@ class Feed:
     async def _look(self) -> None:
         async with self._database.transaction() as connection:
             rows = await all_rows(sql.states(connection, video_ids=list(self._watchers)))
+            key_ids = {watcher.key_id for watchers in self._watchers.values() for watcher in watchers}
+            ended = await all_rows(sql.ended_keys(connection, key_ids=list(key_ids)))
+        self._close_of({row["key_id"] for row in ended})
         for row in rows:
             state = VideoState.of(row)
             for watcher in self._watchers.get(state.video_id, ()):
                 watcher.tell(state)
+
+    def _close_of(self, key_ids: set[UUID]) -> None:
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                if watcher.key_id in key_ids:
+                    watcher.close()
 
     def close(self) -> None:
         """Close every watcher."""

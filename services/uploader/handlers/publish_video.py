@@ -21,6 +21,7 @@ from shared.failpoints import failpoint
 from shared.hls.playlists import complete
 from shared.hls.renditions import RenditionSet
 from shared.names import MASTER, THUMBNAIL, storage_prefix
+from shared.playback import urls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,10 +160,8 @@ class VideoPublisher:
         self, video: Video, renditions: Sequence[Rendition], size: int, *, has_thumbnail: bool
     ) -> VideoStored:
         public, prefix = self.storage.public_base_url, storage_prefix(video.user_id, video.video_id)
-        if self.settings.s3_public_url and public:
-            base = f"{public}/{prefix}"
-        else:
-            base = f"{self.settings.public_stream_url.rstrip('/')}/api/stream/{video.video_id}"
+        place = (self.storage.kind, self.storage.bucket)
+        base = urls.base_url(self.settings, video.video_id, place, prefix)
         return VideoStored(
             video_id=video.video_id,
             user_id=video.user_id,
@@ -170,8 +169,8 @@ class VideoPublisher:
             s3_bucket=self.storage.bucket,
             s3_key=prefix,
             s3_public_url=public,
-            playlist_url=f"{base}/{MASTER}",
-            thumbnail_url=f"{base}/{THUMBNAIL}" if has_thumbnail else None,
+            playlist_url=urls.playlist_url(base),
+            thumbnail_url=urls.thumbnail_url(base) if has_thumbnail else None,
             duration_seconds=video.duration_seconds or 0.0,
             renditions=list(renditions),
             bytes=size,

@@ -235,6 +235,7 @@ select rendition, index, key_frames from segments where video_id = :video_id ord
 select codecs from chunks where video_id = :video_id and status = 'stored' order by chunk;
 
 -- name: mark_ready!
+-- The URLs are read by earlier versions only, which may still run: records are given those of the present settings.
 update videos
 set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s3_bucket, s3_key = :s3_key,
     s3_public_url = :s3_public_url, playlist_url = :playlist_url, thumbnail_url = :thumbnail_url,

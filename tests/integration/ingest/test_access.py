@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import jsonschema
 import pytest
@@ -18,7 +20,7 @@ FOR_ADMINS = [operation for operation in GUARDED if operation.scopes == frozense
 
 
 def concrete(path: str) -> str:
-    return path.format(video_id=uuid4(), key_id=uuid4(), user_id="alice")
+    return path.format(video_id=uuid4(), key_id=uuid4(), user_id="alice", kid="a")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,8 @@ async def test_key_works_until_it_is_revoked(api: Api) -> None:
     _, video, _ = await api.upload(as_="carol")
     assert video["userId"] == "carol"
     _, listed, _ = await api.call("GET", "/api/keys", as_="admin")
-    assert listed["keys"][0] == {name: value for name, value in created.items() if name != "key"}
+    shown = {name: value for name, value in created.items() if name != "key"}
+    assert listed["keys"][0] | {"lastUsedAt": None} == shown
     assert created["key"] not in json.dumps(listed)
     assert created["key"] not in str(await api.rows("select * from api_keys"))
 
@@ -120,3 +123,40 @@ async def test_answers_are_as_described(api: Api) -> None:
     check((await api.call("GET", "/api/keys", as_="admin"))[1], "KeyList")
     check((await api.call("GET", "/api/presets"))[1], "PresetList")
     check((await api.call("GET", "/api/keys"))[1], "Problem")
+
+
+async def test_expired_key_is_refused_and_a_used_one_tells_when(api: Api) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
+    new = {"name": "short", "scope": "user", "userId": "carol", "expiresAt": soon}
+    _, created, _ = await api.call("POST", "/api/keys", as_="admin", json=new)
+    headers = {"Authorization": f"Bearer {created['key']}"}
+    assert (await api.call("GET", "/api/videos", as_=None, headers=headers))[0] == 200
+    _, listed, _ = await api.call("GET", "/api/keys", as_="admin")
+    [record] = [key for key in listed["keys"] if key["id"] == created["id"]]
+    assert record["lastUsedAt"] > record["createdAt"]
+    assert datetime.fromisoformat(record["expiresAt"]) == datetime.fromisoformat(soon)
+    await api.rows("update api_keys set expires_at = now() where key_id = $1", UUID(created["id"]))
+    assert_problem(await api.call("GET", "/api/videos", as_=None, headers=headers), 401, "unauthorized")
+
+
+async def test_event_stream_ends_when_its_key_is_revoked(api: Api) -> None:
+    new = {"name": "short", "scope": "user", "userId": "alice"}
+    _, created, _ = await api.call("POST", "/api/keys", as_="admin", json=new)
+    video_id = await api.add_video("alice")
+    headers = {"Authorization": f"Bearer {created['key']}"}
+    async with api.client.get(f"/api/videos/{video_id}/events", headers=headers) as response:
+        assert b"progress" in await response.content.readuntil(b"data")
+        assert (await api.call("DELETE", f"/api/keys/{created['id']}", as_="admin"))[0] == 204
+        async with asyncio.timeout(10):
+            await response.content.read()
+
+
+async def test_docs_run_scripts_of_this_server_alone(api: Api) -> None:
+    status, page, headers = await api.call("GET", "/docs", as_=None)
+    assert status == 200
+    assert "script-src 'self';" in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "<script>" not in page
+    assert (await api.call("GET", "/docs/documentation.js", as_=None))[0] == 200
+    for path in ("/docs", "/openapi.json", "/api/videos", "/nothing"):
+        assert (await api.call("GET", path))[2]["X-Content-Type-Options"] == "nosniff"

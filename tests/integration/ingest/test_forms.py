@@ -45,9 +45,12 @@ async def test_upload_names_the_valid_qualities_when_one_is_unknown(api: Api) ->
     assert "1080p, 720p, 480p, 360p" in problem["detail"]
 
 
-async def test_upload_is_taken_when_unknown_fields_surround_the_file(api: Api) -> None:
-    status, _, _ = await send_raw(api, part("later") + FILE + part("other") + END)
-    assert status == 202
+@pytest.mark.parametrize("body", [part("quality", b"720p") + FILE + END, FILE + part("other") + END])
+async def test_upload_is_refused_when_a_field_is_not_known(api: Api, body: bytes) -> None:
+    result = await send_raw(api, body)
+    assert_problem(result, 400, "invalid_request")
+    assert "known are file, title, qualities, userId" in result[1]["detail"]
+    await nothing_is_left(api)
 
 
 async def test_upload_is_refused_when_it_is_no_form(api: Api) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -153,3 +153,18 @@ async def test_videos_that_failed_for_one_reason_are_retried_together(api: Api) 
     status, answer, _ = await api.call("POST", path, as_="service")
     assert (status, answer) == (202, {"retried": 2})
     assert {row["status"] for row in await api.rows("select status from videos")} == {"processing"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/videos?state=ready"),
+        ("GET", "/api/videos?limit=1&limit=2"),
+        ("GET", f"/api/videos/{UUID(int=1)}?verbose=1"),
+        ("DELETE", f"/api/videos/{UUID(int=1)}?force=true"),
+        ("POST", f"/api/videos/{UUID(int=1)}/retry?from=plan"),
+        ("GET", "/api/presets?all"),
+    ],
+)
+async def test_query_parameters_that_are_not_known_are_refused(api: Api, method: str, path: str) -> None:
+    assert_problem(await api.call(method, path, as_="admin"), 400, "invalid_request")

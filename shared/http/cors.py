@@ -1,0 +1,64 @@
+"""Which pages of other origins may read answers (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAX_AGE_SECONDS = 86400
+
+
+@dataclass(frozen=True)
+class CorsPolicy:
+    """The origins that are allowed, with credentials; what they may send, and read of an answer."""
+
+    origins: tuple[str, ...]
+    methods: Sequence[str]
+    request_headers: Sequence[str]
+    answer_headers: Sequence[str]
+
+    def headers(self, origin: str | None) -> dict[str, str]:
+        """Return what an answer to a page of this origin carries."""
+        if origin is None or origin not in self.origins:
+            return {"Vary": "Origin"}
+        return {
+            "Vary": "Origin",
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Access-Control-Expose-Headers": ", ".join(self.answer_headers),
+            "Timing-Allow-Origin": origin,
+        }
+
+    def preflight(self) -> dict[str, str]:
+        """Return what the answer to a preflight adds."""
+        return {
+            "Access-Control-Allow-Methods": ", ".join(self.methods),
+            "Access-Control-Allow-Headers": ", ".join(self.request_headers),
+            "Access-Control-Max-Age": str(MAX_AGE_SECONDS),
+        }
+
+
+def allow_origins(app: web.Application, policy: CorsPolicy) -> None:
+    """Answer preflights, and add to every answer what the policy allows; nothing where it lists no origin."""
+    if not policy.origins:
+        return
+
+    async def complete(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(policy.headers(request.headers.get("Origin")))
+
+    @web.middleware
+    async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+            return await handler(request)
+        known = request.headers.get("Origin") in policy.origins
+        return web.Response(status=204, headers=policy.preflight() if known else {})
+
+    app.on_response_prepare.append(complete)
+    app.middlewares.append(answer_preflight)
