@@ -14,6 +14,7 @@ from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.ffmpeg.sandbox import report_protection
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler
+from services.transcoder.handlers.refuse_event import refuse_event
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
@@ -119,6 +120,7 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
         processor=Processor(routes, app[OUTBOX]),
         slots=PLANS_AT_ONCE,
         gate=volume.check,
+        refuse=partial(refuse_event, app[OUTBOX]),
     )
 
 

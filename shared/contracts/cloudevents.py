@@ -21,6 +21,14 @@ class Undecodable(Exception):
     """The message cannot be decoded, so it cannot be tied to a video; the text says why."""
 
 
+class InvalidData(Undecodable):
+    """The envelope is an event of a known type, but its data breaks the schema."""
+
+    def __init__(self, message: str, event: CloudEvent) -> None:
+        super().__init__(message)
+        self.event = event
+
+
 class CloudEvent(BaseModel):
     """The envelope, with two extension attributes of our own.
 
@@ -63,9 +71,12 @@ def decode(body: bytes) -> tuple[CloudEvent, Payload]:
         event = CloudEvent.model_validate(_read_json(body))
         if event.type not in PAYLOADS:
             raise Undecodable(f"unknown event type {event.type!r}")
-        return event, PAYLOADS[event.type].model_validate(event.data)
     except ValidationError as error:
         raise Undecodable(explain(error)) from error
+    try:
+        return event, PAYLOADS[event.type].model_validate(event.data)
+    except ValidationError as error:
+        raise InvalidData(explain(error), event) from error
 
 
 def _read_json(body: bytes) -> object:

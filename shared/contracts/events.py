@@ -18,6 +18,7 @@ COMMANDS = "hls.commands"
 
 UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 QualityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+WishedQuality = Annotated[str, Field(max_length=64)]  # one that no preset is called fails the video
 ChunkIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]  # the range of the database column
 Stage = Literal["plan", "encode", "upload"]
 Visibility = Literal["public", "private"]
@@ -71,7 +72,7 @@ class VideoUploaded(Payload):
     user_id: UserId
     source: Source
     filename: Annotated[str, Field(max_length=1024)] | None = None
-    qualities: list[QualityName] | None = None
+    qualities: Annotated[list[WishedQuality], Field(max_length=16)] | None = None
     visibility: Visibility | None = None
     delivery: Delivery | None = None
 
@@ -107,7 +108,7 @@ class VideoFailed(Payload):
     """A video will not become ready unless someone retries it."""
 
     type = "video.failed"
-    user_id: UserId
+    user_id: Annotated[str, Field(max_length=64)] | None  # of a refused event: as it wrote it
     stage: Stage
     reason: str
     message: str

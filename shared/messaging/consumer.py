@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import aio_pika
 import structlog
 
-from shared.contracts.cloudevents import Undecodable
+from shared.contracts.cloudevents import InvalidData, Undecodable
 from shared.errors import PipelineError
 from shared.failpoints import failpoint
 from shared.messaging import queues
@@ -50,11 +50,13 @@ class Consumer:
         processor: Processor,
         slots: int,
         gate: Callable[[], Awaitable[None]] | None = None,
+        refuse: Callable[[InvalidData], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.link = BrokerLink(url, f"{name}.consume")
         self._dead_letters = Publisher(BrokerLink(url, f"{name}.dead-letters"))
         self._queues, self._processor, self._gate = tuple(queues), processor, gate
+        self._refuse = refuse
         self._slots = asyncio.Semaphore(slots)
         self._draining = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,6 +143,8 @@ class Consumer:
         try:
             return await self._processor.process(queue, message.body, **counts_of(message.headers))
         except Undecodable as error:
+            if isinstance(error, InvalidData) and self._refuse:
+                await self._refuse(error)
             return await self._dead_letter(queue, message, str(error))
 
     async def _dead_letter(self, queue: str, message: AbstractIncomingMessage, reason: str) -> Outcome:

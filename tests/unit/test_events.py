@@ -40,7 +40,7 @@ def test_decode_lets_unknown_fields_pass_when_a_newer_sender_adds_some():
         (body(uploaded(videoId="x")), "videoId"),
         (body(uploaded(userId="../etc")), "userId"),
         (body(uploaded(userId="a" * 65)), "userId"),
-        (body(uploaded(qualities=["A/B"])), "qualities"),
+        (body(uploaded(qualities=["x" * 65])), "qualities"),
         (body(uploaded() | {"type": "video.burnt"}), "unknown event type 'video.burnt'"),
         (body(uploaded() | {"specversion": "2.0"}), "specversion"),
         (body(uploaded(chunk=2**31) | {"type": "chunk.encode"}), "chunk"),
