@@ -322,3 +322,27 @@ class Problem(BaseModel):
     status: int
     reason: str
     detail: str
+
+
+class StorageExamination(Request):
+    """What the storage is examined for beside itself: the sites that players run on, for CORS."""
+
+    origins: Annotated[list[str], Field(default_factory=list, max_length=20)]
+    fix_cors: bool = False
+
+
+class StorageFinding(Model):
+    """The outcome of one check; `advice` says what to do."""
+
+    check: str
+    status: Literal["ok", "warning", "failed", "skipped"]
+    message: str
+    advice: str | None
+
+
+class StorageReport(Model):
+    """What the doctor found; warnings are no failures."""
+
+    storage: str
+    healthy: bool
+    findings: list[StorageFinding]

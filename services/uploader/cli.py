@@ -23,6 +23,7 @@ from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
 from shared.settings import load_settings
 from shared.storage import open_storage
+from shared.storage.doctor import diagnose
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run_command(arguments: Sequence[str], default_port: int) -> int:
     try:
         settings = load_settings(default_port)
         if given.command == "storage":
-            return asyncio.run(_storage(settings, given.action))
+            return asyncio.run(_storage(settings, given))
         if given.command == "sweep":
             return asyncio.run(_sweep(settings, remove=given.remove))
         return asyncio.run(_check(settings, given))
@@ -72,7 +73,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     fsck.add_argument("--force", action="store_true", help="repair even if most videos are damaged")
     fsck.add_argument("--json", action="store_true", help="report as JSON")
     storage = commands.add_parser("storage", help="whose the storage and the work volume are")
-    storage.add_argument("action", choices=("show", "claim"), help="show it, or record that both are ours")
+    actions = storage.add_subparsers(dest="action", required=True)
+    actions.add_parser("show", help="show their identities, and whether they are ours")
+    actions.add_parser("claim", help="record that both are ours: no other system uses them")
+    doctor = actions.add_parser("doctor", help="say what is wrong with the configured storage")
+    doctor.add_argument("--json", action="store_true", help="report as JSON")
+    doctor.add_argument("--origin", action="append", default=[], help="a site that players run on, for CORS")
+    doctor.add_argument("--fix-cors", action="store_true", help="write CORS rules for the origins")
     return parser.parse_args(arguments)
 
 
@@ -86,7 +93,10 @@ async def _sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
         yield Sweeper(settings, database, work, home.storage, home.owned)
 
 
-async def _storage(settings: Settings, action: str) -> int:
+async def _storage(settings: Settings, given: argparse.Namespace) -> int:
+    if given.action == "doctor":
+        return await _doctor(settings, given)
+    action = given.action
     url = settings.database_url.get_secret_value()
     async with open_database(url, connections=2) as database, open_storage(settings) as storage:
         home = await identify_home(settings, database, storage, WorkDir(settings.work_dir.resolve()))
@@ -96,6 +106,12 @@ async def _storage(settings: Settings, action: str) -> int:
             is_ours = action == "claim" or identity.is_ours
             sys.stdout.write(f"{name:<12}{identity.storage_id}  {'ours' if is_ours else 'not ours'}\n")
     return 0
+
+
+async def _doctor(settings: Settings, given: argparse.Namespace) -> int:
+    report = await diagnose(settings, origins=given.origin, fixes_cors=given.fix_cors)
+    sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n" if given.json else report.to_text())
+    return 0 if report.is_healthy else FOUND
 
 
 async def _sweep(settings: Settings, *, remove: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from services.ingest.http import documentation, events, keys, playback, presets, uploads, videos
+from services.ingest.http import documentation, events, keys, playback, presets, storage, uploads, videos
 from services.ingest.http.openapi import Answer, Operation, describe
 from services.ingest.http.requests import guarded
 from services.ingest.http.resources import OPENAPI
@@ -21,6 +21,8 @@ from services.ingest.models import (
     PresetList,
     Retried,
     RetryQuery,
+    StorageExamination,
+    StorageReport,
     TokenRequest,
     TokensRevoked,
     UploadForm,
@@ -118,6 +120,19 @@ VIDEOS = (
         events.watch_video,
         ANYONE_WITH_A_KEY,
         problems=(404,),
+    ),
+)
+
+STORAGE = (
+    Operation(
+        "POST",
+        "/api/storage/doctor",
+        "Examine the configured storage: what is wrong with it, and what to do",
+        Answer(200, "The findings, in the order in which one explains the next", StorageReport),
+        storage.examine_storage,
+        ADMIN,
+        body=StorageExamination,
+        problems=(400,),
     ),
 )
 
@@ -265,7 +280,7 @@ PUBLIC = (
     Operation("GET", "/metrics", "Metrics for Prometheus", Answer(200, "Metrics", None, TEXT)),
 )
 
-OPERATIONS = (*VIDEOS, *PLAYBACK, *SETTINGS, *KEYS, *PUBLIC)
+OPERATIONS = (*VIDEOS, *PLAYBACK, *STORAGE, *SETTINGS, *KEYS, *PUBLIC)
 
 
 def add_routes(app: web.Application) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import ClientError
@@ -45,6 +46,16 @@ async def put_parts(
     except BaseException:  # also when cancelled: incomplete uploads keep costing money
         await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload.id)
         raise
+
+
+async def put_parts_of(
+    client: S3Client, bucket: str, key: str, body: bytes, *, part_bytes: int, encryption: Mapping[str, Any]
+) -> None:
+    """Upload bytes in parts."""
+    with TemporaryFile() as file:  # parts are read by their offsets
+        file.write(body)
+        file.flush()
+        await put_parts(client, bucket, key, file, part_bytes=part_bytes, encryption=encryption)
 
 
 async def list_uploads(client: S3Client, bucket: str, prefix: str) -> list[OpenUpload]:

@@ -1,0 +1,6 @@
+"""Tells what is wrong with the configured storage, in plain sentences, and leaves nothing behind."""
+
+from shared.storage.doctor.diagnose import diagnose
+from shared.storage.doctor.findings import Finding, Report
+
+__all__ = ["Finding", "Report", "diagnose"]
