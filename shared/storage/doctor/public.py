@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -37,8 +38,8 @@ async def check_players(probe: Probe) -> None:
 async def _presigned(probe: Probe, session: aiohttp.ClientSession, key: str) -> None:
     advice = "set S3_PRESIGN_ENDPOINT_URL to the S3 endpoint that players reach (no custom domain)"
     try:
-        url = await probe.storage.presign(key, seconds=60)
-        async with session.get(str(url)) as answer:
+        sign = await probe.storage.presigner(at=datetime.now(UTC), seconds=60)
+        async with session.get(sign(key)) as answer:
             body = await answer.read()
     except (aiohttp.ClientError, TimeoutError) as error:
         probe.report.fail("presign", f"a presigned URL cannot be fetched: {error!r}", advice)
