@@ -69,7 +69,7 @@ async def test_presign_makes_a_url_that_anyone_may_read_when_followed(storage: S
     assert (status, body) == (200, b"#EXTM3U\n")
     assert headers["Content-Type"] == "application/vnd.apple.mpegurl"
     assert headers["Cache-Control"] == "public, max-age=60"
-    assert (await _get(url.split("?")[0]))[0] == 403
+    assert (await _get(url.split("?")[0]))[0] in (400, 401, 403)  # rclone calls it a bad request
 
 
 async def test_put_file_names_type_and_caching_when_the_object_is_large(

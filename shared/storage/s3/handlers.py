@@ -60,7 +60,12 @@ def _expire(credentials: object) -> bool:
     """Make the next request fetch new credentials; False when they are static."""
     if not isinstance(credentials, AioRefreshableCredentials):
         return False
-    vars(credentials)["_expiry_time"] = datetime.now(UTC)  # there is no public method for this
+    state = vars(credentials)  # there is no public method for this
+    state["_expiry_time"] = datetime.now(UTC)
+    fetcher = getattr(state.get("_refresh_using"), "__self__", None)
+    cache = getattr(fetcher, "_cache", None)  # that of an assumed role would return the same credentials
+    if isinstance(cache, dict):
+        cache.clear()
     return True
 
 

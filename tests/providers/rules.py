@@ -1,0 +1,114 @@
+"""What R2 and AWS refuse by their documentation, as rules of the strict server."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.providers.front import error
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from tests.providers.front import Asked, Rule
+
+# R2: "Header '…' with value '…' not implemented", status 501.
+R2_LACKS = re.compile(
+    r"x-amz-(acl|grant-.*|tagging|server-side-encryption.*|object-lock-.*|checksum-.*|trailer)"
+)
+
+
+def r2_headers(asked: Asked) -> web.Response | None:
+    """Refuse headers that R2 does not implement."""
+    wanted = [name for name in asked.headers if R2_LACKS.fullmatch(name)]
+    return error(501, "NotImplemented") if wanted and asked.method in ("PUT", "POST") else None
+
+
+@dataclass
+class R2WriteRate:
+    """R2 takes one write a second of the same key, and answers 429 to more."""
+
+    written: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, asked: Asked) -> web.Response | None:
+        if asked.method != "PUT" or not asked.key or "partNumber" in asked.query:
+            return None
+        now, last = time.monotonic(), self.written.get(asked.key, 0.0)
+        if now - last < 1.0:
+            return error(429, "TooManyRequests")
+        self.written[asked.key] = now
+        return None
+
+
+@dataclass
+class R2EqualParts:
+    """R2 completes no upload whose parts, but for the last, differ in size."""
+
+    sizes: dict[str, dict[int, int]] = field(default_factory=dict)
+
+    def __call__(self, asked: Asked) -> web.Response | None:
+        upload = asked.query.get("uploadId", "")
+        if asked.method == "PUT" and upload:
+            self.sizes.setdefault(upload, {})[int(asked.query["partNumber"])] = len(asked.body)
+        if asked.method == "POST" and upload:
+            *leading, _ = [size for _, size in sorted(self.sizes[upload].items())]
+            if len(set(leading)) > 1:
+                return error(400, "InvalidPart")
+        return None
+
+
+def r2_domain(asked: Asked) -> web.Response | None:
+    """A custom domain serves anonymous reads, and takes no signature."""
+    return error(400, "InvalidArgument") if asked.signed is not None else None
+
+
+def aws_encryption(asked: Asked) -> web.Response | None:
+    """A bucket policy that denies s3:PutObject without encryption."""
+    writes = asked.method == "PUT" and asked.key and "partNumber" not in asked.query
+    begins = asked.method == "POST" and "uploads" in asked.query
+    if (writes or begins) and asked.headers.get("x-amz-server-side-encryption") not in ("AES256", "aws:kms"):
+        return error(403, "AccessDenied")
+    return None
+
+
+def aws_without_list(keys: set[str]) -> Rule:
+    """Credentials without s3:ListBucket are answered 403 for keys that are not there."""
+
+    def rule(asked: Asked) -> web.Response | None:
+        if asked.method == "PUT" and asked.key:
+            keys.add(asked.key)
+        hidden = asked.method in ("GET", "HEAD") and asked.key not in keys
+        return error(403, "AccessDenied") if hidden else None
+
+    return rule
+
+
+@dataclass
+class AwsSlowDown:
+    """Bursts are answered with SlowDown: every third request, so many times."""
+
+    times: int
+    count: int = 0
+
+    def __call__(self, asked: Asked) -> web.Response | None:
+        self.count += 1
+        if self.count % 3 == 0 and self.times > 0:
+            self.times -= 1
+            return error(503, "SlowDown")
+        return None
+
+
+@dataclass
+class AwsExpiry:
+    """Temporary keys are good for so many requests each, then they have expired."""
+
+    requests: int
+    used: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, asked: Asked) -> web.Response | None:
+        assert asked.signed
+        key = asked.signed.key_id
+        self.used[key] = self.used.get(key, 0) + 1
+        return error(400, "ExpiredToken") if self.used[key] > self.requests else None
