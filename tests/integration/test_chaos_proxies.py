@@ -166,6 +166,18 @@ async def test_s3_proxy_leaves_the_client_waiting_until_healed_when_told_to_time
     assert proxy.injected == {"timeout": 1}
 
 
+async def test_s3_proxy_stays_silent_when_it_is_healed_if_told_so(proxy, servers):
+    proxy.fail("silent", 1)
+    async with signed_for(proxy.url, servers) as client:
+        asked = asyncio.create_task(client.head_bucket(Bucket=servers.s3_bucket))
+        await asyncio.sleep(0.1)
+        proxy.heal()
+        with pytest.raises(ReadTimeoutError):
+            await asked
+        await client.head_bucket(Bucket=servers.s3_bucket)
+    assert proxy.injected == {"silent": 1}
+
+
 async def test_s3_proxy_has_half_kept_and_says_it_was_all_when_told_to_shorten(proxy, servers):
     proxy.fail("shortened", 1)
     async with signed_for(proxy.url, servers, checksums="when_required") as client:

@@ -158,6 +158,7 @@ UNAVAILABLE, REFUSED, FULL = StorageUnavailable, StorageRefused, StorageFull
         (403, "AccessDenied", REFUSED, "S3_ACCESS_KEY_ID"),
         (401, "Unauthorized", REFUSED, "S3_ACCESS_KEY_ID"),
         (403, "InvalidAccessKeyId", REFUSED, "S3_ACCESS_KEY_ID"),
+        (404, "XAdminUserNotFound", REFUSED, "S3_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", REFUSED, "S3_SECRET_ACCESS_KEY"),
         (403, "RequestTimeTooSkewed", REFUSED, "clock"),
         (400, "AuthorizationHeaderMalformed", REFUSED, "S3_REGION"),

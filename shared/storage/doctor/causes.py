@@ -20,6 +20,7 @@ from shared.storage.s3.errors import KEYS, error_code, http_status, true_region
 
 CHECK_OF_CODE: Final = {
     "InvalidAccessKeyId": "credentials",
+    "XAdminUserNotFound": "credentials",  # versitygw
     "SignatureDoesNotMatch": "credentials",
     "ExpiredToken": "credentials",
     "InvalidToken": "credentials",

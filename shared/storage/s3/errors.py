@@ -33,6 +33,7 @@ HINTS: Final = {
     "AllAccessDisabled": "the provider has blocked the account or the bucket: contact its support",
     "AccountProblem": "the provider has blocked the account: contact its support",
     "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID",
+    "XAdminUserNotFound": "check S3_ACCESS_KEY_ID",  # versitygw
     "SignatureDoesNotMatch": "check S3_SECRET_ACCESS_KEY, and S3_REGION",
     "AuthorizationHeaderMalformed": REGION,
     "AuthorizationQueryParametersError": REGION,

@@ -17,7 +17,7 @@ FAULTS: dict[str, Inject] = {
         *(network.rabbitmq_cut, network.rabbitmq_black_hole, network.postgres_cut),
         network.postgres_black_hole,
         *(storage.s3_unavailable, storage.s3_applied_then_500, storage.s3_truncated),
-        *(storage.s3_timeout, storage.disk_full),
+        *(storage.s3_timeout, storage.s3_silent, storage.disk_full),
         *(messages.delivered_twice, messages.out_of_order, messages.given_back),
         *(messages.malformed, messages.unknown_version, messages.about_deleted),
     )

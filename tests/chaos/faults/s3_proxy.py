@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import LooseHeaders
 
-Kind = Literal["unavailable", "applied_then_500", "truncated", "shortened", "timeout"]
+Kind = Literal["unavailable", "applied_then_500", "truncated", "shortened", "timeout", "silent"]
 
 CHUNK_BYTES = 64 * 1024
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection", "te", "upgrade"}
@@ -55,6 +55,7 @@ class S3Proxy:
         self._endpoint_url = endpoint_url.rstrip("/")
         self._faults: list[Fault] = []
         self._healed = asyncio.Event()
+        self._closed = asyncio.Event()
         self.injected: Counter[str] = Counter()
         self.url = ""
 
@@ -87,6 +88,7 @@ class S3Proxy:
     async def close(self) -> None:
         """Close all connections and stop listening."""
         self.heal()
+        self._closed.set()
         await self._runner.cleanup()
         await self._session.close()
 
@@ -106,6 +108,9 @@ class S3Proxy:
             return _error(503, "SlowDown")
         if kind == "timeout":
             await self._healed.wait()
+            raise _cut(request)
+        if kind == "silent":
+            await self._closed.wait()
             raise _cut(request)
         try:
             return await self._forward(request, kind)

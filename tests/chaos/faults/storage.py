@@ -40,6 +40,11 @@ async def s3_timeout(injector: Injector) -> int:
     return await _s3(injector, "timeout", seconds=SILENT_SECONDS)
 
 
+async def s3_silent(injector: Injector) -> int:
+    """Accept requests and never answer them, not even after the fault is over."""
+    return await _s3(injector, "silent", seconds=SILENT_SECONDS)
+
+
 async def disk_full(injector: Injector) -> int:
     """Fill the work volume completely, then free the space."""
     if injector.environment.volume_refused is not None:
