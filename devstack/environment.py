@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.settings import Settings
+from shared.errors import ConfigurationError
+from shared.settings import Settings, check_settings
 from shared.settings.s3_defaults import s3_defaults
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ def own_values(directory: StackDir, state: State) -> dict[str, str]:
         "PUBLIC_STREAM_URL": ("streamer", "http://127.0.0.1:%d"),
     }
     return values | {name: url % ports[port] for name, (port, url) in urls.items() if port in ports}
+
+
+def check_given(values: Mapping[str, str]) -> None:
+    """Raise VariableError naming each variable with which no service would start."""
+    servers = {"DATABASE_URL": "postgresql://localhost/", "RABBITMQ_URL": "amqp://localhost/"}
+    known = {name.lower(): value for name, value in {**servers, **values}.items() if value}
+    try:
+        check_settings({name: value for name, value in known.items() if name in Settings.model_fields})
+    except ConfigurationError as error:
+        raise VariableError(str(error)) from None
 
 
 def remember_given(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from devstack.admin import admin_key
 from devstack.checks import reason_not_ready
 from devstack.environment import (
+    check_given,
     env_file,
     own_values,
     read_env_file,
@@ -102,7 +103,9 @@ class Stack:
 
     def _take_given(self, environ: Mapping[str, str]) -> None:
         own = own_values(self.directory, self.state)
-        self.state.given = remember_given(self.state.given, environ, own)
+        given = remember_given(self.state.given, environ, own)
+        check_given({**own, **given})
+        self.state.given = given
         Path(self.state.given.get("WORK_DIR", own["WORK_DIR"])).mkdir(parents=True, exist_ok=True)
         for name in sorted({*REPLACED_BY.values()} & self.state.given.keys()):
             say(f"{name} was given: its private server is not started")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -14,6 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
 from shared.settings.s3_defaults import S3Provider, s3_defaults
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def expect_url(url: str) -> None:
@@ -193,6 +196,14 @@ class Settings(BaseSettings):
     def masked(self) -> dict[str, str]:
         """Return every setting by the name of its variable, with secrets and URL passwords masked."""
         return {name.upper(): _mask(value) for name, value in self}
+
+
+def check_settings(values: Mapping[str, str]) -> None:
+    """Raise ConfigurationError naming every variable that is wrong among these, given by field."""
+    try:
+        Settings(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from error
 
 
 def load_settings(default_port: int) -> Settings:

@@ -16,6 +16,7 @@ import pytest
 
 from shared.database.pool import open_database
 from shared.settings import Settings
+from tests.leaks import leaks_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -67,6 +68,7 @@ def servers(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> 
         yield _read_env(directory / "env")
     finally:
         _local("down", directory)
+    assert leaks_in(directory) == []
 
 
 @pytest.fixture

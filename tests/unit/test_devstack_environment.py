@@ -10,6 +10,7 @@ import pytest
 from devstack.environment import (
     ENV_FILE_NAMES,
     VariableError,
+    check_given,
     env_file,
     own_values,
     read_env_file,
@@ -104,3 +105,25 @@ def test_env_file_is_for_a_shell_to_read(tmp_path: Path) -> None:
 
 def test_read_env_file_is_empty_when_there_is_none(tmp_path: Path) -> None:
     assert read_env_file(tmp_path / "env") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STORAGE_TYPE", "ftp"),
+        ("ENCODER", "av1"),
+        ("HLS_SEGMENT_SECONDS", "ten"),
+        ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+        ("RABBITMQ_URL", "http://h"),
+        ("S3_ENDPOINT_URL", "ftp://h"),
+        ("PUBLIC_STREAM_URL", "localhost:1"),
+    ],
+)
+def test_variables_with_which_no_service_would_start_are_refused_by_name(name, value):
+    with pytest.raises(VariableError, match=f"^{name}: ") as caught:
+        check_given({"WORK_DIR": "/work", name: value})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_variables_that_the_services_take_are_accepted():
+    check_given({"WORK_DIR": "/work", "STORAGE_TYPE": "local", "SOURCE_BUCKETS": "a,b", "TRANSCODERS": "2"})

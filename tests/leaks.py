@@ -1,0 +1,45 @@
+"""Looks for secrets in the logs that a test run leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+API_KEY = re.compile(rb"vod_[A-Za-z0-9_-]{43}")
+JWT = re.compile(rb"eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]+")
+NOT_SECRET = ("s3_access_key",)
+
+
+def secrets_of(directory: Path) -> dict[str, str]:
+    """Return every secret of a stack by its name: those it made, and those it was given."""
+    state = json.loads((directory / "state.json").read_text())
+    found = {name: value for name, value in state["secrets"].items() if name not in NOT_SECRET}
+    env = dict(line.split("=", 1) for line in shlex.split((directory / "env").read_text()))
+    for name, value in env.items():
+        if "://" in value and urlsplit(value).password:
+            found[name] = urlsplit(value).password or ""
+        elif name.endswith(("_KEY", "_TOKEN")):
+            found[name] = value
+    return {name: value for name, value in found.items() if len(value) >= 8}
+
+
+def leaks_in(directory: Path) -> list[str]:
+    """Return which log of a stack holds which secret, API keys and tokens of any kind included."""
+    secrets = secrets_of(directory)
+    return [leak for log in sorted(directory.rglob("*.log")) for leak in _leaks_of(log, secrets)]
+
+
+def _leaks_of(log: Path, secrets: dict[str, str]) -> Iterator[str]:
+    content = log.read_bytes()
+    yield from (f"{log.name}: {name}" for name, value in secrets.items() if value.encode() in content)
+    if API_KEY.search(content):
+        yield f"{log.name}: an API key"
+    if JWT.search(content):
+        yield f"{log.name}: a token"

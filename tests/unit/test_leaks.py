@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests.leaks import leaks_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "vod_Zm9yYmlkZGVuLWtleS1vZi1hLXRlc3QtMTIzNDU2Nzg5"[:47]
+
+
+def test_logs_with_a_secret_are_named_and_others_are_not(tmp_path: Path) -> None:
+    secrets = {"postgres": "a-long-password", "s3_access_key": "not-a-secret"}
+    (tmp_path / "state.json").write_text(json.dumps({"secrets": secrets}))
+    (tmp_path / "env").write_text(
+        "RABBITMQ_URL='amqp://vod:another-password@h/'\nADMIN_API_KEY=admin-api-key\n"
+    )
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "ingest.log").write_text("not-a-secret vod_***\n")
+    assert leaks_in(tmp_path) == []
+    for number, secret in enumerate(("a-long-password", "another-password", "admin-api-key", KEY)):
+        (logs / f"{number}.log").write_text(f"it is {secret}\n")
+    assert [leak.split(":")[0] for leak in leaks_in(tmp_path)] == ["0.log", "1.log", "2.log", "3.log"]
