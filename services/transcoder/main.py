@@ -9,12 +9,15 @@ import structlog
 from aiohttp import web
 
 from services.transcoder.encode.check_ffmpeg import check_ffmpeg
+from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.concurrency import chunks_at_once
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
+from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.ffmpeg.sandbox import report_protection
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.handlers.refuse_event import refuse_event
+from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
@@ -102,7 +105,18 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 def _planner(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     volume = app[VOLUME]
-    planning = PlanVideoHandler(settings, app[OUTBOX], work, app[SOURCES], app[RESERVE])
+    segment_seconds, chunk_seconds = settings.hls_segment_seconds, settings.chunk_seconds
+    planning = PlanVideoHandler(
+        app[OUTBOX],
+        work,
+        app[SOURCES],
+        app[RESERVE],
+        make_plan=partial(make_plan, segment_seconds=segment_seconds, chunk_seconds=chunk_seconds),
+        make_thumbnail=make_thumbnail,
+        lease_seconds=settings.lease_seconds,
+        default_visibility=settings.default_visibility,
+        s3_public_url=settings.s3_public_url,
+    )
     patience: dict[type[PipelineError], float] = {
         SourceServerUnavailable: settings.storage_patience_seconds,
         OriginalMissing: ORIGINAL_PATIENCE_SECONDS,
@@ -126,14 +140,14 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
 
 def _encoders(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
+    check = None if settings.verify == "off" else settings.verify
     encoding = EncodeChunkHandler(
-        settings,
         app[OUTBOX],
         work,
         app[SOURCES],
         app[RESERVE],
-        app[ENCODER],
-        check=None if settings.verify == "off" else settings.verify,
+        encode_chunk=partial(encode_chunk, encoder=app[ENCODER], check=check),
+        lease_seconds=settings.lease_seconds,
     )
     patience: dict[type[PipelineError], float] = {
         NewerPlan: NEWER_PLAN_PATIENCE_SECONDS,

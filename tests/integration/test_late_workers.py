@@ -13,7 +13,6 @@ import pytest
 
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler
-from services.transcoder.plan.model import Plan
 from services.transcoder.sources.fetch import Sources
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
@@ -34,12 +33,12 @@ from shared.storage.location import StorageLocation
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from tests.unit.transcoder_values import plan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LEASE = 30.0
-SETTINGS = SimpleNamespace(lease_seconds=LEASE)
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ async def planned(outbox, event):
         assert await videos.save_plan(
             connection,
             claim,
-            plan={},
+            plan=plan().to_json(),
             presentation={},
             chunk_seconds=[10.0],
             thumbnail_path="t.jpg",
@@ -72,6 +71,18 @@ async def planned(outbox, event):
             size=(2, 2),
         )
     return event.video_id
+
+
+def parts(outbox, root):
+    """Return what handlers of the transcoder work with."""
+    room = DiskBudget(root, 0)
+    return outbox, WorkDir(root), Sources(WorkDir(root), room, {}, max_bytes=1), room
+
+
+def planner(outbox, root, *, make_plan=None, make_thumbnail=None):
+    """Return a planner whose plans and thumbnails are made by functions of the test."""
+    made = {"make_plan": make_plan, "make_thumbnail": make_thumbnail}
+    return PlanVideoHandler(*parts(outbox, root), **made, lease_seconds=LEASE)
 
 
 async def lose_lease(outbox):
@@ -85,15 +96,16 @@ async def lose_lease(outbox):
 async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
     outbox, planned, tmp_path, is_late
 ):
-    class Stalling(EncodeChunkHandler):
-        async def _encode_alive(self, claim, directory):
-            if is_late:
-                await lose_lease(outbox)
-                async with outbox.transaction() as connection:
-                    await videos.claim_chunk(connection, planned, 0, lease_seconds=LEASE)
-            raise EncodeStalled("it stood still for minutes, as we did")
+    (tmp_path / "a.mp4").write_bytes(b"film")
 
-    late = Stalling(SETTINGS, outbox, WorkDir(tmp_path), None, DiskBudget(tmp_path, 0), None)
+    async def stall(*_: object, **__: object) -> None:
+        if is_late:
+            await lose_lease(outbox)
+            async with outbox.transaction() as connection:
+                await videos.claim_chunk(connection, planned, 0, lease_seconds=LEASE)
+        raise EncodeStalled("it stood still for minutes, as we did")
+
+    late = EncodeChunkHandler(*parts(outbox, tmp_path), encode_chunk=stall, lease_seconds=LEASE)
     with pytest.raises(Superseded if is_late else EncodeStalled):
         await late.encode(EncodeChunk(video_id=planned, chunk=0))
 
@@ -102,34 +114,30 @@ async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
 async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over(
     outbox, event, tmp_path, is_late
 ):
-    class Failing(PlanVideoHandler):
-        async def _plan(self, video, claim):
-            if is_late:
-                await lose_lease(outbox)
-                async with outbox.transaction() as connection:
-                    await videos.claim_plan(connection, video.video_id, lease_seconds=LEASE)
-            raise CorruptSource("the half of a file")
+    (tmp_path / "a.mp4").write_bytes(b"fi")
 
-    late = Failing(SETTINGS, outbox, WorkDir(tmp_path), None, DiskBudget(tmp_path, 0))
+    async def fail(*_: object, **__: object) -> None:
+        if is_late:
+            await lose_lease(outbox)
+            async with outbox.transaction() as connection:
+                await videos.claim_plan(connection, event.video_id, lease_seconds=LEASE)
+        raise CorruptSource("the half of a file")
+
+    late = planner(outbox, tmp_path, make_plan=fail)
     await late.accept(event)
     with pytest.raises(Superseded if is_late else CorruptSource):
         await late.uploaded(event)
 
 
-async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(
-    outbox, planned, tmp_path, monkeypatch
-):
+async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(outbox, planned, tmp_path):
     drawn = []
 
-    class Failing(PlanVideoHandler):
-        async def _draw(self, plan, source, thumbnail):
-            drawn.append(source)
-            raise EncodeStalled("it stood still")
+    async def stall(_plan, source, _target):
+        drawn.append(source)
+        raise EncodeStalled("it stood still")
 
     (tmp_path / "a.mp4").write_bytes(b"film")
-    monkeypatch.setattr(Plan, "from_json", lambda _: SimpleNamespace(source_bytes=4))
-    sources = Sources(WorkDir(tmp_path), DiskBudget(tmp_path, 0), {}, max_bytes=1)
-    failing = Failing(SETTINGS, outbox, WorkDir(tmp_path), sources, DiskBudget(tmp_path, 0))
+    failing = planner(outbox, tmp_path, make_thumbnail=stall)
     await failing.resume(ResumeVideo(video_id=planned))
     assert drawn == [tmp_path / "a.mp4"]
     async with outbox.transaction() as connection:
@@ -139,9 +147,7 @@ async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(
 async def test_event_is_superseded_when_its_id_is_another_videos(outbox, event, tmp_path):
     other = event.model_copy(update={"user_id": "mallory"})
     with pytest.raises(Superseded, match="another video"):
-        await PlanVideoHandler(SETTINGS, outbox, WorkDir(tmp_path), None, DiskBudget(tmp_path, 0)).accept(
-            other
-        )
+        await planner(outbox, tmp_path).accept(other)
 
 
 @dataclass

@@ -8,7 +8,9 @@ from uuid import uuid4
 
 import pytest
 
+from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.handlers.plan_video import PlanVideoHandler
+from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.sources.fetch import Sources
 from shared import videos
 from shared.contracts.events import Source, VideoUploaded
@@ -55,12 +57,14 @@ class Platform:
 
 
 @pytest.fixture
-def platform(servers: Any, database: Database, database_url: str, tmp_path: Path) -> Platform:
-    settings = servers.settings(work_dir=tmp_path, database_url=database_url)
+def platform(database: Database, tmp_path: Path) -> Platform:
     work, outbox = WorkDir(tmp_path), Outbox(database, "/test")
     room = DiskBudget(tmp_path, 0)
     sources = Sources(work, room, {}, max_bytes=1)
-    return Platform(PlanVideoHandler(settings, outbox, work, sources, room), database, outbox)
+    handler = PlanVideoHandler(
+        outbox, work, sources, room, make_plan=make_plan, make_thumbnail=make_thumbnail, lease_seconds=30.0
+    )
+    return Platform(handler, database, outbox)
 
 
 async def test_a_corrected_event_begins_a_new_run_of_a_failed_video(platform: Platform) -> None:

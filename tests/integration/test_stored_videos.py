@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest.mock import AsyncMock
@@ -12,9 +13,12 @@ from uuid import UUID
 
 import pytest
 
+from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder
+from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler
+from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import VERSION, NewerPlan
 from services.transcoder.sources.fetch import Sources
@@ -39,8 +43,6 @@ if TYPE_CHECKING:
 ID = UUID(VIDEO_ID)
 SETTINGS = SimpleNamespace(
     lease_seconds=30.0,
-    hls_segment_seconds=1.0,
-    chunk_seconds=2.0,
     wants_local_files_deleted=False,
     s3_public_url=None,
     public_stream_url="http://localhost:8081",
@@ -56,9 +58,16 @@ class Services:
         self.outbox, self.storage, self.work = Outbox(database, "/test"), MemoryStorage(), WorkDir(root)
         room = DiskBudget(root, 0)
         sources = Sources(self.work, room, {}, max_bytes=2**30)
-        self.planning = PlanVideoHandler(SETTINGS, self.outbox, self.work, sources, room)
-        encoder = Encoder("libx264")
-        self.encoding = EncodeChunkHandler(SETTINGS, self.outbox, self.work, sources, room, encoder)
+        self.planning = PlanVideoHandler(
+            *(self.outbox, self.work, sources, room),
+            make_plan=partial(make_plan, segment_seconds=1.0, chunk_seconds=2.0),
+            make_thumbnail=make_thumbnail,
+            lease_seconds=30.0,
+        )
+        encode = partial(encode_chunk, encoder=Encoder("libx264"))
+        self.encoding = EncodeChunkHandler(
+            self.outbox, self.work, sources, room, encode_chunk=encode, lease_seconds=30.0
+        )
         self.storing = StoreChunkHandler(
             SETTINGS,
             self.outbox,

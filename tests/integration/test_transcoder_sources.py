@@ -186,8 +186,9 @@ async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
     with source.open("ab") as file:
         file.write(b"more")
     room = DiskBudget(tmp_path, 0)
+    sources = Sources(WorkDir(tmp_path), room, {}, max_bytes=1)
     encoding = EncodeChunkHandler(
-        None, None, WorkDir(tmp_path), Sources(WorkDir(tmp_path), room, {}, max_bytes=1), room, X264
+        None, WorkDir(tmp_path), sources, room, encode_chunk=encode_chunk, lease_seconds=1.0
     )
     claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", 1, plan.to_json())
     with pytest.raises(SourceUnavailable, match="another one now"):

@@ -5,38 +5,35 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from services.transcoder.command.video import limits_of
 from services.transcoder.content.check import DAMAGED
-from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.handlers.announce import segmented_event
+from services.transcoder.handlers.leases import ChunkLease, Progress
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
 from shared.contracts.events import ResumeVideo, Segment
 from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import DatabaseUnavailable, OriginalMissing, SourceUnavailable, Superseded, WorkerLost
+from shared.errors import DatabaseUnavailable, OriginalMissing, SourceUnavailable, Superseded
 from shared.failpoints import failpoint
-from shared.service.leases import MAX_TRIES, run_leased
+from shared.service.leases import leased
 from shared.telemetry.metrics import ENCODE_SPEED, ENCODED_SECONDS
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from services.transcoder.content.check import Depth
     from services.transcoder.encode.chunk import EncodedChunk
-    from services.transcoder.encode.select_encoder import Encoder
     from services.transcoder.sources.fetch import Sources
-    from shared.contracts.events import EncodeChunk
+    from shared.contracts.events import EncodeChunk as EncodeChunkCommand
     from shared.messaging.outbox import Outbox
-    from shared.settings import Settings
+    from shared.service.leases import Held
     from shared.videos import ChunkClaim
     from shared.workspace.disk_budget import DiskBudget
     from shared.workspace.layout import WorkDir
@@ -47,59 +44,58 @@ SLOWER = "a part of the source was read from its beginning on; nothing is missin
 log = structlog.get_logger()
 
 
-class Progress:
-    """The progress of one attempt, 0..1; set from FFmpeg's output, read when the claim is renewed."""
+class EncodeChunk(Protocol):
+    """Encodes one chunk of a plan into a directory (encode/chunk.py)."""
 
-    def __init__(self) -> None:
-        self.fraction = 0.0
-
-    def __call__(self, fraction: float) -> None:
-        self.fraction = min(max(fraction, 0.0), 1.0)
+    async def __call__(
+        self,
+        plan: Plan,
+        chunk_index: int,
+        source_path: Path,
+        outdir: Path,
+        *,
+        on_progress: Callable[[float], None],
+    ) -> EncodedChunk: ...
 
 
 @dataclass(frozen=True)
 class EncodeChunkHandler:
     """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk."""
 
-    settings: Settings
     outbox: Outbox
     work: WorkDir
     sources: Sources
     room: DiskBudget
-    encoder: Encoder
-    check: Depth | None = None
+    encode_chunk: EncodeChunk
+    lease_seconds: float
 
-    async def encode(self, command: EncodeChunk) -> None:
-        """Encode one chunk under a claim that guards everything it writes."""
-        async with self.outbox.transaction() as connection:
-            claim = await videos.claim_chunk(
-                connection,
-                command.video_id,
-                command.chunk,
-                lease_seconds=self.settings.lease_seconds,
-            )
-        failpoint("encode.claimed")
-        if claim.tries > MAX_TRIES:
-            raise WorkerLost(f"chunk {claim.chunk} was started {claim.tries} times and never finished")
+    async def encode(self, command: EncodeChunkCommand) -> None:
+        """Encode one chunk under a lease that guards everything it writes."""
+        progress = Progress()
+        lease = ChunkLease(self.outbox, command.video_id, command.chunk, self.lease_seconds, progress)
+        try:
+            async with leased(lease) as held:
+                await self._encode_and_commit(held, progress)
+        except OutdatedPlan as error:
+            await self._plan_anew(held.claim, error)
+
+    async def _encode_and_commit(self, held: Held[ChunkClaim], progress: Progress) -> None:
+        claim, started = held.claim, time.monotonic()
         directory = self.work.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
         try:
-            encoded = await self._encode_alive(claim, directory)
+            encoded = await held.run(self._encode(claim, directory, progress))
             failpoint("encode.verified")
+            self._measure(encoded, time.monotonic() - started)
             await self._commit(claim, encoded)
-        except BaseException as error:
+        except BaseException:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-            if not await self._release(claim) and isinstance(error, Exception):
-                raise Superseded(f"attempt {claim.attempt} is over: {error}") from error
-            if isinstance(error, OutdatedPlan):
-                await self._plan_anew(claim, error)
             raise
 
     async def _plan_anew(self, claim: ChunkClaim, error: OutdatedPlan) -> None:
         """Drop an outdated plan and have the video planned again. Raises Superseded or Deferred."""
-        seconds = self.settings.lease_seconds
         async with self.outbox.transaction() as connection:
             attempts = await videos.drop_plan(
-                connection, claim.video_id, claim.plan_attempt, lease_seconds=seconds
+                connection, claim.video_id, claim.plan_attempt, lease_seconds=self.lease_seconds
             )
             await self.outbox.add(connection, ResumeVideo(video_id=claim.video_id))
         for attempt in attempts:
@@ -107,24 +103,6 @@ class EncodeChunkHandler:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         log.warning("plan_is_outdated", why=str(error))
         raise Superseded(f"the video is planned again: {error}") from error
-
-    async def _release(self, claim: ChunkClaim) -> bool:
-        """Release the claim; False when it was lost: then our failure does not concern the video."""
-        with suppress(DatabaseUnavailable):
-            async with self.outbox.transaction() as connection:
-                return await videos.release_chunk(connection, claim)
-        return True
-
-    async def _encode_alive(self, claim: ChunkClaim, directory: Path) -> EncodedChunk:
-        """Encode while renewing the claim; a lost claim ends FFmpeg at once."""
-        progress, started = Progress(), time.monotonic()
-        encoded = await run_leased(
-            self._encode(claim, directory, progress),
-            partial(self._renew, claim, progress),
-            self.settings.lease_seconds,
-        )
-        self._measure(encoded, time.monotonic() - started)
-        return encoded
 
     async def _encode(self, claim: ChunkClaim, directory: Path, progress: Progress) -> EncodedChunk:
         source = self.sources.path(claim.video_id, claim.source_uri)
@@ -140,15 +118,7 @@ class EncodeChunkHandler:
         plan = Plan.from_json(claim.plan)
         async with self.room.reserve(_most_bytes(plan, claim.chunk)):
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-            return await encode_chunk(
-                plan, claim.chunk, source, directory, self.encoder, progress, check=self.check
-            )
-
-    async def _renew(self, claim: ChunkClaim, progress: Progress) -> None:
-        async with self.outbox.database.transaction() as connection:
-            await videos.renew_chunk(
-                connection, claim, progress=progress.fraction, lease_seconds=self.settings.lease_seconds
-            )
+            return await self.encode_chunk(plan, claim.chunk, source, directory, on_progress=progress)
 
     async def _commit(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
         """Record and announce the chunk; waits during an outage of Postgres to keep the encode."""

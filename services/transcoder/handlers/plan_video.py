@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.handlers.announce import segmented_event
+from services.transcoder.handlers.leases import PlanLease
 from services.transcoder.plan.former import kept_of
-from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan
 from services.transcoder.plan.wishes import unmet_wishes
@@ -22,33 +19,32 @@ from shared import videos
 from shared.contracts.events import DeleteVideo, EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import (
-    DatabaseUnavailable,
     Deferred,
     OutOfDisk,
     PermanentError,
     SourceServerUnavailable,
     Superseded,
     TransientError,
-    WorkerLost,
     described,
 )
 from shared.failpoints import failpoint
 from shared.messaging.outbox import drop_unsent
 from shared.playback.visibility import check_visibility
-from shared.service.leases import MAX_TRIES, run_leased
+from shared.service.leases import leased
 from shared.videos import presets
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
     from uuid import UUID
 
+    from services.transcoder.plan.former import Kept
+    from services.transcoder.plan.ladder import Offer
     from services.transcoder.sources.fetch import Sources
-    from shared.contracts.events import ResumeVideo, VideoUploaded
+    from shared.contracts.events import ResumeVideo, VideoUploaded, Visibility
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
-    from shared.settings import Settings
     from shared.videos import PlanClaim, Video
     from shared.videos.presets import Preset
     from shared.workspace.disk_budget import DiskBudget
@@ -60,15 +56,36 @@ THUMBNAIL_BYTES = 4 * 1024**2  # larger than any thumbnail
 log = structlog.get_logger()
 
 
+class MakePlan(Protocol):
+    """Makes the plan for a file (plan/make_plan.py)."""
+
+    async def __call__(
+        self, path: Path, presets: Sequence[Offer], requested: Collection[str], *, kept: Kept | None
+    ) -> Plan: ...
+
+
+class MakeThumbnail(Protocol):
+    """Draws the thumbnail of a planned file (encode/thumbnail.py)."""
+
+    async def __call__(self, plan: Plan, source_path: Path, target: Path, /) -> None: ...
+
+
 @dataclass(frozen=True)
 class PlanVideoHandler:
-    """Plans videos; its two handlers serve the queue transcoder.plan."""
+    """Plans videos; its two handlers serve the queue transcoder.plan.
 
-    settings: Settings
+    A video whose event does not say otherwise gets `default_visibility`.
+    """
+
     outbox: Outbox
     work: WorkDir
     sources: Sources
     room: DiskBudget
+    make_plan: MakePlan
+    make_thumbnail: MakeThumbnail
+    lease_seconds: float
+    default_visibility: Visibility = "public"
+    s3_public_url: str = ""
 
     async def accept(self, event: VideoUploaded) -> None:
         """Create the record of a video that was handed in; a second message about it changes nothing.
@@ -78,9 +95,7 @@ class PlanVideoHandler:
         """
         async with self.outbox.transaction() as connection:
             ladder = await presets.all_presets(connection)
-            is_new = await videos.accept(
-                connection, event, visibility=self.settings.default_visibility, ladder=ladder
-            )
+            is_new = await videos.accept(connection, event, visibility=self.default_visibility, ladder=ladder)
             step = "nothing" if is_new else await self._begin_anew(connection, event, ladder)
         if step in ("wait", "delete"):
             raise Deferred("the earlier run of the video is still being removed", seconds=REMOVAL_SECONDS)
@@ -97,7 +112,7 @@ class PlanVideoHandler:
         if step == "begin":
             await drop_unsent(connection, event.video_id)
             await asyncio.to_thread(self._remove_files, event.video_id)
-            visibility = self.settings.default_visibility
+            visibility = self.default_visibility
             await videos.begin_anew(connection, event, visibility=visibility, ladder=ladder)
             log.info("begun_anew", video_id=str(event.video_id))
         elif step == "delete" and await videos.delete(connection, event.video_id):
@@ -116,15 +131,15 @@ class PlanVideoHandler:
             video = await _wanted(connection, event.video_id)
         if video.is_planned:
             raise Superseded("the video is already planned")
-        check_visibility(video.visibility, self.settings.s3_public_url)
-        await self._plan_alive(video)
+        check_visibility(video.visibility, self.s3_public_url)
+        await self._plan_leased(video)
 
     async def resume(self, command: ResumeVideo) -> None:
         """Continue a video where it stopped: announce all unfinished work again."""
         async with self.outbox.transaction() as connection:
             video = await _wanted(connection, command.video_id)
         if not video.is_planned:
-            await self._plan_alive(video)
+            await self._plan_leased(video)
             return
         await self._draw_again(video)
         async with self.outbox.transaction() as connection:
@@ -149,7 +164,7 @@ class PlanVideoHandler:
     async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:
         async with self.room.reserve(THUMBNAIL_BYTES):
             await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
-            await make_thumbnail(plan, source, thumbnail)
+            await self.make_thumbnail(plan, source, thumbnail)
 
     async def _draw_if_possible(self, plan: Plan, source: Path, thumbnail: Path) -> Plan:
         """Draw the thumbnail; a video without one is as good, and says so in its warnings."""
@@ -161,31 +176,9 @@ class PlanVideoHandler:
             return replace(plan, warnings=(*plan.warnings, missing))
         return plan
 
-    async def _plan_alive(self, video: Video) -> None:
-        """Plan under a lease: fetching may take longer than the broker waits for an acknowledgement."""
-        lease_seconds = self.settings.lease_seconds
-        async with self.outbox.transaction() as connection:
-            claim = await videos.claim_plan(connection, video.video_id, lease_seconds=lease_seconds)
-        failpoint("plan.claimed")
-        if claim.tries > MAX_TRIES:
-            raise WorkerLost(f"the planning was started {claim.tries} times and never finished")
-        try:
-            await run_leased(self._plan(video, claim), partial(self._renew, claim), lease_seconds)
-        except BaseException as error:
-            if not await self._release(claim) and isinstance(error, Exception):
-                raise Superseded(f"attempt {claim.attempt} at the plan is over: {error}") from error
-            raise
-
-    async def _release(self, claim: PlanClaim) -> bool:
-        """Release the claim; False when it was lost: then our failure does not concern the video."""
-        with suppress(DatabaseUnavailable):
-            async with self.outbox.transaction() as connection:
-                return await videos.release_plan(connection, claim)
-        return True
-
-    async def _renew(self, claim: PlanClaim) -> None:
-        async with self.outbox.database.transaction() as connection:
-            await videos.renew_plan(connection, claim, lease_seconds=self.settings.lease_seconds)
+    async def _plan_leased(self, video: Video) -> None:
+        async with leased(PlanLease(self.outbox, video.video_id, self.lease_seconds)) as held:
+            await held.run(self._plan(video, held.claim))
 
     async def _plan(self, video: Video, claim: PlanClaim) -> None:
         """Probe, plan, draw the thumbnail, and commit everything with the commands."""
@@ -197,14 +190,7 @@ class PlanVideoHandler:
         kept = kept_of(claim.former_plan)
         if kept is None:
             presets.check_qualities(ladder, wanted)
-        plan = await make_plan(
-            path,
-            ladder,
-            wanted,
-            kept=kept,
-            segment_seconds=self.settings.hls_segment_seconds,
-            chunk_seconds=self.settings.chunk_seconds,
-        )
+        plan = await self.make_plan(path, ladder, wanted, kept=kept)
         thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
         plan = await self._draw_if_possible(plan, path, thumbnail)
         failpoint("plan.thumbnail")
