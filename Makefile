@@ -28,9 +28,15 @@ demo: $(READY) ## set up everything, convert a clip and prove that it plays (CLI
 fsck: $(READY) ## compare the running system's records with its storage (FSCK_ARGS="--repair")
 	@set -a; if [ -f .stack/env ]; then . ./.stack/env; fi; $(PYTHON) -m services.uploader fsck $(FSCK_ARGS)
 
-test: $(READY) ## run the whole test suite (PYTEST_ARGS=... is passed on)
+test: $(READY) ## run the whole test suite; unit tests have to cover their share (PYTEST_ARGS=... runs those tests alone)
 	@$(LOCAL) install
+ifeq ($(PYTEST_ARGS),)
+	@$(PYTHON) -m coverage run -m pytest tests/unit
+	@$(PYTHON) -m coverage report
+	@$(PYTHON) -m pytest --ignore=tests/unit
+else
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+endif
 
 test-long: $(READY) ## run the tests that take minutes: long clips, large collections
 	@$(LOCAL) install

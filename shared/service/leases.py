@@ -78,7 +78,7 @@ async def leased(lease: Lease[ClaimT]) -> AsyncIterator[Held[ClaimT]]:
     """
     claim = await lease.claim()
     if claim.tries > MAX_TRIES:
-        raise WorkerLost(f"{lease.what} was begun {claim.tries} times and never came to an end")
+        raise WorkerLost(f"{lease.what} was started {claim.tries} times and never finished")
     try:
         yield Held(lease, claim)
     except BaseException as error:

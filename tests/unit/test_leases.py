@@ -119,7 +119,7 @@ def test_work_kills_its_workers_after_so_many_starts(tries):
             return
 
     if tries > MAX_TRIES:
-        with pytest.raises(WorkerLost, match=f"begun {tries} times"):
+        with pytest.raises(WorkerLost, match=f"started {tries} times"):
             asyncio.run(begin())
     else:
         asyncio.run(begin())
