@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.concurrency import chunks_at_once
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.encode.thumbnail import make_thumbnail
+from services.transcoder.ffmpeg.runner import FfmpegRunner
 from services.transcoder.ffmpeg.sandbox import report_protection
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler
@@ -74,14 +76,16 @@ def create_app(settings: Settings) -> web.Application:
 
 async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     await report_protection(settings.sandbox)
-    ffmpeg = await check_ffmpeg()
+    runner = FfmpegRunner(settings.sandbox)
+    ffmpeg = await check_ffmpeg(runner)
     log.info("ffmpeg", version=ffmpeg.version)
     if ffmpeg.cannot_convert:
         log.warning("ffmpeg_lacks_filters", cannot_convert=ffmpeg.cannot_convert)
-    app[ENCODER] = await choose_encoder(settings.encoder)
-    ENCODER_INFO.labels(app[ENCODER].name).set(1)
-    log.info("encoder_chosen", encoder=app[ENCODER].name)
-    yield
+    with tempfile.TemporaryDirectory(prefix="gpu-kernels-") as cuda_folder:
+        app[ENCODER] = encoder = await choose_encoder(settings.encoder, runner, cuda_folder)
+        ENCODER_INFO.labels(encoder.name).set(1)
+        log.info("encoder_chosen", encoder=encoder.name)
+        yield
 
 
 async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[None]:
@@ -104,15 +108,19 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 
 def _planner(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    volume = app[VOLUME]
-    segment_seconds, chunk_seconds = settings.hls_segment_seconds, settings.chunk_seconds
+    volume, runner = app[VOLUME], app[ENCODER].runner
     planning = PlanVideoHandler(
         app[OUTBOX],
         work,
         app[SOURCES],
         app[RESERVE],
-        make_plan=partial(make_plan, segment_seconds=segment_seconds, chunk_seconds=chunk_seconds),
-        make_thumbnail=make_thumbnail,
+        make_plan=partial(
+            make_plan,
+            segment_seconds=settings.hls_segment_seconds,
+            chunk_seconds=settings.chunk_seconds,
+            runner=runner,
+        ),
+        make_thumbnail=partial(make_thumbnail, runner=runner),
         lease_seconds=settings.lease_seconds,
         default_visibility=settings.default_visibility,
         s3_public_url=settings.s3_public_url,

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg, run_program
+from services.transcoder.ffmpeg.runner import RUNNER, EncodeInterrupted, require_success
 from shared.errors import EncodeFailed, EncodeStalled
 
 
@@ -45,7 +45,9 @@ async def until(condition, seconds=10.0):
 
 async def test_cancelling_kills_the_program():
     mark = f"cancelled-{os.getpid()}"
-    task = asyncio.create_task(run_ffmpeg(endless(mark), frames=1, timeout_seconds=60, stall_seconds=60))
+    task = asyncio.create_task(
+        RUNNER.run_ffmpeg(endless(mark), frames=1, timeout_seconds=60, stall_seconds=60)
+    )
     await until(lambda: running(mark))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -56,20 +58,20 @@ async def test_cancelling_kills_the_program():
 async def test_a_program_that_takes_too_long_is_killed():
     mark = f"slow-{os.getpid()}"
     with pytest.raises(EncodeStalled, match="still running"):
-        await run_ffmpeg(endless(mark), frames=1, timeout_seconds=1, stall_seconds=60)
+        await RUNNER.run_ffmpeg(endless(mark), frames=1, timeout_seconds=1, stall_seconds=60)
     assert not running(mark)
 
 
 async def test_a_program_that_gets_nowhere_is_killed():
     mark = f"stalled-{os.getpid()}"
     with pytest.raises(EncodeStalled, match="no frame for 1 s"):
-        await run_ffmpeg(endless(mark, rate="1/100"), frames=1, timeout_seconds=60, stall_seconds=1)
+        await RUNNER.run_ffmpeg(endless(mark, rate="1/100"), frames=1, timeout_seconds=60, stall_seconds=1)
     assert not running(mark)
 
 
 async def test_progress_is_the_written_fraction():
     done: list[float] = []
-    task = run_ffmpeg(
+    task = RUNNER.run_ffmpeg(
         endless("progress"), frames=25, timeout_seconds=60, stall_seconds=60, on_progress=done.append
     )
     work = asyncio.create_task(task)
@@ -81,7 +83,9 @@ async def test_progress_is_the_written_fraction():
 
 async def test_a_killed_program_is_not_the_sources_fault():
     mark = f"killed-{os.getpid()}"
-    task = asyncio.create_task(run_ffmpeg(endless(mark), frames=1, timeout_seconds=60, stall_seconds=60))
+    task = asyncio.create_task(
+        RUNNER.run_ffmpeg(endless(mark), frames=1, timeout_seconds=60, stall_seconds=60)
+    )
     await until(lambda: running(mark))
     os.kill(running(mark)[0], signal.SIGKILL)
     with pytest.raises(EncodeInterrupted, match="killed by SIGKILL"):
@@ -89,7 +93,7 @@ async def test_a_killed_program_is_not_the_sources_fault():
 
 
 async def test_last_words_are_kept():
-    finished = await run_ffmpeg(
+    finished = await RUNNER.run_ffmpeg(
         ["ffmpeg", "-nostdin", "-i", "file:/nowhere.mp4"], frames=1, timeout_seconds=60, stall_seconds=60
     )
     with pytest.raises(EncodeFailed, match="No such file"):
@@ -99,7 +103,7 @@ async def test_last_words_are_kept():
 async def test_programs_see_no_credentials(monkeypatch):
     monkeypatch.setenv("S3_SECRET_ACCESS_KEY", "secret")
     lines: list[str] = []
-    await run_program(["env"], on_line=lines.append, timeout_seconds=10)
+    await RUNNER.run_program(["env"], on_line=lines.append, timeout_seconds=10)
     assert any(line.startswith("PATH=") for line in lines)
     assert not any("secret" in line for line in lines)
 
@@ -107,8 +111,8 @@ async def test_programs_see_no_credentials(monkeypatch):
 async def test_programs_die_with_the_worker():
     mark = f"orphan-{os.getpid()}"
     code = (
-        "import asyncio; from services.transcoder.ffmpeg.runner import run_ffmpeg;"
-        f"asyncio.run(run_ffmpeg({endless(mark)!r}, frames=1, timeout_seconds=60, stall_seconds=60))"
+        "import asyncio; from services.transcoder.ffmpeg.runner import RUNNER;"
+        f"asyncio.run(RUNNER.run_ffmpeg({endless(mark)!r}, frames=1, timeout_seconds=60, stall_seconds=60))"
     )
     worker = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     await until(lambda: any(pid != worker.pid for pid in running(mark)))
@@ -119,4 +123,4 @@ async def test_programs_die_with_the_worker():
 
 async def test_a_program_that_cannot_be_started_is_not_the_sources_fault():
     with pytest.raises(EncodeInterrupted, match=r"not started: .*No such file"):
-        await run_program(["no-such-program"], on_line=print, timeout_seconds=10)
+        await RUNNER.run_program(["no-such-program"], on_line=print, timeout_seconds=10)

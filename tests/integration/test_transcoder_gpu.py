@@ -22,7 +22,7 @@ from services.transcoder.command import video
 from services.transcoder.command.chunk import HARDWARE, chunk_argv
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder, find_problem, trial_argv
-from services.transcoder.ffmpeg.sandbox import choose_mode
+from services.transcoder.ffmpeg.runner import FfmpegRunner
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.selftest.run import check_all, make_bench
@@ -32,10 +32,11 @@ from tests.media import Clip, make_clip, read_numbers
 from tests.unit.transcoder_values import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-NVENC = Encoder("h264_nvenc")
+OFF = FfmpegRunner("off")
+NVENC = Encoder("h264_nvenc", OFF)
 PRESETS = (Preset("96p", 96, 300_000, 128_000), Preset("64p", 64, 150_000, 128_000))
 TAGGED = Clip(frames=50, options=("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"))
 OPENING = "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"
@@ -118,10 +119,10 @@ class Gpu:
 
 
 @pytest.fixture
-def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Gpu]]:
-    """Yield a function that puts a stand-in for ffmpeg first on PATH.
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Gpu]:
+    """Return a function that puts a stand-in for ffmpeg first on PATH.
 
-    A script runs an interpreter, and keeps its sessions in a folder: the sandbox permits neither.
+    A script runs an interpreter, and keeps its sessions in a folder: the sandbox permits neither (OFF).
     """
 
     def install(*, sessions: int = 64, say: str = "", say_hardware: str = "", crash: bool = False) -> Gpu:
@@ -134,9 +135,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         return Gpu(folder)
 
-    choose_mode("off")
-    yield install
-    choose_mode("best-effort")
+    return install
 
 
 def fallbacks(reason: str) -> float:
@@ -218,20 +217,20 @@ async def test_an_unreadable_source_is_blamed_only_after_the_cpu_has_failed_too(
 
 async def test_auto_takes_the_cpu_when_nvenc_does_not_open(gpu):
     gpu(say=NO_DRIVER)
-    assert await find_problem("h264_nvenc") == "[h264_nvenc] Cannot load libcuda.so.1"
-    assert (await choose_encoder("auto")).name == "libx264"
+    assert await find_problem("h264_nvenc", OFF) == "[h264_nvenc] Cannot load libcuda.so.1"
+    assert (await choose_encoder("auto", OFF)).name == "libx264"
 
 
 async def test_the_selftest_passes_every_check_on_a_gpu_that_runs_out_of_sessions(tmp_path, gpu):
     gpu(sessions=2)
-    outcomes = await check_all(await make_bench(tmp_path, size="320x180", encodes_at_once=5))
+    outcomes = await check_all(await make_bench(tmp_path, size="320x180", encodes_at_once=5, runner=OFF))
     assert [outcome.why for outcome in outcomes if outcome.verdict == "failed"] == []
     assert "no encoding session free" in outcomes[-1].why
 
 
 async def test_the_selftest_says_what_failed_when_the_gpu_cannot_decode(tmp_path, gpu):
     gpu(say_hardware=NO_DECODER)
-    outcomes = await check_all(await make_bench(tmp_path, size="320x180", encodes_at_once=1))
+    outcomes = await check_all(await make_bench(tmp_path, size="320x180", encodes_at_once=1, runner=OFF))
     assert [outcome.verdict for outcome in outcomes] == ["failed", "ok", "ok", "ok"]
     assert "could not decode" in outcomes[0].why
 

@@ -9,51 +9,54 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from services.transcoder.ffmpeg import sandbox_exec
-from services.transcoder.ffmpeg.runner import run_program
+from services.transcoder.ffmpeg.runner import RUNNER, FfmpegRunner
 from services.transcoder.ffmpeg.sandbox import (
     NOTHING,
     Access,
     SandboxMissing,
-    choose_mode,
     confined,
     report_protection,
 )
 from services.transcoder.ffmpeg.sandbox_exec import landlock_abi
 from shared.telemetry.metrics import SANDBOX_ACTIVE
 
+if TYPE_CHECKING:
+    from services.transcoder.ffmpeg.sandbox import Mode
+
 needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 PYTHON = [os.path.realpath(sys.executable), "-I", "-S", "-c"]
 HOME = str(Path(PYTHON[0]).parents[1])
 
 
-@pytest.fixture(autouse=True)
-def _mode_is_put_back():
-    yield
-    choose_mode("best-effort")
-
-
-async def python(code: str, *, reads: tuple = (), writes: tuple = ()) -> str:
+async def python(code: str, *, reads: tuple = (), writes: tuple = (), mode: Mode = "best-effort") -> str:
     """Run `code` confined and return its output, or the name of the error that ended it."""
     lines: list[str] = []
     access = Access(reads=(HOME, *map(str, reads)), writes=tuple(map(str, writes)))
-    finished = await run_program([*PYTHON, code], on_line=lines.append, timeout_seconds=30, access=access)
+    argv = [*PYTHON, code]
+    finished = await FfmpegRunner(mode).run_program(
+        argv, on_line=lines.append, timeout_seconds=30, access=access
+    )
     last = finished.stderr.splitlines()[-1:] if finished.returncode else []
     return " ".join([*lines, *last]) or str(finished.returncode)
 
 
 @needs_landlock
-async def test_confined_program_reads_only_reason_not_workable_given(tmp_path):
+async def test_confined_program_reads_only_what_it_is_given(tmp_path):
     for name in ("given", "canary"):
         (tmp_path / name).write_text(f"content of {name}")
     for mode, seen in (("best-effort", "PermissionError"), ("off", "content of canary")):
-        choose_mode(mode)
         given = tmp_path / "given"
-        assert "content of given" in await python(f"print(open({str(given)!r}).read())", reads=(given,))
-        assert seen in await python(f"print(open({str(tmp_path / 'canary')!r}).read())", reads=(given,))
+        assert "content of given" in await python(
+            f"print(open({str(given)!r}).read())", reads=(given,), mode=mode
+        )
+        assert seen in await python(
+            f"print(open({str(tmp_path / 'canary')!r}).read())", reads=(given,), mode=mode
+        )
 
 
 @needs_landlock
@@ -62,9 +65,8 @@ async def test_confined_program_writes_only_into_its_directory(tmp_path):
     job.mkdir()
     other.mkdir()
     for mode, kept in (("best-effort", True), ("off", False)):
-        choose_mode(mode)
-        assert await python(f"open({str(job / 'x')!r}, 'w').write('x')", writes=(job,)) == "0"
-        answer = await python(f"open({str(other / 'x')!r}, 'w').write('x')", writes=(job,))
+        assert await python(f"open({str(job / 'x')!r}, 'w').write('x')", writes=(job,), mode=mode) == "0"
+        answer = await python(f"open({str(other / 'x')!r}, 'w').write('x')", writes=(job,), mode=mode)
         assert ("PermissionError" in answer) is kept
         assert (other / "x").exists() is not kept
 
@@ -73,8 +75,7 @@ async def test_confined_program_writes_only_into_its_directory(tmp_path):
 async def test_confined_program_cannot_read_the_environment_of_the_worker():
     code = f"print(len(open('/proc/{os.getpid()}/environ').read()))"
     assert "PermissionError" in await python(code)
-    choose_mode("off")
-    assert int(await python(code)) > 0
+    assert int(await python(code, mode="off")) > 0
 
 
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"])
@@ -90,8 +91,7 @@ async def test_confined_program_reaches_no_listener():
         assert "PermissionError" in await python(code)
         with pytest.raises(TimeoutError):
             listener.accept()
-        choose_mode("off")
-        assert await python(code) == "0"
+        assert await python(code, mode="off") == "0"
         listener.accept()[0].close()
 
 
@@ -100,8 +100,7 @@ async def test_confined_program_starts_threads_but_no_process():
                         "time.sleep(0.2)") == "in a thread"  # fmt: skip
     code = "import posix; pid = posix.fork(); pid or posix._exit(0); print('forked')"
     assert "PermissionError" in await python(code)
-    choose_mode("off")
-    assert await python(code) == "forked"
+    assert await python(code, mode="off") == "forked"
 
 
 @needs_landlock
@@ -117,14 +116,14 @@ async def test_confined_program_names_its_threads_where_the_gpu_is_used():
     for gpu, seen in ((["-hwaccel", "cuda"], "its own"), ([], "PermissionError")):
         lines: list[str] = []
         argv, access = [*PYTHON, code, *gpu], Access(reads=(HOME,))
-        finished = await run_program(argv, on_line=lines.append, timeout_seconds=30, access=access)
+        finished = await RUNNER.run_program(argv, on_line=lines.append, timeout_seconds=30, access=access)
         assert seen in " ".join([*lines, finished.stderr])
 
 
 async def test_confined_program_has_bounded_memory_where_the_gpu_is_used():
     argv = [*PYTHON, f"bytearray({17 * 1024**3})", "-hwaccel", "cuda"]
     access = Access(reads=(HOME,))
-    finished = await run_program(argv, on_line=lambda _: None, timeout_seconds=30, access=access)
+    finished = await RUNNER.run_program(argv, on_line=lambda _: None, timeout_seconds=30, access=access)
     assert "MemoryError" in finished.stderr
 
 
@@ -213,6 +212,6 @@ async def test_report_refuses_when_required_and_landlock_is_missing(monkeypatch,
 async def test_environment_of_a_confined_program_holds_no_secret(monkeypatch):
     monkeypatch.setenv("S3_SECRET_ACCESS_KEY", "canary-secret")
     lines: list[str] = []
-    await run_program(["env"], on_line=lines.append, timeout_seconds=10, access=NOTHING)
+    await RUNNER.run_program(["env"], on_line=lines.append, timeout_seconds=10, access=NOTHING)
     assert any(line.startswith("PATH=") for line in lines)
     assert "canary-secret" not in "".join(lines)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.transcoder.ffmpeg.cuda_cache import FOLDER_NAME, keep_kernels, lent_kernels
+from services.transcoder.ffmpeg.cuda_cache import FOLDER_NAME, lent_kernels
 from services.transcoder.ffmpeg.sandbox import NOTHING, Access
 
 ON_GPU = ("ffmpeg", "-hwaccel", "cuda", "-i", "x")
@@ -17,15 +17,13 @@ def kept(tmp_path):
     folder = tmp_path / "kept"
     folder.mkdir()
     (folder / "index").write_text("as translated")
-    keep_kernels(str(folder))
-    yield folder
-    keep_kernels(None)
+    return folder
 
 
 def test_a_run_gets_a_copy_that_goes_with_it(tmp_path, kept):
     job = tmp_path / "job"
     job.mkdir()
-    with lent_kernels(ON_GPU, Access(writes=(str(job),))) as environment:
+    with lent_kernels(str(kept), ON_GPU, Access(writes=(str(job),))) as environment:
         copy = Path(environment["CUDA_CACHE_PATH"])
         assert copy == job / FOLDER_NAME
         (copy / "index").write_text("changed")
@@ -33,21 +31,20 @@ def test_a_run_gets_a_copy_that_goes_with_it(tmp_path, kept):
     assert (kept / "index").read_text() == "as translated"
 
 
-@pytest.mark.usefixtures("kept")
-def test_nothing_is_lent_to_a_run_without_the_gpu_or_without_a_place_to_write(tmp_path):
-    with lent_kernels(("ffmpeg", "-i", "x"), Access(writes=(str(tmp_path),))) as environment:
+def test_nothing_is_lent_to_a_run_without_the_gpu_or_without_a_place_to_write(tmp_path, kept):
+    with lent_kernels(str(kept), ("ffmpeg", "-i", "x"), Access(writes=(str(tmp_path),))) as environment:
         assert environment == {}
-    with lent_kernels(ON_GPU, NOTHING) as environment:
+    with lent_kernels(str(kept), ON_GPU, NOTHING) as environment:
         assert environment == {}
 
 
 def test_nothing_is_lent_when_nothing_was_translated(tmp_path):
-    with lent_kernels(ON_GPU, Access(writes=(str(tmp_path),))) as environment:
+    with lent_kernels(None, ON_GPU, Access(writes=(str(tmp_path),))) as environment:
         assert environment == {}
 
 
 def test_a_run_goes_on_when_what_was_kept_has_been_tidied_away(tmp_path, kept):
     (kept / "index").unlink()
     kept.rmdir()
-    with lent_kernels(ON_GPU, Access(writes=(str(tmp_path),))) as environment:
+    with lent_kernels(str(kept), ON_GPU, Access(writes=(str(tmp_path),))) as environment:
         assert environment == {}

@@ -27,7 +27,7 @@ from services.transcoder.content.job import moments_of
 from services.transcoder.content.levels import LevelReader, by_second, compare_levels
 from services.transcoder.content.packets import PacketReader
 from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, movement, read_ppm
-from services.transcoder.ffmpeg.runner import run_program
+from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.ffmpeg.sandbox import Access
 from shared.contracts.warnings import VideoWarning, WarningCode, merge_warnings
 from shared.errors import EncodeFailed
@@ -196,7 +196,7 @@ def _read_picture(path: Path) -> Picture:
 async def _run(job: Checked, readings: Sequence[Reading], levels: LevelReader | None = None) -> None:
     """Read the data to compare; unreadable data is missing from the result."""
     if readings:
-        await run_program(
+        await (job.runner or RUNNER).run_program(
             commands.command(*readings),
             on_line=(levels or LevelReader()).take,
             timeout_seconds=max(MIN_SECONDS, MAX_TIMES_REAL_TIME * job.plan.seconds_in(job.chunk)),

@@ -15,6 +15,7 @@ from shared.names import segment_name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.plan.model import Chunk, Plan
 
 MAX_SAMPLES: Final = 3
@@ -30,6 +31,7 @@ class Checked:
     source_path: str
     outdir: str
     decoded_on_gpu: bool = False
+    runner: FfmpegRunner | None = None
 
     @property
     def segments(self) -> tuple[str, ...]:

@@ -10,16 +10,19 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.colour import OUTPUT_TAGS
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder
-from services.transcoder.ffmpeg.runner import require_success, run_ffmpeg, run_program
+from services.transcoder.ffmpeg.runner import RUNNER, require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from shared.errors import EncodeFailed, EncodeStalled, PipelineError
+
+if TYPE_CHECKING:
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
 
 SUPPORTED: Final = "5.1 to 9"
 VERSION: Final = re.compile(r"^\w+ version (\S+)")
@@ -49,19 +52,19 @@ class Ffmpeg:
     cannot_convert: tuple[str, ...] = ()
 
 
-async def check_ffmpeg() -> Ffmpeg:
+async def check_ffmpeg(runner: FfmpegRunner = RUNNER) -> Ffmpeg:
     """Check the FFmpeg on PATH. Raises UnsuitableFfmpeg naming its version and what it cannot do."""
-    version = parse_version((await _output("ffmpeg", "-version"))[0])
-    prober = parse_version((await _output("ffprobe", "-version"))[0])
+    version = parse_version((await _output(runner, "ffmpeg", "-version"))[0])
+    prober = parse_version((await _output(runner, "ffprobe", "-version"))[0])
     try:
         with tempfile.TemporaryDirectory(prefix="ffmpeg-check-") as folder:
-            await _encode_trial(Path(folder))
+            await _encode_trial(runner, Path(folder))
     except PipelineError as error:
         raise UnsuitableFfmpeg(
             f"ffmpeg {version} (ffprobe {prober}) cannot be used: {error.message}; install FFmpeg {SUPPORTED}"
             " with libx264 and put its ffmpeg and ffprobe first on PATH"
         ) from error
-    return Ffmpeg(version, await _kinds_it_cannot_convert())
+    return Ffmpeg(version, await _kinds_it_cannot_convert(runner))
 
 
 def parse_version(line: str) -> str:
@@ -70,17 +73,17 @@ def parse_version(line: str) -> str:
     return found[1] if found else "of unknown version"
 
 
-async def _kinds_it_cannot_convert() -> tuple[str, ...]:
-    lines = await _output("ffmpeg", "-hide_banner", "-filters")
+async def _kinds_it_cannot_convert(runner: FfmpegRunner) -> tuple[str, ...]:
+    lines = await _output(runner, "ffmpeg", "-hide_banner", "-filters")
     filters = {line.split()[1] for line in lines if "->" in line}
     return tuple(sorted({kind for name, kind in SOMETIMES_NEEDED.items() if name not in filters}))
 
 
-async def _output(program: str, *arguments: str) -> list[str]:
+async def _output(runner: FfmpegRunner, program: str, *arguments: str) -> list[str]:
     """Return the lines printed by a program, at least one. Raises UnsuitableFfmpeg when it does not run."""
     lines: list[str] = []
     try:
-        finished = await run_program(
+        finished = await runner.run_program(
             [program, *arguments], on_line=lines.append, timeout_seconds=TIMEOUT_SECONDS
         )
         require_success(finished, program)
@@ -91,15 +94,17 @@ async def _output(program: str, *arguments: str) -> list[str]:
     return lines or [""]
 
 
-async def _encode_trial(folder: Path) -> None:
+async def _encode_trial(runner: FfmpegRunner, folder: Path) -> None:
     """Make a clip, plan it, encode and verify its second chunk. Raises the errors of these steps."""
     clip = folder / "clip.mp4"
-    await _make_clip(clip)
-    plan = await make_plan(clip, PRESETS, segment_seconds=SEGMENT_SECONDS, chunk_seconds=CHUNK_SECONDS)
-    await encode_chunk(plan, 1, clip, folder, Encoder("libx264"))
+    await _make_clip(runner, clip)
+    plan = await make_plan(
+        clip, PRESETS, segment_seconds=SEGMENT_SECONDS, chunk_seconds=CHUNK_SECONDS, runner=runner
+    )
+    await encode_chunk(plan, 1, clip, folder, Encoder("libx264", runner))
 
 
-async def _make_clip(path: Path) -> None:
+async def _make_clip(runner: FfmpegRunner, path: Path) -> None:
     argv = [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"),
         *("-f", "lavfi", "-i", f"testsrc2=size=170x96:rate={RATE}:duration={SECONDS}"),
@@ -107,7 +112,7 @@ async def _make_clip(path: Path) -> None:
         *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", *OUTPUT_TAGS),
         *("-c:a", "aac", "-b:a", "64k", str(path)),
     ]
-    finished = await run_ffmpeg(
+    finished = await runner.run_ffmpeg(
         argv,
         frames=1,
         timeout_seconds=TIMEOUT_SECONDS,

@@ -28,7 +28,7 @@ from services.transcoder.encode.gpu_fallback import (
 )
 from services.transcoder.encode.transport_stream import BrokenStream, carry_on
 from services.transcoder.encode.verify import verify_rendition
-from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success, run_ffmpeg
+from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.ffmpeg.task_group import together
 from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, NotConvertible, SourceUnavailable
@@ -132,7 +132,8 @@ class _Job:
         return Access(reads=(self.source_path,), writes=(self.outdir,))
 
     def checked(self, way: Strategy) -> Checked:
-        return Checked(self.plan, self.chunk, self.source_path, self.outdir, way.decodes_on_gpu)
+        gpu, runner = way.decodes_on_gpu, self.encoder.runner
+        return Checked(self.plan, self.chunk, self.source_path, self.outdir, gpu, runner)
 
 
 class _GpuFailed(EncodeFailed):
@@ -227,7 +228,7 @@ async def _run(job: _Job, way: Strategy) -> None:
         gpu_decode=way.decodes_on_gpu,
     )
     try:
-        finished = await run_ffmpeg(
+        finished = await job.encoder.runner.run_ffmpeg(
             argv,
             frames=chunk.end_frame - chunk.first_frame,
             timeout_seconds=limit,
@@ -258,7 +259,7 @@ def _stall_seconds(chunk: Chunk) -> float:
 
 async def _write_audio(job: _Job, limit_seconds: float) -> None:
     argv = audio_argv(job.plan, job.chunk, job.source_path, job.outdir)
-    finished = await run_ffmpeg(
+    finished = await job.encoder.runner.run_ffmpeg(
         argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds, access=job.access
     )
     require_success(finished, f"audio of chunk {job.chunk.index}")

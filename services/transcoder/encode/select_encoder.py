@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
 from services.transcoder.codecs.h264_nvenc import NVENC
 from services.transcoder.codecs.h264_x264 import FAST, X264
-from services.transcoder.ffmpeg.cuda_cache import VARIABLE, keep_kernels
-from services.transcoder.ffmpeg.runner import require_success, run_ffmpeg
+from services.transcoder.ffmpeg.cuda_cache import VARIABLE
+from services.transcoder.ffmpeg.runner import RUNNER, require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from shared.errors import EncodeFailed, EncodeStalled
 
 if TYPE_CHECKING:
     from services.transcoder.command.video import EncoderName
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
 
 EncoderChoice = Literal["auto", "h264_nvenc", "libx264"]
 
@@ -40,6 +38,7 @@ class Encoder:
     """An encoder that is known to work on this machine."""
 
     name: EncoderName
+    runner: FfmpegRunner = RUNNER
 
 
 def trial_argv(encoder: EncoderName) -> list[str]:
@@ -51,27 +50,30 @@ def trial_argv(encoder: EncoderName) -> list[str]:
     ]
 
 
-async def choose_encoder(choice: EncoderChoice) -> Encoder:
+async def choose_encoder(
+    choice: EncoderChoice, runner: FfmpegRunner = RUNNER, cuda_folder: str | None = None
+) -> Encoder:
     """Return the encoder for `choice`; auto selects NVENC where a trial encode succeeds.
 
     Raises EncodeFailed with ffmpeg's message when the chosen encoder does not work on this machine.
+    What the GPU's driver compiles for it is kept in `cuda_folder`, which lasts as long as the encoder.
     """
     wanted = PREFERENCE if choice == "auto" else (choice,)
     problems = []
     for encoder in wanted:
-        problem = await find_problem(encoder)
+        problem = await find_problem(encoder, runner)
         if problem is None:
-            if encoder == "h264_nvenc":
-                await translate_kernels()
-            return Encoder(encoder)
+            if encoder == "h264_nvenc" and cuda_folder is not None:
+                runner = await translate_kernels(runner, cuda_folder)
+            return Encoder(encoder, runner)
         problems.append(f"{encoder}: {problem}")
     raise EncodeFailed(f"ENCODER={choice} does not work on this machine: {'; '.join(problems)}")
 
 
-async def find_problem(encoder: EncoderName) -> str | None:
+async def find_problem(encoder: EncoderName, runner: FfmpegRunner = RUNNER) -> str | None:
     """Return why `encoder` does not work here; None if it does."""
     try:
-        finished = await run_ffmpeg(
+        finished = await runner.run_ffmpeg(
             trial_argv(encoder),
             frames=TRIAL_FRAMES,
             timeout_seconds=TRIAL_SECONDS,
@@ -95,15 +97,13 @@ def translation_argv() -> list[str]:
     ]
 
 
-async def translate_kernels() -> None:
-    """Have the driver compile FFmpeg's filters for this card, and keep the result for later runs.
+async def translate_kernels(runner: FfmpegRunner, folder: str) -> FfmpegRunner:
+    """Have the driver compile FFmpeg's filters for this card into `folder`; return a runner that uses them.
 
-    Without it every chunk compiles them again; a failure is logged, not raised.
+    Without them every chunk compiles them again; a failure is logged, not raised.
     """
-    folder = tempfile.mkdtemp(prefix="gpu-kernels-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
-        finished = await run_ffmpeg(
+        finished = await runner.run_ffmpeg(
             translation_argv(),
             frames=1,
             timeout_seconds=TRANSLATION_SECONDS,
@@ -114,5 +114,5 @@ async def translate_kernels() -> None:
         require_success(finished, "translating the GPU's filters")
     except (EncodeFailed, EncodeStalled) as error:
         log.warning("gpu_kernels_not_kept", error=error.message)
-    else:
-        keep_kernels(folder)
+        return runner
+    return replace(runner, cuda_cache=folder)

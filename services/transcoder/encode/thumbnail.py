@@ -13,13 +13,13 @@ from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import scale_to_bt709
 from services.transcoder.command.video import decoder_options, one_shape
 from services.transcoder.ffmpeg.input import Limits, input_options, input_url
-from services.transcoder.ffmpeg.runner import expect_uninterrupted, require_success, run_ffmpeg
+from services.transcoder.ffmpeg.runner import RUNNER, expect_uninterrupted, require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.ffmpeg.task_group import together
 from shared.errors import CorruptSource, EncodeStalled
 
 if TYPE_CHECKING:
-    from services.transcoder.ffmpeg.runner import Finished
+    from services.transcoder.ffmpeg.runner import FfmpegRunner, Finished
     from services.transcoder.plan.model import Plan
 
 MOMENTS: Final = (0.125, 0.375, 0.625, 0.875)
@@ -36,7 +36,9 @@ JPEG_PIXELS: Final = "format=yuvj420p"
 JPEG: Final = ("-frames:v", "1", "-q:v", "3", "-map_metadata", "-1", "-f", "image2", "-update", "1")
 
 
-async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Path) -> None:
+async def make_thumbnail(
+    plan: Plan, source_path: str | Path, out_path: str | Path, *, runner: FfmpegRunner = RUNNER
+) -> None:
     """Write the JPEG of four moments to `out_path`.
 
     One process draws them all: in one reading where key frames are rare, else by a seek for each. Where that
@@ -47,9 +49,9 @@ async def make_thumbnail(plan: Plan, source_path: str | Path, out_path: str | Pa
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.stem}.", suffix=".parts") as folder:
         whole = Path(folder, out.name)
         if is_read_through(plan):
-            await _draw_reading_on(plan, str(source_path), whole)
+            await _draw_reading_on(runner, plan, str(source_path), whole)
         else:
-            await _draw_seeking(plan, str(source_path), whole)
+            await _draw_seeking(runner, plan, str(source_path), whole)
         await asyncio.to_thread(whole.rename, out)
 
 
@@ -60,50 +62,52 @@ def is_read_through(plan: Plan) -> bool:
     return starts_again or plan.longest_run_in_seconds > MAX_RUN_IN_SECONDS
 
 
-async def _draw_reading_on(plan: Plan, source_path: str, whole: Path) -> None:
+async def _draw_reading_on(runner: FfmpegRunner, plan: Plan, source_path: str, whole: Path) -> None:
     """Draw the moments that one reading from the beginning reaches; what would take too long is left."""
     folder = str(whole.parent)
     with contextlib.suppress(EncodeStalled):
         argv = reading_argv(plan, source_path, f"{folder}/%d.png")
-        expect_uninterrupted(await _extract(argv, source_path, folder), "thumbnail")
-    await _lay_out([Path(folder, f"{number}.png") for number in range(1, len(MOMENTS) + 1)], whole)
+        expect_uninterrupted(await _extract(runner, argv, source_path, folder), "thumbnail")
+    await _lay_out(runner, [Path(folder, f"{number}.png") for number in range(1, len(MOMENTS) + 1)], whole)
 
 
-async def _draw_seeking(plan: Plan, source_path: str, whole: Path) -> None:
-    finished = await _extract(moments_argv(plan, source_path, str(whole)), source_path, str(whole.parent))
+async def _draw_seeking(runner: FfmpegRunner, plan: Plan, source_path: str, whole: Path) -> None:
+    finished = await _extract(
+        runner, moments_argv(plan, source_path, str(whole)), source_path, str(whole.parent)
+    )
     expect_uninterrupted(finished, "thumbnail")
     if finished.returncode or not await asyncio.to_thread(whole.exists):
-        await _draw_one_by_one(plan, source_path, whole)
+        await _draw_one_by_one(runner, plan, source_path, whole)
 
 
-async def _draw_one_by_one(plan: Plan, source_path: str, whole: Path) -> None:
+async def _draw_one_by_one(runner: FfmpegRunner, plan: Plan, source_path: str, whole: Path) -> None:
     folder = str(whole.parent)
     cells = [Path(folder, f"{number}.png") for number in range(len(MOMENTS))]
     await together(
         *(
-            _extract(cell_argv(plan, source_path, moment, str(cell)), source_path, folder)
+            _extract(runner, cell_argv(plan, source_path, moment, str(cell)), source_path, folder)
             for cell, moment in zip(cells, MOMENTS, strict=True)
         )
     )
     if not any(cell.exists() for cell in cells):
         any_picture = cell_argv(plan, source_path, None, str(cells[0]))
-        expect_uninterrupted(await _extract(any_picture, source_path, folder), "thumbnail")
-    await _lay_out(cells, whole)
+        expect_uninterrupted(await _extract(runner, any_picture, source_path, folder), "thumbnail")
+    await _lay_out(runner, cells, whole)
 
 
-async def _lay_out(cells: list[Path], whole: Path) -> None:
+async def _lay_out(runner: FfmpegRunner, cells: list[Path], whole: Path) -> None:
     """Put the pictures together; one that is missing gives way to the first."""
     folder = str(whole.parent)
     made = [cell for cell in cells if cell.exists()]
     if not made:
         raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
     chosen = [cell if cell.exists() else made[0] for cell in cells]
-    finished = await _extract(grid_argv([str(cell) for cell in chosen], str(whole)), folder, folder)
+    finished = await _extract(runner, grid_argv([str(cell) for cell in chosen], str(whole)), folder, folder)
     require_success(finished, "thumbnail")
 
 
-async def _extract(argv: list[str], reads: str, writes: str) -> Finished:
-    return await run_ffmpeg(
+async def _extract(runner: FfmpegRunner, argv: list[str], reads: str, writes: str) -> Finished:
+    return await runner.run_ffmpeg(
         argv,
         frames=1,
         timeout_seconds=TIMEOUT_SECONDS,

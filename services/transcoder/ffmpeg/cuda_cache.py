@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,28 +27,18 @@ FOLDER_NAME: Final = "gpu-kernels"
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Kept:
-    folder: str | None = None
-
-
-_kept = _Kept()
-
-
-def keep_kernels(folder: str | None) -> None:
-    """Give copies of `folder` to every later GPU run of this process; None: no copies."""
-    _kept.folder = folder
-
-
 @contextlib.contextmanager
-def lent_kernels(argv: Sequence[str], access: Access) -> Iterator[dict[str, str]]:
-    """Copy the cache to where a run may write, and yield the environment that names it."""
-    if _kept.folder is None or not access.writes or not uses_gpu(argv):
+def lent_kernels(kept: str | None, argv: Sequence[str], access: Access) -> Iterator[dict[str, str]]:
+    """Copy the cache `kept` to where a run may write, and yield the environment that names it.
+
+    Only runs that use the GPU get a copy; None: there is no cache.
+    """
+    if kept is None or not access.writes or not uses_gpu(argv):
         yield {}
         return
     folder = Path(access.writes[0], FOLDER_NAME)
     try:
-        yield {VARIABLE: str(folder)} if _copied(_kept.folder, folder) else {}
+        yield {VARIABLE: str(folder)} if _copied(kept, folder) else {}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

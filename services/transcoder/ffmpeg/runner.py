@@ -21,7 +21,7 @@ from shared.errors import EncodeFailed, EncodeStalled
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from services.transcoder.ffmpeg.sandbox import Access
+    from services.transcoder.ffmpeg.sandbox import Access, Mode
 
     LineSink = Callable[[str], None]
 
@@ -69,44 +69,6 @@ def _environment() -> dict[str, str]:
     return {**passed_on, **WITHOUT_CONVERTERS}
 
 
-async def run_program(
-    argv: Sequence[str],
-    *,
-    on_line: LineSink,
-    timeout_seconds: float,
-    access: Access = NOTHING,
-    check: Callable[[], None] = lambda: None,
-    environment: Mapping[str, str] | None = None,
-) -> Finished:
-    """Run `argv` with `access`, pass each line of output to `on_line`, return how it ended.
-
-    `check` is called about once a second and may raise. Anything that ends this function early (EncodeStalled
-    after `timeout_seconds`, cancellation, an error in a callback) kills the program and its children.
-    """
-    last_words: deque[str] = deque(maxlen=STDERR_LINES)
-    with lent_kernels(argv, access) as lent:
-        process = await asyncio.create_subprocess_exec(
-            *confined(argv, access, timeout_seconds),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**_environment(), **lent, **(environment or {})},
-            start_new_session=True,
-            limit=LINE_LIMIT_BYTES,
-        )
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await _follow(process, on_line, last_words.append, check)
-        except TimeoutError as error:
-            raise EncodeStalled(f"{argv[0]} was still running after {timeout_seconds:.0f} s") from error
-        finally:
-            await _kill(process)
-    finished = Finished(await process.wait(), ADDRESS.sub("", "\n".join(last_words)))
-    if finished.returncode == EXIT_CODE and finished.stderr.startswith("not started: "):
-        raise EncodeInterrupted(f"{argv[0]}: {finished.stderr}")
-    return finished
-
-
 async def _follow(
     process: asyncio.subprocess.Process, on_line: LineSink, on_error: LineSink, check: Callable[[], None]
 ) -> None:
@@ -144,69 +106,126 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
         await asyncio.shield(process.wait())
 
 
-async def run_ffprobe(
-    arguments: Sequence[str],
-    *,
-    on_line: LineSink,
-    timeout_seconds: float,
-    access: Access = NOTHING,
-    log_level: str = "error",
-) -> Finished:
-    """Run ffprobe with `arguments`, line by line; raises EncodeStalled after `timeout_seconds`."""
-    argv = ["ffprobe", "-hide_banner", "-loglevel", log_level, *arguments]
-    return await run_program(argv, on_line=on_line, timeout_seconds=timeout_seconds, access=access)
+@dataclass(frozen=True, slots=True)
+class FfmpegRunner:
+    """Runs ffmpeg and ffprobe on this machine, confined as `mode` says.
 
-
-async def read_ffprobe(
-    arguments: Sequence[str], *, timeout_seconds: float, access: Access = NOTHING, log_level: str = "error"
-) -> tuple[str, Finished]:
-    """Run ffprobe with `arguments` and return its output with how it ended."""
-    lines: list[str] = []
-    finished = await run_ffprobe(
-        arguments,
-        on_line=lines.append,
-        timeout_seconds=timeout_seconds,
-        access=access,
-        log_level=log_level,
-    )
-    return "\n".join(lines), finished
-
-
-async def run_ffmpeg(
-    argv: Sequence[str],
-    *,
-    frames: int,
-    timeout_seconds: float,
-    stall_seconds: float,
-    access: Access = NOTHING,
-    on_progress: Callable[[float], None] = lambda _: None,
-    environment: Mapping[str, str] | None = None,
-) -> Finished:
-    """Run an ffmpeg command that reports with `-progress pipe:1` and return how it ended.
-
-    `on_progress` gets the fraction of `frames` that is written (0 to 1). Raises EncodeStalled when
-    `timeout_seconds` have passed, or `stall_seconds` without one more frame.
+    `cuda_cache` is the folder of FFmpeg's GPU filters, compiled for this card, if there is one.
     """
-    watch = _Watch()
 
-    def note(line: str) -> None:
-        name, _, value = line.partition("=")
-        if name == "frame" and value.strip().isdigit():
-            watch.note(int(value))
-            on_progress(min(1.0, watch.frames / max(1, frames)))
+    mode: Mode = "best-effort"
+    cuda_cache: str | None = None
 
-    def check() -> None:
-        if watch.idle_seconds > stall_seconds:
-            raise EncodeStalled(f"{argv[0]} has written no frame for {stall_seconds:.0f} s")
+    async def run_program(
+        self,
+        argv: Sequence[str],
+        *,
+        on_line: LineSink,
+        timeout_seconds: float,
+        access: Access = NOTHING,
+        check: Callable[[], None] = lambda: None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Run `argv` with `access`, pass each line of output to `on_line`, return how it ended.
 
-    return await run_program(
-        argv,
-        on_line=note,
-        timeout_seconds=timeout_seconds,
-        access=access,
-        check=check,
-        environment=environment,
-    )
+        `check` is called about once a second and may raise. Anything that ends this function early
+        (EncodeStalled after `timeout_seconds`, cancellation, an error in a callback) kills the program
+        and its children.
+        """
+        last_words: deque[str] = deque(maxlen=STDERR_LINES)
+        with lent_kernels(self.cuda_cache, argv, access) as lent:
+            process = await asyncio.create_subprocess_exec(
+                *confined(argv, access, timeout_seconds, self.mode),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**_environment(), **lent, **(environment or {})},
+                start_new_session=True,
+                limit=LINE_LIMIT_BYTES,
+            )
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await _follow(process, on_line, last_words.append, check)
+            except TimeoutError as error:
+                raise EncodeStalled(f"{argv[0]} was still running after {timeout_seconds:.0f} s") from error
+            finally:
+                await _kill(process)
+        finished = Finished(await process.wait(), ADDRESS.sub("", "\n".join(last_words)))
+        if finished.returncode == EXIT_CODE and finished.stderr.startswith("not started: "):
+            raise EncodeInterrupted(f"{argv[0]}: {finished.stderr}")
+        return finished
+
+    async def run_ffprobe(
+        self,
+        arguments: Sequence[str],
+        *,
+        on_line: LineSink,
+        timeout_seconds: float,
+        access: Access = NOTHING,
+        log_level: str = "error",
+    ) -> Finished:
+        """Run ffprobe with `arguments`, line by line; raises EncodeStalled after `timeout_seconds`."""
+        argv = ["ffprobe", "-hide_banner", "-loglevel", log_level, *arguments]
+        return await self.run_program(argv, on_line=on_line, timeout_seconds=timeout_seconds, access=access)
+
+    async def read_ffprobe(
+        self,
+        arguments: Sequence[str],
+        *,
+        timeout_seconds: float,
+        access: Access = NOTHING,
+        log_level: str = "error",
+    ) -> tuple[str, Finished]:
+        """Run ffprobe with `arguments` and return its output with how it ended."""
+        lines: list[str] = []
+        finished = await self.run_ffprobe(
+            arguments,
+            on_line=lines.append,
+            timeout_seconds=timeout_seconds,
+            access=access,
+            log_level=log_level,
+        )
+        return "\n".join(lines), finished
+
+    async def run_ffmpeg(
+        self,
+        argv: Sequence[str],
+        *,
+        frames: int,
+        timeout_seconds: float,
+        stall_seconds: float,
+        access: Access = NOTHING,
+        on_progress: Callable[[float], None] = lambda _: None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Run an ffmpeg command that reports with `-progress pipe:1` and return how it ended.
+
+        `on_progress` gets the fraction of `frames` that is written (0 to 1). Raises EncodeStalled when
+        `timeout_seconds` have passed, or `stall_seconds` without one more frame.
+        """
+        watch = _Watch()
+
+        def note(line: str) -> None:
+            name, _, value = line.partition("=")
+            if name == "frame" and value.strip().isdigit():
+                watch.note(int(value))
+                on_progress(min(1.0, watch.frames / max(1, frames)))
+
+        def check() -> None:
+            if watch.idle_seconds > stall_seconds:
+                raise EncodeStalled(f"{argv[0]} has written no frame for {stall_seconds:.0f} s")
+
+        return await self.run_program(
+            argv,
+            on_line=note,
+            timeout_seconds=timeout_seconds,
+            access=access,
+            check=check,
+            environment=environment,
+        )
+
+
+RUNNER: Final = FfmpegRunner()  # the default where none is given
 
 
 def require_success(finished: Finished, what: str) -> None:

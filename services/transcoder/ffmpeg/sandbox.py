@@ -62,19 +62,6 @@ class Access:
 NOTHING: Final = Access()
 
 
-@dataclass(slots=True)
-class _Chosen:
-    mode: Mode = "best-effort"
-
-
-_chosen = _Chosen()
-
-
-def choose_mode(mode: Mode) -> None:
-    """Set the sandbox mode of later runs of this process."""
-    _chosen.mode = mode
-
-
 def uses_gpu(argv: Sequence[str]) -> bool:
     """Tell whether a command uses the GPU driver, which needs devices and a large address space."""
     # Only options count: the codec allow-list names GPU decoders without using one.
@@ -86,7 +73,9 @@ def uses_gpu(argv: Sequence[str]) -> bool:
     )
 
 
-def confined(argv: Sequence[str], access: Access, timeout_seconds: float) -> list[str]:
+def confined(
+    argv: Sequence[str], access: Access, timeout_seconds: float, mode: Mode = "best-effort"
+) -> list[str]:
     """Return the command that runs `argv` with `access` only, killed by the kernel when this process dies."""
     gpu = uses_gpu(argv)
     cores = len(os.sched_getaffinity(0))
@@ -94,7 +83,7 @@ def confined(argv: Sequence[str], access: Access, timeout_seconds: float) -> lis
     program = [shutil.which(argv[0]) or argv[0]] if argv else []
     options = [
         *[word for path in program for word in ("--program", path)],
-        *("--parent", str(os.getpid()), "--mode", _chosen.mode, "--core-bytes", "0"),
+        *("--parent", str(os.getpid()), "--mode", mode, "--core-bytes", "0"),
         *("--cpu-seconds", str(cpu_seconds), "--file-bytes", str(FILE_BYTES)),
         *("--open-files", str(OPEN_FILES)),
         # The GPU driver reserves address space (15 GiB on an H200) that it does not use.
@@ -122,13 +111,12 @@ def _found(patterns: Sequence[str]) -> list[str]:
 
 
 async def report_protection(mode: Mode) -> dict[str, int]:
-    """Choose `mode`, try it, log and expose what is active, and return it.
+    """Try `mode`, log and expose what of it is active here, and return that.
 
     Raises SandboxMissing when `mode` is required and something is missing.
     """
-    choose_mode(mode)
     process = await asyncio.create_subprocess_exec(
-        *confined([], NOTHING, PROBE_SECONDS),
+        *confined([], NOTHING, PROBE_SECONDS, mode),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.transcoder.ffmpeg.input import Limits
+from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.plan.build import build_plan
 from services.transcoder.plan.ladder import build_ladder
 from services.transcoder.plan.report import report_plan
@@ -19,6 +20,7 @@ from shared.workspace.layout import file_size
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.plan.former import Kept
     from services.transcoder.plan.ladder import Offer
     from services.transcoder.plan.model import Plan
@@ -33,6 +35,7 @@ async def make_plan(
     chunk_seconds: float = 60,
     limits: Limits | None = None,
     kept: Kept | None = None,
+    runner: FfmpegRunner = RUNNER,
 ) -> Plan:
     """Return the plan for the file at `path`.
 
@@ -42,7 +45,7 @@ async def make_plan(
     """
     limits = limits or Limits()
     source_bytes = await asyncio.to_thread(file_size, Path(path))  # before it is read: it may still grow
-    source = await scan_source(str(path), limits)
+    source = await scan_source(str(path), limits, runner)
     _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
     plan = build_plan(
         source,

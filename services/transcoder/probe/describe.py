@@ -14,7 +14,7 @@ from services.transcoder.ffmpeg.input import (
     input_options,
     input_url,
 )
-from services.transcoder.ffmpeg.runner import read_ffprobe
+from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.probe.rejections import check_streams, unreadable
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.transcoder.ffmpeg.input import Limits
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
 
     Json = Mapping[str, Any]
 
@@ -65,11 +66,13 @@ def probe_options(limits: Limits, side_decoders: Mapping[int, str], probe_bytes:
     return [*input_options(limits.pixels, probe_bytes), *allowed]
 
 
-async def describe(path: str, head: bytes, limits: Limits, probe_bytes: int = 0) -> Description:
+async def describe(
+    path: str, head: bytes, limits: Limits, probe_bytes: int = 0, *, runner: FfmpegRunner = RUNNER
+) -> Description:
     """Return the description of a file. Raises a SourceError that names the problem."""
     side_decoders: dict[int, str] = {}
     while True:
-        text, finished = await read_ffprobe(
+        text, finished = await runner.read_ffprobe(
             [
                 *probe_options(limits, side_decoders, probe_bytes),
                 *("-show_streams", "-show_format", "-show_programs", "-show_packets"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.ffmpeg.input import input_url
-from services.transcoder.ffmpeg.runner import read_ffprobe, run_ffprobe
+from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.probe.audio_grid import index_audio_frames, needs_frame_index
 from services.transcoder.probe.container_size import missing_bytes
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.transcoder.ffmpeg.input import Limits
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.media import FrameIndex, Source
     from services.transcoder.probe.describe import Description
     from services.transcoder.probe.packets import Packets
@@ -41,40 +42,44 @@ X264_NAME: Final = b"x264 - core "
 X264_WITHIN_BYTES: Final = 1 << 28
 
 
-async def scan_source(path: str, limits: Limits) -> Source:
+async def scan_source(path: str, limits: Limits, runner: FfmpegRunner = RUNNER) -> Source:
     """Return what is known about the file at `path`.
 
     Raises a SourceError (shared/errors.py) that names the fault, or SourceUnavailable.
     """
     head = await asyncio.to_thread(_read_head, path)
-    description = await describe(path, head, limits)
-    reader = await _read_packets(path, description, limits)
+    description = await describe(path, head, limits, runner=runner)
+    reader = await _read_packets(runner, path, description, limits)
     probe_bytes = deeper_probe_bytes(description.streams, reader)
     if probe_bytes:
-        description = await describe(path, head, limits, probe_bytes)
+        description = await describe(path, head, limits, probe_bytes, runner=runner)
     missing = await asyncio.to_thread(missing_bytes, path)
     if missing:
-        reader = await _read_apart(path, description, reader, limits)
+        reader = await _read_apart(runner, path, description, reader, limits)
     choice = choose_tracks(Candidates(description.streams, reader.counts, description.programmes))
-    pictures = await _first_pictures(path, description, reader.of(index_of(choice.video)), choice, limits)
+    pictures = await _first_pictures(
+        runner, path, description, reader.of(index_of(choice.video)), choice, limits
+    )
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     check_colours(choice.video, pictures)
-    frame_index = await _index_audio_frames(path, description, choice.audio, limits)
+    frame_index = await _index_audio_frames(runner, path, description, choice.audio, limits)
     source = build_source(Findings(description, choice, pictures, reader, frame_index, missing))
-    source = await _look_further(source, path, description, limits)
+    source = await _look_further(runner, source, path, description, limits)
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
     build = await asyncio.to_thread(_read_x264_build, path)
     return replace(source, video=replace(source.video, x264_build=build))
 
 
-async def _look_further(source: Source, path: str, description: Description, limits: Limits) -> Source:
+async def _look_further(
+    runner: FfmpegRunner, source: Source, path: str, description: Description, limits: Limits
+) -> Source:
     """Return `source` with what later pictures reveal."""
     if source.seeking == "none":
         return source
     video = source.video
-    look = Lookout(path, video.index, description.options(limits), limits.probe_timeout_seconds)
+    look = Lookout(path, video.index, description.options(limits), limits.probe_timeout_seconds, runner)
     moments = [video.on_file_clock(key) * video.time_base for key in places(source.key_pts, video.time_base)]
     glimpses = await survey(look, moments)
     interlaced = video.interlaced or any(is_interlaced(glimpse.pictures) for glimpse in glimpses)
@@ -101,13 +106,18 @@ def _read_head(path: str) -> bytes:
     return head
 
 
-async def _first_pictures(
-    path: str, description: Description, packets: Packets, choice: Choice, limits: Limits
+async def _first_pictures(  # noqa: PLR0917 - what a run of ffprobe needs
+    runner: FfmpegRunner,
+    path: str,
+    description: Description,
+    packets: Packets,
+    choice: Choice,
+    limits: Limits,
 ) -> list[Json]:
     """Decode the first pictures and return ffprobe's description. Raises CorruptSource if there are none."""
     before = min(packets.before_key, MAX_BEFORE_KEY)
     for count in FIRST_PICTURES:
-        text, _ = await read_ffprobe(
+        text, _ = await runner.read_ffprobe(
             [
                 *description.options(limits),
                 *("-select_streams", str(choice.video["index"]), "-show_frames"),
@@ -123,22 +133,22 @@ async def _first_pictures(
 
 
 async def _read_apart(
-    path: str, description: Description, together: PacketReader, limits: Limits
+    runner: FfmpegRunner, path: str, description: Description, together: PacketReader, limits: Limits
 ) -> PacketReader:
     """Read each track of a file that was cut off by itself: where one ends early, others may go on."""
     reader = PacketReader()
     for stream in description.streams:
         if stream.get("codec_type") in {"video", "audio"}:
-            alone = await _read_packets(path, description, limits, int(stream["index"]))
+            alone = await _read_packets(runner, path, description, limits, int(stream["index"]))
             reader.packets |= {index: packets for index, packets in alone.packets.items() if packets.pts}
     return reader if reader.packets else together
 
 
 async def _read_packets(
-    path: str, description: Description, limits: Limits, only: int | None = None
+    runner: FfmpegRunner, path: str, description: Description, limits: Limits, only: int | None = None
 ) -> PacketReader:
     reader = PacketReader()
-    await run_ffprobe(
+    await runner.run_ffprobe(
         [
             *description.options(limits),
             *(("-select_streams", str(only)) if only is not None else ()),
@@ -152,7 +162,7 @@ async def _read_packets(
 
 
 async def _index_audio_frames(
-    path: str, description: Description, audio: Json | None, limits: Limits
+    runner: FfmpegRunner, path: str, description: Description, audio: Json | None, limits: Limits
 ) -> FrameIndex | None:
     """Decode the audio once to find the exact start of each frame in samples, if necessary."""
     if audio is None or not needs_frame_index(audio):
@@ -164,7 +174,7 @@ async def _index_audio_frames(
         if time.lstrip("-").isdigit() and samples.isdigit():
             frames.append((int(time), int(samples)))
 
-    await run_ffprobe(
+    await runner.run_ffprobe(
         [
             *description.options(limits),
             *("-select_streams", str(audio["index"])),

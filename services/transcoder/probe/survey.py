@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.ffmpeg.input import input_url
-from services.transcoder.ffmpeg.runner import read_ffprobe
+from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.ffmpeg.sandbox import Access
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from fractions import Fraction
+
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
 
     Json = Mapping[str, Any]
 
@@ -50,6 +52,7 @@ class Lookout:
     index: int
     options: Sequence[str]
     timeout_seconds: float
+    runner: FfmpegRunner = RUNNER
 
 
 async def survey(look: Lookout, moments: Iterable[Fraction]) -> list[Glimpse]:
@@ -61,7 +64,7 @@ async def survey(look: Lookout, moments: Iterable[Fraction]) -> list[Glimpse]:
 async def _look(look: Lookout, moment: Fraction) -> Glimpse | None:
     """Decode from the key frame at `moment` until a picture appears; None if none does."""
     for packets in PACKETS:
-        text, _ = await read_ffprobe(
+        text, _ = await look.runner.read_ffprobe(
             [
                 *look.options,
                 *("-select_streams", str(look.index), "-show_packets", "-show_frames"),

@@ -20,8 +20,8 @@ from services.transcoder.command.colour import OUTPUT_TAGS
 from services.transcoder.encode.check_ffmpeg import check_ffmpeg
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder, find_problem, translate_kernels
-from services.transcoder.ffmpeg.runner import read_ffprobe, require_success, run_ffmpeg
-from services.transcoder.ffmpeg.sandbox import Access, choose_mode
+from services.transcoder.ffmpeg.runner import RUNNER, FfmpegRunner, require_success
+from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.plan.ladder import DEFAULT_PRESETS
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.selftest.report import Outcome, exit_code, join_problem, missing, table
@@ -48,6 +48,7 @@ class Bench:
     folder: Path
     clip: Path
     encodes_at_once: int = 24
+    runner: FfmpegRunner = RUNNER
 
 
 async def make_bench(
@@ -55,10 +56,12 @@ async def make_bench(
     *,
     size: str = "1920x1080",
     encodes_at_once: int = 24,
+    runner: FfmpegRunner = RUNNER,
 ) -> Bench:
     """Make the clip: moving pictures with sound, H.264 and AAC. Raises EncodeFailed."""
     clip = folder / "clip.mp4"
     await _ffmpeg(
+        runner,
         folder,
         *("-f", "lavfi", "-i", f"testsrc2=size={size}:rate={RATE}:duration={CLIP_SECONDS}"),
         *("-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={CLIP_SECONDS}"),
@@ -66,7 +69,7 @@ async def make_bench(
         *OUTPUT_TAGS,
         *("-c:a", "aac", str(clip)),
     )
-    return Bench(folder, clip, encodes_at_once)
+    return Bench(folder, clip, encodes_at_once, runner)
 
 
 async def check_all(bench: Bench) -> list[Outcome]:
@@ -83,8 +86,8 @@ async def _outcome(name: str, check: Callable[[Bench], Awaitable[str]], bench: B
 
 async def _check_all_on_gpu(bench: Bench) -> str:
     """Decode, scale and encode a chunk entirely on the GPU."""
-    plan, started = await _plan(bench.clip), time.monotonic()
-    encoded = await _encode(plan, 1, bench.clip, bench.folder / "gpu", Encoder("h264_nvenc"))
+    plan, started = await _plan(bench.runner, bench.clip), time.monotonic()
+    encoded = await _encode(plan, 1, bench.clip, bench.folder / "gpu", Encoder("h264_nvenc", bench.runner))
     if not encoded.decoded_on_gpu:
         raise EncodeFailed("the GPU encodes, but could not decode H.264: libnvcuvid.so.1 may be missing")
     seconds = time.monotonic() - started
@@ -97,9 +100,9 @@ async def _check_uploaded(bench: Bench) -> str:
     """Encode pictures uploaded from memory on the GPU: a rotated source."""
     turned = bench.folder / "turned.mp4"
     turn = ("-c", "copy", "-metadata:s:v:0", "rotate=90")
-    await _ffmpeg(bench.folder, "-i", str(bench.clip), *turn, str(turned))
-    plan = await _plan(turned)
-    encoded = await _encode(plan, 1, turned, bench.folder / "uploaded", Encoder("h264_nvenc"))
+    await _ffmpeg(bench.runner, bench.folder, "-i", str(bench.clip), *turn, str(turned))
+    plan = await _plan(bench.runner, turned)
+    encoded = await _encode(plan, 1, turned, bench.folder / "uploaded", Encoder("h264_nvenc", bench.runner))
     if encoded.decoded_on_gpu:
         raise EncodeFailed("the source was not turned: this ffmpeg did not write the rotation")
     return f"a turned source, {plan.rungs[0].width}x{plan.rungs[0].height}"
@@ -107,10 +110,10 @@ async def _check_uploaded(bench: Bench) -> str:
 
 async def _check_join(bench: Bench) -> str:
     """Join chunks of both encoders: players must not notice the difference."""
-    plan = await _plan(bench.clip)
+    plan = await _plan(bench.runner, bench.clip)
     names: tuple[EncoderName, ...] = ("h264_nvenc", "libx264")
     chunks = [
-        await _encode(plan, index, bench.clip, bench.folder / "join", Encoder(names[index % 2]))
+        await _encode(plan, index, bench.clip, bench.folder / "join", Encoder(names[index % 2], bench.runner))
         for index in range(len(plan.chunks))
     ]
     for rung in plan.rungs:
@@ -118,7 +121,8 @@ async def _check_join(bench: Bench) -> str:
         if len(codecs) > 1:
             raise EncodeFailed(f"{rung.name}: the encoders' CODECS differ: {', '.join(sorted(codecs))}")
         files = [file for chunk in chunks for file in chunk.segments if file.rendition == rung.name]
-        problem = join_problem(await _packets([file.path for file in files]), plan.total_frames, plan.rate)
+        packets = await _packets(bench.runner, [file.path for file in files])
+        problem = join_problem(packets, plan.total_frames, plan.rate)
         if problem:
             raise EncodeFailed(f"{rung.name}: {problem}")
     return f"{len(chunks)} chunks by turns, {plan.total_frames} frames, CODECS alike"
@@ -126,7 +130,7 @@ async def _check_join(bench: Bench) -> str:
 
 async def _check_exhaustion(bench: Bench) -> str:
     """Start more encodes than a GPU may allow: the CPU must take over those it refuses."""
-    plan, nvenc = await _plan(bench.clip, "360p"), Encoder("h264_nvenc")
+    plan, nvenc = await _plan(bench.runner, bench.clip, "360p"), Encoder("h264_nvenc", bench.runner)
     chunks = await asyncio.gather(
         *(
             encode_chunk(plan, 0, bench.clip, bench.folder / f"many-{number}", nvenc)
@@ -149,9 +153,14 @@ CHECKS: Final[tuple[tuple[str, Callable[[Bench], Awaitable[str]]], ...]] = (
 )
 
 
-async def _plan(clip: Path, *qualities: str) -> Plan:
+async def _plan(runner: FfmpegRunner, clip: Path, *qualities: str) -> Plan:
     return await make_plan(
-        clip, DEFAULT_PRESETS, qualities, segment_seconds=SEGMENT_SECONDS, chunk_seconds=CHUNK_SECONDS
+        clip,
+        DEFAULT_PRESETS,
+        qualities,
+        segment_seconds=SEGMENT_SECONDS,
+        chunk_seconds=CHUNK_SECONDS,
+        runner=runner,
     )
 
 
@@ -163,9 +172,9 @@ async def _encode(plan: Plan, index: int, clip: Path, folder: Path, encoder: Enc
     return encoded
 
 
-async def _packets(paths: list[Path]) -> list[tuple[int, int]]:
+async def _packets(runner: FfmpegRunner, paths: list[Path]) -> list[tuple[int, int]]:
     """Return the presentation and decode times of the joined files' pictures, in file order."""
-    text, finished = await read_ffprobe(
+    text, finished = await runner.read_ffprobe(
         [
             *("-select_streams", "v", "-show_entries", "packet=pts,dts", "-of", "csv=p=0"),
             "concat:" + "|".join(map(str, paths)),
@@ -178,8 +187,8 @@ async def _packets(paths: list[Path]) -> list[tuple[int, int]]:
     return [(int(shown), int(decoded)) for shown, decoded in rows]
 
 
-async def _ffmpeg(folder: Path, *arguments: str) -> None:
-    finished = await run_ffmpeg(
+async def _ffmpeg(runner: FfmpegRunner, folder: Path, *arguments: str) -> None:
+    finished = await runner.run_ffmpeg(
         [*FFMPEG, *arguments],
         frames=1,
         timeout_seconds=TIMEOUT_SECONDS,
@@ -194,17 +203,19 @@ async def _run() -> int:
         if shutil.which(program) is None:
             sys.stdout.write(f"NVENC cannot be tried: {program} is not installed.\n")
             return 1
-    if os.environ.get("SANDBOX") == "off":
-        choose_mode("off")
-    await check_ffmpeg()
-    problem = await find_problem("h264_nvenc")
+    runner = FfmpegRunner("off" if os.environ.get("SANDBOX") == "off" else "best-effort")
+    await check_ffmpeg(runner)
+    problem = await find_problem("h264_nvenc", runner)
     if problem is not None:
         sys.stdout.write(missing(problem) + "\n")
         return 1
-    await translate_kernels()
-    with tempfile.TemporaryDirectory(prefix="gpu-selftest-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="gpu-selftest-") as folder,
+        tempfile.TemporaryDirectory(prefix="gpu-kernels-") as cuda_folder,
+    ):
+        runner = await translate_kernels(runner, cuda_folder)
         trial = Outcome("trial encode", "ok", "NVENC opens and encodes")
-        outcomes = [trial, *await check_all(await make_bench(Path(folder)))]
+        outcomes = [trial, *await check_all(await make_bench(Path(folder), runner=runner))]
     sys.stdout.write(table(outcomes) + "\n")
     return exit_code(outcomes)
 

@@ -1,0 +1,142 @@
+"""Choosing an encoder, drawing thumbnails and encoding chunks, with an FFmpeg that does what a test says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.encode.select_encoder import Encoder, choose_encoder
+from services.transcoder.encode.thumbnail import make_thumbnail
+from services.transcoder.ffmpeg.runner import EncodeInterrupted, FfmpegRunner, Finished
+from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, PipelineError, SourceUnavailable
+from tests.unit.transcoder_values import plan
+
+WELL = Finished(0, "")
+BROKEN = Finished(1, "Invalid data found when processing input")
+FULL = Finished(1, "av_interleaved_write_frame(): No space left on device")
+
+
+class FakeFfmpeg(FfmpegRunner):
+    """Answers each run by a function of its command, which may write files, and remembers the commands."""
+
+    def __init__(self, answer):
+        super().__init__()
+        object.__setattr__(self, "answer", answer)
+        object.__setattr__(self, "commands", [])
+
+    async def run_program(self, argv, *, on_line, **_options):
+        self.commands.append(list(argv))
+        on_line("frame=1")
+        answer = self.answer(list(argv))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def writes(argv):
+    """Write what a command is to write, and end well."""
+    Path(argv[-1]).write_bytes(b"picture")
+    return WELL
+
+
+async def test_encoder_of_the_gpu_is_taken_where_it_encodes(tmp_path):
+    encoder = await choose_encoder("auto", FakeFfmpeg(lambda _: WELL))
+    assert (encoder.name, encoder.runner.cuda_cache) == ("h264_nvenc", None)
+
+
+async def test_what_the_gpu_translated_is_lent_to_later_runs(tmp_path):
+    runner = FakeFfmpeg(lambda _: WELL)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            "services.transcoder.encode.select_encoder.replace", lambda given, **new: (given, new)
+        )
+        encoder = await choose_encoder("h264_nvenc", runner, str(tmp_path))
+    assert encoder.runner == (runner, {"cuda_cache": str(tmp_path)})
+
+
+@pytest.mark.parametrize("ending", [Finished(1, "Cannot load libcuda.so.1"), EncodeStalled("it hangs")])
+async def test_encoder_of_the_processor_is_taken_where_the_gpu_fails(ending):
+    runner = FakeFfmpeg(lambda argv: ending if "h264_nvenc" in argv else WELL)
+    assert (await choose_encoder("auto", runner)).name == "libx264"
+
+
+async def test_chosen_encoder_that_does_not_work_is_named_with_ffmpegs_words():
+    with pytest.raises(EncodeFailed, match=r"ENCODER=h264_nvenc .*: Cannot load libcuda"):
+        await choose_encoder("h264_nvenc", FakeFfmpeg(lambda _: Finished(1, "Cannot load libcuda.so.1")))
+
+
+async def test_thumbnail_is_drawn_by_one_process(tmp_path):
+    runner = FakeFfmpeg(writes)
+    await make_thumbnail(plan(), "/in.mp4", tmp_path / "thumbnail.jpg", runner=runner)
+    assert (tmp_path / "thumbnail.jpg").read_bytes() == b"picture"
+    assert len(runner.commands) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["thumbnail.jpg"]
+
+
+async def test_moments_are_drawn_one_by_one_where_one_process_fails(tmp_path):
+    def answer(argv):
+        return BROKEN if argv.count("-i") == 4 and "/in.mp4" in str(argv) else writes(argv)
+
+    runner = FakeFfmpeg(answer)
+    await make_thumbnail(plan(), "/in.mp4", tmp_path / "thumbnail.jpg", runner=runner)
+    assert len(runner.commands) == 1 + 4 + 1
+    assert (tmp_path / "thumbnail.jpg").exists()
+
+
+async def test_source_without_any_picture_is_corrupt(tmp_path):
+    with pytest.raises(CorruptSource, match="no picture can be decoded"):
+        await make_thumbnail(plan(), "/in.mp4", tmp_path / "t.jpg", runner=FakeFfmpeg(lambda _: BROKEN))
+
+
+async def test_source_is_not_at_fault_when_the_disk_is_full(tmp_path):
+    with pytest.raises(EncodeInterrupted, match="No space left"):
+        await make_thumbnail(plan(), "/in.mp4", tmp_path / "t.jpg", runner=FakeFfmpeg(lambda _: FULL))
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "in.mp4"
+    path.write_bytes(b"film")
+    return path
+
+
+async def encode(source, tmp_path, answer, name="libx264"):
+    runner = FakeFfmpeg(answer)
+    try:
+        return await encode_chunk(plan(), 0, source, tmp_path / "out", Encoder(name, runner))
+    finally:
+        encode.commands = runner.commands
+
+
+async def test_chunk_is_not_begun_without_its_source(tmp_path):
+    with pytest.raises(SourceUnavailable):
+        await encode(tmp_path / "gone.mp4", tmp_path, lambda _: WELL)
+    assert encode.commands == []
+
+
+async def test_damaged_source_is_tried_tolerantly_before_it_is_given_up(tmp_path, source):
+    with pytest.raises(CorruptSource, match="too damaged"):
+        await encode(source, tmp_path, lambda _: BROKEN)
+    assert len(encode.commands) > 1
+
+
+@pytest.mark.parametrize("ending", [FULL, Finished(-9, "")])
+async def test_chunk_is_left_to_a_retry_when_ffmpeg_was_interrupted(tmp_path, source, ending):
+    with pytest.raises(EncodeInterrupted):
+        await encode(source, tmp_path, lambda _: ending)
+    assert len(encode.commands) == 1
+
+
+async def test_processor_takes_over_a_chunk_that_the_gpu_fails_at(tmp_path, source):
+    out_of_memory = Finished(1, "OpenEncodeSessionEx failed: out of memory")
+    with pytest.raises(PipelineError):
+        await encode(source, tmp_path, lambda _: out_of_memory, "h264_nvenc")
+    assert any("h264_nvenc" in argv for argv in encode.commands)
+    assert any("libx264" in argv for argv in encode.commands)
+
+
+async def test_missing_segments_are_noticed_though_ffmpeg_ended_well(tmp_path, source):
+    with pytest.raises(PipelineError):
+        await encode(source, tmp_path, lambda _: WELL)
