@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode load check fmt schemas sql-stubs lock clean
+.PHONY: help up down status demo test test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store load check fmt schemas sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ fuzz: $(READY) ## fuzz every parser of what strangers send, for ten minutes (FUZ
 test-mixed: $(READY) ## run services of earlier versions beside those of today, as during a rolling update
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest -m long tests/e2e/test_mixed_versions.py $(PYTEST_ARGS)
+
+bench-store: $(READY) ## compare putting objects with s5cmd and rclone (BENCH_ARGS="--rounds 5")
+	@$(PYTHON) -m tests.bench.store $(BENCH_ARGS)
 
 test-providers: $(READY) ## run contract, doctor and pipeline on S3 servers of other makers (PROVIDER=minio,rclone)
 	@$(LOCAL) install

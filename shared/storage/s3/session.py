@@ -17,7 +17,7 @@ BUFFERED_BYTES: Final = 4 * 1024**2  # so much of a body may be in kernel buffer
 DEFAULT_READ_SECONDS: Final = 30.0
 REDIRECTS: Final = (301, 302, 307)
 REGION_HEADER: Final = "x-amz-bucket-region"
-WATCHED_BYTES: Final = 64 * 1024  # smaller bodies are written at once
+WATCHED_BYTES: Final = 256 * 1024  # smaller bodies are written at once
 
 
 class BoundedSession(AIOHTTPSession):
