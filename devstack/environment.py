@@ -67,7 +67,11 @@ def own_values(directory: StackDir, state: State) -> dict[str, str]:
 
 def check_given(values: Mapping[str, str]) -> None:
     """Raise VariableError naming each variable with which no service would start."""
-    servers = {"DATABASE_URL": "postgresql://localhost/", "RABBITMQ_URL": "amqp://localhost/"}
+    servers = {  # whose ports are not known yet
+        "DATABASE_URL": "postgresql://localhost/",
+        "RABBITMQ_URL": "amqp://localhost/",
+        "S3_ENDPOINT_URL": "http://localhost/",
+    }
     known = {name.lower(): value for name, value in {**servers, **values}.items() if value}
     try:
         check_settings({name: value for name, value in known.items() if name in Settings.model_fields})

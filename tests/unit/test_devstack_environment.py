@@ -125,5 +125,10 @@ def test_variables_with_which_no_service_would_start_are_refused_by_name(name, v
     assert "hunter2" not in str(caught.value)
 
 
+def test_values_of_a_new_stack_are_accepted_before_it_has_ports():
+    state = State(ports={}, secrets=dict.fromkeys(SECRETS, "secret"))
+    check_given(own_values(DIRECTORY, state))
+
+
 def test_variables_that_the_services_take_are_accepted():
     check_given({"WORK_DIR": "/work", "STORAGE_TYPE": "local", "SOURCE_BUCKETS": "a,b", "TRANSCODERS": "2"})
