@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.media import HIDING_CODECS, SEEKING, AudioTrack, Source, VideoTrack
 from services.transcoder.probe.audio_grid import find_audio_grid
-from services.transcoder.probe.clock import find_clock, wrong_times
+from services.transcoder.probe.clock import find_clock
 from services.transcoder.probe.completeness import (
     Extent,
     check_complete,
@@ -28,6 +28,7 @@ from services.transcoder.probe.streams import (
     read_fraction,
     read_orientation,
 )
+from services.transcoder.probe.timestamps import wrong_times
 from services.transcoder.probe.track_choice import index_of
 from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import CorruptSource
