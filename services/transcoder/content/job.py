@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, Plan
 
 MAX_SAMPLES: Final = 3
-SECONDS_A_SAMPLE: Final = 5
+SECONDS_A_SAMPLE: Final = 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,10 +61,10 @@ def _timeline(plan: Plan) -> Decision:
 def _interlacing(plan: Plan) -> Decision:
     return Decision(
         topic="interlacing",
-        decision="deinterlaced" if plan.video.interlaced else "left as it is",
-        reason="decoded pictures are marked as interlaced"
+        decision="deinterlaced" if plan.video.interlaced else "only pictures marked as interlaced would be",
+        reason="some of the pictures looked at, all over the video, are marked as interlaced"
         if plan.video.interlaced
-        else "the decoded pictures are marked as progressive",
+        else "the pictures looked at, all over the video, are marked as progressive",
     )
 
 
