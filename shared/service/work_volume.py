@@ -17,7 +17,8 @@ import structlog
 from aiohttp import web
 
 from shared import videos
-from shared.database.queries import all_rows, queries
+from shared.database.queries import all_rows
+from shared.database.statements import work_volume as sql
 from shared.errors import Deferred, PipelineError, SourceUnavailable, StorageMismatch
 from shared.http.health import CHECKS
 from shared.service.resources import DATABASE
@@ -46,7 +47,6 @@ FAULTS: Final = (
     errno.ENODEV,
 )
 
-sql: Any = queries("work_volume")
 log = structlog.get_logger()
 
 
