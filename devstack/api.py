@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from devstack.report import Advance
+    from devstack.console import Advance
 
 PIECE_BYTES = 1 << 20
 POLL_SECONDS = 0.5

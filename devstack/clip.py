@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from devstack.report import Advance
+    from devstack.console import Advance
 
 SECONDS = 30
 NOTE_SECONDS = 0.5

@@ -11,8 +11,8 @@ import aiohttp
 
 from devstack.api import ApiError, follow, upload
 from devstack.clip import ClipError, make_clip
+from devstack.console import progress, say, show_table
 from devstack.playback import PlaybackError, decode, fetch_segments, read_playlists
-from devstack.report import progress, say, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devstack.console import say
 from devstack.programs import MissingProgramError, missing_packages
-from devstack.report import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from devstack.checks import reason_not_ready
 from devstack.processes import PreparationError, is_alive, prepare, start
+from devstack.readiness import reason_not_ready
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from devstack.ffmpeg import run_ffmpeg
 if TYPE_CHECKING:
     import aiohttp
 
-    from devstack.report import Advance
+    from devstack.console import Advance
 
 TOLERANCE_SECONDS = 0.5
 

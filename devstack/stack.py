@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devstack.admin import admin_key
-from devstack.checks import reason_not_ready
+from devstack.console import say
 from devstack.environment import (
     check_given,
     env_file,
@@ -25,7 +25,7 @@ from devstack.parts import FIRST, SERVERS, SERVICES, service_names, service_part
 from devstack.ports import hold_ports
 from devstack.processes import is_alive, stop, stop_all
 from devstack.programs import find_programs
-from devstack.report import say
+from devstack.readiness import reason_not_ready
 from devstack.servers import PORTS, REPLACED_BY, server_names, server_parts
 from devstack.state import write_atomically
 

@@ -213,7 +213,7 @@ class UploadTooLarge(RequestError):
 
 
 class PrivateNotPossible(RequestError):
-    """A private video would lie in a bucket that anyone can read."""
+    """A private video would be in a public bucket."""
 
     reason = "private_not_possible"
 
@@ -269,7 +269,7 @@ class SourceFetchFailed(TransientError):
 
 
 class SourceServerUnavailable(SourceFetchFailed):
-    """The server that holds the source is away, or has too much to do: it is waited for."""
+    """The server of the source is unavailable or overloaded: the work waits for it."""
 
 
 class EncodeFailed(TransientError):

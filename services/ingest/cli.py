@@ -29,7 +29,7 @@ from shared.contracts.cloudevents import explain
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, NotFound, PipelineError
 from shared.playback import keys, tokens
-from shared.playback.values import Viewer
+from shared.playback.credentials import Viewer
 from shared.settings import DATABASE_SCHEMES, expect_scheme
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Command = Callable[[Connection], Awaitable[str]]
 
 FAILED, WRONG_USE = 1, 2
-KEEP_SECONDS = 7 * 86400.0  # how long a former key goes on verifying: no token of ours lives longer
+KEEP_SECONDS = 7 * 86400.0  # how long a previous key still verifies: the maximum lifetime of our tokens
 
 
 class _Parser(argparse.ArgumentParser):

@@ -98,7 +98,7 @@ class RetryQuery(Request):
 
 
 class Retried(Model):
-    """How many failed videos are in work again."""
+    """The number of failed videos being processed again."""
 
     retried: int
 
@@ -155,7 +155,7 @@ class UploadForm(UploadFields):
 
 
 class VideoChange(Request):
-    """What to change of a video; absent fields stay as they are, a null `delivery` means as configured."""
+    """Changes to a video; absent fields are unchanged, a null `delivery` means the configured one."""
 
     title: Title | None = None
     visibility: Visibility | None = None

@@ -15,7 +15,7 @@ from services.streamer.access import (
     token_access,
 )
 from services.streamer.cache import SingleFlightCache
-from shared.errors import DatabaseUnavailable, NotFound, PlaybackRefused
+from shared.errors import DatabaseUnavailable, NotFound
 from shared.playback import grants, keys, tokens
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from services.streamer.access import Credentials
     from services.streamer.availability import Availability
     from shared.database.pool import Database
+    from shared.playback.credentials import PlaybackKey, Viewer
     from shared.playback.grants import Grant
-    from shared.playback.values import PlaybackKey, Viewer
     from shared.videos import Video
 
 TOKENS = 10_000  # cached verified tokens: checking a signature costs more than everything else
@@ -88,13 +88,6 @@ class AccessControl:
         scope = grants.Scope(video.video_id, video.token_generation)
         seconds = video.duration_seconds or 0.0
         return grants.issue(scope, access.cap, key, now=self._clock(), duration_seconds=seconds)
-
-    async def origins_of(self, token: str) -> tuple[str, ...]:
-        """Return the origins that a token allows; none for a token that is not valid."""
-        try:
-            return (await self._viewer(token)).origins
-        except PlaybackRefused:
-            return ()
 
     async def _by_token(
         self,

@@ -39,7 +39,7 @@ class Catalog:
     storage_wait: StorageWait = field(default_factory=StorageWait)
 
     async def close(self) -> None:
-        """End the reads that are under way."""
+        """Cancel reads in progress."""
         await self.videos.close()
         await self.playlists.close()
 

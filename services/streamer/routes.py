@@ -1,6 +1,6 @@
 """The routes of players: /api/stream/{videoId}/… by the names of the tree in shared/names.py.
 
-The same files lie under /t/{token}/ for viewers with a playback token, segments under /g/{grant}/ for caches.
+The same files are under /t/{token}/ for viewers with a playback token, segments under /g/{grant}/ for caches.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from aiohttp import web
 from services.streamer.serving import serve
 from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.problems import REQUEST_ID
-from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL, VIDEO_ID
+from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
 from shared.playback import grants
 from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VIDEO = f"/api/stream/{{video_id:{VIDEO_ID.pattern}}}"
+VIDEO = "/api/stream/{video_id:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}}"
 WITH_TOKEN = f"{VIDEO}/t/{{token:[^/]+}}"
 WITH_GRANT = f"{VIDEO}/g/{{grant:{grants.PATTERN}}}"
 FOLDER = f"{{rendition:{RENDITION.pattern}}}"

@@ -47,7 +47,7 @@ class SegmentUrls:
     async def in_playlist(
         self, video: Video, folder: str, rendition: str, access: Access
     ) -> Callable[[str], str] | None:
-        """Return the function from a segment's file name to its URI; None leaves the names as they are.
+        """Return the function from a segment's file name to its URI; None keeps the names.
 
         `folder` is the key of the rendition's folder in storage.
         """

@@ -76,7 +76,7 @@ class MapSection:
 class TimeMap:
     """Maps the times of one stream to a continuous clock; all in ticks.
 
-    A time that lies more than `fall` below the one before it begins the next section. `corrections` are
+    A time more than `fall` below the one before it starts the next section. `corrections` are
     (wrong, right) times, both on the clock of the file.
     """
 

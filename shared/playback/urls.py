@@ -1,4 +1,4 @@
-"""Where players find a video, by where it lies and what is configured now: pure."""
+"""The URLs of a video for players, from its location and the configuration; pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stream_url(settings: Settings, video_id: UUID) -> str:
 def base_url(settings: Settings, video_id: UUID, place: tuple[str | None, str | None], s3_key: str) -> str:
     """Return the base of a stored video: in public storage, where that is its place, else at the streamer.
 
-    `place` is the storage type and the bucket that the video lies in.
+    `place` is the video's storage type and bucket.
     """
     is_here = place == ("s3", settings.s3_bucket) and settings.storage_type == "s3"
     if settings.s3_public_url and is_here:

@@ -84,7 +84,7 @@ async def _try_briefly(wait: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _expect_no_refusal(check: Callable[[], Awaitable[None]]) -> None:
-    """Wait for the storage, and go on without it. Raises StorageRefused when it does not let us in."""
+    """Wait briefly for the storage, and continue without it. Raises StorageRefused when access is denied."""
     try:
         await wait_until_available(check)
     except StorageRefused:

@@ -33,7 +33,7 @@ class MemoryStorage:
 
     @property
     def location(self) -> StorageLocation:
-        """Where what is stored here lies."""
+        """The location of objects in this storage."""
         return StorageLocation(self.kind, self.bucket, self.storage_id)
 
     async def put_file(self, key: str, path: Path) -> int:

@@ -5,6 +5,7 @@ change. Each returns False (or raises Superseded) when its guarded UPDATE matche
 """
 
 from shared.videos.audit import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
+from shared.videos.bulk_retry import retry_failed
 from shared.videos.chunk_storage import StoreJob, chunk_stored, renew_store, reopen_chunk, store_job
 from shared.videos.chunks import (
     ChunkClaim,
@@ -51,7 +52,6 @@ from shared.videos.record import (
     source_report,
 )
 from shared.videos.resubmission import begin_anew, next_step
-from shared.videos.retrying import retry_failed
 from shared.videos.stalled import StalledVideo, find_stalled, record_resume
 from shared.videos.statements import changed
 from shared.videos.storages import (

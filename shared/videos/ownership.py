@@ -45,7 +45,7 @@ class Owner:
 
     @property
     def location(self) -> StorageLocation | None:
-        """Where the video lies; None before its first chunk is stored."""
+        """The video's location; None before its first chunk is stored."""
         return (
             StorageLocation(self.storage_type, self.s3_bucket, self.storage_id) if self.storage_type else None
         )

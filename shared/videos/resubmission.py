@@ -1,4 +1,4 @@
-"""The transition that a corrected event begins (transcoder): a failed or deleted video is processed anew.
+"""The transition for a corrected event (transcoder): a failed or deleted video is processed again.
 
 An id that a platform chose is not used up by one wrong event. Only data that the video has not been accepted
 with begins a new run, so that an event that is delivered again, however late, changes nothing.
@@ -49,7 +49,7 @@ async def next_step(connection: Connection, event: VideoUploaded, upload_uri: st
 async def begin_anew(
     connection: Connection, event: VideoUploaded, *, visibility: Visibility, ladder: Sequence[Preset]
 ) -> None:
-    """Process a video anew by an event; `next_step` said "begin" in the same transaction.
+    """Process a video again for an event; `next_step` returned "begin" in the same transaction.
 
     `visibility` is for an event that names none.
     """

@@ -13,7 +13,7 @@ from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import CorruptSource, StorageRefused, StorageUnavailable
 from shared.messaging.outbox import Outbox
 from shared.storage.memory import MemoryStorage
-from shared.videos import retrying
+from shared.videos import bulk_retry
 
 WAITING = VideoWarning(code=WarningCode.STORAGE_WAITING, message="It waits")
 OTHER = VideoWarning(code=WarningCode.SOURCE_GAP, message="a gap")
@@ -62,7 +62,7 @@ async def statuses(outbox):
 
 
 async def test_every_video_of_the_reason_is_retried_and_no_other(outbox, monkeypatch):
-    monkeypatch.setattr(retrying, "AT_ONCE", 2)
+    monkeypatch.setattr(bulk_retry, "AT_ONCE", 2)
     outage = {await failed(outbox, StorageUnavailable("away")) for _ in range(5)}
     others = {await failed(outbox, CorruptSource("broken")), await failed(outbox, StorageRefused("key"))}
     working = await add(outbox)

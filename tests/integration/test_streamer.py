@@ -26,7 +26,7 @@ from shared.hls.renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import segment_name, storage_prefix
 from shared.playback import keys, tokens
-from shared.playback.values import Viewer
+from shared.playback.credentials import Viewer
 from shared.storage import open_storage
 from tests.service_server import ServiceServer
 

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.errors import TokenExpired, TokenInvalid, TokenNotForThis
 from shared.playback import grants, tokens
+from shared.playback.credentials import PlaybackKey, Viewer
 from shared.playback.public_keys import public_key_fault
-from shared.playback.values import PlaybackKey, Viewer
 
 if TYPE_CHECKING:
     from shared.errors import PlaybackRefused

@@ -9,7 +9,7 @@ import pytest
 
 from services.transcoder.content import commands
 from services.transcoder.content.job import Checked
-from services.transcoder.content.levels import LevelReader, by_second, compare_levels
+from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
 from services.transcoder.content.packets import (
     Packet,
     PacketReader,

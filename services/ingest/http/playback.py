@@ -25,8 +25,8 @@ from shared import videos
 from shared.errors import NotFound
 from shared.http.problems import HttpProblem
 from shared.playback import keys
+from shared.playback.credentials import Viewer
 from shared.playback.tokens import read_network, sign
-from shared.playback.values import Viewer
 from shared.playback.visibility import check_visibility
 
 if TYPE_CHECKING:

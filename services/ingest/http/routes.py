@@ -106,7 +106,7 @@ VIDEOS = (
         "POST",
         "/api/videos/retry",
         "Take up again every video that failed for one reason",
-        Answer(202, "How many are in work again", Retried),
+        Answer(202, "The number of videos being processed again", Retried),
         videos.retry_videos,
         PLATFORMS,
         query=RetryQuery,

@@ -24,7 +24,7 @@ from services.transcoder.content.compare import (
     suspicious_stretches,
 )
 from services.transcoder.content.job import moments_of
-from services.transcoder.content.levels import LevelReader, by_second, compare_levels
+from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
 from services.transcoder.content.packets import PacketReader
 from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, movement, read_ppm
 from services.transcoder.ffmpeg.runner import RUNNER
@@ -162,7 +162,7 @@ async def _look_closely(job: Checked, folder: str, suspicion: Suspicion) -> Vide
         return None
     return VideoWarning(
         code=WarningCode.PICTURE_FROZEN,
-        message="the picture stands still while the source's goes on",
+        message="the picture is frozen while the source's moves",
         start_seconds=begin,
         end_seconds=end,
     )

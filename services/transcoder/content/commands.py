@@ -16,7 +16,7 @@ from services.transcoder.command.chunk import BASE_SECONDS
 from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import reference_colours
 from services.transcoder.command.video import decoder_options
-from services.transcoder.content.levels import BLOCK_SECONDS, measure
+from services.transcoder.content.loudness import BLOCK_SECONDS, measure
 from services.transcoder.content.pictures import HEIGHT, WIDTH
 from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.plan.timeline import AUDIO_RATE

@@ -31,7 +31,7 @@ MAX_UNSHOWN_SHARE: Final = 0.02
 class Suspicion:
     """A stretch (output seconds) in which the output may stand still, and how many pictures the source has.
 
-    They are counted as they are looked at: some a second.
+    They are counted at the sampling rate.
     """
 
     stretch: Stretch

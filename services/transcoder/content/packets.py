@@ -99,7 +99,7 @@ def goes_on(packets: Sequence[Packet], begin: float, end: float, limit: int) -> 
 
 
 def count_apart(packets: Sequence[Packet], begin: float, end: float, apart: float) -> int:
-    """Return how many packets between two moments lie `apart` seconds after the one counted before."""
+    """Return the number of packets between two times that are at least `apart` seconds apart."""
     count, last = 0, -inf
     for packet in packets:
         if begin <= packet.seconds < end and packet.seconds - last >= apart:

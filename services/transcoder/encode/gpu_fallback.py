@@ -140,7 +140,7 @@ def next_strategy(way: Strategy, fault: Reason | None, *, audio_changes: bool = 
 
 
 def careful_strategy(way: Strategy, codes: Collection[str]) -> Strategy | None:
-    """Return how to encode a chunk anew whose content differs as `codes` say; None if nothing is left."""
+    """Return the strategy to re-encode a chunk with content differences `codes`; None if none is left."""
     seen = {WarningCode.PICTURE_DIFFERS, WarningCode.PICTURE_FROZEN} & set(codes)
     careful = way
     if WarningCode.AUDIO_DIFFERS in codes:

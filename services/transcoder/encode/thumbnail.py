@@ -125,7 +125,7 @@ def cell_size(plan: Plan) -> tuple[int, int]:
 
 
 def moments_argv(plan: Plan, source_path: str, out_path: str) -> list[str]:
-    """Return the command that draws all moments: at key frames, where those lie closer than moments do."""
+    """Return the command that draws all moments: at key frames if those are closer than the moments."""
     at_key_frames = plan.duration_seconds / len(MOMENTS) > MAX_GOP_SECONDS
     by_key = ["-noaccurate_seek", "-skip_frame", "nokey"] if at_key_frames else []
     inputs = [word for moment in MOMENTS for word in (*by_key, *_input(plan, source_path, moment))]

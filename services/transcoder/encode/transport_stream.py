@@ -115,7 +115,7 @@ def first_slice(data: bytes, offset: int, content: int) -> int | None:
 
 
 def _rest_of_unit(data: bytes, offset: int) -> Iterator[bytes]:
-    """Yield a few payloads of the picture that goes on at `offset`: parameter sets lie at its beginning."""
+    """Yield the first payloads of the picture at `offset`, which contain the parameter sets."""
     for at in range(offset, min(len(data), offset + 32 * PACKET), PACKET):
         if (data[at + 1] & 0x1F) << 8 | data[at + 2] == VIDEO_PID:
             if data[at + 1] & 0x40:
@@ -188,7 +188,7 @@ def _cuts(data: bytes, places: dict[int, list[int]]) -> dict[int, int]:
 
 
 def _cut_smaller(data: bytes, large: list[int], missing: int) -> dict[int, int]:
-    """Spread `missing` cuts over few packets, as far as they are large enough."""
+    """Distribute `missing` cuts over as few packets as are large enough."""
     cuts, left = {}, missing
     for number, at in enumerate(large):
         share = -(-left // (len(large) - number))

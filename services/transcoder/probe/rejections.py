@@ -57,7 +57,7 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
 
 
 def _refused_codec(stderr: str) -> UnsupportedCodec | None:
-    """Return the error for a codec that may not be decoded, or cannot be as it is used; None for others."""
+    """Return the error for a codec that is not allowed or cannot be opened; None for others."""
     unwanted, unopened = REFUSED_CODEC.search(stderr), NOT_OPENED.search(stderr)
     if unwanted:
         return UnsupportedCodec(f"the codec {unwanted[1]} is not supported: send H.264, HEVC, VP9 or AV1")

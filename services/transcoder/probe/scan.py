@@ -135,7 +135,7 @@ async def _first_pictures(  # noqa: PLR0917 - what a run of ffprobe needs
 async def _read_apart(
     runner: FfmpegRunner, path: str, description: Description, together: PacketReader, limits: Limits
 ) -> PacketReader:
-    """Read each track of a file that was cut off by itself: where one ends early, others may go on."""
+    """Read each track of a truncated file separately: one may end earlier than the others."""
     reader = PacketReader()
     for stream in description.streams:
         if stream.get("codec_type") in {"video", "audio"}:

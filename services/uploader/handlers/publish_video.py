@@ -11,8 +11,8 @@ from uuid import UUID
 
 import structlog
 
-from services.uploader.handlers.agreement import disagreements, expected_sizes, segment_key
 from services.uploader.handlers.store_lease import Progress, StoreLease
+from services.uploader.handlers.stored_objects import disagreements, expected_sizes, segment_key
 from shared import videos
 from shared.contracts.events import VideoStored
 from shared.contracts.warnings import WarningCode

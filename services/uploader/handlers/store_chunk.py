@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.uploader.handlers.agreement import segment_key
 from services.uploader.handlers.publish_video import VideoPublisher
 from services.uploader.handlers.store_lease import Progress, StoreLease
+from services.uploader.handlers.stored_objects import segment_key
 from shared import videos
 from shared.contracts.events import EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
@@ -97,7 +97,7 @@ class StoreChunkHandler:
         if not chosen.is_same(here):
             raise StorageMismatch(
                 f"the video is being stored in {chosen}, but {here} is configured now: configure that again,"
-                " or delete the video and upload it anew"
+                " or delete the video and upload it again"
             )
         failpoint("store.begun")
         if job.chunk_status == "encoded":

@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Owned:
-    """Whether nothing but ours lies in the storage, and on the work volume."""
+    """Whether storage and work volume contain only our objects and files."""
 
     storage: bool
     volume: bool
@@ -69,7 +69,7 @@ class Sweeper:
     async def sweep(self, *, remove: bool) -> list[Orphan] | None:
         """Find orphans, and remove them if `remove`; None when another process is sweeping.
 
-        What lies in a place that is not ours is only reported. Raises Refused when there is no record at all,
+        In a place that is not ours orphans are only reported. Raises Refused when there is no record at all,
         StorageMismatch when another storage answers, DatabaseUnavailable, StorageUnavailable, OSError.
         """
         async with self.database.alone(LOCK) as is_ours:

@@ -22,7 +22,7 @@ order by created_at desc, video_id desc
 limit :count;
 
 -- name: change!
--- Change what was given: an absent title, visibility or delivery stays as it is.
+-- Change the given values: an absent title, visibility or delivery is unchanged.
 update videos
 set title = case when :sets_title then :title else title end,
     visibility = coalesce(:visibility, visibility),

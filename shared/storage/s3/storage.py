@@ -45,7 +45,7 @@ class S3Storage:
     """Keeps objects in one bucket; `signer` signs URLs of the endpoint that players reach.
 
     What is larger than `single_put_bytes` goes in parts of `part_bytes`. `encryption` goes along with every
-    object; `region` is the one that the bucket must lie in, None where servers name any.
+    object; `region` is where the bucket must be, None if the server's region does not matter.
     """
 
     client: S3Client
@@ -62,7 +62,7 @@ class S3Storage:
 
     @property
     def location(self) -> StorageLocation:
-        """Where what is stored here lies."""
+        """The location of objects in this storage."""
         return StorageLocation(self.kind, self.bucket, self.storage_id)
 
     async def put_file(self, key: str, path: Path) -> int:

@@ -16,7 +16,7 @@ from tests.integration.ingest.conftest import assert_problem
 
 if TYPE_CHECKING:
     from shared.database.pool import Database
-    from shared.playback.values import PlaybackKey
+    from shared.playback.credentials import PlaybackKey
     from tests.integration.ingest.conftest import Api
 
 
