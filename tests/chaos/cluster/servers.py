@@ -8,10 +8,15 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REPO = Path(__file__).parents[3]
 STOP_SECONDS = 25.0
@@ -42,6 +47,17 @@ class Servers:
         """Kill a server with SIGKILL."""
         os.kill(self._running(part)["pid"], signal.SIGKILL)
 
+    @contextmanager
+    def frozen(self, part: str) -> Iterator[None]:
+        """Stop a server and its children with SIGSTOP while the block runs."""
+        server = psutil.Process(self._running(part)["pid"])
+        family = [server, *server.children(recursive=True)]
+        try:
+            _signal(family, signal.SIGSTOP)
+            yield
+        finally:
+            _signal(family, signal.SIGCONT)
+
     async def stop(self, part: str) -> None:
         """Stop a server cleanly, and wait for its end."""
         running = self._running(part)
@@ -67,6 +83,12 @@ class Servers:
         said, _ = await process.communicate()
         if process.returncode != 0:
             raise RuntimeError(f"devstack {words[0]} failed:\n{said.decode(errors='replace')[-3000:]}")
+
+
+def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _is_alive(pid: int) -> bool:

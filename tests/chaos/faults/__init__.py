@@ -13,7 +13,8 @@ FAULTS: dict[str, Inject] = {
     inject.__name__: inject
     for inject in (
         *(servers.rabbitmq_killed, servers.rabbitmq_stopped, servers.postgres_killed),
-        *(servers.postgres_stopped, servers.s3_killed),
+        *(servers.postgres_stopped, servers.s3_killed, servers.s3_away),
+        *(servers.postgres_frozen, servers.rabbitmq_frozen, servers.s3_frozen),
         *(network.rabbitmq_cut, network.rabbitmq_black_hole, network.postgres_cut),
         network.postgres_black_hole,
         *(storage.s3_unavailable, storage.s3_applied_then_500, storage.s3_truncated),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.chaos.faults.injector import Injector
 
 AWAY_SECONDS = 3.0
+FROZEN_SECONDS = 8.0
+DEFAULT_STORAGE_AWAY_SECONDS = 20.0
 
 
 async def rabbitmq_killed(injector: Injector) -> int:
@@ -34,6 +37,35 @@ async def postgres_stopped(injector: Injector) -> int:
 async def s3_killed(injector: Injector) -> int:
     """Kill the S3 server."""
     return await _killed(injector, "seaweedfs")
+
+
+async def postgres_frozen(injector: Injector) -> int:
+    """Freeze Postgres with SIGSTOP: it keeps its connections and answers nothing."""
+    return await _frozen(injector, "postgres")
+
+
+async def rabbitmq_frozen(injector: Injector) -> int:
+    """Freeze the broker with SIGSTOP."""
+    return await _frozen(injector, "rabbitmq")
+
+
+async def s3_frozen(injector: Injector) -> int:
+    """Freeze the S3 server with SIGSTOP."""
+    return await _frozen(injector, "seaweedfs")
+
+
+async def s3_away(injector: Injector) -> int:
+    """Kill the S3 server and leave it away for long: STORAGE_AWAY_SECONDS, 600 for a whole outage."""
+    injector.environment.servers.kill("seaweedfs")
+    await asyncio.sleep(float(os.environ.get("STORAGE_AWAY_SECONDS", DEFAULT_STORAGE_AWAY_SECONDS)))
+    await injector.environment.servers.up()
+    return 1
+
+
+async def _frozen(injector: Injector, part: str) -> int:
+    with injector.environment.servers.frozen(part):
+        await asyncio.sleep(FROZEN_SECONDS)
+    return 1
 
 
 async def _killed(injector: Injector, part: str) -> int:
