@@ -170,7 +170,8 @@ async def test_s3_proxy_stays_silent_when_it_is_healed_if_told_so(proxy, servers
     proxy.fail("silent", 1)
     async with signed_for(proxy.url, servers) as client:
         asked = asyncio.create_task(client.head_bucket(Bucket=servers.s3_bucket))
-        await asyncio.sleep(0.1)
+        while not proxy.injected["silent"]:
+            await asyncio.sleep(0.01)
         proxy.heal()
         with pytest.raises(ReadTimeoutError):
             await asked
