@@ -97,6 +97,7 @@ fmt: $(READY) ## format the code and fix what can be fixed automatically
 schemas: $(READY) ## generate the event schemas, the AsyncAPI document and the table of failpoints under docs/
 	@$(PYTHON) -m tools.event_schemas
 	@$(PYTHON) -m tools.failpoint_table
+	@$(PYTHON) -m tools.reason_table
 
 sql-stubs: $(READY) ## generate the types of the SQL statements (needs a system that is up)
 	@set -a; if [ -f .stack/env ]; then . ./.stack/env; fi; $(PYTHON) -m tools.sql_stubs

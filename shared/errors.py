@@ -7,6 +7,7 @@
     │   │   └── UnsupportedCodec · LimitsExceeded · NotConvertible
     │   ├── SourceUnavailable         the source does not exist or may not be read
     │   ├── UnknownQuality            a quality that no preset offers
+    │   ├── InvalidEvent              an event whose data breaks the schema
     │   └── RequestError              an HTTP request that cannot be answered as asked
     │       ├── InvalidRequest · Unauthorized · Forbidden · NotFound
     │       ├── PrivateNotPossible
@@ -154,6 +155,12 @@ class OriginalMissing(SourceUnavailable):
 
 class UnknownQuality(PermanentError):
     reason = "unknown_quality"
+
+
+class InvalidEvent(PermanentError):
+    """The data of an event breaks the schema: no record can be made of it."""
+
+    reason = "invalid_event"
 
 
 class RequestError(PermanentError):

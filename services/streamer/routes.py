@@ -5,10 +5,13 @@ The same files are under /t/{token}/ for viewers with a playback token, segments
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from services.streamer.openapi import describe
 from services.streamer.serving import serve
 from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.problems import REQUEST_ID
@@ -53,6 +56,8 @@ def add_routes(app: web.Application, origins: tuple[str, ...] = ()) -> None:
     for path in paths():
         app.router.add_get(path, serve)
         app.router.add_options(path, _preflight)
+    document = json.dumps(describe(paths()))
+    app.router.add_get("/openapi.json", partial(_get_openapi, document))
     app.on_response_prepare.append(_complete_headers)
     allow_origins(app, CorsPolicy(origins, METHODS, ALLOWED, EXPOSED))
 
@@ -63,6 +68,10 @@ async def _complete_headers(_: web.Request, response: web.StreamResponse) -> Non
         response.headers.setdefault(REQUEST_ID, known)
     if response.status >= 400:
         response.headers.setdefault("Cache-Control", "no-store")  # without it a 404 may be cached
+
+
+async def _get_openapi(document: str, _: web.Request) -> web.Response:
+    return web.Response(text=document, content_type="application/json")
 
 
 async def _preflight(_: web.Request) -> web.Response:

@@ -9,12 +9,12 @@ import structlog
 
 from shared import videos
 from shared.contracts.events import VideoFailed, VideoUploaded
+from shared.errors import InvalidEvent
 
 if TYPE_CHECKING:
     from shared.contracts.cloudevents import InvalidData
     from shared.messaging.outbox import Outbox
 
-REASON = "invalid_event"
 MAX_USER_ID = 64
 
 log = structlog.get_logger()
@@ -35,12 +35,12 @@ async def refuse_event(outbox: Outbox, invalid: InvalidData) -> None:
             video_id=video_id,
             user_id=_user_id(invalid.event.data),
             stage="plan",
-            reason=REASON,
+            reason=InvalidEvent.reason,
             message=str(invalid)[:2000],
             retryable=False,
         )
         await outbox.add(connection, failed)
-    log.error("event_refused", video_id=str(video_id), reason=REASON, error=str(invalid))
+    log.error("event_refused", video_id=str(video_id), reason=InvalidEvent.reason, error=str(invalid))
 
 
 def _video_id(data: dict[str, Any]) -> UUID | None:

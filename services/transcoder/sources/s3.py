@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.sources.policy import SourcePolicy
 
+NO_BUCKET = ("NoSuchBucket", "InvalidBucketName")
 BLOCK_BYTES = 1 << 20
 
 
@@ -53,7 +54,7 @@ class S3Source:
             with mapped(f"get {shown(uri)}"):
                 answer = await self.client.get_object(Bucket=parts.netloc, Key=key)
         except StorageUnavailable as error:
-            raise _explained(error) from error
+            raise _explained(error, uri) from error
         try:
             yield Opened(_blocks(answer["Body"], uri), answer.get("ContentLength"))
         finally:
@@ -72,8 +73,10 @@ async def _blocks(body: StreamingBody, uri: str) -> AsyncIterator[bytes]:
         yield block
 
 
-def _explained(error: StorageUnavailable) -> SourceUnavailable | SourceServerUnavailable:
+def _explained(error: StorageUnavailable, uri: str) -> SourceUnavailable | SourceServerUnavailable:
     cause = error.__cause__
+    if isinstance(cause, ClientError) and error_code(cause) in NO_BUCKET:  # a hint at S3_BUCKET would mislead
+        return SourceUnavailable(f"source {shown(uri)}: there is no such bucket")
     is_gone = isinstance(cause, ClientError) and error_code(cause) in MISSING
     if is_gone or isinstance(error, StorageRefused):
         return SourceUnavailable(error.message)
