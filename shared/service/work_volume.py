@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
@@ -203,7 +204,7 @@ def work_volume_context(settings: Settings) -> Callable[[web.Application], Async
     async def context(app: web.Application) -> AsyncIterator[None]:
         work = WorkDir(settings.work_dir.resolve())
         app[VOLUME] = volume = WorkVolume(app[DATABASE], work, adopts=settings.adopt_work_dir)
-        check = app[CHECKS].add("work_dir", volume.check, "always")
+        check = app[CHECKS].add("work_dir", partial(volume.check, again=True), "always")
         try:
             await check.require()
         except PipelineError as error:
