@@ -84,6 +84,10 @@ chaos-controls: $(READY) ## remove the guards one at a time and expect the check
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.chaos.ablation $(CONTROLS_ARGS)
 
+load: $(READY) ## upload and convert many small videos at once and watch the services (LOAD_ARGS)
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.bench.load $(LOAD_ARGS)
+
 check: $(READY) ## check format, lint, types and architecture
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .

@@ -198,7 +198,7 @@ async def test_nothing_is_taken_when_it_is_young(sweeper, known):
 
 
 def upload_to(sweeper, video_id):
-    return Incoming(sweeper.work, video_id, Reservation(DiskBudget(sweeper.work.root, 0)))
+    return Incoming(sweeper.work, video_id, Reservation(DiskBudget(sweeper.work.root, 0), "alice"))
 
 
 async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_there(sweeper, known, outbox):

@@ -16,7 +16,7 @@ from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.input import Limits, input_options, input_url
-from services.transcoder.ffmpeg.runner import EncodeInterrupted, Finished
+from services.transcoder.ffmpeg.runner import RUNNER, EncodeInterrupted, Finished
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.plan.ladder import DEFAULT_PRESETS, Preset
 from services.transcoder.plan.make_plan import make_plan
@@ -201,7 +201,7 @@ async def test_thumbnail_drawn_in_one_process_looks_like_one_drawn_moment_by_mom
     plan = await make_plan(source, (Preset("180p", 180, 800_000, 128_000),))
     one, many = tmp_path / "one.jpg", tmp_path / "many.jpg"
     await make_thumbnail(plan, source, one)
-    await thumbnail._draw_one_by_one(plan, str(source), many)
+    await thumbnail._draw_one_by_one(RUNNER, plan, str(source), many)
     assert file_size(one) == (640, 360)
     assert likeness(one, many) > 0.95
 

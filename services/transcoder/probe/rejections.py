@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 REFUSED_CODEC: Final = re.compile(r"Codec \((\S+)\) not on whitelist")
 NOT_OPENED: Final = re.compile(r"\[(\w+)[^\]]*\][^\n]*\nCould not open codec for input stream (\d+)")
+TOO_LARGE: Final = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count (\d+)")
 USAC: Final = "Audio object type 42"  # ISO/IEC 14496-3: xHE-AAC, which FFmpeg decodes from 7.1 on
 REFUSED_FORMAT: Final = re.compile(r"\[(\S+)[^\]]*\] Format not on whitelist")
 PLAYLISTS: Final = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
@@ -42,9 +43,8 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
         return NotAVideo(
             f"the file is {_kind(refused[1])}, not a video: send MP4, MOV, MKV, WebM or the like"
         )
-    codec = _refused_codec(stderr)
-    if codec:
-        return codec
+    if (video := _refused_video(stderr)) is not None:
+        return video
     if "encrypt" in stderr.lower():
         return EncryptedSource("the video is encrypted (DRM): send a copy without protection")
     if "moov atom not found" in stderr and _looks_like_media(head):
@@ -54,6 +54,14 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
     if _looks_like_media(head):
         return CorruptSource("the file is damaged or incomplete and cannot be read: send all of it again")
     return NotAVideo("the file is not a video: its content is of no known media format")
+
+
+def _refused_video(stderr: str) -> SourceError | None:
+    """Return the error for pictures that are too large or a codec that is refused; None for others."""
+    if large := TOO_LARGE.search(stderr):
+        size = f"{large[1]}x{large[2]}"
+        return LimitsExceeded(f"the picture has {size} pixels: at most {large[3]} are accepted")
+    return _refused_codec(stderr)
 
 
 def _refused_codec(stderr: str) -> UnsupportedCodec | None:

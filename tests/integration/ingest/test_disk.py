@@ -28,7 +28,7 @@ def work(tmp_path: Path) -> WorkDir:
 
 
 def incoming_to(work: WorkDir) -> Incoming:
-    return Incoming(work, uuid4(), Reservation(DiskBudget(work.root, 0)))
+    return Incoming(work, uuid4(), Reservation(DiskBudget(work.root, 0), "alice"))
 
 
 def files(work: WorkDir) -> list[str]:
