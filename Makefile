@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo test test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store load check fmt schemas sql-stubs lock clean
+.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store load check fmt schemas sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ status: $(READY) ## show the parts of the system: state, process, ports, log
 demo: $(READY) ## set up everything, convert a clip and prove that it plays (CLIP=path)
 	@$(LOCAL) demo $(if $(CLIP),"$(CLIP)")
 
+player: ## install the libraries of the player page (needs npm)
+	@cd services/streamer/player && npm ci --omit=peer
+
 fsck: $(READY) ## compare the running system's records with its storage (FSCK_ARGS="--repair")
 	@set -a; if [ -f .stack/env ]; then . ./.stack/env; fi; $(PYTHON) -m services.uploader fsck $(FSCK_ARGS)
 
@@ -37,6 +40,11 @@ ifeq ($(PYTEST_ARGS),)
 else
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 endif
+
+test-browser: $(READY) ## play videos in Debian's Chromium, through the real services
+	@$(LOCAL) install
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/browser/requirements.lock
+	@$(PYTHON) -m pytest -m browser -s $(PYTEST_ARGS)
 
 test-long: $(READY) ## run the tests that take minutes: long clips, large collections
 	@$(LOCAL) install

@@ -19,6 +19,7 @@ from devstack.console import complain, say, show_table
 from devstack.demo import DemoError, run_demo
 from devstack.environment import VariableError
 from devstack.install import install_missing
+from devstack.player import install_player
 from devstack.programs import REPOSITORY, MissingProgramError
 from devstack.stack import Stack, StackError
 from devstack.state import StackDir
@@ -98,6 +99,7 @@ def _stack(options: argparse.Namespace) -> Stack:
 async def _up(options: argparse.Namespace) -> None:
     began = time.monotonic()
     install_missing()
+    install_player()
     stack = _stack(options)
     values = await stack.up(os.environ, servers_only=options.servers_only)
     say(f"ready after {time.monotonic() - began:.1f} s; the addresses are in {stack.directory.env}")
@@ -130,11 +132,13 @@ def _row(part: PartStatus, directory: StackDir) -> tuple[str, ...]:
 
 async def _demo(options: argparse.Namespace) -> None:
     install_missing()
+    install_player()
     await run_demo(_stack(options), os.environ, options.clip)
 
 
 async def _install(_: argparse.Namespace) -> None:
     install_missing()
+    install_player()
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], Awaitable[None]]] = {

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 RENDITION = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+VIDEO_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 SEGMENT_FILE = re.compile(r"segment_[0-9]{3,8}\.ts")
 
 MASTER = "master.m3u8"

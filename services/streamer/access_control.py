@@ -15,7 +15,7 @@ from services.streamer.access import (
     token_access,
 )
 from services.streamer.cache import SingleFlightCache
-from shared.errors import DatabaseUnavailable, NotFound
+from shared.errors import DatabaseUnavailable, NotFound, PlaybackRefused
 from shared.playback import grants, keys, tokens
 
 if TYPE_CHECKING:
@@ -88,6 +88,13 @@ class AccessControl:
         scope = grants.Scope(video.video_id, video.token_generation)
         seconds = video.duration_seconds or 0.0
         return grants.issue(scope, access.cap, key, now=self._clock(), duration_seconds=seconds)
+
+    async def origins_of(self, token: str) -> tuple[str, ...]:
+        """Return the origins that a token allows; none for a token that is not valid."""
+        try:
+            return (await self._viewer(token)).origins
+        except PlaybackRefused:
+            return ()
 
     async def _by_token(
         self,

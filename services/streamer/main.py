@@ -10,10 +10,12 @@ from services.streamer.catalog import create_catalog
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.serving import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
+from services.streamer.watching import add_watch_routes
 from shared.http.app import create_base_app
 from shared.http.client_address import origin_of, read_networks
 from shared.service.main import run
 from shared.service.resources import DATABASE, STORAGE, late_database_context, storage_context
+from shared.storage.s3.client import bucket_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +40,7 @@ def create_app(settings: Settings) -> web.Application:
         ]
     )
     add_routes(app, settings.cors_origins)
+    add_watch_routes(app, settings.embed_origins, _storage_origins(settings))
     return app
 
 
@@ -58,6 +61,14 @@ async def _playback(settings: Settings, app: web.Application) -> AsyncIterator[N
     app[TRUSTED_PROXIES] = read_networks(settings.trusted_proxies)
     yield
     await control.close()
+
+
+def _storage_origins(settings: Settings) -> list[str]:
+    """Return the origins from which the player page may fetch media besides our own."""
+    if settings.storage_type == "local":
+        return []
+    signed = bucket_url(settings, settings.s3_presign_endpoint_url or settings.s3_endpoint_url)
+    return sorted({origin_of(url) for url in (signed, settings.s3_public_url) if url})
 
 
 def main() -> int:

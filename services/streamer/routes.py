@@ -15,14 +15,14 @@ from services.streamer.openapi import describe
 from services.streamer.serving import serve
 from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.problems import REQUEST_ID
-from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL
+from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL, VIDEO_ID
 from shared.playback import grants
 from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VIDEO = "/api/stream/{video_id:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}}"
+VIDEO = f"/api/stream/{{video_id:{VIDEO_ID.pattern}}}"
 WITH_TOKEN = f"{VIDEO}/t/{{token:[^/]+}}"
 WITH_GRANT = f"{VIDEO}/g/{{grant:{grants.PATTERN}}}"
 FOLDER = f"{{rendition:{RENDITION.pattern}}}"

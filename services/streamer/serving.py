@@ -41,10 +41,17 @@ PRIVATE_CACHE = "private, no-store"
 
 @dataclass(frozen=True)
 class Admitted:
-    """An admitted request: the file it asks for, the video, and what may be seen of it."""
+    """An admitted request: the video, and what may be seen of it."""
+
+    known: Availability | None
+    access: Access
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What is sent: the file that was asked for, to whom it may go."""
 
     asked: RequestedFile
-    known: Availability | None
     access: Access
 
 
@@ -52,24 +59,28 @@ async def serve(request: web.Request) -> web.StreamResponse:
     """Answer a request of a player for any file of a video."""
     video_id = UUID(request.match_info["video_id"])
     asked = RequestedFile(request.match_info.get("rendition"), request.path.rpartition("/")[2])
-    admitted = await _admit(request, video_id, asked)
-    answer, known = await _answer(request, video_id, admitted)
+    admitted = await admit(request, video_id, asked)
+    answer, known = await _answer(request, video_id, admitted, asked)
     if asked.name in (MASTER, PLAYLIST, IFRAMES):
-        return await _send_playlist(request, answer, known, admitted)
+        return await _send_playlist(request, answer, known, Sent(asked, admitted.access))
     assert not isinstance(answer, Rendered)  # noqa: S101 - only playlists are rendered
-    return await _send_object(request, answer.key, known, admitted)
+    return await _send_object(request, answer.key, known, Sent(asked, admitted.access))
 
 
-async def _admit(request: web.Request, video_id: UUID, asked: RequestedFile) -> Admitted:
-    """Return the video and what the request may see of it. Raises PlaybackRefused, NotFound."""
+async def admit(request: web.Request, video_id: UUID, asked: RequestedFile | None) -> Admitted:
+    """Return the video and what the request may see of it; `asked` None: of the video as a whole.
+
+    Raises PlaybackRefused, NotFound.
+    """
     videos, control = request.app[CATALOG].videos, request.app[ACCESS_CONTROL]
     known, shown = await videos.get(video_id), _credentials(request)
+    rendition = asked.rendition if asked else None
     try:
-        access = await control.admit(shown, video_id, known, asked.rendition)
+        access = await control.admit(shown, video_id, known, rendition)
     except (PlaybackRefused, NotFound):  # it may have been made or changed a moment ago
         known = await videos.get_fresh(video_id)
-        access = await control.admit(shown, video_id, known, asked.rendition)
-    return Admitted(asked, known, access)
+        access = await control.admit(shown, video_id, known, rendition)
+    return Admitted(known, access)
 
 
 def _credentials(request: web.Request) -> Credentials:
@@ -83,15 +94,15 @@ def _credentials(request: web.Request) -> Credentials:
 
 
 async def _answer(
-    request: web.Request, video_id: UUID, admitted: Admitted
+    request: web.Request, video_id: UUID, admitted: Admitted, asked: RequestedFile
 ) -> tuple[Stored | Rendered, Availability]:
     storage, known = request.app[STORAGE].storage, admitted.known
     home = Home(storage.kind, storage.bucket)
-    answer = resolve(known, admitted.asked, home)
+    answer = resolve(known, asked, home)
     if isinstance(answer, Refused) and not (known and known.is_final):
         # Another streamer may have shown more already.
         known = await request.app[CATALOG].videos.get_fresh(video_id)
-        answer = resolve(known, admitted.asked, home)
+        answer = resolve(known, asked, home)
     if isinstance(answer, Refused):
         retry = {"Retry-After": str(answer.retry_seconds)} if answer.retry_seconds else {}
         raise HttpProblem(answer.status, answer.reason, answer.message, headers=retry)
@@ -100,7 +111,7 @@ async def _answer(
 
 
 async def _send_playlist(
-    request: web.Request, answer: Stored | Rendered, known: Availability, admitted: Admitted
+    request: web.Request, answer: Stored | Rendered, known: Availability, sent: Sent
 ) -> web.Response:
     if isinstance(answer, Rendered):
         text, cache, modified = answer.text, GROWING_CACHE, None
@@ -110,38 +121,36 @@ async def _send_playlist(
             return _redirect(url_of(answer.key), cache_control(answer.key))
         stored = await request.app[CATALOG].playlists.get(answer.key)
         if stored is None:
-            raise NotFound(f"{admitted.asked.path} is not there")
+            raise NotFound(f"{sent.asked.path} is not there")
         text, cache, modified = stored.body.decode(), cache_control(answer.key), stored.modified
-    adapted = await _adapted(request.app[SEGMENT_URLS], text, known, admitted)
+    adapted = await _adapted(request.app[SEGMENT_URLS], text, known, sent)
     return send_playlist(
         request,
         adapted.encode(),
-        PRIVATE_CACHE if admitted.access.by_token else cache,
+        PRIVATE_CACHE if sent.access.by_token else cache,
         modified=modified if adapted == text else None,  # what it names now is younger than the object
     )
 
 
-async def _adapted(urls: SegmentUrls, text: str, known: Availability, admitted: Admitted) -> str:
+async def _adapted(urls: SegmentUrls, text: str, known: Availability, sent: Sent) -> str:
     """Return a playlist without what is above the cap, and with the URLs that this request has to use."""
-    video, rendition = known.video, admitted.asked.rendition
+    video, rendition = known.video, sent.asked.rendition
     if rendition is None:
-        return cap_variants(text, admitted.access.cap)
+        return cap_variants(text, sent.access.cap)
     folder = f"{storage_prefix(video.user_id, video.video_id)}/{rendition}"
-    uri_of = await urls.in_playlist(video, folder, rendition, admitted.access)
+    uri_of = await urls.in_playlist(video, folder, rendition, sent.access)
     return text if uri_of is None else rename_segments(text, uri_of)
 
 
-async def _send_object(
-    request: web.Request, key: str, known: Availability, admitted: Admitted
-) -> web.StreamResponse:
+async def _send_object(request: web.Request, key: str, known: Availability, sent: Sent) -> web.StreamResponse:
     url_of = await request.app[SEGMENT_URLS].direct(known.video)
     if url_of is not None:
         return _redirect(url_of(key), PRIVATE_CACHE)
     storage, wait = request.app[STORAGE].storage, request.app[CATALOG].storage_wait
     try:
-        return await send_object(request, storage, wait, key, cache=_cache(admitted.access))
+        return await send_object(request, storage, wait, key, cache=_cache(sent.access))
     except KeyError:
-        raise NotFound(f"{admitted.asked.path} is not there") from None
+        raise NotFound(f"{sent.asked.path} is not there") from None
 
 
 def _redirect(url: str, cache: str) -> web.Response:

@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     delivery: Literal["redirect", "signed", "proxy"] | None = None
     default_visibility: Literal["public", "private"] = "public"
     trusted_proxies: Listed = ()
+    embed_origins: Listed = ("*",)
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     storage_patience_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 21_600.0

@@ -19,6 +19,7 @@ from services.streamer.catalog import Catalog, read_playlist
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.serving import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
+from services.streamer.watching import add_watch_routes
 from shared.contracts.events import Rendition
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.playlists import media_playlist, multivariant_playlist
@@ -104,6 +105,7 @@ async def streamer(known: dict[Any, Availability], **options: Any) -> AsyncItera
     app[ACCESS_CONTROL], app[SEGMENT_URLS] = control, SegmentUrls(storage, control, None)
     app[TRUSTED_PROXIES] = ()
     add_routes(app)
+    add_watch_routes(app, ["*"], [])
     async with TestClient(TestServer(app)) as client:
         yield client
 

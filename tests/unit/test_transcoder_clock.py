@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.transcoder.media import MapSection, TimeMap
-from services.transcoder.probe.clock import correct, find_clock, find_falls, wrong_times
+from services.transcoder.probe.clock import find_clock
 from services.transcoder.probe.packets import PacketLine, Packets
+from services.transcoder.probe.timestamps import correct, find_falls, wrong_times
 from shared.errors import CorruptSource
 
 BASE = Fraction(1, 90_000)

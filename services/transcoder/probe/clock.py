@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.media import MapSection, TimeMap
+from services.transcoder.probe.timestamps import (
+    FALL_SECONDS,
+    colliding_times,
+    correct,
+    find_falls,
+    wrong_times,
+)
 from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import CorruptSource
 
@@ -27,12 +34,6 @@ if TYPE_CHECKING:
 STREAMED: Final = frozenset({"mpegts", "mpeg", "asf", "ogg", "flv"})
 STREAMED_JUMP_SECONDS: Final = 10
 JUMP_SECONDS: Final = 600  # in other formats a picture may be shown for minutes
-FAR_SECONDS: Final = 10
-FALL_SECONDS: Final = 1
-MAX_WRONG: Final = 100  # consecutive wrong timestamps
-MAX_LAST_WRONG: Final = 3  # a clock that falls this close to the end is wrong, not restarted
-WRONG_SHARE: Final = 20  # and at most one in so many
-MIN_PACKETS: Final = 20
 MAX_JUMPS: Final = 64
 UNEVEN_SECONDS: Final = Fraction(1, 2)  # sound that reaches so far beyond the picture counts at a join
 
@@ -118,140 +119,84 @@ def _sound(audio: Packets, base: Fraction, joins: int) -> StreamTimes:
     return StreamTimes(base, [audio.pts[i] for i in kept], [audio.order[i] for i in kept], starts)
 
 
-def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
-    """Return the indexes of `times` (file order) far from their predecessors, which continue later."""
-    far, most = FAR_SECONDS / base, min(MAX_WRONG, len(times) // WRONG_SHARE)
-    wrong: list[int] = []
-    index, good = 1, times[0] if times else 0
-    while index < len(times):
-        if abs(times[index] - good) > far:
-            ahead = range(index + 1, min(len(times), index + 1 + max(1, most)))
-            back = next((later for later in ahead if abs(times[later] - good) <= far), None)
-            if back is not None or (times[index] < good and index >= len(times) - MAX_LAST_WRONG):
-                wrong.extend(range(index, back or len(times)))
-                index = back or len(times)
-                continue
-        good = times[index]
-        index += 1
-    return wrong
-
-
-def colliding_times(packets: Packets, base: Fraction) -> list[int]:
-    """Return which packets have the time of another, and are shown long before or after they are decoded.
-
-    A few pictures that were given the times of others hide them, and leave a hole where they belong.
-    """
-    if len(packets.pts) < MIN_PACKETS:
-        return []
-    delays = [shown - decoded for shown, decoded in zip(packets.pts, packets.dts, strict=True)]
-    usual, ordered = median(delays), sorted(packets.pts)
-    near = median(after - before for before, after in pairwise(ordered)) / 4
-    taken = {time for pair in pairwise(ordered) if pair[1] - pair[0] <= near for time in pair}
-    wrong = [
-        index
-        for index, (time, delay) in enumerate(zip(packets.pts, delays, strict=True))
-        if time in taken and abs(delay - usual) * base > FALL_SECONDS
-    ]
-    return wrong if len(wrong) * WRONG_SHARE <= len(delays) else []
-
-
-def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return (wrong, right) for each wrong time, using the free positions between its neighbours in order."""
-    if not wrong:
-        return ()
-    bad = {index: times[index] for index in wrong}
-    good = sorted(time for index, time in enumerate(times) if index not in bad)
-    step = max(1, round(median(after - before for before, after in pairwise(good)))) if len(good) > 1 else 1
-    free = [
-        before + step * number
-        for before, after in pairwise(good)
-        for number in range(1, min(MAX_WRONG, round((after - before) / step)))
-    ]
-    places = iter(free)
-    last = good[-1] if good else 0
-    pairs = [(time, next(places, last)) for time in sorted(bad.values())]
-    return tuple(pairs)
-
-
-def find_falls(times: Sequence[int], wrong: Sequence[int], base: Fraction) -> list[int]:
-    """Return the packets at which the decoding clock falls back permanently."""
-    back, skipped, falls = FALL_SECONDS / base, set(wrong), list[int]()
-    recent: list[int] = []
-    for index, time in enumerate(times):
-        if index in skipped:
-            continue
-        if recent and time < min(recent) - back:
-            falls.append(index)
-            recent = []
-        recent = [*recent[-1:], time]
-    return falls
+Cuts = list[tuple[int, int]]
 
 
 @dataclass(slots=True)
 class _Joiner:
-    """Places recordings one after the other; in seconds, except for the maps."""
+    """Places recordings one after the other; times in ticks of the video."""
 
     container: str
     video: StreamTimes
     audio: StreamTimes | None
-    frame: Fraction  # how long a picture usually lasts
-    end: Fraction | None = None
-    warnings: list[VideoWarning] | None = None
+    frame: int  # how long a picture usually lasts
+    end: int | None = None
+    warnings: list[VideoWarning] = field(default_factory=list)
 
-    def section(self, number: int) -> tuple[Fraction, list[tuple[Fraction, Fraction]]]:
-        """Return the shift of recording `number`, and the (moment, seconds) removed from it."""
-        pictures = [time * self.video.base for time in self.video.part(number)]
-        sounds = [time * self.audio.base for time in self.audio.part(number)] if self.audio else []
+    def section(self, number: int) -> tuple[int, Cuts]:
+        """Return by how much recording `number` is shifted, and the (moment, ticks) cut out of it."""
+        pictures = self.video.part(number)
+        sounds = self._sounds(number)
         cuts = self._holes(pictures, sounds)
-        first, last = _span(pictures, sounds, self.frame)
-        shift = Fraction(0) if self.end is None else self.end - first
+        first, last = self._span(pictures, sounds)
+        shift = 0 if self.end is None else self.end - first
         if self.end is not None:
             self._warn(WarningCode.RECORDINGS_JOINED, "the clock of the file starts again here", self.end)
-        for place, (moment, seconds) in enumerate(cuts):
-            before = sum((length for _, length in cuts[:place]), Fraction(0))
+        gone = 0
+        for moment, removed in cuts:
+            seconds = float(removed * self.video.base)
             self._warn(
                 WarningCode.CLOCK_JUMP_CLOSED,
-                f"the clock of the file jumps ahead by {float(seconds):.1f} s, during which it holds nothing",
-                moment - seconds / 2 - before + shift,
+                f"the clock of the file jumps ahead by {seconds:.1f} s, during which it holds nothing",
+                moment - removed // 2 - gone + shift,
             )
-        self.end = last + shift - sum((length for _, length in cuts), Fraction(0))
+            gone += removed
+        self.end = last + shift - gone
         return shift, cuts
 
-    def _holes(self, pictures: list[Fraction], sounds: list[Fraction]) -> list[tuple[Fraction, Fraction]]:
-        """Return the middle and the length of each gap in both pictures and audio."""
-        limit = STREAMED_JUMP_SECONDS if self.container in STREAMED else JUMP_SECONDS
-        moments = sorted((*pictures, *sounds))
+    def _sounds(self, number: int) -> list[int]:
+        if self.audio is None:
+            return []
+        ratio = self.audio.base / self.video.base
+        return [time * ratio.numerator // ratio.denominator for time in self.audio.part(number)]
+
+    def _holes(self, pictures: list[int], sounds: list[int]) -> Cuts:
+        """Return the middle and the length of what neither pictures nor sound fill."""
+        limit = _limit(self.container) / self.video.base
         return [
-            ((before + self.frame + after) / 2, self._length(pictures, before, after))
-            for before, after in pairwise(moments)
+            ((before + self.frame + after) // 2, self._length(pictures, before, after))
+            for before, after in pairwise(sorted((*pictures, *sounds)))
             if after - before > limit
         ]
 
-    def _length(self, pictures: list[Fraction], before: Fraction, after: Fraction) -> Fraction:
-        """Return how much to remove so that the next picture follows the last, if both are near."""
+    def _length(self, pictures: list[int], before: int, after: int) -> int:
+        """Return how much to cut out so that the next picture follows the last, if both are near."""
         hole = after - before - self.frame
         place = bisect_right(pictures, before)
         if not 0 < place < len(pictures):
             return hole
         between = pictures[place] - pictures[place - 1] - self.frame
-        return between if between - hole < UNEVEN_SECONDS else hole
+        return between if (between - hole) * self.video.base < UNEVEN_SECONDS else hole
 
-    def _warn(self, code: WarningCode, message: str, moment: Fraction) -> None:
-        seconds = round(float(moment), 3)
-        self.warnings = [
-            *(self.warnings or []),
-            VideoWarning(code=code, message=message, start_seconds=seconds, end_seconds=seconds),
-        ]
+    def _span(self, pictures: list[int], sounds: list[int]) -> tuple[int, int]:
+        """Return where a recording begins and ends: with its pictures, or with sound far beyond them."""
+        if not pictures:
+            return sounds[0], sounds[-1]
+        first, last = pictures[0], pictures[-1] + self.frame
+        far = UNEVEN_SECONDS / self.video.base
+        if sounds and sounds[0] < first - far:
+            first = sounds[0]
+        return first, max(last, sounds[-1]) if sounds and sounds[-1] > last + far else last
+
+    def _warn(self, code: WarningCode, message: str, moment: int) -> None:
+        seconds = round(float(moment * self.video.base), 3)
+        warning = VideoWarning(code=code, message=message, start_seconds=seconds, end_seconds=seconds)
+        self.warnings.append(warning)
 
 
-def _span(pictures: list[Fraction], sounds: list[Fraction], frame: Fraction) -> tuple[Fraction, Fraction]:
-    """Return the start and end of a recording: its pictures, or audio that extends far beyond them."""
-    if not pictures:
-        return sounds[0], sounds[-1]
-    first, last = pictures[0], pictures[-1] + frame
-    if sounds and sounds[0] < first - UNEVEN_SECONDS:
-        first = sounds[0]
-    return first, max(last, sounds[-1]) if sounds and sounds[-1] > last + UNEVEN_SECONDS else last
+def _limit(container: str) -> int:
+    """Return for how many seconds a file of the format may hold nothing."""
+    return STREAMED_JUMP_SECONDS if container in STREAMED else JUMP_SECONDS
 
 
 def _join(
@@ -261,30 +206,33 @@ def _join(
     corrections: tuple[tuple[int, int], ...],
 ) -> Clock:
     deltas = [after - before for before, after in pairwise(sorted(set(video.pts)))]
-    frame = Fraction(median(deltas)) * video.base if deltas else Fraction(1, 25)
-    joiner = _Joiner(container, video, audio, min(frame, Fraction(1)))
+    jumps = max(deltas, default=0) * video.base > _limit(container)
+    if not (jumps or corrections or video.starts):
+        return Clock()
+    frame = min(int(median(deltas)) if deltas else 0, int(1 / video.base))
+    joiner = _Joiner(container, video, audio, frame)
     sections = [joiner.section(number) for number in range(len(video.starts) + 1)]
     if sum(len(cuts) for _, cuts in sections) > MAX_JUMPS:
         raise CorruptSource("the clock of the file jumps too often: it cannot be followed")
-    warnings = list(joiner.warnings or [])
+    warnings = joiner.warnings
     if corrections:
         message = f"{len(corrections)} pictures have timestamps far from those around them: corrected"
         warnings.append(VideoWarning(code=WarningCode.TIMES_CORRECTED, message=message))
     if not warnings:
         return Clock()
-    video_map = replace(_map(sections, video.base), corrections=corrections)
-    audio_map = _map(sections, audio.base) if audio else None
+    video_map = replace(_map(sections, Fraction(1), video.base), corrections=corrections)
+    audio_map = _map(sections, video.base / audio.base, audio.base) if audio else None
     return Clock(video_map, audio_map, video.starts, audio.starts if audio else (), tuple(warnings))
 
 
-def _map(sections: list[tuple[Fraction, list[tuple[Fraction, Fraction]]]], base: Fraction) -> TimeMap:
-    """Return the map of one stream, in its ticks."""
+def _map(sections: list[tuple[int, Cuts]], ratio: Fraction, base: Fraction) -> TimeMap:
+    """Return the map of a stream of whose ticks, `base` seconds long, `ratio` make one of the video."""
     return TimeMap(
         fall=int(FALL_SECONDS / base),
         sections=tuple(
             MapSection(
-                shift=round(shift / base),
-                cuts=tuple((round(moment / base), round(seconds / base)) for moment, seconds in cuts),
+                shift=round(shift * ratio),
+                cuts=tuple((round(moment * ratio), round(removed * ratio)) for moment, removed in cuts),
             )
             for shift, cuts in sections
         ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.media import HIDING_CODECS, SEEKING, AudioTrack, Source, VideoTrack
 from services.transcoder.probe.audio_grid import find_audio_grid
-from services.transcoder.probe.clock import find_clock, wrong_times
+from services.transcoder.probe.clock import find_clock
 from services.transcoder.probe.completeness import (
     Extent,
     check_complete,
@@ -28,6 +28,7 @@ from services.transcoder.probe.streams import (
     read_fraction,
     read_orientation,
 )
+from services.transcoder.probe.timestamps import wrong_times
 from services.transcoder.probe.track_choice import index_of
 from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import CorruptSource
@@ -203,7 +204,8 @@ def _without_hidden(pts: list[int], time_base: Fraction) -> list[int]:
 def _video_track(found: Findings, packets: Packets, shown: Sequence[int], clock: Clock) -> VideoTrack:
     video, picture, time_base = found.video, found.pictures[0], found.video_base
     hints = [read_fraction(video.get("r_frame_rate")), read_fraction(video.get("avg_frame_rate"))]
-    measured = measure_grid(shown, _last_duration(found, packets, shown), time_base, hints)
+    last_duration = packets.last_duration if clock.video else _last_duration(found, packets, shown)
+    measured = measure_grid(shown, last_duration, time_base, hints)
     grid = bound_frames(measured, len(shown))
     return VideoTrack(
         index=int(video["index"]),
@@ -226,12 +228,20 @@ def _video_track(found: Findings, packets: Packets, shown: Sequence[int], clock:
 
 
 def _last_duration(found: Findings, packets: Packets, shown: Sequence[int]) -> int:
-    """Return the duration of the last picture (ticks): from its packet, or from Matroska's header."""
-    ends = declared_end(found.description.container, found.video, found.description.format, Fraction(0))
-    if found.description.container != "matroska" or ends is None or found.missing_bytes:
+    """Return how long the last picture is shown (ticks): by its packet, or by where the track ends."""
+    container, base, video = found.description.container, found.video_base, found.video
+    ends = declared_end(container, video, found.description.format, shown[0] * base)
+    if ends is None or found.missing_bytes or not _declares_track(found, packets):
         return packets.last_duration
-    is_of_track = "DURATION" in found.video.get("tags", {}) or found.choice.audio is None
-    return max(packets.last_duration, round(ends / found.video_base) - shown[-1] if is_of_track else 0)
+    return max(packets.last_duration, round(ends / base) - shown[-1])
+
+
+def _declares_track(found: Findings, packets: Packets) -> bool:
+    """Return whether the end that the container declares is that of the video, all of which is there."""
+    if found.description.container == "mov":
+        return packets.count == declared_packets("mov", found.video)
+    of_track = "DURATION" in found.video.get("tags", {}) or found.choice.audio is None
+    return found.description.container == "matroska" and of_track
 
 
 def _audio_track(found: Findings, clock: Clock, not_before: int | None) -> AudioTrack | None:

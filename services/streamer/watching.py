@@ -1,0 +1,107 @@
+"""The routes of the player page: /watch/{videoId}, its state, and its files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+from aiohttp import web
+
+from services.streamer.player_page import (
+    MEDIA_TYPES,
+    Player,
+    content_security_policy,
+    load_player,
+    render,
+    state,
+)
+from services.streamer.serving import ACCESS_CONTROL, admit
+from shared.errors import NotFound, PlaybackRefused, TokenMissing
+from shared.names import VIDEO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.streamer.availability import Availability
+
+PLAYER = web.AppKey("player", Player)
+EMBED_ORIGINS: web.AppKey[Sequence[str]] = web.AppKey("embed_origins", tuple)
+STORAGE_ORIGINS: web.AppKey[Sequence[str]] = web.AppKey("storage_origins", tuple)
+
+PAGE = f"/watch/{{video_id:{VIDEO_ID.pattern}}}"
+BASES = (PAGE, f"{PAGE}/t/{{token:[^/]+}}")
+ASSET = "/watch/assets/{version:[0-9a-f]{16}}/{name}"
+ASSET_CACHE = "public, max-age=31536000, immutable"
+PRIVATE = ("This video is private", "Open it again from the page that links to it.")
+MISSING = ("There is no such video", "It may have been deleted, or the address is incomplete.")
+LOADING = ("Loading", "One moment…")
+
+log = structlog.get_logger()
+
+
+def add_watch_routes(
+    app: web.Application, embed_origins: Sequence[str], storage_origins: Sequence[str]
+) -> None:
+    """Add the player page; without its libraries it plays in browsers that play HLS themselves."""
+    app[PLAYER], app[EMBED_ORIGINS] = load_player(), tuple(embed_origins)
+    app[STORAGE_ORIGINS] = tuple(storage_origins)
+    if missing := app[PLAYER].missing:
+        log.warning("player_libraries_missing", missing=missing, remedy="make player")
+    app.router.add_get(ASSET, _get_asset)
+    for base in BASES:
+        app.router.add_get(base, _get_page)
+        app.router.add_get(f"{base}/state", _get_state)
+
+
+async def _get_page(request: web.Request) -> web.Response:
+    """Answer with the page, for a refused viewer too: it says why, and can be given a token."""
+    known, status, words = await _known(request)
+    base = request.path.removeprefix("/watch")
+    ancestors = await _ancestors(request)
+    policy = content_security_policy(ancestors, request.app[STORAGE_ORIGINS])
+    headers = {
+        "Cache-Control": "private, no-store",
+        "Content-Security-Policy": policy,
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    page = render(request.app[PLAYER], base, known, *words)
+    return web.Response(text=page, status=status, content_type="text/html", headers=headers)
+
+
+async def _known(request: web.Request) -> tuple[Availability | None, int, tuple[str, str]]:
+    try:
+        known = (await admit(request, UUID(request.match_info["video_id"]), None)).known
+    except TokenMissing:
+        return None, 401, PRIVATE
+    except PlaybackRefused:
+        return None, 403, PRIVATE
+    except NotFound:
+        return None, 404, MISSING
+    if known is None or known.video.status == "deleted":
+        return None, 404, MISSING
+    return known, 200, LOADING
+
+
+async def _get_state(request: web.Request) -> web.Response:
+    known = (await admit(request, UUID(request.match_info["video_id"]), None)).known
+    if known is None or known.video.status == "deleted":
+        raise NotFound(MISSING[0])
+    return web.json_response(state(known), headers={"Cache-Control": "private, no-store"})
+
+
+async def _get_asset(request: web.Request) -> web.Response:
+    player, name = request.app[PLAYER], request.match_info["name"]
+    if name not in player.files or request.match_info["version"] != player.version:
+        raise NotFound("there is no such file")
+    kind = MEDIA_TYPES[name[name.rindex(".") :]]
+    headers = {"Cache-Control": ASSET_CACHE, "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=player.files[name], content_type=kind, charset="utf-8", headers=headers)
+
+
+async def _ancestors(request: web.Request) -> Sequence[str]:
+    """Return who may embed the page: the origins of the token, else those of the settings."""
+    token = request.match_info.get("token")
+    origins = await request.app[ACCESS_CONTROL].origins_of(token) if token else ()
+    return ("'self'", *origins) if origins else request.app[EMBED_ORIGINS]

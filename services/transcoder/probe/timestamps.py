@@ -1,0 +1,89 @@
+"""Find timestamps that are wrong, and clocks that fall back: pure."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from fractions import Fraction
+
+    from services.transcoder.probe.packets import Packets
+
+FAR_SECONDS: Final = 10
+FALL_SECONDS: Final = 1
+MAX_WRONG: Final = 100  # consecutive wrong timestamps
+WRONG_SHARE: Final = 20  # and at most one in so many
+MAX_LAST_WRONG: Final = 3  # a clock that falls this close to the end is wrong, not restarted
+MIN_PACKETS: Final = 20
+
+
+def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
+    """Return the indexes of `times` (file order) far from their predecessors, which continue later."""
+    far, most = FAR_SECONDS / base, min(MAX_WRONG, len(times) // WRONG_SHARE)
+    wrong: list[int] = []
+    index, good = 1, times[0] if times else 0
+    while index < len(times):
+        if abs(times[index] - good) > far:
+            ahead = range(index + 1, min(len(times), index + 1 + max(1, most)))
+            back = next((later for later in ahead if abs(times[later] - good) <= far), None)
+            if back is not None or (times[index] < good and index >= len(times) - MAX_LAST_WRONG):
+                wrong.extend(range(index, back or len(times)))
+                index = back or len(times)
+                continue
+        good = times[index]
+        index += 1
+    return wrong
+
+
+def colliding_times(packets: Packets, base: Fraction) -> list[int]:
+    """Return which packets have the time of another, and are shown long before or after they are decoded.
+
+    A few pictures that were given the times of others hide them, and leave a hole where they belong.
+    """
+    if len(packets.pts) < MIN_PACKETS:
+        return []
+    delays = [shown - decoded for shown, decoded in zip(packets.pts, packets.dts, strict=True)]
+    usual, ordered = median(delays), sorted(packets.pts)
+    near = median(after - before for before, after in pairwise(ordered)) / 4
+    taken = {time for pair in pairwise(ordered) if pair[1] - pair[0] <= near for time in pair}
+    wrong = [
+        index
+        for index, (time, delay) in enumerate(zip(packets.pts, delays, strict=True))
+        if time in taken and abs(delay - usual) * base > FALL_SECONDS
+    ]
+    return wrong if len(wrong) * WRONG_SHARE <= len(delays) else []
+
+
+def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return (wrong, right) for each wrong time, using the free positions between its neighbours in order."""
+    if not wrong:
+        return ()
+    bad = {index: times[index] for index in wrong}
+    good = sorted(time for index, time in enumerate(times) if index not in bad)
+    step = max(1, round(median(after - before for before, after in pairwise(good)))) if len(good) > 1 else 1
+    free = [
+        before + step * number
+        for before, after in pairwise(good)
+        for number in range(1, min(MAX_WRONG, round((after - before) / step)))
+    ]
+    places = iter(free)
+    last = good[-1] if good else 0
+    pairs = [(time, next(places, last)) for time in sorted(bad.values())]
+    return tuple(pairs)
+
+
+def find_falls(times: Sequence[int], wrong: Sequence[int], base: Fraction) -> list[int]:
+    """Return the packets at which the decoding clock falls back permanently."""
+    back, skipped, falls = FALL_SECONDS / base, set(wrong), list[int]()
+    recent: list[int] = []
+    for index, time in enumerate(times):
+        if index in skipped:
+            continue
+        if recent and time < min(recent) - back:
+            falls.append(index)
+            recent = []
+        recent = [*recent[-1:], time]
+    return falls

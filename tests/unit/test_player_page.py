@@ -1,0 +1,72 @@
+"""The player page over HTTP: what a viewer, a stranger and an embedding page get."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.streamer.player_page import content_security_policy, load_player
+from services.streamer.watching import EMBED_ORIGINS
+from tests.unit.test_streamer_private import ID, streamer, token
+from tests.unit.test_streamer_private import private as private_video
+
+PAGE = f"/watch/{ID}"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(PAGE, 401), (f"{PAGE}/t/garbage", 403), (f"{PAGE}/t/{token(expires_at=1)}", 403)],
+)
+async def test_refused_viewer_gets_a_page_that_tells_nothing_of_the_video(path: str, status: int) -> None:
+    async with streamer({ID: private_video(title="Secret")}) as client:
+        got = await client.get(path)
+        text = await got.text()
+        assert (got.status, "private" in text, "Secret" in text) == (status, True, False)
+        assert (await client.get(f"{path}/state")).status == status
+
+
+async def test_page_of_a_viewer_carries_the_token_in_its_paths_and_leaves_no_trace() -> None:
+    async with streamer({ID: private_video(title='A "film" <b>')}) as client:
+        path = f"{PAGE}/t/{token()}"
+        got = await client.get(path)
+        text = await got.text()
+        assert got.status == 200
+        assert f'data-stream="{path.replace("/watch", "/api/stream")}"' in text
+        assert "A &quot;film&quot; &lt;b&gt;" in text
+        assert (got.headers["Referrer-Policy"], got.headers["Cache-Control"]) == (
+            "no-referrer",
+            "private, no-store",
+        )
+        state = await (await client.get(f"{path}/state")).json()
+        assert state == {"title": 'A "film" <b>', "status": "ready", "playable": True, "progress": 0.0}
+
+
+async def test_page_is_embedded_by_the_origins_of_the_token_alone() -> None:
+    async with streamer({ID: private_video()}) as client:
+        path = f"{PAGE}/t/{token(origins=('https://site.example',))}"
+        policy = (await client.get(path)).headers["Content-Security-Policy"]
+        assert policy.endswith("frame-ancestors 'self' https://site.example")
+        policy = (await client.get(f"{PAGE}/t/{token()}")).headers["Content-Security-Policy"]
+        assert policy.endswith(f"frame-ancestors {' '.join(client.app[EMBED_ORIGINS])}")  # type: ignore[index]
+
+
+async def test_files_of_the_page_never_change_under_their_address() -> None:
+    player = load_player()
+    async with streamer({}) as client:
+        got = await client.get(f"/watch/assets/{player.version}/player.js")
+        assert (got.status, got.content_type) == (200, "text/javascript")
+        assert got.headers["Cache-Control"].endswith("immutable")
+        assert (await client.get(f"/watch/assets/{'0' * 16}/player.js")).status == 404
+        assert (await client.get(f"/watch/assets/{player.version}/page.html")).status == 404
+
+
+def test_policy_lets_nothing_in_but_own_scripts_and_media() -> None:
+    policy = content_security_policy(["'self'"], ["https://s3.example"])
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "connect-src 'self' https://s3.example" in policy
+
+
+def test_page_names_no_other_host() -> None:
+    player = load_player()
+    own = (player.files["player.js"], player.files["player.css"], player.template.encode())
+    assert all(b"http:" not in text and b"https:" not in text for text in own)
