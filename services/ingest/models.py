@@ -26,6 +26,8 @@ from shared.contracts.warnings import VideoWarning
 from shared.playback.public_keys import public_key_fault
 from shared.playback.tokens import MAX_ENTRIES, read_network
 
+MIN_YEAR, MAX_YEAR = 1970, 9000  # converting to UTC never leaves what Postgres and Python can hold
+
 Scope = Literal["admin", "service", "user"]
 ShownStatus = Literal["processing", "ready", "failed"]
 
@@ -274,13 +276,19 @@ class Preferences(Request):
     qualities: Qualities
 
 
+def _storable(value: datetime) -> datetime:
+    if not MIN_YEAR <= value.year <= MAX_YEAR:
+        raise PydanticCustomError("time", f"must lie between the years {MIN_YEAR} and {MAX_YEAR}")
+    return value
+
+
 class NewKey(Request):
     """An API key to create; `userId` is required for scope `user` and not allowed for others."""
 
     name: Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=255)]
     scope: Scope
     user_id: UserId | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Annotated[AwareDatetime, AfterValidator(_storable)] | None = None
 
     @model_validator(mode="after")
     def _user_goes_with_scope(self) -> Self:

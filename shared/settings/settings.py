@@ -232,7 +232,7 @@ def _mask(value: object) -> str:
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
         head, at, host = secret.rpartition("@")
-        if at:
+        if at and "://" in head:
             return f"{head.split('://')[0]}://***@{host}"
         return "***" if secret else ""
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -34,6 +34,8 @@ SETTINGS = SimpleNamespace(
     lease_seconds=LEASE,
     wants_local_files_deleted=False,
     s3_public_url="",
+    s3_bucket="",
+    storage_type="local",
     public_stream_url="http://streamer",
 )
 

@@ -46,6 +46,7 @@ SETTINGS = SimpleNamespace(
     wants_local_files_deleted=False,
     s3_public_url="",
     s3_bucket="",
+    storage_type="local",
     public_stream_url="http://localhost:8081",
     delete_again_seconds=1.0,
     default_visibility="public",

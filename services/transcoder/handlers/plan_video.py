@@ -131,7 +131,6 @@ class PlanVideoHandler:
             video = await _wanted(connection, event.video_id)
         if video.is_planned:
             raise Superseded("the video is already planned")
-        check_visibility(video.visibility, self.s3_public_url)
         await self._plan_leased(video)
 
     async def resume(self, command: ResumeVideo) -> None:
@@ -182,6 +181,7 @@ class PlanVideoHandler:
 
     async def _plan(self, video: Video, claim: PlanClaim) -> None:
         """Probe, plan, draw the thumbnail, and commit everything with the commands."""
+        check_visibility(video.visibility, self.s3_public_url)
         path = await self._fetch(video)
         failpoint("plan.fetched")
         async with self.outbox.database.transaction() as connection:

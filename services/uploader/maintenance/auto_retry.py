@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS: Final = 30.0
 MAX_AUTO_RETRIES: Final = 3  # until a user retries the video
-LOCK: Final = 0x766F6403
+LOCK: Final = 0x766F6405
 
 log = structlog.get_logger()
 

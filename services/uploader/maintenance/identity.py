@@ -76,12 +76,10 @@ class StoragePlace:
         await write_marker(self.storage, storage_id)
 
     async def some_videos(self) -> Collection[UUID]:
-        """Return the videos of the first listed objects, a page or two."""
+        """Return the videos of all objects: a single unknown one tells that others store here too."""
         found: set[UUID] = set()
         async for page in self.storage.pages("hls"):
             found |= {owner[1] for stored in page if (owner := owner_of_key(stored.key))}
-            if found:
-                break
         return found
 
 
@@ -145,7 +143,7 @@ async def _mark(database: Database, place: Place, expected: UUID | None) -> Iden
         storage_id, some = expected or uuid4(), await place.some_videos()
         async with database.transaction() as connection:
             known = await videos.owners(connection, some)
-            is_ours = expected is not None or all(video_id in known for video_id in some)
+            is_ours = all(video_id in known for video_id in some)
             # Recorded first: an unrecorded marker would be taken for another system's.
             await videos.add_storage(
                 connection, storage_id, kind=place.kind, name=place.name, is_ours=is_ours
@@ -161,6 +159,8 @@ async def _is_ours(database: Database, place: Place, storage_id: UUID, *, claime
     async with database.transaction() as connection:
         is_ours = await videos.is_storage_ours(connection, storage_id)
         if is_ours is None:
+            if not claimed:  # the other system may take what we store for orphans and remove it
+                log.error("storage_marked_by_another_system", kind=place.kind, name=place.name)
             await videos.add_storage(
                 connection, storage_id, kind=place.kind, name=place.name, is_ours=claimed
             )

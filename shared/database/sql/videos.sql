@@ -140,13 +140,13 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
   and v.video_id = c.video_id and v.status <> 'deleted';
 
 -- name: add_warnings!
--- Add warnings that the record does not have yet.
+-- Add warnings that the record of a video in processing does not have yet.
 update videos
 set coded_warnings = coded_warnings || (
     select jsonb_agg(w) from jsonb_array_elements(:warnings::jsonb) w
     where w not in (select jsonb_array_elements(coded_warnings))
 )
-where video_id = :video_id and exists (
+where video_id = :video_id and status = 'processing' and exists (
     select from jsonb_array_elements(:warnings::jsonb) w
     where w not in (select jsonb_array_elements(coded_warnings))
 );
