@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from services.transcoder.command import audio, chunk, colour, video
+from services.transcoder.content import check
 from services.transcoder.content.check import check_chunk
 from services.transcoder.content.job import Checked
 from services.transcoder.encode.chunk import encode_chunk
@@ -22,7 +23,7 @@ from services.transcoder.probe import tracks
 from shared.contracts.warnings import WarningCode
 from shared.videos import ChunkClaim
 from tests.content import sources
-from tests.content.measure import ffmpeg
+from tests.content.measure import ffmpeg, sound
 from tests.content.sources import Part, Sound
 from tests.media import Clip, make_clip
 
@@ -43,7 +44,7 @@ async def convert(source: Path, folder: Path, plan: Plan | None = None) -> Encod
     return await encode_chunk(plan, 0, source, folder / "out", X264, check="quick")
 
 
-async def seen(source: Path, folder: Path, plan: Plan | None = None) -> tuple[VideoWarning, ...]:
+async def seen(source: Path, folder: Path, plan: Plan | None = None) -> tuple[VideoWarning, ...] | None:
     """Return what the quick check says of the first chunk as it was encoded first."""
     plan = plan or await make_plan(source, PRESETS, segment_seconds=10, chunk_seconds=10)
     await encode_chunk(plan, 0, source, folder / "out", X264)
@@ -69,6 +70,29 @@ async def test_mono_that_loses_its_loudness_is_heard(tmp_path, monkeypatch):
     (warning,) = await seen(source, tmp_path)
     assert (warning.code, warning.start_seconds) == (WarningCode.AUDIO_DIFFERS, 0.0)
     assert warning.message.startswith("the sound is 3 dB quieter")
+
+
+async def test_sound_in_long_packets_is_heard_when_it_is_converted_first(tmp_path):
+    source = tmp_path / "long.mkv"
+    moving = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=6")
+    tone = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=6")
+    packets = ("-af", "asetnsamples=n=28800:p=0", "-c:a", "pcm_s16le")
+    ffmpeg(*moving, *tone, *packets, "-c:v", "libx264", "-preset", "ultrafast", source)
+    plan = await make_plan(source, PRESETS, segment_seconds=10, chunk_seconds=10)
+    encoded = await convert(source, tmp_path, plan)
+    assert codes(encoded) == []
+    written = tmp_path / "sound.nut"
+    ffmpeg(*audio.audio_argv(plan, plan.chunks[0], str(source), str(tmp_path))[1:])
+    assert sound(written).shape[0] == pytest.approx(6 * 48_000, abs=1024)
+
+
+async def test_check_that_cannot_run_does_not_say_that_nothing_is_missing(tmp_path, monkeypatch):
+    source = make_clip(tmp_path / "clip.mp4", Clip(frames=50))
+    plan = await make_plan(source, PRESETS, segment_seconds=10, chunk_seconds=10)
+    monkeypatch.setattr(check, "MIN_SECONDS", 0)
+    monkeypatch.setattr(check, "MAX_TIMES_REAL_TIME", 0)
+    encoded = await convert(source, tmp_path, plan)
+    assert (encoded.is_checked, encoded.differences) == (False, ())
 
 
 async def test_surround_at_another_level_is_heard_when_it_is_so(tmp_path, monkeypatch):

@@ -16,6 +16,10 @@ from services.transcoder.probe.completeness import (
     find_gaps,
 )
 from services.transcoder.probe.container_size import missing_bytes
+from services.transcoder.probe.describe import Description
+from services.transcoder.probe.packets import PacketReader
+from services.transcoder.probe.track_choice import Choice
+from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import CorruptSource
 
 TAGGED = {"tags": {"DURATION": "00:01:05.5"}}
@@ -122,3 +126,17 @@ def test_damage_is_named_in_ranges_and_a_lot_of_it_once():
     ]
     [warning] = find_damage(list(range(0, 100_000, 3000)), BASE, FRAME)
     assert "34 places" in warning.message
+
+
+def test_complete_file_whose_clock_jumps_is_not_called_cut_off():
+    """The declared end counts the jump, which the corrected clock leaves out."""
+    reader = PacketReader()
+    for number in range(200):
+        time = 40 * number + (60_000 if number >= 100 else 0)
+        reader.take(f"0,{time},{time},40,{number},K_")
+    video = {"index": 0, "codec_type": "video", "codec_name": "h264", "time_base": "1/1000"}
+    picture = {"width": 320, "height": 180, "pix_fmt": "yuv420p", "best_effort_timestamp": 0}
+    description = Description("flv", {"duration": "68"}, [video], ())
+    found = build_source(Findings(description, Choice(video, None, (), ()), [picture], reader))
+    assert [warning.code for warning in found.warnings] == ["clock_jump_closed"]
+    assert found.video.frames == 200

@@ -205,7 +205,7 @@ def test_source_is_read_in_one_process():
     assert "-map 1:0 -c:v copy -to 31.396633 -f framecrc /check/packets" in text
     assert "aresample=48000:async=1:first_pts=556800,atrim=start_pts=556800,asetnsamples=n=9600" in text
     assert (
-        "[2:1]aselect=isnan(prev_t)+lt(t-prev_t,0.5),volume=if(eq(nb_channels,1),sqrt(2),1):precision=float,aresample=48000:async=1"
+        "[2:1]aselect=st(1,isnan(prev_t)+lt(t-ld(0),0.5));st(0,t+samples_n/sample_rate);ld(1),volume=if(eq(nb_channels,1),sqrt(2),1):precision=float,aresample=48000:async=1"
         in text
     )
     assert "atrim=end=31.396633" in text
@@ -227,5 +227,13 @@ def test_frames_and_segments_are_found_by_the_clock_of_the_file():
     assert job.segments == ("/out/360p/segment_002.ts", "/out/360p/segment_003.ts")
     assert job.segments_with([600]) == ("/out/360p/segment_003.ts",)
     assert "select=between(t,19.959950,20.060050)" in line(
-        commands.output_pictures(given, job.segments, "/check", [300])
+        commands.output_pictures(given, commands.joined("/check/segments.txt"), "/check", [300])
     )
+
+
+def test_command_of_hundreds_of_segments_is_short_and_their_list_quotes_their_names():
+    given = plan()
+    segments = commands.joined("/check/segments.txt")
+    words = commands.command(commands.output_pictures(given, segments, "/check", [300]))
+    assert words[words.index("-i") + 1] == "concatf:/check/segments.txt"
+    assert commands.segment_list(["/a b/1.ts", "/it's/2.ts"]) == "'/a b/1.ts'\n'/it'\\''s/2.ts'\n"

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from services.transcoder.encode import chunk
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, FfmpegRunner, Finished
+from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, PipelineError, SourceUnavailable
 from tests.unit.transcoder_values import plan
 
@@ -140,3 +142,22 @@ async def test_processor_takes_over_a_chunk_that_the_gpu_fails_at(tmp_path, sour
 async def test_missing_segments_are_noticed_though_ffmpeg_ended_well(tmp_path, source):
     with pytest.raises(PipelineError):
         await encode(source, tmp_path, lambda _: WELL)
+
+
+async def test_first_encode_is_kept_when_the_careful_one_stalls(tmp_path, source, monkeypatch):
+    differing = VideoWarning(code=WarningCode.AUDIO_DIFFERS, message="the sound differs")
+    tried = []
+
+    async def attempt(_job, way):
+        tried.append(way.audio_from_file)
+        if way.audio_from_file:
+            raise EncodeStalled("it hangs")
+        return chunk.EncodedChunk((), {}, "libx264")
+
+    async def check_chunk(_job, _depth):
+        return (differing,)
+
+    monkeypatch.setattr(chunk, "_attempt", attempt)
+    monkeypatch.setattr(chunk, "check_chunk", check_chunk)
+    found = await encode_chunk(plan(), 0, source, tmp_path / "out", Encoder("libx264"), check="quick")
+    assert (tried, found.is_checked, found.differences) == ([False, True, False], True, (differing,))

@@ -30,7 +30,7 @@ from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, mov
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.ffmpeg.sandbox import Access
 from shared.contracts.warnings import VideoWarning, WarningCode, merge_warnings
-from shared.errors import EncodeFailed
+from shared.errors import EncodeFailed, EncodeStalled, NotConvertible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,10 +54,10 @@ DAMAGED: Final = "the source is damaged: held pictures or silence replace what c
 log = structlog.get_logger()
 
 
-async def check_chunk(job: Checked, depth: Depth) -> tuple[VideoWarning, ...]:
+async def check_chunk(job: Checked, depth: Depth) -> tuple[VideoWarning, ...] | None:
     """Return the differences between an encoded chunk and its source, with times; empty if there are none.
 
-    A check that fails to run is logged and returns nothing: the segments are already verified.
+    None when the check could not run, which is logged: the segments are verified, their content is not.
     """
     with tempfile.TemporaryDirectory(dir=job.outdir, prefix="check.") as folder:
         try:
@@ -65,9 +65,9 @@ async def check_chunk(job: Checked, depth: Depth) -> tuple[VideoWarning, ...]:
                 *await _compare(job, folder),
                 *(await _compare_all(job, folder) if depth == "full" else ()),
             ]
-        except (EncodeFailed, ValueError) as error:
+        except (EncodeFailed, EncodeStalled, NotConvertible, OSError, ValueError) as error:
             log.warning("content_check_failed", chunk=job.chunk.index, error=str(error))
-            return ()
+            return None
     return merge_warnings(_moved(warning, job) for warning in found)
 
 
@@ -114,7 +114,7 @@ async def _compare_all(job: Checked, folder: str) -> list[VideoWarning]:
     wanted = await _source_stretch(job, folder, (job.begin_seconds, job.end_seconds))
     numbers = [number for picture in wanted if (number := job.frame_of(picture.seconds)) in job.frames]
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        segments = job.segments_with(numbers)
+        segments = _listed(place, job.segments_with(numbers))
         await _run(job, [commands.output_pictures(job.plan, segments, place, numbers)] if numbers else [])
         return compare_pictures(job, wanted, await _read_pictures(place))
 
@@ -132,13 +132,19 @@ def _read_source(job: Checked, folder: str) -> list[Reading]:
 def _read_output(job: Checked, folder: str, pictures: Sequence[Picture]) -> list[Reading]:
     numbers = [job.frame_of(picture.seconds) for picture in pictures]
     levels = not is_silent(job.plan, job.chunk)
-    samples = (
-        commands.output_pictures(job.plan, job.segments_with(numbers), folder, numbers) if numbers else None
-    )
-    measures = commands.output_measures(
-        job.plan, job.chunk, job.segments, f"{folder}/{PACKETS}", levels=levels
-    )
-    return [measures] if samples is None else [samples, measures]
+    segments = _listed(folder, job.segments)
+    measures = commands.output_measures(job.plan, job.chunk, segments, f"{folder}/{PACKETS}", levels=levels)
+    if not numbers:
+        return [measures]
+    sampled = _listed(folder, job.segments_with(numbers), "sampled.txt")
+    return [commands.output_pictures(job.plan, sampled, folder, numbers), measures]
+
+
+def _listed(folder: str, segments: Sequence[str], name: str = "segments.txt") -> str:
+    """List `segments` in `folder` and return their URL."""
+    path = Path(folder, name)
+    path.write_text(commands.segment_list(segments))
+    return commands.joined(str(path))
 
 
 def _read_packets(path: Path) -> list[Packet]:
@@ -177,7 +183,8 @@ async def _source_stretch(job: Checked, folder: str, stretch: Stretch) -> list[P
 async def _output_stretch(job: Checked, folder: str, stretch: Stretch) -> list[Picture]:
     numbers = range(*(round(seconds * job.plan.rate) for seconds in stretch))
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        await _run(job, [commands.output_stretch(job.segments_with(numbers), place, stretch)])
+        segments = _listed(place, job.segments_with(numbers))
+        await _run(job, [commands.output_stretch(segments, place, stretch)])
         return await _read_pictures(place)
 
 

@@ -110,23 +110,24 @@ def source_levels(plan: Plan, chunk: Chunk, path: str) -> Reading:
     return Reading(options, lambda number: ["-filter_complex", f"[{number}:{graph}[a]", *NOWHERE])
 
 
-def output_pictures(plan: Plan, segments: Sequence[str], folder: str, numbers: Iterable[int]) -> Reading:
-    """Write small pictures of the frames `numbers` and of those beside them."""
+def output_pictures(plan: Plan, segments: str, folder: str, numbers: Iterable[int]) -> Reading:
+    """Write small pictures of the frames `numbers` and of those beside them.
+
+    `segments` is here and below the URL of the segments that hold them (`joined`).
+    """
     near = 1.5 / float(plan.rate)
     times = [BASE_SECONDS + float(number / plan.rate) for number in sorted(set(numbers))]
     wanted = "+".join(f"between(t,{time - near:.6f},{time + near:.6f})" for time in times)
     return _output(segments, f"select='{wanted}'", folder)
 
 
-def output_stretch(segments: Sequence[str], folder: str, stretch: Stretch) -> Reading:
+def output_stretch(segments: str, folder: str, stretch: Stretch) -> Reading:
     """Write small pictures of `stretch` (output seconds), some a second."""
     begin, end = (BASE_SECONDS + seconds for seconds in stretch)
     return _output(segments, _thinned(begin, end), folder)
 
 
-def output_measures(
-    plan: Plan, chunk: Chunk, segments: Sequence[str], packets_path: str, *, levels: bool
-) -> Reading:
+def output_measures(plan: Plan, chunk: Chunk, segments: str, packets_path: str, *, levels: bool) -> Reading:
     """Write times and sizes of the packets of all pictures, and print the levels of the sound if wanted."""
     first = round((BASE_SECONDS + _first_block(plan, chunk)) * AUDIO_RATE)
 
@@ -135,7 +136,7 @@ def output_measures(
         graph = ["-filter_complex", f"[{number}:a]{measure(first)}[a]", *NOWHERE]
         return [*packets, *(graph if levels else [])]
 
-    return Reading(("-i", _joined(segments)), outputs)
+    return Reading(("-i", segments), outputs)
 
 
 def _first_block(plan: Plan, chunk: Chunk) -> float:
@@ -168,16 +169,26 @@ def _small_source(plan: Plan) -> str:
     )
 
 
-def _output(segments: Sequence[str], pick: str, folder: str) -> Reading:
+def _output(segments: str, pick: str, folder: str) -> Reading:
     def outputs(number: int) -> list[str]:
         graph = f"[{number}:v]{pick},{NAMED},{SMALL}[p]"
         return ["-filter_complex", graph, "-map", "[p]", *AS_FILES, f"{folder}/%d.ppm"]
 
-    return Reading(("-i", _joined(segments)), outputs)
+    return Reading(("-i", segments), outputs)
 
 
-def _joined(segments: Sequence[str]) -> str:
-    return "concat:" + "|".join(segments)
+def joined(list_path: str) -> str:
+    """Return the URL of the files listed at `list_path`, one after the other.
+
+    Their names do not fit into a command line where there are hundreds.
+    """
+    return f"concatf:{list_path}"
+
+
+def segment_list(segments: Sequence[str]) -> str:
+    """Return the list that `joined` reads: a quoted path on each line."""
+    quoted = (segment.replace("'", r"'\''") for segment in segments)
+    return "".join(f"'{segment}'\n" for segment in quoted)
 
 
 def _thinned(begin: float, end: float) -> str:

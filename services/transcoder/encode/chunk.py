@@ -104,6 +104,8 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
 async def _check(job: _Job, encoded: EncodedChunk, way: Strategy, depth: Depth) -> EncodedChunk:
     """Compare a chunk with its source, encode it once more where that may help, and tell what differs."""
     found = await check_chunk(job.checked(way), depth)
+    if found is None:
+        return encoded
     careful = careful_strategy(way, {warning.code for warning in found})
     if careful is None:
         return replace(encoded, is_checked=True, differences=found)
@@ -112,10 +114,10 @@ async def _check(job: _Job, encoded: EncodedChunk, way: Strategy, depth: Depth) 
         again, careful = await _try_strategies(job, careful)
     except EncodeInterrupted:
         raise
-    except (CorruptSource, NotConvertible):  # what differed is still better than nothing
+    except (CorruptSource, NotConvertible, EncodeStalled):  # what differed is still better than nothing
         again, careful = await _try_strategies(job, way)
     found = await check_chunk(job.checked(careful), depth)
-    return replace(again, is_checked=True, differences=found)
+    return again if found is None else replace(again, is_checked=True, differences=found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def build_source(found: Findings) -> Source:
         raise CorruptSource("the video stream holds no picture with a timestamp: the file is damaged")
     video = _video_track(found, continuous, shown, clock)
     sound = _audio_track(found, clock, shown[0] if _starts_late(continuous, shown, base) else None)
-    extent = _extent(found, continuous, shown)
+    extent = _extent(found, continuous, shown, clock)
     return Source(
         container=container,
         seeking=_seeking(description, clock),
@@ -125,16 +125,20 @@ def _seeking(description: Description, clock: Clock) -> Seeking:
     return SEEKING.get(description.container, "near")
 
 
-def _extent(found: Findings, packets: Packets, shown: Sequence[int]) -> Extent:
-    """Return the declared and the found extent of the pictures."""
+def _extent(found: Findings, packets: Packets, shown: Sequence[int], clock: Clock) -> Extent:
+    """Return the declared and the found extent of the pictures.
+
+    A corrected clock cannot be compared with the end that the container declares, which is on the file's.
+    """
     base, container, stream = found.video_base, found.description.container, found.video
     steps = [after - before for before, after in pairwise(shown)]
     last = packets.last_duration or (round(median(steps)) if steps else 0)
+    ends = declared_end(container, stream, found.description.format, shown[0] * base)
     return Extent(
         container=container,
         begin=shown[0] * base,
         end=(shown[-1] + last) * base,
-        declared_end=declared_end(container, stream, found.description.format, shown[0] * base),
+        declared_end=ends if clock.video is None else None,
         declared_packets=declared_packets(container, stream),
         packets=packets.count,
         longest=max(steps, default=last) * base,
