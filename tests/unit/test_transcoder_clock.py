@@ -142,3 +142,11 @@ def test_map_is_undone(shift, jumps):
 def test_map_is_scaled_to_other_ticks():
     given = TimeMap(90_000, (MapSection(900, ((1800, 90),)),), ((90, 180),))
     assert given.scaled(Fraction(48, 90)) == TimeMap(48_000, (MapSection(480, ((960, 48),)),), ((48, 96),))
+
+
+def test_more_wrong_times_than_a_command_can_correct_are_refused():
+    times = recording(0, 600, FRAME)
+    wrong = {index: time + 10**9 + index for index, time in enumerate(times) if index % 25 == 5}
+    video = packets([wrong.get(index, time) for index, time in enumerate(times)], FRAME)
+    with pytest.raises(CorruptSource, match="600 pictures have wrong timestamps"):
+        find_clock("mov", video, BASE, None, BASE)

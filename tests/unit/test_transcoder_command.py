@@ -20,7 +20,7 @@ KEYS = "10.001658,11.970292,13.972292,15.974292,17.976292,19.978292,21.980292,23
 HEAD = "ffmpeg -hide_banner -nostdin -nostats -loglevel warning -y -progress pipe:1 -copyts"
 DTS = "-bsf:v setts=pts=PTS:dts=N+298"
 TAGS = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709"
-NO_LEAP = "aselect='isnan(prev_t)+lt(t-prev_t,0.5)'"
+NO_LEAP = "aselect='st(1,isnan(prev_t)+lt(t-ld(0),0.5));st(0,t+samples_n/sample_rate);ld(1)'"
 MONO = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
 SOUND = (
     "[1:1]aformat=sample_rates=44100,"
@@ -225,6 +225,7 @@ def test_damaged_sources_are_read_from_the_beginning_and_filled():
         " -map 0:1 -af "
         + shlex.quote(
             f"{NO_LEAP},{MONO},aresample=48000:async=1,aformat=sample_fmts=fltp:channel_layouts=stereo"
+            ",atrim=start=10.156000"
         )
         + " -to 32.458667 -c:a pcm_f32le -f nut /out/sound.nut"
     )

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.transcoder.encode import chunk
 from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.encode.gpu_fallback import Strategy
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, FfmpegRunner, Finished
+from services.transcoder.handlers.encode_chunk import _most_bytes
+from services.transcoder.plan import make_plan
+from services.transcoder.plan.ladder import DEFAULT_PRESETS
 from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import CorruptSource, EncodeFailed, EncodeStalled, PipelineError, SourceUnavailable
+from shared.errors import (
+    CorruptSource,
+    EncodeFailed,
+    EncodeStalled,
+    NotConvertible,
+    PipelineError,
+    SourceUnavailable,
+)
 from tests.unit.transcoder_values import plan
+from tests.unit.transcoder_values import source as transcoder_source
 
 WELL = Finished(0, "")
 BROKEN = Finished(1, "Invalid data found when processing input")
@@ -161,3 +175,52 @@ async def test_first_encode_is_kept_when_the_careful_one_stalls(tmp_path, source
     monkeypatch.setattr(chunk, "check_chunk", check_chunk)
     found = await encode_chunk(plan(), 0, source, tmp_path / "out", Encoder("libx264"), check="quick")
     assert (tried, found.is_checked, found.differences) == ([False, True, False], True, (differing,))
+
+
+async def test_command_that_is_too_long_for_the_system_is_no_reason_to_try_again():
+    with pytest.raises(NotConvertible, match="longer than the system allows"):
+        await FfmpegRunner().run_program(["true", "x" * 200_000], on_line=print, timeout_seconds=10)
+
+
+def test_chunk_of_an_older_plan_that_is_read_from_the_beginning_may_take_its_time():
+    given = plan()
+    later = replace(given.chunks[1], video_seek_seconds=None, run_in_seconds=0.0)
+    assert chunk._stall_seconds(given, later) == 180 + 60 * float(later.first_frame / given.rate)
+    assert chunk._stall_seconds(given, given.chunks[1]) == 180 + 60 * given.chunks[1].run_in_seconds
+
+
+async def test_converted_sound_is_removed_when_the_encode_stalls(tmp_path, source):
+    def answer(argv):
+        return writes(argv) if argv[-1].endswith("sound.nut") else EncodeStalled("it hangs")
+
+    job = chunk._Job(
+        plan(), plan().chunks[0], str(source), str(tmp_path), Encoder("libx264", FakeFfmpeg(answer)), print
+    )
+    with pytest.raises(EncodeStalled):
+        await chunk._run(job, Strategy("libx264", audio_from_file=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+async def test_long_sources_are_planned_beside_the_event_loop(tmp_path, source, monkeypatch):
+    threads = []
+
+    async def scan_source(*_given):
+        return transcoder_source()
+
+    def build_plan(*given):
+        threads.append(threading.current_thread())
+        return plan()
+
+    monkeypatch.setattr(make_plan, "scan_source", scan_source)
+    monkeypatch.setattr(make_plan, "build_plan", build_plan)
+    await make_plan.make_plan(source, DEFAULT_PRESETS)
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+def test_space_for_converted_sound_is_reserved():
+    given = plan()
+    silent = replace(given, audio=None)
+    assert _most_bytes(given, 1) - _most_bytes(silent, 1) > 1.1 * 8 * 48_000 * given.seconds_in(
+        given.chunks[1]
+    )

@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 from services.transcoder.ffmpeg.input import Limits
+from services.transcoder.probe.describe import Description
 from services.transcoder.probe.packets import PacketReader, lead_ticks
 from services.transcoder.probe.rejections import check_streams, unreadable
 from services.transcoder.probe.streams import (
@@ -16,6 +17,8 @@ from services.transcoder.probe.streams import (
     read_fraction,
     read_orientation,
 )
+from services.transcoder.probe.track_choice import Choice
+from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import (
     CorruptSource,
     EncryptedSource,
@@ -149,3 +152,30 @@ def test_streams_without_parameters_are_looked_for_deeper():
     assert deeper_probe_bytes([VIDEO, {**AUDIO, "index": 1}, data], reader) == 0
     assert deeper_probe_bytes([VIDEO, {**AUDIO, "index": 1, "sample_rate": "0"}, data], reader) > 9_000_000
     assert deeper_probe_bytes([VIDEO], reader) > 9_000_000
+
+
+def test_wrong_times_are_not_taken_for_badly_interleaved_sound():
+    reader = PacketReader()
+    for number in range(100):
+        late = 3_600_000 if number == 50 else 0
+        reader.take(f"0,{40 * number},{40 * number},40,{number},K_")
+        reader.take(f"1,{40 * number + 500 + late},{40 * number + late},40,{number},K_")
+    assert lead_of(reader) == 0.5
+
+
+def test_lead_of_sound_is_bounded():
+    reader = PacketReader()
+    for number in range(100):
+        reader.take(f"0,{40 * number},{40 * number},40,{number},K_")
+        reader.take(f"1,{40 * number + 90_000},{40 * number},40,{number},K_")
+    assert lead_of(reader) == 60.0
+
+
+def lead_of(reader):
+    """Return how far the sound of a file with such packets is said to precede its pictures, in seconds."""
+    video = {**VIDEO, "time_base": "1/1000"}
+    audio = {**AUDIO, "index": 1, "time_base": "1/1000"}
+    picture = {"width": 320, "height": 180, "pix_fmt": "yuv420p", "best_effort_timestamp": 0}
+    description = Description("mov", {}, [video, audio], ())
+    found = build_source(Findings(description, Choice(video, audio, (), ()), [picture], reader))
+    return found.audio.lead_seconds

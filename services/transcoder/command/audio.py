@@ -33,6 +33,7 @@ MONO_GAIN: Final = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
 # Where the sample rate changes, FFmpeg 5.1 gives one last frame the old rate and a time by the new one:
 # seconds of silence would be put in before it. Measured from the end of the frame before: frames may be long.
 NO_LEAP: Final = "aselect='st(1,isnan(prev_t)+lt(t-ld(0),0.5));st(0,t+samples_n/sample_rate);ld(1)'"
+STEREO_FLOAT_BYTES: Final = 8  # of a sample: two channels in single precision
 # In floating point centre and surrounds are added at -3 dB (ITU-R BS.775) and nothing is scaled down; with
 # integers swresample would take 7.7 dB off a whole 5.1 mix.
 STEREO: Final = "aformat=sample_fmts=fltp:channel_layouts=stereo"
@@ -82,8 +83,7 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
     it is converted first. FFmpeg rebuilds the filters at each change, so the mix fits the new format.
     """
     assert plan.audio is not None  # noqa: S101 - called only for videos with audio
-    span = _span(plan, chunk)
-    end = plan.zero_seconds + Fraction(span.end_sample, AUDIO_RATE) + 1
+    begin, end = (float(seconds) for seconds in _converted(plan, chunk))
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts", "-vn"),
@@ -92,12 +92,28 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
             "-map",
             f"0:{plan.audio.index}",
             "-af",
-            to_stereo(plan.audio),
+            f"{to_stereo(plan.audio)},atrim=start={begin:.6f}",
             "-to",
-            f"{float(end):.6f}",
+            f"{end:.6f}",
         ),
         *("-c:a", "pcm_f32le", "-f", "nut", audio_path(outdir)),
     ]
+
+
+def _converted(plan: Plan, chunk: Chunk) -> tuple[Fraction, Fraction]:
+    """Return the times (of the plan) between which sound is converted for a chunk, with a second to spare."""
+    span = _span(plan, chunk)
+    begin = Fraction(span.first_sample - RESAMPLER_RUN_IN, AUDIO_RATE)
+    end = Fraction(span.end_sample, AUDIO_RATE)
+    return plan.zero_seconds + begin - 1, plan.zero_seconds + end + 1
+
+
+def converted_bytes(plan: Plan, chunk: Chunk) -> int:
+    """Return the size of the file that `audio_argv` writes, without its headers."""
+    if is_silent(plan, chunk):
+        return 0
+    begin, end = _converted(plan, chunk)
+    return int((end - begin) * AUDIO_RATE) * STEREO_FLOAT_BYTES
 
 
 def to_stereo(audio: AudioTrack) -> str:

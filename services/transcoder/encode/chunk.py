@@ -213,12 +213,21 @@ async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
 
 async def _run(job: _Job, way: Strategy) -> None:
     """Run ffmpeg one way; raises EncodeFailed, EncodeStalled, EncodeInterrupted or _GpuFailed."""
-    plan, chunk, tolerant = job.plan, job.chunk, way.is_tolerant
-    from_start = tolerant or chunk.video_seek_seconds is None
+    plan, chunk = job.plan, job.chunk
+    from_start = way.is_tolerant or chunk.video_seek_seconds is None
     frames = chunk.end_frame if from_start else chunk.end_frame - chunk.first_frame
     limit = max(MIN_SECONDS, MAX_TIMES_REAL_TIME * float(frames / plan.rate))
-    if (tolerant or way.audio_from_file) and plan.audio and not is_silent(plan, chunk):
-        await _write_audio(job, limit)
+    try:
+        if (way.is_tolerant or way.audio_from_file) and plan.audio and not is_silent(plan, chunk):
+            await _write_audio(job, limit)
+        finished = await _write_segments(job, way, limit)
+    finally:
+        await asyncio.to_thread(Path(audio_path(job.outdir)).unlink, missing_ok=True)
+    _require_success(finished, way, f"chunk {chunk.index}")
+
+
+async def _write_segments(job: _Job, way: Strategy, limit_seconds: float) -> Finished:
+    plan, chunk, tolerant = job.plan, job.chunk, way.is_tolerant
     argv = chunk_argv(
         plan,
         chunk,
@@ -230,11 +239,11 @@ async def _run(job: _Job, way: Strategy) -> None:
         gpu_decode=way.decodes_on_gpu,
     )
     try:
-        finished = await job.encoder.runner.run_ffmpeg(
+        return await job.encoder.runner.run_ffmpeg(
             argv,
             frames=chunk.end_frame - chunk.first_frame,
-            timeout_seconds=limit,
-            stall_seconds=limit if tolerant else _stall_seconds(chunk),
+            timeout_seconds=limit_seconds,
+            stall_seconds=limit_seconds if tolerant else _stall_seconds(plan, chunk),
             access=job.access,
             on_progress=job.on_progress,
         )
@@ -242,8 +251,6 @@ async def _run(job: _Job, way: Strategy) -> None:
         if way.encoder == "h264_nvenc":
             raise _GpuFailed(error.message, "stalled") from error
         raise
-    await asyncio.to_thread(Path(audio_path(job.outdir)).unlink, missing_ok=True)
-    _require_success(finished, way, f"chunk {chunk.index}")
 
 
 def _require_success(finished: Finished, way: Strategy, what: str) -> None:
@@ -254,9 +261,13 @@ def _require_success(finished: Finished, way: Strategy, what: str) -> None:
     require_success(finished, what)
 
 
-def _stall_seconds(chunk: Chunk) -> float:
-    """Return how long ffmpeg may write no frame: as much longer as it decodes before the chunk begins."""
-    return STALL_SECONDS + MAX_TIMES_REAL_TIME * chunk.run_in_seconds
+def _stall_seconds(plan: Plan, chunk: Chunk) -> float:
+    """Return how long ffmpeg may write no frame: as much longer as it decodes before the chunk begins.
+
+    Plans of older versions do not tell how much that is where they read from the beginning.
+    """
+    from_start = 0.0 if chunk.video_seek_seconds is not None else float(chunk.first_frame / plan.rate)
+    return STALL_SECONDS + MAX_TIMES_REAL_TIME * (chunk.run_in_seconds or from_start)
 
 
 async def _write_audio(job: _Job, limit_seconds: float) -> None:

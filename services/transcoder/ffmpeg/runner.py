@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from services.transcoder.ffmpeg.cuda_cache import lent_kernels
 from services.transcoder.ffmpeg.sandbox import NOTHING, confined
 from services.transcoder.ffmpeg.sandbox_exec import EXIT_CODE
 from services.transcoder.ffmpeg.task_group import first_of
-from shared.errors import EncodeFailed, EncodeStalled
+from shared.errors import EncodeFailed, EncodeStalled, NotConvertible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +68,26 @@ class _Watch:
 def _environment() -> dict[str, str]:
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**passed_on, **WITHOUT_CONVERTERS}
+
+
+async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+            limit=LINE_LIMIT_BYTES,
+        )
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        raise NotConvertible(
+            "the command for this source is longer than the system allows: its timestamps need too many"
+            " corrections; send it in another format, such as MP4 with H.264 and AAC"
+        ) from error
 
 
 async def _follow(
@@ -130,18 +151,13 @@ class FfmpegRunner:
 
         `check` is called about once a second and may raise. Anything that ends this function early
         (EncodeStalled after `timeout_seconds`, cancellation, an error in a callback) kills the program
-        and its children.
+        and its children. Raises NotConvertible when the command is too long for the system.
         """
         last_words: deque[str] = deque(maxlen=STDERR_LINES)
         with lent_kernels(self.cuda_cache, argv, access) as lent:
-            process = await asyncio.create_subprocess_exec(
-                *confined(argv, access, timeout_seconds, self.mode),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**_environment(), **lent, **(environment or {})},
-                start_new_session=True,
-                limit=LINE_LIMIT_BYTES,
+            process = await _start(
+                confined(argv, access, timeout_seconds, self.mode),
+                {**_environment(), **lent, **(environment or {})},
             )
             try:
                 async with asyncio.timeout(timeout_seconds):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from services.transcoder.command.audio import converted_bytes
 from services.transcoder.command.video import limits_of
 from services.transcoder.content.check import DAMAGED
 from services.transcoder.handlers.announce import segmented_event
@@ -163,10 +164,14 @@ class EncodeChunkHandler:
 
 
 def _most_bytes(plan: Plan, chunk: int) -> int:
-    """Return the maximum size of a chunk's segments in bytes, with a tenth for MPEG-TS."""
-    seconds = plan.seconds_in(plan.chunk(chunk))
+    """Return the maximum size of what is written for a chunk: segments and converted sound.
+
+    A tenth is for their containers.
+    """
+    wanted = plan.chunk(chunk)
+    seconds = plan.seconds_in(wanted)
     bits = sum(limits_of(rung).max_bits(seconds) + rung.audio_bps * seconds for rung in plan.rungs)
-    return int(bits / 8 * 1.1)
+    return int((bits / 8 + converted_bytes(plan, wanted)) * 1.1)
 
 
 def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[VideoWarning]:

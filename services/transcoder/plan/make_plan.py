@@ -47,7 +47,8 @@ async def make_plan(
     source_bytes = await asyncio.to_thread(file_size, Path(path))  # before it is read: it may still grow
     source = await scan_source(str(path), limits, runner)
     _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
-    plan = build_plan(
+    plan = await asyncio.to_thread(
+        build_plan,
         source,
         kept.rungs if kept else build_ladder(*source.video.display_size, presets, requested),
         kept.segment_seconds if kept else Fraction(segment_seconds).limit_denominator(1000),

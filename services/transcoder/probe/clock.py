@@ -35,6 +35,7 @@ STREAMED: Final = frozenset({"mpegts", "mpeg", "asf", "ogg", "flv"})
 STREAMED_JUMP_SECONDS: Final = 10
 JUMP_SECONDS: Final = 600  # in other formats a picture may be shown for minutes
 MAX_JUMPS: Final = 64
+MAX_CORRECTIONS: Final = 500  # each takes some 30 of the 128 KiB that an argument of a command may have
 UNEVEN_SECONDS: Final = Fraction(1, 2)  # sound that reaches so far beyond the picture counts at a join
 
 
@@ -83,8 +84,10 @@ class Clock:
 def find_clock(
     container: str, video: Packets, video_base: Fraction, audio: Packets | None, audio_base: Fraction
 ) -> Clock:
-    """Return the clock of a source. Raises CorruptSource when its jumps are inconsistent."""
+    """Return the clock of a source. Raises CorruptSource when it jumps or is wrong too often."""
     wrong = wrong_times(video.pts, video_base) or colliding_times(video, video_base)
+    if len(wrong) > MAX_CORRECTIONS:
+        raise CorruptSource(f"{len(wrong)} pictures have wrong timestamps: too many to correct")
     corrections = correct(video.pts, wrong)
     falls = find_falls(video.dts, wrong_times(video.dts, video_base), video_base)
     starts = tuple(video.order[index] for index in falls)

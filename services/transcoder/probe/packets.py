@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from fractions import Fraction
 
 NEVER: Final = -(1 << 62)
@@ -57,6 +58,14 @@ class Packets:
         self.is_key.append(line.is_key)
         if self.before_key == len(self.is_key) - 1:
             self.before_key += not line.is_key
+
+    def without(self, indexes: Collection[int]) -> Packets:
+        """Return the presentation times and the order of the packets that are not at `indexes`."""
+        kept = [index for index in range(len(self.pts)) if index not in indexes]
+        return Packets(
+            pts=array("q", (self.pts[index] for index in kept)),
+            order=array("q", (self.order[index] for index in kept)),
+        )
 
     @property
     def key_pts(self) -> list[int]:

@@ -64,7 +64,8 @@ async def scan_source(path: str, limits: Limits, runner: FfmpegRunner = RUNNER) 
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     check_colours(choice.video, pictures)
     frame_index = await _index_audio_frames(runner, path, description, choice.audio, limits)
-    source = build_source(Findings(description, choice, pictures, reader, frame_index, missing))
+    findings = Findings(description, choice, pictures, reader, frame_index, missing)
+    source = await asyncio.to_thread(build_source, findings)  # seconds for hundreds of thousands of packets
     source = await _look_further(runner, source, path, description, limits)
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 LATE_SECONDS: Final = Fraction(1, 2)  # undecodable beginning that deserves a warning
 MANY: Final = 10  # one packet in so many without a presentation time: use decode times
+MAX_LEAD_SECONDS: Final = 60.0  # nothing is interleaved as badly: a clock jumps
 HIDDEN_PART: Final = 8  # such a packet lasts less than this part of the usual duration,
 HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
 
@@ -260,7 +261,6 @@ def _audio_track(found: Findings, clock: Clock, not_before: int | None) -> Audio
     wrong = set(wrong_times(packets.pts, time_base))
     continuous = clock.sound(packets)
     pts = sorted({time for index, time in enumerate(continuous.pts) if index not in wrong})
-    lead = lead_ticks(found.reader.of(index_of(found.video)), packets, time_base / found.video_base)
     start = pts[0] * time_base
     return AudioTrack(
         index=int(audio["index"]),
@@ -271,5 +271,12 @@ def _audio_track(found: Findings, clock: Clock, not_before: int | None) -> Audio
         end_seconds=(pts[-1] + max(0, continuous.last_duration)) * time_base,
         lattice=find_audio_grid(pts, time_base, rate, str(codec)),
         time_map=clock.audio and clock.audio.scaled(time_base * rate),
-        lead_seconds=round(float(lead * found.video_base), 3),
+        lead_seconds=_lead_seconds(found, packets.without(wrong), time_base),
     )
+
+
+def _lead_seconds(found: Findings, audio: Packets, time_base: Fraction) -> float:
+    """Return how far `audio` precedes pictures of the same time in the file, by timestamps that are right."""
+    base, video = found.video_base, found.reader.of(index_of(found.video))
+    right = video.without(set(wrong_times(video.pts, base)))
+    return min(MAX_LEAD_SECONDS, round(float(lead_ticks(right, audio, time_base / base) * base), 3))
