@@ -23,7 +23,8 @@ import structlog
 from pydantic import ValidationError
 
 from services.ingest.auth.api_keys import create_key
-from services.ingest.models import NewKey, TokenRequest
+from services.ingest.models import NewKey
+from services.ingest.playback_models import TokenRequest
 from shared import videos
 from shared.contracts.cloudevents import explain
 from shared.database.pool import open_database

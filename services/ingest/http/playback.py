@@ -11,14 +11,14 @@ from aiohttp import web
 from services.ingest.http.requests import answer, read_json, read_uuid, visible_video
 from services.ingest.http.resources import CALLER, DATABASE, SETTINGS
 from services.ingest.http.videos import record
-from services.ingest.models import (
+from services.ingest.models import VideoChange
+from services.ingest.playback_models import (
     NewPlaybackKey,
     PlaybackKeyList,
     PlaybackKeyRecord,
     PlaybackToken,
     TokenRequest,
     TokensRevoked,
-    VideoChange,
 )
 from services.ingest.records import player_url, token_playlist_url
 from shared import videos

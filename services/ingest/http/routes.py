@@ -13,23 +13,25 @@ from services.ingest.models import (
     CreatedKey,
     KeyList,
     NewKey,
-    NewPlaybackKey,
-    PlaybackKeyList,
-    PlaybackKeyRecord,
-    PlaybackToken,
     Preferences,
     PresetList,
     Retried,
     RetryQuery,
     StorageExamination,
     StorageReport,
-    TokenRequest,
-    TokensRevoked,
     UploadForm,
     VideoChange,
     VideoPage,
     VideoQuery,
     VideoRecord,
+)
+from services.ingest.playback_models import (
+    NewPlaybackKey,
+    PlaybackKeyList,
+    PlaybackKeyRecord,
+    PlaybackToken,
+    TokenRequest,
+    TokensRevoked,
 )
 from shared.contracts.source_report import SourceReport
 
