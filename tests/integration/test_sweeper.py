@@ -310,6 +310,11 @@ async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_th
     lost += [f"{storage_prefix('alice', ready)}/{name}" for name in ("360p/segment_003.ts", "720p/x.ts")]
     for key in kept + lost:
         await storage.put_bytes(key, b"x")
+    await sweeper.sweep(remove=True, spares_unknown=True)
+    unknown = f"{storage_prefix('alice', stranger)}/master.m3u8"
+    assert await keys(sweeper) == sorted([*kept, unknown])
+    for key in lost:
+        await storage.put_bytes(key, b"x")
     assert await found_by(sweeper, remove=True) == [("object", key) for key in sorted(lost)]
     assert await keys(sweeper) == sorted(kept)
 

@@ -52,7 +52,8 @@ class Orphan:
     """A file, directory, object or upload without an owner; `name` is a path under WORK_DIR or a key.
 
     `entries` lists the contents of a directory in which nothing is owned; `asked` is when the records were
-    read (time.monotonic).
+    read (time.monotonic). `is_unknown` marks what lies in storage for a video without any record: it may
+    belong to another system.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class Orphan:
     bytes: int = 0
     entries: tuple[str, ...] | None = None
     upload: OpenUpload | None = None
+    is_unknown: bool = False
     asked: float = field(default_factory=time.monotonic, compare=False)
 
 
@@ -151,7 +153,7 @@ class OrphanFinder:
             expected = expected_keys(storage_prefix(user_id, video_id), segments)
             lost = [stored for stored in listed if stored.key not in expected]
         return [
-            Orphan("object", stored.key, stored.bytes)
+            Orphan("object", stored.key, stored.bytes, is_unknown=video is None)
             for stored in lost
             if self._is_old(stored.modified.timestamp())
         ]
@@ -166,7 +168,7 @@ class OrphanFinder:
                 video = (await self._owners([owner[1]])).get(owner[1])
                 is_live = video is not None and video.has_live_lease
                 if not is_live and self._is_old(upload.begun.timestamp()):
-                    yield Orphan("open_upload", upload.key, upload=upload)
+                    yield Orphan("open_upload", upload.key, upload=upload, is_unknown=video is None)
 
     async def _owners(self, video_ids: Collection[UUID]) -> dict[UUID, Owner]:
         async with self.database.transaction() as connection:

@@ -60,17 +60,20 @@ class Sweeper:
             await asyncio.sleep(self.settings.sweep_interval_seconds)
             try:
                 if self.settings.sweep != "off":
-                    await self.sweep(remove=self.settings.sweep == "remove")
+                    await self.sweep(remove=self.settings.sweep == "remove", spares_unknown=True)
             except PipelineError as error:
                 log.warning("sweep_failed", reason=error.reason, error=error.message)
             except OSError as error:
                 log.warning("sweep_failed", reason="os_error", error=str(error))
 
-    async def sweep(self, *, remove: bool) -> list[Orphan] | None:
+    async def sweep(self, *, remove: bool, spares_unknown: bool = False) -> list[Orphan] | None:
         """Find orphans, and remove them if `remove`; None when another process is sweeping.
 
-        In a place that is not ours orphans are only reported. Raises Refused when there is no record at all,
-        StorageMismatch when another storage answers, DatabaseUnavailable, StorageUnavailable, OSError.
+        In a place that is not ours orphans are only reported. With `spares_unknown` so are objects of videos
+        without a record: a record comes before any object and stays after a deletion, so they belong to
+        another system in the same bucket, or are younger than the backup that the database came from.
+        Raises Refused when there is no record at all, StorageMismatch when another storage answers,
+        DatabaseUnavailable, StorageUnavailable, OSError.
         """
         async with self.database.alone(LOCK) as is_ours:
             if not is_ours:
@@ -82,16 +85,18 @@ class Sweeper:
             async for unowned in OrphanFinder(self.settings, self.database, self.work, self.storage).find():
                 if not remove or time.monotonic() - unowned.asked < FRESH_SECONDS:
                     found.append(unowned)
-                    await self._act(unowned, remove=remove and self._is_ours(unowned))
+                    is_spared = spares_unknown and unowned.is_unknown
+                    await self._act(unowned, remove=remove and self._is_ours(unowned) and not is_spared)
         _measure(found)
-        self._report(found, remove=remove)
+        self._report(found, remove=remove, spares_unknown=spares_unknown)
         return found
 
     def _is_ours(self, unowned: Orphan) -> bool:
         return self.owned.storage if unowned.kind in IN_STORAGE else self.owned.volume
 
-    def _report(self, found: list[Orphan], *, remove: bool) -> None:
-        gone = [unowned for unowned in found if remove and self._is_ours(unowned)]
+    def _report(self, found: list[Orphan], *, remove: bool, spares_unknown: bool) -> None:
+        ours = [each for each in found if self._is_ours(each) and not (spares_unknown and each.is_unknown)]
+        gone = ours if remove else []
         left = [unowned for unowned in found if unowned not in gone]
         if gone:
             log.warning("sweep_removed", **_summary(gone))
