@@ -69,8 +69,12 @@ def test_check_finds_nothing_when_all_is_whole_and_an_event_came_twice():
         (replace(WHOLE, events=(*WHOLE.events, Event("e2", "video.stored", VIDEO))), {"doubled": 1}),
         (replace(WHOLE, events=(*WHOLE.events, Event("e2", "video.failed", VIDEO))), {"doubled": 1}),
         (replace(WHOLE, events=(*WHOLE.events, Event("e2", "video.failed", OTHER))), {"lost": 1}),
+        (replace(WHOLE, events=(*WHOLE.events, Event("e2", "video.failed", OTHER, "invalid_event"))), {}),
     ],
-    ids=["unknown", "processing", "failed", "untold", "stored twice", "failed and stored", "of no video"],
+    ids=[
+        *("unknown", "processing", "failed", "untold", "stored twice", "failed and stored", "of no video"),
+        "refused",
+    ],
 )
 def test_check_counts_ends(seen, found):
     assert kinds(seen) == found

@@ -84,7 +84,8 @@ class Recorder:
 
     async def _hear(self, message: AbstractIncomingMessage) -> None:
         body = json.loads(message.body)
-        self.events.append(Event(body["id"], body["type"], body["data"]["videoId"]))
+        data = body["data"]
+        self.events.append(Event(body["id"], body["type"], data["videoId"], data.get("reason")))
         with suppress(*BROKEN):
             await message.ack()
 

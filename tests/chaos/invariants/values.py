@@ -111,6 +111,7 @@ class Event:
     event_id: str
     kind: str
     video_id: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
