@@ -62,7 +62,7 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 def loggable(path: str) -> str:
-    """Return a path without the playback tokens and grants in it, which let whoever reads the log watch."""
+    """Return a path without playback tokens and grants, with which a reader of the log could watch."""
     return PLAYBACK_CREDENTIAL.sub(r"/\1/-", path)
 
 

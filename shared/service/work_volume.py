@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 MARKER: Final = "vod-volume.json"
-LOCK: Final = 0x766F6404  # that of whoever marks a storage or volume: the uploader does so too
+LOCK: Final = 0x766F6404  # shared by all processes that mark a storage or volume
 DEFER_SECONDS: Final = 5.0
 CHECKED_SECONDS: Final = 2.0  # how long a check is good for
 CHECK_LIMIT_SECONDS: Final = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -17,6 +17,8 @@ from services.uploader.maintenance import work_files
 from services.uploader.maintenance.ownership import owner_of_key
 from shared import videos
 from shared.errors import StorageMismatch, StorageUnavailable
+from shared.service.work_volume import LOCK
+from shared.service.work_volume import MARKER as VOLUME_MARKER
 from shared.storage.marker import marker_text, parse_marker, read_marker, write_marker
 
 if TYPE_CHECKING:
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from shared.database.pool import Database
     from shared.storage import Storage
     from shared.workspace.layout import WorkDir
-
-LOCK: Final = 0x766F6404
-VOLUME_MARKER: Final = "vod-volume.json"
 
 Result = TypeVar("Result")
 
