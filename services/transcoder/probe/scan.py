@@ -45,7 +45,7 @@ X264_WITHIN_BYTES: Final = 1 << 28
 async def scan_source(path: str, limits: Limits, runner: FfmpegRunner = RUNNER) -> Source:
     """Return what is known about the file at `path`.
 
-    Raises a SourceError (shared/errors.py) that names the fault, or SourceUnavailable.
+    Raises a SourceError (shared/errors) that names the fault, or SourceUnavailable.
     """
     head = await asyncio.to_thread(_read_head, path)
     description = await describe(path, head, limits, runner=runner)
