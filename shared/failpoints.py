@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-DIRECTORY: Final = os.environ.get("CRASH_POINTS_DIR")
-
+VARIABLE: Final = "CRASH_POINTS_DIR"
 QUEUES: Final = (
     "transcoder.plan",
     "transcoder.first",
@@ -164,8 +163,8 @@ POINTS: Final = tuple(point for entry in FAILPOINTS for point in entry.points)
 
 def failpoint(point: str) -> None:
     """Stop this process here if `point` is armed; otherwise, and always in production, do nothing."""
-    if DIRECTORY is not None:
-        _park(Path(DIRECTORY), point)
+    if directory := os.environ.get(VARIABLE):
+        _park(Path(directory), point)
 
 
 def _park(directory: Path, point: str) -> None:

@@ -1,4 +1,4 @@
-"""What the streamer caches: the availability of videos, and stored playlists."""
+"""What the streamer caches: the availability of videos, and playlists as they are stored and sent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from services.streamer.availability import Availability, availability_so_far
 from services.streamer.cache import SingleFlightCache
+from services.streamer.encoded_playlists import EncodedPlaylists
 from services.streamer.storage_wait import StorageWait
 from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable
@@ -36,6 +37,7 @@ class Catalog:
 
     videos: SingleFlightCache[UUID, Availability | None]
     playlists: SingleFlightCache[str, StoredPlaylist | None]
+    encoded: EncodedPlaylists = field(default_factory=EncodedPlaylists)
     storage_wait: StorageWait = field(default_factory=StorageWait)
 
     async def close(self) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
-from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 
 import structlog
@@ -20,6 +17,7 @@ from shared.telemetry.metrics import SERVED_BYTES
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from services.streamer.encoded_playlists import EncodedPlaylists
     from services.streamer.storage_wait import StorageWait
     from shared.storage.interface import ObjectReader, Storage, StoredObject
 
@@ -32,11 +30,16 @@ log = structlog.get_logger()
 
 
 def send_playlist(
-    request: web.Request, body: bytes, cache: str, *, modified: datetime | None = None
+    request: web.Request,
+    playlists: EncodedPlaylists,
+    body: bytes,
+    cache: str,
+    *,
+    modified: datetime | None = None,
 ) -> web.Response:
     """Answer with a playlist, compressed if the player accepts it (authoring specification 10.1)."""
     zipped = accepts_gzip(request.headers.get("Accept-Encoding", ""))
-    encoded, etag = _encode(body, zipped=zipped)
+    encoded, etag = playlists.encode(body, zipped=zipped)
     headers = {"ETag": etag, "Cache-Control": cache, "Vary": "Accept-Encoding"}
     if modified:
         headers["Last-Modified"] = format_date(modified)
@@ -48,14 +51,6 @@ def send_playlist(
     if request.method == "GET":
         SERVED_BYTES.labels("playlist").inc(len(encoded))
     return web.Response(body=encoded, headers=headers)
-
-
-@lru_cache(maxsize=256)
-def _encode(body: bytes, *, zipped: bool) -> tuple[bytes, str]:
-    digest = hashlib.sha256(body).hexdigest()[:32]
-    if not zipped:
-        return body, f'"{digest}"'
-    return gzip.compress(body, compresslevel=6, mtime=0), f'"{digest}-gzip"'
 
 
 async def send_object(

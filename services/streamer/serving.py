@@ -126,6 +126,7 @@ async def _send_playlist(
     adapted = await _adapted(request.app[SEGMENT_URLS], text, known, sent)
     return send_playlist(
         request,
+        request.app[CATALOG].encoded,
         adapted.encode(),
         PRIVATE_CACHE if sent.access.by_token else cache,
         modified=modified if adapted == text else None,  # what it names now is younger than the object

@@ -1,14 +1,21 @@
-"""Each contract of .importlinter finds a deliberate breach, and files import each other in no circle."""
+"""The architecture of docs/layers.md: each rule holds, and finds a deliberate breach."""
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grimp
 import pytest
+
+from tests.unit.module_state import memoised, reads_at_import, reads_of_environment, writes_to_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 REPO = Path(__file__).parents[2]
 PACKAGES = ("services", "shared", "devstack", "tools")
@@ -25,6 +32,22 @@ BREACHES = {
     "rabbitmq": ("services/uploader/handlers/delete_video.py", "import aio_pika"),
     "s3": ("services/uploader/handlers/delete_video.py", "import botocore"),
     "handlers": ("services/transcoder/handlers/plan_video.py", "from shared.http import problems"),
+}
+
+LONGEST_FILE = 300
+# Besides shared/settings: commands with few settings of their own, what ffmpeg inherits, and failpoints.
+READERS_OF_THE_ENVIRONMENT = {
+    "services/ingest/cli.py",
+    "services/transcoder/ffmpeg/runner.py",
+    "services/transcoder/ffmpeg/sandbox.py",
+    "services/transcoder/selftest/run.py",
+    "shared/failpoints.py",
+}
+# Constants that are expensive to build: the SQL of this package, and validators of its types.
+BUILT_ONCE = {
+    "services/transcoder/plan/carried_over.py:_adapter",
+    "services/transcoder/plan/model.py:_adapter",
+    "shared/database/queries.py:queries",
 }
 
 
@@ -69,3 +92,53 @@ def test_no_files_import_each_other_in_a_circle():
         if graph.chain_exists(imported, module)
     ]
     assert circles == []
+
+
+def test_no_file_is_long():
+    lengths = {name: len(text.splitlines()) for name, text in _sources()}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+@pytest.mark.parametrize(
+    ("find", "breach"),
+    [
+        (reads_at_import, "import os\nHOME = os.environ['HOME']"),
+        (reads_at_import, "class Page:\n    text = Path('page.html').read_text()"),
+        (reads_at_import, "def page(text=open('page.html').read()): pass"),
+        (writes_to_modules, "SEEN = set()\ndef see(one): SEEN.add(one)"),
+        (writes_to_modules, "_seen: dict[str, int] = {}\ndef see(one): _seen[one] = 1"),
+        (writes_to_modules, "from shared import names\ndef see(): names.SEEN.clear()"),
+        (writes_to_modules, "count = 0\ndef see():\n    global count\n    count += 1"),
+        (writes_to_modules, "import atexit\ndef keep(file): atexit.register(file.close)"),
+        (memoised, "@lru_cache(maxsize=9)\ndef read(key): pass"),
+        (reads_of_environment, "def home(): return os.environ.get('HOME')"),
+    ],
+)
+def test_rule_about_state_is_broken_by_a_breach(find: Callable[[ast.Module], Iterator[str]], breach: str):
+    assert list(find(ast.parse(breach)))
+
+
+def test_nothing_is_read_from_files_or_the_environment_at_import():
+    assert [f"{name}: {what}" for name, text in _sources() for what in reads_at_import(ast.parse(text))] == []
+
+
+def test_no_module_has_state_that_functions_write_to():
+    assert [
+        f"{name}: {what}" for name, text in _sources() for what in writes_to_modules(ast.parse(text))
+    ] == []
+
+
+def test_only_constants_are_memoised_by_a_module():
+    assert {f"{name}:{what}" for name, text in _sources() for what in memoised(ast.parse(text))} == BUILT_ONCE
+
+
+def test_the_environment_is_read_where_a_process_begins():
+    assert {
+        name for name, text in _sources() if any(reads_of_environment(ast.parse(text)))
+    } == READERS_OF_THE_ENVIRONMENT
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    for package in ("services", "shared"):
+        for path in sorted((REPO / package).rglob("*.py")):
+            yield str(path.relative_to(REPO)), path.read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.failpoints import POINTS, failpoint
+from shared.failpoints import POINTS, VARIABLE, failpoint
 from shared.messaging.topology import QUEUES
 from tools.failpoint_table import PAGE, page
 
@@ -20,9 +20,17 @@ REPO = Path(__file__).parents[2]
 REACHED = re.compile(r"""failpoint\(\s*f?"([^"]+)"\s*\)""")
 
 
-def test_failpoint_does_nothing_when_no_directory_is_set():
+def test_failpoint_does_nothing_when_no_directory_is_set(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
     failpoint("upload.kept")
     failpoint("an unknown point is not looked up in production")
+
+
+def test_failpoint_must_be_registered_when_a_directory_is_set(monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    failpoint("upload.kept")  # which is not armed
+    with pytest.raises(LookupError, match=r"'upload.forgotten' is not a failpoint: register it"):
+        failpoint("upload.forgotten")
 
 
 def test_points_are_exactly_those_the_code_reaches():
@@ -44,7 +52,7 @@ def parked(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=REPO,
-        env=os.environ | {"CRASH_POINTS_DIR": str(tmp_path)},
+        env=os.environ | {VARIABLE: str(tmp_path)},
         stdout=subprocess.PIPE,
         text=True,
     )
