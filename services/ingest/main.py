@@ -13,7 +13,7 @@ from services.ingest.http.resources import ADMISSION, DATABASE, FEED, SETTINGS, 
 from services.ingest.http.routes import add_routes
 from services.ingest.progress.feed import Feed
 from services.ingest.uploads.admission import Admission
-from services.ingest.uploads.stale import sweep_uploads
+from services.ingest.uploads.remove_unfinished import sweep_uploads
 from services.ingest.uploads.upload_file import sync_directory
 from shared.errors import StorageUnavailable
 from shared.http.app import create_base_app

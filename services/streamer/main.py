@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.streamer.access_control import AccessControl, read_keys
+from services.streamer.authorization import AccessControl, read_keys
 from services.streamer.catalog import create_catalog
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls

@@ -12,8 +12,8 @@ from services.streamer.delivery import delivery_of, signing_window
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.streamer.access import Access
-    from services.streamer.access_control import AccessControl
+    from services.streamer.access_rules import Access
+    from services.streamer.authorization import AccessControl
     from shared.contracts.events import Delivery
     from shared.storage import Storage
     from shared.videos import Video

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from aiohttp import web
 
-from services.streamer.access import Credentials
-from services.streamer.access_control import AccessControl
+from services.streamer.access_rules import Credentials
+from services.streamer.authorization import AccessControl
 from services.streamer.availability import Home, Refused, Rendered, RequestedFile, resolve
 from services.streamer.catalog import Catalog
 from services.streamer.responses import send_object, send_playlist
@@ -26,7 +26,7 @@ from shared.storage.interface import cache_control
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.streamer.access import Access
+    from services.streamer.access_rules import Access
     from services.streamer.availability import Availability, Stored
     from shared.http.client_address import Network
 

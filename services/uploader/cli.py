@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.uploader.fsck.check import Findings, Fsck
-from services.uploader.maintenance.home import identify_home
+from services.uploader.maintenance.identify_storage import identify_home
 from services.uploader.maintenance.identity import claim
 from services.uploader.maintenance.orphans import KINDS
 from services.uploader.maintenance.sweep import CLAIM, Sweeper

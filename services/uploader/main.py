@@ -13,7 +13,7 @@ from services.uploader.cli import run_command
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.auto_retry import AutoRetry
-from services.uploader.maintenance.home import Home, identify_home
+from services.uploader.maintenance.identify_storage import Home, identify_home
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep import Sweeper
 from services.uploader.storage_breaker import StorageBreaker

@@ -13,7 +13,7 @@ import pytest
 from services.transcoder.command import audio, chunk, colour, video
 from services.transcoder.content import check
 from services.transcoder.content.check import check_chunk
-from services.transcoder.content.job import Checked
+from services.transcoder.content.checked_chunk import Checked
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder
 from services.transcoder.handlers.encode_chunk import _warnings

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from services.streamer.access import effective_cap
+from services.streamer.access_rules import effective_cap
 from services.streamer.delivery import delivery_of, signing_window
 from services.streamer.rewriting import cap_variants, rename_segments
 from shared.errors import TokenNotForThis

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.streamer.access_control import AccessControl, KeysInForce
+from services.streamer.authorization import AccessControl, KeysInForce
 from services.streamer.availability import Availability
 from services.streamer.cache import SingleFlightCache
 from services.streamer.catalog import Catalog, read_playlist

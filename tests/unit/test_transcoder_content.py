@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from services.transcoder.content import commands
-from services.transcoder.content.job import Checked
+from services.transcoder.content.checked_chunk import Checked
 from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
 from services.transcoder.content.packets import (
     Packet,

@@ -23,7 +23,7 @@ from services.transcoder.content.compare import (
     of_output,
     suspicious_stretches,
 )
-from services.transcoder.content.job import moments_of
+from services.transcoder.content.checked_chunk import moments_of
 from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
 from services.transcoder.content.packets import PacketReader
 from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, movement, read_ppm
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.content.commands import Reading, Stretch
     from services.transcoder.content.compare import Suspicion
-    from services.transcoder.content.job import Checked
+    from services.transcoder.content.checked_chunk import Checked
     from services.transcoder.content.packets import Packet
 
 Depth = Literal["quick", "full"]

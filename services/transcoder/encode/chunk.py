@@ -17,7 +17,7 @@ from services.transcoder.command.audio import audio_argv, audio_path, is_silent
 from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.command.video import decodes_on_gpu
 from services.transcoder.content.check import check_chunk
-from services.transcoder.content.job import Checked
+from services.transcoder.content.checked_chunk import Checked
 from services.transcoder.encode.gpu_fallback import (
     Strategy,
     audio_changes,

@@ -18,7 +18,7 @@ from services.transcoder.probe.describe import describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.rejections import check_colours
 from services.transcoder.probe.streams import deeper_probe_bytes, is_interlaced, read_fraction
-from services.transcoder.probe.survey import Lookout, places, survey
+from services.transcoder.probe.picture_samples import Lookout, places, survey
 from services.transcoder.probe.track_choice import Candidates, choose_tracks, index_of
 from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import CorruptSource, LimitsExceeded, SourceUnavailable

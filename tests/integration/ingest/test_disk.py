@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from services.ingest.uploads import upload_file as module
-from services.ingest.uploads.stale import STALE_SECONDS, remove_stale
+from services.ingest.uploads.remove_unfinished import STALE_SECONDS, remove_stale
 from services.ingest.uploads.upload_file import Incoming
 from shared.workspace.disk_budget import DiskBudget, Reservation
 from shared.workspace.layout import WorkDir

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.probe.survey import Glimpse, places, read_glimpse
+from services.transcoder.probe.picture_samples import Glimpse, places, read_glimpse
 from tests.unit.transcoder_values import TICKS, VIDEO, plan, source
 
 BASE = Fraction(1, 1000)

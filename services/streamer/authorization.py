@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.streamer.access import (
+from services.streamer.access_rules import (
     NOT_THERE,
     Access,
     heights_of,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from uuid import UUID
 
-    from services.streamer.access import Credentials
+    from services.streamer.access_rules import Credentials
     from services.streamer.availability import Availability
     from shared.database.pool import Database
     from shared.playback.credentials import PlaybackKey, Viewer
