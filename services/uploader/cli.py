@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.uploader.fsck.check import Findings, Fsck
-from services.uploader.maintenance.identify_storage import identify_home
+from services.uploader.maintenance.identify_storage import identify_storage
 from services.uploader.maintenance.identity import claim
 from services.uploader.maintenance.orphans import KINDS
 from services.uploader.maintenance.sweep import CLAIM, Sweeper
@@ -89,8 +89,8 @@ async def _sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
     async with open_database(url, connections=2) as database, open_storage(settings) as storage:
         await storage.check()
         work = WorkDir(settings.work_dir.resolve())
-        home = await identify_home(settings, database, storage, work)
-        yield Sweeper(settings, database, work, home.storage, home.owned)
+        identified = await identify_storage(settings, database, storage, work)
+        yield Sweeper(settings, database, work, identified.storage, identified.owned)
 
 
 async def _storage(settings: Settings, given: argparse.Namespace) -> int:
@@ -99,8 +99,8 @@ async def _storage(settings: Settings, given: argparse.Namespace) -> int:
     action = given.action
     url = settings.database_url.get_secret_value()
     async with open_database(url, connections=2) as database, open_storage(settings) as storage:
-        home = await identify_home(settings, database, storage, WorkDir(settings.work_dir.resolve()))
-        for name, identity in (("storage", home.of_storage), ("work volume", home.of_volume)):
+        identified = await identify_storage(settings, database, storage, WorkDir(settings.work_dir.resolve()))
+        for name, identity in (("storage", identified.of_storage), ("work volume", identified.of_volume)):
             if action == "claim":
                 await claim(database, identity)
             is_ours = action == "claim" or identity.is_ours

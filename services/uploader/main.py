@@ -13,7 +13,7 @@ from services.uploader.cli import run_command
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.auto_retry import AutoRetry
-from services.uploader.maintenance.identify_storage import Home, identify_home
+from services.uploader.maintenance.identify_storage import IdentifiedStorage, identify_storage
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep import Sweeper
 from services.uploader.storage_breaker import StorageBreaker
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 BREAKER = web.AppKey("breaker", StorageBreaker)
-HOME = web.AppKey("home", Home)
+IDENTIFIED = web.AppKey("identified_storage", IdentifiedStorage)
 NAME, DEFAULT_PORT = "uploader", 8083
 PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process
 CHUNKS_AT_ONCE = 4
@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> web.Application:
             database_context(settings),
             outbox_context(settings, NAME),
             storage_context(settings),
-            partial(_home, settings),
+            partial(_identified, settings),
             work_volume_context(settings),
             _breaker,
             partial(_auto_retry, settings),
@@ -76,16 +76,16 @@ def create_app(settings: Settings) -> web.Application:
     return app
 
 
-async def _home(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _identified(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     """Learn whose storage and work volume these are, before anything is stored or removed."""
     work = WorkDir(settings.work_dir.resolve())
 
-    async def open_home() -> None:
-        app[HOME] = await identify_home(settings, app[DATABASE], app[STORAGE].storage, work)
+    async def identify() -> None:
+        app[IDENTIFIED] = await identify_storage(settings, app[DATABASE], app[STORAGE].storage, work)
 
-    while HOME not in app:
+    while IDENTIFIED not in app:
         try:
-            await wait_until_available(open_home)
+            await wait_until_available(identify)
         except StorageRefused:
             raise
         except StorageUnavailable as error:
@@ -94,7 +94,7 @@ async def _home(settings: Settings, app: web.Application) -> AsyncIterator[None]
 
 
 async def _breaker(app: web.Application) -> AsyncIterator[None]:
-    app[BREAKER] = breaker = StorageBreaker(app[HOME].storage.check)
+    app[BREAKER] = breaker = StorageBreaker(app[IDENTIFIED].storage.check)
     async with running(app, breaker.run(), f"{NAME}.breaker"):
         yield
 
@@ -103,7 +103,7 @@ async def _auto_retry(settings: Settings, app: web.Application) -> AsyncIterator
     if not settings.auto_retry:
         yield
         return
-    auto_retry = AutoRetry(app[OUTBOX], app[HOME].storage)
+    auto_retry = AutoRetry(app[OUTBOX], app[IDENTIFIED].storage)
     async with running(app, auto_retry.run(), f"{NAME}.auto_retry"):
         yield
 
@@ -120,8 +120,8 @@ async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator
 
 async def _sweeper(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     work = WorkDir(settings.work_dir.resolve())
-    home = app[HOME]
-    sweeper = Sweeper(settings, app[DATABASE], work, home.storage, home.owned)
+    identified = app[IDENTIFIED]
+    sweeper = Sweeper(settings, app[DATABASE], work, identified.storage, identified.owned)
     async with running(app, sweeper.run(), f"{NAME}.sweeper"):
         yield
 
@@ -136,7 +136,7 @@ def _storing(settings: Settings, app: web.Application) -> Consumer:
         settings,
         app[OUTBOX],
         work,
-        app[HOME].storage,
+        app[IDENTIFIED].storage,
         asyncio.Semaphore(PUTS_AT_ONCE),
         app[BREAKER],
         check_volume=partial(app[VOLUME].check, again=True),
@@ -153,7 +153,7 @@ def _storing(settings: Settings, app: web.Application) -> Consumer:
 
 def _deleting(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    deleting = DeleteVideoHandler(settings, app[OUTBOX], work, app[HOME].storage)
+    deleting = DeleteVideoHandler(settings, app[OUTBOX], work, app[IDENTIFIED].storage)
     route = Route(deleting.delete, RetryPolicy(None, settings.retry_seconds), failures=None)
     return _consumer(settings, app, "uploader.delete", {DeleteVideo: route}, 1)
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.probe.picture_samples import Glimpse, places, read_glimpse
+from services.transcoder.probe.picture_samples import PictureSample, read_sample, sample_points
 from tests.unit.transcoder_values import TICKS, VIDEO, plan, source
 
 BASE = Fraction(1, 1000)
@@ -24,7 +24,7 @@ BASE = Fraction(1, 1000)
     ],
 )
 def test_places_are_spread_over_a_video_and_few_in_a_short_one(keys, expected):
-    assert places(list(keys), BASE) == expected
+    assert sample_points(list(keys), BASE) == expected
 
 
 def packet(pts, flags="__"):
@@ -45,12 +45,12 @@ def frame(pts):
 )
 def test_glimpse_tells_how_long_after_its_key_frame_pictures_come(found, delay):
     frames = [item for item in found if item["type"] == "frame"]
-    assert read_glimpse(found) == Glimpse(delay, frames)
+    assert read_sample(found) == PictureSample(delay, frames)
 
 
 def test_glimpse_is_none_when_nothing_was_decoded():
-    assert read_glimpse([packet(100, "K_"), packet(140)]) is None
-    assert read_glimpse([]) is None
+    assert read_sample([packet(100, "K_"), packet(140)]) is None
+    assert read_sample([]) is None
 
 
 def test_chunk_begins_earlier_when_pictures_are_refreshed_bit_by_bit():

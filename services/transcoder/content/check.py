@@ -17,13 +17,13 @@ import structlog
 from services.transcoder.command.audio import is_silent
 from services.transcoder.command.chunk import BASE_SECONDS
 from services.transcoder.content import commands
+from services.transcoder.content.checked_chunk import moments_of
 from services.transcoder.content.compare import (
     compare_counts,
     compare_pictures,
     of_output,
     suspicious_stretches,
 )
-from services.transcoder.content.checked_chunk import moments_of
 from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
 from services.transcoder.content.packets import PacketReader
 from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, movement, read_ppm
@@ -35,9 +35,9 @@ from shared.errors import EncodeFailed, EncodeStalled, NotConvertible
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from services.transcoder.content.checked_chunk import Checked
     from services.transcoder.content.commands import Reading, Stretch
     from services.transcoder.content.compare import Suspicion
-    from services.transcoder.content.checked_chunk import Checked
     from services.transcoder.content.packets import Packet
 
 Depth = Literal["quick", "full"]

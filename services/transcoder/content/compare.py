@@ -16,8 +16,8 @@ from shared.contracts.warnings import VideoWarning, WarningCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.transcoder.content.commands import Stretch
     from services.transcoder.content.checked_chunk import Checked
+    from services.transcoder.content.commands import Stretch
     from services.transcoder.content.packets import Packet
     from services.transcoder.content.pictures import Picture
 

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 PLACES: Final = 3
 PACKETS: Final = (4, 40, 600)  # how many to read until one yields a picture
-SECONDS_A_PLACE: Final = 5  # short videos are sampled in fewer places
+SECONDS_A_PLACE: Final = 5  # short videos are sampled in fewer sample_points
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class PictureSample:
     """The result of decoding from one place: delay after its key frame in ticks, and pictures."""
 
     delay: int
     pictures: Sequence[Json]
 
 
-def places(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
+def sample_points(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
     """Return the key frames (ticks) to sample, spread over the video, without the first."""
     if len(key_pts) < 2:
         return []
@@ -45,7 +45,7 @@ def places(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookout:
+class SampledStream:
     """The stream to sample, and the options for reading its file."""
 
     path: str
@@ -55,32 +55,32 @@ class Lookout:
     runner: FfmpegRunner = RUNNER
 
 
-async def survey(look: Lookout, moments: Iterable[Fraction]) -> list[Glimpse]:
+async def sample_pictures(stream: SampledStream, moments: Iterable[Fraction]) -> list[PictureSample]:
     """Sample the stream at each of `moments` (seconds on the file's clock)."""
-    glimpses = [await _look(look, moment) for moment in moments]
-    return [glimpse for glimpse in glimpses if glimpse is not None]
+    samples = [await _sample(stream, moment) for moment in moments]
+    return [sample for sample in samples if sample is not None]
 
 
-async def _look(look: Lookout, moment: Fraction) -> Glimpse | None:
+async def _sample(stream: SampledStream, moment: Fraction) -> PictureSample | None:
     """Decode from the key frame at `moment` until a picture appears; None if none does."""
     for packets in PACKETS:
-        text, _ = await look.runner.read_ffprobe(
+        text, _ = await stream.runner.read_ffprobe(
             [
-                *look.options,
-                *("-select_streams", str(look.index), "-show_packets", "-show_frames"),
+                *stream.options,
+                *("-select_streams", str(stream.index), "-show_packets", "-show_frames"),
                 *("-read_intervals", f"{float(moment):.6f}%+#{packets}"),
-                *("-of", "json", input_url(look.path)),
+                *("-of", "json", input_url(stream.path)),
             ],
-            timeout_seconds=look.timeout_seconds,
-            access=Access(reads=(look.path,)),
+            timeout_seconds=stream.timeout_seconds,
+            access=Access(reads=(stream.path,)),
         )
-        glimpse = read_glimpse(json.loads(text or "{}").get("packets_and_frames", []))
-        if glimpse is not None:
-            return glimpse
+        sample = read_sample(json.loads(text or "{}").get("packets_and_frames", []))
+        if sample is not None:
+            return sample
     return None
 
 
-def read_glimpse(found: Sequence[Json]) -> Glimpse | None:
+def read_sample(found: Sequence[Json]) -> PictureSample | None:
     """Parse ffprobe's packets and frames; None if no picture was decoded."""
     pictures = [item for item in found if item.get("type") == "frame" and "width" in item]
     times = [picture["best_effort_timestamp"] for picture in pictures if "best_effort_timestamp" in picture]
@@ -91,4 +91,4 @@ def read_glimpse(found: Sequence[Json]) -> Glimpse | None:
     ]
     if not (times and keys):
         return None
-    return Glimpse(max(0, min(times) - min(keys)), pictures)
+    return PictureSample(max(0, min(times) - min(keys)), pictures)

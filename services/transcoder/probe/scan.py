@@ -16,9 +16,9 @@ from services.transcoder.probe.audio_grid import index_audio_frames, needs_frame
 from services.transcoder.probe.container_size import missing_bytes
 from services.transcoder.probe.describe import describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
+from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours
 from services.transcoder.probe.streams import deeper_probe_bytes, is_interlaced, read_fraction
-from services.transcoder.probe.picture_samples import Lookout, places, survey
 from services.transcoder.probe.track_choice import Candidates, choose_tracks, index_of
 from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import CorruptSource, LimitsExceeded, SourceUnavailable
@@ -80,11 +80,15 @@ async def _look_further(
     if source.seeking == "none":
         return source
     video = source.video
-    look = Lookout(path, video.index, description.options(limits), limits.probe_timeout_seconds, runner)
-    moments = [video.on_file_clock(key) * video.time_base for key in places(source.key_pts, video.time_base)]
-    glimpses = await survey(look, moments)
-    interlaced = video.interlaced or any(is_interlaced(glimpse.pictures) for glimpse in glimpses)
-    delay = max((glimpse.delay for glimpse in glimpses), default=0)
+    stream = SampledStream(
+        path, video.index, description.options(limits), limits.probe_timeout_seconds, runner
+    )
+    moments = [
+        video.on_file_clock(key) * video.time_base for key in sample_points(source.key_pts, video.time_base)
+    ]
+    samples = await sample_pictures(stream, moments)
+    interlaced = video.interlaced or any(is_interlaced(sample.pictures) for sample in samples)
+    delay = max((sample.delay for sample in samples), default=0)
     return replace(source, video=replace(video, interlaced=interlaced, refresh_ticks=delay))
 
 

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Home:
+class IdentifiedStorage:
     """An identified storage, and whether it and the work volume are ours."""
 
     storage: Storage
@@ -34,7 +34,9 @@ class Home:
         return Owned(self.of_storage.is_ours, self.of_volume.is_ours)
 
 
-async def identify_home(settings: Settings, database: Database, storage: Storage, work: WorkDir) -> Home:
+async def identify_storage(
+    settings: Settings, database: Database, storage: Storage, work: WorkDir
+) -> IdentifiedStorage:
     """Identify both, marking them where they have no marker yet.
 
     Raises StorageMismatch when the storage is another than STORAGE_ID, StorageUnavailable,
@@ -42,9 +44,9 @@ async def identify_home(settings: Settings, database: Database, storage: Storage
     """
     of_storage = await identify(database, StoragePlace(storage), expected=settings.storage_id)
     of_volume = await identify(database, VolumePlace(work))
-    identified = cast("Storage", replace(cast("Any", storage), storage_id=of_storage.storage_id))
-    await _report(database, identified, of_storage)
-    return Home(identified, of_storage, of_volume)
+    bound = cast("Storage", replace(cast("Any", storage), storage_id=of_storage.storage_id))
+    await _report(database, bound, of_storage)
+    return IdentifiedStorage(bound, of_storage, of_volume)
 
 
 async def _report(database: Database, storage: Storage, identity: Identity) -> None:
