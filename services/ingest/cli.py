@@ -29,8 +29,8 @@ from shared import videos
 from shared.contracts.cloudevents import explain
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, NotFound, PipelineError
-from shared.playback import keys, tokens
-from shared.playback.credentials import Viewer
+from shared.playback import key_store, tokens
+from shared.playback.models import Viewer
 from shared.settings import DATABASE_SCHEMES, expect_scheme
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _command(given: argparse.Namespace) -> Command:
         return lambda connection: _playback_token(connection, given.video_id, wanted)
     if given.command == "inspect-token":
         return lambda connection: _inspect_token(connection, given.token)
-    return lambda connection: keys.rotate(connection, keep_seconds=KEEP_SECONDS)
+    return lambda connection: key_store.rotate(connection, keep_seconds=KEEP_SECONDS)
 
 
 async def _run(url: str, command: Command) -> str:
@@ -113,7 +113,7 @@ async def _playback_token(connection: Connection, video_id: UUID, wanted: TokenR
     video = await videos.get(connection, video_id)
     if video is None or video.status == "deleted":
         raise NotFound(f"there is no video {video_id}")
-    key = await keys.signing_key(connection)
+    key = await key_store.signing_key(connection)
     viewer = Viewer(
         video_id=video_id,
         kid=key.kid,
@@ -126,7 +126,7 @@ async def _playback_token(connection: Connection, video_id: UUID, wanted: TokenR
 
 async def _inspect_token(connection: Connection, token: str) -> str:
     """Describe a token as JSON; `fault` is null when it is good now."""
-    viewer = tokens.read(token, {key.kid: key for key in await keys.all_keys(connection)})
+    viewer = tokens.read(token, {key.kid: key for key in await key_store.all_keys(connection)})
     video = await videos.get(connection, viewer.video_id)
     generation = video.token_generation if video else -1
     fault = None

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from services.ingest.models import Request
 from shared.contracts.model import Model
-from shared.playback.public_keys import public_key_fault
+from shared.playback.check_public_key import public_key_fault
 from shared.playback.tokens import MAX_ENTRIES, read_network
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.streamer.availability import Availability
-    from shared.playback.credentials import Viewer
+    from shared.playback.models import Viewer
 
 NOT_THERE = "there is no such video"
 HIDDEN = "there is no such public video: a private one needs a playback token in its path, /t/{token}/"

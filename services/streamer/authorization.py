@@ -16,7 +16,7 @@ from services.streamer.access_rules import (
 )
 from services.streamer.cache import SingleFlightCache
 from shared.errors import DatabaseUnavailable, NotFound, PlaybackRefused
-from shared.playback import grants, keys, tokens
+from shared.playback import key_store, path_grants, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from services.streamer.access_rules import Credentials
     from services.streamer.availability import Availability
     from shared.database.pool import Database
-    from shared.playback.credentials import PlaybackKey, Viewer
-    from shared.playback.grants import Grant
+    from shared.playback.models import PlaybackKey, Viewer
+    from shared.playback.path_grants import Grant
     from shared.videos import Video
 
 TOKENS = 10_000  # cached verified tokens: checking a signature costs more than everything else
@@ -44,8 +44,8 @@ class KeysInForce:
 async def read_keys(database: Database, _: str = "") -> KeysInForce:
     """Read the valid keys."""
     async with database.transaction() as connection:
-        found = await keys.all_keys(connection)
-        private = await keys.has_private_videos(connection)
+        found = await key_store.all_keys(connection)
+        private = await key_store.has_private_videos(connection)
     signing = next(key for key in found if key.is_ours)
     return KeysInForce({key.kid: key for key in found}, signing, private)
 
@@ -85,9 +85,9 @@ class AccessControl:
     async def grant(self, video: Video, access: Access) -> Grant:
         """Return the grant under which a playlist names the segments that `access` covers."""
         key = (await self._keys.get("")).signing
-        scope = grants.Scope(video.video_id, video.token_generation)
+        scope = path_grants.Scope(video.video_id, video.token_generation)
         seconds = video.duration_seconds or 0.0
-        return grants.issue(scope, access.cap, key, now=self._clock(), duration_seconds=seconds)
+        return path_grants.issue(scope, access.cap, key, now=self._clock(), duration_seconds=seconds)
 
     async def origins_of(self, token: str) -> tuple[str, ...]:
         """Return the origins that a token allows; none for a token that is not valid."""
@@ -116,10 +116,10 @@ class AccessControl:
         self, grant: str, video_id: UUID, known: Availability | None, rendition: str | None
     ) -> Access:
         heights = heights_of(known) if known else {}
-        scope = grants.Scope(video_id, known.video.token_generation if known else 0)
+        scope = path_grants.Scope(video_id, known.video.token_generation if known else 0)
         by_kid = (await self._keys.get("")).by_kid
         height = heights.get(rendition or "", 0)
-        ends = grants.check(grant, scope, height, {*heights.values()}, by_kid, now=self._clock())
+        ends = path_grants.check(grant, scope, height, {*heights.values()}, by_kid, now=self._clock())
         return Access(shared_until=ends)
 
     async def _viewer(self, token: str) -> Viewer:

@@ -12,7 +12,7 @@ from services.streamer.encoded_playlists import EncodedPlaylists
 from services.streamer.storage_wait import StorageWait
 from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable
-from shared.hls.renditions import RenditionSet
+from shared.hls.stored_renditions import RenditionSet
 
 if TYPE_CHECKING:
     from datetime import datetime

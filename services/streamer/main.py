@@ -15,7 +15,7 @@ from shared.http.app import create_base_app
 from shared.http.client_address import origin_of, read_networks
 from shared.service.main import run
 from shared.service.resources import DATABASE, STORAGE, late_database_context, storage_context
-from shared.storage.s3.client import bucket_url
+from shared.storage.s3.client_config import bucket_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,7 +16,7 @@ from services.streamer.serving import serve
 from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.problems import REQUEST_ID
 from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL, VIDEO_ID
-from shared.playback import grants
+from shared.playback import path_grants
 from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VIDEO = f"/api/stream/{{video_id:{VIDEO_ID.pattern}}}"
 WITH_TOKEN = f"{VIDEO}/t/{{token:[^/]+}}"
-WITH_GRANT = f"{VIDEO}/g/{{grant:{grants.PATTERN}}}"
+WITH_GRANT = f"{VIDEO}/g/{{grant:{path_grants.PATTERN}}}"
 FOLDER = f"{{rendition:{RENDITION.pattern}}}"
 SEGMENT = f"{FOLDER}/{{segment:{SEGMENT_FILE.pattern}}}"
 FILES = (MASTER, THUMBNAIL, f"{FOLDER}/{PLAYLIST}", f"{FOLDER}/{IFRAMES}", SEGMENT)

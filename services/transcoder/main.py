@@ -30,11 +30,11 @@ from shared.errors import OriginalMissing, SourceServerUnavailable
 from shared.http.app import create_base_app
 from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Processor, Route
-from shared.messaging.retry import RetryPolicy
+from shared.messaging.retry_policy import RetryPolicy
 from shared.service.main import run
 from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context
 from shared.service.work_volume import VOLUME, work_volume_context
-from shared.storage.config import open_s3
+from shared.storage.open_storage import open_s3
 from shared.telemetry.metrics import ENCODER_INFO
 from shared.videos.failure import VideoFailures
 from shared.workspace.disk_budget import DiskBudget

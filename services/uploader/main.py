@@ -24,7 +24,7 @@ from shared.http.server import running
 from shared.messaging.connection import BrokerLink
 from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Processor, Route
-from shared.messaging.retry import RetryPolicy
+from shared.messaging.retry_policy import RetryPolicy
 from shared.service.main import run
 from shared.service.resources import (
     DATABASE,

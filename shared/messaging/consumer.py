@@ -17,7 +17,7 @@ import structlog
 from shared.contracts.cloudevents import InvalidData, Undecodable
 from shared.errors import PipelineError
 from shared.failpoints import failpoint
-from shared.messaging import queues
+from shared.messaging import deliveries
 from shared.messaging.connection import BrokerLink
 from shared.messaging.faults import BrokerUnavailable
 from shared.messaging.publisher import ATTEMPT_HEADER, Publisher
@@ -74,7 +74,7 @@ class Consumer:
             if pulled is None:
                 await self._rest(IDLE_SECONDS)
             elif self._draining.is_set():
-                await queues.give_back(pulled[1])
+                await deliveries.give_back(pulled[1])
             else:
                 self._start(*pulled)
 
@@ -82,7 +82,7 @@ class Consumer:
         """Take a message, if this worker may have one. Raises BrokerUnavailable, or what the gate raises."""
         if self._gate:
             await self._gate()
-        return await queues.pull(self.link, self._queues)
+        return await deliveries.pull(self.link, self._queues)
 
     async def _rest(self, seconds: float) -> None:
         self._slots.release()
@@ -123,19 +123,19 @@ class Consumer:
         try:
             verdict, reason = await self._process(queue, message)
         except asyncio.CancelledError:
-            await queues.give_back(message)
+            await deliveries.give_back(message)
             raise
         except Exception:
             log.exception("no_verdict", queue=queue)
             await asyncio.sleep(OUTAGE_SECONDS)
-            await queues.give_back(message)
+            await deliveries.give_back(message)
             return
         finally:
             SLOTS_BUSY.labels(queue).dec()
             MESSAGE_SECONDS.labels(queue).observe(time.monotonic() - started)
         MESSAGES_HANDLED.labels(queue, verdict, reason).inc()
         failpoint(f"{queue}.handled")
-        if not await queues.acknowledge(message):
+        if not await deliveries.acknowledge(message):
             log.warning("acknowledge_failed", queue=queue, verdict=verdict)
         failpoint(f"{queue}.acknowledged")
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.cloudevents import CloudEvent
     from shared.contracts.events import Payload
-    from shared.messaging.retry import RetryPolicy
+    from shared.messaging.retry_policy import RetryPolicy
     from shared.messaging.verdicts import Verdict
 
     RecordFailure = Callable[[GiveUp], Awaitable[bool]]

@@ -31,7 +31,7 @@ from shared.errors import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from shared.messaging.retry import RetryPolicy
+    from shared.messaging.retry_policy import RetryPolicy
 
 OUTAGE_SECONDS = 1.0
 

@@ -12,13 +12,13 @@ from uuid import UUID
 import jwt
 
 from shared.errors import TokenExpired, TokenInvalid, TokenNotForThis
-from shared.playback.credentials import AUDIENCE, Viewer
+from shared.playback.models import AUDIENCE, Viewer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Network, IPv6Network
 
-    from shared.playback.credentials import PlaybackKey
+    from shared.playback.models import PlaybackKey
 
 MAX_CHARACTERS = 4096
 MAX_TIME = 10**11  # seconds since 1970: the year 5138

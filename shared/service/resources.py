@@ -20,7 +20,7 @@ from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay
 from shared.startup import wait_until_available
 from shared.storage import open_storage
-from shared.storage.config import CONNECTIONS
+from shared.storage.open_storage import CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

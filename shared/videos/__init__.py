@@ -4,7 +4,6 @@ Functions that change state take a connection of Outbox.transaction(), so that t
 change. Each returns False (or raises Superseded) when its guarded UPDATE matched no row.
 """
 
-from shared.videos.audit import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
 from shared.videos.bulk_retry import retry_failed
 from shared.videos.chunk_storage import StoreJob, chunk_stored, renew_store, reopen_chunk, store_job
 from shared.videos.chunks import (
@@ -16,10 +15,11 @@ from shared.videos.chunks import (
     release_chunk,
     renew_chunk,
 )
+from shared.videos.corrected_events import begin_anew, next_step
 from shared.videos.deletion import has_live_leases, mark_swept, purge, was_swept
 from shared.videos.failure import current_run, fail
-from shared.videos.lifecycle import delete, retry
-from shared.videos.ownership import Attempt, Owner, is_any_known, is_named_as_source, owners
+from shared.videos.file_owners import Attempt, Owner, is_any_known, is_named_as_source, owners
+from shared.videos.fsck_records import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
 from shared.videos.planning import (
     PlanClaim,
     claim_plan,
@@ -29,7 +29,7 @@ from shared.videos.planning import (
     renew_plan,
     save_plan,
 )
-from shared.videos.playback import Change, change, revoke_tokens
+from shared.videos.playback_settings import Change, change, revoke_tokens
 from shared.videos.publication import (
     choose_storage,
     is_all_stored,
@@ -51,9 +51,9 @@ from shared.videos.record import (
     segments_of_chunk,
     source_report,
 )
-from shared.videos.resubmission import begin_anew, next_step
+from shared.videos.retry_and_delete import delete, retry
+from shared.videos.sql_results import changed
 from shared.videos.stalled import StalledVideo, find_stalled, record_resume
-from shared.videos.statements import changed
 from shared.videos.storages import (
     add_storage,
     claim_storage,

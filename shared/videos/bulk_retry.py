@@ -7,8 +7,8 @@ from uuid import UUID
 
 from shared.contracts.events import ResumeVideo
 from shared.database.queries import all_rows
-from shared.videos import lifecycle
-from shared.videos.statements import sql
+from shared.videos import retry_and_delete
+from shared.videos.sql_results import sql
 
 if TYPE_CHECKING:
     from shared.database.pool import Connection
@@ -40,7 +40,7 @@ async def retry_failed(outbox: Outbox, reason: str, *, max_auto_retries: int | N
 
 
 async def _retry(outbox: Outbox, connection: Connection, video_id: UUID, *, is_automatic: bool) -> bool:
-    if not await lifecycle.retry(connection, video_id, is_automatic=is_automatic):
+    if not await retry_and_delete.retry(connection, video_id, is_automatic=is_automatic):
         return False
     await outbox.drop_unsent(connection, video_id)
     await outbox.add(connection, ResumeVideo(video_id=video_id))

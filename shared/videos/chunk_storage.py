@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from shared.errors import Superseded
 from shared.videos.record import segments_of_chunk
-from shared.videos.statements import changed, reason_not_workable, sql
+from shared.videos.sql_results import changed, reason_not_workable, sql
 
 if TYPE_CHECKING:
     from uuid import UUID

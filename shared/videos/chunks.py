@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import Deferred, Superseded
-from shared.videos.statements import changed, reason_not_workable, sql
+from shared.videos.sql_results import changed, reason_not_workable, sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shared.contracts.events import Segment
     from shared.contracts.warnings import VideoWarning, WarningCode
     from shared.database.pool import Connection
-    from shared.hls.renditions import KeyFrame
+    from shared.hls.stored_renditions import KeyFrame
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared.contracts.events import VideoFailed
-from shared.videos.statements import sql
+from shared.videos.sql_results import sql
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.database.queries import all_rows
 from shared.errors import Deferred, Superseded
-from shared.videos.statements import changed, sql
+from shared.videos.sql_results import changed, sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from shared.database.queries import all_rows
 from shared.errors import Superseded
-from shared.hls.renditions import KeyFrame, StoredSegment
+from shared.hls.stored_renditions import KeyFrame, StoredSegment
 from shared.storage.location import StorageLocation
-from shared.videos.statements import changed, sql
+from shared.videos.sql_results import changed, sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

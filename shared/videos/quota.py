@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.videos.statements import sql
+from shared.videos.sql_results import sql
 
 if TYPE_CHECKING:
     from shared.database.pool import Connection

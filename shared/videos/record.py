@@ -12,7 +12,7 @@ from shared.contracts.source_report import SourceReport
 from shared.contracts.warnings import VideoWarning, merge_warnings
 from shared.database.queries import all_rows
 from shared.videos.presets import ladder_to_json
-from shared.videos.statements import changed, sql
+from shared.videos.sql_results import changed, sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

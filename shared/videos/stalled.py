@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from shared.database.queries import all_rows
 from shared.database.statements import stalled as sql
-from shared.videos.statements import changed
+from shared.videos.sql_results import changed
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.uploader.main import PUTS_AT_ONCE
 from shared.settings import Settings
-from shared.storage.config import open_s3
+from shared.storage.open_storage import open_s3
 
 
 async def put_all(folder: Path, prefix: str) -> float:

@@ -15,7 +15,7 @@ from shared.messaging.outbox import Outbox
 from shared.messaging.processor import Processor, Route
 from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay
-from shared.messaging.retry import RetryPolicy
+from shared.messaging.retry_policy import RetryPolicy
 from shared.messaging.topology import DEAD, QUEUES
 from tests.chaos.faults.tcp_proxy import TcpProxy
 

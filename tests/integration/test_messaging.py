@@ -25,12 +25,12 @@ from shared.errors import (
 )
 from shared.messaging.connection import BrokerLink
 from shared.messaging.consumer import Consumer
+from shared.messaging.deliveries import pull
 from shared.messaging.outbox import Outbox
 from shared.messaging.processor import Processor, Route
 from shared.messaging.publisher import Publisher
-from shared.messaging.queues import pull
 from shared.messaging.relay import Relay
-from shared.messaging.retry import RetryPolicy
+from shared.messaging.retry_policy import RetryPolicy
 from shared.messaging.topology import DEAD, QUEUES
 from shared.telemetry.metrics import MESSAGES_HANDLED
 from shared.videos.failure import VideoFailures

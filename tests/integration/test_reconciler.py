@@ -13,9 +13,9 @@ from shared import videos
 from shared.contracts.events import DeleteVideo, Source, VideoUploaded
 from shared.errors import Superseded
 from shared.messaging.connection import BrokerLink
+from shared.messaging.deliveries import pull
 from shared.messaging.outbox import Outbox
 from shared.messaging.publisher import Publisher
-from shared.messaging.queues import pull
 from shared.messaging.relay import Relay
 from shared.messaging.topology import DEAD, QUEUES
 from shared.videos import stalled

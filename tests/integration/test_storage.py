@@ -11,7 +11,7 @@ import pytest
 
 from shared.errors import StorageUnavailable
 from shared.storage import open_storage
-from shared.storage.config import open_s3
+from shared.storage.open_storage import open_s3
 from shared.storage.s3.storage import S3Storage
 from tests.storage_contract import StorageContract
 

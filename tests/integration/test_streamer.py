@@ -22,11 +22,11 @@ from services.streamer import cache, main
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.errors import EncodeFailed
-from shared.hls.renditions import RenditionSet
+from shared.hls.stored_renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import segment_name, storage_prefix
-from shared.playback import keys, tokens
-from shared.playback.credentials import Viewer
+from shared.playback import key_store, tokens
+from shared.playback.models import Viewer
 from shared.storage import open_storage
 from tests.service_server import ServiceServer
 
@@ -408,7 +408,7 @@ async def test_private_film_plays_with_a_token_alone(client: Client, ready_film:
     assert (await client.get(segment)).status == 200
     async with ready_film.outbox.transaction() as connection:
         await videos.change(connection, ready_film.video_id, videos.Change(visibility="private"))
-        key = await keys.signing_key(connection)
+        key = await key_store.signing_key(connection)
     assert await refusal(client, segment) == (401, "token_missing")
     assert await refusal(client, f"/api/stream/{uuid4()}/master.m3u8") == (401, "token_missing")
     viewer = Viewer(ready_film.video_id, key.kid, int(time.time()) + 60)

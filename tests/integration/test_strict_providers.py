@@ -14,7 +14,7 @@ from aiohttp import web
 from botocore.exceptions import ClientError
 
 from shared.errors import StorageRefused
-from shared.storage.config import open_s3
+from shared.storage.open_storage import open_s3
 from tests.integration.test_storage_doctor import KEYS, REGION, backend
 from tests.providers.front import Front
 from tests.providers.rules import (

@@ -14,10 +14,10 @@ from shared.contracts.warnings import VideoWarning
 from shared.database.migrate import migrate
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, Deferred, EncodeFailed, Superseded
-from shared.hls.renditions import KeyFrame
+from shared.hls.stored_renditions import KeyFrame
 from shared.messaging.outbox import Outbox
 from shared.storage.location import StorageLocation
-from shared.videos import statements
+from shared.videos import sql_results
 
 LEASE = 30.0
 ONE = VideoWarning(code="source_damaged", message="one", start_seconds=1.0, end_seconds=2.0)
@@ -122,14 +122,14 @@ async def test_second_worker_takes_over_when_the_lease_has_run_out(outbox, plann
 async def test_message_is_kept_when_the_chunk_is_released_while_another_looks(outbox, planned, monkeypatch):
     """The worker that released may have lost the broker: then this message is the last one."""
     first = await claim(outbox, planned)
-    look = statements.sql.chunk_state
+    look = sql_results.sql.chunk_state
 
     async def released_meanwhile(connection, **about):
         async with outbox.transaction() as other:
             assert await videos.release_chunk(other, first)
         return await look(connection, **about)
 
-    monkeypatch.setattr(statements.sql, "chunk_state", released_meanwhile)
+    monkeypatch.setattr(sql_results.sql, "chunk_state", released_meanwhile)
     with pytest.raises(Deferred):
         await claim(outbox, planned)
 

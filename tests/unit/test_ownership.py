@@ -12,7 +12,7 @@ from services.uploader.maintenance.ownership import (
     owns_chunk_file,
     owns_original,
 )
-from shared.hls.renditions import StoredSegment
+from shared.hls.stored_renditions import StoredSegment
 from shared.videos import Attempt, Owner
 
 VIDEO = uuid4()

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.errors import TokenExpired, TokenInvalid, TokenNotForThis
-from shared.playback import grants, tokens
-from shared.playback.credentials import PlaybackKey, Viewer
-from shared.playback.public_keys import public_key_fault
+from shared.playback import path_grants, tokens
+from shared.playback.check_public_key import public_key_fault
+from shared.playback.models import PlaybackKey, Viewer
 
 if TYPE_CHECKING:
     from shared.errors import PlaybackRefused
@@ -162,34 +162,34 @@ def test_single_ipv6_address_stands_for_its_subscriber() -> None:
         tokens.check_place(viewer, address="2001:db8:1:3::1", origin=None, own_origin="")
 
 
-SCOPE = grants.Scope(VIDEO, 2)
+SCOPE = path_grants.Scope(VIDEO, 2)
 CAPS = (1080, 720, 480)
 
 
-def grant(cap: int | None, *, now: float = NOW, scope: grants.Scope = SCOPE) -> str:
-    return grants.issue(scope, cap, OURS, now=now, duration_seconds=60).text
+def grant(cap: int | None, *, now: float = NOW, scope: path_grants.Scope = SCOPE) -> str:
+    return path_grants.issue(scope, cap, OURS, now=now, duration_seconds=60).text
 
 
 def test_grant_is_the_same_for_everyone_within_an_hour_and_outlasts_the_video_twice() -> None:
     start = NOW // 3600 * 3600
     assert grant(None, now=start + 1) == grant(None, now=start + 3599)
-    long = grants.issue(SCOPE, None, OURS, now=NOW, duration_seconds=5 * 3600)
+    long = path_grants.issue(SCOPE, None, OURS, now=NOW, duration_seconds=5 * 3600)
     assert NOW + 10 * 3600 <= long.expires_at < NOW + 11 * 3600
 
 
 def test_grant_covers_what_lies_below_its_cap() -> None:
-    ends = grants.check(grant(480), SCOPE, 480, CAPS, KEYS, now=NOW)
+    ends = path_grants.check(grant(480), SCOPE, 480, CAPS, KEYS, now=NOW)
     assert ends >= NOW + 6 * 3600
     with pytest.raises(TokenNotForThis):
-        grants.check(grant(480), SCOPE, 720, CAPS, KEYS, now=NOW)
-    grants.check(grant(None), SCOPE, 1080, CAPS, KEYS, now=NOW)
+        path_grants.check(grant(480), SCOPE, 720, CAPS, KEYS, now=NOW)
+    path_grants.check(grant(None), SCOPE, 1080, CAPS, KEYS, now=NOW)
 
 
 @pytest.mark.parametrize(
     ("text", "scope", "error"),
     [
-        (grant(None), grants.Scope(uuid4(), 2), TokenInvalid),
-        (grant(None), grants.Scope(VIDEO, 3), TokenInvalid),
+        (grant(None), path_grants.Scope(uuid4(), 2), TokenInvalid),
+        (grant(None), path_grants.Scope(VIDEO, 3), TokenInvalid),
         (grant(None, now=NOW - 10 * 3600), SCOPE, TokenExpired),
         (grant(None).replace("own1", "own2"), SCOPE, TokenInvalid),
         (f"{NOW + 10**6}-" + grant(None).split("-", 1)[1], SCOPE, TokenInvalid),
@@ -197,10 +197,10 @@ def test_grant_covers_what_lies_below_its_cap() -> None:
     ],
 )
 def test_grant_is_refused_for_another_video_past_its_time_or_altered(
-    text: str, scope: grants.Scope, error: type[PlaybackRefused]
+    text: str, scope: path_grants.Scope, error: type[PlaybackRefused]
 ) -> None:
     with pytest.raises(error):
-        grants.check(text, scope, 480, CAPS, KEYS, now=NOW)
+        path_grants.check(text, scope, 480, CAPS, KEYS, now=NOW)
 
 
 def test_public_key_fault_names_what_is_wrong() -> None:

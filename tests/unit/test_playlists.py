@@ -10,7 +10,7 @@ import m3u8
 import pytest
 
 from shared.hls.playlists import complete, media_playlist, multivariant_playlist
-from shared.hls.renditions import (
+from shared.hls.stored_renditions import (
     KeyFrame,
     RenditionSet,
     StoredSegment,

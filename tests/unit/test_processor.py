@@ -12,7 +12,7 @@ from shared.contracts.cloudevents import Undecodable, decode, envelope
 from shared.contracts.events import DeleteVideo, ResumeVideo
 from shared.errors import CorruptSource, DatabaseUnavailable, EncodeFailed, StorageUnavailable, Superseded
 from shared.messaging.processor import JITTER, Processor, Route
-from shared.messaging.retry import RetryPolicy
+from shared.messaging.retry_policy import RetryPolicy
 
 ID = UUID("0a1b2c3d-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)

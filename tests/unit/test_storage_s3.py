@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError
 
 from shared.errors import StorageUnavailable
 from shared.settings import Settings
-from shared.storage.config import open_s3
-from shared.storage.s3.client import client_config, public_base_url
+from shared.storage.open_storage import open_s3
+from shared.storage.s3.client_config import client_config, public_base_url
 from shared.storage.s3.errors import explain
 
 if TYPE_CHECKING:

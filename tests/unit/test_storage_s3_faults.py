@@ -17,11 +17,11 @@ from aiohttp import web
 from botocore.exceptions import ClientError
 
 from shared.errors import StorageFull, StorageRefused, StorageUnavailable
-from shared.storage.config import open_s3
-from shared.storage.s3 import session as s3_session
+from shared.storage.open_storage import open_s3
+from shared.storage.s3 import http_session as s3_session
 from shared.storage.s3.errors import classified, explain
 from shared.storage.s3.handlers import _Retries
-from shared.storage.s3.session import idle_seconds, whole_seconds
+from shared.storage.s3.http_session import idle_seconds, whole_seconds
 from tests.unit.test_storage_s3 import DATE, ERROR, described, refusing, s3_settings, s3_that
 
 if TYPE_CHECKING:

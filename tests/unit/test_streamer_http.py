@@ -22,7 +22,7 @@ from services.streamer.segment_urls import SegmentUrls
 from services.streamer.serving import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.http.app import create_base_app
-from shared.playback.credentials import PlaybackKey
+from shared.playback.models import PlaybackKey
 from shared.service.resources import STORAGE, OpenStorage
 from shared.storage.interface import ObjectReader
 from shared.storage.memory import MemoryStorage

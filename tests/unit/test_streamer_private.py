@@ -23,10 +23,10 @@ from services.streamer.watching import add_watch_routes
 from shared.contracts.events import Rendition
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.playlists import media_playlist, multivariant_playlist
-from shared.hls.renditions import StoredSegment
+from shared.hls.stored_renditions import StoredSegment
 from shared.http.app import create_base_app
 from shared.playback import tokens
-from shared.playback.credentials import PlaybackKey, Viewer
+from shared.playback.models import PlaybackKey, Viewer
 from shared.service.resources import STORAGE, OpenStorage
 from shared.storage.memory import MemoryStorage
 from tests.unit.video_values import ID, video

@@ -20,7 +20,7 @@ from shared.errors import (
     Superseded,
     WorkerLost,
 )
-from shared.messaging.retry import MAX_DELAY_SECONDS, MAX_PATIENT_DELAY_SECONDS, RetryPolicy
+from shared.messaging.retry_policy import MAX_DELAY_SECONDS, MAX_PATIENT_DELAY_SECONDS, RetryPolicy
 from shared.messaging.verdicts import Acknowledge, Delivery, GiveUp, Keep, TryAgain, decide, lost_worker
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)

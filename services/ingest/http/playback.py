@@ -24,10 +24,10 @@ from services.ingest.records import player_url, token_playlist_url
 from shared import videos
 from shared.errors import NotFound
 from shared.http.problems import HttpProblem
-from shared.playback import keys
-from shared.playback.credentials import Viewer
+from shared.playback import key_store
+from shared.playback.check_visibility import check_visibility
+from shared.playback.models import Viewer
 from shared.playback.tokens import read_network, sign
-from shared.playback.visibility import check_visibility
 
 if TYPE_CHECKING:
     from shared.videos import Video
@@ -61,7 +61,7 @@ async def create_token(request: web.Request) -> web.Response:
     wanted = await read_json(request, TokenRequest, empty=TokenRequest())
     async with request.app[DATABASE].transaction() as connection:
         video = await visible_video(connection, request[CALLER], read_uuid(request, "video_id"))
-        key = await keys.signing_key(connection)
+        key = await key_store.signing_key(connection)
     viewer = _viewer(wanted, video, key.kid)
     token, base = sign(viewer, key), request.app[SETTINGS].public_stream_url
     answered = PlaybackToken(
@@ -99,7 +99,7 @@ async def revoke_tokens(request: web.Request) -> web.Response:
 async def list_playback_keys(request: web.Request) -> web.Response:
     """Answer with the public keys that platforms have registered."""
     async with request.app[DATABASE].transaction() as connection:
-        rows = await keys.registered(connection)
+        rows = await key_store.registered(connection)
     records = [
         PlaybackKeyRecord(
             kid=row["kid"], alg=row["alg"], public_key=row["material"], created_at=row["created_at"]
@@ -113,9 +113,9 @@ async def register_playback_key(request: web.Request) -> web.Response:
     """Register a public key; tokens signed with its private half are good from then on."""
     new = await read_json(request, NewPlaybackKey)
     async with request.app[DATABASE].transaction() as connection:
-        if not await keys.register(connection, new.kid, new.alg, new.public_key):
+        if not await key_store.register(connection, new.kid, new.alg, new.public_key):
             raise HttpProblem(409, "kid_taken", f"kid: there is a key {new.kid} already; choose another id")
-        rows = await keys.registered(connection)
+        rows = await key_store.registered(connection)
     row = next(row for row in rows if row["kid"] == new.kid)
     created = PlaybackKeyRecord(
         kid=row["kid"], alg=row["alg"], public_key=row["material"], created_at=row["created_at"]
@@ -126,6 +126,6 @@ async def register_playback_key(request: web.Request) -> web.Response:
 async def remove_playback_key(request: web.Request) -> web.Response:
     """Remove a public key, and with it all tokens that it signed."""
     async with request.app[DATABASE].transaction() as connection:
-        if not await keys.remove(connection, request.match_info["kid"]):
+        if not await key_store.remove(connection, request.match_info["kid"]):
             raise NotFound("there is no such key")
     return web.Response(status=204)

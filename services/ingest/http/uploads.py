@@ -20,7 +20,7 @@ from services.ingest.uploads.upload_file import Incoming
 from shared.contracts.events import Source, VideoUploaded
 from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
-from shared.playback.visibility import check_visibility
+from shared.playback.check_visibility import check_visibility
 from shared.service.work_volume import VOLUME
 from shared.telemetry.metrics import UPLOADED_BYTES
 from shared.videos.presets import all_presets, check_qualities

@@ -29,7 +29,7 @@ from shared.errors import (
 )
 from shared.failpoints import failpoint
 from shared.messaging.outbox import drop_unsent
-from shared.playback.visibility import check_visibility
+from shared.playback.check_visibility import check_visibility
 from shared.service.leases import leased
 from shared.videos import presets
 from shared.workspace.layout import file_size

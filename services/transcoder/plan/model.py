@@ -16,7 +16,7 @@ from services.transcoder.plan.versions import VERSION, OutdatedPlan, upgrade
 from shared.contracts.cloudevents import explain
 from shared.contracts.source_report import SourceReport  # noqa: TC001
 from shared.contracts.warnings import VideoWarning  # noqa: TC001
-from shared.hls.renditions import RenditionSet
+from shared.hls.stored_renditions import RenditionSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

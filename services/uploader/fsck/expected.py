@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.hls.playlists import complete
-from shared.hls.renditions import RenditionSet, StoredSegment
+from shared.hls.stored_renditions import RenditionSet, StoredSegment
 from shared.names import THUMBNAIL, segment_name, storage_prefix
 
 if TYPE_CHECKING:

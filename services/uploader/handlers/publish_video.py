@@ -19,7 +19,7 @@ from shared.contracts.warnings import WarningCode
 from shared.errors import StorageUnavailable, Superseded
 from shared.failpoints import failpoint
 from shared.hls.playlists import complete
-from shared.hls.renditions import RenditionSet
+from shared.hls.stored_renditions import RenditionSet
 from shared.names import MASTER, THUMBNAIL, storage_prefix
 from shared.playback import urls
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.events import Rendition
     from shared.hls.playlists import Playlists
-    from shared.hls.renditions import StoredSegment
+    from shared.hls.stored_renditions import StoredSegment
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.storage.interface import Storage

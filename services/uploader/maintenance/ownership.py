@@ -15,7 +15,7 @@ from shared.names import IFRAMES, MASTER, PLAYLIST, THUMBNAIL, USER_ID, segment_
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.hls.renditions import StoredSegment
+    from shared.hls.stored_renditions import StoredSegment
     from shared.videos import Attempt, Owner
 
 ORIGINAL: Final = "source"

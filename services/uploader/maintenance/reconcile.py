@@ -16,8 +16,8 @@ import structlog
 from shared import videos
 from shared.contracts.events import DeleteVideo, ResumeVideo
 from shared.errors import DatabaseUnavailable, Stalled
+from shared.messaging.deliveries import waiting
 from shared.messaging.faults import BrokerUnavailable
-from shared.messaging.queues import waiting
 from shared.telemetry.metrics import RECONCILED
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from shared.storage.marker import MARKER, read_marker
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.storage.doctor.probe import Probe
+    from shared.storage.doctor.run_context import Probe
 
 
 async def check_bucket(probe: Probe) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from aiobotocore.session import get_session
 
 from shared.errors import StorageUnavailable
-from shared.storage.config import open_s3
-from shared.storage.doctor.access import check_access, check_credentials, check_tls
 from shared.storage.doctor.bucket import check_bucket, check_identity
 from shared.storage.doctor.findings import Report
 from shared.storage.doctor.local import check_local
 from shared.storage.doctor.objects import check_deletion, check_objects
-from shared.storage.doctor.probe import Probe
-from shared.storage.doctor.public import check_players
+from shared.storage.doctor.player_access import check_players
+from shared.storage.doctor.reachability import check_access, check_credentials, check_tls
+from shared.storage.doctor.run_context import Probe
 from shared.storage.local.storage import LocalStorage
+from shared.storage.open_storage import open_s3
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:

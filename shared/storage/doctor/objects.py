@@ -15,7 +15,7 @@ from shared.storage.s3.multipart import put_parts_of
 if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import ObjectIdentifierTypeDef
 
-    from shared.storage.doctor.probe import Probe
+    from shared.storage.doctor.run_context import Probe
 
 BODY: Final = bytes(range(256)) * 8
 PART_BYTES: Final = 5 * 1024**2  # AWS takes no smaller part but the last

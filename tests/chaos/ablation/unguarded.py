@@ -21,11 +21,11 @@ from services.uploader.maintenance import orphans
 from services.uploader.maintenance.reconcile import Reconciler
 from shared import videos
 from shared.contracts.cloudevents import envelope
-from shared.messaging import queues
+from shared.messaging import deliveries
 from shared.messaging.connection import BrokerLink
 from shared.messaging.outbox import Outbox
 from shared.messaging.publisher import Publisher
-from shared.videos.statements import sql
+from shared.videos.sql_results import sql
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -117,15 +117,15 @@ def without_outbox() -> None:
 
 def without_late_acknowledgement() -> None:
     """Acknowledge a message when it is pulled, before it is handled."""
-    guarded = queues.pull
+    guarded = deliveries.pull
 
     async def pull(*arguments: Any) -> Any:
         pulled = await guarded(*arguments)
         if pulled is not None:
-            await queues.acknowledge(pulled[1])
+            await deliveries.acknowledge(pulled[1])
         return pulled
 
-    _replace(queues, "pull", pull)
+    _replace(deliveries, "pull", pull)
 
 
 def without_reconciler() -> None:

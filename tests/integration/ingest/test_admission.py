@@ -14,7 +14,7 @@ from services.ingest.http.resources import ADMISSION
 from shared import videos
 from shared.settings import Settings
 from shared.telemetry.metrics import REFUSED
-from shared.videos import lifecycle
+from shared.videos import retry_and_delete
 from shared.workspace import disk_budget
 from tests.integration.ingest.conftest import assert_problem
 from tests.integration.ingest.raw import END, MULTIPART, UPLOAD, part, talk
@@ -224,7 +224,7 @@ async def test_limit_holds_when_two_transactions_meet_because_they_take_turns(
     api: Api, monkeypatch: pytest.MonkeyPatch, takes_turns: bool
 ) -> None:
     if not takes_turns:
-        monkeypatch.setattr(lifecycle.sql, "lock_user", lambda *_, **__: asyncio.sleep(0))
+        monkeypatch.setattr(retry_and_delete.sql, "lock_user", lambda *_, **__: asyncio.sleep(0))
     met = asyncio.Event()
 
     async def begin(*, waits: bool) -> bool:

@@ -11,18 +11,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from shared.playback import keys, tokens
+from shared.playback import key_store, tokens
 from tests.integration.ingest.conftest import assert_problem
 
 if TYPE_CHECKING:
     from shared.database.pool import Database
-    from shared.playback.credentials import PlaybackKey
+    from shared.playback.models import PlaybackKey
     from tests.integration.ingest.conftest import Api
 
 
 async def in_force(database: Database) -> dict[str, PlaybackKey]:
     async with database.transaction() as connection:
-        return {key.kid: key for key in await keys.all_keys(connection)}
+        return {key.kid: key for key in await key_store.all_keys(connection)}
 
 
 async def test_visibility_is_chosen_at_upload_and_changed_later(api: Api) -> None:
@@ -113,9 +113,9 @@ async def test_platform_registers_a_key_and_signs_by_itself(api: Api, database: 
 async def test_former_key_verifies_for_a_while_when_keys_are_rotated(database: Database) -> None:
     before = await in_force(database)
     async with database.transaction() as connection:
-        kid = await keys.rotate(connection, keep_seconds=60)
-        assert (await keys.signing_key(connection)).kid == kid
+        kid = await key_store.rotate(connection, keep_seconds=60)
+        assert (await key_store.signing_key(connection)).kid == kid
     assert set(await in_force(database)) == {*before, kid}
     async with database.transaction() as connection:
-        await keys.rotate(connection, keep_seconds=-1)
+        await key_store.rotate(connection, keep_seconds=-1)
     assert kid not in await in_force(database)

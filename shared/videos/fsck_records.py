@@ -9,14 +9,14 @@ from shared.database.queries import all_rows
 from shared.database.statements import audit as sql
 from shared.videos.publication import key_frames, stored_codecs
 from shared.videos.record import get
-from shared.videos.statements import changed
+from shared.videos.sql_results import changed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
     from shared.database.pool import Connection
-    from shared.hls.renditions import KeyFrame
+    from shared.hls.stored_renditions import KeyFrame
     from shared.videos.record import Video
 
 

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from shared.storage.doctor.causes import advice_for, check_of, said
-from shared.storage.doctor.probe import FAULTS
+from shared.storage.doctor.run_context import FAULTS
 
 if TYPE_CHECKING:
-    from shared.storage.doctor.probe import Probe
+    from shared.storage.doctor.run_context import Probe
 
 CONNECT_SECONDS: Final = 10.0
 SKEW_SECONDS: Final = 30.0  # AWS refuses from 15 minutes on

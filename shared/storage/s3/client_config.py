@@ -11,8 +11,8 @@ from botocore.exceptions import BotoCoreError
 
 from shared.errors import StorageRefused
 from shared.storage.s3 import handlers
+from shared.storage.s3.http_session import BoundedSession
 from shared.storage.s3.presign import Credentials, Signer
-from shared.storage.s3.session import BoundedSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from shared.database.queries import all_rows
 from shared.database.statements import playback_keys as sql
-from shared.playback.credentials import PlaybackKey
+from shared.playback.models import PlaybackKey
 
 if TYPE_CHECKING:
     from shared.database.pool import Connection
-    from shared.playback.credentials import Algorithm
+    from shared.playback.models import Algorithm
 
 SECRET_BYTES = 32
 

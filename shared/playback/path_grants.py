@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from uuid import UUID
 
-    from shared.playback.credentials import PlaybackKey
+    from shared.playback.models import PlaybackKey
 
 VERSION = 1
 BUCKET_SECONDS = 3600

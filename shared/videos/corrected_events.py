@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from shared.videos.presets import ladder_to_json
 from shared.videos.record import digest_of
-from shared.videos.statements import sql
+from shared.videos.sql_results import sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

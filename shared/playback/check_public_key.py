@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 if TYPE_CHECKING:
-    from shared.playback.credentials import Algorithm
+    from shared.playback.models import Algorithm
 
 MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
 

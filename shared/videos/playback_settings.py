@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.videos.statements import changed, sql
+from shared.videos.sql_results import changed, sql
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiobotocore.session import get_session
 
 from shared.storage.local.storage import LocalStorage
-from shared.storage.s3.client import (
+from shared.storage.s3.client_config import (
     ATTEMPTS,
     READ_SECONDS,
     client_config,

@@ -12,7 +12,7 @@ from shared.storage.doctor.objects import BODY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.storage.doctor.probe import Probe
+    from shared.storage.doctor.run_context import Probe
 
 HTTP_SECONDS: Final = 15.0
 TYPE: Final = "video/mp2t"
