@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from devstack.admin import KeyCreationError
+from devstack.admin_key import KeyCreationError
 from devstack.console import complain, say, show_table
 from devstack.demo import DemoError, run_demo
 from devstack.environment import VariableError
 from devstack.install import install_missing
-from devstack.player import install_player
+from devstack.install_player import install_player
 from devstack.programs import REPOSITORY, MissingProgramError
 from devstack.stack import Stack, StackError
 from devstack.state import StackDir

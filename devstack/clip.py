@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devstack.ffmpeg import run_ffmpeg
+from devstack.ffmpeg_progress import run_ffmpeg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

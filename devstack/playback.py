@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 import m3u8
 
-from devstack.ffmpeg import run_ffmpeg
+from devstack.ffmpeg_progress import run_ffmpeg
 
 if TYPE_CHECKING:
     import aiohttp

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devstack.admin import admin_key
+from devstack.admin_key import admin_key
 from devstack.console import say
 from devstack.environment import (
     check_given,

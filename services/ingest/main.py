@@ -11,7 +11,7 @@ from uuid import uuid4
 from services.ingest.cli import run_command
 from services.ingest.http.resources import ADMISSION, DATABASE, FEED, SETTINGS, UPLOADING, WORK
 from services.ingest.http.routes import add_routes
-from services.ingest.progress.feed import Feed
+from services.ingest.progress.poller import Feed
 from services.ingest.uploads.admission import Admission
 from services.ingest.uploads.remove_unfinished import sweep_uploads
 from services.ingest.uploads.upload_file import sync_directory

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from services.streamer.availability import Availability, availability_so_far
-from services.streamer.cache import SingleFlightCache
 from services.streamer.encoded_playlists import EncodedPlaylists
+from services.streamer.single_flight_cache import SingleFlightCache
 from services.streamer.storage_wait import StorageWait
 from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.streamer.authorization import AccessControl, read_keys
+from services.streamer.authentication import AccessControl, read_keys
 from services.streamer.catalog import create_catalog
+from services.streamer.player_routes import add_watch_routes
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
-from services.streamer.serving import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
-from services.streamer.watching import add_watch_routes
+from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.http.app import create_base_app
 from shared.http.client_address import origin_of, read_networks
 from shared.service.main import run

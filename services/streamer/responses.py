@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import structlog
 from aiohttp import web
 
-from services.streamer.preconditions import Reply, accepts_gzip, choose_reply, format_date, is_unchanged
+from services.streamer.conditional_requests import (
+    Reply,
+    accepts_gzip,
+    choose_reply,
+    format_date,
+    is_unchanged,
+)
 from shared.errors import StorageUnavailable
 from shared.http.problems import HttpProblem
 from shared.storage.interface import MEDIA_TYPES, cache_control, media_type

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from services.streamer.openapi import describe
-from services.streamer.serving import serve
+from services.streamer.stream_handler import serve
 from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.problems import REQUEST_ID
 from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL, VIDEO_ID

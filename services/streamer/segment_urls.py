@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from services.streamer.delivery import delivery_of, signing_window
+from services.streamer.delivery_mode import delivery_of, signing_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.streamer.access_rules import Access
-    from services.streamer.authorization import AccessControl
+    from services.streamer.authentication import AccessControl
     from shared.contracts.events import Delivery
     from shared.storage import Storage
     from shared.videos import Video

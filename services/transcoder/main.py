@@ -21,9 +21,9 @@ from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.handlers.refuse_event import refuse_event
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
+from services.transcoder.sources.allowed_sources import SourcePolicy
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
-from services.transcoder.sources.policy import SourcePolicy
 from services.transcoder.sources.s3 import S3Source
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
 from shared.errors import OriginalMissing, SourceServerUnavailable

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.uploader.fsck.check import Findings, Fsck
+from services.uploader.maintenance.find_orphans import KINDS
 from services.uploader.maintenance.identify_storage import identify_storage
 from services.uploader.maintenance.identity import claim
-from services.uploader.maintenance.orphans import KINDS
-from services.uploader.maintenance.sweep import CLAIM, Sweeper
+from services.uploader.maintenance.sweep_orphans import CLAIM, Sweeper
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
@@ -29,7 +29,7 @@ from shared.workspace.layout import WorkDir
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from services.uploader.maintenance.orphans import Orphan
+    from services.uploader.maintenance.find_orphans import Orphan
     from shared.settings import Settings
 
 BAR = 24

@@ -15,7 +15,7 @@ from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.auto_retry import AutoRetry
 from services.uploader.maintenance.identify_storage import IdentifiedStorage, identify_storage
 from services.uploader.maintenance.reconcile import Reconciler
-from services.uploader.maintenance.sweep import Sweeper
+from services.uploader.maintenance.sweep_orphans import Sweeper
 from services.uploader.storage_breaker import StorageBreaker
 from shared.contracts.events import DeleteVideo, VideoSegmented
 from shared.errors import SegmentsLost, StorageRefused, StorageUnavailable

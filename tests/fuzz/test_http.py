@@ -18,7 +18,7 @@ from services.ingest.cursors import decode_cursor, encode_cursor
 from services.ingest.http.form import Form, clean_filename
 from services.ingest.models import NewKey, Preferences, PresetList, UploadFields, VideoQuery
 from services.streamer.byte_ranges import Unsatisfiable, parse_range
-from services.streamer.preconditions import accepts_gzip, choose_reply, parse_date
+from services.streamer.conditional_requests import accepts_gzip, choose_reply, parse_date
 from shared.errors import InvalidRequest, PipelineError, Unauthorized
 from shared.http.problems import status_of
 from shared.storage.interface import StoredObject

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from hypothesis import strategies as st
 
-from services.transcoder.probe.clock import correct, find_falls, wrong_times
+from services.transcoder.probe.discontinuities import correct, find_falls, wrong_times
 from services.transcoder.probe.packets import PacketReader
 from services.transcoder.probe.streams import read_aspect, read_fraction, read_orientation
 from services.transcoder.sources.fetch import Sources, shown

@@ -19,7 +19,7 @@ from services.transcoder.encode.select_encoder import Encoder
 from services.transcoder.handlers.encode_chunk import _warnings
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
-from services.transcoder.probe import tracks
+from services.transcoder.probe import build_source
 from shared.contracts.warnings import WarningCode
 from shared.videos import ChunkClaim
 from tests.content import sources
@@ -142,8 +142,8 @@ async def test_motion_that_is_lost_is_counted(tmp_path, monkeypatch):
     numbers = [*range(0, 100, 25), *range(100, 130), *range(150, frames, 25)]
     source = sources._bursts(tmp_path, frames, numbers, "libx264", "mp4")
     assert codes(await convert(source, tmp_path)) == []
-    monkeypatch.setattr(tracks, "HIDING_CODECS", frozenset({"h264"}))
-    monkeypatch.setattr(tracks, "HIDDEN_SECONDS", Fraction(10))
+    monkeypatch.setattr(build_source, "HIDING_CODECS", frozenset({"h264"}))
+    monkeypatch.setattr(build_source, "HIDDEN_SECONDS", Fraction(10))
     (warning,) = await seen(source, tmp_path)
     assert warning.code == WarningCode.PICTURE_DIFFERS
     assert "pictures are not shown" in warning.message

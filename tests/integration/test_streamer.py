@@ -18,7 +18,7 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, unused_port
 
-from services.streamer import cache, main
+from services.streamer import main, single_flight_cache
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.errors import EncodeFailed
@@ -163,8 +163,8 @@ async def ready_film(film: Film) -> Film:
 
 @pytest.fixture
 async def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
-    monkeypatch.setattr(cache, "SECONDS", 0.0)
-    monkeypatch.setattr(cache, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
+    monkeypatch.setattr(single_flight_cache, "FRESH_SECONDS", 0.0)
     async with serving(settings) as opened:
         yield opened
 

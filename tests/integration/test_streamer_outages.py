@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from services.streamer import cache
+from services.streamer import single_flight_cache
 from tests.integration.frozen import frozen
 from tests.integration.test_streamer import (
     LARGE,
@@ -49,7 +49,7 @@ async def promptly(work: Awaitable[Any]) -> Any:
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is remembered grow old at once."""
-    monkeypatch.setattr(cache, "SECONDS", 0.0)
+    monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
 
 
 async def test_a_ready_video_plays_on_when_postgres_hangs(settings: Settings, ready_film: Film) -> None:

@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 
 from services.ingest.uploads.upload_file import Incoming
-from services.uploader.maintenance.orphans import OrphanFinder
-from services.uploader.maintenance.sweep import LOCK, Owned, Sweeper
+from services.uploader.maintenance.find_orphans import OrphanFinder
+from services.uploader.maintenance.sweep_orphans import LOCK, Owned, Sweeper
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.database.pool import open_database
@@ -249,7 +249,7 @@ async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, 
 
 async def test_sweeper_that_was_stopped_leaves_what_it_had_found_to_the_next(sweeper, known, monkeypatch):
     path = put(sweeper.work.original(uuid4()))
-    monkeypatch.setattr("services.uploader.maintenance.sweep.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("services.uploader.maintenance.sweep_orphans.FRESH_SECONDS", 0.0)
     assert await found_by(sweeper, remove=True) == []
     assert path.exists()
 

@@ -21,11 +21,11 @@ REPO = Path(__file__).parents[2]
 PACKAGES = ("services", "shared", "devstack", "tools")
 BREACHES = {
     "services": ("services/streamer/catalog.py", "from services.ingest import records"),
-    "shared-below-services": ("shared/names.py", "from services.streamer import cache"),
+    "shared-below-services": ("shared/names.py", "from services.streamer import single_flight_cache"),
     "shared": ("shared/names.py", "from shared.storage import memory"),
     "transcoder": ("services/transcoder/codecs/h264_levels.py", "from services.transcoder.plan import model"),
     "ingest": ("services/ingest/uploads/accept.py", "from services.ingest.http import routes"),
-    "uploader": ("services/uploader/maintenance/ownership.py", "from services.uploader.fsck import check"),
+    "uploader": ("services/uploader/maintenance/orphan_rules.py", "from services.uploader.fsck import check"),
     "streamer": ("services/streamer/byte_ranges.py", "from services.streamer import routes"),
     "pure": ("shared/hls/playlists.py", "import asyncio"),
     "postgres": ("shared/videos/record.py", "import asyncpg"),
@@ -45,7 +45,7 @@ READERS_OF_THE_ENVIRONMENT = {
 }
 # Constants that are expensive to build: the SQL of this package, and validators of its types.
 BUILT_ONCE = {
-    "services/transcoder/plan/carried_over.py:_adapter",
+    "services/transcoder/plan/former_ladder.py:_adapter",
     "services/transcoder/plan/model.py:_adapter",
     "shared/database/queries.py:queries",
 }

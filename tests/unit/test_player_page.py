@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.streamer.player_page import content_security_policy, load_player
-from services.streamer.watching import EMBED_ORIGINS
+from services.streamer.player_routes import EMBED_ORIGINS
 from tests.unit.test_streamer_private import ID, streamer, token
 from tests.unit.test_streamer_private import private as private_video
 

@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.transcoder.sources.allowed_sources import SourcePolicy
 from services.transcoder.sources.fetch import Sources
-from services.transcoder.sources.policy import SourcePolicy
 from shared.errors import SourceUnavailable
 from shared.settings import Settings
 from shared.workspace.disk_budget import DiskBudget

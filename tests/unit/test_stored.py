@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter
 
-from services.transcoder.plan.carried_over import kept_of
+from services.transcoder.plan.former_ladder import kept_of
 from services.transcoder.plan.model import FOR_PEOPLE, Plan
 from services.transcoder.plan.versions import VERSION, NewerPlan, OutdatedPlan, upgrade
 from shared.contracts.cloudevents import decode

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from services.streamer.access_rules import effective_cap
-from services.streamer.delivery import delivery_of, signing_window
+from services.streamer.delivery_mode import delivery_of, signing_window
 from services.streamer.rewriting import cap_variants, rename_segments
 from shared.errors import TokenNotForThis
 from shared.http.app import loggable

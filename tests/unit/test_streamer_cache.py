@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from services.streamer import cache
+from services.streamer import single_flight_cache
 from services.streamer.availability import Availability
-from services.streamer.cache import FRESH_SECONDS, SECONDS, STALE_SECONDS, SingleFlightCache
+from services.streamer.single_flight_cache import FRESH_SECONDS, SECONDS, STALE_SECONDS, SingleFlightCache
 from shared.errors import DatabaseUnavailable
 from tests.unit.test_streamer_availability import VIDEO_ID, ready
 
@@ -128,8 +128,8 @@ async def test_get_forgets_the_oldest_when_there_are_too_many(known: Known, read
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(cache, "GRACE_SECONDS", 0.02)
+    monkeypatch.setattr(single_flight_cache, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(single_flight_cache, "GRACE_SECONDS", 0.02)
 
 
 @pytest.mark.usefixtures("brief")
@@ -165,9 +165,9 @@ async def test_get_does_not_wait_for_a_source_that_is_known_to_hang(
     await known.get(VIDEO_ID)
     reads.gate.clear()
     clock.now += SECONDS
-    monkeypatch.setattr(cache, "GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(single_flight_cache, "GRACE_SECONDS", 0.01)
     await known.get(VIDEO_ID)
-    monkeypatch.setattr(cache, "GRACE_SECONDS", 3600.0)
+    monkeypatch.setattr(single_flight_cache, "GRACE_SECONDS", 3600.0)
     async with asyncio.timeout(5):
         await known.get(VIDEO_ID)
     await known.close()
@@ -176,7 +176,7 @@ async def test_get_does_not_wait_for_a_source_that_is_known_to_hang(
 async def test_a_read_is_given_up_when_it_hangs(
     known: Known, reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "READ_SECONDS", 0.01)
+    monkeypatch.setattr(single_flight_cache, "READ_SECONDS", 0.01)
     reads.gate.clear()
     with pytest.raises(DatabaseUnavailable):
         await known.get(VIDEO_ID)

@@ -13,13 +13,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.streamer import responses
-from services.streamer.authorization import AccessControl, KeysInForce
+from services.streamer.authentication import AccessControl, KeysInForce
 from services.streamer.availability import Availability
-from services.streamer.cache import SingleFlightCache
 from services.streamer.catalog import Catalog, read_playlist
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
-from services.streamer.serving import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
+from services.streamer.single_flight_cache import SingleFlightCache
+from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.playback.models import PlaybackKey

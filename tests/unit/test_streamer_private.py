@@ -12,14 +12,14 @@ import jwt
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.streamer.authorization import AccessControl, KeysInForce
+from services.streamer.authentication import AccessControl, KeysInForce
 from services.streamer.availability import Availability
-from services.streamer.cache import SingleFlightCache
 from services.streamer.catalog import Catalog, read_playlist
+from services.streamer.player_routes import add_watch_routes
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
-from services.streamer.serving import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
-from services.streamer.watching import add_watch_routes
+from services.streamer.single_flight_cache import SingleFlightCache
+from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.contracts.events import Rendition
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.playlists import media_playlist, multivariant_playlist

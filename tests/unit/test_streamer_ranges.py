@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.streamer.byte_ranges import ByteRange, Unsatisfiable, parse_range
-from services.streamer.preconditions import Reply, accepts_gzip, choose_reply, is_unchanged
+from services.streamer.conditional_requests import Reply, accepts_gzip, choose_reply, is_unchanged
 from shared.storage import StoredObject
 
 STORED = StoredObject("hls/a.ts", 100, '"v1"', datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC))

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from services.transcoder.probe.build_source import Findings, build_source
 from services.transcoder.probe.completeness import (
     Extent,
     check_complete,
@@ -16,10 +17,9 @@ from services.transcoder.probe.completeness import (
     find_gaps,
 )
 from services.transcoder.probe.container_size import missing_bytes
-from services.transcoder.probe.describe import Description
+from services.transcoder.probe.ffprobe import Description
 from services.transcoder.probe.packets import PacketReader
 from services.transcoder.probe.track_choice import Choice
-from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import CorruptSource
 
 TAGGED = {"tags": {"DURATION": "00:01:05.5"}}

@@ -9,8 +9,7 @@ import pytest
 
 from services.transcoder.content import commands
 from services.transcoder.content.checked_chunk import Checked
-from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
-from services.transcoder.content.packets import (
+from services.transcoder.content.freeze_detection import (
     Packet,
     PacketReader,
     goes_on,
@@ -18,6 +17,7 @@ from services.transcoder.content.packets import (
     still_runs,
     unshown,
 )
+from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
 from services.transcoder.content.pictures import (
     HEIGHT,
     WIDTH,

@@ -7,7 +7,8 @@ from fractions import Fraction
 import pytest
 
 from services.transcoder.ffmpeg.input import Limits
-from services.transcoder.probe.describe import Description
+from services.transcoder.probe.build_source import Findings, build_source
+from services.transcoder.probe.ffprobe import Description
 from services.transcoder.probe.packets import PacketReader, lead_ticks
 from services.transcoder.probe.rejections import check_streams, unreadable
 from services.transcoder.probe.streams import (
@@ -18,7 +19,6 @@ from services.transcoder.probe.streams import (
     read_orientation,
 )
 from services.transcoder.probe.track_choice import Choice
-from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import (
     CorruptSource,
     EncryptedSource,

@@ -9,12 +9,12 @@ from aiohttp import web
 
 from services.ingest.http.requests import read_uuid, visible_video
 from services.ingest.http.resources import CALLER, DATABASE, FEED
-from services.ingest.progress.state import VideoState, retry_hint
+from services.ingest.progress.video_state import VideoState, retry_hint
 from shared.http.problems import REQUEST_ID
 from shared.telemetry.logs import request_id
 
 if TYPE_CHECKING:
-    from services.ingest.progress.feed import Watcher
+    from services.ingest.progress.poller import Watcher
 
 KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": still here\n\n"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from services.ingest.auth.caller import Caller
-from services.ingest.progress.feed import Feed
+from services.ingest.progress.poller import Feed
 from services.ingest.uploads.admission import Admission
 from shared.service.resources import DATABASE, OUTBOX
 from shared.settings import Settings

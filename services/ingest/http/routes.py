@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from services.ingest.http import documentation, events, keys, playback, presets, storage, uploads, videos
-from services.ingest.http.openapi import Answer, Operation, describe
+from services.ingest.http import (
+    api_keys,
+    documentation,
+    events,
+    presets,
+    storage_doctor,
+    uploads,
+    videos,
+)
+from services.ingest.http.openapi_builder import Answer, Operation, describe
+from services.ingest.http.playback_routes import PLAYBACK
 from services.ingest.http.requests import guarded
 from services.ingest.http.resources import OPENAPI
+from services.ingest.http.scopes import ADMIN, ANYONE_WITH_A_KEY, PLATFORMS
 from services.ingest.models import (
     CreatedKey,
     KeyList,
@@ -20,29 +30,15 @@ from services.ingest.models import (
     StorageExamination,
     StorageReport,
     UploadForm,
-    VideoChange,
     VideoPage,
     VideoQuery,
     VideoRecord,
-)
-from services.ingest.playback_models import (
-    NewPlaybackKey,
-    PlaybackKeyList,
-    PlaybackKeyRecord,
-    PlaybackToken,
-    TokenRequest,
-    TokensRevoked,
 )
 from shared.contracts.source_report import SourceReport
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from services.ingest.models import Scope
-
-ANYONE_WITH_A_KEY: Final[frozenset[Scope]] = frozenset({"admin", "service", "user"})
-ADMIN: Final[frozenset[Scope]] = frozenset({"admin"})
-PLATFORMS: Final[frozenset[Scope]] = frozenset({"admin", "service"})
 VIDEO, USER = "/api/videos/{video_id}", "/api/users/{user_id}/preferences"
 HTML, TEXT, STREAM = "text/html", "text/plain", "text/event-stream"
 
@@ -131,7 +127,7 @@ STORAGE = (
         "/api/storage/doctor",
         "Examine the configured storage: what is wrong with it, and what to do",
         Answer(200, "The findings, in the order in which one explains the next", StorageReport),
-        storage.examine_storage,
+        storage_doctor.examine_storage,
         ADMIN,
         body=StorageExamination,
         problems=(400,),
@@ -179,13 +175,15 @@ SETTINGS = (
 )
 
 KEYS = (
-    Operation("GET", "/api/keys", "List API keys", Answer(200, "The keys", KeyList), keys.list_keys, ADMIN),
+    Operation(
+        "GET", "/api/keys", "List API keys", Answer(200, "The keys", KeyList), api_keys.list_keys, ADMIN
+    ),
     Operation(
         "POST",
         "/api/keys",
         "Create an API key",
         Answer(201, "The key, shown only once", CreatedKey),
-        keys.create_key,
+        api_keys.create_key,
         ADMIN,
         body=NewKey,
         problems=(400,),
@@ -195,66 +193,7 @@ KEYS = (
         "/api/keys/{key_id}",
         "Revoke an API key",
         Answer(204, "The key no longer works"),
-        keys.revoke_key,
-        ADMIN,
-        problems=(404,),
-    ),
-)
-
-PLAYBACK = (
-    Operation(
-        "PATCH",
-        VIDEO,
-        "Change title, visibility or delivery of a video; nothing that is stored is rewritten",
-        Answer(200, "The video", VideoRecord),
-        playback.change_video,
-        ANYONE_WITH_A_KEY,
-        body=VideoChange,
-        problems=(400, 404),
-    ),
-    Operation(
-        "POST",
-        f"{VIDEO}/playback-tokens",
-        "Make a token that lets its holder watch a private video for a while; the body may be empty",
-        Answer(201, "The token, and the URLs that carry it", PlaybackToken),
-        playback.create_token,
-        ANYONE_WITH_A_KEY,
-        body=TokenRequest,
-        problems=(400, 404),
-    ),
-    Operation(
-        "POST",
-        f"{VIDEO}/revoke-playback-tokens",
-        "End all playback tokens of a video at once",
-        Answer(200, "The number that new tokens carry as `gen`", TokensRevoked),
-        playback.revoke_tokens,
-        ANYONE_WITH_A_KEY,
-        problems=(404,),
-    ),
-    Operation(
-        "GET",
-        "/api/playback-keys",
-        "List the public keys with which platforms sign playback tokens",
-        Answer(200, "The keys", PlaybackKeyList),
-        playback.list_playback_keys,
-        ADMIN,
-    ),
-    Operation(
-        "POST",
-        "/api/playback-keys",
-        "Register a public key with which a platform signs playback tokens by itself",
-        Answer(201, "The key", PlaybackKeyRecord),
-        playback.register_playback_key,
-        ADMIN,
-        body=NewPlaybackKey,
-        problems=(400, 409),
-    ),
-    Operation(
-        "DELETE",
-        "/api/playback-keys/{kid}",
-        "Remove a public key, and with it all tokens that it signed",
-        Answer(204, "The key no longer works"),
-        playback.remove_playback_key,
+        api_keys.revoke_key,
         ADMIN,
         problems=(404,),
     ),

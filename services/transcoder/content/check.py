@@ -24,8 +24,8 @@ from services.transcoder.content.compare import (
     of_output,
     suspicious_stretches,
 )
+from services.transcoder.content.freeze_detection import PacketReader
 from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
-from services.transcoder.content.packets import PacketReader
 from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, movement, read_ppm
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.ffmpeg.sandbox import Access
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from services.transcoder.content.checked_chunk import Checked
     from services.transcoder.content.commands import Reading, Stretch
     from services.transcoder.content.compare import Suspicion
-    from services.transcoder.content.packets import Packet
+    from services.transcoder.content.freeze_detection import Packet
 
 Depth = Literal["quick", "full"]
 

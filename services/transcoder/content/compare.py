@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Final
 from services.transcoder.command.chunk import BASE_SECONDS
 from services.transcoder.command.video import deinterlaces
 from services.transcoder.content.commands import DENSE_SECONDS
-from services.transcoder.content.packets import count_apart, goes_on, still_bytes, still_runs, unshown
+from services.transcoder.content.freeze_detection import (
+    count_apart,
+    goes_on,
+    still_bytes,
+    still_runs,
+    unshown,
+)
 from services.transcoder.content.pictures import differing
 from services.transcoder.media import HIDING_CODECS
 from shared.contracts.warnings import VideoWarning, WarningCode
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.content.checked_chunk import Checked
     from services.transcoder.content.commands import Stretch
-    from services.transcoder.content.packets import Packet
+    from services.transcoder.content.freeze_detection import Packet
     from services.transcoder.content.pictures import Picture
 
 MAX_STRETCHES: Final = 3

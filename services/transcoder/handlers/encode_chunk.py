@@ -13,8 +13,8 @@ import structlog
 from services.transcoder.command.audio import converted_bytes
 from services.transcoder.command.video import limits_of
 from services.transcoder.content.check import DAMAGED
-from services.transcoder.handlers.announce import segmented_event
 from services.transcoder.handlers.leases import ChunkLease, Progress
+from services.transcoder.handlers.segmented_event import segmented_event
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos

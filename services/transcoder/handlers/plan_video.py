@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from services.transcoder.handlers.announce import segmented_event
 from services.transcoder.handlers.leases import PlanLease
-from services.transcoder.plan.carried_over import kept_of
+from services.transcoder.handlers.segmented_event import segmented_event
+from services.transcoder.plan.former_ladder import kept_of
 from services.transcoder.plan.model import Plan
+from services.transcoder.plan.unavailable_qualities import unmet_wishes
 from services.transcoder.plan.versions import OutdatedPlan
-from services.transcoder.plan.wishes import unmet_wishes
 from shared import videos
 from shared.contracts.events import DeleteVideo, EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from services.transcoder.plan.carried_over import Kept
+    from services.transcoder.plan.former_ladder import Kept
     from services.transcoder.plan.ladder import Offer
     from services.transcoder.sources.fetch import Sources
     from shared.contracts.events import ResumeVideo, VideoUploaded, Visibility

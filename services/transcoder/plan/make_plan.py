@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from services.transcoder.ffmpeg.runner import FfmpegRunner
-    from services.transcoder.plan.carried_over import Kept
+    from services.transcoder.plan.former_ladder import Kept
     from services.transcoder.plan.ladder import Offer
     from services.transcoder.plan.model import Plan
 

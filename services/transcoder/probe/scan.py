@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from services.transcoder.ffmpeg.input import input_url
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.ffmpeg.sandbox import Access
-from services.transcoder.probe.audio_grid import index_audio_frames, needs_frame_index
+from services.transcoder.probe.audio_frame_positions import index_audio_frames, needs_frame_index
+from services.transcoder.probe.build_source import Findings, build_source
 from services.transcoder.probe.container_size import missing_bytes
-from services.transcoder.probe.describe import describe
+from services.transcoder.probe.ffprobe import describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours
 from services.transcoder.probe.streams import deeper_probe_bytes, is_interlaced, read_fraction
 from services.transcoder.probe.track_choice import Candidates, choose_tracks, index_of
-from services.transcoder.probe.tracks import Findings, build_source
 from shared.errors import CorruptSource, LimitsExceeded, SourceUnavailable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.media import FrameIndex, Source
-    from services.transcoder.probe.describe import Description
+    from services.transcoder.probe.ffprobe import Description
     from services.transcoder.probe.packets import Packets
     from services.transcoder.probe.track_choice import Choice
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from services.transcoder.sources.policy import SourcePolicy
+from services.transcoder.sources.allowed_sources import SourcePolicy
 from shared.errors import LimitsExceeded, OriginalMissing, SourceUnavailable
 from shared.failpoints import failpoint
 from shared.workspace.disk_budget import disk_faults

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
 
-    from services.transcoder.sources.policy import SourcePolicy
+    from services.transcoder.sources.allowed_sources import SourcePolicy
 
 NO_BUCKET = ("NoSuchBucket", "InvalidBucketName")
 BLOCK_BYTES = 1 << 20

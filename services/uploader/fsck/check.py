@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 from services.uploader.fsck.expected import compare
-from services.uploader.fsck.repair import plan_repair
-from services.uploader.maintenance.orphans import OrphanFinder
+from services.uploader.fsck.repair_plan import plan_repair
+from services.uploader.maintenance.find_orphans import OrphanFinder
 from shared import videos
 from shared.contracts.events import ResumeVideo
 from shared.names import storage_prefix
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from services.uploader.fsck.expected import Fault
-    from services.uploader.maintenance.orphans import Orphan
+    from services.uploader.maintenance.find_orphans import Orphan
     from shared.messaging.outbox import Outbox
     from shared.settings import Settings
     from shared.storage import Storage

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from services.uploader.maintenance.identity import StoragePlace, VolumePlace, identify
-from services.uploader.maintenance.sweep import Owned
+from services.uploader.maintenance.sweep_orphans import Owned
 from shared import videos
 
 if TYPE_CHECKING:

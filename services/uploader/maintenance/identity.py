@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 
 from services.uploader.maintenance import work_files
-from services.uploader.maintenance.ownership import owner_of_key
+from services.uploader.maintenance.orphan_rules import owner_of_key
 from shared import videos
 from shared.errors import StorageMismatch, StorageUnavailable
 from shared.service.work_volume import LOCK

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.uploader.maintenance.ownership import read_uuid
+from services.uploader.maintenance.orphan_rules import read_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

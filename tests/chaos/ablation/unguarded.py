@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from services.ingest.uploads import accept
 from services.uploader.handlers import publish_video
 from services.uploader.handlers.store_chunk import StoreChunkHandler
-from services.uploader.maintenance import orphans
+from services.uploader.maintenance import find_orphans
 from services.uploader.maintenance.reconcile import Reconciler
 from shared import videos
 from shared.contracts.cloudevents import envelope
@@ -156,7 +156,7 @@ def without_holding() -> None:
     def is_held(path: Path) -> bool:
         return False
 
-    _replace(orphans, "is_held", is_held)
+    _replace(find_orphans, "is_held", is_held)
 
 
 def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:

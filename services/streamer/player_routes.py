@@ -16,7 +16,7 @@ from services.streamer.player_page import (
     render,
     state,
 )
-from services.streamer.serving import ACCESS_CONTROL, admit
+from services.streamer.stream_handler import ACCESS_CONTROL, admit
 from shared.errors import NotFound, PlaybackRefused, TokenMissing
 from shared.names import VIDEO_ID
 

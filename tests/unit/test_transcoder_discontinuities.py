@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.transcoder.media import MapSection, TimeMap
-from services.transcoder.probe.clock import find_clock
+from services.transcoder.probe.discontinuities import find_clock
 from services.transcoder.probe.packets import PacketLine, Packets
 from services.transcoder.probe.timestamps import correct, find_falls, wrong_times
 from shared.errors import CorruptSource

@@ -10,7 +10,7 @@ from uuid import UUID
 from aiohttp import web
 
 from services.streamer.access_rules import Credentials
-from services.streamer.authorization import AccessControl
+from services.streamer.authentication import AccessControl
 from services.streamer.availability import Home, Refused, Rendered, RequestedFile, resolve
 from services.streamer.catalog import Catalog
 from services.streamer.responses import send_object, send_playlist

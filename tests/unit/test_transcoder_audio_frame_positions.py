@@ -3,7 +3,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 from services.transcoder.media import AudioAnchor, AudioGrid
-from services.transcoder.probe.audio_grid import find_audio_grid, index_audio_frames, needs_frame_index
+from services.transcoder.probe.audio_frame_positions import (
+    find_audio_grid,
+    index_audio_frames,
+    needs_frame_index,
+)
 
 MILLI = Fraction(1, 1000)
 

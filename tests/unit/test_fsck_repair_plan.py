@@ -8,7 +8,7 @@ import pytest
 
 from services.uploader.fsck.check import FEW, Damage, Findings
 from services.uploader.fsck.expected import Expected, Fault
-from services.uploader.fsck.repair import plan_repair
+from services.uploader.fsck.repair_plan import plan_repair
 from shared.videos import Audited, AuditedSegment
 from shared.workspace.layout import WorkDir
 from tests.unit.video_values import ID, video

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.uploader.maintenance.ownership import (
+from services.uploader.maintenance.orphan_rules import (
     expected_keys,
     owner_of_key,
     owns_chunk_file,

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from services.uploader.maintenance import work_files
-from services.uploader.maintenance.ownership import (
+from services.uploader.maintenance.orphan_rules import (
     expected_keys,
     is_forgotten,
     owner_of_key,

@@ -9,8 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.media import HIDING_CODECS, SEEKING, AudioTrack, Source, VideoTrack
-from services.transcoder.probe.audio_grid import find_audio_grid
-from services.transcoder.probe.clock import find_clock
+from services.transcoder.probe.audio_frame_positions import find_audio_grid
 from services.transcoder.probe.completeness import (
     Extent,
     check_complete,
@@ -19,6 +18,7 @@ from services.transcoder.probe.completeness import (
     find_damage,
     find_gaps,
 )
+from services.transcoder.probe.discontinuities import find_clock
 from services.transcoder.probe.frame_rate import MAX_REPEATS, bound_frames, measure_grid
 from services.transcoder.probe.packets import lead_ticks
 from services.transcoder.probe.streams import (
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.transcoder.media import FrameIndex, Seeking
-    from services.transcoder.probe.clock import Clock
-    from services.transcoder.probe.describe import Description
+    from services.transcoder.probe.discontinuities import Clock
+    from services.transcoder.probe.ffprobe import Description
     from services.transcoder.probe.packets import PacketReader, Packets
     from services.transcoder.probe.track_choice import Choice
 

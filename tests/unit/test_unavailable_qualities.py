@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
-from services.transcoder.plan.wishes import unmet_wishes
+from services.transcoder.plan.unavailable_qualities import unmet_wishes
 
 
 def test_a_quality_larger_than_the_source_is_named_in_a_warning() -> None:

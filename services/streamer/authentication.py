@@ -14,7 +14,7 @@ from services.streamer.access_rules import (
     public_access,
     token_access,
 )
-from services.streamer.cache import SingleFlightCache
+from services.streamer.single_flight_cache import SingleFlightCache
 from shared.errors import DatabaseUnavailable, NotFound, PlaybackRefused
 from shared.playback import key_store, path_grants, tokens
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.uploader.maintenance import work_files
-from services.uploader.maintenance.orphans import KINDS, OrphanFinder
+from services.uploader.maintenance.find_orphans import KINDS, OrphanFinder
 from shared import videos
 from shared.errors import PipelineError, Refused
 from shared.storage.marker import expect_marker
 from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
 
 if TYPE_CHECKING:
-    from services.uploader.maintenance.orphans import Orphan
+    from services.uploader.maintenance.find_orphans import Orphan
     from shared.database.pool import Database
     from shared.settings import Settings
     from shared.storage import Storage

@@ -1,0 +1,12 @@
+"""Who may call an operation, by the scope of the API key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from services.ingest.models import Scope
+
+ANYONE_WITH_A_KEY: Final[frozenset[Scope]] = frozenset({"admin", "service", "user"})
+ADMIN: Final[frozenset[Scope]] = frozenset({"admin"})
+PLATFORMS: Final[frozenset[Scope]] = frozenset({"admin", "service"})
