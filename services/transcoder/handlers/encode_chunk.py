@@ -61,7 +61,10 @@ class EncodeChunk(Protocol):
 
 @dataclass(frozen=True)
 class EncodeChunkHandler:
-    """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk."""
+    """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk.
+
+    `outage_seconds` is the pause between attempts to commit while Postgres is unavailable.
+    """
 
     outbox: Outbox
     work: WorkDir
@@ -69,6 +72,7 @@ class EncodeChunkHandler:
     room: DiskBudget
     encode_chunk: EncodeChunk
     lease_seconds: float
+    outage_seconds: float = OUTAGE_SECONDS
 
     async def encode(self, command: EncodeChunkCommand) -> None:
         """Encode one chunk under a lease that guards everything it writes."""
@@ -128,7 +132,7 @@ class EncodeChunkHandler:
                 return await self._commit_once(claim, encoded)
             except DatabaseUnavailable as error:
                 log.warning("commit_waits", error=error.message)
-                await asyncio.sleep(OUTAGE_SECONDS)
+                await asyncio.sleep(self.outage_seconds)
 
     async def _commit_once(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
         segments = [

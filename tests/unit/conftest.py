@@ -1,0 +1,51 @@
+"""Postgres in memory, a work volume and a storage for the tests of handlers and services."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.messaging.outbox import Outbox
+from shared.storage.memory import MemoryStorage
+from shared.workspace.layout import WorkDir
+from tests.memory_database import MemoryPostgres
+from tests.sample_video import SampleVideo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def postgres() -> MemoryPostgres:
+    """The server: what it holds, its clock, and failures to come."""
+    return MemoryPostgres()
+
+
+@pytest.fixture
+def outbox(postgres: MemoryPostgres) -> Outbox:
+    """The outbox of a service on `postgres`."""
+    return Outbox(postgres.database, "/test")
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path) -> WorkDir:
+    """An empty work volume."""
+    (tmp_path / "volume").mkdir()
+    return WorkDir(tmp_path / "volume")
+
+
+@pytest.fixture
+def memory_storage() -> MemoryStorage:
+    """An empty bucket."""
+    return MemoryStorage(kind="s3", bucket="videos")
+
+
+@pytest.fixture
+def new_video(
+    postgres: MemoryPostgres, work_dir: WorkDir, memory_storage: MemoryStorage
+) -> Callable[..., SampleVideo]:
+    """Return what makes a sample video on the three above."""
+    return partial(SampleVideo, postgres.database, work_dir, memory_storage)
