@@ -21,6 +21,10 @@ PATTERNS: Final = tuple(
     for pattern, replacement in (
         (r"vod_[A-Za-z0-9_-]{16,}", f"vod_{MASK}"),  # an API key
         (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?", MASK),  # a JWT (RFC 7519)
+        (
+            r"(?<![0-9])[0-9]{9,12}-own[0-9a-f]{12}-[A-Za-z0-9_-]{22}",
+            MASK,
+        ),  # a grant, shared/playback/path_grants.py
         (r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{8,}", rf"\1\2{MASK}"),
         (r"://[^\s/\"'@]*@", f"://{MASK}@"),  # user and password of a URL
         (r"(?i)(signature|credential|security-token|access_token|password|secret)=[^&\s\"']+", rf"\1={MASK}"),

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.integration.access.world import fill, running
+from tests.leaks import API_KEY, JWT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.access.world import World
+
+
+@pytest.fixture(scope="package")
+def world(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Both services; at the end their logs are searched for all that was shown to them."""
+    name = f"test_{uuid4().hex}"
+    asyncio.run(_execute(servers.database_url, f'create database "{name}"'))
+    folder = tmp_path_factory.mktemp("access")
+    url = servers.database_url.rsplit("/", 1)[0] + f"/{name}"
+    settings = servers.settings(work_dir=folder, database_url=url)
+    with running(settings, folder) as made:
+        asyncio.run(fill(made, settings))
+        yield made
+        found = leaks(made)
+    asyncio.run(_execute(servers.database_url, f'drop database "{name}" with (force)'))
+    assert found == []
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def leaks(world: World) -> list[str]:
+    """Return what the logs hold that they must not: credentials, tracebacks, failures of our own."""
+    found = []
+    for service in world.logs:
+        said = world.said(service)
+        found += [f"{service}: {secret}" for secret in world.secrets if secret in said]
+        found += [f"{service}: {word}" for word in ("Traceback", "request_failed") if word in said]
+        found += [f"{service}: {what.pattern!r}" for what in (API_KEY, JWT) if what.search(said.encode())]
+    return found
