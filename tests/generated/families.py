@@ -19,6 +19,7 @@ FAMILIES: Final[dict[Family, int]] = {
     cuts.uncut: 4,
     cuts.hole: 6,
     tracks.with_side_tracks: 20,
+    tracks.beside_unopened: 6,
     tracks.still_beside_film: 4,
     tracks.silent_default: 2,
     tracks.programmes: 2,

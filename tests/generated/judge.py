@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from services.transcoder.plan.model import Plan
+    from shared.contracts.warnings import VideoWarning
     from tests.generated.case import Case
 
 PRESETS: Final = (Preset("96p", 96, 300_000, 128_000),)
@@ -35,10 +36,10 @@ async def judge(case: Case, source: Path, folder: Path) -> list[str]:
         plan = await make_plan(source, PRESETS, segment_seconds=4, chunk_seconds=8)
     except SourceError as error:
         return _judge_refusal(case, error)
-    video = await _encode(plan, source, folder)
-    codes = {warning.code for warning in plan.warnings}
+    video, differences = await _encode(plan, source, folder)
+    warnings = [*plan.warnings, *differences]
     return [
-        *_judge_pictures(case, plan, source, video, codes),
+        *_judge_pictures(case, plan, source, video, warnings),
         *_judge_length(case, plan),
         *(_judge_sound(case, plan, video) if case.sound is not None else []),
     ]
@@ -50,18 +51,24 @@ def _judge_refusal(case: Case, error: SourceError) -> list[str]:
     return said if case.may_be_refused else [*said, f"refused: {error.message}"]
 
 
-async def _encode(plan: Plan, source: Path, folder: Path) -> Path:
-    """Return all segments of the video in one file."""
+async def _encode(plan: Plan, source: Path, folder: Path) -> tuple[Path, list[VideoWarning]]:
+    """Return all segments of the video in one file, and what the content check says of them."""
     path = folder / "video.ts"
+    differences: list[VideoWarning] = []
     with path.open("wb") as file:
         for chunk in plan.chunks:
-            encoded = await encode_chunk(plan, chunk.index, source, folder / str(chunk.index), X264)
+            place = folder / str(chunk.index)
+            encoded = await encode_chunk(plan, chunk.index, source, place, X264, check="quick")
+            differences += encoded.differences
             for segment in sorted(encoded.segments, key=lambda segment: segment.index):
                 file.write(segment.path.read_bytes())
-    return path
+    return path, differences
 
 
-def _judge_pictures(case: Case, plan: Plan, source: Path, video: Path, codes: set[str]) -> list[str]:
+def _judge_pictures(
+    case: Case, plan: Plan, source: Path, video: Path, warnings: list[VideoWarning]
+) -> list[str]:
+    codes = {warning.code for warning in warnings}
     rung = plan.rungs[0]
     shown = [number for number, _ in groupby(read_numbers(video, rung.width, rung.height))]
     decoded = [number for number, _ in groupby(decoded_numbers(source, plan.video.index))]
@@ -75,7 +82,7 @@ def _judge_pictures(case: Case, plan: Plan, source: Path, video: Path, codes: se
             f"{len(unfilmed)} pictures are missing without a word: {unfilmed[:10]}; said: {codes}"
         )
     if extra := codes - case.codes - case.allowed:
-        problems.append(f"false alarm: {[w.message for w in plan.warnings if w.code in extra]}")
+        problems.append(f"false alarm: {[w.message for w in warnings if w.code in extra]}")
     if not unfilmed and shown != [number for number, _ in groupby(case.filmed)]:
         problems.append(f"pictures are out of order: {shown[:20]} …")
     return problems

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.generated.case import Case, ffmpeg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.generated.case import Material
@@ -95,6 +97,68 @@ def _mux(folder: Path, inputs: list[object], maps: list[str], options: list[obje
     path = folder / f"tracks.{extras.container}"
     ffmpeg(*inputs, *arguments, "-c:s", text, *options, "-strict", "-2", path)
     return path
+
+
+@dataclass(frozen=True)
+class Unopened:
+    """Sound whose decoder does not start, for its parameters are of a kind that FFmpeg does not know."""
+
+    codec: str
+    containers: tuple[str, ...]
+    parameters: Callable[[bytes], bytes]
+
+
+USAC = (31 << 35 | 10 << 29 | 4 << 25 | 1 << 21).to_bytes(5, "big")  # ISO/IEC 14496-3, 1.6.2.1: type 42
+UNOPENED = (
+    Unopened("aac", ("mkv", "mp4", "mov"), lambda real: (USAC + bytes(len(real)))[: len(real)]),
+    Unopened("alac", ("mp4", "mov"), lambda real: bytes([0xFF]) * len(real)),
+    Unopened("libopus", ("mkv",), lambda real: real[:18] + bytes([0xFE]) + real[19:]),
+    Unopened("libvorbis", ("mkv", "avi"), lambda real: bytes(len(real))),
+)
+
+
+def beside_unopened(chance: random.Random) -> Case:
+    """Return a clip beside sound whose decoder does not start, before its own or behind."""
+    kind, first = chance.choice(UNOPENED), chance.random() < 0.5
+    container, count = chance.choice(kind.containers), chance.randrange(1, 4)
+
+    def build(folder: Path, material: Material) -> Path:
+        path = folder / f"unopened.{container}"
+        own = 0 if not first else count
+        sides = [number for number in range(count + 1) if number != own]
+        options: list[object] = [f"-c:a:{own}", "copy"]
+        options += [f"-disposition:a:{own}", "default"]
+        for number in sides:
+            options += [
+                f"-c:a:{number}",
+                kind.codec,
+                f"-ar:a:{number}",
+                24_000 if kind.codec == "aac" else 48_000,
+            ]
+            options += [f"-disposition:a:{number}", 0]
+        maps = ["-map", "0:v"] + ["-map", "0:a"] * (count + 1)
+        clip = material.avi() if container == "avi" else material.clip
+        ffmpeg("-i", clip, *maps, "-c:v", "copy", *options, "-strict", -2, path)
+        change_parameters(path, sides[0], kind.parameters)
+        return path
+
+    return Case(
+        name=f"beside {count} unopened {kind.codec}, {container}, first: {first}",
+        build=build,
+        tolerance_seconds=0.2 if container == "avi" else 0.1,
+    )
+
+
+def change_parameters(path: Path, sound: int, change: Callable[[bytes], bytes]) -> None:
+    """Change the decoder's parameters of an audio stream wherever the file holds them."""
+    command = ["ffprobe", "-v", "error", "-select_streams", f"a:{sound}", "-show_streams", "-show_data"]
+    text = subprocess.run([*command, str(path)], check=True, capture_output=True, text=True).stdout
+    dump = text.partition("extradata=\n")[2].partition("\n\n")[0]
+    real = bytes.fromhex("".join(line[10:49] for line in dump.splitlines()).replace(" ", ""))
+    data = path.read_bytes()
+    assert real
+    assert real in data
+    path.write_bytes(data.replace(real, change(real)))
 
 
 def still_beside_film(chance: random.Random) -> Case:

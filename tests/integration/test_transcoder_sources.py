@@ -34,6 +34,7 @@ from shared.errors import (
 from shared.videos import ChunkClaim
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from tests.generated import tracks
 from tests.media import Clip, make_clip, read_numbers
 
 MEDIA = Path(__file__).parents[3] / "shared" / "media"
@@ -106,6 +107,16 @@ async def test_thumbnail_of_a_video_with_one_key_frame_reads_it_once(tmp_path):
         ffmpeg("-i", tmp_path / "t.jpg", "-vf", f"crop={width}:{height}:{x}:{y}", cell)
         shown += read_numbers(cell, width, height)
     assert shown == [125, 375, 625, 875]
+
+
+async def test_sound_whose_decoder_does_not_start_is_left_out_by_name(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", Clip(frames=50))
+    tracks.change_parameters(source, 0, lambda real: (tracks.USAC + bytes(len(real)))[: len(real)])
+    plan = await make_plan(source, SMALL)
+    (warning,) = plan.warnings
+    assert "track 1: its codec (xHE-AAC (USAC)) is not supported in this form" in warning.message
+    encoded = await encode_chunk(plan, 0, source, tmp_path / "out", X264, check="quick")
+    assert (len(encoded.segments), encoded.differences) == (1, ())
 
 
 async def test_empty_file_is_called_empty(tmp_path):

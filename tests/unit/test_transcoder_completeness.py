@@ -17,9 +17,10 @@ from services.transcoder.probe.completeness import (
     find_gaps,
 )
 from services.transcoder.probe.container_size import missing_bytes
-from services.transcoder.probe.ffprobe import Description
+from services.transcoder.probe.ffprobe import Description, Opening
 from services.transcoder.probe.packets import PacketReader
 from services.transcoder.probe.track_choice import Choice
+from services.transcoder.probe.view import whole
 from shared.errors import CorruptSource
 
 TAGGED = {"tags": {"DURATION": "00:01:05.5"}}
@@ -136,7 +137,9 @@ def test_complete_file_whose_clock_jumps_is_not_called_cut_off():
         reader.take(f"0,{time},{time},40,{number},K_")
     video = {"index": 0, "codec_type": "video", "codec_name": "h264", "time_base": "1/1000"}
     picture = {"width": 320, "height": 180, "pix_fmt": "yuv420p", "best_effort_timestamp": 0}
-    description = Description("flv", {"duration": "68"}, [video], ())
+    description = Description(
+        "flv", {"duration": "68"}, [video], (), Opening("clip.flv", ""), whole("clip.flv")
+    )
     found = build_source(Findings(description, Choice(video, None, (), ()), [picture], reader))
     assert [warning.code for warning in found.warnings] == ["clock_jump_closed"]
     assert found.video.frames == 200

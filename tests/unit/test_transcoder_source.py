@@ -8,9 +8,9 @@ import pytest
 
 from services.transcoder.ffmpeg.input import Limits
 from services.transcoder.probe.build_source import Findings, build_source
-from services.transcoder.probe.ffprobe import Description
+from services.transcoder.probe.ffprobe import Description, Opening
 from services.transcoder.probe.packets import PacketReader, lead_ticks
-from services.transcoder.probe.rejections import check_streams, unreadable
+from services.transcoder.probe.rejections import USAC_NAME, check_streams, unopened_codec, unreadable
 from services.transcoder.probe.streams import (
     deeper_probe_bytes,
     read_aspect,
@@ -19,6 +19,7 @@ from services.transcoder.probe.streams import (
     read_orientation,
 )
 from services.transcoder.probe.track_choice import Choice
+from services.transcoder.probe.view import whole
 from shared.errors import (
     CorruptSource,
     EncryptedSource,
@@ -60,6 +61,24 @@ def test_fault_is_named_when_a_file_cannot_be_read(stderr, head, error, words):
     found = unreadable(stderr, head)
     assert isinstance(found, error)
     assert words in str(found)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "found"),
+    [
+        ("[aac] Audio object type 42 is missing.\nCould not open codec for input stream 1\n", (1, USAC_NAME)),
+        (
+            "[vorbis] broken\n    Last message repeated 1 times\nCould not open codec for input stream 3",
+            (3, "vorbis"),
+        ),
+        ("Could not open codec for input stream 2\n", (2, "")),
+        ("[aac] Audio object type 42 is missing.\n[mov] x\nCould not open codec for input stream 2", (2, "")),
+        ("[aac] Audio object type 42 is missing.\n", None),
+    ],
+)
+def test_stream_whose_decoder_did_not_start_is_named(stderr, found):
+    unopened = unopened_codec(stderr)
+    assert (unopened and (unopened.index, unopened.codec)) == found
 
 
 @pytest.mark.parametrize(
@@ -176,6 +195,6 @@ def lead_of(reader):
     video = {**VIDEO, "time_base": "1/1000"}
     audio = {**AUDIO, "index": 1, "time_base": "1/1000"}
     picture = {"width": 320, "height": 180, "pix_fmt": "yuv420p", "best_effort_timestamp": 0}
-    description = Description("mov", {}, [video, audio], ())
+    description = Description("mov", {}, [video, audio], (), Opening("clip.mp4", ""), whole("clip.mp4"))
     found = build_source(Findings(description, Choice(video, audio, (), ()), [picture], reader))
     return found.audio.lead_seconds

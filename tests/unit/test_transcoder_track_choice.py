@@ -16,9 +16,10 @@ DEFAULT = {"disposition": {"default": 1}}
 SUBTITLE = {"index": 5, "codec_type": "subtitle", "codec_name": "srt"}
 
 
-def choose(*streams, packets=None, programmes=()):
+def choose(*streams, packets=None, programmes=(), unopened=()):
     counts = {stream["index"]: 100 for stream in streams} | (packets or {})
-    return choose_tracks(Candidates(streams, counts, [frozenset(one) for one in programmes]))
+    groups = [frozenset(one) for one in programmes]
+    return choose_tracks(Candidates(streams, counts, groups, frozenset(unopened)))
 
 
 def reason(choice, index):
@@ -48,6 +49,19 @@ def test_video_that_cannot_be_decoded_gives_way_and_is_named_where_it_is_alone()
         choose(bink, SOUND)
     with pytest.raises(NoVideoStream):
         choose(COVER, SOUND)
+
+
+def test_streams_whose_decoder_does_not_start_give_way_and_are_named():
+    default = {**OTHER, **DEFAULT, "codec_name": "xHE-AAC (USAC)"}
+    choice = choose(FILM, SOUND, default, unopened=[4])
+    assert choice.audio == SOUND
+    assert reason(choice, 4) == "its codec (xHE-AAC (USAC)) is not supported in this form"
+    assert [warning.code for warning in choice.warnings] == ["audio_track_replaced"]
+    (silent,) = choose(FILM, default, unopened=[4]).warnings
+    assert silent.code == "audio_left_out"
+    assert choose(LARGE, FILM, unopened=[1]).video == FILM
+    with pytest.raises(UnsupportedCodec, match=r"codec \(h264\) is not supported in this form"):
+        choose(FILM, unopened=[0])
 
 
 def test_the_default_audio_that_holds_something_is_chosen():

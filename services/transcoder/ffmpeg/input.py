@@ -54,7 +54,7 @@ class Limits:
     probe_timeout_seconds: float = 60
 
 
-def input_options(max_pixels: int, probe_bytes: int = 0) -> list[str]:
+def input_options(max_pixels: int, probe_bytes: int = 0, protocols: str = "file") -> list[str]:
     """Return the options that go before `-i` (or the file name of ffprobe) whenever a source is read.
 
     `probe_bytes` is how far into the file the parameters of its streams are looked for (0: FFmpeg's
@@ -63,7 +63,7 @@ def input_options(max_pixels: int, probe_bytes: int = 0) -> list[str]:
     deeper = ["-probesize", str(probe_bytes), "-analyzeduration", PROBE_MICROSECONDS] if probe_bytes else []
     return [
         *deeper,
-        *("-protocol_whitelist", "file"),
+        *("-protocol_whitelist", protocols),
         *("-format_whitelist", ",".join(VIDEO_FORMATS + AUDIO_FORMATS)),
         *("-codec_whitelist", ",".join(VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS)),
         *("-max_pixels", str(max_pixels)),

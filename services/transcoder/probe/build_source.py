@@ -114,7 +114,7 @@ def build_source(found: Findings) -> Source:
         ),
         tracks=found.choice.tracks,
         declared_seconds=None if extent.declared_end is None else round(float(extent.declared_end), 3),
-        probe_bytes=description.probe_bytes,
+        probe_bytes=description.opening.probe_bytes,
     )
 
 

@@ -1,10 +1,11 @@
-"""Reads ffprobe's description of a file, also of files with unsupported additional streams."""
+"""Reads ffprobe's description of a file, also of files with additional streams that cannot be decoded."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.ffmpeg.input import (
@@ -12,47 +13,76 @@ from services.transcoder.ffmpeg.input import (
     SUBTITLE_CODECS,
     VIDEO_CODECS,
     input_options,
-    input_url,
 )
 from services.transcoder.ffmpeg.runner import RUNNER
-from services.transcoder.ffmpeg.sandbox import Access
-from services.transcoder.probe.rejections import check_streams, unreadable
+from services.transcoder.probe.codec_places import find_codec_place
+from services.transcoder.probe.rejections import check_streams, is_cover, unopened_codec, unreadable
+from services.transcoder.probe.view import whole, with_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.ffmpeg.runner import FfmpegRunner
+    from services.transcoder.probe.view import View
 
     Json = Mapping[str, Any]
 
 FIRST_PACKETS: Final = 16
 NOT_LISTED: Final = re.compile(r"Codec \((\S+)\) not on whitelist")
-NOT_OPENED: Final = re.compile(r"Could not open codec for input stream (\d+)")
 LISTED: Final = ",".join(VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS)
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """ffprobe's description of a file.
+class Opening:
+    """What ffprobe needs to open a file without ending at a stream that nobody wants.
 
-    `side_decoders` are decoders (by stream) that ffprobe must be allowed to open, else it fails; they get no
-    packets. `probe_bytes` is how far it probed for parameters, 0 for its default.
+    `side_decoders` are decoders (by stream) that it must be allowed to open, else it fails; they get no
+    packets. `unopened` are the codecs (by stream) that do not start; `hidden` is where the file names them.
+    `folder` is where the differences between file and view lie.
+    """
+
+    path: str
+    folder: str
+    side_decoders: Mapping[int, str] = field(default_factory=dict)
+    unopened: Mapping[int, str] = field(default_factory=dict)
+    hidden: Mapping[int, bytes] = field(default_factory=dict)
+    probe_bytes: int = 0
+
+    def view(self) -> View:
+        """Return the file as ffprobe should see it; writes to `folder` if that differs."""
+        return with_replaced(self.path, self.hidden, self.folder) if self.hidden else whole(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """ffprobe's description of a file, and how to have it read once more.
+
+    `opening.probe_bytes` is how far it probed for parameters, 0 for its default.
     """
 
     container: str
     format: Json
     streams: Sequence[Json]
     programmes: tuple[frozenset[int], ...]
-    side_decoders: Mapping[int, str] = field(default_factory=dict)
-    probe_bytes: int = 0
+    opening: Opening
+    view: View
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether a video stream is left whose decoder starts."""
+        return any(
+            stream.get("codec_type") == "video" and int(stream["index"]) not in self.opening.unopened
+            for stream in self.streams
+            if not is_cover(stream)
+        )
 
     def options(self, limits: Limits) -> list[str]:
         """Return the ffprobe options for this file."""
-        return probe_options(limits, self.side_decoders, self.probe_bytes)
+        return probe_options(limits, self.opening, self.view)
 
 
-def probe_options(limits: Limits, side_decoders: Mapping[int, str], probe_bytes: int) -> list[str]:
+def probe_options(limits: Limits, opening: Opening, view: View) -> list[str]:
     """Return the options of an ffprobe run.
 
     ffprobe opens a decoder for every stream and fails if one is not allowed, also for unused streams. An
@@ -60,46 +90,62 @@ def probe_options(limits: Limits, side_decoders: Mapping[int, str], probe_bytes:
     """
     allowed = [
         option
-        for index, name in side_decoders.items()
+        for index, name in opening.side_decoders.items()
         for option in (f"-codec_whitelist:{index}", f"{LISTED},{name}")
     ]
-    return [*input_options(limits.pixels, probe_bytes), *allowed]
+    return [*input_options(limits.pixels, opening.probe_bytes, view.protocols), *allowed]
 
 
 async def describe(
-    path: str, head: bytes, limits: Limits, probe_bytes: int = 0, *, runner: FfmpegRunner = RUNNER
+    opening: Opening, head: bytes, limits: Limits, *, runner: FfmpegRunner = RUNNER
 ) -> Description:
     """Return the description of a file. Raises a SourceError that names the problem."""
-    side_decoders: dict[int, str] = {}
+    obstacle = ""
     while True:
+        view = await asyncio.to_thread(opening.view)
         text, finished = await runner.read_ffprobe(
             [
-                *probe_options(limits, side_decoders, probe_bytes),
+                *probe_options(limits, opening, view),
                 *("-show_streams", "-show_format", "-show_programs", "-show_packets"),
-                *("-read_intervals", f"%+#{FIRST_PACKETS}", "-of", "json", input_url(path)),
+                *("-read_intervals", f"%+#{FIRST_PACKETS}", "-of", "json", view.url),
             ],
             timeout_seconds=limits.probe_timeout_seconds,
-            access=Access(reads=(path,)),
+            access=view.access,
             log_level="warning",
         )
         if finished.returncode == 0:
-            break
-        refused = _refused_decoder(finished.stderr)
-        if refused is None or refused[0] in side_decoders:
+            found = _read(json.loads(text), opening, view, limits)
+            if not found.has_picture:
+                raise unreadable(obstacle, head)
+            return found
+        obstacle = finished.stderr
+        again = await asyncio.to_thread(_without_obstacle, opening, finished.stderr)
+        if again is None:
             raise unreadable(finished.stderr, head)
-        side_decoders[refused[0]] = refused[1]
-    return _read(json.loads(text), side_decoders, probe_bytes, limits)
+        opening = again
 
 
-def _refused_decoder(stderr: str) -> tuple[int, str] | None:
-    """Return the stream and decoder at which ffprobe failed because it is not on the allow-list."""
-    stream, names = NOT_OPENED.search(stderr), NOT_LISTED.findall(stderr)
-    return (int(stream[1]), names[-1]) if stream and names else None
+def _without_obstacle(opening: Opening, stderr: str) -> Opening | None:
+    """Return how to open the file past the decoder at which ffprobe ended; None if there is no way."""
+    failed = unopened_codec(stderr)
+    if failed is None or failed.index in opening.unopened:
+        return None
+    refused = NOT_LISTED.search(failed.why)
+    if refused and failed.index not in opening.side_decoders:
+        return replace(opening, side_decoders={**opening.side_decoders, failed.index: refused[1]})
+    place = find_codec_place(opening.path, failed.index)
+    if place is None:
+        return None
+    return replace(
+        opening,
+        unopened={**opening.unopened, failed.index: failed.codec or place.name},
+        hidden={**opening.hidden, place.offset: place.instead},
+    )
 
 
-def _read(found: Json, side_decoders: Mapping[int, str], probe_bytes: int, limits: Limits) -> Description:
+def _read(found: Json, opening: Opening, view: View, limits: Limits) -> Description:
     container = str(found["format"]["format_name"]).split(",", 1)[0]
-    streams = found.get("streams", [])
+    streams = [_named(stream, opening.unopened) for stream in found.get("streams", [])]
     check_streams(streams, container, found.get("packets", []), limits)
     programmes = (
         frozenset(int(stream["index"]) for stream in programme.get("streams", []))
@@ -110,6 +156,12 @@ def _read(found: Json, side_decoders: Mapping[int, str], probe_bytes: int, limit
         format=found["format"],
         streams=streams,
         programmes=tuple(programme for programme in programmes if programme),
-        side_decoders=side_decoders,
-        probe_bytes=probe_bytes,
+        opening=opening,
+        view=view,
     )
+
+
+def _named(stream: Json, unopened: Mapping[int, str]) -> Json:
+    """Return a stream with the codec that was hidden from ffprobe."""
+    name = unopened.get(int(stream["index"]))
+    return stream if name is None else {**stream, "codec_name": name}

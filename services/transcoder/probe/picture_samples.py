@@ -10,15 +10,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.ffmpeg.input import input_url
 from services.transcoder.ffmpeg.runner import RUNNER
-from services.transcoder.ffmpeg.sandbox import Access
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from fractions import Fraction
 
     from services.transcoder.ffmpeg.runner import FfmpegRunner
+    from services.transcoder.probe.view import View
 
     Json = Mapping[str, Any]
 
@@ -48,7 +47,7 @@ def sample_points(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
 class SampledStream:
     """The stream to sample, and the options for reading its file."""
 
-    path: str
+    view: View
     index: int
     options: Sequence[str]
     timeout_seconds: float
@@ -69,10 +68,10 @@ async def _sample(stream: SampledStream, moment: Fraction) -> PictureSample | No
                 *stream.options,
                 *("-select_streams", str(stream.index), "-show_packets", "-show_frames"),
                 *("-read_intervals", f"{float(moment):.6f}%+#{packets}"),
-                *("-of", "json", input_url(stream.path)),
+                *("-of", "json", stream.view.url),
             ],
             timeout_seconds=stream.timeout_seconds,
-            access=Access(reads=(stream.path,)),
+            access=stream.view.access,
         )
         sample = read_sample(json.loads(text or "{}").get("packets_and_frames", []))
         if sample is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.ffmpeg.input import AUDIO_CODECS, AUDIO_FORMATS, VIDEO_CODECS
+from services.transcoder.ffmpeg.input import AUDIO_CODECS, AUDIO_FORMATS, SUBTITLE_CODECS, VIDEO_CODECS
 from shared.errors import (
     CorruptSource,
     EncryptedSource,
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     Json = Mapping[str, object]
 
 REFUSED_CODEC: Final = re.compile(r"Codec \((\S+)\) not on whitelist")
-NOT_OPENED: Final = re.compile(r"\[(\w+)[^\]]*\][^\n]*\nCould not open codec for input stream (\d+)")
+NOT_OPENED: Final = re.compile(r"Could not open codec for input stream (\d+)")
+REPEATED: Final = re.compile(r"^\s*Last message repeated \d+ times\n", re.MULTILINE)
+DECODER_SAYS: Final = re.compile(r"^\[(\w+)[^\]]*\] ")
 TOO_LARGE: Final = re.compile(r"Picture size (\d+)x(\d+) exceeds specified max pixel count (\d+)")
 USAC: Final = "Audio object type 42"  # ISO/IEC 14496-3: xHE-AAC, which FFmpeg decodes from 7.1 on
+USAC_NAME: Final = "xHE-AAC (USAC)"
 REFUSED_FORMAT: Final = re.compile(r"\[(\S+)[^\]]*\] Format not on whitelist")
 PLAYLISTS: Final = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
 TEXTS: Final = frozenset({"tty", "srt", "ass", "webvtt", "subviewer", "microdvd", "jacosub", "mpl2", "lrc"})
@@ -66,16 +70,38 @@ def _refused_video(stderr: str) -> SourceError | None:
 
 def _refused_codec(stderr: str) -> UnsupportedCodec | None:
     """Return the error for a codec that is not allowed or cannot be opened; None for others."""
-    unwanted, unopened = REFUSED_CODEC.search(stderr), NOT_OPENED.search(stderr)
+    unwanted, unopened = REFUSED_CODEC.search(stderr), unopened_codec(stderr)
     if unwanted:
         return UnsupportedCodec(f"the codec {unwanted[1]} is not supported: send H.264, HEVC, VP9 or AV1")
     if unopened is None:
         return None
-    name = "xHE-AAC (USAC)" if USAC in stderr else unopened[1]
+    has = f"has the codec {unopened.codec} in a form" if unopened.codec else "has a codec"
     return UnsupportedCodec(
-        f"track {unopened[2]} has the codec {name} in a form that cannot be decoded: convert that track,"
-        " say to AAC-LC if it is sound, or leave it out"
+        f"track {unopened.index} {has} that cannot be decoded: convert that track"
+        " (pictures to H.264, sound to AAC-LC), or leave it out"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """The stream whose decoder did not start, its codec (empty if no decoder said a word), and why."""
+
+    index: int
+    codec: str
+    why: str
+
+
+def unopened_codec(stderr: str) -> Unopened | None:
+    """Return the stream at which ffprobe ended because its decoder did not start; None if there is none."""
+    words = REPEATED.sub("", stderr)
+    failed = NOT_OPENED.search(words)
+    if failed is None:
+        return None
+    why = words[: failed.start()].rstrip("\n").rpartition("\n")[2]
+    said = DECODER_SAYS.match(why)
+    decoder = said[1] if said and said[1] in VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS else ""
+    codec = USAC_NAME if USAC in why else decoder
+    return Unopened(int(failed[1]), codec, why)
 
 
 def _kind(demuxer: str) -> str:

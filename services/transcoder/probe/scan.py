@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import mmap
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.ffmpeg.input import input_url
 from services.transcoder.ffmpeg.runner import RUNNER
-from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.probe.audio_frame_positions import index_audio_frames, needs_frame_index
 from services.transcoder.probe.build_source import Findings, build_source
 from services.transcoder.probe.container_size import missing_bytes
-from services.transcoder.probe.ffprobe import describe
+from services.transcoder.probe.ffprobe import Opening, describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours
@@ -47,26 +46,38 @@ async def scan_source(path: str, limits: Limits, runner: FfmpegRunner = RUNNER) 
 
     Raises a SourceError (shared/errors) that names the fault, or SourceUnavailable.
     """
+    with tempfile.TemporaryDirectory(prefix="view-") as folder:
+        return await _scan(Opening(path, folder), limits, runner)
+
+
+async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner) -> Source:
+    path = opening.path
     head = await asyncio.to_thread(_read_head, path)
-    description = await describe(path, head, limits, runner=runner)
-    reader = await _read_packets(runner, path, description, limits)
-    probe_bytes = deeper_probe_bytes(description.streams, reader)
+    description = await describe(opening, head, limits, runner=runner)
+    reader = await _read_packets(runner, description, limits)
+    probe_bytes = deeper_probe_bytes(description.streams, reader, description.opening.unopened)
     if probe_bytes:
-        description = await describe(path, head, limits, probe_bytes, runner=runner)
+        deeper = replace(description.opening, probe_bytes=probe_bytes)
+        description = await describe(deeper, head, limits, runner=runner)
     missing = await asyncio.to_thread(missing_bytes, path)
     if missing:
-        reader = await _read_apart(runner, path, description, reader, limits)
-    choice = choose_tracks(Candidates(description.streams, reader.counts, description.programmes))
-    pictures = await _first_pictures(
-        runner, path, description, reader.of(index_of(choice.video)), choice, limits
+        reader = await _read_apart(runner, description, reader, limits)
+    choice = choose_tracks(
+        Candidates(
+            description.streams,
+            reader.counts,
+            description.programmes,
+            frozenset(description.opening.unopened),
+        )
     )
+    pictures = await _first_pictures(runner, description, reader.of(index_of(choice.video)), choice, limits)
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     check_colours(choice.video, pictures)
-    frame_index = await _index_audio_frames(runner, path, description, choice.audio, limits)
+    frame_index = await _index_audio_frames(runner, description, choice.audio, limits)
     findings = Findings(description, choice, pictures, reader, frame_index, missing)
     source = await asyncio.to_thread(build_source, findings)  # seconds for hundreds of thousands of packets
-    source = await _look_further(runner, source, path, description, limits)
+    source = await _look_further(runner, source, description, limits)
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
     build = await asyncio.to_thread(_read_x264_build, path)
@@ -74,14 +85,14 @@ async def scan_source(path: str, limits: Limits, runner: FfmpegRunner = RUNNER) 
 
 
 async def _look_further(
-    runner: FfmpegRunner, source: Source, path: str, description: Description, limits: Limits
+    runner: FfmpegRunner, source: Source, description: Description, limits: Limits
 ) -> Source:
     """Return `source` with what later pictures reveal."""
     if source.seeking == "none":
         return source
     video = source.video
     stream = SampledStream(
-        path, video.index, description.options(limits), limits.probe_timeout_seconds, runner
+        description.view, video.index, description.options(limits), limits.probe_timeout_seconds, runner
     )
     moments = [
         video.on_file_clock(key) * video.time_base for key in sample_points(source.key_pts, video.time_base)
@@ -111,9 +122,8 @@ def _read_head(path: str) -> bytes:
     return head
 
 
-async def _first_pictures(  # noqa: PLR0917 - what a run of ffprobe needs
+async def _first_pictures(
     runner: FfmpegRunner,
-    path: str,
     description: Description,
     packets: Packets,
     choice: Choice,
@@ -126,10 +136,10 @@ async def _first_pictures(  # noqa: PLR0917 - what a run of ffprobe needs
             [
                 *description.options(limits),
                 *("-select_streams", str(choice.video["index"]), "-show_frames"),
-                *("-read_intervals", f"%+#{before + count}", "-of", "json", input_url(path)),
+                *("-read_intervals", f"%+#{before + count}", "-of", "json", description.view.url),
             ],
             timeout_seconds=limits.probe_timeout_seconds,
-            access=Access(reads=(path,)),
+            access=description.view.access,
         )
         frames = [frame for frame in json.loads(text or "{}").get("frames", []) if "width" in frame]
         if frames:
@@ -138,36 +148,36 @@ async def _first_pictures(  # noqa: PLR0917 - what a run of ffprobe needs
 
 
 async def _read_apart(
-    runner: FfmpegRunner, path: str, description: Description, together: PacketReader, limits: Limits
+    runner: FfmpegRunner, description: Description, together: PacketReader, limits: Limits
 ) -> PacketReader:
     """Read each track of a truncated file separately: one may end earlier than the others."""
     reader = PacketReader()
     for stream in description.streams:
         if stream.get("codec_type") in {"video", "audio"}:
-            alone = await _read_packets(runner, path, description, limits, int(stream["index"]))
+            alone = await _read_packets(runner, description, limits, int(stream["index"]))
             reader.packets |= {index: packets for index, packets in alone.packets.items() if packets.pts}
     return reader if reader.packets else together
 
 
 async def _read_packets(
-    runner: FfmpegRunner, path: str, description: Description, limits: Limits, only: int | None = None
+    runner: FfmpegRunner, description: Description, limits: Limits, only: int | None = None
 ) -> PacketReader:
     reader = PacketReader()
     await runner.run_ffprobe(
         [
             *description.options(limits),
             *(("-select_streams", str(only)) if only is not None else ()),
-            *("-show_entries", PACKET_FIELDS, "-of", "csv=p=0", input_url(path)),
+            *("-show_entries", PACKET_FIELDS, "-of", "csv=p=0", description.view.url),
         ],
         on_line=reader.take,
         timeout_seconds=limits.scan_timeout_seconds,
-        access=Access(reads=(path,)),
+        access=description.view.access,
     )
     return reader
 
 
 async def _index_audio_frames(
-    runner: FfmpegRunner, path: str, description: Description, audio: Json | None, limits: Limits
+    runner: FfmpegRunner, description: Description, audio: Json | None, limits: Limits
 ) -> FrameIndex | None:
     """Decode the audio once to find the exact start of each frame in samples, if necessary."""
     if audio is None or not needs_frame_index(audio):
@@ -183,10 +193,16 @@ async def _index_audio_frames(
         [
             *description.options(limits),
             *("-select_streams", str(audio["index"])),
-            *("-show_entries", "frame=best_effort_timestamp,nb_samples", "-of", "csv=p=0", input_url(path)),
+            *(
+                "-show_entries",
+                "frame=best_effort_timestamp,nb_samples",
+                "-of",
+                "csv=p=0",
+                description.view.url,
+            ),
         ],
         on_line=take,
         timeout_seconds=limits.scan_timeout_seconds,
-        access=Access(reads=(path,)),
+        access=description.view.access,
     )
     return index_audio_frames(frames, read_fraction(audio["time_base"]), int(audio["sample_rate"]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.transcoder.media import ORIENTATIONS, Colour
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from services.transcoder.probe.packets import PacketReader
 
@@ -22,12 +22,12 @@ LATE_STREAM_BYTES: Final = 4 << 20  # of a stream and everything between its pac
 MAX_PROBE_BYTES: Final = 256 << 20  # FFmpeg keeps probed data in memory
 
 
-def deeper_probe_bytes(streams: Sequence[Json], reader: PacketReader) -> int:
-    """Return how far to probe to find the parameters of all streams; 0 if they are known.
+def deeper_probe_bytes(streams: Sequence[Json], reader: PacketReader, hidden: Collection[int] = ()) -> int:
+    """Return how far to probe to find the parameters of all streams but `hidden` ones; 0 if they are known.
 
     Probing the beginning misses a stream that starts late, or its size or sample rate.
     """
-    known = {int(stream["index"]) for stream in streams if _has_parameters(stream)}
+    known = {int(stream["index"]) for stream in streams if _has_parameters(stream)}.union(hidden)
     late = [
         packets.first_position or 0
         for index, packets in reader.packets.items()

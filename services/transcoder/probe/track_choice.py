@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.probe.rejections import is_accepted, is_cover
@@ -45,7 +45,7 @@ class Candidates:
     streams: Sequence[Json]
     packets: Mapping[int, int]
     programmes: Sequence[frozenset[int]] = ()
-    unopened: Mapping[int, str] = field(default_factory=dict)  # by index: why the decoder does not start
+    unopened: frozenset[int] = frozenset()  # streams whose decoder does not start
 
     def of_kind(self, kind: str) -> list[Json]:
         """Return the streams of one kind, without covers."""
@@ -56,6 +56,11 @@ class Candidates:
 
     def can_decode(self, stream: Json) -> bool:
         return is_accepted(stream) and index_of(stream) not in self.unopened
+
+    def unsupported(self, stream: Json) -> str:
+        """Return the words for a codec that cannot be decoded, at all or as the stream uses it."""
+        form = " in this form" if index_of(stream) in self.unopened else ""
+        return f"codec ({codec_of(stream)}) is not supported{form}"
 
 
 def index_of(stream: Json) -> int:
@@ -89,9 +94,7 @@ def choose_video(found: Candidates) -> Json:
 
     chosen = max(videos, key=rank)
     if not found.can_decode(chosen):
-        raise UnsupportedCodec(
-            f"the video codec {codec_of(chosen)} is not supported: send H.264, HEVC, VP9 or AV1"
-        )
+        raise UnsupportedCodec(f"the video {found.unsupported(chosen)}: send H.264, HEVC, VP9 or AV1")
     return chosen
 
 
@@ -113,8 +116,7 @@ def choose_audio(found: Candidates, video: Json) -> Json | None:
 def _problem(found: Candidates, audio: Json, video: Json) -> str | None:
     """Return why an audio track cannot be used; None if it can."""
     if not found.can_decode(audio):
-        detail = found.unopened.get(index_of(audio), "")
-        return f"its codec ({codec_of(audio)}) is not supported{detail and f': {detail}'}"
+        return f"its {found.unsupported(audio)}"
     if found.count(audio) == 0 or not int(audio.get("sample_rate", 0)):
         return "it holds no sound"
     if not _share_programme(found, audio, video):
@@ -169,7 +171,7 @@ def _left_out(found: Candidates, stream: Json, video: Json) -> str:
     if is_cover(stream):
         return "it is a cover picture"
     if not found.can_decode(stream):
-        return f"its codec ({codec_of(stream)}) is not supported"
+        return f"its {found.unsupported(stream)}"
     if _is_still(found.count(stream), max(map(found.count, found.of_kind("video")))):
         return "it holds a few still pictures, another track is a film"
     return "another video track is the default one, or larger"
