@@ -63,6 +63,19 @@ def test_levels_differ_with_their_seconds(change, word):
     assert word in found.message
 
 
+def test_some_milliseconds_of_a_neighbouring_second_are_no_difference():
+    ends = (
+        [(part / 5, -20.0) for part in range(5)]
+        + [(1.0, -36.0)]
+        + [(1 + part / 5, -120.0) for part in range(1, 5)]
+    )
+    assert compare_levels(by_second(ends, 0), levels(-20, -120)) == ()
+    assert compare_levels(levels(-20, -120), by_second(ends, 0)) == ()
+    inner = [(time, level) for time, level in ends if time >= 1]  # where a chunk begins
+    silent = [(time, -120.0) for time, _ in inner]
+    assert compare_levels(by_second(inner, 0), by_second(silent, 0)) == ()
+
+
 def test_levels_differ_when_sound_is_missing_or_comes_from_nowhere():
     assert len(compare_levels(levels(-20, -20), levels(-20, -100))) == 1
     assert len(compare_levels(levels(-20), levels(-20, -20))) == 1

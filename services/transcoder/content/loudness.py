@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -56,10 +56,15 @@ class LevelReader:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The level of one second in dB, and its number of blocks; missing blocks are silent."""
+    """The level of one second in dB, and its number of blocks; missing blocks are silent.
+
+    `low` and `high` are the least and the most of it that begins and ends up to a block earlier or later.
+    """
 
     db: float
     blocks: int
+    low: float
+    high: float
 
 
 def by_second(blocks: Iterable[tuple[float, float]], zero: float) -> dict[int, Level]:
@@ -71,18 +76,34 @@ def by_second(blocks: Iterable[tuple[float, float]], zero: float) -> dict[int, L
     for time, level in blocks:
         number = round((time - zero) / BLOCK_SECONDS)
         loudest[number] = max(level, loudest.get(number, level))
-    powers: dict[int, list[float]] = defaultdict(list)
-    for number, level in loudest.items():
-        powers[number // BLOCKS_A_SECOND].append(10 ** (level / 10))
-    return {
-        second: Level(10 * math.log10(max(sum(values) / BLOCKS_A_SECOND, 1e-12)), len(values))
-        for second, values in powers.items()
-    }
+    powers = {number: 10 ** (level / 10) for number, level in loudest.items()}
+    counts = Counter(number // BLOCKS_A_SECOND for number in powers)
+    return {second: _level(powers, second, count) for second, count in counts.items()}
+
+
+def _level(powers: Mapping[int, float], second: int, count: int) -> Level:
+    first = second * BLOCKS_A_SECOND
+    nearby = [_mean(powers, first + slip) for slip in (-1, 0, 1)]
+    total = sum(powers.get(first + number, 0.0) for number in range(BLOCKS_A_SECOND))
+    db = _decibels(total / BLOCKS_A_SECOND)
+    return Level(db, count, min(db, *nearby), max(db, *nearby))
+
+
+def _mean(powers: Mapping[int, float], first: int) -> float:
+    """Return the level of the blocks of a second, of those that are there."""
+    there = [powers[number] for number in range(first, first + BLOCKS_A_SECOND) if number in powers]
+    return _decibels(sum(there) / max(1, len(there)))
+
+
+def _decibels(power: float) -> float:
+    return 10 * math.log10(max(power, 1e-12))
 
 
 def compare_levels(source: Mapping[int, Level], output: Mapping[int, Level]) -> tuple[VideoWarning, ...]:
     """Return a warning for each run of seconds that are louder or quieter than the source's.
 
+    Where sound begins or ends, a few milliseconds decide to which second it belongs: seconds of the source
+    that begin a block earlier or later count as well.
     There is none where one side could not be read.
     """
     if not (source and output):
@@ -94,12 +115,13 @@ def compare_levels(source: Mapping[int, Level], output: Mapping[int, Level]) -> 
     return tuple(_describe(run, differing) for run in _runs(sorted(differing)))
 
 
-def _differ(one: Level, other: Level) -> bool:
-    enough = max(one.blocks, other.blocks) >= MIN_BLOCKS
-    return enough and max(one.db, other.db) > AUDIBLE_DB and abs(one.db - other.db) > MAX_DIFFERENCE_DB
+def _differ(theirs: Level, ours: Level) -> bool:
+    enough = max(theirs.blocks, ours.blocks) >= MIN_BLOCKS
+    apart = max(ours.db - theirs.high, theirs.low - ours.db)
+    return enough and max(theirs.db, ours.db) > AUDIBLE_DB and apart > MAX_DIFFERENCE_DB
 
 
-NOTHING: Final = Level(SILENCE_DB, 0)
+NOTHING: Final = Level(SILENCE_DB, 0, SILENCE_DB, SILENCE_DB)
 
 
 def _runs(seconds: Sequence[int]) -> list[list[int]]:
