@@ -13,10 +13,12 @@ from shared.messaging.faults import NO_ANSWER, BrokerUnavailable, broker_faults
 from shared.messaging.topology import QUEUES, declare_topology
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aio_pika.abc import AbstractChannel, AbstractConnection
     from aiormq.abc import FieldTable
+
+    Connect = Callable[..., Awaitable[AbstractConnection]]
 
 CONNECT_SECONDS = 10.0
 PUBLISH_SECONDS = 10.0
@@ -28,8 +30,8 @@ log = structlog.get_logger()
 class BrokerLink:
     """One connection with one channel, opened on first use and reopened when it is lost."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self._url, self._name = url, name
+    def __init__(self, url: str, name: str, *, connect: Connect = aio_pika.connect) -> None:
+        self._url, self._name, self._connect = url, name, connect
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
@@ -46,7 +48,7 @@ class BrokerLink:
     async def _open(self) -> None:
         async with self.closed_by_silence(NO_ANSWER), asyncio.timeout(CONNECT_SECONDS):
             properties: FieldTable = {"connection_name": self._name}
-            self._connection = await aio_pika.connect(self._url, client_properties=properties)
+            self._connection = await self._connect(self._url, client_properties=properties)
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             await declare_topology(channel)
             self._channel = channel

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractIncomingMessage
 
+    from shared.messaging.connection import Connect
     from shared.messaging.processor import Outcome, Processor
 
 IDLE_SECONDS = 0.25
@@ -51,10 +52,14 @@ class Consumer:
         slots: int,
         gate: Callable[[], Awaitable[None]] | None = None,
         refuse: Callable[[InvalidData], Awaitable[None]] | None = None,
+        connect: Connect = aio_pika.connect,
+        idle_seconds: float = IDLE_SECONDS,
+        outage_seconds: float = OUTAGE_SECONDS,
     ) -> None:
         self.name = name
-        self.link = BrokerLink(url, f"{name}.consume")
-        self._dead_letters = Publisher(BrokerLink(url, f"{name}.dead-letters"))
+        self.link = BrokerLink(url, f"{name}.consume", connect=connect)
+        self._dead_letters = Publisher(BrokerLink(url, f"{name}.dead-letters", connect=connect))
+        self._idle_seconds, self._outage_seconds = idle_seconds, outage_seconds
         self._queues, self._processor, self._gate = tuple(queues), processor, gate
         self._refuse = refuse
         self._slots = asyncio.Semaphore(slots)
@@ -69,10 +74,10 @@ class Consumer:
                 pulled = None if self._draining.is_set() else await self._pull()
             except PipelineError as error:
                 log.warning("consumer_waits", queues=self._queues, reason=error.reason, error=str(error))
-                await self._rest(OUTAGE_SECONDS)
+                await self._rest(self._outage_seconds)
                 continue
             if pulled is None:
-                await self._rest(IDLE_SECONDS)
+                await self._rest(self._idle_seconds)
             elif self._draining.is_set():
                 await deliveries.give_back(pulled[1])
             else:
@@ -127,7 +132,7 @@ class Consumer:
             raise
         except Exception:
             log.exception("no_verdict", queue=queue)
-            await asyncio.sleep(OUTAGE_SECONDS)
+            await asyncio.sleep(self._outage_seconds)
             await deliveries.give_back(message)
             return
         finally:
@@ -159,7 +164,7 @@ class Consumer:
             try:
                 await self._dead_letters.publish_message("", queue + DEAD, dead)
             except BrokerUnavailable:
-                await asyncio.sleep(OUTAGE_SECONDS)
+                await asyncio.sleep(self._outage_seconds)
             else:
                 return "dead", "undecodable"
 

@@ -32,8 +32,9 @@ FORGET_SECONDS = 600.0
 class Relay:
     """Sends due messages, oldest first, with publisher confirms; any relay sends messages of any service."""
 
-    def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
+    def __init__(self, outbox: Outbox, publisher: Publisher, *, poll_seconds: float = POLL_SECONDS) -> None:
         self._outbox, self._publisher, self._name = outbox, publisher, outbox.source.strip("/")
+        self._poll_seconds = poll_seconds
         self._forget_at = self._count_at = 0.0
 
     async def run(self) -> None:
@@ -44,7 +45,7 @@ class Relay:
                     await self._tidy_and_wait()
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 log.warning("relay_waits", reason=error.reason, error=str(error))
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(self._poll_seconds)
             await self._count_due()
 
     async def send_due(self) -> int:
@@ -105,6 +106,6 @@ class Relay:
                 await sql.forget_sent(connection)
             self._forget_at = now + FORGET_SECONDS
         with suppress(TimeoutError):  # not wait_for: before Python 3.12 it can swallow a cancellation
-            async with asyncio.timeout(POLL_SECONDS):
+            async with asyncio.timeout(self._poll_seconds):
                 await self._outbox.committed.wait()
         self._outbox.committed.clear()
