@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.extend(
         [
             late_database_context(settings),
-            storage_context(settings, connections=STORAGE_CONNECTIONS, waits_briefly=True),
+            storage_context(settings, connections=STORAGE_CONNECTIONS),
             _catalog,
             partial(_playback, settings),
         ]

@@ -6,14 +6,13 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
 from aiohttp import web
 
 from services.uploader.cli import run_command
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.auto_retry import AutoRetry
-from services.uploader.maintenance.identify_storage import IdentifiedStorage, identify_storage
+from services.uploader.maintenance.identify_storage import StorageIdentification, identify_storage
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep_orphans import Sweeper
 from services.uploader.storage_breaker import StorageBreaker
@@ -36,24 +35,22 @@ from shared.service.resources import (
     storage_context,
 )
 from shared.service.work_volume import VOLUME, work_volume_context
-from shared.startup import wait_until_available
 from shared.videos.failure import VideoFailures
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from services.uploader.maintenance.identify_storage import IdentifiedStorage
     from shared.contracts.events import Payload
     from shared.errors import PipelineError
     from shared.settings import Settings
 
 BREAKER = web.AppKey("breaker", StorageBreaker)
-IDENTIFIED = web.AppKey("identified_storage", IdentifiedStorage)
+IDENTIFICATION = web.AppKey("storage_identification", StorageIdentification)
 NAME, DEFAULT_PORT = "uploader", 8083
 PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process
 CHUNKS_AT_ONCE = 4
-
-log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -64,8 +61,8 @@ def create_app(settings: Settings) -> web.Application:
             database_context(settings),
             outbox_context(settings, NAME),
             storage_context(settings),
-            partial(_identified, settings),
             work_volume_context(settings),
+            partial(_identification, settings),
             _breaker,
             partial(_auto_retry, settings),
             partial(_reconciler, settings),
@@ -76,35 +73,33 @@ def create_app(settings: Settings) -> web.Application:
     return app
 
 
-async def _identified(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _identification(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     """Learn whose storage and work volume these are, before anything is stored or removed."""
     work = WorkDir(settings.work_dir.resolve())
 
-    async def identify() -> None:
-        app[IDENTIFIED] = await identify_storage(settings, app[DATABASE], app[STORAGE].storage, work)
+    async def identify() -> IdentifiedStorage:
+        await app[VOLUME].check(again=True)  # a wrong volume must not be marked as ours
+        return await identify_storage(settings, app[DATABASE], app[STORAGE].storage, work)
 
-    while IDENTIFIED not in app:
-        try:
-            await wait_until_available(identify)
-        except StorageRefused:
-            raise
-        except StorageUnavailable as error:
-            log.warning("waiting_for_storage", error=error.message)
-    yield
+    app[IDENTIFICATION] = StorageIdentification(identify)
+    async with running(app, app[IDENTIFICATION].run(), f"{NAME}.identification"):
+        yield
 
 
 async def _breaker(app: web.Application) -> AsyncIterator[None]:
-    app[BREAKER] = breaker = StorageBreaker(app[IDENTIFIED].storage.check)
+    app[BREAKER] = breaker = StorageBreaker(app[STORAGE].storage.check)
     async with running(app, breaker.run(), f"{NAME}.breaker"):
         yield
 
 
 async def _auto_retry(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    async def retry() -> None:
+        await AutoRetry(app[OUTBOX], (await app[IDENTIFICATION].result()).storage).run()
+
     if not settings.auto_retry:
         yield
         return
-    auto_retry = AutoRetry(app[OUTBOX], app[IDENTIFIED].storage)
-    async with running(app, auto_retry.run(), f"{NAME}.auto_retry"):
+    async with running(app, retry(), f"{NAME}.auto_retry"):
         yield
 
 
@@ -120,9 +115,12 @@ async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator
 
 async def _sweeper(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     work = WorkDir(settings.work_dir.resolve())
-    identified = app[IDENTIFIED]
-    sweeper = Sweeper(settings, app[DATABASE], work, identified.storage, identified.owned)
-    async with running(app, sweeper.run(), f"{NAME}.sweeper"):
+
+    async def sweep() -> None:
+        identified = await app[IDENTIFICATION].result()
+        await Sweeper(settings, app[DATABASE], work, identified.storage, identified.owned).run()
+
+    async with running(app, sweep(), f"{NAME}.sweeper"):
         yield
 
 
@@ -132,42 +130,48 @@ def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
 
 def _storing(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    storing = StoreChunkHandler(
-        settings,
-        app[OUTBOX],
-        work,
-        app[IDENTIFIED].storage,
-        asyncio.Semaphore(PUTS_AT_ONCE),
-        app[BREAKER],
-        check_volume=partial(app[VOLUME].check, again=True),
-    )
+    puts, check_volume = asyncio.Semaphore(PUTS_AT_ONCE), partial(app[VOLUME].check, again=True)
+
+    async def store(event: VideoSegmented) -> None:
+        storage = app[IDENTIFICATION].require().storage
+        storing = StoreChunkHandler(settings, app[OUTBOX], work, storage, puts, app[BREAKER], check_volume)
+        await storing.store(event)
+
     patience: dict[type[PipelineError], float] = {
         StorageUnavailable: settings.storage_patience_seconds,
         StorageRefused: 0.0,
         SegmentsLost: 0.0,
     }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
-    route = Route(app[VOLUME].guard(storing.store), policy, VideoFailures(app[OUTBOX], "upload"))
+    route = Route(app[VOLUME].guard(store), policy, VideoFailures(app[OUTBOX], "upload"))
     return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
 
 
 def _deleting(settings: Settings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
-    deleting = DeleteVideoHandler(settings, app[OUTBOX], work, app[IDENTIFIED].storage)
-    route = Route(deleting.delete, RetryPolicy(None, settings.retry_seconds), failures=None)
+
+    async def delete(command: DeleteVideo) -> None:
+        storage = app[IDENTIFICATION].require().storage
+        await DeleteVideoHandler(settings, app[OUTBOX], work, storage).delete(command)
+
+    route = Route(delete, RetryPolicy(None, settings.retry_seconds), failures=None)
     return _consumer(settings, app, "uploader.delete", {DeleteVideo: route}, 1)
 
 
 def _consumer(
     settings: Settings, app: web.Application, queue: str, routes: Mapping[type[Payload], Route], slots: int
 ) -> Consumer:
+    async def gate() -> None:
+        app[IDENTIFICATION].require()
+        await app[VOLUME].check()
+
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=queue,
         queues=[queue],
         processor=Processor(routes, app[OUTBOX]),
         slots=slots,
-        gate=app[VOLUME].check,
+        gate=gate,
     )
 
 

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from shared.database.pool import Database, open_database, open_database_later
-from shared.errors import PipelineError, StorageRefused, StorageUnavailable, described
+from shared.errors import PipelineError, described
 from shared.http.health import CHECKS
 from shared.http.server import running
 from shared.messaging.connection import BrokerLink
@@ -83,16 +83,6 @@ async def _try_briefly(wait: Callable[[], Awaitable[None]]) -> None:
         log.warning("started_without", error=described(error))
 
 
-async def _expect_no_refusal(check: Callable[[], Awaitable[None]]) -> None:
-    """Wait briefly for the storage, and continue without it. Raises StorageRefused when access is denied."""
-    try:
-        await wait_until_available(check)
-    except StorageRefused:
-        raise
-    except StorageUnavailable as error:
-        log.warning("started_without", error=error.message)
-
-
 def outbox_context(settings: Settings, name: str) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that opens the outbox and runs its relay; needs the database context before it."""
 
@@ -111,19 +101,14 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
 
 
 def storage_context(
-    settings: Settings, *, connections: int = CONNECTIONS, waits_briefly: bool = False
+    settings: Settings, *, connections: int = CONNECTIONS
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that opens the storage and has its state told.
-
-    The service starts without a storage that is unavailable, and unless it `waits_briefly` not with one that
-    refuses: that is a wrong setting.
-    """
+    """Return a context that opens the storage and has its state told; the service starts without it."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         async with open_storage(settings, connections=connections) as storage:
             app[STORAGE] = OpenStorage(storage)
-            check = app[CHECKS].add("storage", storage.check, "once")
-            await (_try_briefly if waits_briefly else _expect_no_refusal)(check.require)
+            await _try_briefly(app[CHECKS].add("storage", storage.check, "once").require)
             yield
 
     return context

@@ -1,7 +1,8 @@
-"""Identifies the storage and the work volume of an uploader."""
+"""Identifies the storage and the work volume of an uploader, also after an outage that lasts at start."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,8 +11,12 @@ import structlog
 from services.uploader.maintenance.identity import StoragePlace, VolumePlace, identify
 from services.uploader.maintenance.sweep_orphans import Owned
 from shared import videos
+from shared.errors import PipelineError, StorageRefused, StorageUnavailable
+from shared.startup import wait_until_available
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from services.uploader.maintenance.identity import Identity
     from shared.database.pool import Database
     from shared.settings import Settings
@@ -34,6 +39,41 @@ class IdentifiedStorage:
         return Owned(self.of_storage.is_ours, self.of_volume.is_ours)
 
 
+class StorageIdentification:
+    """Identifies the storage, also after an outage that lasts at start; what needs it waits."""
+
+    def __init__(self, identify: Callable[[], Awaitable[IdentifiedStorage]]) -> None:
+        self._identify = identify
+        self._result: IdentifiedStorage | None = None
+        self._is_done = asyncio.Event()
+
+    async def run(self) -> None:
+        """Identify it, however long the outage lasts; never returns. Raises StorageRefused."""
+        while self._result is None:
+            try:
+                await wait_until_available(self._look)
+            except StorageRefused:
+                raise
+            except PipelineError as error:
+                log.warning("waiting_for_storage", reason=error.reason, error=error.message)
+        await asyncio.Event().wait()
+
+    async def result(self) -> IdentifiedStorage:
+        """Return the identified storage; wait until it is."""
+        await self._is_done.wait()
+        return self.require()
+
+    def require(self) -> IdentifiedStorage:
+        """Return the identified storage. Raises StorageUnavailable until it is."""
+        if self._result is None:
+            raise StorageUnavailable("the storage has not been identified since the start")
+        return self._result
+
+    async def _look(self) -> None:
+        self._result = await self._identify()
+        self._is_done.set()
+
+
 async def identify_storage(
     settings: Settings, database: Database, storage: Storage, work: WorkDir
 ) -> IdentifiedStorage:
@@ -42,6 +82,7 @@ async def identify_storage(
     Raises StorageMismatch when the storage is another than STORAGE_ID, StorageUnavailable,
     DatabaseUnavailable, OSError.
     """
+    await storage.check()
     of_storage = await identify(database, StoragePlace(storage), expected=settings.storage_id)
     of_volume = await identify(database, VolumePlace(work))
     bound = cast("Storage", replace(cast("Any", storage), storage_id=of_storage.storage_id))
