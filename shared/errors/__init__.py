@@ -17,6 +17,7 @@
     │   ├── SourceFetchFailed         the server of the source did not answer correctly
     │   │   └── SourceServerUnavailable  it is down or overloaded: retrying may help
     │   ├── EncodeFailed · EncodeStalled · SegmentsLost · WorkerLost · Stalled
+    │   ├── StorageInconsistent       the storage does not keep objects as they were put
     │   └── StorageUnavailable        the storage did not answer or is overloaded: retrying may help
     │       └── StorageRefused        the storage rejected the request: a setting has to be corrected
     │           └── StorageFull · StorageMismatch
@@ -82,7 +83,13 @@ from shared.errors.sources import (
     SourceUnavailable,
     UnsupportedCodec,
 )
-from shared.errors.storage import StorageFull, StorageMismatch, StorageRefused, StorageUnavailable
+from shared.errors.storage import (
+    StorageFull,
+    StorageInconsistent,
+    StorageMismatch,
+    StorageRefused,
+    StorageUnavailable,
+)
 
 __all__ = [
     "ConfigurationError",
@@ -117,6 +124,7 @@ __all__ = [
     "SourceUnavailable",
     "Stalled",
     "StorageFull",
+    "StorageInconsistent",
     "StorageMismatch",
     "StorageRefused",
     "StorageUnavailable",

@@ -27,3 +27,9 @@ class StorageMismatch(StorageRefused):
     """The configured storage is not the one named in the records."""
 
     reason = "storage_mismatch"
+
+
+class StorageInconsistent(TransientError):
+    """The storage answers, but does not keep what it accepted: objects are missing or have another size."""
+
+    reason = "storage_inconsistent"

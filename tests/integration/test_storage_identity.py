@@ -17,7 +17,7 @@ from services.uploader.maintenance.identity import StoragePlace, VolumePlace, cl
 from services.uploader.storage_breaker import StorageBreaker
 from shared import videos
 from shared.contracts.events import Segment, Source, VideoSegmented, VideoUploaded
-from shared.errors import StorageMismatch, StorageUnavailable, Superseded
+from shared.errors import StorageInconsistent, StorageMismatch, StorageUnavailable, Superseded
 from shared.hls.stored_renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import MASTER, storage_prefix
@@ -155,14 +155,14 @@ async def film(outbox, tmp_path) -> UUID:
     return video_id
 
 
-async def store(outbox, tmp_path, storage, video_id, *chunks):
+async def store(outbox, tmp_path, storage, video_id, *chunks, breaker=None):
     handler = StoreChunkHandler(
         SETTINGS,
         outbox,
         WorkDir(tmp_path),
         storage,
         asyncio.Semaphore(2),
-        StorageBreaker(storage.check),
+        breaker or StorageBreaker(storage.check),
         AsyncMock(),
     )
     for chunk in chunks:
@@ -236,8 +236,10 @@ async def test_video_does_not_become_ready_when_the_storage_keeps_losing_its_obj
     outbox, film, tmp_path, name, times
 ):
     storage = forgetful({name: times})
-    with pytest.raises(StorageUnavailable, match=r"missing in storage|does not have it"):
-        await store(outbox, tmp_path, storage, film, 0, 1)
+    breaker = StorageBreaker(storage.check)
+    with pytest.raises(StorageInconsistent, match=r"missing in storage|does not have it"):
+        await store(outbox, tmp_path, storage, film, 0, 1, breaker=breaker)
+    assert not breaker.is_open, "the storage answers: other videos must not wait for it"
     assert await status(outbox, film) == "processing"
     assert not [key for key in storage.objects if key.endswith(MASTER)], "players would find half a video"
     storage.loses.clear()

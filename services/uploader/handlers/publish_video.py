@@ -16,7 +16,7 @@ from services.uploader.handlers.stored_objects import disagreements, expected_si
 from shared import videos
 from shared.contracts.events import VideoStored
 from shared.contracts.warnings import WarningCode
-from shared.errors import StorageUnavailable, Superseded
+from shared.errors import StorageInconsistent, Superseded
 from shared.failpoints import failpoint
 from shared.hls.playlists import complete
 from shared.hls.stored_renditions import RenditionSet
@@ -53,7 +53,8 @@ class VideoPublisher:
     async def publish(self, job: StoreJob, store_again: StoreAgain) -> None:
         """Store playlists and thumbnail, the multivariant playlist last, and mark the video ready.
 
-        Objects missing from storage are stored again. Raises Superseded, StorageUnavailable.
+        Objects missing from storage are stored again. Raises Superseded, StorageUnavailable,
+        StorageInconsistent.
         """
         video_id = job.video_id
         async with self.outbox.transaction() as connection:
@@ -122,7 +123,7 @@ class VideoPublisher:
     ) -> None:
         """Compare the storage with what was put; store missing segments again.
 
-        It takes one listing per video instead of one request per object. Raises StorageUnavailable when they
+        It takes one listing per video instead of one request per object. Raises StorageInconsistent when they
         still differ, Superseded when chunks have to be encoded again.
         """
         prefix = storage_prefix(video.user_id, video.video_id)
@@ -136,7 +137,7 @@ class VideoPublisher:
             async with self.outbox.transaction() as connection:
                 chunks = await videos.reopen_stored(connection, video.video_id, lost)
             await store_again(video.video_id, chunks)
-        raise StorageUnavailable(
+        raise StorageInconsistent(
             f"{len(wrong)} of {len(sizes)} objects of the video are missing in storage or have another size,"
             f" such as {wrong[0]}"
         )
@@ -144,7 +145,7 @@ class VideoPublisher:
     async def _confirm_master(self, key: str, sizes: Mapping[str, int]) -> None:
         stored = await self.storage.head(key)
         if stored is None or stored.bytes != sizes[key]:
-            raise StorageUnavailable(f"the storage accepted {key}, but does not have it with that size")
+            raise StorageInconsistent(f"the storage accepted {key}, but does not have it with that size")
 
     async def _put_thumbnail(self, key: str, path: Path) -> int:
         """Store the thumbnail, or keep the existing one; a missing thumbnail does not fail a video."""

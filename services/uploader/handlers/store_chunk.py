@@ -15,7 +15,14 @@ from services.uploader.handlers.stored_objects import segment_key
 from shared import videos
 from shared.contracts.events import EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import SegmentsLost, StorageMismatch, StorageRefused, StorageUnavailable, Superseded
+from shared.errors import (
+    SegmentsLost,
+    StorageInconsistent,
+    StorageMismatch,
+    StorageRefused,
+    StorageUnavailable,
+    Superseded,
+)
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
 from shared.telemetry.metrics import STORED_BYTES, STORED_OBJECTS
@@ -115,7 +122,7 @@ class StoreChunkHandler:
             await self.lease.hold(job, self._put_segments(prefix, job.segments, progress), progress)
         except (FileNotFoundError, SegmentDamaged) as error:
             await self._encode_again(job, error)
-        except StorageUnavailable:
+        except (StorageUnavailable, StorageInconsistent):
             await self._give_way(job)
             raise
         failpoint("store.segments_put")
@@ -156,7 +163,7 @@ class StoreChunkHandler:
                 raise SegmentDamaged(f"{segment.path} has {local or 0} bytes, not {segment.bytes}")
             stored = await self.storage.put_file(key, path)
         if stored != segment.bytes:
-            raise StorageUnavailable(f"{key} has {stored} bytes in storage, not {segment.bytes}")
+            raise StorageInconsistent(f"{key} has {stored} bytes in storage, not {segment.bytes}")
         failpoint("store.segment_put")
         progress.note()
         self._count(stored)
