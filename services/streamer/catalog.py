@@ -15,6 +15,7 @@ from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.stored_renditions import RenditionSet
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
     from uuid import UUID
 
@@ -31,14 +32,22 @@ class StoredPlaylist:
     modified: datetime
 
 
+async def _any_storage() -> None:
+    """Do nothing: where nothing can be mounted wrongly, what is missing is missing."""
+
+
 @dataclass(frozen=True)
 class Catalog:
-    """Caches in front of Postgres and S3: one read serves thousands of requests for a popular video."""
+    """Caches in front of Postgres and S3: one read serves thousands of requests for a popular video.
+
+    `expect_storage` raises StorageUnavailable when what is read is not the storage of the records.
+    """
 
     videos: SingleFlightCache[UUID, Availability | None]
     playlists: SingleFlightCache[str, StoredPlaylist | None]
     encoded: EncodedPlaylists = field(default_factory=EncodedPlaylists)
     storage_wait: StorageWait = field(default_factory=StorageWait)
+    expect_storage: Callable[[], Awaitable[None]] = _any_storage
 
     async def close(self) -> None:
         """Cancel reads in progress."""
@@ -46,7 +55,9 @@ class Catalog:
         await self.playlists.close()
 
 
-def create_catalog(database: Database, storage: Storage) -> Catalog:
+def create_catalog(
+    database: Database, storage: Storage, expect_storage: Callable[[], Awaitable[None]] = _any_storage
+) -> Catalog:
     """Return an empty catalog."""
     return Catalog(
         SingleFlightCache(
@@ -56,11 +67,12 @@ def create_catalog(database: Database, storage: Storage) -> Catalog:
             unavailable=DatabaseUnavailable,
         ),
         SingleFlightCache(
-            partial(read_playlist, storage),
+            partial(read_playlist, storage, expect_storage=expect_storage),
             entries=PLAYLISTS,
             name="playlists",
             unavailable=StorageUnavailable,
         ),
+        expect_storage=expect_storage,
     )
 
 
@@ -77,10 +89,13 @@ async def read_availability(database: Database, video_id: UUID) -> Availability 
     return availability_so_far(video, RenditionSet.from_json(video.presentation), tuple(segments), codecs)
 
 
-async def read_playlist(storage: Storage, key: str) -> StoredPlaylist | None:
+async def read_playlist(
+    storage: Storage, key: str, *, expect_storage: Callable[[], Awaitable[None]] = _any_storage
+) -> StoredPlaylist | None:
     """Read a playlist from storage; None when it does not exist."""
     try:
         async with storage.read(key) as reader:
             return StoredPlaylist(await reader.body(), reader.object.modified)
     except KeyError:
+        await expect_storage()
         return None

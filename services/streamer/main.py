@@ -11,10 +11,12 @@ from services.streamer.player_routes import add_watch_routes
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
+from shared.errors import PipelineError, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.client_address import origin_of, read_networks
 from shared.service.main import run
 from shared.service.resources import DATABASE, STORAGE, late_database_context, storage_context
+from shared.service.work_volume import VOLUME, work_volume_context
 from shared.storage.s3.client_config import bucket_url
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from shared.service.work_volume import WorkVolume
     from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "streamer", 8081
@@ -35,6 +38,7 @@ def create_app(settings: Settings) -> web.Application:
         [
             late_database_context(settings),
             storage_context(settings, connections=STORAGE_CONNECTIONS),
+            *([work_volume_context(settings, only_reads=True)] if settings.storage_type == "local" else []),
             _catalog,
             partial(_playback, settings),
         ]
@@ -45,9 +49,18 @@ def create_app(settings: Settings) -> web.Application:
 
 
 async def _catalog(app: web.Application) -> AsyncIterator[None]:
-    app[CATALOG] = catalog = create_catalog(app[DATABASE], app[STORAGE].storage)
+    expectation = [partial(_expect_volume, app[VOLUME])] if VOLUME in app else []
+    app[CATALOG] = catalog = create_catalog(app[DATABASE], app[STORAGE].storage, *expectation)
     yield
     await catalog.close()
+
+
+async def _expect_volume(volume: WorkVolume) -> None:
+    """Raise StorageUnavailable when WORK_DIR is another volume: what it lacks may exist."""
+    try:
+        await volume.check(again=True)
+    except PipelineError as error:
+        raise StorageUnavailable(error.message) from error
 
 
 async def _playback(settings: Settings, app: web.Application) -> AsyncIterator[None]:

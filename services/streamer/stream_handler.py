@@ -147,10 +147,11 @@ async def _send_object(request: web.Request, key: str, known: Availability, sent
     url_of = await request.app[SEGMENT_URLS].direct(known.video)
     if url_of is not None:
         return _redirect(url_of(key), PRIVATE_CACHE)
-    storage, wait = request.app[STORAGE].storage, request.app[CATALOG].storage_wait
+    storage, catalog = request.app[STORAGE].storage, request.app[CATALOG]
     try:
-        return await send_object(request, storage, wait, key, cache=_cache(sent.access))
+        return await send_object(request, storage, catalog.storage_wait, key, cache=_cache(sent.access))
     except KeyError:
+        await catalog.expect_storage()
         raise NotFound(f"{sent.asked.path} is not there") from None
 
 

@@ -28,6 +28,7 @@ from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from shared.database.pool import Database
     from shared.settings import Settings
@@ -61,10 +62,15 @@ class WorkVolumeUnavailable(Deferred):
 
 
 class WorkVolume:
-    """Checks that WORK_DIR is the volume that the other services use, and can be written."""
+    """Checks that WORK_DIR is the volume that the other services use, and can be written.
 
-    def __init__(self, database: Database, work: WorkDir, *, adopts: bool = False) -> None:
-        self._database, self._work, self._adopts = database, work, adopts
+    A service that only reads it never decides which volume that is: until another has, any will do.
+    """
+
+    def __init__(
+        self, database: Database, work: WorkDir, *, adopts: bool = False, only_reads: bool = False
+    ) -> None:
+        self._database, self._work, self._adopts, self._only_reads = database, work, adopts, only_reads
         self._id: UUID | None = None
         self._checked_at = -CHECKED_SECONDS
 
@@ -78,7 +84,7 @@ class WorkVolume:
             return
         if self._id is None:
             self._id = await self._identify()
-        if (found := await self._on_volume(self._read)) != self._id:
+        if self._id and (found := await self._on_volume(self._read)) != self._id:
             raise WorkVolumeUnavailable(_wrong(self._work, found, self._id))
         self._checked_at = time.monotonic()
 
@@ -101,11 +107,11 @@ class WorkVolume:
 
         return guarded
 
-    async def _identify(self) -> UUID:
-        """Return the id that the marker has to have; the first service to start chooses it."""
+    async def _identify(self) -> UUID | None:
+        """Return the id that the marker has to have; the first service to start that writes chooses it."""
         async with self._database.transaction() as connection:
             known: UUID | None = await sql.volume_id(connection)
-        return known if known and not self._adopts else await self._adopt()
+        return known if self._only_reads or (known and not self._adopts) else await self._adopt()
 
     async def _adopt(self) -> UUID:
         async with self._database.alone(LOCK) as is_alone, self._database.transaction() as connection:
@@ -151,12 +157,10 @@ class WorkVolume:
             raise WorkVolumeUnavailable(f"WORK_DIR cannot be used: {error}") from error
 
     def _read(self) -> UUID | None:
-        """Return the id in the marker; None when there is none. Raises OSError if it cannot be written to."""
+        """Return the id in the marker; None when there is none. Raises OSError if the volume is of no use."""
         root = self._work.root
-        if os.statvfs(root).f_flag & os.ST_RDONLY:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(root))
-        if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(root))
+        if not self._only_reads:
+            _expect_writable(root)
         try:
             return parse_marker((root / MARKER).read_bytes(), str(root / MARKER))
         except FileNotFoundError:
@@ -171,6 +175,13 @@ class WorkVolume:
         """Return the videos that have a directory on the volume."""
         names = {name for place in ("originals", "chunks") for name in _names(self._work.root / place)}
         return [UUID(name) for name in names if _is_uuid(name)]
+
+
+def _expect_writable(root: Path) -> None:
+    if os.statvfs(root).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(root))
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(root))
 
 
 def _names(directory: Any) -> list[str]:
@@ -195,15 +206,17 @@ def _wrong(work: WorkDir, found: UUID | None, wanted: UUID) -> str:
 VOLUME = web.AppKey("work_volume", WorkVolume)
 
 
-def work_volume_context(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
+def work_volume_context(
+    settings: Settings, *, only_reads: bool = False
+) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that identifies the work volume; needs the database context before it.
 
     The service starts with a wrong volume, but is not ready then and takes no work.
     """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        work = WorkDir(settings.work_dir.resolve())
-        app[VOLUME] = volume = WorkVolume(app[DATABASE], work, adopts=settings.adopt_work_dir)
+        work, adopts = WorkDir(settings.work_dir.resolve()), settings.adopt_work_dir
+        app[VOLUME] = volume = WorkVolume(app[DATABASE], work, adopts=adopts, only_reads=only_reads)
         check = app[CHECKS].add("work_dir", partial(volume.check, again=True), "always")
         try:
             await check.require()
