@@ -13,6 +13,7 @@ from services.ingest.http.resources import ADMISSION, DATABASE, FEED, SETTINGS, 
 from services.ingest.http.routes import add_routes
 from services.ingest.progress.poller import Feed
 from services.ingest.uploads.admission import Admission
+from services.ingest.uploads.byte_quota import ByteQuota
 from services.ingest.uploads.remove_unfinished import sweep_uploads
 from services.ingest.uploads.upload_file import sync_directory
 from shared.errors import StorageUnavailable
@@ -52,6 +53,7 @@ def create_app(settings: Settings) -> web.Application:
         DiskBudget(app[WORK].root, settings.disk_reserve_bytes),
         max_uploads=settings.max_uploads_at_once,
         max_processing=settings.max_processing_per_user,
+        bytes_of_users=ByteQuota(settings.max_bytes_per_user),
     )
     add_routes(app)
     allow_origins(app, CorsPolicy(settings.cors_origins, METHODS, REQUEST_HEADERS, ANSWER_HEADERS))

@@ -12,6 +12,7 @@ from services.uploader.cli import run_command
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.auto_retry import AutoRetry
+from services.uploader.maintenance.failed_originals import FailedOriginals
 from services.uploader.maintenance.identify_storage import StorageIdentification, identify_storage
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep_orphans import Sweeper
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> web.Application:
             partial(_auto_retry, settings),
             partial(_reconciler, settings),
             partial(_sweeper, settings),
+            partial(_failed_originals, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
     )
@@ -121,6 +123,17 @@ async def _sweeper(settings: Settings, app: web.Application) -> AsyncIterator[No
         await Sweeper(settings, app[DATABASE], work, identified.storage, identified.owned).run()
 
     async with running(app, sweep(), f"{NAME}.sweeper"):
+        yield
+
+
+async def _failed_originals(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    seconds = settings.failed_original_seconds
+    if not seconds:
+        yield
+        return
+    work, check = WorkDir(settings.work_dir.resolve()), partial(app[VOLUME].check, again=True)
+    removing = FailedOriginals(app[DATABASE], work, check, seconds)
+    async with running(app, removing.run(), f"{NAME}.failed_originals"):
         yield
 
 

@@ -25,6 +25,7 @@ class _Statements:
 
 audit = _Statements("audit")
 ingest = _Statements("ingest")
+originals = _Statements("originals")
 outbox = _Statements("outbox")
 ownership = _Statements("ownership")
 playback_keys = _Statements("playback_keys")

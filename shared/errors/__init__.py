@@ -10,7 +10,7 @@
     │   ├── InvalidEvent              an event whose data breaks the schema
     │   └── RequestError              an HTTP request that cannot be answered as asked
     │       ├── InvalidRequest · Unauthorized · Forbidden · NotFound
-    │       ├── PrivateNotPossible
+    │       ├── PrivateNotPossible · QuotaExceeded
     │       ├── PlaybackRefused       TokenMissing · TokenInvalid · TokenExpired · TokenNotForThis
     │       └── MalformedBody · UnsupportedEncoding · EmptyFile · UploadStalled · UploadTooLarge
     ├── TransientError                an external failure: retrying may help
@@ -56,6 +56,7 @@ from shared.errors.requests import (
     NotFound,
     PlaybackRefused,
     PrivateNotPossible,
+    QuotaExceeded,
     RequestError,
     TokenExpired,
     TokenInvalid,
@@ -115,6 +116,7 @@ __all__ = [
     "PipelineError",
     "PlaybackRefused",
     "PrivateNotPossible",
+    "QuotaExceeded",
     "Refused",
     "RequestError",
     "SegmentsLost",

@@ -39,6 +39,12 @@ class Forbidden(RequestError):
     reason = "forbidden"
 
 
+class QuotaExceeded(Forbidden):
+    """The user has as many bytes of originals as allowed."""
+
+    reason = "quota_exceeded"
+
+
 class NotFound(RequestError):
     """It does not exist, or belongs to someone else."""
 

@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[int, Field(gt=0)] = 50 * 1024**3
     max_uploads_at_once: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_processing_per_user: Annotated[int, Field(ge=0)] = 1000
+    max_bytes_per_user: Annotated[int, Field(ge=0)] = 0
     disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1024**3
     public_stream_url: HttpUrl = "http://localhost:8081"
     delivery: Literal["redirect", "signed", "proxy"] | None = None
@@ -135,6 +136,7 @@ class Settings(BaseSettings):
     auto_retry: bool = True
     adopt_work_dir: bool = False
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
+    failed_original_seconds: Annotated[float, Field(ge=0)] = 604_800.0
     delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
     reconcile_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
     storage_id: UUID | None = None

@@ -20,6 +20,7 @@ from shared.videos.deletion import has_live_leases, mark_swept, purge, was_swept
 from shared.videos.failure import current_run, fail
 from shared.videos.file_owners import Attempt, Owner, is_any_known, is_named_as_source, owners
 from shared.videos.fsck_records import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
+from shared.videos.originals import lock_failed_originals, mark_originals_removed, original_bytes_of
 from shared.videos.planning import (
     PlanClaim,
     claim_plan,
@@ -39,7 +40,7 @@ from shared.videos.publication import (
     stored_codecs,
     stored_segments,
 )
-from shared.videos.quota import count_processing, over_quota
+from shared.videos.quota import count_processing, lock_user, over_quota
 from shared.videos.record import (
     Chunk,
     Status,
@@ -108,9 +109,13 @@ __all__ = [
     "key_frames",
     "list_newest",
     "location",
+    "lock_failed_originals",
+    "lock_user",
+    "mark_originals_removed",
     "mark_ready",
     "mark_swept",
     "next_step",
+    "original_bytes_of",
     "over_quota",
     "owners",
     "plan_without_chunks",

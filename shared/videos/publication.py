@@ -76,8 +76,13 @@ async def stored_codecs(connection: Connection, video_id: UUID) -> dict[str, str
     return dict(rows[0]["codecs"]) if rows else {}
 
 
-async def mark_ready(connection: Connection, stored: VideoStored, *, run: int) -> bool:
-    """Mark a complete video ready and record where it is; False when its run is over."""
+async def mark_ready(
+    connection: Connection, stored: VideoStored, *, run: int, removes_original: bool = False
+) -> bool:
+    """Mark a complete video ready and record where it is; False when its run is over.
+
+    `removes_original` says that the original is removed then.
+    """
     done = await sql.mark_ready(
         connection,
         video_id=stored.video_id,
@@ -90,5 +95,6 @@ async def mark_ready(connection: Connection, stored: VideoStored, *, run: int) -
         thumbnail_url=stored.thumbnail_url,
         renditions=[rendition.to_json() for rendition in stored.renditions],
         bytes=stored.bytes,
+        removes_original=removes_original,
     )
     return changed(done)

@@ -101,11 +101,12 @@ async def accept(
     title: str | None = None,
     visibility: Visibility = "public",
     ladder: Sequence[Preset] | None = None,
+    original_bytes: int | None = None,
 ) -> bool:
     """Create the record of a submitted video; False when it exists.
 
     `visibility` is for an event that names none. The `ladder` stays that of the video, whatever becomes of
-    the presets; None: the one when it is planned.
+    the presets; None: the one when it is planned. `original_bytes` is the size of an upload.
     """
     done = await sql.insert(
         connection,
@@ -119,6 +120,7 @@ async def accept(
         delivery=event.delivery,
         ladder=ladder_to_json(ladder) if ladder else None,
         digest=digest_of(event),
+        original_bytes=original_bytes,
     )
     return changed(done)
 

@@ -27,7 +27,9 @@ from shared.messaging.outbox import Outbox
 from shared.names import segment_name, storage_prefix
 from shared.playback import key_store, tokens
 from shared.playback.models import Viewer
+from shared.service.work_volume import WorkVolume
 from shared.storage import open_storage
+from shared.workspace.layout import WorkDir
 from tests.service_server import ServiceServer
 
 if TYPE_CHECKING:
@@ -145,7 +147,8 @@ async def storage(settings: Settings) -> AsyncIterator[Storage]:
 
 
 @pytest.fixture
-async def film(database: Database, storage: Storage) -> AsyncIterator[Film]:
+async def film(database: Database, storage: Storage, settings: Settings) -> AsyncIterator[Film]:
+    await WorkVolume(database, WorkDir(settings.work_dir)).check()
     made = Film(database, storage)
     await made.accept()
     yield made

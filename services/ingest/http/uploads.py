@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from services.ingest.models import UploadFields
+    from services.ingest.uploads.byte_quota import ByteAllowance
     from shared.videos import Video
     from shared.videos.presets import Preset
 
@@ -50,7 +51,7 @@ async def upload_video(request: web.Request) -> web.Response:
     await request.app[VOLUME].check()
     async with admission.upload(request.content_length, caller) as reservation:
         if caller.user_id:  # for other keys the form names the user
-            await admission.check_user(request.app[DATABASE], caller.user_id)
+            await admission.check_user(request.app[DATABASE], caller.user_id, request.content_length or 0)
         await _invite_body(request)
         with _interruptible(request):
             video = await _take_in(request, form, Incoming(request.app[WORK], uuid4(), reservation))
@@ -64,8 +65,9 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
     user_id = request[CALLER].acts_for(fields.user_id)
     check_visibility(fields.visibility, request.app[SETTINGS].s3_public_url)
     ladder = await _ladder(request, fields)
-    async with admission.of_user(request.app[DATABASE], user_id):
-        await _receive(form, incoming, request.app[SETTINGS].max_upload_bytes)
+    size = request.content_length or 0
+    async with admission.of_user(request.app[DATABASE], user_id, size) as allowance:
+        await _receive(form, incoming, request.app[SETTINGS].max_upload_bytes, allowance)
         event = VideoUploaded(
             video_id=incoming.video_id,
             user_id=user_id,
@@ -76,7 +78,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
             delivery=fields.delivery,
         )
         # From here on a disconnecting client changes nothing: file and record must be created together.
-        terms = Terms(fields.title, ladder)
+        terms = Terms(fields.title, ladder, incoming.size_bytes)
         accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, terms)
         return await asyncio.shield(accepting)
 
@@ -108,10 +110,10 @@ async def _ladder(request: web.Request, fields: UploadFields) -> tuple[Preset, .
     return ladder
 
 
-async def _receive(form: Form, incoming: Incoming, max_bytes: int) -> None:
+async def _receive(form: Form, incoming: Incoming, max_bytes: int, allowance: ByteAllowance) -> None:
     started = time.monotonic()
     try:
-        await _write(form, incoming, max_bytes)
+        await _write(form, incoming, max_bytes, allowance)
         if not incoming.size_bytes:
             raise EmptyFile("file: is empty")
         await form.end()
@@ -127,13 +129,14 @@ async def _receive(form: Form, incoming: Incoming, max_bytes: int) -> None:
     )
 
 
-async def _write(form: Form, incoming: Incoming, max_bytes: int) -> None:
+async def _write(form: Form, incoming: Incoming, max_bytes: int, allowance: ByteAllowance) -> None:
     buffer = bytearray()
     async for chunk in form.chunks():
         buffer += chunk
         UPLOADED_BYTES.inc(len(chunk))
         if incoming.size_bytes + len(buffer) > max_bytes:
             raise UploadTooLarge(f"the file is larger than {max_bytes} bytes")
+        allowance.extend_to(incoming.size_bytes + len(buffer))
         if len(buffer) >= WRITE_BYTES:
             await incoming.write(buffer)
             buffer = bytearray()

@@ -82,15 +82,20 @@ async def retry_video(request: web.Request) -> web.Response:
     async with outbox.transaction() as connection:
         video = await visible_video(connection, request[CALLER], video_id)
         if not await videos.retry(connection, video_id):
-            raise HttpProblem(
-                409, "not_failed", f"only a failed video can be retried; this one is {video.status}"
-            )
+            raise _not_retryable(video)
         await request.app[ADMISSION].confirm(connection, video.user_id)
         await drop_unsent(connection, video_id)
         await outbox.add(connection, ResumeVideo(video_id=video_id))
         video = await visible_video(connection, request[CALLER], video_id)
     failpoint("retry.committed")
     return answer(record(request, video), status=202, headers={"Location": f"/api/videos/{video_id}"})
+
+
+def _not_retryable(video: Video) -> HttpProblem:
+    if video.status == "failed":
+        message = "the original was removed some time after the video had failed for good: upload it again"
+        return HttpProblem(409, "original_removed", message)
+    return HttpProblem(409, "not_failed", f"only a failed video can be retried; this one is {video.status}")
 
 
 async def retry_videos(request: web.Request) -> web.Response:

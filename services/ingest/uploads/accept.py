@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from services.ingest.uploads.admission import Admission
     from services.ingest.uploads.upload_file import Incoming
     from shared.contracts.events import VideoUploaded
+    from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
     from shared.videos import Video
     from shared.videos.presets import Preset
@@ -31,10 +32,11 @@ class CommitUnknown(DatabaseUnavailable):
 
 @dataclass(frozen=True)
 class Terms:
-    """What an upload is accepted with beside its event: a title, and the presets when it began."""
+    """What an upload is accepted with beside its event: a title, the presets when it began, and its size."""
 
     title: str | None
     ladder: tuple[Preset, ...]
+    original_bytes: int
 
 
 async def accept_upload(
@@ -42,7 +44,7 @@ async def accept_upload(
 ) -> Video:
     """Make the file durable and commit record and event; a failure leaves no record without its file.
 
-    Raises TooManyProcessing, OutOfDisk, StorageUnavailable, DatabaseUnavailable.
+    Raises TooManyProcessing, QuotaExceeded, OutOfDisk, StorageUnavailable, DatabaseUnavailable.
     """
     try:
         failpoint("upload.written")
@@ -67,7 +69,8 @@ async def accept_upload(
 async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, terms: Terms) -> Video:
     """Commit row and event, waiting PATIENCE_SECONDS for Postgres: the bytes that came are worth it.
 
-    Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable; TooManyProcessing.
+    Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable;
+    TooManyProcessing, QuotaExceeded.
     """
     loop = asyncio.get_running_loop()
     give_up_at, is_unknown = loop.time() + PATIENCE_SECONDS, False
@@ -82,12 +85,18 @@ async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, te
         await asyncio.sleep(PAUSE_SECONDS)
 
 
+async def _insert(connection: Connection, event: VideoUploaded, terms: Terms) -> bool:
+    return await videos.accept(
+        connection, event, title=terms.title, ladder=terms.ladder, original_bytes=terms.original_bytes
+    )
+
+
 async def _commit_once(outbox: Outbox, admission: Admission, event: VideoUploaded, terms: Terms) -> Video:
     video = None
     try:
         async with outbox.transaction() as connection:
             # The id is new with this upload: a record that is there was committed by an earlier attempt.
-            if await videos.accept(connection, event, title=terms.title, ladder=terms.ladder):
+            if await _insert(connection, event, terms):
                 await admission.confirm(connection, event.user_id)
                 await outbox.add(connection, event)
             video = await videos.get(connection, event.video_id)

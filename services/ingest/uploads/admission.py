@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from services.ingest.auth.caller import Caller
+    from services.ingest.uploads.byte_quota import ByteAllowance, ByteQuota
     from shared.database.pool import Connection, Database
     from shared.errors import PipelineError
     from shared.workspace.disk_budget import DiskBudget, Reservation
@@ -26,13 +27,16 @@ USER_SECONDS: Final = 30  # a video of the user has to become ready first
 
 
 class Admission:
-    """Limits uploads in progress in this process, disk space, and videos of a user being processed.
+    """Limits uploads in progress in this process, disk space, and videos and bytes of a user.
 
     Places and disk space are shared fairly: no user can take so much that nothing is left for another.
     """
 
-    def __init__(self, room: DiskBudget, *, max_uploads: int, max_processing: int) -> None:
+    def __init__(
+        self, room: DiskBudget, *, max_uploads: int, max_processing: int, bytes_of_users: ByteQuota
+    ) -> None:
         self._room, self._max_uploads, self._max_processing = room, max_uploads, max_processing
+        self._bytes = bytes_of_users
         self._uploads = 0
         self._places_of: Counter[str] = Counter()
         self._uploads_of: Counter[str] = Counter()
@@ -64,8 +68,12 @@ class Admission:
         whose = "simultaneous uploads" if left <= 0 else f"simultaneous uploads of {caller.user_id}"
         raise refused(TooManyUploads(f"the limit of {whose} is reached", seconds=CROWD_SECONDS))
 
-    async def check_user(self, database: Database, user_id: str) -> None:
-        """Raise TooManyProcessing when the user has reached the limit of videos processing or uploading."""
+    async def check_user(self, database: Database, user_id: str, size_bytes: int) -> None:
+        """Raise TooManyProcessing or QuotaExceeded when the user may not upload that much now."""
+        self._bytes.check(user_id, await self._bytes.kept(database, user_id), size_bytes)
+        await self._check_processing(database, user_id)
+
+    async def _check_processing(self, database: Database, user_id: str) -> None:
         if not self._max_processing:
             return
         async with database.transaction() as connection:
@@ -74,18 +82,26 @@ class Admission:
             raise self._too_much(user_id)
 
     @asynccontextmanager
-    async def of_user(self, database: Database, user_id: str) -> AsyncIterator[None]:
-        """Count an upload for its user while the block runs. Raises TooManyProcessing."""
-        await self.check_user(database, user_id)
+    async def of_user(
+        self, database: Database, user_id: str, size_bytes: int
+    ) -> AsyncIterator[ByteAllowance]:
+        """Count an upload for its user while the block runs. Raises TooManyProcessing, QuotaExceeded."""
+        kept = await self._bytes.kept(database, user_id)
+        await self._check_processing(database, user_id)
         self._uploads_of[user_id] += 1  # no await since the check
         try:
-            yield
+            with self._bytes.counted(user_id, kept, size_bytes) as allowance:
+                yield allowance
         finally:
             self._uploads_of[user_id] -= 1
             self._uploads_of += Counter()  # drops users without uploads
 
     async def confirm(self, connection: Connection, user_id: str) -> None:
-        """Raise TooManyProcessing when the user is over the limit, this transaction's video included."""
+        """Raise TooManyProcessing or QuotaExceeded when the user is over a limit.
+
+        This transaction's video is included.
+        """
+        await self._bytes.confirm(connection, user_id)
         if self._max_processing and await videos.over_quota(connection, user_id, self._max_processing):
             raise self._too_much(user_id)
 

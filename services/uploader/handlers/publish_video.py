@@ -74,8 +74,9 @@ class VideoPublisher:
         failpoint("finish.playlists_put")
         size = thumbnail + playlists + sum(segment.bytes for segment in segments)
         stored = self._stored_event(video, written.renditions, size, has_thumbnail=bool(thumbnail))
+        removes = self.settings.wants_local_files_deleted
         async with self.outbox.transaction() as connection:
-            if not await videos.mark_ready(connection, stored, run=video.run):
+            if not await videos.mark_ready(connection, stored, run=video.run, removes_original=removes):
                 raise Superseded("the video was finished by another worker, or deleted")
             await self.outbox.add(connection, stored)
         failpoint("finish.committed")

@@ -1,11 +1,12 @@
 -- name: insert!
 -- Accept a video; a duplicate message changes nothing.
 insert into videos (
-    video_id, user_id, title, filename, source_uri, qualities, visibility, delivery, ladder, event_digests
+    video_id, user_id, title, filename, source_uri, qualities, visibility, delivery, ladder, event_digests,
+    original_bytes
 )
 values (
     :video_id, :user_id, :title, :filename, :source_uri, :qualities, :visibility, :delivery, :ladder,
-    array[:digest::bytea]
+    array[:digest::bytea], :original_bytes
 )
 on conflict (video_id) do nothing;
 
@@ -239,7 +240,8 @@ select codecs from chunks where video_id = :video_id and status = 'stored' order
 update videos
 set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s3_bucket, s3_key = :s3_key,
     s3_public_url = :s3_public_url, playlist_url = :playlist_url, thumbnail_url = :thumbnail_url,
-    renditions = :renditions, bytes = :bytes
+    renditions = :renditions, bytes = :bytes,
+    original_removed_at = case when :removes_original::boolean then now() else original_removed_at end
 where video_id = :video_id and run = :run and status = 'processing';
 
 -- name: fail$
@@ -253,12 +255,14 @@ where video_id = :video_id and status = 'processing' and run = :run
 returning user_id;
 
 -- name: retry!
--- Raising the attempt fences a planner of the previous run that is still active.
+-- Raising the attempt fences a planner of the previous run that is still active. An upload whose original was removed
+-- cannot be processed again.
 update videos
 set status = 'processing', run = run + 1, error = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
     plan_lease_until = null, resumes = 0,
     auto_retries = case when :is_automatic::boolean then auto_retries + 1 else 0 end
-where video_id = :video_id and status = 'failed';
+where video_id = :video_id and status = 'failed'
+  and (original_removed_at is null or source_uri not like 'file:%/originals/' || video_id || '/%');
 
 -- name: failed_for
 -- The next videos that failed for one reason, without those that the system has retried often enough.
@@ -321,7 +325,7 @@ set status = 'processing', run = run + 1, error = null, user_id = :user_id, titl
     plan_lease_until = null, thumbnail_path = null, duration_seconds = null, width = null, height = null,
     warnings = '{}', coded_warnings = '[]', source_report = null, storage_type = null, storage_id = null,
     s3_bucket = null, s3_key = null, auto_retries = 0, token_generation = token_generation + 1, s3_public_url = null, playlist_url = null, thumbnail_url = null, renditions = '[]', bytes = null, resumes = 0,
-    swept_at = null, purged_at = null,
+    swept_at = null, purged_at = null, original_bytes = null, original_removed_at = null,
     chunk_attempts = greatest(
         chunk_attempts, coalesce((select max(attempt) from chunks c where c.video_id = :video_id), 0)
     )

@@ -1,0 +1,71 @@
+"""Removes the originals of videos that failed for good: no retry needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from shared import videos
+from shared.errors import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from uuid import UUID
+
+    from shared.database.pool import Database
+    from shared.workspace.layout import WorkDir
+
+MAX_PAUSE_SECONDS: Final = 600.0
+AT_ONCE: Final = 20
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class FailedOriginals:
+    """Removes originals `keep_seconds` after their videos failed with an error that no retry can cure.
+
+    `check_volume` raises when WORK_DIR is not the work volume, where nothing is found to remove.
+    """
+
+    database: Database
+    work: WorkDir
+    check_volume: Callable[[], Awaitable[None]]
+    keep_seconds: float
+
+    async def run(self) -> None:
+        """Remove them repeatedly; continues after outages and disk errors."""
+        while True:
+            try:
+                await self.remove()
+            except PipelineError as error:
+                log.warning("failed_originals_wait", reason=error.reason, error=error.message)
+            except OSError as error:
+                log.warning("failed_originals_wait", reason="os_error", error=str(error))
+            await asyncio.sleep(min(self.keep_seconds / 4, MAX_PAUSE_SECONDS))
+
+    async def remove(self) -> int:
+        """Remove what is due; return of how many videos. Raises DatabaseUnavailable, Deferred, OSError."""
+        await self.check_volume()
+        total = 0
+        while removed := await self._remove_some():
+            total += removed
+        if total:
+            log.info("failed_originals_removed", videos=total)
+        return total
+
+    async def _remove_some(self) -> int:
+        async with self.database.transaction() as connection:
+            found = await videos.lock_failed_originals(connection, seconds=self.keep_seconds, count=AT_ONCE)
+            await asyncio.to_thread(self._remove_files, found)
+            await videos.mark_originals_removed(connection, found)
+        return len(found)
+
+    def _remove_files(self, video_ids: Sequence[UUID]) -> None:
+        for directory in map(self.work.original_dir, video_ids):
+            if directory.exists():
+                shutil.rmtree(directory)

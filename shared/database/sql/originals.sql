@@ -1,0 +1,17 @@
+-- Originals on the work volume: how many bytes a user has, and those of videos that failed for good.
+
+-- name: bytes_of_user$
+select coalesce(sum(original_bytes), 0)::bigint from videos
+where user_id = :user_id and original_bytes is not null and original_removed_at is null and status <> 'deleted';
+
+-- name: of_failed
+-- Lock what is found: a retry waits until the originals are removed, and is refused then.
+select video_id from videos
+where status = 'failed' and error ->> 'retryable' = 'false' and original_removed_at is null
+  and updated_at < now() - make_interval(secs => :seconds)
+order by updated_at
+limit :count
+for update skip locked;
+
+-- name: mark_removed!
+update videos set original_removed_at = now() where video_id = any(:video_ids::uuid[]);

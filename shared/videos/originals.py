@@ -1,0 +1,33 @@
+"""The originals that users have uploaded: their bytes (ingest), and when they are removed (uploader)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.database.queries import all_rows
+from shared.database.statements import originals as sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from shared.database.pool import Connection
+
+
+async def original_bytes_of(connection: Connection, user_id: str) -> int:
+    """Return how many bytes of uploaded originals are kept for a user."""
+    return int(await sql.bytes_of_user(connection, user_id=user_id) or 0)
+
+
+async def lock_failed_originals(connection: Connection, *, seconds: float, count: int) -> list[UUID]:
+    """Return up to `count` videos that failed for good, untouched for `seconds`, whose originals remain.
+
+    They are locked until the transaction ends; those that are locked already are left out.
+    """
+    rows = await all_rows(sql.of_failed(connection, seconds=seconds, count=count))
+    return [row["video_id"] for row in rows]
+
+
+async def mark_originals_removed(connection: Connection, video_ids: Sequence[UUID]) -> None:
+    """Record that the originals are gone: uploads among these videos cannot be retried."""
+    await sql.mark_removed(connection, video_ids=list(video_ids))
