@@ -117,7 +117,7 @@ async def test_nothing_is_marked_when_files_cannot_be_removed(outbox, work, remo
 
     with monkeypatch.context() as patched:
         patched.setattr("services.uploader.maintenance.failed_originals.shutil.rmtree", refuse)
-        with pytest.raises(OSError, match="Read-only"):
+        with pytest.raises(WorkVolumeUnavailable, match="Read-only"):
             await removing.remove()
     assert await kept_bytes(outbox) == 4
     assert await retry(outbox, failed)

@@ -11,6 +11,7 @@ import structlog
 
 from shared import videos
 from shared.errors import PipelineError
+from shared.service.work_volume import WorkVolumeUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -38,18 +39,16 @@ class FailedOriginals:
     keep_seconds: float
 
     async def run(self) -> None:
-        """Remove them repeatedly; continues after outages and disk errors."""
+        """Remove them repeatedly; continues after outages."""
         while True:
             try:
                 await self.remove()
             except PipelineError as error:
                 log.warning("failed_originals_wait", reason=error.reason, error=error.message)
-            except OSError as error:
-                log.warning("failed_originals_wait", reason="os_error", error=str(error))
             await asyncio.sleep(min(self.keep_seconds / 4, MAX_PAUSE_SECONDS))
 
     async def remove(self) -> int:
-        """Remove what is due; return of how many videos. Raises DatabaseUnavailable, Deferred, OSError."""
+        """Remove what is due; return how many. Raises DatabaseUnavailable, WorkVolumeUnavailable."""
         await self.check_volume()
         total = 0
         while removed := await self._remove_some():
@@ -66,6 +65,9 @@ class FailedOriginals:
         return len(found)
 
     def _remove_files(self, video_ids: Sequence[UUID]) -> None:
-        for directory in map(self.work.original_dir, video_ids):
-            if directory.exists():
-                shutil.rmtree(directory)
+        try:
+            for directory in map(self.work.original_dir, video_ids):
+                if directory.exists():
+                    shutil.rmtree(directory)
+        except OSError as error:
+            raise WorkVolumeUnavailable(f"an original cannot be removed: {error}") from error
