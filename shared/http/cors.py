@@ -27,9 +27,8 @@ class CorsPolicy:
     def headers(self, origin: str | None) -> dict[str, str]:
         """Return what an answer to a page of this origin carries."""
         if origin is None or origin not in self.origins:
-            return {"Vary": "Origin"}
+            return {}
         return {
-            "Vary": "Origin",
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
             "Access-Control-Expose-Headers": ", ".join(self.answer_headers),
@@ -46,19 +45,23 @@ class CorsPolicy:
 
 
 def allow_origins(app: web.Application, policy: CorsPolicy) -> None:
-    """Answer preflights, and add to every answer what the policy allows; nothing where it lists no origin."""
+    """Answer preflights of listed origins, and add to every answer what the policy allows.
+
+    Pages of other origins get what the application itself says.
+    """
     if not policy.origins:
         return
 
     async def complete(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.add("Vary", "Origin")
         response.headers.update(policy.headers(request.headers.get("Origin")))
 
     @web.middleware
     async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+        is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        if not is_preflight or request.headers.get("Origin") not in policy.origins:
             return await handler(request)
-        known = request.headers.get("Origin") in policy.origins
-        return web.Response(status=204, headers=policy.preflight() if known else {})
+        return web.Response(status=204, headers=policy.preflight())
 
     app.on_response_prepare.append(complete)
     app.middlewares.append(answer_preflight)

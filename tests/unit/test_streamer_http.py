@@ -205,6 +205,56 @@ async def test_options_answers_the_preflight_when_a_page_asks(client: Client) ->
         assert "Range" in got.headers["Access-Control-Allow-Headers"]
 
 
+CMCD = ("CMCD-Object", "CMCD-Request", "CMCD-Session", "CMCD-Status")
+
+
+async def test_preflights_allow_what_players_send_to_measure_and_to_resume(client: Client) -> None:
+    """Headers of CTA-5004 and of ranges; a browser sends none that the preflight does not name."""
+    asked = ", ".join(name.lower() for name in (*CMCD, "Range", "If-None-Match"))
+    wish = {"Origin": "https://any.example", "Access-Control-Request-Method": "GET"}
+    for path in (SEGMENT, f"{BASE}/master.m3u8", f"{BASE}/t/token/720p/segment_001.ts"):
+        got = await client.options(path, headers=wish | {"Access-Control-Request-Headers": asked})
+        allowed = {name.strip().lower() for name in got.headers["Access-Control-Allow-Headers"].split(",")}
+        assert got.status == 204
+        assert set(asked.split(", ")) <= allowed
+        assert int(got.headers["Access-Control-Max-Age"]) > 0
+
+
+async def test_listed_origins_take_nothing_from_pages_of_others() -> None:
+    app = create_base_app()
+    add_routes(app, ("https://app.example",))
+    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "cmcd-request"}
+    async with TestClient(TestServer(app)) as client:
+        for origin, allowed in (("https://any.example", "*"), ("https://app.example", "https://app.example")):
+            got = await client.options(SEGMENT, headers=asked | {"Origin": origin})
+            assert (got.status, got.headers["Access-Control-Allow-Origin"]) == (204, allowed)
+            assert "CMCD-Request" in got.headers["Access-Control-Allow-Headers"]
+            assert got.headers["Timing-Allow-Origin"] == allowed
+            assert got.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (SEGMENT, {}, 200),
+        (SEGMENT, {"Range": "bytes=0-1"}, 206),
+        (SEGMENT, {"Range": "bytes=99999-"}, 416),
+        (f"{BASE}/master.m3u8", dict.fromkeys(CMCD, "br=1"), 200),
+        (f"{BASE}/master.m3u8", {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, 304),
+        (f"{BASE}/720p/segment_099.ts", {}, 404),
+        ("/nowhere", {}, 404),
+    ],
+)
+async def test_pages_may_measure_every_answer(
+    client: Client, path: str, headers: dict[str, str], status: int
+) -> None:
+    """Without Timing-Allow-Origin a player sees neither sizes nor times, and misjudges the bandwidth."""
+    got = await client.get(path, headers=headers | {"Origin": "https://any.example"})
+    assert (got.status, got.headers["Timing-Allow-Origin"]) == (status, "*")
+    exposed = got.headers["Access-Control-Expose-Headers"]
+    assert {"Content-Length", "Content-Range", "X-Request-Id"} <= set(exposed.split(", "))
+
+
 async def test_post_answers_405_when_nothing_can_be_changed(client: Client) -> None:
     got = await client.post(f"{BASE}/master.m3u8")
     assert got.status == 405
