@@ -14,6 +14,7 @@ from shared.contracts.model import Model
 from shared.contracts.warnings import VideoWarning
 
 EVENTS = "hls.events"
+INBOX = "hls.inbox"  # of platforms whose login may submit videos and nothing else
 COMMANDS = "hls.commands"
 
 UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

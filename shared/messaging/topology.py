@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import aio_pika
 
-from shared.contracts.events import COMMANDS, EVENTS
+from shared.contracts.events import COMMANDS, EVENTS, INBOX
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractExchange
 DEAD = ".dead"
 
 QUEUES: dict[str, tuple[tuple[str, str], ...]] = {
-    "transcoder.plan": ((EVENTS, "video.uploaded"), (COMMANDS, "video.resume")),
+    "transcoder.plan": ((EVENTS, "video.uploaded"), (INBOX, "video.uploaded"), (COMMANDS, "video.resume")),
     "transcoder.first": ((COMMANDS, "chunk.encode.first"),),
     "transcoder.bulk": ((COMMANDS, "chunk.encode.bulk"),),
     "uploader.store": ((EVENTS, "video.segmented"),),
@@ -31,6 +31,7 @@ async def declare_topology(channel: AbstractChannel) -> None:
     """Declare exchanges, queues and dead letter queues; idempotent."""
     exchanges: dict[str, AbstractExchange] = {
         EVENTS: await channel.declare_exchange(EVENTS, aio_pika.ExchangeType.TOPIC, durable=True),
+        INBOX: await channel.declare_exchange(INBOX, aio_pika.ExchangeType.DIRECT, durable=True),
         COMMANDS: await channel.declare_exchange(COMMANDS, aio_pika.ExchangeType.DIRECT, durable=True),
     }
     for name, bindings in QUEUES.items():
