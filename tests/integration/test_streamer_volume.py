@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.streamer import cache
+from services.streamer import single_flight_cache
 from shared.service.work_volume import MARKER, WorkVolume
 from shared.workspace.layout import WorkDir
 from tests.integration.test_streamer import (
@@ -50,7 +50,7 @@ async def test_a_streamer_with_an_empty_mount_is_not_ready_and_denies_no_video(
 async def test_a_streamer_serves_what_it_remembers_when_the_volume_goes_away_and_all_when_it_is_back(
     settings: Settings, ready_film: Film, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "SECONDS", 0.0)
+    monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
     playlist, segment = f"{ready_film.base}/720p/playlist.m3u8", f"{ready_film.base}/720p/segment_001.ts"
     elsewhere = settings.work_dir.with_name("elsewhere")
     async with serving(settings) as client:
