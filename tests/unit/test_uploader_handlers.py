@@ -14,6 +14,7 @@ from shared import videos
 from shared.errors import (
     Deferred,
     SegmentsLost,
+    StorageInconsistent,
     StorageMismatch,
     StorageRefused,
     StorageUnavailable,
@@ -261,13 +262,13 @@ async def test_worker_with_another_volume_gives_no_chunk_up(storing, new_video, 
     assert await video.chunk_statuses() == ["encoded"] * 3
 
 
-async def test_object_of_another_size_is_an_outage(storing, new_video):
+async def test_object_of_another_size_is_no_outage(storing, new_video):
     class Cutting(MemoryStorage):
         async def put_file(self, key, path):
             return await super().put_file(key, path) - 1
 
     video = await new_video().encoded()
-    with pytest.raises(StorageUnavailable, match="has 187 bytes in storage, not 188"):
+    with pytest.raises(StorageInconsistent, match="has 187 bytes in storage, not 188"):
         await storing(Cutting(kind="s3", bucket="videos")).store(video.segmented(0))
 
 
@@ -282,7 +283,9 @@ async def test_segments_that_the_storage_lost_are_stored_again(storing, new_vide
 async def test_storage_that_keeps_losing_objects_makes_no_video_ready(storing, new_video):
     storage = Losing(kind="s3", bucket="videos").losing("720p/playlist.m3u8", times=9)
     video = await new_video().encoded()
-    with pytest.raises(StorageUnavailable, match=r"1 of \d+ objects of the video are missing.*720p/playlist"):
+    with pytest.raises(
+        StorageInconsistent, match=r"1 of \d+ objects of the video are missing.*720p/playlist"
+    ):
         await store_all(storing(storage), video)
     assert (await video.record()).status == "processing"
     assert "master.m3u8" not in keys_of(storage)
@@ -291,7 +294,7 @@ async def test_storage_that_keeps_losing_objects_makes_no_video_ready(storing, n
 async def test_multivariant_playlist_that_is_not_kept_makes_no_video_ready(storing, new_video):
     storage = Losing(kind="s3", bucket="videos").losing("master.m3u8")
     video = await new_video().encoded()
-    with pytest.raises(StorageUnavailable, match=r"accepted .*master\.m3u8, but does not have it"):
+    with pytest.raises(StorageInconsistent, match=r"accepted .*master\.m3u8, but does not have it"):
         await store_all(storing(storage), video)
     assert (await video.record()).status == "processing"
 
