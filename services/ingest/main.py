@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from services.ingest.cli import run_command
-from services.ingest.http.resources import ADMISSION, DATABASE, FEED, SETTINGS, UPLOADING, WORK
+from services.ingest.http.resources import (
+    ADMISSION,
+    DATABASE,
+    DIAGNOSE,
+    FEED,
+    MAX_UPLOAD_BYTES,
+    PRIVACY,
+    UPLOADING,
+    URLS,
+    WORK,
+)
 from services.ingest.http.routes import add_routes
 from services.ingest.progress.poller import Feed
+from services.ingest.settings import IngestSettings
 from services.ingest.uploads.admission import Admission
 from services.ingest.uploads.byte_quota import ByteQuota
 from services.ingest.uploads.remove_unfinished import sweep_uploads
@@ -22,10 +33,13 @@ from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.health import CHECKS
 from shared.http.problems import HttpProblem
 from shared.http.server import STOPPING, running
+from shared.playback.privacy_rule import PrivacyRule
+from shared.playback.urls import PlaybackUrls
 from shared.service.main import run
 from shared.service.resources import database_context, outbox_context
 from shared.service.work_volume import work_volume_context
 from shared.startup import wait_until_available
+from shared.storage.doctor import diagnose
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
@@ -35,7 +49,6 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "ingest", 8080
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -43,10 +56,13 @@ REQUEST_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID", "X-Request-
 ANSWER_HEADERS = ("Location", "Retry-After", "X-Request-Id")
 
 
-def create_app(settings: Settings) -> web.Application:
+def create_app(settings: IngestSettings) -> web.Application:
     """Return the service; opens nothing yet."""
     app = create_base_app()
-    app[SETTINGS] = settings
+    app[URLS] = PlaybackUrls.of(settings)
+    app[PRIVACY] = PrivacyRule(settings.default_visibility, settings.s3_public_url)
+    app[MAX_UPLOAD_BYTES] = settings.max_upload_bytes
+    app[DIAGNOSE] = partial(diagnose, settings)
     app[UPLOADING] = set()
     app[WORK] = WorkDir(settings.work_dir.resolve())
     app[ADMISSION] = Admission(
@@ -112,4 +128,4 @@ async def _stop_uploads(app: web.Application) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the service, or a command when there are arguments; return the exit code."""
-    return run_command(arguments) if arguments else run(NAME, DEFAULT_PORT, create_app)
+    return run_command(arguments) if arguments else run(NAME, DEFAULT_PORT, IngestSettings, create_app)

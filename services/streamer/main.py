@@ -10,6 +10,7 @@ from services.streamer.catalog import create_catalog
 from services.streamer.player_routes import add_watch_routes
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
+from services.streamer.settings import StreamerSettings
 from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.errors import PipelineError, StorageUnavailable
 from shared.http.app import create_base_app
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from shared.service.work_volume import WorkVolume
-    from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "streamer", 8081
 STORAGE_CONNECTIONS = 4096  # a slow player holds one while it reads a segment
 
 
-def create_app(settings: Settings) -> web.Application:
+def create_app(settings: StreamerSettings) -> web.Application:
     """Return the service; opens nothing yet."""
     app = create_base_app()
     app.cleanup_ctx.extend(
@@ -63,7 +63,7 @@ async def _expect_volume(volume: WorkVolume) -> None:
         raise StorageUnavailable(error.message) from error
 
 
-async def _playback(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _playback(settings: StreamerSettings, app: web.Application) -> AsyncIterator[None]:
     control = AccessControl(
         partial(read_keys, app[DATABASE]),
         own_origin=origin_of(settings.public_stream_url),
@@ -76,7 +76,7 @@ async def _playback(settings: Settings, app: web.Application) -> AsyncIterator[N
     await control.close()
 
 
-def _storage_origins(settings: Settings) -> list[str]:
+def _storage_origins(settings: StreamerSettings) -> list[str]:
     """Return the origins from which the player page may fetch media besides our own."""
     if settings.storage_type == "local":
         return []
@@ -86,4 +86,4 @@ def _storage_origins(settings: Settings) -> list[str]:
 
 def main() -> int:
     """Run the streamer until it receives a signal to stop; return its exit code."""
-    return run(NAME, DEFAULT_PORT, create_app)
+    return run(NAME, DEFAULT_PORT, StreamerSettings, create_app)

@@ -21,6 +21,7 @@ from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.handlers.refuse_event import refuse_event
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
+from services.transcoder.settings import TranscoderSettings
 from services.transcoder.sources.allowed_sources import SourcePolicy
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
     from shared.contracts.events import Payload
     from shared.errors import PipelineError
-    from shared.settings import Settings
 
 NAME, DEFAULT_PORT = "transcoder", 8082
 PLANS_AT_ONCE = 2
@@ -58,7 +58,7 @@ RESERVE = web.AppKey("reserve", DiskBudget)  # the reserve is available to video
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings) -> web.Application:
+def create_app(settings: TranscoderSettings) -> web.Application:
     """Return the service; opens nothing yet."""
     app = create_base_app()
     app.cleanup_ctx.extend(
@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> web.Application:
     return app
 
 
-async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _encoder(settings: TranscoderSettings, app: web.Application) -> AsyncIterator[None]:
     await report_protection(settings.sandbox)
     runner = FfmpegRunner(settings.sandbox)
     ffmpeg = await check_ffmpeg(runner)
@@ -88,8 +88,13 @@ async def _encoder(settings: Settings, app: web.Application) -> AsyncIterator[No
         yield
 
 
-async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[None]:
-    policy = SourcePolicy.of(settings)
+async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncIterator[None]:
+    policy = SourcePolicy.of(
+        settings.work_dir,
+        dirs=settings.source_dirs,
+        buckets=settings.source_buckets,
+        own_bucket=settings.s3_bucket,
+    )
     async with open_s3(settings) as storage:
         openers = {
             "https": HttpsSource(settings.source_private_hosts).open,
@@ -102,11 +107,11 @@ async def _sources(settings: Settings, app: web.Application) -> AsyncIterator[No
         yield
 
 
-def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
+def _consumers(settings: TranscoderSettings, app: web.Application) -> list[Consumer]:
     return [_planner(settings, app), _encoders(settings, app)]
 
 
-def _planner(settings: Settings, app: web.Application) -> Consumer:
+def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     volume, runner = app[VOLUME], app[ENCODER].runner
     planning = PlanVideoHandler(
@@ -146,7 +151,7 @@ def _planner(settings: Settings, app: web.Application) -> Consumer:
     )
 
 
-def _encoders(settings: Settings, app: web.Application) -> Consumer:
+def _encoders(settings: TranscoderSettings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     check = None if settings.verify == "off" else settings.verify
     encoding = EncodeChunkHandler(
@@ -173,11 +178,11 @@ def _encoders(settings: Settings, app: web.Application) -> Consumer:
     )
 
 
-def _wanted(settings: Settings) -> int | None:
+def _wanted(settings: TranscoderSettings) -> int | None:
     wanted = settings.transcoder_concurrency
     return None if wanted == "auto" else wanted
 
 
 def main() -> int:
     """Run the transcoder; return its exit code."""
-    return run(NAME, DEFAULT_PORT, create_app)
+    return run(NAME, DEFAULT_PORT, TranscoderSettings, create_app)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.uploader.fsck.check import Findings, Fsck
-from services.uploader.maintenance.find_orphans import KINDS
+from services.uploader.maintenance.find_orphans import KINDS, OrphanFinder
 from services.uploader.maintenance.identify_storage import identify_storage
 from services.uploader.maintenance.identity import claim
 from services.uploader.maintenance.sweep_orphans import CLAIM, Sweeper
+from services.uploader.retention import Retention
+from services.uploader.settings import UploaderSettings
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from services.uploader.maintenance.find_orphans import Orphan
-    from shared.settings import Settings
 
 BAR = 24
 FOUND, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
@@ -47,7 +48,7 @@ def run_command(arguments: Sequence[str], default_port: int) -> int:
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
     )
     try:
-        settings = load_settings(default_port)
+        settings = load_settings(UploaderSettings, default_port)
         if given.command == "storage":
             return asyncio.run(_storage(settings, given))
         if given.command == "sweep":
@@ -84,22 +85,25 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 @asynccontextmanager
-async def _sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
+async def _sweeper(settings: UploaderSettings) -> AsyncIterator[Sweeper]:
     url = settings.database_url.get_secret_value()
     async with open_database(url, connections=2) as database, open_storage(settings) as storage:
         await storage.check()
         work = WorkDir(settings.work_dir.resolve())
-        identified = await identify_storage(settings, database, storage, work)
-        yield Sweeper(settings, database, work, identified.storage, identified.owned)
+        identified = await identify_storage(database, storage, work, expected=settings.storage_id)
+        retention = Retention(settings.delete_local_after_s3)
+        finder = OrphanFinder(database, work, identified.storage, retention, settings.sweep_age_seconds)
+        yield Sweeper(finder, identified.owned)
 
 
-async def _storage(settings: Settings, given: argparse.Namespace) -> int:
+async def _storage(settings: UploaderSettings, given: argparse.Namespace) -> int:
     if given.action == "doctor":
         return await _doctor(settings, given)
     action = given.action
     url = settings.database_url.get_secret_value()
     async with open_database(url, connections=2) as database, open_storage(settings) as storage:
-        identified = await identify_storage(settings, database, storage, WorkDir(settings.work_dir.resolve()))
+        work = WorkDir(settings.work_dir.resolve())
+        identified = await identify_storage(database, storage, work, expected=settings.storage_id)
         for name, identity in (("storage", identified.of_storage), ("work volume", identified.of_volume)):
             if action == "claim":
                 await claim(database, identity)
@@ -108,13 +112,13 @@ async def _storage(settings: Settings, given: argparse.Namespace) -> int:
     return 0
 
 
-async def _doctor(settings: Settings, given: argparse.Namespace) -> int:
+async def _doctor(settings: UploaderSettings, given: argparse.Namespace) -> int:
     report = await diagnose(settings, origins=given.origin, fixes_cors=given.fix_cors)
     sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n" if given.json else report.to_text())
     return 0 if report.is_healthy else FOUND
 
 
-async def _sweep(settings: Settings, *, remove: bool) -> int:
+async def _sweep(settings: UploaderSettings, *, remove: bool) -> int:
     async with _sweeper(settings) as sweeper:
         if remove and not (sweeper.owned.storage and sweeper.owned.volume):
             raise Refused(CLAIM)
@@ -133,11 +137,10 @@ def _summary(found: Sequence[Orphan], done: str) -> str:
     return f"{done}: {told}; {sum(unowned.bytes for unowned in found)} bytes\n"
 
 
-async def _check(settings: Settings, given: argparse.Namespace) -> int:
+async def _check(settings: UploaderSettings, given: argparse.Namespace) -> int:
     findings = Findings()
     async with _sweeper(settings) as sweeper:
-        outbox = Outbox(sweeper.database, "/uploader")
-        fsck = Fsck(settings, outbox, sweeper.work, sweeper.storage)
+        fsck = Fsck(Outbox(sweeper.finder.database, "/uploader"), sweeper.finder)
         try:
             await fsck.check(findings, partial(_progress, "checked"))
             if given.repair:

@@ -10,12 +10,16 @@ from aiohttp import web
 
 from services.uploader.cli import run_command
 from services.uploader.handlers.delete_video import DeleteVideoHandler
+from services.uploader.handlers.publish_video import VideoPublisher
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.auto_retry import AutoRetry
 from services.uploader.maintenance.failed_originals import FailedOriginals
+from services.uploader.maintenance.find_orphans import OrphanFinder
 from services.uploader.maintenance.identify_storage import StorageIdentification, identify_storage
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep_orphans import Sweeper
+from services.uploader.retention import Retention
+from services.uploader.settings import UploaderSettings
 from services.uploader.storage_breaker import StorageBreaker
 from shared.contracts.events import DeleteVideo, VideoSegmented
 from shared.errors import SegmentsLost, StorageRefused, StorageUnavailable
@@ -25,6 +29,7 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Processor, Route
 from shared.messaging.retry_policy import RetryPolicy
+from shared.playback.urls import PlaybackUrls
 from shared.service.main import run
 from shared.service.resources import (
     DATABASE,
@@ -45,7 +50,6 @@ if TYPE_CHECKING:
     from services.uploader.maintenance.identify_storage import IdentifiedStorage
     from shared.contracts.events import Payload
     from shared.errors import PipelineError
-    from shared.settings import Settings
 
 BREAKER = web.AppKey("breaker", StorageBreaker)
 IDENTIFICATION = web.AppKey("storage_identification", StorageIdentification)
@@ -54,7 +58,7 @@ PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process
 CHUNKS_AT_ONCE = 4
 
 
-def create_app(settings: Settings) -> web.Application:
+def create_app(settings: UploaderSettings) -> web.Application:
     """Return the service; opens nothing yet."""
     app = create_base_app()
     app.cleanup_ctx.extend(
@@ -75,13 +79,13 @@ def create_app(settings: Settings) -> web.Application:
     return app
 
 
-async def _identification(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _identification(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     """Learn whose storage and work volume these are, before anything is stored or removed."""
     work = WorkDir(settings.work_dir.resolve())
 
     async def identify() -> IdentifiedStorage:
         await app[VOLUME].check(again=True)  # a wrong volume must not be marked as ours
-        return await identify_storage(settings, app[DATABASE], app[STORAGE].storage, work)
+        return await identify_storage(app[DATABASE], app[STORAGE].storage, work, expected=settings.storage_id)
 
     app[IDENTIFICATION] = StorageIdentification(identify)
     async with running(app, app[IDENTIFICATION].run(), f"{NAME}.identification"):
@@ -94,7 +98,7 @@ async def _breaker(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-async def _auto_retry(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _auto_retry(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     async def retry() -> None:
         await AutoRetry(app[OUTBOX], (await app[IDENTIFICATION].result()).storage).run()
 
@@ -105,7 +109,7 @@ async def _auto_retry(settings: Settings, app: web.Application) -> AsyncIterator
         yield
 
 
-async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _reconciler(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     link = BrokerLink(settings.rabbitmq_url.get_secret_value(), f"{NAME}.reconcile")
     reconciler = Reconciler(app[OUTBOX], link, settings.reconcile_seconds)
     try:
@@ -115,18 +119,20 @@ async def _reconciler(settings: Settings, app: web.Application) -> AsyncIterator
         await link.close()
 
 
-async def _sweeper(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _sweeper(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     work = WorkDir(settings.work_dir.resolve())
+    retention, mode = Retention(settings.delete_local_after_s3), settings.sweep
 
     async def sweep() -> None:
         identified = await app[IDENTIFICATION].result()
-        await Sweeper(settings, app[DATABASE], work, identified.storage, identified.owned).run()
+        finder = OrphanFinder(app[DATABASE], work, identified.storage, retention, settings.sweep_age_seconds)
+        await Sweeper(finder, identified.owned).run(mode, interval_seconds=settings.sweep_interval_seconds)
 
     async with running(app, sweep(), f"{NAME}.sweeper"):
         yield
 
 
-async def _failed_originals(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+async def _failed_originals(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     seconds = settings.failed_original_seconds
     if not seconds:
         yield
@@ -137,17 +143,24 @@ async def _failed_originals(settings: Settings, app: web.Application) -> AsyncIt
         yield
 
 
-def _consumers(settings: Settings, app: web.Application) -> list[Consumer]:
+def _consumers(settings: UploaderSettings, app: web.Application) -> list[Consumer]:
     return [_storing(settings, app), _deleting(settings, app)]
 
 
-def _storing(settings: Settings, app: web.Application) -> Consumer:
+def _storing(settings: UploaderSettings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     puts, check_volume = asyncio.Semaphore(PUTS_AT_ONCE), partial(app[VOLUME].check, again=True)
+    urls, retention = PlaybackUrls.of(settings), Retention(settings.delete_local_after_s3)
+    lease_seconds = settings.lease_seconds
 
     async def store(event: VideoSegmented) -> None:
         storage = app[IDENTIFICATION].require().storage
-        storing = StoreChunkHandler(settings, app[OUTBOX], work, storage, puts, app[BREAKER], check_volume)
+        publisher = VideoPublisher(app[OUTBOX], work, storage, urls, retention, lease_seconds)
+        storing = StoreChunkHandler(
+            *(app[OUTBOX], work, storage, puts, app[BREAKER], check_volume, publisher),
+            retention=retention,
+            lease_seconds=lease_seconds,
+        )
         await storing.store(event)
 
     patience: dict[type[PipelineError], float] = {
@@ -160,19 +173,25 @@ def _storing(settings: Settings, app: web.Application) -> Consumer:
     return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
 
 
-def _deleting(settings: Settings, app: web.Application) -> Consumer:
+def _deleting(settings: UploaderSettings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
+    lease_seconds, again_seconds = settings.lease_seconds, settings.delete_again_seconds
 
     async def delete(command: DeleteVideo) -> None:
         storage = app[IDENTIFICATION].require().storage
-        await DeleteVideoHandler(settings, app[OUTBOX], work, storage).delete(command)
+        deleting = DeleteVideoHandler(app[OUTBOX], work, storage, lease_seconds, again_seconds)
+        await deleting.delete(command)
 
     route = Route(delete, RetryPolicy(None, settings.retry_seconds), failures=None)
     return _consumer(settings, app, "uploader.delete", {DeleteVideo: route}, 1)
 
 
 def _consumer(
-    settings: Settings, app: web.Application, queue: str, routes: Mapping[type[Payload], Route], slots: int
+    settings: UploaderSettings,
+    app: web.Application,
+    queue: str,
+    routes: Mapping[type[Payload], Route],
+    slots: int,
 ) -> Consumer:
     async def gate() -> None:
         app[IDENTIFICATION].require()
@@ -190,4 +209,8 @@ def _consumer(
 
 def main(arguments: Sequence[str]) -> int:
     """Run the service, or a command when there are arguments; return the exit code."""
-    return run_command(arguments, DEFAULT_PORT) if arguments else run(NAME, DEFAULT_PORT, create_app)
+    return (
+        run_command(arguments, DEFAULT_PORT)
+        if arguments
+        else run(NAME, DEFAULT_PORT, UploaderSettings, create_app)
+    )

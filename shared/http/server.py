@@ -16,7 +16,7 @@ from shared.http.malformed_requests import Runner
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
-    from shared.settings import Settings
+    from shared.settings import ProcessSettings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -81,7 +81,7 @@ def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
     app[DIED].set_exception(error or RuntimeError(f"{task.get_name()} {how}"))
 
 
-async def serve(app: web.Application, settings: Settings) -> None:
+async def serve(app: web.Application, settings: ProcessSettings) -> None:
     """Open everything, listen until a signal or the death of a background loop, finish, close everything."""
     loop = asyncio.get_running_loop()
     app[DIED] = loop.create_future()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from shared.errors import ConfigurationError, PipelineError
 from shared.http.server import serve
-from shared.settings import load_settings
+from shared.settings import ProcessSettings, load_settings
 from shared.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from shared.settings import Settings
-
 WRONG_CONFIGURATION = 2
 FAILED = 1
 OPEN_FILES = 65_536  # every viewer needs two; the usual soft limit is 1024
 
+Read = TypeVar("Read", bound=ProcessSettings)
+
 log = structlog.get_logger()
 
 
-def run(name: str, default_port: int, create_app: Callable[[Settings], web.Application]) -> int:
+def run(
+    name: str, default_port: int, settings_of: type[Read], create_app: Callable[[Read], web.Application]
+) -> int:
     """Run a service until it receives a signal to stop; return the exit code of the process."""
     try:
-        settings = load_settings(default_port)
+        settings = load_settings(settings_of, default_port)
         configure_logs(settings, name)
         log.info("configuration", **settings.masked())
         _allow_open_files()

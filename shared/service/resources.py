@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from shared.messaging.consumer import Consumer
-    from shared.settings import Settings
+    from shared.settings import BrokerSettings, DatabaseSettings, DefaultStorageSettings, ProcessSettings
     from shared.storage.interface import Storage
 
 DATABASE = web.AppKey("database", Database)
@@ -46,7 +46,7 @@ class OpenStorage:
 STORAGE = web.AppKey("storage", OpenStorage)
 
 
-def database_context(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
+def database_context(settings: DatabaseSettings) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that migrates and opens Postgres, and reports its state."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
@@ -58,7 +58,7 @@ def database_context(settings: Settings) -> Callable[[web.Application], AsyncIte
     return context
 
 
-def late_database_context(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
+def late_database_context(settings: DatabaseSettings) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that opens Postgres, if necessary after the service has started."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
@@ -83,7 +83,7 @@ async def _try_briefly(wait: Callable[[], Awaitable[None]]) -> None:
         log.warning("started_without", error=described(error))
 
 
-def outbox_context(settings: Settings, name: str) -> Callable[[web.Application], AsyncIterator[None]]:
+def outbox_context(settings: BrokerSettings, name: str) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that opens the outbox and runs its relay; needs the database context before it."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ def outbox_context(settings: Settings, name: str) -> Callable[[web.Application],
 
 
 def storage_context(
-    settings: Settings, *, connections: int = CONNECTIONS
+    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that opens the storage and has its state told; the service starts without it."""
 
@@ -115,7 +115,7 @@ def storage_context(
 
 
 def consumers_context(
-    settings: Settings, create: Callable[[web.Application], Sequence[Consumer]]
+    settings: ProcessSettings, create: Callable[[web.Application], Sequence[Consumer]]
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that runs consumers and drains them together; needs the outbox context before it."""
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.database.pool import Database
-    from shared.settings import Settings
+    from shared.settings import WorkVolumeSettings
 
 MARKER: Final = "vod-volume.json"
 LOCK: Final = 0x766F6404  # shared by all processes that mark a storage or volume
@@ -207,7 +207,7 @@ VOLUME = web.AppKey("work_volume", WorkVolume)
 
 
 def work_volume_context(
-    settings: Settings, *, only_reads: bool = False
+    settings: WorkVolumeSettings, *, only_reads: bool = False
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that identifies the work volume; needs the database context before it.
 

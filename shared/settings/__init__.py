@@ -1,5 +1,51 @@
 """Configuration: read from the environment once, at start, by the main.py of each service."""
 
-from shared.settings.settings import DATABASE_SCHEMES, Settings, check_settings, expect_scheme, load_settings
+from shared.settings.groups import (
+    DATABASE_SCHEMES,
+    AdmissionSettings,
+    BrokerSettings,
+    CorsSettings,
+    DatabaseSettings,
+    DefaultStorageSettings,
+    EncodingSettings,
+    EnvironmentSettings,
+    MaintenanceSettings,
+    PlayerSettings,
+    ProcessSettings,
+    SizeSettings,
+    SourceSettings,
+    StreamUrlSettings,
+    VisibilitySettings,
+    WorkDirSettings,
+    WorkerSettings,
+    WorkVolumeSettings,
+)
+from shared.settings.settings import Settings, check_settings, load_settings
+from shared.settings.storage_settings import StorageSettings
+from shared.settings.urls import expect_scheme
 
-__all__ = ["DATABASE_SCHEMES", "Settings", "check_settings", "expect_scheme", "load_settings"]
+__all__ = [
+    "DATABASE_SCHEMES",
+    "AdmissionSettings",
+    "BrokerSettings",
+    "CorsSettings",
+    "DatabaseSettings",
+    "DefaultStorageSettings",
+    "EncodingSettings",
+    "EnvironmentSettings",
+    "MaintenanceSettings",
+    "PlayerSettings",
+    "ProcessSettings",
+    "Settings",
+    "SizeSettings",
+    "SourceSettings",
+    "StorageSettings",
+    "StreamUrlSettings",
+    "VisibilitySettings",
+    "WorkDirSettings",
+    "WorkVolumeSettings",
+    "WorkerSettings",
+    "check_settings",
+    "expect_scheme",
+    "load_settings",
+]

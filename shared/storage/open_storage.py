@@ -23,7 +23,7 @@ from shared.workspace.layout import WorkDir
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.settings import Settings
+    from shared.settings import DefaultStorageSettings, StorageSettings
     from shared.storage.interface import Storage
 
 
@@ -31,7 +31,9 @@ CONNECTIONS = 32
 
 
 @asynccontextmanager
-async def open_storage(settings: Settings, *, connections: int = CONNECTIONS) -> AsyncIterator[Storage]:
+async def open_storage(
+    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS
+) -> AsyncIterator[Storage]:
     """Yield the configured storage without contacting it (Storage.check does that).
 
     `connections` limits the concurrent requests to S3.
@@ -45,7 +47,7 @@ async def open_storage(settings: Settings, *, connections: int = CONNECTIONS) ->
 
 @asynccontextmanager
 async def open_s3(
-    settings: Settings,
+    settings: StorageSettings,
     *,
     connections: int = CONNECTIONS,
     attempts: int = ATTEMPTS,

@@ -16,12 +16,12 @@ from shared.telemetry.redaction import redactor, secrets_of
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-    from shared.settings import Settings
+    from shared.settings import ProcessSettings
 
 log = structlog.get_logger()
 
 
-def configure_logs(settings: Settings, service: str) -> None:
+def configure_logs(settings: ProcessSettings, service: str) -> None:
     """Write our logs and those of libraries to standard output in the configured format."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -62,7 +62,7 @@ def configure_logs(settings: Settings, service: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def _redact(settings: Settings) -> Processor:
+def _redact(settings: ProcessSettings) -> Processor:
     redact = redactor(secrets_of(settings))
     return lambda _logger, _method, line: redact(str(line))
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from shared.settings import Settings
+    from shared.settings import EnvironmentSettings
 
 MASK: Final = "***"
 MIN_LENGTH: Final = 8  # a shorter secret may be part of ordinary words; it is masked only in URLs
@@ -32,7 +32,7 @@ PATTERNS: Final = tuple(
 )
 
 
-def secrets_of(settings: Settings) -> frozenset[str]:
+def secrets_of(settings: EnvironmentSettings) -> frozenset[str]:
     """Return every secret of the configuration, including passwords in URLs, in each form that logs quote."""
     values = (value.get_secret_value() for _, value in settings if isinstance(value, SecretStr))
     forms = (form for value in values for form in _forms(_password(value)))

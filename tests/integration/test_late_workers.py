@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
-from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
@@ -14,9 +11,6 @@ import pytest
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.sources.fetch import Sources
-from services.uploader.handlers.delete_video import DeleteVideoHandler
-from services.uploader.handlers.store_chunk import StoreChunkHandler
-from services.uploader.storage_breaker import StorageBreaker
 from shared import videos
 from shared.contracts.events import (
     DeleteVideo,
@@ -33,6 +27,7 @@ from shared.storage.location import StorageLocation
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from tests.handlers import delete_handler, store_handler
 from tests.unit.transcoder_values import plan
 
 if TYPE_CHECKING:
@@ -170,8 +165,7 @@ async def test_deletion_waits_when_the_video_lies_in_another_bucket(
         await videos.choose_storage(connection, planned, StorageLocation("s3", "old"))
         await videos.delete(connection, planned)
     storage = Bucket(bucket=configured)
-    settings = SimpleNamespace(lease_seconds=LEASE, delete_again_seconds=1.0)
-    deleting = DeleteVideoHandler(settings, outbox, WorkDir(tmp_path), storage)
+    deleting = delete_handler(outbox, WorkDir(tmp_path), storage)
     with pytest.raises(Exception, match="the first pass is done" if removes else "is configured") as raised:
         await deleting.delete(DeleteVideo(video_id=planned))
     assert isinstance(raised.value, StorageUnavailable) != bool(removes)
@@ -206,16 +200,7 @@ def segmented(video_id):
 
 
 def storing(outbox, tmp_path, storage, *, deletes=False):
-    settings = SimpleNamespace(lease_seconds=LEASE, wants_local_files_deleted=deletes)
-    return StoreChunkHandler(
-        settings,
-        outbox,
-        WorkDir(tmp_path),
-        storage,
-        asyncio.Semaphore(2),
-        StorageBreaker(storage.check),
-        AsyncMock(),
-    )
+    return store_handler(outbox, WorkDir(tmp_path), storage, deletes_local=deletes)
 
 
 async def chunk_status(outbox, video_id):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
-from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
 
-from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.identity import StoragePlace, VolumePlace, claim, identify
 from services.uploader.storage_breaker import StorageBreaker
 from shared import videos
@@ -24,20 +21,13 @@ from shared.names import MASTER, storage_prefix
 from shared.storage.marker import MARKER, read_marker
 from shared.storage.memory import MemoryStorage
 from shared.workspace.layout import WorkDir
+from tests.handlers import store_handler
 
 if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
 LEASE = 30.0
-SETTINGS = SimpleNamespace(
-    lease_seconds=LEASE,
-    wants_local_files_deleted=False,
-    s3_public_url="",
-    s3_bucket="",
-    storage_type="local",
-    public_stream_url="http://streamer",
-)
 
 
 @pytest.fixture
@@ -156,15 +146,7 @@ async def film(outbox, tmp_path) -> UUID:
 
 
 async def store(outbox, tmp_path, storage, video_id, *chunks, breaker=None):
-    handler = StoreChunkHandler(
-        SETTINGS,
-        outbox,
-        WorkDir(tmp_path),
-        storage,
-        asyncio.Semaphore(2),
-        breaker or StorageBreaker(storage.check),
-        AsyncMock(),
-    )
+    handler = store_handler(outbox, WorkDir(tmp_path), storage, breaker=breaker)
     for chunk in chunks:
         event = VideoSegmented(video_id=video_id, user_id="alice", chunk=chunk, chunks=2, segments=[])
         await handler.store(event)

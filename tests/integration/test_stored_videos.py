@@ -6,9 +6,7 @@ import asyncio
 import json
 import shutil
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
-from unittest.mock import AsyncMock
 from uuid import UUID
 
 import pytest
@@ -22,9 +20,7 @@ from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import VERSION, NewerPlan
 from services.transcoder.sources.fetch import Sources
-from services.uploader.handlers.delete_video import DeleteVideoHandler
-from services.uploader.handlers.store_chunk import MAX_REOPENED, StoreChunkHandler
-from services.uploader.storage_breaker import StorageBreaker
+from services.uploader.handlers.store_chunk import MAX_REOPENED
 from shared import videos
 from shared.contracts.cloudevents import decode
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoSegmented
@@ -34,6 +30,7 @@ from shared.service.work_volume import WorkVolumeUnavailable
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from tests.handlers import delete_handler, store_handler
 from tests.media import make_clip
 from tests.stored import CLIP, VIDEO_ID, names, stored
 
@@ -41,16 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ID = UUID(VIDEO_ID)
-SETTINGS = SimpleNamespace(
-    lease_seconds=30.0,
-    wants_local_files_deleted=False,
-    s3_public_url="",
-    s3_bucket="",
-    storage_type="local",
-    public_stream_url="http://localhost:8081",
-    delete_again_seconds=1.0,
-    default_visibility="public",
-)
 
 
 class Services:
@@ -70,16 +57,8 @@ class Services:
         self.encoding = EncodeChunkHandler(
             self.outbox, self.work, sources, room, encode_chunk=encode, lease_seconds=30.0
         )
-        self.storing = StoreChunkHandler(
-            SETTINGS,
-            self.outbox,
-            self.work,
-            self.storage,
-            asyncio.Semaphore(4),
-            StorageBreaker(self.storage.check),
-            AsyncMock(),
-        )
-        self.deleting = DeleteVideoHandler(SETTINGS, self.outbox, self.work, self.storage)
+        self.storing = store_handler(self.outbox, self.work, self.storage)
+        self.deleting = delete_handler(self.outbox, self.work, self.storage)
 
     async def accept(self, name):
         """Take in the clip by a recorded event."""

@@ -15,6 +15,7 @@ import pytest
 from services.ingest.uploads.upload_file import Incoming
 from services.uploader.maintenance.find_orphans import OrphanFinder
 from services.uploader.maintenance.sweep_orphans import LOCK, Owned, Sweeper
+from services.uploader.retention import Retention
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.database.pool import open_database
@@ -32,13 +33,13 @@ LEASE = 30.0
 
 @pytest.fixture(params=["local", "s3"])
 async def sweeper(request, servers, database, tmp_path):
-    settings = servers.settings(work_dir=tmp_path, storage_type=request.param, sweep="remove")
-    settings = settings.model_copy(update={"sweep_age_seconds": -1.0})  # everything is old enough
+    settings = servers.settings(work_dir=tmp_path, storage_type=request.param)
     async with open_storage(settings) as storage:
         await storage.delete_prefix("hls")
         for upload in await storage.open_uploads("hls"):
             await storage.abort_upload(upload)
-        yield Sweeper(settings, database, WorkDir(tmp_path), storage, Owned(storage=True, volume=True))
+        any_age = OrphanFinder(database, WorkDir(tmp_path), storage, Retention(False), min_age_seconds=-1.0)
+        yield Sweeper(any_age, Owned(storage=True, volume=True))
         await storage.delete_prefix("hls")
 
 
@@ -64,10 +65,6 @@ async def found_by(sweeper, *, remove=False):
 
 async def keys(sweeper):
     return [stored.key for stored in await sweeper.storage.keys("hls")]
-
-
-def finder(sweeper):
-    return OrphanFinder(sweeper.settings, sweeper.database, sweeper.work, sweeper.storage)
 
 
 async def accept(outbox, uri="file:a.mp4", video_id=None):
@@ -135,7 +132,7 @@ async def known(outbox):
 
 
 async def test_nothing_is_removed_when_the_database_knows_no_video_at_all(sweeper):
-    path = put(sweeper.work.original(uuid4()))
+    path = put(sweeper.finder.work.original(uuid4()))
     with pytest.raises(Refused, match="is this the database"):
         await sweeper.sweep(remove=True)
     assert path.exists()
@@ -144,7 +141,7 @@ async def test_nothing_is_removed_when_the_database_knows_no_video_at_all(sweepe
 
 @pytest.mark.parametrize(("storage", "volume"), [(False, False), (True, False), (False, True)])
 async def test_nothing_is_removed_in_a_place_that_is_not_ours(sweeper, known, storage, volume):
-    path = put(sweeper.work.original(uuid4()))
+    path = put(sweeper.finder.work.original(uuid4()))
     key = f"hls/alice/{uuid4()}/master.m3u8"
     await sweeper.storage.put_bytes(key, b"x")
     cautious = replace(sweeper, owned=Owned(storage=storage, volume=volume))
@@ -154,7 +151,7 @@ async def test_nothing_is_removed_in_a_place_that_is_not_ours(sweeper, known, st
 
 
 async def test_nothing_is_removed_when_another_storage_answers(sweeper, known):
-    path = put(sweeper.work.original(uuid4()))
+    path = put(sweeper.finder.work.original(uuid4()))
     storage = replace(sweeper.storage, storage_id=uuid4())
     with pytest.raises(StorageMismatch, match="the storage that answers is an unmarked one"):
         await replace(sweeper, storage=storage).sweep(remove=True)
@@ -162,7 +159,7 @@ async def test_nothing_is_removed_when_another_storage_answers(sweeper, known):
 
 
 async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, known):
-    work, stranger = sweeper.work, uuid4()
+    work, stranger = sweeper.finder.work, uuid4()
     put(work.upload(stranger))
     put(work.original(stranger))
     put(work.chunk_attempt(stranger, 0, 1) / "360p" / "segment_001.ts")
@@ -178,10 +175,10 @@ async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, k
         ("upload", f"uploads/{stranger}.part"),
     ]
     assert await found_by(sweeper) == expected
-    assert len(files(sweeper.work)) == 6, "a dry run removes nothing"
+    assert len(files(sweeper.finder.work)) == 6, "a dry run removes nothing"
     removed = SWEEP_REMOVED.labels("original")._value.get()
     assert await found_by(sweeper, remove=True) == expected
-    assert files(sweeper.work) == sorted(work.relative(path) for path in kept)
+    assert files(sweeper.finder.work) == sorted(work.relative(path) for path in kept)
     assert SWEEP_REMOVED.labels("original")._value.get() == removed + 2
     assert SWEEP_FOUND.labels("original")._value.get() == 2
     assert await found_by(sweeper) == []
@@ -189,21 +186,23 @@ async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, k
 
 
 async def test_nothing_is_taken_when_it_is_young(sweeper, known):
-    work, stranger = sweeper.work, uuid4()
+    work, stranger = sweeper.finder.work, uuid4()
     for path in (work.upload(stranger), work.original(stranger), work.chunk_attempt(stranger, 0, 1) / "a.ts"):
         os.utime(put(path), (0, 0))  # a file may carry an old time: that it came here a moment ago counts
     await sweeper.storage.put_bytes(f"{storage_prefix('alice', stranger)}/master.m3u8", b"x")
-    patient = replace(sweeper, settings=sweeper.settings.model_copy(update={"sweep_age_seconds": 60.0}))
+    patient = replace(sweeper, finder=replace(sweeper.finder, min_age_seconds=60.0))
     assert await found_by(patient, remove=True) == []
 
 
 def upload_to(sweeper, video_id):
-    return Incoming(sweeper.work, video_id, Reservation(DiskBudget(sweeper.work.root, 0), "alice"))
+    return Incoming(
+        sweeper.finder.work, video_id, Reservation(DiskBudget(sweeper.finder.work.root, 0), "alice")
+    )
 
 
 async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_there(sweeper, known, outbox):
     for name in ("uploads", "originals"):
-        (sweeper.work.root / name).mkdir()
+        (sweeper.finder.work.root / name).mkdir()
     incoming = upload_to(sweeper, video_id := uuid4())
     await incoming.write(b"film")
     assert await found_by(sweeper, remove=True) == []
@@ -220,7 +219,7 @@ async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_t
 async def test_upload_is_lost_to_the_sweeper_when_nothing_holds_it(sweeper):
     """The negative control, and what a process leaves that dies between rename and commit."""
     for name in ("uploads", "originals"):
-        (sweeper.work.root / name).mkdir()
+        (sweeper.finder.work.root / name).mkdir()
     incoming = upload_to(sweeper, video_id := uuid4())
     await incoming.write(b"film")
     await incoming.keep()
@@ -230,17 +229,17 @@ async def test_upload_is_lost_to_the_sweeper_when_nothing_holds_it(sweeper):
 
 async def test_original_is_left_alone_when_another_video_is_made_from_it(sweeper, outbox):
     stranger = uuid4()
-    put(sweeper.work.original(stranger))
+    put(sweeper.finder.work.original(stranger))
     await accept(outbox, f"file:originals/{stranger}/source")
     assert await found_by(sweeper) == []
 
 
 async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, outbox):
     """What a sweeper that stood still in between takes is what it had seen, not what came since."""
-    work, video_id = sweeper.work, uuid4()
+    work, video_id = sweeper.finder.work, uuid4()
     put(work.chunk_attempt(video_id, 0, 1) / "a.ts")
     work.original_dir(video_id).mkdir(parents=True)
-    (original, chunk_files) = [each async for each in finder(sweeper).find()]
+    (original, chunk_files) = [each async for each in sweeper.finder.find()]
     fresh = [put(work.chunk_attempt(video_id, 0, 2) / "a.ts"), put(work.original(video_id))]
     for unowned in (original, chunk_files):
         await sweeper._remove(unowned)
@@ -248,7 +247,7 @@ async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, 
 
 
 async def test_sweeper_that_was_stopped_leaves_what_it_had_found_to_the_next(sweeper, known, monkeypatch):
-    path = put(sweeper.work.original(uuid4()))
+    path = put(sweeper.finder.work.original(uuid4()))
     monkeypatch.setattr("services.uploader.maintenance.sweep_orphans.FRESH_SECONDS", 0.0)
     assert await found_by(sweeper, remove=True) == []
     assert path.exists()
@@ -260,15 +259,15 @@ async def test_record_that_came_after_the_listing_owns_what_was_listed(sweeper, 
     key = f"{storage_prefix('alice', video_id)}/360p/segment_001.ts"
     await storage.put_bytes(key, b"x")
     listed = [stored for stored in await storage.keys("hls") if str(video_id) in stored.key]
-    asked_first = await finder(sweeper)._lost_objects("alice", video_id, listed)
+    asked_first = await sweeper.finder._lost_objects("alice", video_id, listed)
     await accept(outbox, video_id=video_id)
     assert [lost.name for lost in asked_first] == [key]
-    assert await finder(sweeper)._lost_objects("alice", video_id, listed) == []
+    assert await sweeper.finder._lost_objects("alice", video_id, listed) == []
     assert await found_by(sweeper, remove=True) == []
 
 
 async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outbox):
-    work, video_id = sweeper.work, await accept(outbox)
+    work, video_id = sweeper.finder.work, await accept(outbox)
     await plan(outbox, video_id, work)
     attempt = await encode(outbox, video_id, 0)
     current = await encode(outbox, video_id, 1, to="encoding")
@@ -289,7 +288,7 @@ async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outb
 
 
 async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_them(sweeper, outbox):
-    storage, work = sweeper.storage, sweeper.work
+    storage, work = sweeper.storage, sweeper.finder.work
     ready, deleted, purged, stranger = (
         *[await accept(outbox) for _ in range(3)],
         uuid4(),
@@ -320,7 +319,7 @@ async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_th
 
 
 async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper, outbox):
-    work, video_id = sweeper.work, await accept(outbox)
+    work, video_id = sweeper.finder.work, await accept(outbox)
     await plan(outbox, video_id, work)
     for chunk in (0, 1):
         attempt = await encode(outbox, video_id, chunk, to="stored")
@@ -330,13 +329,13 @@ async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper
     chunk_files = [("chunk_files", f"chunks/{video_id}")]
     is_local = sweeper.storage.kind == "local"
     assert await found_by(sweeper) == (chunk_files if is_local else [])
-    thrifty = sweeper.settings.model_copy(update={"delete_local_after_s3": True})
+    thrifty = replace(sweeper.finder, retention=Retention(True))
     original = [] if is_local else [("original", f"originals/{video_id}")]
-    assert await found_by(replace(sweeper, settings=thrifty), remove=True) == chunk_files + original
+    assert await found_by(replace(sweeper, finder=thrifty), remove=True) == chunk_files + original
 
 
 async def test_open_upload_is_aborted_when_no_worker_is_at_it(sweeper, outbox):
-    work, storage, video_id = sweeper.work, sweeper.storage, await accept(outbox)
+    work, storage, video_id = sweeper.finder.work, sweeper.storage, await accept(outbox)
     await plan(outbox, video_id, work)
     await encode(outbox, video_id, 0)
     async with outbox.transaction() as connection:
@@ -353,7 +352,7 @@ async def test_open_upload_is_aborted_when_no_worker_is_at_it(sweeper, outbox):
 
 async def begin_upload(sweeper, key):
     if sweeper.storage.kind == "local":
-        path = sweeper.work.media / key
+        path = sweeper.finder.work.media / key
         put(path.with_name(f".{path.name}.{uuid4().hex}"))
     else:
         await sweeper.storage.client.create_multipart_upload(Bucket=sweeper.storage.bucket, Key=key)

@@ -1,4 +1,4 @@
-"""Finds, in the syntax of a module, state of the process and what its import reads."""
+"""Finds, in the syntax of a module, state of the process, what its import reads, and what it imports."""
 
 from __future__ import annotations
 
@@ -98,6 +98,15 @@ def reads_of_environment(tree: ast.Module) -> Iterator[str]:
             and _name(node.value) == "os"
         ):
             yield node.attr
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Yield the modules that a module imports, also for annotations only."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
 
 
 def _name(node: ast.expr) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,14 @@ from typing import TYPE_CHECKING
 import grimp
 import pytest
 
-from tests.unit.module_state import memoised, reads_at_import, reads_of_environment, writes_to_modules
+from tests.unit.module_state import (
+    imported,
+    memoised,
+    reads_at_import,
+    reads_of_environment,
+    writes_to_modules,
+)
+from tests.unit.service_settings import SERVICES, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +50,20 @@ READERS_OF_THE_ENVIRONMENT = {
     "services/transcoder/ffmpeg/sandbox.py",
     "services/transcoder/selftest/run.py",
     "shared/failpoints.py",
+}
+# Besides main.py, cli.py and settings.py of a service, and shared/settings itself.
+READERS_OF_SETTINGS = {
+    "shared/http/server.py",
+    "shared/service/main.py",
+    "shared/service/resources.py",
+    "shared/service/work_volume.py",
+    "shared/storage/doctor/diagnose.py",
+    "shared/storage/doctor/local.py",
+    "shared/storage/doctor/run_context.py",
+    "shared/storage/open_storage.py",
+    "shared/storage/s3/client_config.py",
+    "shared/telemetry/logs.py",
+    "shared/telemetry/redaction.py",
 }
 # Constants that are expensive to build: the SQL of this package, and validators of its types.
 BUILT_ONCE = {
@@ -136,6 +158,25 @@ def test_the_environment_is_read_where_a_process_begins():
     assert {
         name for name, text in _sources() if any(reads_of_environment(ast.parse(text)))
     } == READERS_OF_THE_ENVIRONMENT
+
+
+def test_settings_end_in_the_composition_root_and_handlers_get_values():
+    settings = {"shared.settings", *(f"services.{each}.settings" for each in SERVICES)}
+    readers = {name for name, text in _sources() if settings & set(imported(ast.parse(text)))}
+    roots = {f"services/{each}/{file}.py" for each in SERVICES for file in ("main", "cli", "settings")}
+    others = {name for name in readers - roots if not name.startswith("shared/settings/")}
+    assert others == READERS_OF_SETTINGS
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_no_setting_that_it_does_not_use(service: str):
+    used = [text for name, text in _sources() if name.startswith((f"services/{service}/", "shared/"))]
+    unused = {
+        field
+        for field in settings_of(service).model_fields
+        if not any(re.search(rf"\.{field}\b|\"{field}\"", text) for text in used)
+    }
+    assert unused == set()
 
 
 def _sources() -> Iterator[tuple[str, str]]:

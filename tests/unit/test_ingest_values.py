@@ -15,6 +15,7 @@ from shared.contracts.events import Rendition
 from shared.contracts.warnings import VideoWarning
 from shared.errors import Forbidden, InvalidRequest
 from shared.http.problems import status_of
+from shared.playback.urls import PlaybackUrls
 from shared.settings import Settings
 from tests.unit.video_values import ID, NOON, video
 
@@ -28,6 +29,7 @@ SETTINGS = Settings(
     s3_public_url="https://cdn.example.org",
     public_stream_url="https://play.example.org/",
 )
+URLS = PlaybackUrls.of(SETTINGS)
 RENDITION = Rendition(
     name="720p",
     width=1280,
@@ -59,7 +61,7 @@ def test_record_has_every_field_of_the_contract_when_ready() -> None:
         thumbnail_url=f"https://cdn.example.org/hls/alice/{ID}/thumbnail.jpg",
         warnings=(VideoWarning(code="audio_left_out", message="no audio"),),
     )
-    assert render(ready, SETTINGS).to_json() == {
+    assert render(ready, URLS).to_json() == {
         "id": str(ID),
         "userId": "alice",
         "title": "Holidays",
@@ -113,7 +115,7 @@ def test_record_names_the_playlist_of_what_is_playable(
     status: str, playable: bool, expected: str | None
 ) -> None:
     growing = video(status=status, playable=playable, stage="encode")
-    assert render(growing, SETTINGS).playlist_url == expected
+    assert render(growing, URLS).playlist_url == expected
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_urls_of_a_record_follow_the_settings_of_now(changed: dict[str, str], ex
         playlist_url="http://localhost:8081/frozen/master.m3u8",
         thumbnail_url="http://localhost:8081/frozen/thumbnail.jpg",
     )
-    record = render(stored, SETTINGS.model_copy(update=changed))
+    record = render(stored, PlaybackUrls.of(SETTINGS.model_copy(update=changed)))
     assert record.playlist_url == f"{expected}/master.m3u8"
     assert record.thumbnail_url == f"{expected}/thumbnail.jpg"
     assert record.s3_public_url == "https://cdn.example.org"

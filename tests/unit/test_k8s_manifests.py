@@ -198,7 +198,7 @@ def test_a_service_accepts_the_configuration(documents, monkeypatch):
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in (environment() | of_kind("ConfigMap", documents)["vod-config"]["data"]).items():
         monkeypatch.setenv(name, value)
-    assert load_settings(8080).encoder == ("h264_nvenc" if documents is BASE else "libx264")
+    assert load_settings(Settings, 8080).encoder == ("h264_nvenc" if documents is BASE else "libx264")
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -8,7 +8,7 @@ import pytest
 from services.transcoder.sources.allowed_sources import SourcePolicy
 from services.transcoder.sources.fetch import Sources
 from shared.errors import SourceUnavailable
-from shared.settings import Settings
+from shared.settings import SourceSettings
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 VIDEO, OTHER = UUID(int=1), UUID(int=2)
 
 
-def policy(root: Path, **settings: str) -> SourcePolicy:
-    servers = {"database_url": "postgresql://h/d", "rabbitmq_url": "amqp://h", "s3_bucket": "videos"}
-    return SourcePolicy.of(Settings(work_dir=root, **servers | settings))
+def policy(root: Path, **given: str) -> SourcePolicy:
+    settings = SourceSettings(work_dir=root, **given)
+    listed = {"dirs": settings.source_dirs, "buckets": settings.source_buckets}
+    return SourcePolicy.of(settings.work_dir, **listed, own_bucket="videos")
 
 
 @pytest.mark.parametrize(

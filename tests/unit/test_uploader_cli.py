@@ -44,12 +44,12 @@ class Checked:
 def fsck(monkeypatch: pytest.MonkeyPatch) -> type[Checked]:
     @asynccontextmanager
     async def nothing(_: Any) -> AsyncIterator[Any]:
-        yield SimpleNamespace(database=None, work=None, storage=None)
+        yield SimpleNamespace(finder=SimpleNamespace(database=None))
 
     class Fsck(Checked):
         pass
 
-    monkeypatch.setattr(cli, "load_settings", lambda _: None)
+    monkeypatch.setattr(cli, "load_settings", lambda *_: None)
     monkeypatch.setattr(cli, "_sweeper", nothing)
     monkeypatch.setattr(cli, "Fsck", Fsck)
     return Fsck

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from types import SimpleNamespace
-
 import pytest
 
-from services.uploader.handlers.delete_video import DeleteVideoHandler
-from services.uploader.handlers.store_chunk import MAX_REOPENED, StoreChunkHandler
-from services.uploader.storage_breaker import StorageBreaker
+from services.uploader.handlers.store_chunk import MAX_REOPENED
 from shared import videos
 from shared.errors import (
     Deferred,
@@ -22,42 +17,21 @@ from shared.errors import (
 )
 from shared.storage.location import StorageLocation
 from shared.storage.memory import MemoryStorage
+from tests.handlers import delete_handler, store_handler
 from tests.sample_video import LEASE_SECONDS, PICTURE, SEGMENT
-
-SETTINGS = {
-    "lease_seconds": LEASE_SECONDS,
-    "delete_again_seconds": 300.0,
-    "wants_local_files_deleted": False,
-    "public_stream_url": "http://localhost:8081",
-    "s3_public_url": "",
-    "s3_bucket": "videos",
-    "storage_type": "s3",
-}
-
-
-async def volume_is_ours():
-    """Stand in for the check of the work volume."""
 
 
 @pytest.fixture
 def storing(outbox, work_dir, memory_storage):
-    def make(storage=memory_storage, *, check_volume=volume_is_ours, **settings):
-        return StoreChunkHandler(
-            SimpleNamespace(**SETTINGS | settings),
-            outbox,
-            work_dir,
-            storage,
-            asyncio.Semaphore(2),
-            StorageBreaker(storage.check),
-            check_volume,
-        )
+    def make(storage=memory_storage, **given):
+        return store_handler(outbox, work_dir, storage, **given)
 
     return make
 
 
 @pytest.fixture
 def deleting(outbox, work_dir, memory_storage):
-    return DeleteVideoHandler(SimpleNamespace(**SETTINGS), outbox, work_dir, memory_storage)
+    return delete_handler(outbox, work_dir, memory_storage)
 
 
 class Failing(MemoryStorage):
@@ -161,7 +135,7 @@ async def test_last_chunk_announced_again_finishes_a_video_whose_finisher_died(s
 
 async def test_local_files_go_when_that_is_wanted(storing, new_video, work_dir):
     video = await new_video().encoded()
-    handler = storing(wants_local_files_deleted=True)
+    handler = storing(deletes_local=True)
     await handler.store(video.segmented(0))
     assert not (work_dir.root / video.directory(0)).exists()
     for chunk in (1, 2):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from uuid import uuid4
 
 import aio_pika
@@ -19,6 +18,7 @@ from services.uploader.maintenance.identify_storage import identify_storage
 from services.uploader.maintenance.identity import StoragePlace, VolumePlace, claim, identify
 from services.uploader.maintenance.reconcile import MAX_RESUMES, Reconciler
 from services.uploader.maintenance.sweep_orphans import Owned, Sweeper
+from services.uploader.retention import Retention
 from shared import videos
 from shared.errors import EncodeFailed, Refused, StorageMismatch, StorageUnavailable
 from shared.messaging.connection import BrokerLink
@@ -33,24 +33,14 @@ EVERYTHING_IS_OLD = -10.0
 
 
 @pytest.fixture
-def settings():
-    return SimpleNamespace(
-        sweep_age_seconds=EVERYTHING_IS_OLD,
-        wants_local_files_deleted=False,
-        sweep="remove",
-        sweep_interval_seconds=0.0,
-        storage_id=None,
-    )
+def finder(postgres, work_dir, memory_storage):
+    keeps = Retention(delete_local_after_s3=False)
+    return OrphanFinder(postgres.database, work_dir, memory_storage, keeps, EVERYTHING_IS_OLD)
 
 
 @pytest.fixture
-def finder(settings, postgres, work_dir, memory_storage):
-    return OrphanFinder(settings, postgres.database, work_dir, memory_storage)
-
-
-@pytest.fixture
-def sweeper(settings, postgres, work_dir, memory_storage):
-    return Sweeper(settings, postgres.database, work_dir, memory_storage, Owned(storage=True, volume=True))
+def sweeper(finder):
+    return Sweeper(finder, Owned(storage=True, volume=True))
 
 
 def put(path, body=b"x"):
@@ -99,12 +89,12 @@ async def test_files_and_objects_without_a_video_are_swept(sweeper, new_video, w
     assert memory_storage.uploads == []
 
 
-async def test_young_files_and_objects_stay(sweeper, settings, new_video, work_dir, memory_storage):
+async def test_young_files_and_objects_stay(finder, new_video, work_dir, memory_storage):
     await new_video().accepted()
-    settings.sweep_age_seconds = 3600.0
+    patient = replace(finder, min_age_seconds=3600.0)
     put(work_dir.original(uuid4()))
     await memory_storage.put_bytes(f"hls/alice/{uuid4()}/master.m3u8", b"x")
-    assert await swept(sweeper) == []
+    assert await swept(Sweeper(patient, Owned(storage=True, volume=True))) == []
 
 
 async def test_periodic_sweep_leaves_objects_without_any_record_to_an_operator(
@@ -187,7 +177,7 @@ async def test_periodic_sweep_goes_on_after_an_outage(sweeper, new_video, postgr
     await new_video().accepted()
     path = put(work_dir.original(uuid4()))
     postgres.is_away = True
-    running = asyncio.create_task(sweeper.run())
+    running = asyncio.create_task(sweeper.run("remove", interval_seconds=0.0))
     await asyncio.sleep(0.01)
     assert path.exists()
     postgres.is_away = False
@@ -218,8 +208,8 @@ def test_directory_with_something_new_stays_when_its_entries_are_removed(tmp_pat
 
 
 @pytest.fixture
-def fsck(settings, outbox, work_dir, memory_storage):
-    return Fsck(settings, outbox, work_dir, memory_storage)
+def fsck(outbox, finder):
+    return Fsck(outbox, finder)
 
 
 def no_report(_done, _total):
@@ -489,11 +479,9 @@ async def test_marker_that_another_system_wrote_meanwhile_is_noticed(postgres, m
         await identify(postgres.database, Contested(memory_storage))
 
 
-async def test_storage_and_volume_are_identified_together(
-    settings, postgres, memory_storage, work_dir, new_video
-):
+async def test_storage_and_volume_are_identified_together(postgres, memory_storage, work_dir, new_video):
     await new_video().ready()
-    found = await identify_storage(settings, postgres.database, memory_storage, work_dir)
+    found = await identify_storage(postgres.database, memory_storage, work_dir, expected=None)
     assert found.owned == Owned(storage=True, volume=True)
     assert found.storage.storage_id == found.of_storage.storage_id
     assert await VolumePlace(work_dir).marker() == found.of_volume.storage_id

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from services.ingest.http.requests import answer, read_json, read_uuid, visible_video
-from services.ingest.http.resources import CALLER, DATABASE, SETTINGS
+from services.ingest.http.resources import CALLER, DATABASE, PRIVACY, URLS
 from services.ingest.http.videos import record
 from services.ingest.models import VideoChange
 from services.ingest.playback_models import (
@@ -20,12 +20,10 @@ from services.ingest.playback_models import (
     TokenRequest,
     TokensRevoked,
 )
-from services.ingest.records import player_url, token_playlist_url
 from shared import videos
 from shared.errors import NotFound
 from shared.http.problems import HttpProblem
 from shared.playback import key_store
-from shared.playback.check_visibility import check_visibility
 from shared.playback.models import Viewer
 from shared.playback.tokens import read_network, sign
 
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 async def change_video(request: web.Request) -> web.Response:
     """Change title, visibility or delivery of a video; nothing that is stored is rewritten."""
     wanted = await read_json(request, VideoChange)
-    check_visibility(wanted.visibility, request.app[SETTINGS].s3_public_url)
+    request.app[PRIVACY].check(wanted.visibility)
     video_id = read_uuid(request, "video_id")
     async with request.app[DATABASE].transaction() as connection:
         await visible_video(connection, request[CALLER], video_id)
@@ -63,12 +61,12 @@ async def create_token(request: web.Request) -> web.Response:
         video = await visible_video(connection, request[CALLER], read_uuid(request, "video_id"))
         key = await key_store.signing_key(connection)
     viewer = _viewer(wanted, video, key.kid)
-    token, base = sign(viewer, key), request.app[SETTINGS].public_stream_url
+    token, urls = sign(viewer, key), request.app[URLS]
     answered = PlaybackToken(
         token=token,
         expires_at=datetime.fromtimestamp(viewer.expires_at, UTC),
-        playlist_url=token_playlist_url(video.video_id, base, token),
-        player_url=player_url(video.video_id, base, token),
+        playlist_url=urls.playlist_with(token, video.video_id),
+        player_url=urls.player(video.video_id, token),
     )
     return answer(answered, status=201, headers={"Cache-Control": "no-store"})
 

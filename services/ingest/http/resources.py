@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -9,16 +10,38 @@ from aiohttp import web
 from services.ingest.auth.caller import Caller
 from services.ingest.progress.poller import Feed
 from services.ingest.uploads.admission import Admission
+from shared.playback.privacy_rule import PrivacyRule
+from shared.playback.urls import PlaybackUrls
 from shared.service.resources import DATABASE, OUTBOX
-from shared.settings import Settings
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
     from aiohttp import StreamReader
 
-__all__ = ["ADMISSION", "CALLER", "DATABASE", "FEED", "OPENAPI", "OUTBOX", "SETTINGS", "UPLOADING", "WORK"]
+    from shared.storage.doctor import Report
 
-SETTINGS = web.AppKey("settings", Settings)
+__all__ = [
+    "ADMISSION",
+    "CALLER",
+    "DATABASE",
+    "DIAGNOSE",
+    "FEED",
+    "MAX_UPLOAD_BYTES",
+    "OPENAPI",
+    "OUTBOX",
+    "PRIVACY",
+    "UPLOADING",
+    "URLS",
+    "WORK",
+]
+
+URLS = web.AppKey("urls", PlaybackUrls)
+PRIVACY = web.AppKey("privacy", PrivacyRule)
+MAX_UPLOAD_BYTES = web.AppKey("max_upload_bytes", int)
+DIAGNOSE: web.AppKey[partial[Coroutine[Any, Any, Report]]] = web.AppKey("diagnose", partial)
 ADMISSION = web.AppKey("admission", Admission)
 WORK = web.AppKey("work", WorkDir)
 FEED = web.AppKey("feed", Feed)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.ingest.http.requests import answer, read_json
-from services.ingest.http.resources import SETTINGS
+from services.ingest.http.resources import DIAGNOSE
 from services.ingest.models import StorageExamination, StorageFinding, StorageReport
-from shared.storage.doctor import diagnose
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 async def examine_storage(request: web.Request) -> web.Response:
     """Run the doctor on the storage; it leaves nothing behind."""
     wanted = await read_json(request, StorageExamination)
-    report = await diagnose(request.app[SETTINGS], origins=wanted.origins, fixes_cors=wanted.fix_cors)
+    report = await request.app[DIAGNOSE](origins=wanted.origins, fixes_cors=wanted.fix_cors)
     findings = [
         StorageFinding(check=each.check, status=each.status, message=each.message, advice=each.advice or None)
         for each in report.findings

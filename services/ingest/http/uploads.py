@@ -13,14 +13,22 @@ from aiohttp import hdrs
 
 from services.ingest.http.form import Form
 from services.ingest.http.requests import answer
-from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS, UPLOADING, WORK
+from services.ingest.http.resources import (
+    ADMISSION,
+    CALLER,
+    DATABASE,
+    MAX_UPLOAD_BYTES,
+    OUTBOX,
+    PRIVACY,
+    UPLOADING,
+    WORK,
+)
 from services.ingest.http.videos import record
 from services.ingest.uploads.accept import Terms, accept_upload
 from services.ingest.uploads.upload_file import Incoming
 from shared.contracts.events import Source, VideoUploaded
 from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
-from shared.playback.check_visibility import check_visibility
 from shared.service.work_volume import VOLUME
 from shared.telemetry.metrics import UPLOADED_BYTES
 from shared.videos.presets import all_presets, check_qualities
@@ -46,7 +54,7 @@ async def expect_later(request: web.Request) -> None:
 
 async def upload_video(request: web.Request) -> web.Response:
     """Accept a video; answer once the file is durable and record and event are committed."""
-    form = Form(request, max_bytes=request.app[SETTINGS].max_upload_bytes)
+    form = Form(request, max_bytes=request.app[MAX_UPLOAD_BYTES])
     admission, caller = request.app[ADMISSION], request[CALLER]
     await request.app[VOLUME].check()
     async with admission.upload(request.content_length, caller) as reservation:
@@ -63,18 +71,18 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
     admission = request.app[ADMISSION]
     fields = await form.fields()
     user_id = request[CALLER].acts_for(fields.user_id)
-    check_visibility(fields.visibility, request.app[SETTINGS].s3_public_url)
+    visibility = request.app[PRIVACY].choose(fields.visibility)
     ladder = await _ladder(request, fields)
     size = request.content_length or 0
     async with admission.of_user(request.app[DATABASE], user_id, size) as allowance:
-        await _receive(form, incoming, request.app[SETTINGS].max_upload_bytes, allowance)
+        await _receive(form, incoming, request.app[MAX_UPLOAD_BYTES], allowance)
         event = VideoUploaded(
             video_id=incoming.video_id,
             user_id=user_id,
             source=Source(uri=incoming.original.as_uri()),
             filename=form.filename,
             qualities=fields.qualities,
-            visibility=fields.visibility or request.app[SETTINGS].default_visibility,
+            visibility=visibility,
             delivery=fields.delivery,
         )
         # From here on a disconnecting client changes nothing: file and record must be created together.

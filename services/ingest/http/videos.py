@@ -8,7 +8,7 @@ from aiohttp import web
 
 from services.ingest.cursors import decode_cursor, encode_cursor
 from services.ingest.http.requests import answer, read_query, read_uuid, visible_video
-from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, SETTINGS
+from services.ingest.http.resources import ADMISSION, CALLER, DATABASE, OUTBOX, URLS
 from services.ingest.models import Retried, RetryQuery, VideoPage, VideoQuery
 from services.ingest.records import render
 from shared import videos
@@ -107,7 +107,7 @@ async def retry_videos(request: web.Request) -> web.Response:
 
 def record(request: web.Request, video: Video) -> VideoRecord:
     """Return a video's record as the API shows it."""
-    return render(video, request.app[SETTINGS])
+    return render(video, request.app[URLS])
 
 
 def _cursor(page: Sequence[Video]) -> str:

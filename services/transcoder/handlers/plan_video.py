@@ -29,7 +29,7 @@ from shared.errors import (
 )
 from shared.failpoints import failpoint
 from shared.messaging.outbox import drop_unsent
-from shared.playback.check_visibility import check_visibility
+from shared.playback.privacy_rule import PrivacyRule
 from shared.service.leases import leased
 from shared.videos import presets
 from shared.workspace.layout import file_size
@@ -181,7 +181,7 @@ class PlanVideoHandler:
 
     async def _plan(self, video: Video, claim: PlanClaim) -> None:
         """Probe, plan, draw the thumbnail, and commit everything with the commands."""
-        check_visibility(video.visibility, self.s3_public_url)
+        PrivacyRule(self.default_visibility, self.s3_public_url).check(video.visibility)
         path = await self._fetch(video)
         failpoint("plan.fetched")
         async with self.outbox.database.transaction() as connection:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from shared.settings import Settings
 
 OWN_DIRECTORIES: Final = ("uploads", "originals", "chunks", "media")
 OWN_PREFIX: Final = "hls"
@@ -57,14 +56,16 @@ class SourcePolicy:
     own_objects: tuple[BucketPrefix, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings) -> SourcePolicy:
-        """Return the policy that the settings describe."""
-        root = settings.work_dir.resolve()
+    def of(
+        cls, work_dir: Path, *, dirs: Sequence[str] = (), buckets: Sequence[str] = (), own_bucket: str = ""
+    ) -> SourcePolicy:
+        """Return the policy that the settings describe; `dirs` are relative to the work directory."""
+        root = work_dir.resolve()
         return cls(
             root,
-            _listed(settings.source_dirs, lambda name: (root / name).resolve()),
-            _listed(settings.source_buckets, BucketPrefix.parse),
-            (BucketPrefix(settings.s3_bucket, OWN_PREFIX),) if settings.s3_bucket else (),
+            _listed(dirs, lambda name: (root / name).resolve()),
+            _listed(buckets, BucketPrefix.parse),
+            (BucketPrefix(own_bucket, OWN_PREFIX),) if own_bucket else (),
         )
 
     def check_not_own(self, path: Path, video_id: UUID) -> None:

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from services.uploader.fsck.expected import compare
 from services.uploader.fsck.repair_plan import plan_repair
-from services.uploader.maintenance.find_orphans import OrphanFinder
 from shared import videos
 from shared.contracts.events import ResumeVideo
 from shared.names import storage_prefix
@@ -19,12 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from services.uploader.fsck.expected import Fault
-    from services.uploader.maintenance.find_orphans import Orphan
+    from services.uploader.maintenance.find_orphans import Orphan, OrphanFinder
     from shared.messaging.outbox import Outbox
-    from shared.settings import Settings
     from shared.storage import Storage
     from shared.videos import Audited, Video
-    from shared.workspace.layout import WorkDir
 
 VIDEOS_AT_ONCE: Final = 200  # ids read in one query
 FIRST: Final = UUID(int=0)
@@ -106,10 +103,13 @@ class Fsck:
     Its methods raise DatabaseUnavailable, StorageUnavailable, OSError.
     """
 
-    settings: Settings
     outbox: Outbox
-    work: WorkDir
-    storage: Storage
+    finder: OrphanFinder
+
+    @property
+    def storage(self) -> Storage:
+        """The storage that is compared with the records."""
+        return self.finder.storage
 
     async def check(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
         """Compare, and add to `findings`; `tell` is called with the number of checked videos and the total.
@@ -121,8 +121,7 @@ class Fsck:
         async for video_id in self._ids():
             await self._check_video(video_id, findings)
             tell(findings.checked + findings.elsewhere, total)
-        finder = OrphanFinder(self.settings, self.outbox.database, self.work, self.storage)
-        async for unowned in finder.objects():
+        async for unowned in self.finder.objects():
             findings.unowned.append(unowned)
 
     async def repair(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
@@ -179,7 +178,7 @@ class Fsck:
         record = await self._record(damage.video.video_id)
         if record is None or record.video != damage.video:
             return ("changed_meanwhile",)
-        found = await asyncio.to_thread(plan_repair, self.work, record, damage.faults)
+        found = await asyncio.to_thread(plan_repair, self.finder.work, record, damage.faults)
         told: list[Repair] = []
         if found.can_repair:
             async with self.outbox.transaction() as connection:

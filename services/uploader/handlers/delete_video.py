@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from shared.contracts.events import DeleteVideo
     from shared.messaging.outbox import Outbox
-    from shared.settings import Settings
     from shared.storage.interface import Storage
     from shared.workspace.layout import WorkDir
 
@@ -31,10 +30,11 @@ log = structlog.get_logger()
 class DeleteVideoHandler:
     """Removes deleted videos; its handler serves the queue uploader.delete."""
 
-    settings: Settings
     outbox: Outbox
     work: WorkDir
     storage: Storage
+    lease_seconds: float
+    delete_again_seconds: float
 
     async def delete(self, command: DeleteVideo) -> None:
         """Remove a deleted video's objects and files, and again later, in case a worker was still writing."""
@@ -45,7 +45,7 @@ class DeleteVideoHandler:
         if video is None or video.status != "deleted":
             raise Superseded(f"the video is {video.status if video else 'unknown'}")
         if busy:
-            raise Deferred("a worker still holds a lease", seconds=self.settings.lease_seconds / 2)
+            raise Deferred("a worker still holds a lease", seconds=self.lease_seconds / 2)
         await self._expect_here(command.video_id)
         removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         failpoint("delete.objects_removed")
@@ -56,7 +56,7 @@ class DeleteVideoHandler:
         failpoint("delete.committed")
         log.info("video_purged" if again else "video_swept", objects=removed)
         if not again:
-            raise Deferred("the first pass is done", seconds=self.settings.delete_again_seconds)
+            raise Deferred("the first pass is done", seconds=self.delete_again_seconds)
 
     async def _expect_here(self, video_id: UUID) -> None:
         """Raise StorageMismatch unless the video is in the current storage."""

@@ -21,17 +21,18 @@ from shared.failpoints import failpoint
 from shared.hls.playlists import complete
 from shared.hls.stored_renditions import RenditionSet
 from shared.names import MASTER, THUMBNAIL, storage_prefix
-from shared.playback import urls
+from shared.playback.urls import playlist_url, thumbnail_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from services.uploader.retention import Retention
     from shared.contracts.events import Rendition
     from shared.hls.playlists import Playlists
     from shared.hls.stored_renditions import StoredSegment
     from shared.messaging.outbox import Outbox
-    from shared.settings import Settings
+    from shared.playback.urls import PlaybackUrls
     from shared.storage.interface import Storage
     from shared.videos import StoreJob, Video
     from shared.workspace.layout import WorkDir
@@ -45,10 +46,12 @@ log = structlog.get_logger()
 class VideoPublisher:
     """Writes playlists and thumbnail, and marks videos ready."""
 
-    settings: Settings
     outbox: Outbox
     work: WorkDir
     storage: Storage
+    urls: PlaybackUrls
+    retention: Retention
+    lease_seconds: float
 
     async def publish(self, job: StoreJob, store_again: StoreAgain) -> None:
         """Store playlists and thumbnail, the multivariant playlist last, and mark the video ready.
@@ -68,13 +71,13 @@ class VideoPublisher:
         failpoint("finish.begun")
         presentation = RenditionSet.from_json(video.presentation)
         written = complete(presentation, segments, codecs, key_frames)
-        lease, progress = StoreLease(self.outbox, self.settings.lease_seconds), Progress()
+        lease, progress = StoreLease(self.outbox, self.lease_seconds), Progress()
         work = self._put_last(video, written, segments, progress, store_again)
         thumbnail, playlists = await lease.hold(job, work, progress)
         failpoint("finish.playlists_put")
         size = thumbnail + playlists + sum(segment.bytes for segment in segments)
         stored = self._stored_event(video, written.renditions, size, has_thumbnail=bool(thumbnail))
-        removes = self.settings.wants_local_files_deleted
+        removes = self.retention.deletes_local(self.storage.kind)
         async with self.outbox.transaction() as connection:
             if not await videos.mark_ready(connection, stored, run=video.run, removes_original=removes):
                 raise Superseded("the video was finished by another worker, or deleted")
@@ -163,7 +166,7 @@ class VideoPublisher:
     ) -> VideoStored:
         public, prefix = self.storage.public_base_url, storage_prefix(video.user_id, video.video_id)
         place = (self.storage.kind, self.storage.bucket)
-        base = urls.base_url(self.settings, video.video_id, place, prefix)
+        base = self.urls.base(video.video_id, place, prefix)
         return VideoStored(
             video_id=video.video_id,
             user_id=video.user_id,
@@ -171,8 +174,8 @@ class VideoPublisher:
             s3_bucket=self.storage.bucket,
             s3_key=prefix,
             s3_public_url=public,
-            playlist_url=urls.playlist_url(base),
-            thumbnail_url=urls.thumbnail_url(base) if has_thumbnail else None,
+            playlist_url=playlist_url(base),
+            thumbnail_url=thumbnail_url(base) if has_thumbnail else None,
             duration_seconds=video.duration_seconds or 0.0,
             renditions=list(renditions),
             bytes=size,
@@ -181,8 +184,9 @@ class VideoPublisher:
 
     def remove_local(self, video: Video) -> None:
         """Remove local files that are no longer needed; with local storage the video stays under media."""
+        deletes = self.retention.deletes_local(self.storage.kind)
         # A ready video may be in another storage than the one configured now.
-        if (video.storage_type or self.storage.kind) == "local" or self.settings.wants_local_files_deleted:
+        if (video.storage_type or self.storage.kind) == "local" or deletes:
             shutil.rmtree(self.work.chunks(video.video_id), ignore_errors=True)
-        if self.settings.wants_local_files_deleted:
+        if deletes:
             shutil.rmtree(self.work.original_dir(video.video_id), ignore_errors=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.uploader.handlers.publish_video import VideoPublisher
 from services.uploader.handlers.store_lease import Progress, StoreLease
 from services.uploader.handlers.stored_objects import segment_key
 from shared import videos
@@ -32,10 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
     from uuid import UUID
 
+    from services.uploader.handlers.publish_video import VideoPublisher
+    from services.uploader.retention import Retention
     from services.uploader.storage_breaker import StorageBreaker
     from shared.contracts.events import Segment, VideoSegmented
     from shared.messaging.outbox import Outbox
-    from shared.settings import Settings
     from shared.storage.interface import Storage
     from shared.videos import StoreJob
     from shared.workspace.layout import WorkDir
@@ -58,23 +58,20 @@ class SegmentDamaged(Exception):
 class StoreChunkHandler:
     """Stores chunks and finishes videos; its handler serves the queue uploader.store."""
 
-    settings: Settings
     outbox: Outbox
     work: WorkDir
     storage: Storage
     puts: asyncio.Semaphore
     breaker: StorageBreaker
     check_volume: Callable[[], Awaitable[None]]
+    publisher: VideoPublisher
+    retention: Retention
+    lease_seconds: float
 
     @property
     def lease(self) -> StoreLease:
         """The lease under which objects are put."""
-        return StoreLease(self.outbox, self.settings.lease_seconds)
-
-    @property
-    def publisher(self) -> VideoPublisher:
-        """Finishes a video when its last chunk is stored."""
-        return VideoPublisher(self.settings, self.outbox, self.work, self.storage)
+        return StoreLease(self.outbox, self.lease_seconds)
 
     async def store(self, event: VideoSegmented) -> None:
         """Store one chunk; finish the video if it was the last."""
@@ -130,7 +127,7 @@ class StoreChunkHandler:
             await videos.chunk_stored(connection, job)
             await videos.clear_warning(connection, job.video_id, WarningCode.STORAGE_WAITING)
         failpoint("store.committed")
-        if self.settings.wants_local_files_deleted:
+        if self.retention.deletes_local(self.storage.kind):
             await asyncio.to_thread(self._remove_segments, job.segments)
             failpoint("store.files_removed")
         log.info("chunk_stored", chunk=job.chunk, segments=len(job.segments))

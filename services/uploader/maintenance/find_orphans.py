@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from services.uploader.retention import Retention
     from shared.database.pool import Database
-    from shared.settings import Settings
     from shared.storage import OpenUpload, Storage, StoredObject
     from shared.videos import Owner
     from shared.workspace.layout import WorkDir
@@ -67,15 +67,16 @@ class Orphan:
 
 @dataclass(frozen=True)
 class OrphanFinder:
-    """Finds orphans older than SWEEP_AGE_SECONDS.
+    """Finds orphans that are older than `min_age_seconds`.
 
     Its methods raise DatabaseUnavailable, StorageUnavailable, OSError.
     """
 
-    settings: Settings
     database: Database
     work: WorkDir
     storage: Storage
+    retention: Retention
+    min_age_seconds: float
 
     async def find(self) -> AsyncIterator[Orphan]:
         """Yield all orphans, kind by kind, right after their records were read, to be removed at once."""
@@ -92,12 +93,12 @@ class OrphanFinder:
                     yield unowned
 
     async def _originals(self) -> AsyncIterator[Orphan]:
-        owns = partial(owns_original, deletes_local=self.settings.wants_local_files_deleted)
+        owns = partial(owns_original, deletes_local=self.retention.deletes_local(self.storage.kind))
         async for unowned in self._directories("original", self.work.root / "originals", owns):
             yield unowned
 
     async def _chunk_files(self) -> AsyncIterator[Orphan]:
-        owns = partial(owns_chunk_file, deletes_local=self.settings.wants_local_files_deleted)
+        owns = partial(owns_chunk_file, deletes_local=self.retention.deletes_local(self.storage.kind))
         async for unowned in self._directories("chunk_files", self.work.root / "chunks", owns):
             yield unowned
 
@@ -183,7 +184,7 @@ class OrphanFinder:
             yield Orphan(kind, self.work.relative(path), size.bytes, entries)
 
     def _is_old(self, changed: float) -> bool:
-        return time.time() - changed > self.settings.sweep_age_seconds
+        return time.time() - changed > self.min_age_seconds
 
 
 def _going(

@@ -16,10 +16,10 @@ from shared.startup import wait_until_available
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from uuid import UUID
 
     from services.uploader.maintenance.identity import Identity
     from shared.database.pool import Database
-    from shared.settings import Settings
     from shared.storage import Storage
     from shared.workspace.layout import WorkDir
 
@@ -75,15 +75,15 @@ class StorageIdentification:
 
 
 async def identify_storage(
-    settings: Settings, database: Database, storage: Storage, work: WorkDir
+    database: Database, storage: Storage, work: WorkDir, *, expected: UUID | None
 ) -> IdentifiedStorage:
     """Identify both, marking them where they have no marker yet.
 
-    Raises StorageMismatch when the storage is another than STORAGE_ID, StorageUnavailable,
+    Raises StorageMismatch when the storage is another than the `expected` one, StorageUnavailable,
     DatabaseUnavailable, OSError.
     """
     await storage.check()
-    of_storage = await identify(database, StoragePlace(storage), expected=settings.storage_id)
+    of_storage = await identify(database, StoragePlace(storage), expected=expected)
     of_volume = await identify(database, VolumePlace(work))
     bound = cast("Storage", replace(cast("Any", storage), storage_id=of_storage.storage_id))
     await _report(database, bound, of_storage)

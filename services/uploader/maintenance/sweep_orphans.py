@@ -6,23 +6,20 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
 from services.uploader.maintenance import work_files
-from services.uploader.maintenance.find_orphans import KINDS, OrphanFinder
+from services.uploader.maintenance.find_orphans import KINDS
 from shared import videos
 from shared.errors import PipelineError, Refused
 from shared.storage.marker import expect_marker
 from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
 
 if TYPE_CHECKING:
-    from services.uploader.maintenance.find_orphans import Orphan
-    from shared.database.pool import Database
-    from shared.settings import Settings
+    from services.uploader.maintenance.find_orphans import Orphan, OrphanFinder
     from shared.storage import Storage
-    from shared.workspace.layout import WorkDir
 
 LOCK: Final = 0x766F6403
 FRESH_SECONDS: Final = 30.0  # older findings are left to the next sweep: the process may have been suspended
@@ -48,19 +45,20 @@ class Owned:
 class Sweeper:
     """Sweeps the work volume and the storage; one uploader at a time in the whole fleet."""
 
-    settings: Settings
-    database: Database
-    work: WorkDir
-    storage: Storage
+    finder: OrphanFinder
     owned: Owned
 
-    async def run(self) -> None:
-        """Sweep repeatedly; continues after outages and disk errors. With SWEEP=off only wait."""
+    @property
+    def storage(self) -> Storage:
+        return self.finder.storage
+
+    async def run(self, mode: Literal["off", "report", "remove"], *, interval_seconds: float) -> None:
+        """Sweep repeatedly; continues after outages and disk errors. Switched off it only waits."""
         while True:
-            await asyncio.sleep(self.settings.sweep_interval_seconds)
+            await asyncio.sleep(interval_seconds)
             try:
-                if self.settings.sweep != "off":
-                    await self.sweep(remove=self.settings.sweep == "remove", spares_unknown=True)
+                if mode != "off":
+                    await self.sweep(remove=mode == "remove", spares_unknown=True)
             except PipelineError as error:
                 log.warning("sweep_failed", reason=error.reason, error=error.message)
             except OSError as error:
@@ -75,14 +73,14 @@ class Sweeper:
         Raises Refused when there is no record at all, StorageMismatch when another storage answers,
         DatabaseUnavailable, StorageUnavailable, OSError.
         """
-        async with self.database.alone(LOCK) as is_ours:
+        async with self.finder.database.alone(LOCK) as is_ours:
             if not is_ours:
                 return None
             if remove:
                 await self._expect_records()
                 await expect_marker(self.storage)
             found = []
-            async for unowned in OrphanFinder(self.settings, self.database, self.work, self.storage).find():
+            async for unowned in self.finder.find():
                 if not remove or time.monotonic() - unowned.asked < FRESH_SECONDS:
                     found.append(unowned)
                     is_spared = spares_unknown and unowned.is_unknown
@@ -106,7 +104,7 @@ class Sweeper:
             log.warning("sweep_removes_nothing_here", storage_is_ours=self.owned.storage, hint=CLAIM)
 
     async def _expect_records(self) -> None:
-        async with self.database.transaction() as connection:
+        async with self.finder.database.transaction() as connection:
             if not await videos.is_any_known(connection):
                 raise Refused("there is no record of any video: is this the database of this storage?")
 
@@ -124,7 +122,7 @@ class Sweeper:
         elif unowned.kind == "object":
             await self.storage.delete(unowned.name)
         else:
-            path = self.work.root / unowned.name
+            path = self.finder.work.root / unowned.name
             await asyncio.to_thread(work_files.remove, path, unowned.entries)
 
 

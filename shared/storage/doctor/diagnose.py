@@ -22,13 +22,15 @@ from shared.workspace.layout import WorkDir
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.settings import Settings
+    from shared.settings import DefaultStorageSettings
 
 ATTEMPTS = 2
 READ_SECONDS = 10.0
 
 
-async def diagnose(settings: Settings, *, origins: Sequence[str] = (), fixes_cors: bool = False) -> Report:
+async def diagnose(
+    settings: DefaultStorageSettings, *, origins: Sequence[str] = (), fixes_cors: bool = False
+) -> Report:
     """Examine the configured storage; what was put for it is removed again.
 
     `origins` are the sites that players run on; `fixes_cors` writes CORS rules for them into the bucket.
@@ -64,5 +66,5 @@ async def _examine(probe: Probe) -> None:
             await probe.storage.delete_prefix(probe.prefix)
 
 
-async def _credentials(settings: Settings) -> Any:
+async def _credentials(settings: DefaultStorageSettings) -> Any:
     return None if settings.s3_access_key_id else await get_session().get_credentials()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
 
-    from shared.settings import Settings
+    from shared.settings import StorageSettings
 
 R2_HOSTS = ".r2.cloudflarestorage.com"
 CONNECT_SECONDS = 5.0
@@ -28,7 +28,9 @@ READ_SECONDS = 30.0
 ATTEMPTS = 3
 
 
-def client_config(settings: Settings, *, connections: int, attempts: int, read_seconds: float) -> AioConfig:
+def client_config(
+    settings: StorageSettings, *, connections: int, attempts: int, read_seconds: float
+) -> AioConfig:
     """Return a configuration that AWS and S3-compatible servers all accept."""
     is_guarded_by_tls = urlsplit(settings.s3_endpoint_url).scheme != "http"
     return AioConfig(
@@ -52,7 +54,12 @@ def client_config(settings: Settings, *, connections: int, attempts: int, read_s
 
 @asynccontextmanager
 async def open_client(
-    session: AioSession, settings: Settings, endpoint_url: str, config: AioConfig, *, attempts: int = ATTEMPTS
+    session: AioSession,
+    settings: StorageSettings,
+    endpoint_url: str,
+    config: AioConfig,
+    *,
+    attempts: int = ATTEMPTS,
 ) -> AsyncIterator[S3Client]:
     """Yield a client of the S3 server at `endpoint_url` (AWS when empty); connects on the first call.
 
@@ -77,13 +84,13 @@ async def open_client(
         yield opened
 
 
-def encryption(settings: Settings) -> dict[str, str]:
+def encryption(settings: StorageSettings) -> dict[str, str]:
     """Return the request parameters that make the server encrypt every object."""
     named = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
     return {name: value for name, value in named.items() if value}
 
 
-def signer(session: AioSession, settings: Settings) -> Signer:
+def signer(session: AioSession, settings: StorageSettings) -> Signer:
     """Return what signs URLs for players, with the credentials that the client has."""
 
     async def credentials() -> Credentials:
@@ -104,7 +111,7 @@ def signer(session: AioSession, settings: Settings) -> Signer:
     return Signer(bucket_url(settings, endpoint), settings.s3_region, credentials)
 
 
-def public_base_url(settings: Settings) -> str | None:
+def public_base_url(settings: StorageSettings) -> str | None:
     """Return the public base URL of the bucket's keys, without a trailing slash.
 
     None where there is none: R2's S3 endpoint serves signed requests only.
@@ -117,7 +124,7 @@ def public_base_url(settings: Settings) -> str | None:
     return bucket_url(settings, endpoint)
 
 
-def bucket_url(settings: Settings, endpoint: str) -> str:
+def bucket_url(settings: StorageSettings, endpoint: str) -> str:
     """Return the URL of the bucket at an endpoint (AWS when empty), without a slash at the end."""
     endpoint = endpoint.rstrip("/")
     if not endpoint:
@@ -128,7 +135,7 @@ def bucket_url(settings: Settings, endpoint: str) -> str:
     return f"{endpoint}/{settings.s3_bucket}"
 
 
-def _aws_url(settings: Settings) -> str:
+def _aws_url(settings: StorageSettings) -> str:
     host = f"s3.{settings.s3_region}.amazonaws.com"
     if settings.s3_addressing_style == "path":
         return f"https://{host}/{settings.s3_bucket}"

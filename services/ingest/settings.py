@@ -1,0 +1,29 @@
+"""What ingest reads from the environment."""
+
+from __future__ import annotations
+
+from shared.settings import (
+    AdmissionSettings,
+    BrokerSettings,
+    CorsSettings,
+    DatabaseSettings,
+    ProcessSettings,
+    SizeSettings,
+    StreamUrlSettings,
+    VisibilitySettings,
+    WorkVolumeSettings,
+)
+
+
+class IngestSettings(
+    ProcessSettings,
+    DatabaseSettings,
+    BrokerSettings,
+    WorkVolumeSettings,
+    VisibilitySettings,
+    StreamUrlSettings,
+    CorsSettings,
+    SizeSettings,
+    AdmissionSettings,
+):
+    """The settings of ingest."""

@@ -1,0 +1,27 @@
+"""What the uploader reads from the environment."""
+
+from __future__ import annotations
+
+from shared.settings import (
+    BrokerSettings,
+    DatabaseSettings,
+    DefaultStorageSettings,
+    MaintenanceSettings,
+    ProcessSettings,
+    StreamUrlSettings,
+    WorkerSettings,
+    WorkVolumeSettings,
+)
+
+
+class UploaderSettings(
+    ProcessSettings,
+    DatabaseSettings,
+    BrokerSettings,
+    WorkVolumeSettings,
+    DefaultStorageSettings,
+    StreamUrlSettings,
+    WorkerSettings,
+    MaintenanceSettings,
+):
+    """The settings of the uploader."""

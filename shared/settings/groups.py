@@ -1,0 +1,212 @@
+"""Groups of settings: what one part of a service reads. A service's settings are the groups that it uses."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.settings.storage_settings import StorageSettings
+from shared.settings.urls import HttpUrl, expect_scheme
+
+
+def _secret_url(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        expect_scheme(value.get_secret_value(), *schemes)
+        return value
+
+    return AfterValidator(check)
+
+
+def _split(value: object) -> object:
+    """Split a list that is written with commas."""
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+def _lowered(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(value.lower() for value in values)
+
+
+def _checked_origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        expect_scheme(value, "http", "https")
+        if value.count("/") != 2:
+            raise ValueError(f"{value} is no origin: give scheme, host and port alone")
+    return values
+
+
+def _checked_networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f"{value} is no address or range") from None
+    return values
+
+
+DATABASE_SCHEMES = ("postgresql", "postgres")
+DatabaseUrl = Annotated[SecretStr, _secret_url(*DATABASE_SCHEMES)]
+BrokerUrl = Annotated[SecretStr, _secret_url("amqp", "amqps")]
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class EnvironmentSettings(BaseSettings):
+    """Settings of the environment; every field is read from the variable of its name."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+
+    def masked(self) -> dict[str, str]:
+        """Return every setting by the name of its variable, with secrets and URL passwords masked."""
+        return {name.upper(): _mask(value) for name, value in self}
+
+
+class ProcessSettings(EnvironmentSettings):
+    """The process of a service: where it listens, how it logs, how it stops."""
+
+    http_host: str = "0.0.0.0"  # noqa: S104 - in a pod the service listens on every address
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 300.0
+
+
+class DatabaseSettings(EnvironmentSettings):
+    """Postgres."""
+
+    database_url: DatabaseUrl
+
+
+class BrokerSettings(EnvironmentSettings):
+    """RabbitMQ."""
+
+    rabbitmq_url: BrokerUrl
+
+
+class WorkDirSettings(EnvironmentSettings):
+    """The directory that services share; local storage is below it."""
+
+    work_dir: Path
+
+
+class WorkVolumeSettings(WorkDirSettings):
+    """The work volume."""
+
+    adopt_work_dir: bool = False
+
+
+class DefaultStorageSettings(StorageSettings, WorkDirSettings):
+    """The storage that the environment describes."""
+
+    aws_region: str = ""
+    aws_default_region: str = ""
+
+
+class VisibilitySettings(DefaultStorageSettings):
+    """Who may watch videos that do not choose."""
+
+    default_visibility: Literal["public", "private"] = "public"
+
+    @model_validator(mode="after")
+    def _check_privacy(self) -> VisibilitySettings:
+        if self.default_visibility == "private" and self.is_public:
+            raise ValueError("DEFAULT_VISIBILITY=private needs a private bucket: unset S3_PUBLIC_URL")
+        return self
+
+
+class StreamUrlSettings(EnvironmentSettings):
+    """The streamer as players reach it."""
+
+    public_stream_url: HttpUrl = "http://localhost:8081"
+
+
+class CorsSettings(EnvironmentSettings):
+    """Pages that may use a service."""
+
+    cors_origins: Annotated[Listed, AfterValidator(_checked_origins)] = ()
+
+
+class SizeSettings(EnvironmentSettings):
+    """How much is taken in, uploaded or fetched."""
+
+    max_upload_bytes: Annotated[int, Field(gt=0)] = 50 * 1024**3
+    disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1024**3
+
+
+class AdmissionSettings(EnvironmentSettings):
+    """How many uploads are accepted."""
+
+    max_uploads_at_once: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_processing_per_user: Annotated[int, Field(ge=0)] = 1000
+    max_bytes_per_user: Annotated[int, Field(ge=0)] = 0
+
+
+class WorkerSettings(EnvironmentSettings):
+    """How long work is tried."""
+
+    retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
+    retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
+    storage_patience_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 21_600.0
+    lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
+
+
+class EncodingSettings(EnvironmentSettings):
+    """How videos are encoded."""
+
+    hls_segment_seconds: Annotated[float, Field(ge=1, le=60)] = 10
+    chunk_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
+    encoder: Literal["auto", "h264_nvenc", "libx264"] = "auto"
+    verify: Literal["quick", "full", "off"] = "quick"
+    transcoder_concurrency: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    sandbox: Literal["required", "best-effort", "off"] = "best-effort"
+
+
+class SourceSettings(WorkDirSettings):
+    """Where sources may be."""
+
+    source_private_hosts: Annotated[Listed, AfterValidator(_lowered)] = ()
+    source_dirs: Listed = ()
+    source_buckets: Listed = ()
+
+    @model_validator(mode="after")
+    def _check_source_dirs_are_in_the_volume(self) -> SourceSettings:
+        root = self.work_dir.resolve()
+        for name in self.source_dirs:
+            if not (root / name).resolve().is_relative_to(root):
+                raise ValueError(f"SOURCE_DIRS: {name} lies outside WORK_DIR")
+        return self
+
+
+class MaintenanceSettings(EnvironmentSettings):
+    """What the uploader removes, retries and announces again."""
+
+    delete_local_after_s3: bool = False
+    failed_original_seconds: Annotated[float, Field(ge=0)] = 604_800.0
+    delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
+    auto_retry: bool = True
+    reconcile_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    sweep: Literal["off", "report", "remove"] = "remove"
+    sweep_age_seconds: Annotated[float, Field(gt=0)] = 86400.0
+    sweep_interval_seconds: Annotated[float, Field(gt=0)] = 3600.0
+
+
+class PlayerSettings(EnvironmentSettings):
+    """How the streamer delivers media, and to whom."""
+
+    delivery: Literal["redirect", "signed", "proxy"] | None = None
+    trusted_proxies: Annotated[Listed, AfterValidator(_checked_networks)] = ()
+    embed_origins: Listed = ("*",)
+
+
+def _mask(value: object) -> str:
+    if isinstance(value, SecretStr):
+        secret = value.get_secret_value()
+        head, at, host = secret.rpartition("@")
+        if at and "://" in head:
+            return f"{head.split('://')[0]}://***@{host}"
+        return "***" if secret else ""
+    return ",".join(value) if isinstance(value, tuple) else str(value)

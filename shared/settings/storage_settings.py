@@ -1,0 +1,56 @@
+"""The settings of one storage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field, SecretStr, model_validator
+
+from shared.settings.s3_defaults import S3Provider, s3_defaults
+from shared.settings.urls import HttpUrl
+
+
+class StorageSettings(BaseModel):
+    """What is set for a storage; the fields have the names of the environment variables."""
+
+    storage_type: Literal["local", "s3"] = "local"
+    storage_id: UUID | None = None
+
+    s3_provider: S3Provider = "generic"
+    s3_bucket: str = ""
+    s3_endpoint_url: HttpUrl = ""
+    s3_region: str = ""
+    s3_access_key_id: str = ""
+    s3_secret_access_key: SecretStr = SecretStr("")
+    s3_session_token: SecretStr = SecretStr("")
+    s3_addressing_style: Literal["path", "virtual", ""] = ""
+    s3_public_url: HttpUrl = ""
+    s3_presign_endpoint_url: HttpUrl = ""
+    s3_single_put_bytes: Annotated[int, Field(ge=0)] = 64 * 1024**2
+    s3_part_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024**2
+    s3_sse: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = ""
+    s3_sse_kms_key_id: str = ""
+    s3_delete_versions: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_provider(cls, values: dict[str, object]) -> dict[str, object]:
+        for name, default in s3_defaults(values).items():
+            values.setdefault(name, default)
+        return values
+
+    @model_validator(mode="after")
+    def _check_s3_is_complete(self) -> StorageSettings:
+        if self.storage_type == "s3":
+            needed = ["s3_bucket", *([] if self.s3_provider == "aws" else ["s3_endpoint_url"])]
+            if missing := [name.upper() for name in needed if not getattr(self, name)]:
+                raise ValueError(f"STORAGE_TYPE=s3 needs {' and '.join(missing)}")
+        if self.s3_sse_kms_key_id and not self.s3_sse.startswith("aws:kms"):
+            raise ValueError("S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms")
+        return self
+
+    @property
+    def is_public(self) -> bool:
+        """Whether anyone can read the storage, which then keeps no private video."""
+        return bool(self.s3_public_url)
