@@ -245,8 +245,8 @@ async def test_files_of_a_ready_video_are_removed_when_who_finished_it_died(outb
     async with outbox.transaction() as connection:
         await connection.execute("update videos set status = 'ready'")
     with pytest.raises(Superseded):
-        await storing(outbox, tmp_path, MemoryStorage()).store(segmented(encoded))
+        await storing(outbox, tmp_path, MemoryStorage("s3")).store(segmented(encoded))
     assert original.exists(), "its deletion was not requested"
     with pytest.raises(Superseded):
-        await storing(outbox, tmp_path, MemoryStorage(), deletes=True).store(segmented(encoded))
+        await storing(outbox, tmp_path, MemoryStorage("s3"), deletes=True).store(segmented(encoded))
     assert not original.parent.exists()

@@ -154,7 +154,7 @@ async def test_nothing_is_removed_when_another_storage_answers(sweeper, known):
     path = put(sweeper.finder.work.original(uuid4()))
     storage = replace(sweeper.storage, storage_id=uuid4())
     with pytest.raises(StorageMismatch, match="the storage that answers is an unmarked one"):
-        await replace(sweeper, storage=storage).sweep(remove=True)
+        await replace(sweeper, finder=replace(sweeper.finder, storage=storage)).sweep(remove=True)
     assert path.exists()
 
 
