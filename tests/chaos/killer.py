@@ -119,7 +119,7 @@ class Killer:
 
     def _do(self, action: Action) -> None:
         if action.point is None:
-            if awake := self.fleet.awake(action.service):
+            if awake := [member for member in self.fleet.awake(action.service) if not member.spared]:
                 self._apply(self.random.choice(awake), action)
         elif action.point not in self.armed:
             self.armed[action.point] = Armed(action, time.monotonic() + ARMED_SECONDS)
@@ -138,7 +138,7 @@ class Killer:
         member = self.fleet.by_pid(pid)
         if member is None:
             return
-        if armed is None:
+        if armed is None or member.spared:
             os.kill(pid, signal.SIGCONT)
         else:
             self._apply(member, armed.action)

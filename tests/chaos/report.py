@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.chaos.invariants import Verdict
     from tests.chaos.journal import Journal
     from tests.chaos.killer import Killer
+    from tests.chaos.viewers import Viewers
 
 BAR = 24
 SECONDS_DIGITS = 1
@@ -52,12 +53,18 @@ def summary(report: dict[str, Any]) -> str:
     return (
         f"{report['kills'] + report['pauses']} kills and pauses over {report['videos']['accepted']} videos"
         f" at {report['points']['covered']} points: {found['lost']} lost, {found['doubled']} doubled,"
-        f" {found['orphans']} orphans, longest recovery {longest:.0f} s"
+        f" {found['orphans']} orphans, {found['playback']} playback errors, longest recovery {longest:.0f} s"
     )
 
 
 def build(
-    seed: int, injector: Injector, killer: Killer, verdict: Verdict, durations: dict[str, float]
+    *,
+    seed: int,
+    injector: Injector,
+    killer: Killer,
+    viewers: Viewers,
+    verdict: Verdict,
+    durations: dict[str, float],
 ) -> dict[str, Any]:
     """Return the whole report."""
     journal = injector.journal
@@ -80,6 +87,7 @@ def build(
         "not_run": injector.not_run,
         "deaths": injector.fleet.deaths,
         "recovery": _recovery(journal),
+        "viewers": {"served": viewers.served, "waited_for_storage": dict(sorted(viewers.excused.items()))},
         "durations_seconds": {name: round(value, SECONDS_DIGITS) for name, value in durations.items()},
         "expected_dead_letters": len(injector.expected_dead_letters),
         **verdict.to_json(),

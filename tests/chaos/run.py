@@ -23,6 +23,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.faults.schedule import inject_faults
 from tests.chaos.invariants import Addresses, Expected, Recorder, check_invariants
 from tests.chaos.settle import settle
+from tests.chaos.viewers import Viewers
 from tests.chaos.workload.clips import make_clips
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.chaos.invariants import Verdict
 
 SETTLE_SECONDS = DELETE_AGAIN_SECONDS + 40.0  # a relay's reservation, the second pass of a deletion
+LONG_MINUTES, LONG_OUTAGE_SECONDS = 30.0, 600.0  # a run of that length has one outage of the storage so long
 REPORT = REPO / ".chaos" / "chaos.json"
 
 
@@ -90,13 +92,24 @@ async def _run(options: argparse.Namespace) -> int:
                 environment, fleet, clips, session, seed=options.seed, pace=options.pace
             )
             clock.lap("ten_services_at_once")
+            injector.long_outage_seconds = LONG_OUTAGE_SECONDS if options.minutes >= LONG_MINUTES else 0.0
+            viewers = _viewers(injector, session)
+            viewers.begin()
             await inject_faults(options.acts, options.minutes, injector, killer)
             clock.lap("faults")
             await settle(injector, killer)
+            await viewers.end(SETTLE_SECONDS)
             clock.lap("settle")
-        verdict = await _process(injector, recorder)
+        verdict = (await _process(injector, recorder)).with_findings("playback", viewers.findings)
         clock.lap("check")
-        told = report.build(options.seed, injector, killer, verdict, clock.seconds)
+        told = report.build(
+            seed=options.seed,
+            injector=injector,
+            killer=killer,
+            viewers=viewers,
+            verdict=verdict,
+            durations=clock.seconds,
+        )
         report.write(told, options.report)
         _print_findings(told, injector, options.report)
         is_clean = verdict.clean and not injector.traffic.errors
@@ -104,6 +117,12 @@ async def _run(options: argparse.Namespace) -> int:
         await fleet.end()
         await environment.clear(keep=options.keep or not is_clean)
     return 0 if is_clean else 1
+
+
+def _viewers(injector: Injector, session: aiohttp.ClientSession) -> Viewers:
+    [streamer] = [member for member in injector.fleet.of("streamer") if member.spared]
+    choose = random.Random(injector.random.random()).choice
+    return Viewers(injector.journal, session, streamer.url, injector.windows, choose)
 
 
 async def _process(injector: Injector, recorder: Recorder) -> Verdict:

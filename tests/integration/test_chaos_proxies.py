@@ -179,6 +179,26 @@ async def test_s3_proxy_stays_silent_when_it_is_healed_if_told_so(proxy, servers
     assert proxy.injected == {"silent": 1}
 
 
+async def test_s3_proxy_falls_silent_in_the_middle_of_a_body_for_good_if_told_so(proxy, servers):
+    async with signed_for(proxy.url, servers) as client:
+        await client.put_object(Bucket=servers.s3_bucket, Key="proxy/stalls", Body=LARGE)
+        for method, deed in (("GET", get), ("PUT", put)):
+            proxy.fail("stalled", 1, method)
+            doing = asyncio.create_task(deed(client, servers, "proxy/stalls"))
+            while proxy.injected["stalled"] < (1 if method == "GET" else 2):
+                await asyncio.sleep(0.01)
+            proxy.heal()
+            done, _ = await asyncio.wait([doing], timeout=0.5)
+            assert not done, "it goes on neither way"
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
+        assert await get(client, servers, "proxy/stalls") == LARGE
+
+
+async def put(client, servers, key):
+    await client.put_object(Bucket=servers.s3_bucket, Key=key, Body=LARGE)
+
+
 async def test_s3_proxy_has_half_kept_and_says_it_was_all_when_told_to_shorten(proxy, servers):
     proxy.fail("shortened", 1)
     async with signed_for(proxy.url, servers, checksums="when_required") as client:

@@ -92,8 +92,9 @@ def test_summary_adds_kills_and_pauses():
         "videos": {"accepted": 4},
         "points": {"covered": 3},
         "recovery": {"longest_seconds": 5.4},
-        "findings": {"lost": [], "doubled": [{}], "orphans": []},
+        "findings": {"lost": [], "doubled": [{}], "orphans": [], "playback": [{}]},
     }
     assert summary(report) == (
-        "3 kills and pauses over 4 videos at 3 points: 0 lost, 1 doubled, 0 orphans, longest recovery 5 s"
+        "3 kills and pauses over 4 videos at 3 points: 0 lost, 1 doubled, 0 orphans, 1 playback errors,"
+        " longest recovery 5 s"
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.chaos.workload.clips import Clip
 
 CROWD = {"ingest": 3, "transcoder": 3, "uploader": 2, "streamer": 2}
-CREW = {"ingest": 2, "transcoder": 3, "uploader": 2, "streamer": 1}
+CREW = {"ingest": 2, "transcoder": 3, "uploader": 2, "streamer": 2}
 CROWD_SECONDS = 90.0
 
 
@@ -47,6 +47,7 @@ async def open_run(
     if fleet.deaths:
         raise RuntimeError(f"services died during the concurrent start: {'; '.join(fleet.deaths)}")
     await fleet.shrink(CREW)
+    fleet.of("streamer")[0].spared = True  # that of the viewers
     env, draw = environment.servers.env, random.Random(seed)
     await _put_sources(env, clips)
     api = Api(session, fleet, await _admin_key(fleet.env))

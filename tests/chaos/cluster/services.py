@@ -38,6 +38,7 @@ class Member:
     log: Path
     process: asyncio.subprocess.Process | None = None
     paused: bool = False
+    spared: bool = False  # neither killed nor paused
     started_at: float = 0.0
 
     @property

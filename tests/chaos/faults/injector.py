@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.chaos.viewers import Window
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Mapping
@@ -43,6 +45,8 @@ class Injector:
     faults: Counter[str] = field(default_factory=Counter)
     not_run: dict[str, str] = field(default_factory=dict)
     now: str = ""
+    windows: list[Window] = field(default_factory=list)
+    long_outage_seconds: float = 0.0  # of the storage, still to come
 
     async def inject_faults(self, kinds: Mapping[str, Inject], gap_seconds: float) -> None:
         """Inject faults until cancelled, each once per round, in an order fixed by the seed."""
@@ -56,13 +60,15 @@ class Injector:
 
     async def _inject(self, name: str, inject: Inject) -> None:
         self.now = name
+        window = Window(name, time.monotonic())
+        self.windows.append(window)
         try:
             self.faults[name] += await _outcome(inject(self))
         except NotRun as reason:
             self.not_run[name] = str(reason)
             return
         finally:
-            self.now = ""
+            self.now, window.ended = "", time.monotonic()
         self.kinds[name] += 1
         self.journal.disturb(name)
 

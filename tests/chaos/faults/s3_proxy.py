@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import LooseHeaders
 
-Kind = Literal["unavailable", "applied_then_500", "truncated", "shortened", "timeout", "silent"]
+Kind = Literal["unavailable", "applied_then_500", "truncated", "shortened", "stalled", "timeout", "silent"]
+CUT = ("truncated", "stalled")
 
 CHUNK_BYTES = 64 * 1024
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection", "te", "upgrade"}
@@ -44,7 +45,7 @@ class Fault:
 
     def fits(self, request: web.BaseRequest) -> bool:
         has_body = request.method == "GET" or request.can_read_body
-        needs_body = {"truncated": has_body, "shortened": request.can_read_body}
+        needs_body = {"truncated": has_body, "stalled": has_body, "shortened": request.can_read_body}
         return self.method in (None, request.method) and needs_body.get(self.kind, True)
 
 
@@ -125,32 +126,42 @@ class S3Proxy:
             request.method,
             URL(self._endpoint_url + request.raw_path, encoded=True),
             headers=_halved(request) if kind == "shortened" else _passed_on(request.headers),
-            data=_sent_on(request, kind) if request.can_read_body else None,
+            data=self._sent_on(request, kind) if request.can_read_body else None,
             allow_redirects=False,
         ) as answer:
             if kind == "applied_then_500":
                 await answer.read()
                 return _error(500, "InternalError")
-            return await self._answer(request, answer, cut=kind == "truncated")
+            return await self._answer(request, answer, kind)
 
     async def _answer(
-        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, *, cut: bool
+        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, kind: Kind | None
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, headers=_passed_on(answer.headers))
         await response.prepare(request)
-        left = (answer.content_length or 0) // 2 if cut else None
-        async for data in answer.content.iter_chunked(CHUNK_BYTES):
-            if left is not None and len(data) >= left:
-                await response.write(data[:left])
-                raise CutOff
-            left = None if left is None else left - len(data)
+        async for data in self._cut(answer.content, answer.content_length, kind):
             await response.write(data)
         await response.write_eof()
         return response
 
+    def _sent_on(self, request: web.BaseRequest, kind: Kind | None) -> AsyncIterator[bytes]:
+        if kind == "shortened":
+            return _half(request)
+        return self._cut(request.content, request.content_length, kind)
 
-def _sent_on(request: web.BaseRequest, kind: Kind | None) -> AsyncIterator[bytes]:
-    return _half(request) if kind == "shortened" else _body(request, cut=kind == "truncated")
+    async def _cut(
+        self, content: aiohttp.StreamReader, length: int | None, kind: Kind | None
+    ) -> AsyncIterator[bytes]:
+        """Yield a body; one that is to be cut ends in its middle, after silence if it stalls."""
+        left = (length or 0) // 2 if kind in CUT else None
+        async for data in content.iter_chunked(CHUNK_BYTES):
+            if left is not None and len(data) >= left:
+                yield data[:left]
+                if kind == "stalled":
+                    await self._closed.wait()
+                raise CutOff
+            left = None if left is None else left - len(data)
+            yield data
 
 
 def _halved(request: web.BaseRequest) -> list[tuple[str, str]]:
@@ -166,16 +177,6 @@ async def _half(request: web.BaseRequest) -> AsyncIterator[bytes]:
     async for data in request.content.iter_chunked(CHUNK_BYTES):
         yield data[:left]
         left -= len(data[:left])
-
-
-async def _body(request: web.BaseRequest, *, cut: bool) -> AsyncIterator[bytes]:
-    left = (request.content_length or 0) // 2 if cut else None
-    async for data in request.content.iter_chunked(CHUNK_BYTES):
-        if left is not None and len(data) >= left:
-            yield data[:left]
-            raise CutOff
-        left = None if left is None else left - len(data)
-        yield data
 
 
 def _passed_on(headers: LooseHeaders) -> list[tuple[str, str]]:

@@ -54,10 +54,25 @@ async def s3_frozen(injector: Injector) -> int:
     return await _frozen(injector, "seaweedfs")
 
 
+async def ingest_frozen(injector: Injector) -> int:
+    """Freeze every ingest with SIGSTOP."""
+    frozen = injector.fleet.awake("ingest")
+    for member in frozen:
+        injector.fleet.pause(member)
+    try:
+        await asyncio.sleep(FROZEN_SECONDS)
+    finally:
+        for member in frozen:
+            injector.fleet.resume(member)
+    return len(frozen)
+
+
 async def s3_away(injector: Injector) -> int:
-    """Kill the S3 server and leave it away for long: STORAGE_AWAY_SECONDS, 600 for a whole outage."""
+    """Kill the S3 server and leave it away for long: once for ten minutes in a run that is long enough."""
+    seconds = injector.long_outage_seconds or DEFAULT_STORAGE_AWAY_SECONDS
+    injector.long_outage_seconds = 0.0
     injector.environment.servers.kill("seaweedfs")
-    await asyncio.sleep(float(os.environ.get("STORAGE_AWAY_SECONDS", DEFAULT_STORAGE_AWAY_SECONDS)))
+    await asyncio.sleep(float(os.environ.get("STORAGE_AWAY_SECONDS", seconds)))
     await injector.environment.servers.up()
     return 1
 

@@ -45,6 +45,11 @@ async def s3_silent(injector: Injector) -> int:
     return await _s3(injector, "silent", seconds=SILENT_SECONDS)
 
 
+async def s3_stalled(injector: Injector) -> int:
+    """Pass on half of a body and then nothing, for good, without closing the connection."""
+    return await _s3(injector, "stalled", seconds=SILENT_SECONDS)
+
+
 async def disk_full(injector: Injector) -> int:
     """Fill the work volume completely, then free the space."""
     if injector.environment.volume_refused is not None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # `unswept` is left for the sweep by age; where no sweep runs it is reported, not counted as a failure.
 KINDS = (
     *("lost", "doubled", "orphans", "damaged", "stuck"),
-    *("foreign_dead_letters", "open_uploads", "unswept"),
+    *("foreign_dead_letters", "open_uploads", "unswept", "playback"),
 )
 NO_BLAME = ("unswept",)
 
@@ -158,6 +158,10 @@ class Verdict:
     videos: int
     played: int
     settled_seconds: float
+
+    def with_findings(self, kind: str, findings: Sequence[Finding]) -> Verdict:
+        """Return the verdict with more findings of a kind."""
+        return replace(self, findings={**self.findings, kind: (*self.findings[kind], *findings)})
 
     @property
     def clean(self) -> bool:
