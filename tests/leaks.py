@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 API_KEY = re.compile(rb"vod_[A-Za-z0-9_-]{43}")
 JWT = re.compile(rb"eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]+")
+GRANT = re.compile(
+    rb"(?<![0-9])[0-9]{9,12}-[A-Za-z0-9_]{1,64}-[A-Za-z0-9_-]{22}(?![A-Za-z0-9_-])"
+)  # in a URL of a segment
+SIGNATURE = re.compile(rb"(?i)x-amz-signature=[0-9a-f]{64}")  # of a URL that lets anyone read
+SHAPES = {"an API key": API_KEY, "a token": JWT, "a grant": GRANT, "a signed URL": SIGNATURE}
 NOT_SECRET = ("s3_access_key",)
 
 
@@ -31,7 +36,9 @@ def secrets_of(directory: Path) -> dict[str, str]:
 
 
 def leaks_in(directory: Path) -> list[str]:
-    """Return which log of a stack holds which secret, API keys and tokens of any kind included."""
+    """Return which log of a stack holds which secret, or what looks like one."""
+    if not (directory / "env").exists():
+        return []
     secrets = secrets_of(directory)
     return [leak for log in sorted(directory.rglob("*.log")) for leak in _leaks_of(log, secrets)]
 
@@ -39,7 +46,4 @@ def leaks_in(directory: Path) -> list[str]:
 def _leaks_of(log: Path, secrets: dict[str, str]) -> Iterator[str]:
     content = log.read_bytes()
     yield from (f"{log.name}: {name}" for name, value in secrets.items() if value.encode() in content)
-    if API_KEY.search(content):
-        yield f"{log.name}: an API key"
-    if JWT.search(content):
-        yield f"{log.name}: a token"
+    yield from (f"{log.name}: {name}" for name, shape in SHAPES.items() if shape.search(content))

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.system import System, make_clip
-from tests.leaks import leaks_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +32,6 @@ def system(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> I
         yield running
     finally:
         running.down()
-    assert leaks_in(running.directory) == []
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ import aiohttp
 import m3u8
 from aiobotocore.session import get_session
 
+from tests.leaks import leaks_in
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -40,7 +42,9 @@ class System:
         self._local("up")
 
     def down(self) -> None:
+        """Stop everything. No secret may be in the logs that are left."""
         self._local("down")
+        assert leaks_in(self.directory) == []
 
     def _local(self, command: str) -> None:
         run = [sys.executable, "-m", "devstack", command, "--dir", str(self.directory)]

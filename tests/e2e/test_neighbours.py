@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.system import REPO, System, make_clip
-from tests.leaks import leaks_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +42,6 @@ def system(outside_servers, tmp_path_factory):
         yield running
     finally:
         running.down()
-    assert leaks_in(running.directory) == []
 
 
 @contextmanager

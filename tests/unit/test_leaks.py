@@ -8,7 +8,11 @@ from tests.leaks import leaks_in
 if TYPE_CHECKING:
     from pathlib import Path
 
+GRANT = "1795917600-own0123456789ab-" + "s" * 22
+SIGNED = "http://s3/videos/a.ts?X-Amz-Signature=" + "0f" * 32
 KEY = "vod_Zm9yYmlkZGVuLWtleS1vZi1hLXRlc3QtMTIzNDU2Nzg5"[:47]
+
+SECRETS = ("a-long-password", "another-password", "admin-api-key", KEY, GRANT, SIGNED)
 
 
 def test_logs_with_a_secret_are_named_and_others_are_not(tmp_path: Path) -> None:
@@ -21,6 +25,6 @@ def test_logs_with_a_secret_are_named_and_others_are_not(tmp_path: Path) -> None
     logs.mkdir()
     (logs / "ingest.log").write_text("not-a-secret vod_***\n")
     assert leaks_in(tmp_path) == []
-    for number, secret in enumerate(("a-long-password", "another-password", "admin-api-key", KEY)):
+    for number, secret in enumerate(SECRETS):
         (logs / f"{number}.log").write_text(f"it is {secret}\n")
-    assert [leak.split(":")[0] for leak in leaks_in(tmp_path)] == ["0.log", "1.log", "2.log", "3.log"]
+    assert [leak.split(":")[0] for leak in leaks_in(tmp_path)] == [f"{number}.log" for number in range(6)]
