@@ -104,7 +104,7 @@ class TokenExpired(PlaybackRefused):
 
 
 class TokenNotForThis(PlaybackRefused):
-    """The playback token or grant is good, but for something else."""
+    """The playback token or grant is valid, but for something else."""
 
     reason = "token_not_for_this"
 

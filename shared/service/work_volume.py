@@ -77,7 +77,7 @@ class WorkVolume:
     async def check(self, *, again: bool = False) -> None:
         """Raise WorkVolumeUnavailable unless the volume is the right one.
 
-        A look of a moment ago is enough, unless it is to be made `again`. Raises DatabaseUnavailable while
+        A check made a moment ago counts, unless `again` is set. Raises DatabaseUnavailable while
         the volume is not identified.
         """
         if not again and time.monotonic() - self._checked_at < CHECKED_SECONDS:

@@ -63,8 +63,8 @@ class ByteQuota:
     def _exceeded(self, user_id: str, used_bytes: int) -> QuotaExceeded:
         REFUSED.labels(QuotaExceeded.reason).inc()
         return QuotaExceeded(
-            f"{user_id} has {used_bytes} bytes of originals of at most {self._max_bytes}, and this upload is"
-            " more than what is left: delete videos first"
+            f"{user_id} uses {used_bytes} of {self._max_bytes} bytes for originals, and this upload does not"
+            " fit in the rest: delete videos first"
         )
 
 

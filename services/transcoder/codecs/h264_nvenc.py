@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-# Adaptive quantization within a picture as x264 has it, two B-frames between references, none of them one
-# itself: not every GPU can do more. Without look-ahead no key frame is set but ours; -no-scenecut says so.
+# Spatial adaptive quantization, as x264 has it. Two B-frames between references, and no B-frame as a
+# reference: not every GPU can do more. -no-scenecut: key frames only where we set them.
 NVENC: Final = (
     *("-c:v", "h264_nvenc", "-preset", "p4", "-tune", "hq", "-rc", "vbr", "-profile:v", "high"),
     *("-spatial-aq", "1", "-no-scenecut", "1", "-b_ref_mode", "disabled"),

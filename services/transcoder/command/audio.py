@@ -30,12 +30,13 @@ JITTER_SECONDS: Final = 0.05  # otherwise smaller differences are jitter, not si
 FILE_HOLE_SECONDS: Final = 0.0005  # in a file of one format times are exact, but may leap where it changed
 # Mono goes to both sides at full level: the following stereo mix attenuates a centre channel by 3 dB.
 MONO_GAIN: Final = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
-# Where the sample rate changes, FFmpeg 5.1 gives one last frame the old rate and a time by the new one:
-# seconds of silence would be put in before it. Measured from the end of the frame before: frames may be long.
+# Where the sample rate changes, FFmpeg 5.1 labels one frame with the old rate but computes its time with the
+# new one, and would insert seconds of silence before it. The distance is measured from the end of the
+# previous frame, because frames may be long.
 NO_LEAP: Final = "aselect='st(1,isnan(prev_t)+lt(t-ld(0),0.5));st(0,t+samples_n/sample_rate);ld(1)'"
 STEREO_FLOAT_BYTES: Final = 8  # of a sample: two channels in single precision
-# In floating point centre and surrounds are added at -3 dB (ITU-R BS.775) and nothing is scaled down; with
-# integers swresample would take 7.7 dB off a whole 5.1 mix.
+# In floating point, centre and surrounds are added at -3 dB (ITU-R BS.775) and nothing is scaled down; with
+# integers swresample would make a 5.1 mix 7.7 dB quieter.
 STEREO: Final = "aformat=sample_fmts=fltp:channel_layouts=stereo"
 
 

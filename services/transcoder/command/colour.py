@@ -12,8 +12,8 @@ OUTPUT_TAGS: Final = (
     *("-color_range", "tv", "-colorspace", "bt709"),
     *("-color_primaries", "bt709", "-color_trc", "bt709"),
 )
-# From 8.0 on FFmpeg converts pictures that say nothing of their colours to those that OUTPUT_TAGS name; it
-# cannot do that on a GPU. They have them already (is_bt709) and are marked; swscale and zscale mark theirs.
+# FFmpeg 8.0 and later convert untagged pictures to the colours of OUTPUT_TAGS, and fail to on a GPU. Pictures
+# that have these colours already (is_bt709) are tagged by this filter; swscale and zscale tag theirs.
 SAYS_BT709: Final = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
 # FFmpeg's names of matrices, as in swscale's `in_color_matrix`.
 SCALE_MATRICES: Final = {
@@ -45,7 +45,7 @@ OTHER_PRIMARIES: Final = {
     name: name
     for name in ("bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte428", "smpte431")
 } | {"smpte432": "smpte432", "ebu3213": "bt470bg", "jedec-p22": "bt470bg"}
-# The other curves of SDR are all shown alike by players, whatever they are called (sRGB, BT.601, BT.2020).
+# Players show all other SDR curves alike, whatever they are called (sRGB, BT.601, BT.2020).
 OTHER_CURVES: Final = frozenset({"linear", "log100", "log316"})
 FULL_RANGES: Final = frozenset({"pc", "jpeg", "full"})
 NOMINAL_PEAK_NITS: Final = 100

@@ -90,7 +90,7 @@ def _level(powers: Mapping[int, float], second: int, count: int) -> Level:
 
 
 def _mean(powers: Mapping[int, float], first: int) -> float:
-    """Return the level of the blocks of a second, of those that are there."""
+    """Return the mean level of the blocks that exist in a second."""
     there = [powers[number] for number in range(first, first + BLOCKS_A_SECOND) if number in powers]
     return _decibels(sum(there) / max(1, len(there)))
 

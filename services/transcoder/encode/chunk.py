@@ -60,9 +60,9 @@ log = structlog.get_logger()
 class EncodedChunk:
     """A chunk on disk: verified segments, the CODECS string of each rendition by name.
 
-    `encoder` is the one that made it, `notes` says in short sentences for people why that is another than
-    was asked for. `is_repaired` tells that it took the tolerant way, in which held pictures or silence stand
-    in for what is missing; whether something is, `differences` says if the content was checked.
+    `notes` say, in the words of the record, why `encoder` is not the one that was asked for. A repaired chunk
+    was encoded by the tolerant strategy: held pictures or silence replace what cannot be decoded. If the
+    content was checked, `differences` say what is missing.
     """
 
     segments: tuple[SegmentFile, ...]
@@ -182,7 +182,7 @@ def _final_error(job: _Job, error: EncodeFailed) -> CorruptSource | NotConvertib
 def _log_fallback(
     job: _Job, way: Strategy, following: Strategy, fault: Reason | None, error: str
 ) -> tuple[str, ...]:
-    """Log and count where the GPU is left; return a note for people where libx264 takes over."""
+    """Log and count a fallback; return a note for the record when libx264 takes over from the GPU."""
     changes = following.encoder != way.encoder
     if not (changes or fault):
         return ()

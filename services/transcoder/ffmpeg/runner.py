@@ -241,7 +241,7 @@ class FfmpegRunner:
         )
 
 
-RUNNER: Final = FfmpegRunner()  # the default where none is given
+RUNNER: Final = FfmpegRunner()  # used when no other is given
 
 
 def require_success(finished: Finished, what: str) -> None:

@@ -16,7 +16,7 @@ AUDIO_RATE: Final = 48_000
 AUDIO_FRAME: Final = 1024  # samples in one AAC frame
 MIN_TAIL_SECONDS: Final = Fraction(1, 2)
 KEY_FRAME_SECONDS: Final = 2  # Apple, HLS authoring specification 1.13
-NTSC_SECOND: Final = Fraction(1001, 1000)  # 60 frames at 29.97 a second are two seconds, too: 2.002
+NTSC_SECOND: Final = Fraction(1001, 1000)  # 60 frames at 29.97 a second (2.002 s) count as two seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,16 @@ def cut_segments(total_frames: int, rate: Fraction, segment_seconds: Fraction) -
 def cut_chunks(segments: int, most_segments: int, run_in: Callable[[int], int] = lambda _: 0) -> list[Run]:
     """Return runs of 1, 2, 4 … segments up to `most_segments`, then that many: playback starts early.
 
-    `run_in` says for a segment how many before it have to be decoded to begin with it. A run is at least as
-    long, so that all runs together decode about twice the video at most, however rare its key frames are.
+    `run_in` returns how many earlier segments must be decoded before a segment can be encoded. A run has at
+    least as many segments as that, so that all runs together decode at most about twice the video, however
+    rare its key frames are.
     """
     runs: list[Run] = []
     first, size = 0, 1
     while first < segments:
         end = min(segments, first + min(size, max(most_segments, run_in(first))))
         if end < segments and 2 * (segments - end) < run_in(end):
-            end = segments  # what is left is not worth decoding all before it
+            end = segments  # too few segments are left to decode so many for them
         runs.append(Run(first, end))
         first, size = end, size * 2
     return runs

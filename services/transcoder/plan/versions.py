@@ -37,7 +37,7 @@ def _keep_rate_control(plan: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _keep_clock(plan: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Upgrade from version 2: its clock is not corrected; an older transcoder would not correct a newer's."""
+    """Upgrade from version 2, which has no clock corrections; an older transcoder would ignore them."""
     return {**plan, "version": 3}
 
 

@@ -276,7 +276,7 @@ def _audio_track(found: Findings, clock: Clock, not_before: int | None) -> Audio
 
 
 def _lead_seconds(found: Findings, audio: Packets, time_base: Fraction) -> float:
-    """Return how far `audio` precedes pictures of the same time in the file, by timestamps that are right."""
+    """Return by how many seconds the file stores audio ahead of the video of the same time."""
     base, video = found.video_base, found.reader.of(index_of(found.video))
     right = video.without(set(wrong_times(video.pts, base)))
     return min(MAX_LEAD_SECONDS, round(float(lead_ticks(right, audio, time_base / base) * base), 3))

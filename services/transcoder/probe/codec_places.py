@@ -1,7 +1,7 @@
 """Finds where a container names the codec of a stream, so that a decoder that does not start can be left out.
 
-ffprobe opens a decoder for every stream and ends when one of them does not start, also where nobody wants the
-stream. It passes over streams whose codec it does not know: so the name is hidden from it.
+ffprobe opens a decoder for every stream, also for one that is not used, and ends when a decoder does not
+start. It skips streams whose codec it does not know: so the codec's name is hidden from it.
 """
 
 from __future__ import annotations

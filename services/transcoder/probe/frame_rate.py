@@ -26,11 +26,14 @@ FALLBACK_RATE: Final = Fraction(25)
 SPREAD: Final = Fraction(9, 10)
 ODD_SPREAD: Final = Fraction(3, 10)
 MAX_REPEATS: Final = 120  # of each picture on average: one at 1/2 a second, on a grid for 60
-MAX_HELD_SECONDS: Final = 600  # and so much more of the video for nothing
-MAX_LAST_SECONDS: Final = 60  # maximum duration of a last picture, or
-MAX_LAST_TIMES: Final = 2  # so many times the longest one before it
-LOST_PICTURES_PER: Final = 100  # without a grid, one picture in so many may be lost,
-LOST_A_SECOND: Final = 2  # but no more per second, to keep motion in screen recordings smooth
+MAX_HELD_SECONDS: Final = 600  # of repeated pictures in all that are accepted in any case
+# A last picture may last MAX_LAST_SECONDS, or MAX_LAST_TIMES as long as the longest one before it.
+MAX_LAST_SECONDS: Final = 60
+MAX_LAST_TIMES: Final = 2
+# Without a grid, one picture in LOST_PICTURES_PER may be lost, but at most LOST_A_SECOND in any second, to
+# keep motion in screen recordings smooth.
+LOST_PICTURES_PER: Final = 100
+LOST_A_SECOND: Final = 2
 
 
 @dataclass(frozen=True, slots=True)

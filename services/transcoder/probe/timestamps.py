@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FAR_SECONDS: Final = 10
 FALL_SECONDS: Final = 1
 MAX_WRONG: Final = 100  # consecutive wrong timestamps
-WRONG_SHARE: Final = 20  # and at most one in so many
+WRONG_SHARE: Final = 20  # at most one timestamp in this many may be wrong
 MAX_LAST_WRONG: Final = 3  # a clock that falls this close to the end is wrong, not restarted
 MIN_PACKETS: Final = 20
 

@@ -76,7 +76,7 @@ def choose_tracks(found: Candidates) -> Choice:
 
 
 def choose_video(found: Candidates) -> Json:
-    """Return the video track: not stills; then the default one, then the largest."""
+    """Return the video track: moving pictures before stills, then the default track, then the largest."""
     videos = found.of_kind("video")
     if not videos:
         raise NoVideoStream("the file has no video stream, only sound: send a file with a picture track")

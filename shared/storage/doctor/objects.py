@@ -113,7 +113,7 @@ async def _multipart(probe: Probe) -> bool:
         )
         sizes = {stored.key: stored.bytes for stored in await probe.storage.keys(probe.prefix)}
         if sizes.get(key) != len(body):
-            raise StorageUnavailable(f"{sizes.get(key, 0)} bytes lie there of {len(body)}")
+            raise StorageUnavailable(f"{sizes.get(key, 0)} of {len(body)} bytes were stored")
         probe.report.ok("multipart", "large objects go in parts")
         return True
     return False

@@ -63,12 +63,12 @@ async def _public(probe: Probe, session: aiohttp.ClientSession, url: str) -> Non
     if problem:
         probe.report.fail("public_url", *problem)
     else:
-        probe.report.ok("public_url", "anyone reads objects there, in part too, with their type")
+        probe.report.ok("public_url", "anyone can read objects, also in part, with the right type")
 
 
 def _problem(status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, str] | None:
     if status in (401, 403):
-        return "S3_PUBLIC_URL refuses who has no signature", "allow anonymous reads of hls/* there"
+        return "S3_PUBLIC_URL rejects requests without a signature", "allow anonymous reads of hls/* there"
     if status not in (200, 206):
         return f"S3_PUBLIC_URL answers {status} for an object that is there", "point it at this very bucket"
     if status == 200 or body != BODY[:10]:

@@ -45,7 +45,7 @@ class BoundedSession(AIOHTTPSession):
 
 
 def _without_endless_redirect(request: Any, answer: Any) -> Any:
-    """Return an answer unchanged, but a redirect of HEAD without a region as a bad request.
+    """Return the answer; a redirect of HEAD that names no region becomes a bad request.
 
     botocore would ask for the bucket's region by the same request again, and so on until the stack overflows.
     """

@@ -36,7 +36,7 @@ async def test_an_upload_that_is_too_much_is_refused_before_its_body_is_read(api
     status, headers, (reader, writer) = await answer_to_head(api, 400_000)
     assert (status, headers["Content-Type"].partition(";")[0]) == ("403", "application/problem+json")
     said = (await reader.read(int(headers["Content-Length"]))).decode()
-    assert "alice has 1000000 bytes of originals of at most 1300000" in said
+    assert "alice uses 1000000 of 1300000 bytes for originals" in said
     writer.close()
     assert REFUSED.labels("quota_exceeded")._value.get() == before + 1
     assert (await api.upload(bytes(200_000)))[0] == 202
