@@ -1,4 +1,4 @@
-"""Names of objects in storage, and what a path may contain."""
+"""Names of storages and of objects in them, and what a path may contain."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ MASTER = "master.m3u8"
 PLAYLIST = "playlist.m3u8"
 IFRAMES = "iframes.m3u8"
 THUMBNAIL = "thumbnail.jpg"
+DEFAULT_STORAGE = "default"
 
 
 def storage_prefix(user_id: str, video_id: UUID) -> str:

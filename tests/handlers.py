@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
 from unittest.mock import AsyncMock
 
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.publish_video import VideoPublisher
 from services.uploader.handlers.store_chunk import StoreChunkHandler
+from services.uploader.maintenance.sweep_orphans import Sweeper, Swept
 from services.uploader.retention import Retention
 from services.uploader.storage_breaker import StorageBreaker
 from shared.playback.urls import PlaybackUrls
+from shared.storage.rules import StorageRules
+from shared.storage.storages import Storages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from services.uploader.maintenance.find_orphans import OrphanFinder
     from shared.messaging.outbox import Outbox
     from shared.workspace.layout import WorkDir
 
@@ -48,6 +53,20 @@ def store_handler(
     )
 
 
-def delete_handler(outbox: Outbox, work: WorkDir, storage: Any) -> DeleteVideoHandler:
+def storage_rules(
+    *, is_public: bool = False, default_visibility: Literal["public", "private"] = "public"
+) -> StorageRules:
+    """Return the rules of a system with one storage."""
+    storage: Any = SimpleNamespace(is_public=is_public, takes_private=False, is_choosable=False)
+    return StorageRules({"default": storage}, default_visibility)
+
+
+def sweeper_of(finder: OrphanFinder, *, owns_storage: bool = True, owns_volume: bool = True) -> Sweeper:
+    """Return what sweeps the storage of a finder and the work volume."""
+    swept = [Swept(finder.storage, owns_storage)]
+    return Sweeper(finder, lambda: swept, owns_volume)
+
+
+def delete_handler(outbox: Outbox, work: WorkDir, *storages: Any) -> DeleteVideoHandler:
     """Return the handler that deletes videos."""
-    return DeleteVideoHandler(outbox, work, storage, LEASE_SECONDS, delete_again_seconds=300.0)
+    return DeleteVideoHandler(outbox, work, Storages(storages), LEASE_SECONDS, delete_again_seconds=300.0)

@@ -15,7 +15,7 @@ from services.ingest.http.resources import (
     DIAGNOSE,
     FEED,
     MAX_UPLOAD_BYTES,
-    PRIVACY,
+    STORAGE_RULES,
     UPLOADING,
     URLS,
     WORK,
@@ -33,13 +33,13 @@ from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.health import CHECKS
 from shared.http.problems import HttpProblem
 from shared.http.server import STOPPING, running
-from shared.playback.privacy_rule import PrivacyRule
 from shared.playback.urls import PlaybackUrls
 from shared.service.main import run
 from shared.service.resources import database_context, outbox_context
 from shared.service.work_volume import work_volume_context
 from shared.startup import wait_until_available
 from shared.storage.doctor import diagnose
+from shared.storage.rules import StorageRules
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
@@ -60,9 +60,9 @@ def create_app(settings: IngestSettings) -> web.Application:
     """Return the service; opens nothing yet."""
     app = create_base_app()
     app[URLS] = PlaybackUrls.of(settings)
-    app[PRIVACY] = PrivacyRule(settings.default_visibility, settings.s3_public_url)
+    app[STORAGE_RULES] = StorageRules(settings.by_storage, settings.default_visibility)
     app[MAX_UPLOAD_BYTES] = settings.max_upload_bytes
-    app[DIAGNOSE] = partial(diagnose, settings)
+    app[DIAGNOSE] = {name: partial(diagnose, each) for name, each in settings.by_storage.items()}
     app[UPLOADING] = set()
     app[WORK] = WorkDir(settings.work_dir.resolve())
     app[ADMISSION] = Admission(

@@ -22,9 +22,11 @@ from pydantic_core import PydanticCustomError
 from shared.contracts.events import Delivery, QualityName, Rendition, Stage, UserId, Visibility
 from shared.contracts.model import Model
 from shared.contracts.warnings import VideoWarning
+from shared.names import DEFAULT_STORAGE
 
 MIN_YEAR, MAX_YEAR = 1970, 9000  # converting to UTC never leaves what Postgres and Python can hold
 
+StorageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Scope = Literal["admin", "service", "user"]
 ShownStatus = Literal["processing", "ready", "failed"]
 
@@ -61,6 +63,7 @@ class VideoRecord(Model):
     width: int | None
     height: int | None
     renditions: list[Rendition]
+    storage: str | None
     storage_type: Literal["local", "s3"] | None
     s3_key: str | None
     s3_bucket: str | None
@@ -145,6 +148,7 @@ class UploadFields(Request):
     user_id: UserId | None = None
     visibility: Visibility | None = None
     delivery: Delivery | None = None
+    storage: StorageName | None = None
 
 
 class UploadForm(UploadFields):
@@ -195,6 +199,12 @@ class PresetList(
     RootModel[Annotated[list[PresetModel], AfterValidator(_names_differ), Field(min_length=1, max_length=16)]]
 ):
     """All presets."""
+
+
+class UserStorage(Request):
+    """The storage for a user's videos, by its name in the settings; null means the default one."""
+
+    storage: StorageName | None
 
 
 class Preferences(Request):
@@ -260,8 +270,9 @@ class Problem(BaseModel):
 
 
 class StorageExamination(Request):
-    """What the storage is examined for beside itself: the sites that players run on, for CORS."""
+    """Which storage to examine, and for which sites that players run on (CORS)."""
 
+    storage: StorageName = DEFAULT_STORAGE
     origins: Annotated[list[str], Field(default_factory=list, max_length=20)]
     fix_cors: bool = False
 

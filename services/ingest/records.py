@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from services.ingest.models import VideoError, VideoRecord
-from shared.playback.urls import playlist_url, thumbnail_url
+from shared.playback.urls import Place, playlist_url, thumbnail_url
 
 if TYPE_CHECKING:
     from services.ingest.models import ShownStatus
@@ -31,6 +31,7 @@ def render(video: Video, urls: PlaybackUrls) -> VideoRecord:
         width=video.width,
         height=video.height,
         renditions=list(video.renditions),
+        storage=video.storage_name or video.wished_storage,
         storage_type=video.storage_type,
         s3_key=video.s3_key,
         s3_bucket=video.s3_bucket,
@@ -46,6 +47,6 @@ def render(video: Video, urls: PlaybackUrls) -> VideoRecord:
 
 
 def _base_url(video: Video, urls: PlaybackUrls) -> str:
-    if not video.was_ready or video.s3_key is None:
+    if not video.was_ready or video.s3_key is None or video.location is None:
         return urls.at_streamer(video.video_id)
-    return urls.base(video.video_id, (video.storage_type, video.s3_bucket), video.s3_key)
+    return urls.base(video.video_id, Place(video.location, video.storage_name, video.s3_key))

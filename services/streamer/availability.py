@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from shared.hls.playlists import media_playlist, multivariant_playlist
 from shared.hls.stored_renditions import measure, of_rendition, playable_segments
@@ -28,14 +28,6 @@ class RequestedFile:
     @property
     def path(self) -> str:
         return f"{self.rendition}/{self.name}" if self.rendition else self.name
-
-
-@dataclass(frozen=True)
-class Home:
-    """The storage that this streamer reads."""
-
-    kind: Literal["local", "s3"]
-    bucket: str | None
 
 
 @dataclass(frozen=True)
@@ -91,23 +83,19 @@ def availability_so_far(
 
 
 def resolve(
-    availability: Availability | None, asked: RequestedFile, home: Home
+    availability: Availability | None, asked: RequestedFile, *, is_configured: bool
 ) -> Stored | Rendered | Refused:
-    """Return the answer to a player's request for a file."""
+    """Return the answer to a player's request for a file; `is_configured`: its storage is known here."""
     if availability is None or availability.video.status == "deleted":
         return Refused(404, "not_found", "there is no such video")
-    if availability.video.was_ready:
-        return _of_ready(availability.video, asked, home)
-    if availability.presentation is None or not availability.segments:
+    if not availability.video.was_ready and (availability.presentation is None or not availability.segments):
         return _of_unplayable(availability.video)
-    return _of_incomplete(availability, availability.presentation, asked)
-
-
-def _of_ready(video: Video, asked: RequestedFile, home: Home) -> Stored | Refused:
-    if (video.storage_type, video.s3_bucket) != (home.kind, home.bucket):
-        there = f"{video.storage_type} storage {video.s3_bucket or ''}".rstrip()
+    if not is_configured:
+        there = availability.video.location
         return Refused(503, "storage_not_configured", f"the video is in {there}, which is not served here")
-    return Stored(f"{video.s3_key}/{asked.path}")
+    if availability.presentation is None or availability.video.was_ready:
+        return Stored(f"{availability.video.s3_key}/{asked.path}")
+    return _of_incomplete(availability, availability.presentation, asked)
 
 
 def _of_unplayable(video: Video) -> Refused:

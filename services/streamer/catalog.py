@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,17 +14,20 @@ from services.streamer.storage_wait import StorageWait
 from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.stored_renditions import RenditionSet
+from shared.names import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
     from uuid import UUID
 
     from shared.database.pool import Database
-    from shared.storage import Storage
+    from shared.storage import Storages
 
 VIDEOS = 4096
 PLAYLISTS = 2048
+
+PlaylistKey = tuple[str, str]  # the storage's name, and the key in it
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,9 @@ class Catalog:
     """
 
     videos: SingleFlightCache[UUID, Availability | None]
-    playlists: SingleFlightCache[str, StoredPlaylist | None]
+    playlists: SingleFlightCache[PlaylistKey, StoredPlaylist | None]
     encoded: EncodedPlaylists = field(default_factory=EncodedPlaylists)
-    storage_wait: StorageWait = field(default_factory=StorageWait)
+    storage_waits: Mapping[str, StorageWait] = field(default_factory=lambda: defaultdict(StorageWait))
     expect_storage: Callable[[], Awaitable[None]] = _any_storage
 
     async def close(self) -> None:
@@ -56,7 +60,7 @@ class Catalog:
 
 
 def create_catalog(
-    database: Database, storage: Storage, expect_storage: Callable[[], Awaitable[None]] = _any_storage
+    database: Database, storages: Storages, expect_storage: Callable[[], Awaitable[None]] = _any_storage
 ) -> Catalog:
     """Return an empty catalog."""
     return Catalog(
@@ -67,7 +71,7 @@ def create_catalog(
             unavailable=DatabaseUnavailable,
         ),
         SingleFlightCache(
-            partial(read_playlist, storage, expect_storage=expect_storage),
+            partial(read_playlist, storages, expect_storage=expect_storage),
             entries=PLAYLISTS,
             name="playlists",
             unavailable=StorageUnavailable,
@@ -90,12 +94,18 @@ async def read_availability(database: Database, video_id: UUID) -> Availability 
 
 
 async def read_playlist(
-    storage: Storage, key: str, *, expect_storage: Callable[[], Awaitable[None]] = _any_storage
+    storages: Storages,
+    place: PlaylistKey,
+    *,
+    expect_storage: Callable[[], Awaitable[None]] = _any_storage,
 ) -> StoredPlaylist | None:
     """Read a playlist from storage; None when it does not exist."""
+    name, key = place
+    storage = storages.named(name)
     try:
         async with storage.read(key) as reader:
             return StoredPlaylist(await reader.body(), reader.object.modified)
     except KeyError:
-        await expect_storage()
+        if name == DEFAULT_STORAGE:
+            await expect_storage()
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,11 @@ from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_UR
 from shared.errors import PipelineError, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.client_address import origin_of, read_networks
+from shared.http.server import running
 from shared.service.main import run
-from shared.service.resources import DATABASE, STORAGE, late_database_context, storage_context
+from shared.service.resources import DATABASE, STORAGES, late_database_context, storages_context
 from shared.service.work_volume import VOLUME, work_volume_context
+from shared.storage.marker import read_identities
 from shared.storage.s3.client_config import bucket_url
 
 if TYPE_CHECKING:
@@ -26,8 +30,10 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from shared.service.work_volume import WorkVolume
+    from shared.settings import StorageSettings
 
 NAME, DEFAULT_PORT = "streamer", 8081
+IDENTITY_SECONDS, IDENTITY_LIMIT_SECONDS = 10.0, 3.0  # between two looks at markers; for the first look
 STORAGE_CONNECTIONS = 4096  # a slow player holds one while it reads a segment
 
 
@@ -37,8 +43,9 @@ def create_app(settings: StreamerSettings) -> web.Application:
     app.cleanup_ctx.extend(
         [
             late_database_context(settings),
-            storage_context(settings, connections=STORAGE_CONNECTIONS),
+            storages_context(settings, connections=STORAGE_CONNECTIONS),
             *([work_volume_context(settings, only_reads=True)] if settings.storage_type == "local" else []),
+            _identities,
             _catalog,
             partial(_playback, settings),
         ]
@@ -48,9 +55,25 @@ def create_app(settings: StreamerSettings) -> web.Application:
     return app
 
 
+async def _identities(app: web.Application) -> AsyncIterator[None]:
+    """Learn which storage is which; until then they are known by type and bucket."""
+    storages = app[STORAGES]
+
+    async def keep_looking() -> None:
+        while True:
+            await asyncio.sleep(IDENTITY_SECONDS)
+            await read_identities(storages)
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(IDENTITY_LIMIT_SECONDS):
+            await read_identities(storages)
+    async with running(app, keep_looking(), f"{NAME}.identities"):
+        yield
+
+
 async def _catalog(app: web.Application) -> AsyncIterator[None]:
     expectation = [partial(_expect_volume, app[VOLUME])] if VOLUME in app else []
-    app[CATALOG] = catalog = create_catalog(app[DATABASE], app[STORAGE].storage, *expectation)
+    app[CATALOG] = catalog = create_catalog(app[DATABASE], app[STORAGES], *expectation)
     yield
     await catalog.close()
 
@@ -70,7 +93,7 @@ async def _playback(settings: StreamerSettings, app: web.Application) -> AsyncIt
         hides_unknown=settings.default_visibility == "private",
     )
     app[ACCESS_CONTROL] = control
-    app[SEGMENT_URLS] = SegmentUrls(app[STORAGE].storage, control, settings.delivery)
+    app[SEGMENT_URLS] = SegmentUrls(app[STORAGES], control, settings.delivery)
     app[TRUSTED_PROXIES] = read_networks(settings.trusted_proxies)
     yield
     await control.close()
@@ -78,10 +101,14 @@ async def _playback(settings: StreamerSettings, app: web.Application) -> AsyncIt
 
 def _storage_origins(settings: StreamerSettings) -> list[str]:
     """Return the origins from which the player page may fetch media besides our own."""
+    return sorted({origin for each in settings.by_storage.values() for origin in _origins(each)})
+
+
+def _origins(settings: StorageSettings) -> list[str]:
     if settings.storage_type == "local":
         return []
     signed = bucket_url(settings, settings.s3_presign_endpoint_url or settings.s3_endpoint_url)
-    return sorted({origin_of(url) for url in (signed, settings.s3_public_url) if url})
+    return [origin_of(url) for url in (signed, settings.s3_public_url) if url]
 
 
 def main() -> int:

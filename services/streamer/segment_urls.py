@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from services.streamer.access_rules import Access
     from services.streamer.authentication import AccessControl
     from shared.contracts.events import Delivery
-    from shared.storage import Storage
+    from shared.storage import Storage, Storages
     from shared.videos import Video
 
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 class SegmentUrls:
     """Makes URLs of segments: presigned, of public storage, or through a grant of this streamer."""
 
-    storage: Storage
+    storages: Storages
     access_control: AccessControl
     default_delivery: Delivery | None
     clock: Callable[[], float] = time.time
 
     def delivery(self, video: Video) -> Delivery:
         """Return how the bytes of a video reach players."""
-        wanted = delivery_of(video, self.default_delivery, self.storage.kind)
+        wanted = delivery_of(video, self.default_delivery, self._storage(video).kind)
         return "proxy" if wanted == "redirect" and self._public_base(video) is None else wanted
 
     async def direct(self, video: Video) -> Callable[[str], str] | None:
@@ -41,7 +41,9 @@ class SegmentUrls:
             return lambda key: f"{base}/{key}"
         if delivery == "signed":
             start, seconds = signing_window(self.clock(), video.duration_seconds or 0.0)
-            return await self.storage.presigner(at=datetime.fromtimestamp(start, UTC), seconds=seconds)
+            return await self._storage(video).presigner(
+                at=datetime.fromtimestamp(start, UTC), seconds=seconds
+            )
         return None
 
     async def in_playlist(
@@ -59,4 +61,9 @@ class SegmentUrls:
         return None
 
     def _public_base(self, video: Video) -> str | None:
-        return video.s3_public_url or self.storage.public_base_url
+        return video.s3_public_url or self._storage(video).public_base_url
+
+    def _storage(self, video: Video) -> Storage:
+        """Return the storage of a video that lies in one of ours."""
+        found = self.storages.find(video.location) if video.location else None
+        return found or self.storages.default

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from services.streamer.access_rules import Credentials
 from services.streamer.authentication import AccessControl
-from services.streamer.availability import Home, Refused, Rendered, RequestedFile, resolve
+from services.streamer.availability import Refused, Rendered, RequestedFile, resolve
 from services.streamer.catalog import Catalog
 from services.streamer.responses import send_object, send_playlist
 from services.streamer.rewriting import cap_variants, rename_segments
@@ -19,8 +19,8 @@ from services.streamer.segment_urls import SegmentUrls
 from shared.errors import NotFound, PlaybackRefused
 from shared.http.client_address import client_address
 from shared.http.problems import HttpProblem
-from shared.names import IFRAMES, MASTER, PLAYLIST, storage_prefix
-from shared.service.resources import STORAGE
+from shared.names import DEFAULT_STORAGE, IFRAMES, MASTER, PLAYLIST, storage_prefix
+from shared.service.resources import STORAGES
 from shared.storage.interface import cache_control
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.streamer.access_rules import Access
     from services.streamer.availability import Availability, Stored
     from shared.http.client_address import Network
+    from shared.storage import Storage
 
 CATALOG = web.AppKey("catalog", Catalog)
 ACCESS_CONTROL = web.AppKey("access_control", AccessControl)
@@ -96,18 +97,23 @@ def _credentials(request: web.Request) -> Credentials:
 async def _answer(
     request: web.Request, video_id: UUID, admitted: Admitted, asked: RequestedFile
 ) -> tuple[Stored | Rendered, Availability]:
-    storage, known = request.app[STORAGE].storage, admitted.known
-    home = Home(storage.kind, storage.bucket)
-    answer = resolve(known, asked, home)
+    known = admitted.known
+    answer = resolve(known, asked, is_configured=_storage(request, known) is not None)
     if isinstance(answer, Refused) and not (known and known.is_final):
         # Another streamer may have shown more already.
         known = await request.app[CATALOG].videos.get_fresh(video_id)
-        answer = resolve(known, asked, home)
+        answer = resolve(known, asked, is_configured=_storage(request, known) is not None)
     if isinstance(answer, Refused):
         retry = {"Retry-After": str(answer.retry_seconds)} if answer.retry_seconds else {}
         raise HttpProblem(answer.status, answer.reason, answer.message, headers=retry)
     assert known is not None  # noqa: S101 - an unknown video is refused
     return answer, known
+
+
+def _storage(request: web.Request, known: Availability | None) -> Storage | None:
+    """Return the storage in which a video lies; None when it is not configured here, or nothing is stored."""
+    location = known.video.location if known else None
+    return request.app[STORAGES].find(location) if location else None
 
 
 async def _send_playlist(
@@ -119,7 +125,9 @@ async def _send_playlist(
         urls = request.app[SEGMENT_URLS]
         if urls.delivery(known.video) == "redirect" and (url_of := await urls.direct(known.video)):
             return _redirect(url_of(answer.key), cache_control(answer.key))
-        stored = await request.app[CATALOG].playlists.get(answer.key)
+        storage = _storage(request, known)
+        assert storage is not None  # noqa: S101 - else the request was refused
+        stored = await request.app[CATALOG].playlists.get((storage.name, answer.key))
         if stored is None:
             raise NotFound(f"{sent.asked.path} is not there")
         text, cache, modified = stored.body.decode(), cache_control(answer.key), stored.modified
@@ -147,11 +155,14 @@ async def _send_object(request: web.Request, key: str, known: Availability, sent
     url_of = await request.app[SEGMENT_URLS].direct(known.video)
     if url_of is not None:
         return _redirect(url_of(key), PRIVATE_CACHE)
-    storage, catalog = request.app[STORAGE].storage, request.app[CATALOG]
+    storage, catalog = _storage(request, known), request.app[CATALOG]
+    assert storage is not None  # noqa: S101 - else the request was refused
+    wait = catalog.storage_waits[storage.name]
     try:
-        return await send_object(request, storage, catalog.storage_wait, key, cache=_cache(sent.access))
+        return await send_object(request, storage, wait, key, cache=_cache(sent.access))
     except KeyError:
-        await catalog.expect_storage()
+        if storage.name == DEFAULT_STORAGE:
+            await catalog.expect_storage()
         raise NotFound(f"{sent.asked.path} is not there") from None
 
 

@@ -36,6 +36,7 @@ from shared.service.main import run
 from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context
 from shared.service.work_volume import VOLUME, work_volume_context
 from shared.storage.open_storage import open_s3
+from shared.storage.rules import StorageRules
 from shared.telemetry.metrics import ENCODER_INFO
 from shared.videos.failure import VideoFailures
 from shared.workspace.disk_budget import DiskBudget
@@ -127,8 +128,7 @@ def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
         ),
         make_thumbnail=partial(make_thumbnail, runner=runner),
         lease_seconds=settings.lease_seconds,
-        default_visibility=settings.default_visibility,
-        s3_public_url=settings.s3_public_url,
+        rules=StorageRules(settings.by_storage, settings.default_visibility),
     )
     patience: dict[type[PipelineError], float] = {
         SourceServerUnavailable: settings.storage_patience_seconds,

@@ -15,7 +15,7 @@ import structlog
 
 from services.uploader.fsck.check import Findings, Fsck
 from services.uploader.maintenance.find_orphans import KINDS, OrphanFinder
-from services.uploader.maintenance.identify_storage import identify_storage
+from services.uploader.maintenance.identify_storages import identify_storages
 from services.uploader.maintenance.identity import claim
 from services.uploader.maintenance.sweep_orphans import CLAIM, Sweeper
 from services.uploader.retention import Retention
@@ -23,15 +23,18 @@ from services.uploader.settings import UploaderSettings
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
+from shared.names import DEFAULT_STORAGE
 from shared.settings import load_settings
-from shared.storage import open_storage
+from shared.storage import open_storages
 from shared.storage.doctor import diagnose
+from shared.storage.rules import StorageRules
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from services.uploader.maintenance.find_orphans import Orphan
+    from services.uploader.maintenance.identify_storages import IdentifiedStorages
 
 BAR = 24
 FOUND, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
@@ -80,47 +83,65 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     doctor = actions.add_parser("doctor", help="say what is wrong with the configured storage")
     doctor.add_argument("--json", action="store_true", help="report as JSON")
     doctor.add_argument("--origin", action="append", default=[], help="a site that players run on, for CORS")
+    doctor.add_argument(
+        "--storage", default=DEFAULT_STORAGE, help="a named storage instead of the default one"
+    )
     doctor.add_argument("--fix-cors", action="store_true", help="write CORS rules for the origins")
     return parser.parse_args(arguments)
 
 
 @asynccontextmanager
-async def _sweeper(settings: UploaderSettings) -> AsyncIterator[Sweeper]:
+async def _identified(settings: UploaderSettings) -> AsyncIterator[IdentifiedStorages]:
+    """Yield all storages, identified. Raises StorageUnavailable when one does not answer."""
     url = settings.database_url.get_secret_value()
-    async with open_database(url, connections=2) as database, open_storage(settings) as storage:
-        await storage.check()
+    async with open_database(url, connections=2) as database, open_storages(settings) as storages:
+        for storage in storages:
+            await storage.check()
         work = WorkDir(settings.work_dir.resolve())
-        identified = await identify_storage(database, storage, work, expected=settings.storage_id)
-        retention = Retention(settings.delete_local_after_s3)
-        finder = OrphanFinder(database, work, identified.storage, retention, settings.sweep_age_seconds)
-        yield Sweeper(finder, identified.owned)
+        expected = {name: each.storage_id for name, each in settings.by_storage.items()}
+        yield await identify_storages(database, storages, work, expected)
+
+
+def _finder(settings: UploaderSettings, identified: IdentifiedStorages) -> OrphanFinder:
+    return OrphanFinder(
+        identified.database,
+        identified.work,
+        identified.storages.default,
+        Retention(settings.delete_local_after_s3),
+        settings.sweep_age_seconds,
+    )
 
 
 async def _storage(settings: UploaderSettings, given: argparse.Namespace) -> int:
     if given.action == "doctor":
         return await _doctor(settings, given)
-    action = given.action
-    url = settings.database_url.get_secret_value()
-    async with open_database(url, connections=2) as database, open_storage(settings) as storage:
-        work = WorkDir(settings.work_dir.resolve())
-        identified = await identify_storage(database, storage, work, expected=settings.storage_id)
-        for name, identity in (("storage", identified.of_storage), ("work volume", identified.of_volume)):
-            if action == "claim":
-                await claim(database, identity)
-            is_ours = action == "claim" or identity.is_ours
-            sys.stdout.write(f"{name:<12}{identity.storage_id}  {'ours' if is_ours else 'not ours'}\n")
+    async with _identified(settings) as identified:
+        storages = [(_label(name), identity) for name, identity in identified.of_storage.items()]
+        for label, identity in (*storages, ("work volume", identified.of_volume)):
+            if given.action == "claim":
+                await claim(identified.database, identity)
+            is_ours = given.action == "claim" or identity.is_ours
+            sys.stdout.write(f"{label:<12}{identity.storage_id}  {'ours' if is_ours else 'not ours'}\n")
     return 0
 
 
+def _label(name: str) -> str:
+    return "storage" if name == DEFAULT_STORAGE else f"storage {name} "
+
+
 async def _doctor(settings: UploaderSettings, given: argparse.Namespace) -> int:
-    report = await diagnose(settings, origins=given.origin, fixes_cors=given.fix_cors)
+    StorageRules(settings.by_storage).expect_known(given.storage)
+    examined = settings.by_storage[given.storage]
+    report = await diagnose(examined, origins=given.origin, fixes_cors=given.fix_cors)
     sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n" if given.json else report.to_text())
     return 0 if report.is_healthy else FOUND
 
 
 async def _sweep(settings: UploaderSettings, *, remove: bool) -> int:
-    async with _sweeper(settings) as sweeper:
-        if remove and not (sweeper.owned.storage and sweeper.owned.volume):
+    async with _identified(settings) as identified:
+        owns_volume = identified.of_volume.is_ours
+        sweeper = Sweeper(_finder(settings, identified), lambda: identified.swept, owns_volume)
+        if remove and not sweeper.owns_all:
             raise Refused(CLAIM)
         found = await sweeper.sweep(remove=remove)
     if found is None:
@@ -139,8 +160,9 @@ def _summary(found: Sequence[Orphan], done: str) -> str:
 
 async def _check(settings: UploaderSettings, given: argparse.Namespace) -> int:
     findings = Findings()
-    async with _sweeper(settings) as sweeper:
-        fsck = Fsck(Outbox(sweeper.finder.database, "/uploader"), sweeper.finder)
+    async with _identified(settings) as identified:
+        outbox = Outbox(identified.database, "/uploader")
+        fsck = Fsck(outbox, _finder(settings, identified), identified.storages)
         try:
             await fsck.check(findings, partial(_progress, "checked"))
             if given.repair:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from services.uploader.cli import run_command
+from services.uploader.handlers.choose_storage import StoreInItsStorage
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.publish_video import VideoPublisher
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.auto_retry import AutoRetry
 from services.uploader.maintenance.failed_originals import FailedOriginals
 from services.uploader.maintenance.find_orphans import OrphanFinder
-from services.uploader.maintenance.identify_storage import StorageIdentification, identify_storage
+from services.uploader.maintenance.identify_storages import StorageIdentification, identify_storages
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep_orphans import Sweeper
 from services.uploader.retention import Retention
@@ -34,24 +36,26 @@ from shared.service.main import run
 from shared.service.resources import (
     DATABASE,
     OUTBOX,
-    STORAGE,
+    STORAGES,
     consumers_context,
     database_context,
     outbox_context,
-    storage_context,
+    storages_context,
 )
 from shared.service.work_volume import VOLUME, work_volume_context
+from shared.storage.rules import StorageRules
 from shared.videos.failure import VideoFailures
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from services.uploader.maintenance.identify_storage import IdentifiedStorage
+    from services.uploader.maintenance.identify_storages import IdentifiedStorages
     from shared.contracts.events import Payload
     from shared.errors import PipelineError
+    from shared.storage import Storage
 
-BREAKER = web.AppKey("breaker", StorageBreaker)
+BREAKERS: web.AppKey[dict[str, StorageBreaker]] = web.AppKey("breakers", dict)
 IDENTIFICATION = web.AppKey("storage_identification", StorageIdentification)
 NAME, DEFAULT_PORT = "uploader", 8083
 PUTS_AT_ONCE = 12  # 8 to 16 keep an S3 server busy from one process
@@ -65,10 +69,10 @@ def create_app(settings: UploaderSettings) -> web.Application:
         [
             database_context(settings),
             outbox_context(settings, NAME),
-            storage_context(settings),
+            storages_context(settings),
             work_volume_context(settings),
             partial(_identification, settings),
-            _breaker,
+            _breakers,
             partial(_auto_retry, settings),
             partial(_reconciler, settings),
             partial(_sweeper, settings),
@@ -82,25 +86,31 @@ def create_app(settings: UploaderSettings) -> web.Application:
 async def _identification(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     """Learn whose storage and work volume these are, before anything is stored or removed."""
     work = WorkDir(settings.work_dir.resolve())
+    expected = {name: each.storage_id for name, each in settings.by_storage.items()}
 
-    async def identify() -> IdentifiedStorage:
+    async def identify() -> IdentifiedStorages:
         await app[VOLUME].check(again=True)  # a wrong volume must not be marked as ours
-        return await identify_storage(app[DATABASE], app[STORAGE].storage, work, expected=settings.storage_id)
+        return await identify_storages(app[DATABASE], app[STORAGES], work, expected)
 
     app[IDENTIFICATION] = StorageIdentification(identify)
     async with running(app, app[IDENTIFICATION].run(), f"{NAME}.identification"):
         yield
 
 
-async def _breaker(app: web.Application) -> AsyncIterator[None]:
-    app[BREAKER] = breaker = StorageBreaker(app[STORAGE].storage.check)
-    async with running(app, breaker.run(), f"{NAME}.breaker"):
+async def _breakers(app: web.Application) -> AsyncIterator[None]:
+    app[BREAKERS] = breakers = {
+        storage.name: StorageBreaker(storage.check, name=storage.name) for storage in app[STORAGES]
+    }
+    async with AsyncExitStack() as stack:
+        for name, breaker in breakers.items():
+            await stack.enter_async_context(running(app, breaker.run(), f"{NAME}.breaker.{name}"))
         yield
 
 
 async def _auto_retry(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     async def retry() -> None:
-        await AutoRetry(app[OUTBOX], (await app[IDENTIFICATION].result()).storage).run()
+        await app[IDENTIFICATION].result()
+        await AutoRetry(app[OUTBOX], app[STORAGES]).run()
 
     if not settings.auto_retry:
         yield
@@ -125,8 +135,10 @@ async def _sweeper(settings: UploaderSettings, app: web.Application) -> AsyncIte
 
     async def sweep() -> None:
         identified = await app[IDENTIFICATION].result()
-        finder = OrphanFinder(app[DATABASE], work, identified.storage, retention, settings.sweep_age_seconds)
-        await Sweeper(finder, identified.owned).run(mode, interval_seconds=settings.sweep_interval_seconds)
+        default, min_age = app[STORAGES].default, settings.sweep_age_seconds
+        finder = OrphanFinder(app[DATABASE], work, default, retention, min_age)
+        sweeper = Sweeper(finder, lambda: identified.swept, identified.of_volume.is_ours)
+        await sweeper.run(mode, interval_seconds=settings.sweep_interval_seconds)
 
     async with running(app, sweep(), f"{NAME}.sweeper"):
         yield
@@ -153,23 +165,24 @@ def _storing(settings: UploaderSettings, app: web.Application) -> Consumer:
     urls, retention = PlaybackUrls.of(settings), Retention(settings.delete_local_after_s3)
     lease_seconds = settings.lease_seconds
 
-    async def store(event: VideoSegmented) -> None:
-        storage = app[IDENTIFICATION].require().storage
+    def handler_of(storage: Storage) -> StoreChunkHandler:
+        breaker = app[BREAKERS][storage.name]
         publisher = VideoPublisher(app[OUTBOX], work, storage, urls, retention, lease_seconds)
-        storing = StoreChunkHandler(
-            *(app[OUTBOX], work, storage, puts, app[BREAKER], check_volume, publisher),
+        return StoreChunkHandler(
+            *(app[OUTBOX], work, storage, puts, breaker, check_volume, publisher),
             retention=retention,
             lease_seconds=lease_seconds,
         )
-        await storing.store(event)
 
+    rules = StorageRules(settings.by_storage)
+    storing = StoreInItsStorage(app[OUTBOX], app[STORAGES], rules, handler_of)
     patience: dict[type[PipelineError], float] = {
         StorageUnavailable: settings.storage_patience_seconds,
         StorageRefused: 0.0,
         SegmentsLost: 0.0,
     }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
-    route = Route(app[VOLUME].guard(store), policy, VideoFailures(app[OUTBOX], "upload"))
+    route = Route(app[VOLUME].guard(storing.store), policy, VideoFailures(app[OUTBOX], "upload"))
     return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
 
 
@@ -177,12 +190,8 @@ def _deleting(settings: UploaderSettings, app: web.Application) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     lease_seconds, again_seconds = settings.lease_seconds, settings.delete_again_seconds
 
-    async def delete(command: DeleteVideo) -> None:
-        storage = app[IDENTIFICATION].require().storage
-        deleting = DeleteVideoHandler(app[OUTBOX], work, storage, lease_seconds, again_seconds)
-        await deleting.delete(command)
-
-    route = Route(delete, RetryPolicy(None, settings.retry_seconds), failures=None)
+    deleting = DeleteVideoHandler(app[OUTBOX], work, app[STORAGES], lease_seconds, again_seconds)
+    route = Route(deleting.delete, RetryPolicy(None, settings.retry_seconds), failures=None)
     return _consumer(settings, app, "uploader.delete", {DeleteVideo: route}, 1)
 
 

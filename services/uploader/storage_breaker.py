@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared.errors import StorageRefused, StorageUnavailable
+from shared.names import DEFAULT_STORAGE
 from shared.telemetry.metrics import STORAGE_OUTAGE_SECONDS
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ class StorageBreaker:
     """
 
     def __init__(
-        self, check: Callable[[], Awaitable[None]], clock: Callable[[], float] = time.monotonic
+        self,
+        check: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        name: str = DEFAULT_STORAGE,
     ) -> None:
-        self._check, self._clock = check, clock
+        self._check, self._clock, self._name = check, clock, name
         self._opened = asyncio.Event()
         self._opened_at = 0.0
 
@@ -57,14 +62,14 @@ class StorageBreaker:
         while True:
             await self._opened.wait()
             await self._until_back()
-            STORAGE_OUTAGE_SECONDS.set(0)
-            log.info("storage_is_back", outage_seconds=round(self._outage_seconds()))
+            STORAGE_OUTAGE_SECONDS.labels(self._name).set(0)
+            log.info("storage_is_back", storage=self._name, outage_seconds=round(self._outage_seconds()))
             self._opened.clear()
 
     async def _until_back(self) -> None:
         pause = FIRST_LOOK_SECONDS
         while not await self._answers():
-            STORAGE_OUTAGE_SECONDS.set(self._outage_seconds())
+            STORAGE_OUTAGE_SECONDS.labels(self._name).set(self._outage_seconds())
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_LOOK_SECONDS)
 
@@ -81,7 +86,7 @@ class StorageBreaker:
     def _open(self, error: StorageUnavailable) -> None:
         if not self.is_open:
             self._opened_at = self._clock()
-            log.warning("storage_waits", reason=error.reason, error=error.message)
+            log.warning("storage_waits", storage=self._name, reason=error.reason, error=error.message)
         self._opened.set()
 
     def _outage_seconds(self) -> float:

@@ -76,6 +76,7 @@ class VideoUploaded(Payload):
     qualities: Annotated[list[WishedQuality], Field(max_length=16)] | None = None
     visibility: Visibility | None = None
     delivery: Delivery | None = None
+    storage: Annotated[str, Field(max_length=64)] | None = None  # an unknown one fails the video
 
 
 class VideoSegmented(Payload):

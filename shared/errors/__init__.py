@@ -7,6 +7,7 @@
     │   │   └── UnsupportedCodec · LimitsExceeded · NotConvertible
     │   ├── SourceUnavailable         the source does not exist or may not be read
     │   ├── UnknownQuality            a quality that no preset offers
+    │   ├── UnknownStorage            a storage that the settings do not name
     │   ├── InvalidEvent              an event whose data breaks the schema
     │   └── RequestError              an HTTP request that cannot be answered as asked
     │       ├── InvalidRequest · Unauthorized · Forbidden · NotFound
@@ -66,6 +67,7 @@ from shared.errors.requests import (
     TooManyUploads,
     Unauthorized,
     UnknownQuality,
+    UnknownStorage,
     UnsupportedEncoding,
     UploadStalled,
     UploadTooLarge,
@@ -141,6 +143,7 @@ __all__ = [
     "TryLater",
     "Unauthorized",
     "UnknownQuality",
+    "UnknownStorage",
     "UnsupportedCodec",
     "UnsupportedEncoding",
     "UploadStalled",

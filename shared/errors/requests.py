@@ -9,6 +9,12 @@ class UnknownQuality(PermanentError):
     reason = "unknown_quality"
 
 
+class UnknownStorage(PermanentError):
+    """A storage that is not among those in the settings, or not for this user to choose."""
+
+    reason = "unknown_storage"
+
+
 class InvalidEvent(PermanentError):
     """The data of an event breaks the schema: no record can be made of it."""
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from shared.names import MASTER, THUMBNAIL
+from shared.storage.rules import find_configured
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
+
+    from shared.storage.location import StorageLocation
+    from shared.storage.rules import Configured as Storage
 
 
 class Configured(Protocol):
@@ -17,38 +22,39 @@ class Configured(Protocol):
     @property
     def public_stream_url(self) -> str: ...
     @property
-    def storage_type(self) -> str: ...
-    @property
-    def s3_bucket(self) -> str: ...
-    @property
-    def s3_public_url(self) -> str: ...
+    def by_storage(self) -> Mapping[str, Storage]: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a video lies: its storage, what the settings call it, and the key of its folder."""
+
+    location: StorageLocation
+    storage_name: str | None
+    s3_key: str
 
 
 @dataclass(frozen=True)
 class PlaybackUrls:
-    """Where players find videos: at the streamer, or in the bucket that is public under `s3_public_url`."""
+    """Where players find videos: at the streamer, or in a storage that is public (S3_PUBLIC_URL)."""
 
     public_stream_url: str
-    s3_bucket: str | None = None
-    s3_public_url: str = ""
+    by_storage: Mapping[str, Storage] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Configured) -> PlaybackUrls:
         """Return the URLs that the settings describe."""
-        bucket = settings.s3_bucket if settings.storage_type == "s3" else None
-        return cls(settings.public_stream_url.rstrip("/"), bucket, settings.s3_public_url.rstrip("/"))
+        return cls(settings.public_stream_url.rstrip("/"), settings.by_storage)
 
     def at_streamer(self, video_id: UUID) -> str:
         """Return the base of a video at the streamer."""
         return f"{self.public_stream_url}/api/stream/{video_id}"
 
-    def base(self, video_id: UUID, place: tuple[str | None, str | None], s3_key: str) -> str:
-        """Return the base of a stored video: in public storage if `place` is that, else at the streamer.
-
-        `place` is the video's storage type and bucket.
-        """
-        if self.s3_public_url and self.s3_bucket and place == ("s3", self.s3_bucket):
-            return f"{self.s3_public_url}/{s3_key}"
+    def base(self, video_id: UUID, place: Place) -> str:
+        """Return the base of a stored video: in public storage if its place is that, else at the streamer."""
+        storage = find_configured(self.by_storage, place.location, place.storage_name)
+        if storage and storage.storage_type == "s3" and storage.s3_public_url:
+            return f"{storage.s3_public_url.rstrip('/')}/{place.s3_key}"
         return self.at_streamer(video_id)
 
     def player(self, video_id: UUID, token: str | None = None) -> str:

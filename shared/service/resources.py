@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +18,7 @@ from shared.messaging.outbox import Outbox
 from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay
 from shared.startup import wait_until_available
-from shared.storage import open_storage
+from shared.storage import Storages, open_storages
 from shared.storage.open_storage import CONNECTIONS
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from shared.messaging.consumer import Consumer
     from shared.settings import BrokerSettings, DatabaseSettings, DefaultStorageSettings, ProcessSettings
-    from shared.storage.interface import Storage
 
 DATABASE = web.AppKey("database", Database)
 OUTBOX = web.AppKey("outbox", Outbox)
@@ -36,14 +34,7 @@ SHORT_START_SECONDS = 5.0  # how long the start waits for a server that the serv
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class OpenStorage:
-    """Holds the configured storage (an AppKey cannot name a Protocol)."""
-
-    storage: Storage
-
-
-STORAGE = web.AppKey("storage", OpenStorage)
+STORAGES = web.AppKey("storages", Storages)
 
 
 def database_context(settings: DatabaseSettings) -> Callable[[web.Application], AsyncIterator[None]]:
@@ -100,15 +91,19 @@ def outbox_context(settings: BrokerSettings, name: str) -> Callable[[web.Applica
     return context
 
 
-def storage_context(
+def storages_context(
     settings: DefaultStorageSettings, *, connections: int = CONNECTIONS
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that opens the storage and has its state told; the service starts without it."""
+    """Return a context that opens all storages and has their states told; the service starts without them."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        async with open_storage(settings, connections=connections) as storage:
-            app[STORAGE] = OpenStorage(storage)
-            await _try_briefly(app[CHECKS].add("storage", storage.check, "once").require)
+        async with open_storages(settings, connections=connections) as storages:
+            app[STORAGES] = storages
+            default, *others = storages
+            check = app[CHECKS].add("storage", default.check, "once")
+            for other in others:
+                app[CHECKS].add(f"storage {other.name}", other.check, "never")
+            await _try_briefly(check.require)
             yield
 
     return context

@@ -22,6 +22,7 @@ from shared.settings.groups import (
 )
 from shared.settings.settings import Settings, check_settings, load_settings
 from shared.settings.storage_settings import StorageSettings
+from shared.settings.storages import NamedStorage
 from shared.settings.urls import expect_scheme
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "EncodingSettings",
     "EnvironmentSettings",
     "MaintenanceSettings",
+    "NamedStorage",
     "PlayerSettings",
     "ProcessSettings",
     "Settings",

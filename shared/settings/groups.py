@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.names import DEFAULT_STORAGE
 from shared.settings.storage_settings import StorageSettings
+from shared.settings.storages import Storages, place_of
 from shared.settings.urls import HttpUrl, expect_scheme
 
 
@@ -100,10 +102,33 @@ class WorkVolumeSettings(WorkDirSettings):
 
 
 class DefaultStorageSettings(StorageSettings, WorkDirSettings):
-    """The storage that the environment describes."""
+    """The storage that the environment describes, and those in the file of STORAGES."""
 
     aws_region: str = ""
     aws_default_region: str = ""
+    storages: Storages = ()
+
+    @model_validator(mode="after")
+    def _check_storages_differ(self) -> DefaultStorageSettings:
+        here = place_of(self, self.local_root.resolve())
+        for each in self.storages:
+            if place_of(each, (each.directory or Path()).resolve()) == here:
+                raise ValueError(f"STORAGES: {each.name} is the default storage")
+        return self
+
+    @property
+    def local_root(self) -> Path:
+        """The directory below which the default storage keeps its objects when it is local."""
+        return self.work_dir / "media"
+
+    @property
+    def by_storage(self) -> dict[str, StorageSettings]:
+        """The settings of every storage by name, the default one first."""
+        return {DEFAULT_STORAGE: self, **{each.name: each for each in self.storages}}
+
+    @property
+    def has_private_storage(self) -> bool:
+        return any(each.private for each in self.storages)
 
 
 class VisibilitySettings(DefaultStorageSettings):
@@ -113,8 +138,11 @@ class VisibilitySettings(DefaultStorageSettings):
 
     @model_validator(mode="after")
     def _check_privacy(self) -> VisibilitySettings:
-        if self.default_visibility == "private" and self.is_public:
-            raise ValueError("DEFAULT_VISIBILITY=private needs a private bucket: unset S3_PUBLIC_URL")
+        if self.default_visibility == "private" and self.is_public and not self.has_private_storage:
+            raise ValueError(
+                "DEFAULT_VISIBILITY=private needs a private storage: unset S3_PUBLIC_URL, or name one in"
+                " STORAGES"
+            )
         return self
 
 
@@ -209,4 +237,4 @@ def _mask(value: object) -> str:
         if at and "://" in head:
             return f"{head.split('://')[0]}://***@{host}"
         return "***" if secret else ""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(str(each) for each in value) if isinstance(value, tuple) else str(value)

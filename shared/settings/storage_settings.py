@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from pathlib import Path  # noqa: TC003 - pydantic reads annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -49,6 +51,21 @@ class StorageSettings(BaseModel):
         if self.s3_sse_kms_key_id and not self.s3_sse.startswith("aws:kms"):
             raise ValueError("S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms")
         return self
+
+    @property
+    @abstractmethod
+    def local_root(self) -> Path:
+        """The directory below which a local storage keeps its objects."""
+
+    @property
+    def takes_private(self) -> bool:
+        """Whether private videos are stored here when their own storage is public."""
+        return False
+
+    @property
+    def is_choosable(self) -> bool:
+        """Whether users may name this storage."""
+        return False
 
     @property
     def is_public(self) -> bool:

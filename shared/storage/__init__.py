@@ -1,6 +1,15 @@
-"""Storage of finished media: `open_storage(settings)` yields what the configuration names."""
+"""Storage of finished media: `open_storages(settings)` yields what the configuration names."""
 
 from shared.storage.interface import ObjectReader, OpenUpload, Storage, StoredObject
-from shared.storage.open_storage import open_storage
+from shared.storage.open_storage import open_storage, open_storages
+from shared.storage.storages import Storages
 
-__all__ = ["ObjectReader", "OpenUpload", "Storage", "StoredObject", "open_storage"]
+__all__ = [
+    "ObjectReader",
+    "OpenUpload",
+    "Storage",
+    "Storages",
+    "StoredObject",
+    "open_storage",
+    "open_storages",
+]

@@ -70,6 +70,11 @@ class Storage(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """The name of the storage in the settings."""
+        ...
+
+    @property
     def kind(self) -> Literal["local", "s3"]: ...
 
     async def put_file(self, key: str, path: Path) -> int:

@@ -6,12 +6,17 @@ import json
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from shared.errors import StorageMismatch
+import structlog
+
+from shared.errors import StorageMismatch, StorageUnavailable
 
 if TYPE_CHECKING:
     from shared.storage.interface import Storage
+    from shared.storage.storages import Storages
 
 MARKER: Final = "hls/vod-storage.json"
+
+log = structlog.get_logger()
 
 
 async def read_marker(storage: Storage) -> UUID | None:
@@ -43,6 +48,18 @@ def parse_marker(text: bytes | str, name: str) -> UUID:
         return UUID(str(json.loads(text)["storageId"]))
     except (ValueError, KeyError, TypeError) as error:
         raise StorageMismatch(f"{name} is not a valid marker: remove or restore it") from error
+
+
+async def read_identities(storages: Storages) -> None:
+    """Read the markers of storages that are not identified yet; those that do not answer stay so."""
+    for storage in storages:
+        if storage.storage_id is not None:
+            continue
+        try:
+            if found := await read_marker(storage):
+                storages.identify(storage.name, found)
+        except StorageUnavailable as error:
+            log.warning("storage_not_identified", storage=storage.name, error=error.message)
 
 
 async def expect_marker(storage: Storage) -> None:

@@ -28,6 +28,7 @@ class MemoryStorage:
     public_base_url: str | None = None
     bucket: str | None = None
     storage_id: UUID | None = None
+    name: str = "default"
     objects: dict[str, tuple[StoredObject, bytes]] = field(default_factory=dict)
     uploads: list[OpenUpload] = field(default_factory=list)
 

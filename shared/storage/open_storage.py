@@ -1,4 +1,4 @@
-"""Opens the configured storage."""
+"""Opens the configured storages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiobotocore.session import get_session
 
+from shared.names import DEFAULT_STORAGE
 from shared.storage.local.storage import LocalStorage
 from shared.storage.s3.client_config import (
     ATTEMPTS,
@@ -18,7 +19,7 @@ from shared.storage.s3.client_config import (
     signer,
 )
 from shared.storage.s3.storage import S3Storage
-from shared.workspace.layout import WorkDir
+from shared.storage.storages import Storages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,24 +32,38 @@ CONNECTIONS = 32
 
 
 @asynccontextmanager
-async def open_storage(
+async def open_storages(
     settings: DefaultStorageSettings, *, connections: int = CONNECTIONS
-) -> AsyncIterator[Storage]:
-    """Yield the configured storage without contacting it (Storage.check does that).
+) -> AsyncIterator[Storages]:
+    """Yield all configured storages without contacting any (Storage.check does that).
 
-    `connections` limits the concurrent requests to S3.
+    `connections` limits the concurrent requests to S3, for each.
     """
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(open_storage(each, name=name, connections=connections))
+            for name, each in settings.by_storage.items()
+        ]
+        yield Storages(opened)
+
+
+@asynccontextmanager
+async def open_storage(
+    settings: StorageSettings, *, name: str = DEFAULT_STORAGE, connections: int = CONNECTIONS
+) -> AsyncIterator[Storage]:
+    """Yield one storage without contacting it."""
     if settings.storage_type == "s3":
-        async with open_s3(settings, connections=connections) as storage:
+        async with open_s3(settings, name=name, connections=connections) as storage:
             yield storage
     else:
-        yield LocalStorage(WorkDir(settings.work_dir).media)
+        yield LocalStorage(settings.local_root, name=name)
 
 
 @asynccontextmanager
 async def open_s3(
     settings: StorageSettings,
     *,
+    name: str = DEFAULT_STORAGE,
     connections: int = CONNECTIONS,
     attempts: int = ATTEMPTS,
     read_seconds: float = READ_SECONDS,
@@ -70,4 +85,5 @@ async def open_s3(
             encryption=encryption(settings),
             deletes_versions=settings.s3_delete_versions,
             region=settings.s3_region if settings.s3_provider == "aws" else None,
+            name=name,
         )

@@ -61,7 +61,9 @@ SWEEP_FOUND_BYTES = Gauge("vod_sweep_found_bytes", "Bytes of the orphans found b
 SWEEP_REMOVED = Counter("vod_sweep_removed_total", "Orphans removed by sweeps", ["kind"])
 SWEEP_LAST = Gauge("vod_sweep_last_timestamp_seconds", "Time of the last complete sweep by this process")
 STORAGE_OUTAGE_SECONDS = Gauge(
-    "vod_storage_outage_seconds", "How long the storage has been unavailable to this uploader; 0: it answers"
+    "vod_storage_outage_seconds",
+    "How long a storage has been unavailable to this uploader; 0: it answers",
+    ["storage"],
 )
 AUTO_RETRIED = Counter("vod_auto_retried_total", "Failed videos taken up again because the storage is back")
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])

@@ -60,7 +60,11 @@ from shared.videos.storages import (
     claim_storage,
     count_elsewhere,
     is_storage_ours,
+    label_storage,
     location,
+    set_storage_of_user,
+    storage_of_user,
+    storage_wish,
 )
 
 __all__ = [
@@ -107,6 +111,7 @@ __all__ = [
     "is_named_as_source",
     "is_storage_ours",
     "key_frames",
+    "label_storage",
     "list_newest",
     "location",
     "lock_failed_originals",
@@ -134,7 +139,10 @@ __all__ = [
     "revoke_tokens",
     "save_plan",
     "segments_of_chunk",
+    "set_storage_of_user",
     "source_report",
+    "storage_of_user",
+    "storage_wish",
     "store_job",
     "stored_codecs",
     "stored_segments",

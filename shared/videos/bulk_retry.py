@@ -11,14 +11,20 @@ from shared.videos import retry_and_delete
 from shared.videos.sql_results import sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
 
 AT_ONCE: Final = 100
 
 
-async def retry_failed(outbox: Outbox, reason: str, *, max_auto_retries: int | None = None) -> int:
+async def retry_failed(
+    outbox: Outbox, reason: str, *, max_auto_retries: int | None = None, without: Sequence[str] = ()
+) -> int:
     """Return every video that failed with `reason` to processing; return how many there were.
+
+    Videos in storages with the names `without` are left alone.
 
     `max_auto_retries` is for automatic retries: the maximum per video until a user retries it. Raises
     DatabaseUnavailable; videos retried before that continue.
@@ -28,7 +34,12 @@ async def retry_failed(outbox: Outbox, reason: str, *, max_auto_retries: int | N
         async with outbox.transaction() as connection:
             found = await all_rows(
                 sql.failed_for(
-                    connection, reason=reason, after=after, count=AT_ONCE, max_auto_retries=max_auto_retries
+                    connection,
+                    reason=reason,
+                    after=after,
+                    count=AT_ONCE,
+                    max_auto_retries=max_auto_retries,
+                    without=list(without),
                 )
             )
             for row in found:

@@ -62,6 +62,7 @@ async def begin_anew(
         qualities=event.qualities,
         visibility=event.visibility or visibility,
         delivery=event.delivery,
+        wished_storage=event.storage,
         ladder=ladder_to_json(ladder),
         digest=digest_of(event),
     )

@@ -11,6 +11,7 @@ from shared.contracts.events import Rendition, Segment
 from shared.contracts.source_report import SourceReport
 from shared.contracts.warnings import VideoWarning, merge_warnings
 from shared.database.queries import all_rows
+from shared.storage.location import StorageLocation
 from shared.videos.presets import ladder_to_json
 from shared.videos.sql_results import changed, sql
 
@@ -30,7 +31,11 @@ Status = Literal["processing", "ready", "failed", "deleted"]
 
 @dataclass(frozen=True)
 class Video:
-    """A video as the API shows it; `stage`, `progress` (0..1) and `playable` are derived from its chunks."""
+    """A video as the API shows it; `stage`, `progress` (0..1) and `playable` are derived from its chunks.
+
+    `storage_name` is what the settings call the storage in which it lies; `wished_storage` the one that was
+    asked for.
+    """
 
     video_id: UUID
     user_id: str
@@ -65,6 +70,16 @@ class Video:
     visibility: Visibility = "public"
     delivery: Delivery | None = None
     token_generation: int = 0
+    storage_id: UUID | None = None
+    storage_name: str | None = None
+    wished_storage: str | None = None
+
+    @property
+    def location(self) -> StorageLocation | None:
+        """Where the video lies; None before its first chunk is stored."""
+        if self.storage_type is None:
+            return None
+        return StorageLocation(self.storage_type, self.s3_bucket, self.storage_id)
 
     @property
     def was_ready(self) -> bool:
@@ -118,6 +133,7 @@ async def accept(
         qualities=event.qualities,
         visibility=event.visibility or visibility,
         delivery=event.delivery,
+        wished_storage=event.storage,
         ladder=ladder_to_json(ladder) if ladder else None,
         digest=digest_of(event),
         original_bytes=original_bytes,

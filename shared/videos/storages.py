@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from shared.database.statements import storages as sql
 from shared.storage.location import StorageLocation
+from shared.storage.rules import StorageWish
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from shared.database.pool import Connection
@@ -31,9 +33,34 @@ async def claim_storage(connection: Connection, storage_id: UUID) -> None:
     await sql.claim(connection, storage_id=storage_id)
 
 
-async def count_elsewhere(connection: Connection, storage_id: UUID) -> int:
-    """Return how many videos are in other storages."""
-    return int(await sql.count_elsewhere(connection, storage_id=storage_id))
+async def label_storage(connection: Connection, storage_id: UUID, label: str) -> None:
+    """Record what the settings call a storage."""
+    await sql.label(connection, storage_id=storage_id, label=label)
+
+
+async def count_elsewhere(connection: Connection, storage_ids: Sequence[UUID]) -> int:
+    """Return how many videos are in other storages than these."""
+    return int(await sql.count_elsewhere(connection, storage_ids=list(storage_ids)))
+
+
+async def storage_wish(connection: Connection, video_id: UUID) -> StorageWish | None:
+    """Return what decides where a video is stored, locking its row; None when there is no such video."""
+    row = await sql.wish(connection, video_id=video_id)
+    return StorageWish(**dict(row)) if row else None
+
+
+async def storage_of_user(connection: Connection, user_id: str) -> str | None:
+    """Return the name of the storage for a user's videos; None for the default one."""
+    found: str | None = await sql.storage_of_user(connection, user_id=user_id)
+    return found
+
+
+async def set_storage_of_user(connection: Connection, user_id: str, name: str | None) -> None:
+    """Set the storage for a user's videos; takes effect for videos of which nothing is stored yet."""
+    if name is None:
+        await sql.clear_storage_of_user(connection, user_id=user_id)
+    else:
+        await sql.set_storage_of_user(connection, user_id=user_id, storage=name)
 
 
 async def location(connection: Connection, video_id: UUID) -> StorageLocation | None:

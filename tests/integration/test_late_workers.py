@@ -27,7 +27,7 @@ from shared.storage.location import StorageLocation
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
-from tests.handlers import delete_handler, store_handler
+from tests.handlers import delete_handler, storage_rules, store_handler
 from tests.unit.transcoder_values import plan
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def parts(outbox, root):
 def planner(outbox, root, *, make_plan=None, make_thumbnail=None):
     """Return a planner whose plans and thumbnails are made by functions of the test."""
     made = {"make_plan": make_plan, "make_thumbnail": make_thumbnail}
-    return PlanVideoHandler(*parts(outbox, root), **made, lease_seconds=LEASE)
+    return PlanVideoHandler(*parts(outbox, root), **made, lease_seconds=LEASE, rules=storage_rules())
 
 
 async def lose_lease(outbox):

@@ -193,7 +193,7 @@ class Steps:
     async def do_count(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
         return [
             await videos.count_processing(connection, "alice", most=2),
-            await videos.count_elsewhere(connection, IDS[0]),
+            await videos.count_elsewhere(connection, [IDS[0]]),
             await videos.count_settled(connection),
             await videos.location(connection, video.video_id),
             await videos.is_all_stored(connection, video.video_id),

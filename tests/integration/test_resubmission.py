@@ -22,6 +22,7 @@ from shared.videos.failure import VideoFailures
 from shared.videos.presets import Preset
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from tests.handlers import storage_rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,11 @@ def platform(database: Database, tmp_path: Path) -> Platform:
     room = DiskBudget(tmp_path, 0)
     sources = Sources(work, room, {}, max_bytes=1)
     handler = PlanVideoHandler(
-        outbox, work, sources, room, make_plan=make_plan, make_thumbnail=make_thumbnail, lease_seconds=30.0
+        *(outbox, work, sources, room),
+        make_plan=make_plan,
+        make_thumbnail=make_thumbnail,
+        lease_seconds=30.0,
+        rules=storage_rules(),
     )
     return Platform(handler, database, outbox)
 

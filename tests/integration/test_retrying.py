@@ -77,7 +77,7 @@ async def test_every_video_of_the_reason_is_retried_and_no_other(outbox, monkeyp
 
 async def test_what_an_outage_failed_goes_on_when_the_storage_is_back(outbox):
     storage = Storage()
-    auto_retry = AutoRetry(outbox, storage)
+    auto_retry = AutoRetry(outbox, [storage])
     video_id = await failed(outbox, StorageUnavailable("away"))
     refused = await failed(outbox, StorageRefused("wrong key"))
     storage.fault = StorageUnavailable("still away")
@@ -90,7 +90,7 @@ async def test_what_an_outage_failed_goes_on_when_the_storage_is_back(outbox):
 
 
 async def test_the_system_retries_a_few_times_and_then_leaves_it_to_a_person(outbox):
-    auto_retry = AutoRetry(outbox, Storage())
+    auto_retry = AutoRetry(outbox, [Storage()])
     video_id = await failed(outbox, StorageUnavailable("away"))
     for _ in range(MAX_AUTO_RETRIES):
         assert await auto_retry.look() == 1

@@ -245,5 +245,5 @@ async def test_owner_tells_the_storage_that_the_record_names(database, outbox, f
     await store(outbox, tmp_path, storage, film, 0)
     async with database.transaction() as connection:
         assert (await videos.owners(connection, [film]))[film].location == storage.location
-        assert await videos.count_elsewhere(connection, storage.storage_id) == 0
-        assert await videos.count_elsewhere(connection, uuid4()) == 1
+        assert await videos.count_elsewhere(connection, [storage.storage_id]) == 0
+        assert await videos.count_elsewhere(connection, [uuid4()]) == 1

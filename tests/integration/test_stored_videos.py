@@ -30,7 +30,7 @@ from shared.service.work_volume import WorkVolumeUnavailable
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
-from tests.handlers import delete_handler, store_handler
+from tests.handlers import delete_handler, storage_rules, store_handler
 from tests.media import make_clip
 from tests.stored import CLIP, VIDEO_ID, names, stored
 
@@ -52,6 +52,7 @@ class Services:
             make_plan=partial(make_plan, segment_seconds=1.0, chunk_seconds=2.0),
             make_thumbnail=make_thumbnail,
             lease_seconds=30.0,
+            rules=storage_rules(),
         )
         encode = partial(encode_chunk, encoder=Encoder("libx264"))
         self.encoding = EncodeChunkHandler(

@@ -14,7 +14,7 @@ import pytest
 
 from services.ingest.uploads.upload_file import Incoming
 from services.uploader.maintenance.find_orphans import OrphanFinder
-from services.uploader.maintenance.sweep_orphans import LOCK, Owned, Sweeper
+from services.uploader.maintenance.sweep_orphans import LOCK
 from services.uploader.retention import Retention
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
@@ -26,6 +26,7 @@ from shared.storage import open_storage
 from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_REMOVED
 from shared.workspace.disk_budget import DiskBudget, Reservation
 from shared.workspace.layout import WorkDir
+from tests.handlers import sweeper_of
 
 REPO = Path(__file__).parents[2]
 LEASE = 30.0
@@ -39,7 +40,7 @@ async def sweeper(request, servers, database, tmp_path):
         for upload in await storage.open_uploads("hls"):
             await storage.abort_upload(upload)
         any_age = OrphanFinder(database, WorkDir(tmp_path), storage, Retention(False), min_age_seconds=-1.0)
-        yield Sweeper(any_age, Owned(storage=True, volume=True))
+        yield sweeper_of(any_age)
         await storage.delete_prefix("hls")
 
 
@@ -64,7 +65,7 @@ async def found_by(sweeper, *, remove=False):
 
 
 async def keys(sweeper):
-    return [stored.key for stored in await sweeper.storage.keys("hls")]
+    return [stored.key for stored in await sweeper.finder.storage.keys("hls")]
 
 
 async def accept(outbox, uri="file:a.mp4", video_id=None):
@@ -143,8 +144,8 @@ async def test_nothing_is_removed_when_the_database_knows_no_video_at_all(sweepe
 async def test_nothing_is_removed_in_a_place_that_is_not_ours(sweeper, known, storage, volume):
     path = put(sweeper.finder.work.original(uuid4()))
     key = f"hls/alice/{uuid4()}/master.m3u8"
-    await sweeper.storage.put_bytes(key, b"x")
-    cautious = replace(sweeper, owned=Owned(storage=storage, volume=volume))
+    await sweeper.finder.storage.put_bytes(key, b"x")
+    cautious = sweeper_of(sweeper.finder, owns_storage=storage, owns_volume=volume)
     assert len(await cautious.sweep(remove=True)) == 2, "it is reported all the same"
     assert path.exists() != volume
     assert (key in await keys(sweeper)) != storage
@@ -152,9 +153,9 @@ async def test_nothing_is_removed_in_a_place_that_is_not_ours(sweeper, known, st
 
 async def test_nothing_is_removed_when_another_storage_answers(sweeper, known):
     path = put(sweeper.finder.work.original(uuid4()))
-    storage = replace(sweeper.storage, storage_id=uuid4())
+    storage = replace(sweeper.finder.storage, storage_id=uuid4())
     with pytest.raises(StorageMismatch, match="the storage that answers is an unmarked one"):
-        await replace(sweeper, finder=replace(sweeper.finder, storage=storage)).sweep(remove=True)
+        await sweeper_of(replace(sweeper.finder, storage=storage)).sweep(remove=True)
     assert path.exists()
 
 
@@ -189,7 +190,7 @@ async def test_nothing_is_taken_when_it_is_young(sweeper, known):
     work, stranger = sweeper.finder.work, uuid4()
     for path in (work.upload(stranger), work.original(stranger), work.chunk_attempt(stranger, 0, 1) / "a.ts"):
         os.utime(put(path), (0, 0))  # a file may carry an old time: that it came here a moment ago counts
-    await sweeper.storage.put_bytes(f"{storage_prefix('alice', stranger)}/master.m3u8", b"x")
+    await sweeper.finder.storage.put_bytes(f"{storage_prefix('alice', stranger)}/master.m3u8", b"x")
     patient = replace(sweeper, finder=replace(sweeper.finder, min_age_seconds=60.0))
     assert await found_by(patient, remove=True) == []
 
@@ -239,7 +240,7 @@ async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, 
     work, video_id = sweeper.finder.work, uuid4()
     put(work.chunk_attempt(video_id, 0, 1) / "a.ts")
     work.original_dir(video_id).mkdir(parents=True)
-    (original, chunk_files) = [each async for each in sweeper.finder.find()]
+    (original, chunk_files) = [each async for each in sweeper.finder.files()]
     fresh = [put(work.chunk_attempt(video_id, 0, 2) / "a.ts"), put(work.original(video_id))]
     for unowned in (original, chunk_files):
         await sweeper._remove(unowned)
@@ -255,7 +256,7 @@ async def test_sweeper_that_was_stopped_leaves_what_it_had_found_to_the_next(swe
 
 async def test_record_that_came_after_the_listing_owns_what_was_listed(sweeper, outbox):
     """The damage if it were the other way round: objects of a video that began meanwhile would go."""
-    storage, video_id = sweeper.storage, uuid4()
+    storage, video_id = sweeper.finder.storage, uuid4()
     key = f"{storage_prefix('alice', video_id)}/360p/segment_001.ts"
     await storage.put_bytes(key, b"x")
     listed = [stored for stored in await storage.keys("hls") if str(video_id) in stored.key]
@@ -276,7 +277,7 @@ async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outb
         put(work.chunk_attempt(video_id, 1, current) / "360p" / "segment_002.ts"),
         put(work.thumbnail(video_id, 1)),
     ]
-    await sweeper.storage.put_bytes(f"{storage_prefix('alice', video_id)}/360p/segment_001.ts", b"x")
+    await sweeper.finder.storage.put_bytes(f"{storage_prefix('alice', video_id)}/360p/segment_001.ts", b"x")
     put(work.chunk_attempt(video_id, 0, attempt - 1) / "a.ts")
     put(work.thumbnail(video_id, 0))
     assert await found_by(sweeper, remove=True) == [
@@ -288,7 +289,7 @@ async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outb
 
 
 async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_them(sweeper, outbox):
-    storage, work = sweeper.storage, sweeper.finder.work
+    storage, work = sweeper.finder.storage, sweeper.finder.work
     ready, deleted, purged, stranger = (
         *[await accept(outbox) for _ in range(3)],
         uuid4(),
@@ -325,9 +326,9 @@ async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper
         attempt = await encode(outbox, video_id, chunk, to="stored")
         put(work.chunk_attempt(video_id, chunk, attempt) / "a.ts")
     put(work.original(video_id))
-    await finish(outbox, video_id, sweeper.storage)
+    await finish(outbox, video_id, sweeper.finder.storage)
     chunk_files = [("chunk_files", f"chunks/{video_id}")]
-    is_local = sweeper.storage.kind == "local"
+    is_local = sweeper.finder.storage.kind == "local"
     assert await found_by(sweeper) == (chunk_files if is_local else [])
     thrifty = replace(sweeper.finder, retention=Retention(True))
     original = [] if is_local else [("original", f"originals/{video_id}")]
@@ -335,7 +336,7 @@ async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper
 
 
 async def test_open_upload_is_aborted_when_no_worker_is_at_it(sweeper, outbox):
-    work, storage, video_id = sweeper.finder.work, sweeper.storage, await accept(outbox)
+    work, storage, video_id = sweeper.finder.work, sweeper.finder.storage, await accept(outbox)
     await plan(outbox, video_id, work)
     await encode(outbox, video_id, 0)
     async with outbox.transaction() as connection:
@@ -351,11 +352,13 @@ async def test_open_upload_is_aborted_when_no_worker_is_at_it(sweeper, outbox):
 
 
 async def begin_upload(sweeper, key):
-    if sweeper.storage.kind == "local":
+    if sweeper.finder.storage.kind == "local":
         path = sweeper.finder.work.media / key
         put(path.with_name(f".{path.name}.{uuid4().hex}"))
     else:
-        await sweeper.storage.client.create_multipart_upload(Bucket=sweeper.storage.bucket, Key=key)
+        await sweeper.finder.storage.client.create_multipart_upload(
+            Bucket=sweeper.finder.storage.bucket, Key=key
+        )
 
 
 async def test_sweep_is_one_at_a_time_when_many_begin_it(sweeper, known, database):

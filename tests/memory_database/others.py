@@ -352,7 +352,7 @@ def storages__is_ours(tables: Tables, *, storage_id: UUID) -> bool | None:
 def storages__add(tables: Tables, *, storage_id: UUID, **given: Any) -> int:
     if tables.find("storages", storage_id=storage_id):
         return 0
-    tables.rows["storages"].append({"storage_id": storage_id} | given)
+    tables.rows["storages"].append({"storage_id": storage_id, "label": None} | given)
     return 1
 
 
@@ -362,11 +362,46 @@ def storages__claim(tables: Tables, *, storage_id: UUID) -> int:
 
 
 @statement
-def storages__count_elsewhere(tables: Tables, *, storage_id: UUID) -> int:
+def storages__label(tables: Tables, *, storage_id: UUID, label: str) -> int:
+    changed = 0
+    for row in tables.rows["storages"]:
+        new = label if row["storage_id"] == storage_id else None if row["label"] == label else row["label"]
+        changed += row["label"] != new
+        row["label"] = new
+    return changed
+
+
+@statement
+def storages__wish(tables: Tables, *, video_id: UUID) -> Row | None:
+    if (row := tables.video(video_id)) is None:
+        return None
+    user = storages__storage_of_user(tables, user_id=row["user_id"])
+    return {"upload": row["wished_storage"], "user": user, "visibility": row["visibility"]}
+
+
+@statement
+def storages__storage_of_user(tables: Tables, *, user_id: str) -> str | None:
+    return next((row["storage"] for row in tables.find("user_storages", user_id=user_id)), None)
+
+
+@statement
+def storages__set_storage_of_user(tables: Tables, *, user_id: str, storage: str) -> int:
+    tables.delete("user_storages", user_id=user_id)
+    tables.rows["user_storages"].append({"user_id": user_id, "storage": storage})
+    return 1
+
+
+@statement
+def storages__clear_storage_of_user(tables: Tables, *, user_id: str) -> int:
+    return tables.delete("user_storages", user_id=user_id)
+
+
+@statement
+def storages__count_elsewhere(tables: Tables, *, storage_ids: Collection[UUID]) -> int:
     return len(
         tables.find(
             "videos",
-            lambda row: row["status"] != "deleted" and row["storage_id"] not in (None, storage_id),
+            lambda row: row["status"] != "deleted" and row["storage_id"] not in (None, *storage_ids),
         )
     )
 

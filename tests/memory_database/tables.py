@@ -24,6 +24,7 @@ NAMES = (
     "presets",
     "preferences",
     "storages",
+    "user_storages",
     "api_keys",
     "playback_keys",
     "work_volume",
@@ -55,6 +56,7 @@ NULL_IN_VIDEO = (
     "source_report",
     "delivery",
     "ladder",
+    "wished_storage",
 )
 ZERO_IN_VIDEO = (
     "plan_attempt",
@@ -183,7 +185,13 @@ class Tables:
             "progress": _progress(row, chunks),
             "playable": row["status"] != "deleted" and (bool(row["renditions"]) or _has_first(chunks)),
             "coded_warnings": row["coded_warnings"] + notes,
+            "storage_name": self.storage_name(row),
         }
+
+    def storage_name(self, row: Row) -> str | None:
+        """Return what the settings call the storage of a video."""
+        found = self.find("storages", storage_id=row["storage_id"]) if row["storage_id"] else []
+        return found[0]["label"] if found else None
 
 
 def _stage(row: Row, chunks: list[Row]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tests.memory_database.tables import NULL_IN_VIDEO, as_json, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -400,7 +400,13 @@ def videos__retry(tables: Tables, *, video_id: UUID, is_automatic: bool) -> int:
 
 @statement
 def videos__failed_for(
-    tables: Tables, *, reason: str, after: UUID, count: int, max_auto_retries: int | None
+    tables: Tables,
+    *,
+    reason: str,
+    after: UUID,
+    count: int,
+    max_auto_retries: int | None,
+    without: Collection[str],
 ) -> list[Row]:
     def is_wanted(row: Row) -> bool:
         return (
@@ -408,6 +414,7 @@ def videos__failed_for(
             and row["error"]["reason"] == reason
             and row["video_id"] > after
             and (max_auto_retries is None or row["auto_retries"] < max_auto_retries)
+            and (tables.storage_name(row) or row["wished_storage"] or "default") not in without
         )
 
     found = sorted(tables.find("videos", is_wanted), key=lambda row: row["video_id"])

@@ -50,6 +50,7 @@ def messages() -> dict[str, Any]:
             filename="clip.mp4",
             visibility="private",
             delivery="signed",
+            storage="default",
         ),
         events.VideoSegmented(**of_user, chunk=0, chunks=3, segments=[segment]),
         events.VideoStored(

@@ -50,6 +50,7 @@ READERS_OF_THE_ENVIRONMENT = {
     "services/transcoder/ffmpeg/sandbox.py",
     "services/transcoder/selftest/run.py",
     "shared/failpoints.py",
+    "shared/settings/storages.py",
 }
 # Besides main.py, cli.py and settings.py of a service, and shared/settings itself.
 READERS_OF_SETTINGS = {

@@ -86,5 +86,6 @@ def test_upload_is_described_as_a_form(document: Any) -> None:
     body = document["paths"]["/api/videos/upload"]["post"]["requestBody"]["content"]
     assert list(body) == ["multipart/form-data"]
     form = document["components"]["schemas"]["UploadForm"]
-    assert set(form["properties"]) == {"title", "qualities", "userId", "visibility", "delivery", "file"}
+    fields = {"title", "qualities", "userId", "visibility", "delivery", "storage"}
+    assert set(form["properties"]) == {*fields, "file"}
     assert form["required"] == ["file"]

@@ -54,6 +54,7 @@ def test_record_has_every_field_of_the_contract_when_ready() -> None:
         height=1080,
         renditions=(RENDITION,),
         storage_type="s3",
+        storage_name="default",
         s3_key=f"hls/alice/{ID}",
         s3_bucket="media",
         s3_public_url="https://cdn.example.org",
@@ -87,6 +88,7 @@ def test_record_has_every_field_of_the_contract_when_ready() -> None:
                 "frameRate": 29.97,
             }
         ],
+        "storage": "default",
         "storageType": "s3",
         "s3Key": f"hls/alice/{ID}",
         "s3Bucket": "media",
@@ -135,6 +137,7 @@ def test_urls_of_a_record_follow_the_settings_of_now(changed: dict[str, str], ex
         playable=True,
         renditions=(RENDITION,),
         storage_type="s3",
+        storage_name="default",
         s3_key=f"hls/alice/{ID}",
         s3_bucket="media",
         s3_public_url="https://cdn.example.org",

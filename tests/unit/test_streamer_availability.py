@@ -10,7 +10,6 @@ import pytest
 
 from services.streamer.availability import (
     Availability,
-    Home,
     Refused,
     Rendered,
     RequestedFile,
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from shared.videos import Video
 
 VIDEO_ID = UUID("00000000-0000-4000-8000-000000000001")
-LOCAL, S3 = Home("local", None), Home("s3", "videos")
 PRESENTATION = RenditionSet((("720p", 1280, 720), ("360p", 640, 360)), 25.0, 10)
 CODECS = {"720p": "avc1.64001f,mp4a.40.2", "360p": "avc1.64001e,mp4a.40.2"}
 MASTER, PLAYLIST = RequestedFile(None, "master.m3u8"), RequestedFile("720p", "playlist.m3u8")
@@ -58,7 +56,7 @@ def growing(large: int, small: int, **values: Any) -> Availability:
 @pytest.mark.parametrize("asked", EVERY)
 def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: RequestedFile) -> None:
     for availability in (None, Availability(video(status="deleted"))):
-        answer = resolve(availability, asked, LOCAL)
+        answer = resolve(availability, asked, is_configured=True)
         assert isinstance(answer, Refused)
         assert (answer.status, answer.reason) == (404, "not_found")
 
@@ -73,9 +71,9 @@ def test_decide_refuses_when_the_video_is_unknown_or_deleted(asked: RequestedFil
     ],
 )
 def test_decide_names_the_key_of_the_record_when_the_video_is_ready(asked: RequestedFile, path: str) -> None:
-    assert resolve(Availability(ready()), asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{path}")
+    assert resolve(Availability(ready()), asked, is_configured=True) == Stored(f"hls/alice/{VIDEO_ID}/{path}")
     moved = ready(storage_type="s3", s3_bucket="videos", s3_key="hls/old/place")
-    assert resolve(Availability(moved), asked, S3) == Stored(f"hls/old/place/{path}")
+    assert resolve(Availability(moved), asked, is_configured=True) == Stored(f"hls/old/place/{path}")
 
 
 @pytest.mark.parametrize("status", ["processing", "failed"])
@@ -93,33 +91,28 @@ def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(
         frame_rate=25.0,
     )
     availability = Availability(ready(status=status, renditions=(rendition,)))
-    assert resolve(availability, asked, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/{asked.path}")
+    assert resolve(availability, asked, is_configured=True) == Stored(f"hls/alice/{VIDEO_ID}/{asked.path}")
 
 
-@pytest.mark.parametrize(
-    ("place", "home"),
-    [
-        ({"storage_type": "s3", "s3_bucket": "videos"}, LOCAL),
-        ({}, S3),
-        ({"storage_type": "s3", "s3_bucket": "other"}, S3),
-    ],
-)
-def test_decide_says_so_when_a_ready_video_lies_in_another_storage(place: dict[str, str], home: Home) -> None:
-    answer = resolve(Availability(ready(**place)), MASTER, home)
-    assert isinstance(answer, Refused)
-    assert (answer.status, answer.reason) == (503, "storage_not_configured")
+@pytest.mark.parametrize("asked", EVERY)
+def test_decide_says_so_when_a_video_lies_in_a_storage_that_is_not_configured(asked: RequestedFile) -> None:
+    for availability in (Availability(ready()), growing(2, 2, storage_type="local")):
+        answer = resolve(availability, asked, is_configured=False)
+        assert isinstance(answer, Refused)
+        assert (answer.status, answer.reason) == (503, "storage_not_configured")
+        assert "local storage" in answer.message
 
 
 @pytest.mark.parametrize("asked", EVERY)
 def test_decide_asks_to_look_again_when_nothing_is_stored_yet(asked: RequestedFile) -> None:
     for availability in (Availability(video(presentation=None)), growing(1, 0)):
-        answer = resolve(availability, asked, LOCAL)
+        answer = resolve(availability, asked, is_configured=True)
         assert isinstance(answer, Refused)
         assert (answer.status, answer.reason, answer.retry_seconds) == (404, "not_ready_yet", 2)
 
 
 def test_decide_says_failed_when_nothing_was_stored_before_the_failure() -> None:
-    answer = resolve(growing(0, 0, status="failed"), MASTER, LOCAL)
+    answer = resolve(growing(0, 0, status="failed"), MASTER, is_configured=True)
     assert isinstance(answer, Refused)
     assert (answer.status, answer.reason, answer.retry_seconds) == (404, "video_failed", None)
 
@@ -127,7 +120,10 @@ def test_decide_says_failed_when_nothing_was_stored_before_the_failure() -> None
 @pytest.mark.parametrize("status", ["processing", "failed"])
 def test_decide_renders_what_every_rendition_has_when_the_video_is_not_complete(status: str) -> None:
     availability = growing(3, 2, status=status)
-    master, playlist = resolve(availability, MASTER, LOCAL), resolve(availability, PLAYLIST, LOCAL)
+    master, playlist = (
+        resolve(availability, MASTER, is_configured=True),
+        resolve(availability, PLAYLIST, is_configured=True),
+    )
     assert isinstance(master, Rendered)
     assert "720p/playlist.m3u8" in master.text
     assert "360p/playlist.m3u8" in master.text
@@ -139,16 +135,18 @@ def test_decide_renders_what_every_rendition_has_when_the_video_is_not_complete(
 
 def test_decide_gives_segments_only_when_they_are_shown() -> None:
     availability = growing(3, 2)
-    assert resolve(availability, SEGMENT, LOCAL) == Stored(f"hls/alice/{VIDEO_ID}/720p/segment_002.ts")
-    answer = resolve(availability, RequestedFile("720p", "segment_003.ts"), LOCAL)
+    assert resolve(availability, SEGMENT, is_configured=True) == Stored(
+        f"hls/alice/{VIDEO_ID}/720p/segment_002.ts"
+    )
+    answer = resolve(availability, RequestedFile("720p", "segment_003.ts"), is_configured=True)
     assert isinstance(answer, Refused)
     assert answer.reason == "not_ready_yet"
     for padded in ("segment_0002.ts", "segment_02.ts"):
-        assert isinstance(resolve(availability, RequestedFile("720p", padded), LOCAL), Refused)
+        assert isinstance(resolve(availability, RequestedFile("720p", padded), is_configured=True), Refused)
 
 
 def test_decide_knows_no_rendition_when_the_video_has_none_of_that_name() -> None:
-    answer = resolve(growing(2, 2), replace(PLAYLIST, rendition="4k"), LOCAL)
+    answer = resolve(growing(2, 2), replace(PLAYLIST, rendition="4k"), is_configured=True)
     assert isinstance(answer, Refused)
     assert (answer.status, answer.reason) == (404, "not_found")
 

@@ -23,9 +23,10 @@ from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_UR
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.playback.models import PlaybackKey
-from shared.service.resources import STORAGE, OpenStorage
+from shared.service.resources import STORAGES
 from shared.storage.interface import ObjectReader
 from shared.storage.memory import MemoryStorage
+from shared.storage.storages import Storages
 from tests.unit.test_streamer_availability import VIDEO_ID, growing, ready, video
 
 if TYPE_CHECKING:
@@ -51,14 +52,14 @@ async def streamer(storage: Storage, availability: Availability | None) -> Async
         return availability if video_id == VIDEO_ID else None
 
     app = create_base_app()
-    app[STORAGE] = OpenStorage(storage)
+    app[STORAGES] = storages = Storages([storage])
     playlists = SingleFlightCache(
-        partial(read_playlist, storage), entries=10, name="playlists", unavailable=StorageUnavailable
+        partial(read_playlist, storages), entries=10, name="playlists", unavailable=StorageUnavailable
     )
     known = SingleFlightCache(read, entries=10, name="videos", unavailable=DatabaseUnavailable)
     app[CATALOG] = Catalog(known, playlists)
     app[ACCESS_CONTROL] = AccessControl(read_keys, own_origin="http://stream.example", hides_unknown=False)
-    app[SEGMENT_URLS] = SegmentUrls(storage, app[ACCESS_CONTROL], None)
+    app[SEGMENT_URLS] = SegmentUrls(storages, app[ACCESS_CONTROL], None)
     app[TRUSTED_PROXIES] = ()
     add_routes(app)
     async with TestClient(TestServer(app), auto_decompress=False) as client:
@@ -285,7 +286,7 @@ async def test_get_answers_404_with_the_reason_when_there_is_nothing_to_play(
 
 
 async def test_playlists_are_not_cached_when_the_video_still_grows(storage: MemoryStorage) -> None:
-    async with streamer(storage, growing(1, 1)) as client:
+    async with streamer(storage, growing(1, 1, storage_type="local")) as client:
         master = await client.get(f"{BASE}/master.m3u8", headers={"Accept-Encoding": "identity"})
         playlist = await client.get(f"{BASE}/720p/playlist.m3u8", headers={"Accept-Encoding": "identity"})
         assert master.headers["Cache-Control"] == playlist.headers["Cache-Control"] == "no-cache"

@@ -27,8 +27,9 @@ from shared.hls.stored_renditions import StoredSegment
 from shared.http.app import create_base_app
 from shared.playback import tokens
 from shared.playback.models import PlaybackKey, Viewer
-from shared.service.resources import STORAGE, OpenStorage
+from shared.service.resources import STORAGES
 from shared.storage.memory import MemoryStorage
+from shared.storage.storages import Storages
 from tests.unit.video_values import ID, video
 
 if TYPE_CHECKING:
@@ -95,14 +96,14 @@ async def streamer(known: dict[Any, Availability], **options: Any) -> AsyncItera
         return KeysInForce({OURS.kid: OURS}, OURS, has_private_videos=True)
 
     app = create_base_app()
-    app[STORAGE] = OpenStorage(storage)
+    app[STORAGES] = storages = Storages([storage])
     playlists = SingleFlightCache(
-        partial(read_playlist, storage), entries=10, name="playlists", unavailable=StorageUnavailable
+        partial(read_playlist, storages), entries=10, name="playlists", unavailable=StorageUnavailable
     )
     videos = SingleFlightCache(read, entries=10, name="videos", unavailable=DatabaseUnavailable)
     app[CATALOG] = Catalog(videos, playlists)
     control = AccessControl(read_keys, own_origin="http://stream.example", hides_unknown=False, **options)
-    app[ACCESS_CONTROL], app[SEGMENT_URLS] = control, SegmentUrls(storage, control, None)
+    app[ACCESS_CONTROL], app[SEGMENT_URLS] = control, SegmentUrls(storages, control, None)
     app[TRUSTED_PROXIES] = ()
     add_routes(app)
     add_watch_routes(app, ["*"], [])

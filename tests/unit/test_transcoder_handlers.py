@@ -30,6 +30,7 @@ from shared.errors import (
 )
 from shared.videos import presets
 from shared.workspace.disk_budget import DiskBudget
+from tests.handlers import storage_rules
 from tests.sample_video import CODECS, KEY_FRAMES, LEASE_SECONDS, SEGMENT
 from tests.unit.transcoder_values import plan
 
@@ -70,7 +71,7 @@ def planning(outbox, work_dir):
             planner.make_plan,
             planner.draw,
             LEASE_SECONDS,
-            **options,
+            **{"rules": storage_rules()} | options,
         )
 
     return make
@@ -119,7 +120,7 @@ def encoding(outbox, work_dir):
 
 async def test_event_of_a_platform_makes_a_record_with_the_ladder_of_the_day(planning, new_video, postgres):
     video = new_video()
-    await planning(default_visibility="private").accept(video.uploaded)
+    await planning(rules=storage_rules(default_visibility="private")).accept(video.uploaded)
     record = await video.record()
     assert (record.status, record.user_id, record.visibility) == ("processing", "alice", "private")
     assert [rung["name"] for rung in postgres.rows("videos")[0]["ladder"]] == [
@@ -186,7 +187,7 @@ async def test_unknown_quality_fails_before_the_file_is_read(planning, new_video
 async def test_private_video_is_not_planned_for_a_public_bucket(planning, new_video):
     video = await new_video(given={"visibility": "private"}).accepted()
     with pytest.raises(PrivateNotPossible):
-        await planning(s3_public_url="https://cdn.example.org").uploaded(video.uploaded)
+        await planning(rules=storage_rules(is_public=True)).uploaded(video.uploaded)
 
 
 async def test_claim_is_given_back_when_the_planning_fails(planning, new_video, postgres):

@@ -44,13 +44,14 @@ class Checked:
 def fsck(monkeypatch: pytest.MonkeyPatch) -> type[Checked]:
     @asynccontextmanager
     async def nothing(_: Any) -> AsyncIterator[Any]:
-        yield SimpleNamespace(finder=SimpleNamespace(database=None))
+        yield SimpleNamespace(database=None, storages=None)
 
     class Fsck(Checked):
         pass
 
     monkeypatch.setattr(cli, "load_settings", lambda *_: None)
-    monkeypatch.setattr(cli, "_sweeper", nothing)
+    monkeypatch.setattr(cli, "_identified", nothing)
+    monkeypatch.setattr(cli, "_finder", lambda *_: None)
     monkeypatch.setattr(cli, "Fsck", Fsck)
     return Fsck
 

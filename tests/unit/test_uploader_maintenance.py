@@ -14,10 +14,9 @@ from services.uploader.fsck.check import Findings, Fsck
 from services.uploader.maintenance import auto_retry, reconcile, sweep_orphans, work_files
 from services.uploader.maintenance.auto_retry import MAX_AUTO_RETRIES, AutoRetry
 from services.uploader.maintenance.find_orphans import OrphanFinder
-from services.uploader.maintenance.identify_storage import identify_storage
+from services.uploader.maintenance.identify_storages import identify_storages
 from services.uploader.maintenance.identity import StoragePlace, VolumePlace, claim, identify
 from services.uploader.maintenance.reconcile import MAX_RESUMES, Reconciler
-from services.uploader.maintenance.sweep_orphans import Owned, Sweeper
 from services.uploader.retention import Retention
 from shared import videos
 from shared.errors import EncodeFailed, Refused, StorageMismatch, StorageUnavailable
@@ -25,6 +24,8 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.topology import QUEUES
 from shared.storage.interface import OpenUpload
 from shared.storage.marker import read_marker
+from shared.storage.storages import Storages
+from tests.handlers import sweeper_of
 from tests.memory_broker import MemoryBroker
 from tests.memory_database import MemoryPostgres
 from tests.sample_video import LEASE_SECONDS, SEGMENT
@@ -40,7 +41,7 @@ def finder(postgres, work_dir, memory_storage):
 
 @pytest.fixture
 def sweeper(finder):
-    return Sweeper(finder, Owned(storage=True, volume=True))
+    return sweeper_of(finder)
 
 
 def put(path, body=b"x"):
@@ -94,7 +95,7 @@ async def test_young_files_and_objects_stay(finder, new_video, work_dir, memory_
     patient = replace(finder, min_age_seconds=3600.0)
     put(work_dir.original(uuid4()))
     await memory_storage.put_bytes(f"hls/alice/{uuid4()}/master.m3u8", b"x")
-    assert await swept(Sweeper(patient, Owned(storage=True, volume=True))) == []
+    assert await swept(sweeper_of(patient)) == []
 
 
 async def test_periodic_sweep_leaves_objects_without_any_record_to_an_operator(
@@ -136,17 +137,18 @@ async def test_files_that_another_video_names_as_its_source_stay(sweeper, new_vi
     assert path.exists()
 
 
-@pytest.mark.parametrize("owned", [Owned(storage=a, volume=b) for a, b in ((0, 0), (1, 0), (0, 1))])
+@pytest.mark.parametrize("owns", [(False, False), (True, False), (False, True)])
 async def test_nothing_is_removed_in_a_place_that_is_not_ours(
-    sweeper, new_video, work_dir, memory_storage, owned
+    finder, new_video, work_dir, memory_storage, owns
 ):
+    owns_storage, owns_volume = owns
     await new_video().accepted()
     path, key = put(work_dir.original(uuid4())), f"hls/alice/{uuid4()}/master.m3u8"
     await memory_storage.put_bytes(key, b"x")
-    cautious = replace(sweeper, owned=owned)
+    cautious = sweeper_of(finder, owns_storage=owns_storage, owns_volume=owns_volume)
     assert len(await swept(cautious)) == 2, "it is reported all the same"
-    assert path.exists() != owned.volume
-    assert (key in memory_storage.objects) != owned.storage
+    assert path.exists() != owns_volume
+    assert (key in memory_storage.objects) != owns_storage
 
 
 async def test_nothing_is_swept_with_an_empty_database(sweeper, work_dir):
@@ -209,7 +211,7 @@ def test_directory_with_something_new_stays_when_its_entries_are_removed(tmp_pat
 
 @pytest.fixture
 def fsck(outbox, finder):
-    return Fsck(outbox, finder)
+    return Fsck(outbox, finder, Storages([finder.storage]))
 
 
 def no_report(_done, _total):
@@ -315,7 +317,7 @@ async def test_objects_without_a_record_are_reported_and_stay(fsck, memory_stora
     key = f"hls/alice/{uuid4()}/master.m3u8"
     await memory_storage.put_bytes(key, b"12345")
     findings = await checked(fsck, repair=True)
-    assert findings.to_json()["unowned"] == [{"key": key, "bytes": 5}]
+    assert findings.to_json()["unowned"] == [{"key": key, "bytes": 5, "storage": "default"}]
     assert key in memory_storage.objects
 
 
@@ -404,7 +406,7 @@ async def test_reconciler_goes_on_after_an_outage(new_video, outbox, postgres):
 async def test_videos_that_an_outage_failed_are_retried_when_the_storage_is_back(
     outbox, new_video, memory_storage, postgres
 ):
-    automatic = AutoRetry(outbox, memory_storage)
+    automatic = AutoRetry(outbox, [memory_storage])
     video, other = await new_video().stored(0), await new_video().failed(EncodeFailed("broken"))
     for time in range(MAX_AUTO_RETRIES):
         assert await videos.fail(
@@ -426,13 +428,13 @@ async def test_nothing_is_retried_while_the_storage_is_away(outbox, new_video, m
 
     memory_storage.check = check
     with pytest.raises(StorageUnavailable):
-        await AutoRetry(outbox, memory_storage).look()
+        await AutoRetry(outbox, [memory_storage]).look()
 
 
 async def test_one_process_retries_at_a_time(outbox, new_video, memory_storage, postgres):
     await new_video().failed(StorageUnavailable("503"))
     async with postgres.database.alone(auto_retry.LOCK):
-        assert await AutoRetry(outbox, memory_storage).look() == 0
+        assert await AutoRetry(outbox, [memory_storage]).look() == 0
 
 
 # Whose a place is
@@ -481,9 +483,11 @@ async def test_marker_that_another_system_wrote_meanwhile_is_noticed(postgres, m
 
 async def test_storage_and_volume_are_identified_together(postgres, memory_storage, work_dir, new_video):
     await new_video().ready()
-    found = await identify_storage(postgres.database, memory_storage, work_dir, expected=None)
-    assert found.owned == Owned(storage=True, volume=True)
-    assert found.storage.storage_id == found.of_storage.storage_id
+    storages = Storages([memory_storage])
+    found = await identify_storages(postgres.database, storages, work_dir, {"default": None})
+    assert found.of_volume.is_ours
+    assert [each.is_ours for each in found.swept] == [True]
+    assert storages.default.storage_id == found.of_storage["default"].storage_id
     assert await VolumePlace(work_dir).marker() == found.of_volume.storage_id
     assert VolumePlace(work_dir).name == str(work_dir.root)
 

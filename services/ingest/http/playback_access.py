@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from services.ingest.http.requests import answer, read_json, read_uuid, visible_video
-from services.ingest.http.resources import CALLER, DATABASE, PRIVACY, URLS
+from services.ingest.http.resources import CALLER, DATABASE, URLS
+from services.ingest.http.storages import expect_private_possible
 from services.ingest.http.videos import record
 from services.ingest.models import VideoChange
 from services.ingest.playback_models import (
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 async def change_video(request: web.Request) -> web.Response:
     """Change title, visibility or delivery of a video; nothing that is stored is rewritten."""
     wanted = await read_json(request, VideoChange)
-    request.app[PRIVACY].check(wanted.visibility)
     video_id = read_uuid(request, "video_id")
     async with request.app[DATABASE].transaction() as connection:
         await visible_video(connection, request[CALLER], video_id)
         await videos.change(connection, video_id, _change(wanted))
         video = await visible_video(connection, request[CALLER], video_id)
+        if wanted.visibility == "private":  # its row is locked now: no chunk of it goes elsewhere meanwhile
+            await expect_private_possible(connection, request, video)
     return answer(record(request, video))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -10,13 +9,14 @@ from aiohttp import web
 from services.ingest.auth.caller import Caller
 from services.ingest.progress.poller import Feed
 from services.ingest.uploads.admission import Admission
-from shared.playback.privacy_rule import PrivacyRule
 from shared.playback.urls import PlaybackUrls
 from shared.service.resources import DATABASE, OUTBOX
+from shared.storage.rules import StorageRules
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
+    from functools import partial
     from typing import Any
 
     from aiohttp import StreamReader
@@ -32,16 +32,16 @@ __all__ = [
     "MAX_UPLOAD_BYTES",
     "OPENAPI",
     "OUTBOX",
-    "PRIVACY",
+    "STORAGE_RULES",
     "UPLOADING",
     "URLS",
     "WORK",
 ]
 
 URLS = web.AppKey("urls", PlaybackUrls)
-PRIVACY = web.AppKey("privacy", PrivacyRule)
+STORAGE_RULES = web.AppKey("storage_rules", StorageRules)
 MAX_UPLOAD_BYTES = web.AppKey("max_upload_bytes", int)
-DIAGNOSE: web.AppKey[partial[Coroutine[Any, Any, Report]]] = web.AppKey("diagnose", partial)
+DIAGNOSE: web.AppKey[Mapping[str, partial[Coroutine[Any, Any, Report]]]] = web.AppKey("diagnose", dict)
 ADMISSION = web.AppKey("admission", Admission)
 WORK = web.AppKey("work", WorkDir)
 FEED = web.AppKey("feed", Feed)

@@ -10,7 +10,7 @@ from services.ingest.http import (
     documentation,
     events,
     presets,
-    storage_doctor,
+    storages,
     uploads,
     videos,
 )
@@ -30,6 +30,7 @@ from services.ingest.models import (
     StorageExamination,
     StorageReport,
     UploadForm,
+    UserStorage,
     VideoPage,
     VideoQuery,
     VideoRecord,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 VIDEO, USER = "/api/videos/{video_id}", "/api/users/{user_id}/preferences"
+USER_STORAGE = "/api/users/{user_id}/storage"
 HTML, TEXT, STREAM = "text/html", "text/plain", "text/event-stream"
 
 VIDEOS = (
@@ -125,12 +127,31 @@ STORAGE = (
     Operation(
         "POST",
         "/api/storage/doctor",
-        "Examine the configured storage: what is wrong with it, and what to do",
+        "Examine a storage: what is wrong with it, and what to do",
         Answer(200, "The findings, in the order in which one explains the next", StorageReport),
-        storage_doctor.examine_storage,
+        storages.examine_storage,
         ADMIN,
         body=StorageExamination,
         problems=(400,),
+    ),
+    Operation(
+        "GET",
+        USER_STORAGE,
+        "Get the storage for a user's videos",
+        Answer(200, "The storage; null means the default one", UserStorage),
+        storages.get_user_storage,
+        ADMIN,
+        problems=(404,),
+    ),
+    Operation(
+        "PUT",
+        USER_STORAGE,
+        "Set the storage for a user's videos; takes effect for the next video",
+        Answer(200, "The storage; null means the default one", UserStorage),
+        storages.put_user_storage,
+        ADMIN,
+        body=UserStorage,
+        problems=(400, 404),
     ),
 )
 

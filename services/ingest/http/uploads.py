@@ -19,10 +19,11 @@ from services.ingest.http.resources import (
     DATABASE,
     MAX_UPLOAD_BYTES,
     OUTBOX,
-    PRIVACY,
+    STORAGE_RULES,
     UPLOADING,
     WORK,
 )
+from services.ingest.http.storages import check_storage
 from services.ingest.http.videos import record
 from services.ingest.uploads.accept import Terms, accept_upload
 from services.ingest.uploads.upload_file import Incoming
@@ -30,6 +31,7 @@ from shared.contracts.events import Source, VideoUploaded
 from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
 from shared.service.work_volume import VOLUME
+from shared.storage.rules import StorageWish
 from shared.telemetry.metrics import UPLOADED_BYTES
 from shared.videos.presets import all_presets, check_qualities
 
@@ -71,7 +73,8 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
     admission = request.app[ADMISSION]
     fields = await form.fields()
     user_id = request[CALLER].acts_for(fields.user_id)
-    visibility = request.app[PRIVACY].choose(fields.visibility)
+    visibility = request.app[STORAGE_RULES].visibility(fields.visibility)
+    await check_storage(request, StorageWish(fields.storage, None, visibility), user_id)
     ladder = await _ladder(request, fields)
     size = request.content_length or 0
     async with admission.of_user(request.app[DATABASE], user_id, size) as allowance:
@@ -84,6 +87,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
             qualities=fields.qualities,
             visibility=visibility,
             delivery=fields.delivery,
+            storage=fields.storage,
         )
         # From here on a disconnecting client changes nothing: file and record must be created together.
         terms = Terms(fields.title, ladder, incoming.size_bytes)

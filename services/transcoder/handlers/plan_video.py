@@ -29,7 +29,6 @@ from shared.errors import (
 )
 from shared.failpoints import failpoint
 from shared.messaging.outbox import drop_unsent
-from shared.playback.privacy_rule import PrivacyRule
 from shared.service.leases import leased
 from shared.videos import presets
 from shared.workspace.layout import file_size
@@ -42,9 +41,10 @@ if TYPE_CHECKING:
     from services.transcoder.plan.former_ladder import Kept
     from services.transcoder.plan.ladder import Offer
     from services.transcoder.sources.fetch import Sources
-    from shared.contracts.events import ResumeVideo, VideoUploaded, Visibility
+    from shared.contracts.events import ResumeVideo, VideoUploaded
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
+    from shared.storage.rules import StorageRules
     from shared.videos import PlanClaim, Video
     from shared.videos.presets import Preset
     from shared.workspace.disk_budget import DiskBudget
@@ -74,7 +74,7 @@ class MakeThumbnail(Protocol):
 class PlanVideoHandler:
     """Plans videos; its two handlers serve the queue transcoder.plan.
 
-    A video whose event does not say otherwise gets `default_visibility`.
+    A video whose event does not say otherwise gets the default visibility of `rules`.
     """
 
     outbox: Outbox
@@ -84,8 +84,7 @@ class PlanVideoHandler:
     make_plan: MakePlan
     make_thumbnail: MakeThumbnail
     lease_seconds: float
-    default_visibility: Visibility = "public"
-    s3_public_url: str = ""
+    rules: StorageRules
 
     async def accept(self, event: VideoUploaded) -> None:
         """Create the record of a video that was handed in; a second message about it changes nothing.
@@ -95,7 +94,9 @@ class PlanVideoHandler:
         """
         async with self.outbox.transaction() as connection:
             ladder = await presets.all_presets(connection)
-            is_new = await videos.accept(connection, event, visibility=self.default_visibility, ladder=ladder)
+            is_new = await videos.accept(
+                connection, event, visibility=self.rules.default_visibility, ladder=ladder
+            )
             step = "nothing" if is_new else await self._begin_anew(connection, event, ladder)
         if step in ("wait", "delete"):
             raise Deferred("the earlier run of the video is still being removed", seconds=REMOVAL_SECONDS)
@@ -112,7 +113,7 @@ class PlanVideoHandler:
         if step == "begin":
             await drop_unsent(connection, event.video_id)
             await asyncio.to_thread(self._remove_files, event.video_id)
-            visibility = self.default_visibility
+            visibility = self.rules.default_visibility
             await videos.begin_anew(connection, event, visibility=visibility, ladder=ladder)
             log.info("begun_anew", video_id=str(event.video_id))
         elif step == "delete" and await videos.delete(connection, event.video_id):
@@ -181,7 +182,7 @@ class PlanVideoHandler:
 
     async def _plan(self, video: Video, claim: PlanClaim) -> None:
         """Probe, plan, draw the thumbnail, and commit everything with the commands."""
-        PrivacyRule(self.default_visibility, self.s3_public_url).check(video.visibility)
+        await self._check_storage(video)
         path = await self._fetch(video)
         failpoint("plan.fetched")
         async with self.outbox.database.transaction() as connection:
@@ -196,6 +197,13 @@ class PlanVideoHandler:
         failpoint("plan.thumbnail")
         warnings = unmet_wishes(video.qualities or (), plan.rungs, plan.display_size)
         await self._commit(claim, replace(plan, warnings=(*plan.warnings, *warnings)), thumbnail)
+
+    async def _check_storage(self, video: Video) -> None:
+        """Raise UnknownStorage, PrivateNotPossible before anything is encoded in vain."""
+        async with self.outbox.database.transaction() as connection:
+            wish = await videos.storage_wish(connection, video.video_id)
+        if wish and video.location is None:
+            self.rules.choose(wish)
 
     async def _fetch(self, video: Video) -> Path:
         """Fetch the source; the record gets a warning while its server is unavailable."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.uploader.fsck.expected import Fault
     from services.uploader.maintenance.find_orphans import Orphan, OrphanFinder
     from shared.messaging.outbox import Outbox
-    from shared.storage import Storage
+    from shared.storage import Storage, Storages
     from shared.videos import Audited, Video
 
 VIDEOS_AT_ONCE: Final = 200  # ids read in one query
@@ -80,7 +80,9 @@ class Findings:
             "elsewhere": self.elsewhere,
             "damaged": [damage.to_json() for damage in self.damaged],
             "unreadable": [{"videoId": str(each), "why": why} for each, why in self.unreadable.items()],
-            "unowned": [{"key": each.name, "bytes": each.bytes} for each in self.unowned],
+            "unowned": [
+                {"key": each.name, "bytes": each.bytes, "storage": each.storage_name} for each in self.unowned
+            ],
         }
 
     def summary(self) -> str:
@@ -105,11 +107,7 @@ class Fsck:
 
     outbox: Outbox
     finder: OrphanFinder
-
-    @property
-    def storage(self) -> Storage:
-        """The storage that is compared with the records."""
-        return self.finder.storage
+    storages: Storages
 
     async def check(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
         """Compare, and add to `findings`; `tell` is called with the number of checked videos and the total.
@@ -121,8 +119,9 @@ class Fsck:
         async for video_id in self._ids():
             await self._check_video(video_id, findings)
             tell(findings.checked + findings.elsewhere, total)
-        async for unowned in self.finder.objects():
-            findings.unowned.append(unowned)
+        for storage in self.storages:
+            async for unowned in replace(self.finder, storage=storage).objects():
+                findings.unowned.append(unowned)
 
     async def repair(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
         """Start the repair of damaged videos, and record the outcomes in `findings`."""
@@ -145,13 +144,15 @@ class Fsck:
         record = await self._record(video_id)
         if record is None:
             return
-        if record.segments and not await self._is_here(video_id):
+        location = record.video.location
+        storage = self.storages.find(location) if location else self.storages.default
+        if storage is None and record.segments:
             findings.elsewhere += 1
             return
         findings.checked += 1
         findings.stored += bool(record.segments)
         try:
-            faults = await self._faults(record)
+            faults = await self._faults(record, storage or self.storages.default)
         except ValueError as error:
             findings.unreadable[video_id] = str(error)
             return
@@ -162,16 +163,11 @@ class Fsck:
         async with self.outbox.database.transaction() as connection:
             return await videos.audited(connection, video_id)
 
-    async def _faults(self, record: Audited) -> tuple[Fault, ...]:
+    async def _faults(self, record: Audited, storage: Storage) -> tuple[Fault, ...]:
         """Compare a video with the storage. Raises ValueError when its records are incomplete."""
         prefix = storage_prefix(record.video.user_id, record.video.video_id)
-        stored = await self.storage.keys(prefix)
+        stored = await storage.keys(prefix)
         return tuple(compare(record, {each.key: each.bytes for each in stored}))
-
-    async def _is_here(self, video_id: UUID) -> bool:
-        async with self.outbox.database.transaction() as connection:
-            location = await videos.location(connection, video_id)
-        return location is not None and location.is_same(self.storage.location)
 
     async def _repair(self, damage: Damage) -> tuple[Repair, ...]:
         """Have chunks stored again from the work volume, or encoded again when their files are gone."""

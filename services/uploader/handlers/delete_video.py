@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from shared.contracts.events import DeleteVideo
     from shared.messaging.outbox import Outbox
-    from shared.storage.interface import Storage
+    from shared.storage import Storage, Storages
+    from shared.videos import Video
     from shared.workspace.layout import WorkDir
 
 log = structlog.get_logger()
@@ -32,7 +33,7 @@ class DeleteVideoHandler:
 
     outbox: Outbox
     work: WorkDir
-    storage: Storage
+    storages: Storages
     lease_seconds: float
     delete_again_seconds: float
 
@@ -46,8 +47,9 @@ class DeleteVideoHandler:
             raise Superseded(f"the video is {video.status if video else 'unknown'}")
         if busy:
             raise Deferred("a worker still holds a lease", seconds=self.lease_seconds / 2)
-        await self._expect_here(command.video_id)
-        removed = await self.storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
+        storage = self._storage(video)
+        await expect_marker(storage)
+        removed = await storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         failpoint("delete.objects_removed")
         await asyncio.to_thread(self._remove_files, video.video_id)
         failpoint("delete.files_removed")
@@ -58,13 +60,14 @@ class DeleteVideoHandler:
         if not again:
             raise Deferred("the first pass is done", seconds=self.delete_again_seconds)
 
-    async def _expect_here(self, video_id: UUID) -> None:
-        """Raise StorageMismatch unless the video is in the current storage."""
-        async with self.outbox.transaction() as connection:
-            location = await videos.location(connection, video_id)
-        if location is not None and not location.is_same(self.storage.location):
-            raise StorageMismatch(f"the video is in {location}, but {self.storage.location} is configured")
-        await expect_marker(self.storage)
+    def _storage(self, video: Video) -> Storage:
+        """Return the storage of a video. Raises StorageMismatch when it is not configured."""
+        if video.location is None:
+            return self.storages.default
+        if (storage := self.storages.find(video.location)) is None:
+            here = ", ".join(str(each.location) for each in self.storages)
+            raise StorageMismatch(f"the video is in {video.location}, but {here} is configured")
+        return storage
 
     def _remove_files(self, video_id: UUID) -> None:
         for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):

@@ -21,7 +21,7 @@ from shared.failpoints import failpoint
 from shared.hls.playlists import complete
 from shared.hls.stored_renditions import RenditionSet
 from shared.names import MASTER, THUMBNAIL, storage_prefix
-from shared.playback.urls import playlist_url, thumbnail_url
+from shared.playback.urls import Place, playlist_url, thumbnail_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,8 +165,7 @@ class VideoPublisher:
         self, video: Video, renditions: Sequence[Rendition], size: int, *, has_thumbnail: bool
     ) -> VideoStored:
         public, prefix = self.storage.public_base_url, storage_prefix(video.user_id, video.video_id)
-        place = (self.storage.kind, self.storage.bucket)
-        base = self.urls.base(video.video_id, place, prefix)
+        base = self.urls.base(video.video_id, Place(self.storage.location, self.storage.name, prefix))
         return VideoStored(
             video_id=video.video_id,
             user_id=video.user_id,
@@ -184,9 +183,9 @@ class VideoPublisher:
 
     def remove_local(self, video: Video) -> None:
         """Remove local files that are no longer needed; with local storage the video stays under media."""
-        deletes = self.retention.deletes_local(self.storage.kind)
-        # A ready video may be in another storage than the one configured now.
-        if (video.storage_type or self.storage.kind) == "local" or deletes:
+        kind = video.storage_type or self.storage.kind
+        deletes = self.retention.deletes_local(kind)
+        if kind == "local" or deletes:
             shutil.rmtree(self.work.chunks(video.video_id), ignore_errors=True)
         if deletes:
             shutil.rmtree(self.work.original_dir(video.video_id), ignore_errors=True)

@@ -14,7 +14,7 @@ from shared.telemetry.metrics import AUTO_RETRIED
 
 if TYPE_CHECKING:
     from shared.messaging.outbox import Outbox
-    from shared.storage.interface import Storage
+    from shared.storage import Storages
 
 LOOK_SECONDS: Final = 30.0
 MAX_AUTO_RETRIES: Final = 3  # until a user retries the video
@@ -28,7 +28,7 @@ class AutoRetry:
     """Retries videos that failed because the storage was unavailable, one service at a time in the fleet."""
 
     outbox: Outbox
-    storage: Storage
+    storages: Storages
 
     async def run(self) -> None:
         """Check repeatedly; continues after outages."""
@@ -40,14 +40,31 @@ class AutoRetry:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
-        """Retry eligible videos; return how many. Raises StorageUnavailable, DatabaseUnavailable."""
+        """Retry eligible videos of the storages that answer; return how many.
+
+        Raises StorageUnavailable when none does, DatabaseUnavailable.
+        """
         async with self.outbox.database.alone(LOCK) as is_ours:
             if not is_ours:
                 return 0
-            await self.storage.check()
-            reason = StorageUnavailable.reason
-            retried = await videos.retry_failed(self.outbox, reason, max_auto_retries=MAX_AUTO_RETRIES)
+            unavailable, reason = await self._unavailable(), StorageUnavailable.reason
+            retried = await videos.retry_failed(
+                self.outbox, reason, max_auto_retries=MAX_AUTO_RETRIES, without=unavailable
+            )
         if retried:
             AUTO_RETRIED.inc(retried)
             log.info("auto_retried", reason=reason, videos=retried)
         return retried
+
+    async def _unavailable(self) -> list[str]:
+        """Return the names of the storages that do not answer. Raises StorageUnavailable when none does."""
+        found, every = [], list(self.storages)
+        for storage in every:
+            try:
+                await storage.check()
+            except StorageUnavailable as error:
+                found.append(storage.name)
+                if len(found) == len(every):
+                    raise
+                log.warning("storage_unavailable", storage=storage.name, error=error.message)
+        return found

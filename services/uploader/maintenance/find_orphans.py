@@ -53,7 +53,7 @@ class Orphan:
 
     `entries` lists the contents of a directory in which nothing is owned; `asked` is when the records were
     read (time.monotonic). `is_unknown` marks what lies in storage for a video without any record: it may
-    belong to another system.
+    belong to another system. `storage` is None for files.
     """
 
     kind: Kind
@@ -62,7 +62,12 @@ class Orphan:
     entries: tuple[str, ...] | None = None
     upload: OpenUpload | None = None
     is_unknown: bool = False
+    storage: Storage | None = field(default=None, compare=False, repr=False)
     asked: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def storage_name(self) -> str | None:
+        return self.storage.name if self.storage else None
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,15 @@ class OrphanFinder:
     retention: Retention
     min_age_seconds: float
 
-    async def find(self) -> AsyncIterator[Orphan]:
-        """Yield all orphans, kind by kind, right after their records were read, to be removed at once."""
-        for look in (self._uploads, self._originals, self._chunk_files, self.objects, self._open_uploads):
+    async def files(self) -> AsyncIterator[Orphan]:
+        """Yield orphans on the work volume, right after their records were read, to be removed at once."""
+        for look in (self._uploads, self._originals, self._chunk_files):
+            async for unowned in look():
+                yield unowned
+
+    async def stored(self) -> AsyncIterator[Orphan]:
+        """Yield orphans in the storage, likewise."""
+        for look in (self.objects, self._open_uploads):
             async for unowned in look():
                 yield unowned
 
@@ -93,12 +104,12 @@ class OrphanFinder:
                     yield unowned
 
     async def _originals(self) -> AsyncIterator[Orphan]:
-        owns = partial(owns_original, deletes_local=self.retention.deletes_local(self.storage.kind))
+        owns = partial(owns_original, deletes_local=self.retention.delete_local_after_s3)
         async for unowned in self._directories("original", self.work.root / "originals", owns):
             yield unowned
 
     async def _chunk_files(self) -> AsyncIterator[Orphan]:
-        owns = partial(owns_chunk_file, deletes_local=self.retention.deletes_local(self.storage.kind))
+        owns = partial(owns_chunk_file, deletes_local=self.retention.delete_local_after_s3)
         async for unowned in self._directories("chunk_files", self.work.root / "chunks", owns):
             yield unowned
 
@@ -154,7 +165,7 @@ class OrphanFinder:
             expected = expected_keys(storage_prefix(user_id, video_id), segments)
             lost = [stored for stored in listed if stored.key not in expected]
         return [
-            Orphan("object", stored.key, stored.bytes, is_unknown=video is None)
+            Orphan("object", stored.key, stored.bytes, is_unknown=video is None, storage=self.storage)
             for stored in lost
             if self._is_old(stored.modified.timestamp())
         ]
@@ -169,7 +180,13 @@ class OrphanFinder:
                 video = (await self._owners([owner[1]])).get(owner[1])
                 is_live = video is not None and video.has_live_lease
                 if not is_live and self._is_old(upload.begun.timestamp()):
-                    yield Orphan("open_upload", upload.key, upload=upload, is_unknown=video is None)
+                    yield Orphan(
+                        "open_upload",
+                        upload.key,
+                        upload=upload,
+                        is_unknown=video is None,
+                        storage=self.storage,
+                    )
 
     async def _owners(self, video_ids: Collection[UUID]) -> dict[UUID, Owner]:
         async with self.database.transaction() as connection:

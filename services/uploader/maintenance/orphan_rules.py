@@ -41,7 +41,7 @@ def is_forgotten(video: Owner | None) -> bool:
 def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> bool:
     """Tell whether a video owns the entry `name` of its directory under chunks/.
 
-    `deletes_local`: local files are removed once they are in S3.
+    `deletes_local`: local files are removed once they are in S3 (DELETE_LOCAL_AFTER_S3).
     """
     attempt = ATTEMPT.fullmatch(name)
     if not (attempt or DRAWN.fullmatch(name)):
@@ -50,6 +50,7 @@ def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> b
         return False
     if video.status == "deleted":
         return True
+    deletes_local &= video.storage_type == "s3"
     if video.status == "ready" and (video.storage_type == "local" or deletes_local):
         return False
     if attempt:
@@ -75,7 +76,7 @@ def owns_original(video: Owner | None, name: str, *, deletes_local: bool) -> boo
         return False
     if is_part:
         return video.status == "deleted" or video.is_being_planned
-    return not (video.status == "ready" and deletes_local)
+    return not (video.status == "ready" and deletes_local and video.storage_type == "s3")
 
 
 def owner_of_key(key: str) -> tuple[str, UUID] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
@@ -18,13 +18,14 @@ from shared.storage.marker import expect_marker
 from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
     from services.uploader.maintenance.find_orphans import Orphan, OrphanFinder
     from shared.storage import Storage
 
 LOCK: Final = 0x766F6403
 FRESH_SECONDS: Final = 30.0  # older findings are left to the next sweep: the process may have been suspended
 
-IN_STORAGE: Final = ("object", "open_upload")
 CLAIM: Final = (
     "another system may use the storage or the work volume; if none does, run:"
     " python -m services.uploader storage claim"
@@ -34,23 +35,28 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Owned:
-    """Whether storage and work volume contain only our objects and files."""
+class Swept:
+    """A storage to sweep, and whether it contains only our objects."""
 
-    storage: bool
-    volume: bool
+    storage: Storage
+    is_ours: bool
 
 
 @dataclass(frozen=True)
 class Sweeper:
-    """Sweeps the work volume and the storage; one uploader at a time in the whole fleet."""
+    """Sweeps the work volume and the storages; one uploader at a time in the whole fleet.
+
+    `storages` returns those to sweep; `owns_volume`: the work volume contains only our files.
+    """
 
     finder: OrphanFinder
-    owned: Owned
+    storages: Callable[[], Sequence[Swept]]
+    owns_volume: bool
 
     @property
-    def storage(self) -> Storage:
-        return self.finder.storage
+    def owns_all(self) -> bool:
+        """Whether the work volume and all storages are ours."""
+        return self.owns_volume and all(swept.is_ours for swept in self.storages())
 
     async def run(self, mode: Literal["off", "report", "remove"], *, interval_seconds: float) -> None:
         """Sweep repeatedly; continues after outages and disk errors. Switched off it only waits."""
@@ -78,9 +84,10 @@ class Sweeper:
                 return None
             if remove:
                 await self._expect_records()
-                await expect_marker(self.storage)
+                for swept in self.storages():
+                    await expect_marker(swept.storage)
             found = []
-            async for unowned in self.finder.find():
+            async for unowned in self._find():
                 if not remove or time.monotonic() - unowned.asked < FRESH_SECONDS:
                     found.append(unowned)
                     is_spared = spares_unknown and unowned.is_unknown
@@ -89,8 +96,17 @@ class Sweeper:
         self._report(found, remove=remove, spares_unknown=spares_unknown)
         return found
 
+    async def _find(self) -> AsyncIterator[Orphan]:
+        async for unowned in self.finder.files():
+            yield unowned
+        for swept in self.storages():
+            async for unowned in replace(self.finder, storage=swept.storage).stored():
+                yield unowned
+
     def _is_ours(self, unowned: Orphan) -> bool:
-        return self.owned.storage if unowned.kind in IN_STORAGE else self.owned.volume
+        if unowned.storage is None:
+            return self.owns_volume
+        return any(swept.is_ours for swept in self.storages() if swept.storage.name == unowned.storage_name)
 
     def _report(self, found: list[Orphan], *, remove: bool, spares_unknown: bool) -> None:
         ours = [each for each in found if self._is_ours(each) and not (spares_unknown and each.is_unknown)]
@@ -101,7 +117,7 @@ class Sweeper:
         if left:
             log.warning("sweep_found", **_summary(left))
         if left and remove:
-            log.warning("sweep_removes_nothing_here", storage_is_ours=self.owned.storage, hint=CLAIM)
+            log.warning("sweep_removes_nothing_here", everything_is_ours=self.owns_all, hint=CLAIM)
 
     async def _expect_records(self) -> None:
         async with self.finder.database.transaction() as connection:
@@ -117,10 +133,10 @@ class Sweeper:
             log.debug("unowned_found", **_about(unowned))
 
     async def _remove(self, unowned: Orphan) -> None:
-        if unowned.upload:
-            await self.storage.abort_upload(unowned.upload)
-        elif unowned.kind == "object":
-            await self.storage.delete(unowned.name)
+        if unowned.storage and unowned.upload:
+            await unowned.storage.abort_upload(unowned.upload)
+        elif unowned.storage:
+            await unowned.storage.delete(unowned.name)
         else:
             path = self.finder.work.root / unowned.name
             await asyncio.to_thread(work_files.remove, path, unowned.entries)
@@ -140,4 +156,5 @@ def _summary(found: list[Orphan]) -> dict[str, int]:
 
 
 def _about(unowned: Orphan) -> dict[str, object]:
-    return {"kind": unowned.kind, "name": unowned.name, "bytes": unowned.bytes}
+    told = {"kind": unowned.kind, "name": unowned.name, "bytes": unowned.bytes}
+    return told | ({"storage": unowned.storage_name} if unowned.storage else {})

@@ -1,11 +1,11 @@
 -- name: insert!
 -- Accept a video; a duplicate message changes nothing.
 insert into videos (
-    video_id, user_id, title, filename, source_uri, qualities, visibility, delivery, ladder, event_digests,
-    original_bytes
+    video_id, user_id, title, filename, source_uri, qualities, visibility, delivery, wished_storage, ladder,
+    event_digests, original_bytes
 )
 values (
-    :video_id, :user_id, :title, :filename, :source_uri, :qualities, :visibility, :delivery, :ladder,
+    :video_id, :user_id, :title, :filename, :source_uri, :qualities, :visibility, :delivery, :wished_storage, :ladder,
     array[:digest::bytea], :original_bytes
 )
 on conflict (video_id) do nothing;
@@ -266,9 +266,11 @@ where video_id = :video_id and status = 'failed'
 
 -- name: failed_for
 -- The next videos that failed for one reason, without those that the system has retried often enough.
-select video_id from videos
+select video_id from videos v
 where status = 'failed' and error ->> 'reason' = :reason and video_id > :after
   and (:max_auto_retries::integer is null or auto_retries < :max_auto_retries)
+  and coalesce((select s.label from storages s where s.storage_id = v.storage_id), wished_storage, 'default')
+      <> all(:without::text[])
 order by video_id
 limit :count
 for update skip locked;
@@ -320,7 +322,7 @@ from videos v where v.video_id = :video_id for update of v;
 update videos
 set status = 'processing', run = run + 1, error = null, user_id = :user_id, title = null, filename = :filename,
     source_uri = :source_uri, qualities = :qualities, visibility = :visibility,
-    delivery = :delivery, ladder = :ladder, event_digests = event_digests || :digest::bytea,
+    delivery = :delivery, wished_storage = :wished_storage, ladder = :ladder, event_digests = event_digests || :digest::bytea,
     plan = null, former_plan = null, presentation = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
     plan_lease_until = null, thumbnail_path = null, duration_seconds = null, width = null, height = null,
     warnings = '{}', coded_warnings = '[]', source_report = null, storage_type = null, storage_id = null,

@@ -17,26 +17,25 @@ from shared.storage.doctor.reachability import check_access, check_credentials, 
 from shared.storage.doctor.run_context import Probe
 from shared.storage.local.storage import LocalStorage
 from shared.storage.open_storage import open_s3
-from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.settings import DefaultStorageSettings
+    from shared.settings import StorageSettings
 
 ATTEMPTS = 2
 READ_SECONDS = 10.0
 
 
 async def diagnose(
-    settings: DefaultStorageSettings, *, origins: Sequence[str] = (), fixes_cors: bool = False
+    settings: StorageSettings, *, origins: Sequence[str] = (), fixes_cors: bool = False
 ) -> Report:
-    """Examine the configured storage; what was put for it is removed again.
+    """Examine a storage; what was put for it is removed again.
 
     `origins` are the sites that players run on; `fixes_cors` writes CORS rules for them into the bucket.
     """
     if settings.storage_type == "local":
-        storage = LocalStorage(WorkDir(settings.work_dir).media)
+        storage = LocalStorage(settings.local_root)
         report = Report(str(storage.root))
         await check_local(settings, storage, report)
         return report
@@ -66,5 +65,5 @@ async def _examine(probe: Probe) -> None:
             await probe.storage.delete_prefix(probe.prefix)
 
 
-async def _credentials(settings: DefaultStorageSettings) -> Any:
+async def _credentials(settings: StorageSettings) -> Any:
     return None if settings.s3_access_key_id else await get_session().get_credentials()

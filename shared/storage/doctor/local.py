@@ -9,14 +9,14 @@ from shared.errors import StorageMismatch, StorageUnavailable
 from shared.storage.marker import read_marker
 
 if TYPE_CHECKING:
-    from shared.settings import DefaultStorageSettings
+    from shared.settings import StorageSettings
     from shared.storage.doctor.findings import Report
     from shared.storage.local.storage import LocalStorage
 
 WRITABLE: Final = "let the user of the services write WORK_DIR/media, and see that the volume is mounted"
 
 
-async def check_local(settings: DefaultStorageSettings, storage: LocalStorage, report: Report) -> None:
+async def check_local(settings: StorageSettings, storage: LocalStorage, report: Report) -> None:
     """Put, read, list and delete below the media root."""
     prefix = f"hls/vod-doctor/{uuid4()}"
     for check, work in (("put", _put), ("list", _list), ("delete", _delete)):
@@ -42,7 +42,7 @@ async def _delete(storage: LocalStorage, prefix: str) -> None:
     await storage.delete_prefix(prefix)
 
 
-async def _identity(settings: DefaultStorageSettings, storage: LocalStorage, report: Report) -> None:
+async def _identity(settings: StorageSettings, storage: LocalStorage, report: Report) -> None:
     try:
         found = await read_marker(storage)
     except StorageMismatch as error:

@@ -16,7 +16,7 @@ from shared.storage.doctor.causes import advice_for, check_of, said
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from shared.settings import DefaultStorageSettings
+    from shared.settings import StorageSettings
     from shared.storage.doctor.findings import Report
     from shared.storage.s3.storage import S3Storage
 
@@ -27,7 +27,7 @@ FAULTS = (ClientError, BotoCoreError, HttpClientError, TimeoutError, OSError, St
 class Probe:
     """The storage under examination; everything that is put lies below `prefix`."""
 
-    settings: DefaultStorageSettings
+    settings: StorageSettings
     storage: S3Storage
     report: Report
     origins: Sequence[str] = ()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 
 from shared.errors import StorageUnavailable
+from shared.names import DEFAULT_STORAGE
 from shared.storage.interface import ObjectReader, checked_key
 from shared.storage.local import files
 from shared.storage.location import StorageLocation
@@ -35,6 +36,7 @@ class LocalStorage:
     public_base_url: str | None = None
     bucket: str | None = None
     storage_id: UUID | None = None
+    name: str = DEFAULT_STORAGE
 
     @property
     def location(self) -> StorageLocation:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from botocore.exceptions import ClientError
 
 from shared.errors import StorageRefused
+from shared.names import DEFAULT_STORAGE
 from shared.storage.interface import ObjectReader, StoredObject, cache_control, checked_key, media_type
 from shared.storage.location import StorageLocation
 from shared.storage.s3.delete import delete_objects
@@ -59,6 +60,7 @@ class S3Storage:
     region: str | None = None
     storage_id: UUID | None = None
     kind: Literal["local", "s3"] = "s3"
+    name: str = DEFAULT_STORAGE
 
     @property
     def location(self) -> StorageLocation:

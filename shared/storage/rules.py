@@ -1,0 +1,111 @@
+"""Which storage a video is to be stored in, and who may read it there; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from shared.errors import PrivateNotPossible, UnknownStorage
+from shared.names import DEFAULT_STORAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.storage.location import StorageLocation
+
+Visibility = Literal["public", "private"]
+
+
+class Configured(Protocol):
+    """What is set for a storage, as far as it decides here."""
+
+    @property
+    def storage_type(self) -> Literal["local", "s3"]: ...
+    @property
+    def s3_bucket(self) -> str: ...
+    @property
+    def s3_public_url(self) -> str: ...
+    @property
+    def is_public(self) -> bool: ...
+    @property
+    def takes_private(self) -> bool: ...
+    @property
+    def is_choosable(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class StorageWish:
+    """What decides: the name in the upload or event, the one an admin gave the user, and the visibility."""
+
+    upload: str | None
+    user: str | None
+    visibility: Visibility
+
+
+@dataclass(frozen=True)
+class StorageRules:
+    """The configured storages by name, and the visibility of videos that do not choose."""
+
+    by_name: Mapping[str, Configured]
+    default_visibility: Visibility = "public"
+
+    def visibility(self, given: Visibility | None) -> Visibility:
+        """Return the visibility of a new video."""
+        return given or self.default_visibility
+
+    def choose(self, wish: StorageWish) -> str:
+        """Return the name of the storage for a video.
+
+        A private video goes to a private storage where its user's, or the default one, is public. Raises
+        UnknownStorage, PrivateNotPossible.
+        """
+        name = wish.upload or wish.user or DEFAULT_STORAGE
+        self.expect_known(name)
+        if wish.visibility == "public" or not self.by_name[name].is_public:
+            return name
+        private = [each for each, storage in self.by_name.items() if storage.takes_private]
+        if wish.upload or not private:
+            raise PrivateNotPossible(
+                f"visibility: a private video is not possible in the storage {name}, because anyone can read"
+                " it under S3_PUBLIC_URL; name a private storage in STORAGES, or unset S3_PUBLIC_URL"
+            )
+        return private[0]
+
+    def expect_known(self, name: str) -> None:
+        """Raise UnknownStorage when no storage has the name."""
+        if name not in self.by_name:
+            raise UnknownStorage(
+                f"storage: there is none named {name}; valid names: {', '.join(self.by_name)}"
+            )
+
+    def expect_choosable(self, name: str) -> None:
+        """Raise UnknownStorage for a storage that users may not name."""
+        allowed = [each for each, storage in self.by_name.items() if storage.is_choosable]
+        if name not in allowed:
+            known = ", ".join(allowed) or "there is none"
+            raise UnknownStorage(f"storage: {name} is not one that users may choose: {known}")
+
+    def expect_private(self, location: StorageLocation, name: str | None) -> None:
+        """Raise PrivateNotPossible for a video that anyone can read where it lies."""
+        found = find_configured(self.by_name, location, name)
+        if found is not None and found.is_public:
+            raise PrivateNotPossible(
+                "visibility: anyone can read this video where it lies, under S3_PUBLIC_URL; move it to a"
+                " private storage first (python -m services.uploader storage move)"
+            )
+
+
+def find_configured(
+    by_name: Mapping[str, Configured], location: StorageLocation, name: str | None
+) -> Configured | None:
+    """Return what is set for the storage in which a video lies; None when it is not configured.
+
+    `name` is what the uploader's settings call it; None when it is not known.
+    """
+    same = {
+        each: storage
+        for each, storage in by_name.items()
+        if storage.storage_type == location.storage_type
+        and (storage.storage_type == "local" or storage.s3_bucket == location.s3_bucket)
+    }
+    return same.get(name) if name else next(iter(same.values()), None)
