@@ -57,7 +57,7 @@ def configure_logs(settings: ProcessSettings, service: str) -> None:
     warnings.filterwarnings("ignore", category=BadContentDispositionParam)
     for library in ("aiobotocore", "aiohttp", "asyncio", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    for library in ("aio_pika", "aiormq"):  # shared/messaging/connection.py reports lost connections itself
+    for library in ("aio_pika", "aiormq", "asyncpg"):  # our adapters report lost connections themselves
         logging.getLogger(library).setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(service=service)
 

@@ -60,3 +60,24 @@ async def test_a_check_that_hangs_is_looked_at_once_when_many_ask(monkeypatch):
     answers = await asyncio.gather(*(app[CHECKS].states() for _ in range(20)))
     assert answers == [{"postgres": "no answer in 0 s"}] * 20
     assert len(looks) == 1
+
+
+async def test_a_check_that_is_slow_to_give_up_delays_no_answer(monkeypatch):
+    """A driver that asks a frozen server to cancel its query waits for that server again."""
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.05)
+    app, given_up = create_base_app(), asyncio.Event()
+
+    async def check():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await given_up.wait()
+            raise StorageUnavailable("could not be cancelled") from None
+
+    app[CHECKS].add("postgres", check, "never")
+    async with TestClient(TestServer(app)) as client:
+        async with asyncio.timeout(5):
+            told = await (await client.get("/statusz")).json()
+        assert told["dependencies"] == {"postgres": "no answer in 0 s"}
+        given_up.set()
+        await asyncio.sleep(0)
