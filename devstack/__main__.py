@@ -17,7 +17,7 @@ import psutil
 from devstack.admin_key import KeyCreationError
 from devstack.console import complain, say, show_table
 from devstack.demo import DemoError, run_demo
-from devstack.environment import VariableError
+from devstack.environment import VariableError, has_edge
 from devstack.install import install_missing
 from devstack.install_player import install_player
 from devstack.programs import REPOSITORY, MissingProgramError
@@ -98,9 +98,9 @@ def _stack(options: argparse.Namespace) -> Stack:
 
 async def _up(options: argparse.Namespace) -> None:
     began = time.monotonic()
-    install_missing()
-    install_player()
     stack = _stack(options)
+    install_missing(with_optional=bool(os.environ.get("EDGE") or has_edge(stack.state)))
+    install_player()
     values = await stack.up(os.environ, servers_only=options.servers_only)
     say(f"ready after {time.monotonic() - began:.1f} s; the addresses are in {stack.directory.env}")
     for name in ("INGEST_URL", "STREAMER_URL"):
@@ -137,7 +137,7 @@ async def _demo(options: argparse.Namespace) -> None:
 
 
 async def _install(_: argparse.Namespace) -> None:
-    install_missing()
+    install_missing(with_optional=True)
     install_player()
 
 

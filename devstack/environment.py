@@ -62,7 +62,15 @@ def own_values(directory: StackDir, state: State) -> dict[str, str]:
         "S3_ENDPOINT_URL": ("seaweedfs-s3", "http://127.0.0.1:%d"),
         "PUBLIC_STREAM_URL": ("streamer", "http://127.0.0.1:%d"),
     }
+    if has_edge(state):
+        urls["PUBLIC_STREAM_URL"] = ("edge", "http://127.0.0.1:%d")
+        values["TRUSTED_PROXIES"] = "127.0.0.1"
     return values | {name: url % ports[port] for name, (port, url) in urls.items() if port in ports}
+
+
+def has_edge(state: State) -> bool:
+    """Tell whether nginx runs in front of the streamer."""
+    return bool(state.given.get("EDGE"))
 
 
 def check_given(values: Mapping[str, str]) -> None:

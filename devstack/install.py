@@ -21,15 +21,19 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
 
 
-def install_missing() -> None:
-    """Install missing packages. Raises MissingProgramError with the command to run if not permitted."""
-    if not (packages := missing_packages()):
+def install_missing(*, with_optional: bool = False) -> None:
+    """Install missing packages, those of an edge too if `with_optional`.
+
+    Raises MissingProgramError with the command to run if not permitted.
+    """
+    if not (packages := missing_packages(with_optional=with_optional)):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise MissingProgramError(f"system packages are missing. Install them with:\n  {command(packages)}")
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _apt_install(missing_packages())  # another run may have installed them meanwhile
+        # Another run may have installed them meanwhile.
+        _apt_install(missing_packages(with_optional=with_optional))
 
 
 def command(packages: list[str]) -> str:

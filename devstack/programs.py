@@ -12,7 +12,14 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH changes the user
 NOBODY = 65534
-PACKAGES = {"ffmpeg": "ffmpeg", "rabbitmq": "rabbitmq-server", "postgres": "postgresql"}
+NGINX = Path("/usr/sbin/nginx")  # often not on PATH
+PACKAGES = {
+    "ffmpeg": "ffmpeg",
+    "rabbitmq": "rabbitmq-server",
+    "postgres": "postgresql",
+    "nginx": "nginx",
+}
+OPTIONAL = {"nginx"}
 
 
 class MissingProgramError(Exception):
@@ -50,14 +57,16 @@ def find_programs(stack_dir: Path) -> Programs:
     )
 
 
-def missing_packages() -> list[str]:
-    """Return the Debian packages of missing programs."""
+def missing_packages(*, with_optional: bool = False) -> list[str]:
+    """Return the Debian packages of missing programs; `with_optional`: also of those that EDGE needs."""
     there = {
         "ffmpeg": shutil.which("ffmpeg") and shutil.which("ffprobe"),
         "rabbitmq": RABBITMQ.exists() and _epmd(),
         "postgres": _postgres_bin(),
+        "nginx": NGINX.exists(),
     }
-    return [PACKAGES[name] for name, found in there.items() if not found]
+    missing = [name for name, found in there.items() if not found]
+    return [PACKAGES[name] for name in missing if with_optional or name not in OPTIONAL]
 
 
 def drop_root(traversable: bool) -> tuple[str, ...]:

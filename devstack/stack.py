@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from devstack.admin_key import admin_key
 from devstack.console import say
+from devstack.edge import EDGE, edge_parts
 from devstack.environment import (
     check_given,
     env_file,
+    has_edge,
     own_values,
     read_env_file,
     remember_given,
@@ -112,12 +114,14 @@ class Stack:
 
     def _parts(self, programs: Programs) -> list[Part]:
         servers = server_parts(self.directory, self.state, programs)
-        return servers + service_parts(self.directory, self.state, programs)
+        services = service_parts(self.directory, self.state, programs)
+        return [*servers, *services, *edge_parts(self.directory, self.state)]
 
     def _port_names(self) -> list[str]:
         """Return the names of ports needed by parts that are not running."""
         wanted = {name: PORTS[name] for name in server_names(self.state)}
         wanted |= {name: (name,) for name in service_names(transcoder_count(self.state))}
+        wanted |= {EDGE: (EDGE,)} if has_edge(self.state) else {}
         return [port for name, ports in wanted.items() if not self._runs(name) for port in ports]
 
     def _runs(self, name: str) -> bool:
@@ -161,7 +165,7 @@ class Stack:
             return values
         ports = self.state.ports
         values["INGEST_URL"] = f"http://127.0.0.1:{ports['ingest']}"
-        values["STREAMER_URL"] = f"http://127.0.0.1:{ports['streamer']}"
+        values["STREAMER_URL"] = f"http://127.0.0.1:{ports['edge' if has_edge(self.state) else 'streamer']}"
         values["ADMIN_API_KEY"] = await admin_key(values, programs.python)
         return values
 

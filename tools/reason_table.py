@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import pkgutil
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "reasons.md"
+EDGE: Final = ROOT / "deploy" / "edge" / "server.conf"
 CALLS: Final = ("HttpProblem", "Refused", "problem")
 HEAD: Final = """\
 # Reasons
@@ -51,7 +54,8 @@ class Reason:
 def page() -> str:
     """Return the text of the page."""
     best: dict[str, Reason] = {}
-    for reason in sorted([*_of_errors(), *_of_calls(), *_of_statuses()], key=lambda each: bool(each.meaning)):
+    found = [*_of_errors(), *_of_calls(), *_of_statuses(), *_of_edge()]
+    for reason in sorted(found, key=lambda each: bool(each.meaning)):
         best[reason.name] = reason
     return HEAD + "".join(
         f"| `{each.name}` | {each.status} | {each.meaning} |\n" for each in sorted(best.values())
@@ -118,6 +122,13 @@ def _of_statuses() -> Iterator[Reason]:
     for status in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
         name = status.phrase.lower().replace(" ", "_")
         yield Reason(name, status, status.description)
+
+
+def _of_edge() -> Iterator[Reason]:
+    """Yield what nginx answers by itself in front of the streamer."""
+    for body in re.findall(r"'(\{.*\})\\n'", EDGE.read_text()):
+        problem = json.loads(body)
+        yield Reason(problem["reason"], problem["status"], problem["detail"])
 
 
 if __name__ == "__main__":

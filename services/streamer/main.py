@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from services.streamer.authentication import AccessControl, read_keys
 from services.streamer.catalog import create_catalog
+from services.streamer.edge_routes import add_edge_routes
 from services.streamer.player_routes import add_watch_routes
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
@@ -52,6 +53,8 @@ def create_app(settings: StreamerSettings) -> web.Application:
     )
     add_routes(app, settings.cors_origins)
     add_watch_routes(app, settings.embed_origins, _storage_origins(settings))
+    if settings.edge:
+        add_edge_routes(app)
     return app
 
 

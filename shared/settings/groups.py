@@ -226,6 +226,7 @@ class PlayerSettings(EnvironmentSettings):
     """How the streamer delivers media, and to whom."""
 
     delivery: Literal["redirect", "signed", "proxy"] | None = None
+    edge: Literal["", "nginx"] = ""
     trusted_proxies: Annotated[Listed, AfterValidator(_checked_networks)] = ()
     embed_origins: Listed = ("*",)
 

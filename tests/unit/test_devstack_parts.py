@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from devstack.edge import edge_parts
 from devstack.parts import DRAIN_SECONDS, SERVICES, service_parts
-from devstack.programs import Programs, drop_root
+from devstack.programs import MissingProgramError, Programs, drop_root
 from devstack.servers import PORTS, server_names, server_parts
 from devstack.state import SECRETS, StackDir, State
 
@@ -113,3 +115,39 @@ def test_postgres_is_not_started_as_root() -> None:
 def test_drop_root_keeps_an_ability_only_when_directories_are_closed() -> None:
     assert not any("caps" in word for word in drop_root(traversable=True))
     assert "--ambient-caps=+dac_override" in drop_root(traversable=False)
+
+
+def edge_of(monkeypatch: pytest.MonkeyPatch, **given: str) -> dict[str, str]:
+    """Return the files of the edge by name."""
+    monkeypatch.setattr("devstack.edge.NGINX", Path("/usr/bin/env"))
+    remembered = state(EDGE="nginx", **given)
+    remembered.ports["edge"] = 12_345
+    [part] = edge_parts(DIRECTORY, remembered)
+    return {file.path.name: file.text for file in part.files}
+
+
+def test_edge_stands_in_front_of_the_streamer_by_the_rules_in_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = edge_of(monkeypatch, CORS_ORIGINS="https://a.example, https://b.example")
+    main = files["nginx.conf"]
+    assert "listen 127.0.0.1:12345;" in main
+    assert f"server 127.0.0.1:{NUMBERS['streamer']};" in main
+    assert '"https://b.example" true;' in main
+    included = set(re.findall(r"include (\S+);", "".join(files.values())))
+    assert included == files.keys() - {"nginx.conf"}
+    assert "proxy_cache edge_segments" in files["segments.conf"]
+
+
+def test_edge_reads_the_files_of_a_local_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = edge_of(monkeypatch, STORAGE_TYPE="local")
+    assert '"/stack/work/media";' in files["nginx.conf"]
+    assert "try_files" in files["segments.conf"]
+
+
+def test_edge_is_no_part_unless_it_is_asked_for() -> None:
+    assert edge_parts(DIRECTORY, state()) == []
+
+
+def test_edge_says_what_to_do_when_nginx_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devstack.edge.NGINX", Path("/no/such/nginx"))
+    with pytest.raises(MissingProgramError, match="EDGE=nginx needs nginx: run"):
+        edge_parts(DIRECTORY, state(EDGE="nginx"))

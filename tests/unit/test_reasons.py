@@ -17,6 +17,7 @@ def test_table_of_reasons_holds_those_of_records_and_of_answers() -> None:
         ("head_too_large", 431),
         ("malformed_request", 400),
         ("too_many_uploads", 503),
+        ("streamer_unreachable", 503),
         ("insufficient_storage", 507),
         ("range_not_satisfiable", 416),
         ("not_failed", 409),

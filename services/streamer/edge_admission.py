@@ -1,0 +1,86 @@
+"""What the streamer tells the edge, the nginx in front of it (EDGE=nginx): pure.
+
+The edge keeps segments for long, and asks once a second for each video and grant whether it may send them;
+so a deletion, a change of visibility and a revoked grant reach it without a purge. Other answers that all
+players share it keeps for a second. `Cache-Control` is for the edge then, CLIENT_CACHE what players get.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shared.names import storage_prefix
+from shared.storage.interface import IMMUTABLE
+
+if TYPE_CHECKING:
+    from services.streamer.access_rules import Access
+    from services.streamer.availability import Availability, Home
+    from shared.videos import Video
+
+CLIENT_CACHE: Final = "X-Client-Cache-Control"
+FOLDER: Final = "X-Edge-Folder"
+VERSION: Final = "X-Edge-Version"
+FRESH_SECONDS: Final = 1
+UPDATING_SECONDS: Final = 3  # how long the former answer may be used while one request fetches a new one
+OUTAGE_SECONDS: Final = 3600  # how long it may be used while the streamer does not answer
+GRANT_OUTAGE_SECONDS: Final = 60
+ROUNDING_SECONDS: Final = 2  # nginx counts whole seconds, as we do: no grant may outlive its end
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Leave to send the segments of a video from the edge's own cache, or from `folder` of a local disk.
+
+    `version` names what may be cached: segments of another run may differ.
+    """
+
+    version: str
+    folder: str
+    client_cache: str
+    cache: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers of the answer to the edge."""
+        return {
+            "Cache-Control": self.cache,
+            CLIENT_CACHE: self.client_cache,
+            FOLDER: self.folder,
+            VERSION: self.version,
+        }
+
+
+def edge_cache(updating_seconds: int = UPDATING_SECONDS, outage_seconds: int = OUTAGE_SECONDS) -> str:
+    """Return how long the edge may keep an answer (RFC 5861)."""
+    stale = f"stale-while-revalidate={updating_seconds}, stale-if-error={outage_seconds}"
+    return f"max-age={FRESH_SECONDS}, {stale}"
+
+
+def admission(known: Availability, access: Access, home: Home, *, now: int) -> Admission | None:
+    """Return the leave to send segments that an admitted request has; None: the streamer answers itself."""
+    if known.video.status == "deleted" or not _is_here(known, home):
+        return None
+    version, folder = _version(known.video), _folder(known.video)
+    if access.shared_until is None:
+        return Admission(version, folder, IMMUTABLE, edge_cache())
+    spare = access.shared_until - now - FRESH_SECONDS - ROUNDING_SECONDS
+    if spare < 0:
+        return None
+    updating = min(UPDATING_SECONDS, spare)
+    cache = edge_cache(updating, min(GRANT_OUTAGE_SECONDS, spare))
+    return Admission(version, folder, f"public, max-age={spare - updating}, immutable", cache)
+
+
+def _is_here(known: Availability, home: Home) -> bool:
+    if known.video.was_ready:
+        return (known.video.storage_type, known.video.s3_bucket) == (home.kind, home.bucket)
+    return bool(known.segments)
+
+
+def _version(video: Video) -> str:
+    return f"{video.video_id}-{video.run}"
+
+
+def _folder(video: Video) -> str:
+    return video.s3_key if video.was_ready and video.s3_key else storage_prefix(video.user_id, video.video_id)

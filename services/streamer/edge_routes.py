@@ -1,0 +1,65 @@
+"""The routes and headers for the edge in front of the streamer (EDGE=nginx)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from aiohttp import web
+
+from services.streamer.availability import Home, RequestedFile
+from services.streamer.edge_admission import CLIENT_CACHE, admission, edge_cache
+from services.streamer.stream_handler import SEGMENT_URLS, admit
+from shared.errors import NotFound, PlaybackRefused
+from shared.names import RENDITION, VIDEO_ID
+from shared.playback import path_grants
+from shared.service.resources import STORAGE
+
+if TYPE_CHECKING:
+    from services.streamer.edge_admission import Admission
+
+BASE = f"/edge/admissions/{{video_id:{VIDEO_ID.pattern}}}"
+OF_GRANT = f"{BASE}/g/{{grant:{path_grants.PATTERN}}}/{{rendition:{RENDITION.pattern}}}"
+KEPT = (200, 304, 404)
+
+
+def add_edge_routes(app: web.Application) -> None:
+    """Answer the edge's questions, and tell it how long to keep what all players share."""
+    app.router.add_get(BASE, _get_admission)
+    app.router.add_get(OF_GRANT, _get_admission)
+    app.on_response_prepare.append(_tell_edge)
+
+
+async def _get_admission(request: web.Request) -> web.Response:
+    """Answer 204 with the leave to send segments; 403 when the streamer has to answer the request itself."""
+    try:
+        found = await _admission(request)
+    except (NotFound, PlaybackRefused):
+        found = None
+    if found is None:
+        return web.Response(status=403, headers={"Cache-Control": "no-store"})
+    return web.Response(status=204, headers=found.headers)
+
+
+async def _admission(request: web.Request) -> Admission | None:
+    storage = request.app[STORAGE].storage
+    asked = RequestedFile(request.match_info.get("rendition"), "")
+    admitted = await admit(request, UUID(request.match_info["video_id"]), asked)
+    known = admitted.known
+    if known is None or request.app[SEGMENT_URLS].delivery(known.video) != "proxy":
+        return None
+    home = Home(storage.kind, storage.bucket)
+    return admission(known, admitted.access, home, now=int(time.time()))
+
+
+async def _tell_edge(request: web.Request, response: web.StreamResponse) -> None:
+    """Say how long the edge may keep a public playlist or picture, and a 404 of what is not there yet."""
+    about = request.match_info
+    is_shared = "video_id" in about and not {"token", "grant", "segment"} & about.keys()
+    if not is_shared or response.status not in KEPT or not request.path.startswith("/api/stream/"):
+        return
+    if response.status == 404 and "Retry-After" not in response.headers:
+        return
+    response.headers[CLIENT_CACHE] = response.headers.get("Cache-Control", "no-store")
+    response.headers["Cache-Control"] = edge_cache() if response.status != 404 else "max-age=1"
