@@ -38,12 +38,12 @@ async def test_a_video_plays_through_the_edge_from_upload_to_deletion(edge_mode,
         record = await client.upload(long_clip, qualities="360p")
         await client.until(record["id"], lambda found: found["playable"])
         streamer = edge_mode.env["STREAMER_URL"]
-        assert record["playlistUrl"].startswith(streamer)
         growing = m3u8.loads(
             (await client.fetch(f"{streamer}/api/stream/{record['id']}/master.m3u8")).decode()
         )
         assert [variant.uri for variant in growing.playlists] == ["360p/playlist.m3u8"]
         ready = await client.ready(record["id"])
+        assert ready["playlistUrl"].startswith(streamer)
         await until_complete(client, f"{streamer}/api/stream/{record['id']}/360p/playlist.m3u8")
         await expect_playable(client, ready, tmp_path, frames=600, ladder={"360p": (640, 360)})
         segment = f"{streamer}/api/stream/{record['id']}/360p/segment_001.ts"
