@@ -78,6 +78,7 @@ def configuration(home: Path, values: Mapping[str, str], *, edge: int, streamer:
     """Return nginx's files for services with these variables: the rules, and the main file."""
     rules = {name: name for name in SHARED_RULES}
     rules["segments.conf"] = f"segments-{values['STORAGE_TYPE']}.conf"
+    rules["segments-s3.conf"] = "segments-s3.conf"
     files = [File(home / name, (RULES / source).read_text()) for name, source in rules.items()]
     return (*files, File(home / "nginx.conf", _main_file(home, values, edge, streamer)))
 

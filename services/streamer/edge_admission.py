@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shared.names import storage_prefix
+from shared.names import DEFAULT_STORAGE, storage_prefix
 from shared.storage.interface import IMMUTABLE
 
 if TYPE_CHECKING:
     from services.streamer.access_rules import Access
-    from services.streamer.availability import Availability, Home
+    from services.streamer.availability import Availability
+    from shared.storage import Storage
     from shared.videos import Video
 
 CLIENT_CACHE: Final = "X-Client-Cache-Control"
@@ -30,7 +31,7 @@ ROUNDING_SECONDS: Final = 2  # nginx counts whole seconds, as we do: no grant ma
 
 @dataclass(frozen=True)
 class Admission:
-    """Leave to send the segments of a video from the edge's own cache, or from `folder` of a local disk.
+    """Leave to send segments of a video from the edge's cache, or from `folder` of the local disk, if any.
 
     `version` names what may be cached: segments of another run may differ.
     """
@@ -57,11 +58,15 @@ def edge_cache(updating_seconds: int = UPDATING_SECONDS, outage_seconds: int = O
     return f"max-age={FRESH_SECONDS}, {stale}"
 
 
-def admission(known: Availability, access: Access, home: Home, *, now: int) -> Admission | None:
-    """Return the leave to send segments that an admitted request has; None: the streamer answers itself."""
-    if known.video.status == "deleted" or not _is_here(known, home):
+def admission(known: Availability, access: Access, storage: Storage, *, now: int) -> Admission | None:
+    """Return the leave to send segments that an admitted request has; None: the streamer answers itself.
+
+    `storage` is where the video lies.
+    """
+    if known.video.status == "deleted" or not (known.video.was_ready or known.segments):
         return None
-    version, folder = _version(known.video), _folder(known.video)
+    version = f"{known.video.video_id}-{known.video.run}"
+    folder = _folder(known.video) if (storage.kind, storage.name) == ("local", DEFAULT_STORAGE) else ""
     if access.shared_until is None:
         return Admission(version, folder, IMMUTABLE, edge_cache())
     spare = access.shared_until - now - FRESH_SECONDS - ROUNDING_SECONDS
@@ -70,16 +75,6 @@ def admission(known: Availability, access: Access, home: Home, *, now: int) -> A
     updating = min(UPDATING_SECONDS, spare)
     cache = edge_cache(updating, min(GRANT_OUTAGE_SECONDS, spare))
     return Admission(version, folder, f"public, max-age={spare - updating}, immutable", cache)
-
-
-def _is_here(known: Availability, home: Home) -> bool:
-    if known.video.was_ready:
-        return (known.video.storage_type, known.video.s3_bucket) == (home.kind, home.bucket)
-    return bool(known.segments)
-
-
-def _version(video: Video) -> str:
-    return f"{video.video_id}-{video.run}"
 
 
 def _folder(video: Video) -> str:

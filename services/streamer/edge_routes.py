@@ -8,13 +8,12 @@ from uuid import UUID
 
 from aiohttp import web
 
-from services.streamer.availability import Home, RequestedFile
+from services.streamer.availability import RequestedFile
 from services.streamer.edge_admission import CLIENT_CACHE, admission, edge_cache
-from services.streamer.stream_handler import SEGMENT_URLS, admit
+from services.streamer.stream_handler import SEGMENT_URLS, admit, storage_of
 from shared.errors import NotFound, PlaybackRefused
 from shared.names import RENDITION, VIDEO_ID
 from shared.playback import path_grants
-from shared.service.resources import STORAGE
 
 if TYPE_CHECKING:
     from services.streamer.edge_admission import Admission
@@ -43,14 +42,12 @@ async def _get_admission(request: web.Request) -> web.Response:
 
 
 async def _admission(request: web.Request) -> Admission | None:
-    storage = request.app[STORAGE].storage
     asked = RequestedFile(request.match_info.get("rendition"), "")
     admitted = await admit(request, UUID(request.match_info["video_id"]), asked)
-    known = admitted.known
-    if known is None or request.app[SEGMENT_URLS].delivery(known.video) != "proxy":
+    known, storage = admitted.known, storage_of(request, admitted.known)
+    if known is None or storage is None or request.app[SEGMENT_URLS].delivery(known.video) != "proxy":
         return None
-    home = Home(storage.kind, storage.bucket)
-    return admission(known, admitted.access, home, now=int(time.time()))
+    return admission(known, admitted.access, storage, now=int(time.time()))
 
 
 async def _tell_edge(request: web.Request, response: web.StreamResponse) -> None:

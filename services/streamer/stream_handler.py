@@ -98,11 +98,11 @@ async def _answer(
     request: web.Request, video_id: UUID, admitted: Admitted, asked: RequestedFile
 ) -> tuple[Stored | Rendered, Availability]:
     known = admitted.known
-    answer = resolve(known, asked, is_configured=_storage(request, known) is not None)
+    answer = resolve(known, asked, is_configured=storage_of(request, known) is not None)
     if isinstance(answer, Refused) and not (known and known.is_final):
         # Another streamer may have shown more already.
         known = await request.app[CATALOG].videos.get_fresh(video_id)
-        answer = resolve(known, asked, is_configured=_storage(request, known) is not None)
+        answer = resolve(known, asked, is_configured=storage_of(request, known) is not None)
     if isinstance(answer, Refused):
         retry = {"Retry-After": str(answer.retry_seconds)} if answer.retry_seconds else {}
         raise HttpProblem(answer.status, answer.reason, answer.message, headers=retry)
@@ -110,7 +110,7 @@ async def _answer(
     return answer, known
 
 
-def _storage(request: web.Request, known: Availability | None) -> Storage | None:
+def storage_of(request: web.Request, known: Availability | None) -> Storage | None:
     """Return the storage in which a video lies; None when it is not configured here, or nothing is stored."""
     location = known.video.location if known else None
     return request.app[STORAGES].find(location) if location else None
@@ -125,7 +125,7 @@ async def _send_playlist(
         urls = request.app[SEGMENT_URLS]
         if urls.delivery(known.video) == "redirect" and (url_of := await urls.direct(known.video)):
             return _redirect(url_of(answer.key), cache_control(answer.key))
-        storage = _storage(request, known)
+        storage = storage_of(request, known)
         assert storage is not None  # noqa: S101 - else the request was refused
         stored = await request.app[CATALOG].playlists.get((storage.name, answer.key))
         if stored is None:
@@ -155,7 +155,7 @@ async def _send_object(request: web.Request, key: str, known: Availability, sent
     url_of = await request.app[SEGMENT_URLS].direct(known.video)
     if url_of is not None:
         return _redirect(url_of(key), PRIVATE_CACHE)
-    storage, catalog = _storage(request, known), request.app[CATALOG]
+    storage, catalog = storage_of(request, known), request.app[CATALOG]
     assert storage is not None  # noqa: S101 - else the request was refused
     wait = catalog.storage_waits[storage.name]
     try:

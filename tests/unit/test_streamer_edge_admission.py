@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.streamer.access_rules import Access
-from services.streamer.availability import Availability, Home
+from services.streamer.availability import Availability
 from services.streamer.edge_admission import CLIENT_CACHE, FOLDER, VERSION, admission
+from shared.storage.memory import MemoryStorage
 from tests.unit.video_values import video
 
 if TYPE_CHECKING:
     from services.streamer.edge_admission import Admission
     from shared.videos import Video
 
-HOME = Home("local", None)
+HOME = MemoryStorage()
 NOW = 1_000_000
 
 
@@ -58,5 +59,11 @@ def test_admission_is_left_to_the_streamer_when_the_grant_is_about_to_end(left: 
 
 def test_admission_is_refused_for_what_is_not_sent_from_here() -> None:
     assert given(ready(status="deleted"), Access()) is None
-    assert given(ready(storage_type="s3", s3_bucket="b"), Access()) is None
     assert given(video(), Access()) is None, "nothing is stored yet"
+
+
+@pytest.mark.parametrize("storage", [MemoryStorage(kind="s3"), MemoryStorage(name="archive")])
+def test_admission_names_no_folder_when_the_edge_cannot_read_the_files(storage: MemoryStorage) -> None:
+    found = admission(Availability(ready()), Access(), storage, now=NOW)
+    assert found is not None
+    assert found.folder == ""
