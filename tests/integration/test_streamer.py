@@ -94,6 +94,7 @@ class Film:
             await self.storage.put_bytes(key, LARGE)
         async with self.outbox.transaction() as connection:
             job = await videos.store_job(connection, self.video_id, chunk)
+            await videos.choose_storage(connection, self.video_id, self.storage.location)
             await videos.chunk_stored(connection, job)
 
     async def finish(self) -> None:
