@@ -18,12 +18,15 @@ from services.uploader.maintenance.find_orphans import KINDS, OrphanFinder
 from services.uploader.maintenance.identify_storages import identify_storages
 from services.uploader.maintenance.identity import claim
 from services.uploader.maintenance.sweep_orphans import CLAIM, Sweeper
+from services.uploader.moving import command
+from services.uploader.moving.mover import Mover
 from services.uploader.retention import Retention
 from services.uploader.settings import UploaderSettings
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
 from shared.names import DEFAULT_STORAGE
+from shared.playback.urls import PlaybackUrls
 from shared.settings import load_settings
 from shared.storage import open_storages
 from shared.storage.doctor import diagnose
@@ -35,8 +38,11 @@ if TYPE_CHECKING:
 
     from services.uploader.maintenance.find_orphans import Orphan
     from services.uploader.maintenance.identify_storages import IdentifiedStorages
+    from shared.database.pool import Database
+    from shared.storage import Storages
 
 BAR = 24
+MOVER_CONNECTIONS = 8  # of which its lock takes one
 FOUND, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 
 
@@ -80,6 +86,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     actions = storage.add_subparsers(dest="action", required=True)
     actions.add_parser("show", help="show their identities, and whether they are ours")
     actions.add_parser("claim", help="record that both are ours: no other system uses them")
+    command.add_arguments(actions)
     doctor = actions.add_parser("doctor", help="say what is wrong with the configured storage")
     doctor.add_argument("--json", action="store_true", help="report as JSON")
     doctor.add_argument("--origin", action="append", default=[], help="a site that players run on, for CORS")
@@ -91,15 +98,28 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 @asynccontextmanager
-async def _identified(settings: UploaderSettings) -> AsyncIterator[IdentifiedStorages]:
+async def _identified(
+    settings: UploaderSettings, *, connections: int = 2
+) -> AsyncIterator[IdentifiedStorages]:
     """Yield all storages, identified. Raises StorageUnavailable when one does not answer."""
     url = settings.database_url.get_secret_value()
-    async with open_database(url, connections=2) as database, open_storages(settings) as storages:
+    async with open_database(url, connections=connections) as database, open_storages(settings) as storages:
         for storage in storages:
             await storage.check()
         work = WorkDir(settings.work_dir.resolve())
         expected = {name: each.storage_id for name, each in settings.by_storage.items()}
         yield await identify_storages(database, storages, work, expected)
+
+
+def mover_of(settings: UploaderSettings, database: Database, storages: Storages) -> Mover:
+    """Return what moves videos between the storages."""
+    return Mover(
+        *(database, storages, WorkDir(settings.work_dir.resolve())),
+        urls=PlaybackUrls.of(settings),
+        rules=StorageRules(settings.by_storage),
+        lease_seconds=settings.lease_seconds,
+        grace_seconds=settings.move_grace_seconds,
+    )
 
 
 def _finder(settings: UploaderSettings, identified: IdentifiedStorages) -> OrphanFinder:
@@ -115,7 +135,11 @@ def _finder(settings: UploaderSettings, identified: IdentifiedStorages) -> Orpha
 async def _storage(settings: UploaderSettings, given: argparse.Namespace) -> int:
     if given.action == "doctor":
         return await _doctor(settings, given)
-    async with _identified(settings) as identified:
+    async with _identified(settings, connections=MOVER_CONNECTIONS) as identified:
+        if given.action == "moves":
+            return await command.show(identified.database)
+        if given.action == "move":
+            return await command.move(mover_of(settings, identified.database, identified.storages), given)
         storages = [(_label(name), identity) for name, identity in identified.of_storage.items()]
         for label, identity in (*storages, ("work volume", identified.of_volume)):
             if given.action == "claim":

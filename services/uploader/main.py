@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from services.uploader.cli import run_command
+from services.uploader.cli import mover_of, run_command
 from services.uploader.handlers.choose_storage import StoreInItsStorage
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.publish_video import VideoPublisher
@@ -76,6 +76,7 @@ def create_app(settings: UploaderSettings) -> web.Application:
             partial(_auto_retry, settings),
             partial(_reconciler, settings),
             partial(_sweeper, settings),
+            partial(_mover, settings),
             partial(_failed_originals, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
@@ -152,6 +153,15 @@ async def _failed_originals(settings: UploaderSettings, app: web.Application) ->
     work, check = WorkDir(settings.work_dir.resolve()), partial(app[VOLUME].check, again=True)
     removing = FailedOriginals(app[DATABASE], work, check, seconds)
     async with running(app, removing.run(), f"{NAME}.failed_originals"):
+        yield
+
+
+async def _mover(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
+    async def move() -> None:
+        await app[IDENTIFICATION].result()
+        await mover_of(settings, app[DATABASE], app[STORAGES]).run()
+
+    async with running(app, move(), f"{NAME}.mover"):
         yield
 
 

@@ -26,6 +26,7 @@ class _Statements:
 audit = _Statements("audit")
 ingest = _Statements("ingest")
 originals = _Statements("originals")
+moves = _Statements("moves")
 outbox = _Statements("outbox")
 ownership = _Statements("ownership")
 playback_keys = _Statements("playback_keys")

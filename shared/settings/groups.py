@@ -217,6 +217,7 @@ class MaintenanceSettings(EnvironmentSettings):
     delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
     auto_retry: bool = True
     reconcile_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    move_grace_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 86_400.0
     sweep: Literal["off", "report", "remove"] = "remove"
     sweep_age_seconds: Annotated[float, Field(gt=0)] = 86400.0
     sweep_interval_seconds: Annotated[float, Field(gt=0)] = 3600.0

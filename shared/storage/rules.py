@@ -94,6 +94,14 @@ class StorageRules:
                 " private storage first (python -m services.uploader storage move)"
             )
 
+    def expect_no_public_copy(self, name: str | None) -> None:
+        """Raise PrivateNotPossible while a copy of a video that was moved is in a storage anyone can read."""
+        if name and name in self.by_name and self.by_name[name].is_public:
+            raise PrivateNotPossible(
+                f"visibility: the video is being moved, and anyone can read its copy in the storage {name};"
+                " try again when the move is over (MOVE_GRACE_SECONDS)"
+            )
+
 
 def find_configured(
     by_name: Mapping[str, Configured], location: StorageLocation, name: str | None

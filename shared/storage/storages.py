@@ -37,6 +37,10 @@ class Storages:
             )
         return self._by_name[name]
 
+    def by_id(self, storage_id: UUID) -> Storage | None:
+        """Return the storage with an identity; None when none that is identified has it."""
+        return next((storage for storage in self if storage.storage_id == storage_id), None)
+
     def find(self, location: StorageLocation) -> Storage | None:
         """Return the storage of a location; None when it is not configured.
 

@@ -42,6 +42,7 @@ class Owner:
     s3_bucket: str | None
     attempts: Mapping[int, Attempt] = field(default_factory=dict)
     storage_id: UUID | None = None
+    is_being_moved: bool = False
 
     @property
     def location(self) -> StorageLocation | None:
@@ -52,8 +53,12 @@ class Owner:
 
     @property
     def has_live_lease(self) -> bool:
-        """Tell whether a worker is planning, encoding or storing the video."""
-        return self.is_being_planned or any(attempt.is_alive for attempt in self.attempts.values())
+        """Tell whether a worker is planning, encoding, storing or moving the video."""
+        return (
+            self.is_being_planned
+            or self.is_being_moved
+            or any(attempt.is_alive for attempt in self.attempts.values())
+        )
 
 
 async def owners(connection: Connection, video_ids: Collection[UUID]) -> dict[UUID, Owner]:

@@ -186,8 +186,26 @@ def ownership__owners(tables: Tables, *, video_ids: Collection[UUID]) -> list[Ro
         pick(row, "video_id", "user_id", "status", "thumbnail_path", *PLACE)
         | {"is_purged": row["purged_at"] is not None, "is_planned": row["plan"] is not None}
         | {"is_being_planned": tables.is_future(row["plan_lease_until"])}
+        | {"is_being_moved": _is_being_moved(tables, row["video_id"])}
         for row in tables.find("videos", lambda row: row["video_id"] in video_ids)
     ]
+
+
+def _is_being_moved(tables: Tables, video_id: UUID) -> bool:
+    found = tables.find("storage_moves", video_id=video_id)
+    return any(tables.is_future(row["lease_until"]) for row in found)
+
+
+@statement
+def moves__copies_of(tables: Tables, *, video_id: UUID) -> list[Row]:
+    found = tables.find("storage_moves", video_id=video_id)
+    ids = {each for row in found for each in (row["source_id"], row["target_id"])}
+    return [pick(row, "storage_id", "label") for row in tables.rows["storages"] if row["storage_id"] in ids]
+
+
+@statement
+def moves__forget(tables: Tables, *, video_id: UUID) -> int:
+    return tables.delete("storage_moves", video_id=video_id)
 
 
 @statement

@@ -25,6 +25,7 @@ NAMES = (
     "preferences",
     "storages",
     "user_storages",
+    "storage_moves",
     "api_keys",
     "playback_keys",
     "work_volume",

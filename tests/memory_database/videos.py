@@ -444,6 +444,7 @@ def videos__live_leases(tables: Tables, *, video_id: UUID) -> int:
     chunks = tables.find("chunks", video_id=video_id, status="encoding")
     leases = [row["lease_until"] for row in chunks]
     leases += [row["plan_lease_until"] for row in tables.find("videos", video_id=video_id)]
+    leases += [row["lease_until"] for row in tables.find("storage_moves", video_id=video_id)]
     return sum(map(tables.is_future, leases))
 
 

@@ -9,6 +9,7 @@ from services.ingest.http.requests import answer, read_json, read_user_id
 from services.ingest.http.resources import CALLER, DATABASE, DIAGNOSE, STORAGE_RULES
 from services.ingest.models import StorageExamination, StorageFinding, StorageReport, UserStorage
 from shared import videos
+from shared.videos import moves
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -32,6 +33,8 @@ async def expect_private_possible(connection: Connection, request: web.Request, 
     rules = request.app[STORAGE_RULES]
     if video.location is not None:
         rules.expect_private(video.location, video.storage_name)
+        for name in (await moves.copies_of(connection, video.video_id)).values():
+            rules.expect_no_public_copy(name)
     elif wish := await videos.storage_wish(connection, video.video_id):
         rules.choose(wish)
 

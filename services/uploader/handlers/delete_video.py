@@ -14,6 +14,7 @@ from shared.errors import Deferred, StorageMismatch, Superseded
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
 from shared.storage.marker import expect_marker
+from shared.videos import moves
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -47,18 +48,38 @@ class DeleteVideoHandler:
             raise Superseded(f"the video is {video.status if video else 'unknown'}")
         if busy:
             raise Deferred("a worker still holds a lease", seconds=self.lease_seconds / 2)
-        storage = self._storage(video)
-        await expect_marker(storage)
-        removed = await storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
+        removed = 0
+        for storage in await self._storages(video):
+            await expect_marker(storage)
+            removed += await storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         failpoint("delete.objects_removed")
         await asyncio.to_thread(self._remove_files, video.video_id)
         failpoint("delete.files_removed")
         async with self.outbox.transaction() as connection:
             await (videos.purge if again else videos.mark_swept)(connection, video.video_id)
+            if again:
+                await moves.forget_move(connection, video.video_id)
         failpoint("delete.committed")
         log.info("video_purged" if again else "video_swept", objects=removed)
         if not again:
             raise Deferred("the first pass is done", seconds=self.delete_again_seconds)
+
+    async def _storages(self, video: Video) -> list[Storage]:
+        """Return the storage of a video, and those that may have a copy of one on its way.
+
+        Raises StorageMismatch when one is not configured.
+        """
+        async with self.outbox.transaction() as connection:
+            copies = await moves.copies_of(connection, video.video_id)
+        own = self._storage(video)
+        found = {own.name: own}
+        for storage_id, name in copies.items():
+            if (storage := self.storages.by_id(storage_id)) is None:
+                raise StorageMismatch(
+                    f"the storage {name or storage_id} has a copy of the video: configure it"
+                )
+            found[storage.name] = storage
+        return list(found.values())
 
     def _storage(self, video: Video) -> Storage:
         """Return the storage of a video. Raises StorageMismatch when it is not configured."""

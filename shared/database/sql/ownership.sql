@@ -2,7 +2,8 @@
 
 -- name: owners
 select video_id, user_id, status, purged_at is not null as is_purged, plan is not null as is_planned,
-       thumbnail_path, storage_type, s3_bucket, storage_id, coalesce(plan_lease_until > now(), false) as is_being_planned
+       thumbnail_path, storage_type, s3_bucket, storage_id, coalesce(plan_lease_until > now(), false) as is_being_planned,
+       exists (select from storage_moves m where m.video_id = videos.video_id and m.lease_until > now()) as is_being_moved
 from videos where video_id = any(:video_ids::uuid[]);
 
 -- name: attempts

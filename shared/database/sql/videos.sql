@@ -289,6 +289,7 @@ update videos set status = 'deleted' where video_id = :video_id and status <> 'd
 select count(*) from (
     select lease_until from chunks where video_id = :video_id and status = 'encoding'
     union all select plan_lease_until from videos where video_id = :video_id
+    union all select lease_until from storage_moves where video_id = :video_id
 ) leases where lease_until > now();
 
 -- name: mark_swept!

@@ -1,0 +1,213 @@
+"""Transitions of videos on their way between storages (uploader)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from shared.database.queries import all_rows
+from shared.database.statements import moves as sql
+from shared.errors import Superseded
+from shared.videos.sql_results import changed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from shared.database.pool import Connection
+    from shared.storage.location import StorageLocation
+
+
+@dataclass(frozen=True)
+class MoveRequest:
+    """Which videos to move to the storage `target`; None stands for any.
+
+    `waits`: videos in processing are moved when they are ready, instead of being left alone.
+    """
+
+    target: str
+    target_id: UUID
+    source_id: UUID | None = None
+    user_id: str | None = None
+    video_ids: Sequence[UUID] | None = None
+    bytes_per_second: int | None = None
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class MoveClaim:
+    """The right to move a video; `run` and the storages are those of what was copied so far."""
+
+    video_id: UUID
+    attempt: int
+    status: Literal["copying", "switched"]
+    target: str
+    bytes_per_second: int | None
+    source_id: UUID | None
+    target_id: UUID | None
+    run: int | None
+    video_run: int
+
+
+@dataclass(frozen=True)
+class OpenMove:
+    """A move as it is shown."""
+
+    video_id: UUID
+    target: str
+    status: Literal["waiting", "copying", "switched", "failed"]
+    error: str | None
+    copied_bytes: int
+
+
+@dataclass(frozen=True)
+class Switched:
+    """Where a video lies after its move, and the URLs that its record keeps."""
+
+    location: StorageLocation
+    s3_public_url: str | None
+    playlist_url: str
+    thumbnail_url: str
+    is_public: bool
+
+
+async def request_moves(connection: Connection, wanted: MoveRequest) -> list[UUID]:
+    """Ask for videos to be moved; return those that were not on their way already."""
+    rows = await all_rows(
+        sql.request(
+            connection,
+            target=wanted.target,
+            target_id=wanted.target_id,
+            source_id=wanted.source_id,
+            user_id=wanted.user_id,
+            video_ids=None if wanted.video_ids is None else list(wanted.video_ids),
+            bytes_per_second=wanted.bytes_per_second,
+            statuses=["ready", "failed", *(["processing"] if wanted.waits else [])],
+        )
+    )
+    return [row["video_id"] for row in rows]
+
+
+async def next_copy(connection: Connection, *, without: Sequence[UUID]) -> UUID | None:
+    """Return the next video to copy, but for some; None when there is none."""
+    found: UUID | None = await sql.next_copy(connection, without=list(without))
+    return found
+
+
+async def next_removal(
+    connection: Connection, *, grace_seconds: float, without: Sequence[UUID]
+) -> UUID | None:
+    """Return the next video whose old objects were kept for long enough, but for some; None: none."""
+    found: UUID | None = await sql.next_removal(
+        connection, grace_seconds=grace_seconds, without=list(without)
+    )
+    return found
+
+
+async def claim_move(connection: Connection, video_id: UUID, *, lease_seconds: float) -> MoveClaim:
+    """Claim the move of a video; the caller has the lock that movers share. Raises Superseded."""
+    row = await sql.claim(connection, video_id=video_id, lease_seconds=lease_seconds)
+    if row is None:
+        raise Superseded("the video was deleted, or its move is over")
+    return MoveClaim(video_id, **dict(row))
+
+
+async def begin_copy(connection: Connection, claim: MoveClaim, source_id: UUID, target_id: UUID) -> None:
+    """Record between which storages is copied; what was copied of another run is copied again."""
+    if (claim.run, claim.source_id, claim.target_id) == (claim.video_run, source_id, target_id):
+        return
+    await sql.forget_objects(connection, video_id=claim.video_id)
+    begun = await sql.begin(
+        connection,
+        video_id=claim.video_id,
+        attempt=claim.attempt,
+        run=claim.video_run,
+        source_id=source_id,
+        target_id=target_id,
+    )
+    _expect(begun)
+
+
+async def renew_move(connection: Connection, claim: MoveClaim, *, lease_seconds: float) -> None:
+    """Renew the lease. Raises Superseded when the video was deleted, or is processed again."""
+    _expect(
+        await sql.renew(
+            connection, video_id=claim.video_id, attempt=claim.attempt, lease_seconds=lease_seconds
+        )
+    )
+
+
+async def add_moved_object(
+    connection: Connection, claim: MoveClaim, key: str, size_bytes: int, sha256: bytes
+) -> None:
+    """Record that an object was copied and read back. Raises Superseded."""
+    _expect(
+        await sql.add_object(
+            connection,
+            video_id=claim.video_id,
+            attempt=claim.attempt,
+            key=key,
+            bytes=size_bytes,
+            sha256=sha256,
+        )
+    )
+
+
+async def moved_objects(connection: Connection, video_id: UUID) -> dict[str, int]:
+    """Return the keys of copied objects with their sizes in bytes."""
+    return {row["key"]: row["bytes"] for row in await all_rows(sql.objects(connection, video_id=video_id))}
+
+
+async def switch_storage(connection: Connection, claim: MoveClaim, to: Switched) -> None:
+    """Have players get the copy. Raises Superseded when the video has changed since it was copied."""
+    _expect(
+        await sql.switch_video(
+            connection,
+            video_id=claim.video_id,
+            run=claim.video_run,
+            storage_type=to.location.storage_type,
+            s3_bucket=to.location.s3_bucket,
+            storage_id=to.location.storage_id,
+            s3_public_url=to.s3_public_url,
+            playlist_url=to.playlist_url,
+            thumbnail_url=to.thumbnail_url,
+            is_public=to.is_public,
+        )
+    )
+    _expect(await sql.switch(connection, video_id=claim.video_id, attempt=claim.attempt))
+
+
+async def fail_move(connection: Connection, claim: MoveClaim, error: str) -> None:
+    """End a move that cannot succeed; the video stays where it is."""
+    await sql.fail(connection, video_id=claim.video_id, attempt=claim.attempt, error=error)
+
+
+async def release_move(connection: Connection, claim: MoveClaim) -> None:
+    """Give the claim back, for a later attempt."""
+    await sql.release(connection, video_id=claim.video_id, attempt=claim.attempt)
+
+
+async def finish_move(connection: Connection, claim: MoveClaim) -> None:
+    """Forget a move whose old objects were removed."""
+    await sql.finish(connection, video_id=claim.video_id, attempt=claim.attempt)
+
+
+async def forget_move(connection: Connection, video_id: UUID) -> None:
+    """Forget the move of a video that was deleted, with all its copies."""
+    await sql.forget(connection, video_id=video_id)
+
+
+async def copies_of(connection: Connection, video_id: UUID) -> dict[UUID, str | None]:
+    """Return the storages, with their names, that may have objects of a video beside its own."""
+    rows = await all_rows(sql.copies_of(connection, video_id=video_id))
+    return {row["storage_id"]: row["label"] for row in rows}
+
+
+async def open_moves(connection: Connection) -> list[OpenMove]:
+    """Return all moves that are not over."""
+    return [OpenMove(**dict(row)) for row in await all_rows(sql.open(connection))]
+
+
+def _expect(done: str) -> None:
+    if not changed(done):
+        raise Superseded("the video has changed, or another mover has it")
