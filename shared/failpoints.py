@@ -24,6 +24,7 @@ QUEUES: Final = (
     "transcoder.first",
     "transcoder.bulk",
     "uploader.store",
+    "uploader.segments",
     "uploader.delete",
 )
 RELAYS: Final = ("ingest", "transcoder", "uploader")
@@ -117,6 +118,16 @@ FAILPOINTS: Final = (
         "redelivery; the next attempt starts when the lease expires",
     ),
     Failpoint(
+        ("encode.segments_verified",),
+        "the first segments of a chunk in the directory of the attempt",
+        "redelivery of `chunk.encode`; players keep what they were shown",
+    ),
+    Failpoint(
+        ("encode.segments_committed",),
+        "those segments registered, `chunk.store` in the outbox",
+        "they are stored; the next attempt at the chunk registers its own in their place",
+    ),
+    Failpoint(
         ("encode.written", "encode.verified"),
         "segments in the directory of the attempt",
         "as above; the sweep removes the directory",
@@ -124,6 +135,16 @@ FAILPOINTS: Final = (
     Failpoint(
         ("encode.committed",),
         "registered segments, event in the outbox",
+        "redelivery; the handler is superseded",
+    ),
+    Failpoint(
+        ("segments.claimed", "segments.put"),
+        "none or all objects of the segments, a lease on storing them",
+        "redelivery of `chunk.store` puts them again when the lease expires; later the whole chunk is stored",
+    ),
+    Failpoint(
+        ("segments.committed",),
+        "the segments are shown to players",
         "redelivery; the handler is superseded",
     ),
     Failpoint(

@@ -9,6 +9,7 @@ from unittest.mock import AsyncMock
 
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.publish_video import VideoPublisher
+from services.uploader.handlers.put_segments import SegmentPuts
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.sweep_orphans import Sweeper, Swept
 from services.uploader.retention import Retention
@@ -44,7 +45,7 @@ def store_handler(
         outbox,
         work,
         storage,
-        asyncio.Semaphore(2),
+        SegmentPuts(work, storage, asyncio.Semaphore(2)),
         breaker or StorageBreaker(storage.check),
         check_volume=check_volume or AsyncMock(),
         publisher=VideoPublisher(outbox, work, storage, urls, retention, LEASE_SECONDS),

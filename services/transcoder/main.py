@@ -161,6 +161,7 @@ def _encoders(settings: TranscoderSettings, app: web.Application) -> Consumer:
         app[RESERVE],
         encode_chunk=partial(encode_chunk, encoder=app[ENCODER], check=check),
         lease_seconds=settings.lease_seconds,
+        growth_seconds=settings.growth_seconds,
     )
     patience: dict[type[PipelineError], float] = {
         NewerPlan: NEWER_PLAN_PATIENCE_SECONDS,

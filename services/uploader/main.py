@@ -13,7 +13,9 @@ from services.uploader.cli import mover_of, run_command
 from services.uploader.handlers.choose_storage import StoreInItsStorage
 from services.uploader.handlers.delete_video import DeleteVideoHandler
 from services.uploader.handlers.publish_video import VideoPublisher
+from services.uploader.handlers.put_segments import SegmentPuts
 from services.uploader.handlers.store_chunk import StoreChunkHandler
+from services.uploader.handlers.store_segments import StoreSegmentsHandler
 from services.uploader.maintenance.auto_retry import AutoRetry
 from services.uploader.maintenance.failed_originals import FailedOriginals
 from services.uploader.maintenance.find_orphans import OrphanFinder
@@ -23,7 +25,7 @@ from services.uploader.maintenance.sweep_orphans import Sweeper
 from services.uploader.retention import Retention
 from services.uploader.settings import UploaderSettings
 from services.uploader.storage_breaker import StorageBreaker
-from shared.contracts.events import DeleteVideo, VideoSegmented
+from shared.contracts.events import DeleteVideo, StoreSegments, VideoSegmented
 from shared.errors import SegmentsLost, StorageRefused, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.server import running
@@ -166,17 +168,23 @@ async def _mover(settings: UploaderSettings, app: web.Application) -> AsyncItera
 
 
 def _consumers(settings: UploaderSettings, app: web.Application) -> list[Consumer]:
-    return [_storing(settings, app), _deleting(settings, app)]
+    storing = _storing_handlers(settings, app)
+    return [
+        _storing(settings, app, storing),
+        _storing_early(settings, app, storing),
+        _deleting(settings, app),
+    ]
 
 
-def _storing(settings: UploaderSettings, app: web.Application) -> Consumer:
-    work = WorkDir(settings.work_dir.resolve())
-    puts, check_volume = asyncio.Semaphore(PUTS_AT_ONCE), partial(app[VOLUME].check, again=True)
+def _storing_handlers(settings: UploaderSettings, app: web.Application) -> StoreInItsStorage:
+    work, places = WorkDir(settings.work_dir.resolve()), asyncio.Semaphore(PUTS_AT_ONCE)
+    check_volume = partial(app[VOLUME].check, again=True)
     urls, retention = PlaybackUrls.of(settings), Retention(settings.delete_local_after_s3)
     lease_seconds = settings.lease_seconds
 
     def handler_of(storage: Storage) -> StoreChunkHandler:
         breaker = app[BREAKERS][storage.name]
+        puts = SegmentPuts(work, storage, places)
         publisher = VideoPublisher(app[OUTBOX], work, storage, urls, retention, lease_seconds)
         return StoreChunkHandler(
             *(app[OUTBOX], work, storage, puts, breaker, check_volume, publisher),
@@ -184,8 +192,10 @@ def _storing(settings: UploaderSettings, app: web.Application) -> Consumer:
             lease_seconds=lease_seconds,
         )
 
-    rules = StorageRules(settings.by_storage)
-    storing = StoreInItsStorage(app[OUTBOX], app[STORAGES], rules, handler_of)
+    return StoreInItsStorage(app[OUTBOX], app[STORAGES], StorageRules(settings.by_storage), handler_of)
+
+
+def _storing(settings: UploaderSettings, app: web.Application, storing: StoreInItsStorage) -> Consumer:
     patience: dict[type[PipelineError], float] = {
         StorageUnavailable: settings.storage_patience_seconds,
         StorageRefused: 0.0,
@@ -194,6 +204,14 @@ def _storing(settings: UploaderSettings, app: web.Application) -> Consumer:
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
     route = Route(app[VOLUME].guard(storing.store), policy, VideoFailures(app[OUTBOX], "upload"))
     return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
+
+
+def _storing_early(settings: UploaderSettings, app: web.Application, storing: StoreInItsStorage) -> Consumer:
+    """Return the consumer of segments before their chunk: what fails here is stored with the chunk."""
+    early = StoreSegmentsHandler(app[OUTBOX], storing.handler_for, settings.lease_seconds)
+    policy = RetryPolicy(None, settings.retry_seconds)
+    route = Route(app[VOLUME].guard(early.store), policy, failures=None)
+    return _consumer(settings, app, "uploader.segments", {StoreSegments: route}, CHUNKS_AT_ONCE)
 
 
 def _deleting(settings: UploaderSettings, app: web.Application) -> Consumer:

@@ -137,6 +137,14 @@ class EncodeChunk(Payload):
         return "chunk.encode.first" if self.chunk == 0 else "chunk.encode.bulk"
 
 
+class StoreSegments(Payload):
+    """Store what is registered of a chunk whose encode goes on, so that players are shown it."""
+
+    type = "chunk.store"
+    exchange = COMMANDS
+    chunk: ChunkIndex
+
+
 class DeleteVideo(Payload):
     """Remove every object and file of a video that was deleted."""
 
@@ -145,5 +153,5 @@ class DeleteVideo(Payload):
 
 
 PUBLIC_EVENTS: tuple[type[Payload], ...] = (VideoUploaded, VideoSegmented, VideoStored, VideoFailed)
-COMMAND_TYPES: tuple[type[Payload], ...] = (ResumeVideo, EncodeChunk, DeleteVideo)
+COMMAND_TYPES: tuple[type[Payload], ...] = (ResumeVideo, EncodeChunk, StoreSegments, DeleteVideo)
 PAYLOADS: dict[str, type[Payload]] = {payload.type: payload for payload in (*PUBLIC_EVENTS, *COMMAND_TYPES)}

@@ -22,6 +22,7 @@ QUEUES: dict[str, tuple[tuple[str, str], ...]] = {
     "transcoder.first": ((COMMANDS, "chunk.encode.first"),),
     "transcoder.bulk": ((COMMANDS, "chunk.encode.bulk"),),
     "uploader.store": ((EVENTS, "video.segmented"),),
+    "uploader.segments": ((COMMANDS, "chunk.store"),),
     "uploader.delete": ((COMMANDS, "video.delete"),),
 }
 FOR_PLATFORMS = frozenset({"video.stored", "video.failed"})  # no queue of ours: unroutable is not an error

@@ -105,17 +105,21 @@ async def run_leased(
 
     DatabaseUnavailable does not: later writes are guarded, however old the lease is.
     """
-    working = asyncio.create_task(work)
-    renewing = asyncio.create_task(_keep_renewed(renew, lease_seconds / RENEWALS_IN_A_LEASE, sleep))
+    return await run_beside(work, _keep_renewed(renew, lease_seconds / RENEWALS_IN_A_LEASE, sleep))
+
+
+async def run_beside(work: Coroutine[Any, Any, Result], other: Coroutine[Any, Any, None]) -> Result:
+    """Return what `work` returns while `other` runs; an error of `other` ends the work, its end does not."""
+    working, running = asyncio.create_task(work), asyncio.create_task(other)
     try:
-        await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, running}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            renewing.result()  # raises why the lease was lost
+            running.result()
         return await working
     finally:
-        for task in (working, renewing):
+        for task in (working, running):
             task.cancel()
-        await asyncio.gather(working, renewing, return_exceptions=True)
+        await asyncio.gather(working, running, return_exceptions=True)
 
 
 async def _keep_renewed(

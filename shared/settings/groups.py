@@ -188,6 +188,7 @@ class EncodingSettings(EnvironmentSettings):
     hls_segment_seconds: Annotated[float, Field(ge=1, le=60)] = 10
     chunk_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
     encoder: Literal["auto", "h264_nvenc", "libx264"] = "auto"
+    growth_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     verify: Literal["quick", "full", "off"] = "quick"
     transcoder_concurrency: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     sandbox: Literal["required", "best-effort", "off"] = "best-effort"

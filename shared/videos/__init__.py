@@ -20,6 +20,14 @@ from shared.videos.deletion import has_live_leases, mark_swept, purge, was_swept
 from shared.videos.failure import current_run, fail
 from shared.videos.file_owners import Attempt, Owner, is_any_known, is_named_as_source, owners
 from shared.videos.fsck_records import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
+from shared.videos.growth import (
+    StoringClaim,
+    claim_storing,
+    register_segments,
+    release_storing,
+    renew_storing,
+    segments_stored,
+)
 from shared.videos.originals import lock_failed_originals, mark_originals_removed, original_bytes_of
 from shared.videos.planning import (
     PlanClaim,
@@ -79,6 +87,7 @@ __all__ = [
     "StalledVideo",
     "Status",
     "StoreJob",
+    "StoringClaim",
     "Video",
     "accept",
     "add_storage",
@@ -93,6 +102,7 @@ __all__ = [
     "claim_chunk",
     "claim_plan",
     "claim_storage",
+    "claim_storing",
     "clear_warning",
     "count_elsewhere",
     "count_processing",
@@ -126,11 +136,14 @@ __all__ = [
     "plan_without_chunks",
     "purge",
     "record_resume",
+    "register_segments",
     "release_chunk",
     "release_plan",
+    "release_storing",
     "renew_chunk",
     "renew_plan",
     "renew_store",
+    "renew_storing",
     "reopen",
     "reopen_chunk",
     "reopen_stored",
@@ -139,6 +152,7 @@ __all__ = [
     "revoke_tokens",
     "save_plan",
     "segments_of_chunk",
+    "segments_stored",
     "set_storage_of_user",
     "source_report",
     "storage_of_user",

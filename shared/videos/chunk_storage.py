@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from shared.errors import Superseded
+from shared.errors import Deferred, Superseded
+from shared.videos.growth import AGAIN_SECONDS, unstored_segments
 from shared.videos.record import segments_of_chunk
 from shared.videos.sql_results import changed, reason_not_workable, sql
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreJob:
-    """The segments of an encoded chunk as registered; `attempt` guards the commit."""
+    """The segments of an encoded chunk as registered; `attempt` guards the commit.
+
+    `left` are those that were not put while the chunk was being encoded.
+    """
 
     video_id: UUID
     user_id: str
@@ -26,15 +30,28 @@ class StoreJob:
     chunk_status: Literal["encoded", "stored"]
     attempt: int
     segments: tuple[Segment, ...]
+    left: tuple[Segment, ...]
 
 
 async def store_job(connection: Connection, video_id: UUID, chunk: int) -> StoreJob:
-    """Return what to store of a chunk. Raises Superseded when it is no longer needed."""
+    """Return what to store of a chunk.
+
+    Raises Superseded when it is no longer needed, Deferred while another uploader still puts some of it.
+    """
     row = await sql.chunk_for_storing(connection, video_id=video_id, chunk=chunk)
     if not row or row["status"] != "processing" or row["chunk_status"] not in ("encoded", "stored"):
         raise Superseded(reason_not_workable(row))
-    rows = await segments_of_chunk(connection, video_id, chunk)
-    return StoreJob(video_id, row["user_id"], chunk, row["chunk_status"], row["attempt"], rows)
+    if row["chunk_status"] == "encoded" and row["storing_left_seconds"]:
+        raise Deferred("another uploader still puts segments of this chunk", seconds=AGAIN_SECONDS)
+    return StoreJob(
+        video_id,
+        row["user_id"],
+        chunk,
+        row["chunk_status"],
+        row["attempt"],
+        await segments_of_chunk(connection, video_id, chunk),
+        await unstored_segments(connection, video_id, chunk),
+    )
 
 
 async def chunk_stored(connection: Connection, job: StoreJob) -> None:

@@ -91,7 +91,18 @@ async def finish_chunk(
     if not changed(done):
         await _expect_finished(connection, claim)
         return
-    await sql.clear_segments(connection, video_id=claim.video_id, chunk=claim.chunk)
+    paths = [segment.path for segment in segments]
+    await sql.clear_segments(connection, video_id=claim.video_id, chunk=claim.chunk, paths=paths)
+    await insert_segments(connection, claim, segments, key_frames)
+
+
+async def insert_segments(
+    connection: Connection,
+    claim: ChunkClaim,
+    segments: Sequence[Segment],
+    key_frames: Sequence[Sequence[KeyFrame]],
+) -> None:
+    """Register segments in place of what is registered for them; guarded by the caller's transaction."""
     await sql.insert_segments(
         connection,
         video_id=claim.video_id,

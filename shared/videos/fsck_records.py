@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.database.queries import all_rows
 from shared.database.statements import audit as sql
+from shared.database.statements import videos as of_videos
 from shared.videos.publication import key_frames, stored_codecs
 from shared.videos.record import get
 from shared.videos.sql_results import changed
@@ -83,5 +84,6 @@ async def reopen(
     if not changed(await statement(connection, video_id=video.video_id, revision=video.revision)):
         return False
     await sql.store_again(connection, video_id=video.video_id, chunks=list(store))
+    await of_videos.forget_stored_segments(connection, video_id=video.video_id, chunks=list(store))
     await sql.encode_again(connection, video_id=video.video_id, chunks=list(encode))
     return True

@@ -47,7 +47,9 @@ async def reopen_stored(
             indexes=[each.index for each in segments],
         )
     )
-    return sorted(row["chunk"] for row in rows)
+    chunks = sorted(row["chunk"] for row in rows)
+    await sql.forget_stored_segments(connection, video_id=video_id, chunks=chunks)
+    return chunks
 
 
 async def is_all_stored(connection: Connection, video_id: UUID) -> bool:

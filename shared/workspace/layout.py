@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class WorkDir:
 
     def chunk_attempt(self, video_id: UUID, chunk: int, attempt: int) -> Path:
         return self.chunks(video_id) / f"{chunk:05d}-{attempt}"
+
+    def attempt_of(self, path: str) -> Path:
+        """Return the directory of the attempt that wrote a segment; `path` is relative to WORK_DIR."""
+        return self.root.joinpath(*PurePosixPath(path).parts[:3])
 
     @property
     def media(self) -> Path:

@@ -25,6 +25,7 @@ QUEUES: Final = (
     "transcoder.first",
     "transcoder.bulk",
     "uploader.store",
+    "uploader.segments",
     "uploader.delete",
 )
 EVERY_SECONDS: Final = 1.0

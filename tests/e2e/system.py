@@ -116,7 +116,9 @@ class System:
         try:
             channel = await connection.channel()
             names = ("plan", "first", "bulk")
-            queues = [f"transcoder.{name}" for name in names] + ["uploader.store", "uploader.delete"]
+            queues = [f"transcoder.{name}" for name in names] + [
+                f"uploader.{name}" for name in ("store", "segments", "delete")
+            ]
             done = [await (await channel.get_queue(name)).purge() for name in queues]
             return sum(each.message_count or 0 for each in done)
         finally:

@@ -33,6 +33,8 @@ STEPS = {
     "do_keep_chunk": 4,
     "do_finish_chunk": 12,
     "do_store": 12,
+    "do_grow": 6,
+    "do_store_early": 8,
     "do_lose_objects": 1,
     "do_drop_plan": 2,
     "do_fail": 0.5,
@@ -123,6 +125,27 @@ class Steps:
             await videos.finish_chunk(
                 connection, claim, segments=segments, key_frames=frames, codecs={"720p": "avc1"}
             )
+
+    async def do_grow(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
+        if claim := self.claims.get((video.video_id, chance.randrange(3))):
+            first = claim.chunk and video.layout.chunk(claim.chunk).first_segment
+            segments = [
+                each for each in video.segments(claim.chunk, claim.attempt) if each.index <= first + 1
+            ]
+            lists = {"segments": segments, "key_frames": [[]] * len(segments)}
+            lease = chance.choice(LEASES)
+            await videos.register_segments(connection, claim, **lists, progress=0.5, lease_seconds=lease)
+        return None
+
+    async def do_store_early(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
+        claim = await videos.claim_storing(
+            connection, video.video_id, chance.randrange(3), lease_seconds=chance.choice(LEASES)
+        )
+        if not claim.segments or chance.random() < 0.2:
+            return claim, await videos.release_storing(connection, claim)
+        await videos.renew_storing(connection, claim, claim.segments, lease_seconds=1.0)
+        await videos.segments_stored(connection, claim, claim.segments)
+        return claim, await videos.stored_segments(connection, video.video_id)
 
     async def do_drop_plan(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
         if claim := self.claims.get((video.video_id, chance.randrange(3))):

@@ -122,12 +122,14 @@ def _stored(tables: Tables, video_id: UUID, chunks: Collection[int]) -> list[Row
 
 @statement
 def audit__store_again(tables: Tables, *, video_id: UUID, chunks: Collection[int]) -> int:
-    return _update(_stored(tables, video_id, chunks), status="encoded", tries=0, lease_until=None)
+    return _update(
+        _stored(tables, video_id, chunks), status="encoded", tries=0, lease_until=None, stored_until=None
+    )
 
 
 @statement
 def audit__encode_again(tables: Tables, *, video_id: UUID, chunks: Collection[int]) -> int:
-    reset = {"progress": 0.0, "tries": 0, "codecs": None, "lease_until": None}
+    reset = {"progress": 0.0, "tries": 0, "codecs": None, "lease_until": None, "stored_until": None}
     return _update(_stored(tables, video_id, chunks), status="pending", **reset)
 
 
@@ -213,7 +215,7 @@ def ownership__attempts(tables: Tables, *, video_ids: Collection[UUID]) -> list[
     found = tables.find("chunks", lambda row: row["video_id"] in video_ids)
     return [
         pick(row, "video_id", "chunk", "status", "attempt")
-        | {"is_alive": tables.is_future(row["lease_until"])}
+        | {"is_alive": tables.is_future(row["lease_until"]) or tables.is_future(row["storing_until"])}
         for row in found
     ]
 

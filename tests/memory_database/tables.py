@@ -171,6 +171,8 @@ class Tables:
             "tries": 0,
             "reopened": 0,
             "lease_until": None,
+            "stored_until": None,
+            "storing_until": None,
             "progress": 0.0,
             "codecs": None,
         }

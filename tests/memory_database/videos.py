@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tests.memory_database.tables import NULL_IN_VIDEO, as_json, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -158,7 +158,7 @@ def videos__chunk_state(tables: Tables, *, video_id: UUID, chunk: int) -> Row | 
 def videos__renew_chunk(
     tables: Tables, *, video_id: UUID, chunk: int, attempt: int, progress: float, lease_seconds: float
 ) -> int:
-    row = _held(tables, video_id, chunk, attempt, ("encoding",), is_processing=False)
+    row = held(tables, video_id, chunk, attempt, ("encoding",), is_processing=False)
     return _change(row, lease_until=tables.after(lease_seconds), progress=progress)
 
 
@@ -180,9 +180,7 @@ def videos__plan_without_chunks(tables: Tables, *, video_id: UUID) -> Row | None
 @statement
 def videos__lock_chunks(tables: Tables, *, video_id: UUID) -> list[Row]:
     found = tables.find("chunks", video_id=video_id)
-    return [
-        pick(row, "chunk", "attempt") | {"is_held": tables.is_future(row["lease_until"])} for row in found
-    ]
+    return [pick(row, "chunk", "attempt") | {"is_held": _is_leased(tables, row)} for row in found]
 
 
 @statement
@@ -238,7 +236,7 @@ def videos__run(tables: Tables, *, video_id: UUID) -> int | None:
 
 @statement
 def videos__finish_chunk(tables: Tables, *, video_id: UUID, chunk: int, attempt: int, codecs: Any) -> int:
-    row = _held(tables, video_id, chunk, attempt, ("encoding",), is_processing=False)
+    row = held(tables, video_id, chunk, attempt, ("encoding",), is_processing=False)
     return _change(row, status="encoded", lease_until=None, progress=1.0, codecs=as_json(codecs))
 
 
@@ -274,8 +272,9 @@ def videos__reopen_chunk(tables: Tables, *, video_id: UUID, chunk: int, attempt:
 
 
 @statement
-def videos__clear_segments(tables: Tables, *, video_id: UUID, chunk: int) -> int:
-    return tables.delete("segments", video_id=video_id, chunk=chunk)
+def videos__clear_segments(tables: Tables, *, video_id: UUID, chunk: int, paths: Sequence[str]) -> int:
+    others = tables.find("segments", lambda row: row["path"] not in paths, video_id=video_id, chunk=chunk)
+    return sum(tables.delete("segments", video_id=video_id, path=row["path"]) for row in others)
 
 
 @statement
@@ -284,9 +283,11 @@ def videos__insert_segments(tables: Tables, *, video_id: UUID, chunk: int, **lis
     given = ("renditions", "indexes", "paths", "durations", "sizes", "key_frames")
     columns = [as_json(lists[name]) for name in given]
     for values in zip(*columns, strict=True):
-        tables.rows["segments"].append(
-            {"video_id": video_id, "chunk": chunk} | dict(zip(names, values, strict=True))
-        )
+        row = {"video_id": video_id, "chunk": chunk} | dict(zip(names, values, strict=True))
+        same = {name: row[name] for name in ("video_id", "rendition", "index")}
+        [*former] = tables.find("segments", path=row["path"], is_stored=True, **same)
+        tables.delete("segments", **same)
+        tables.rows["segments"].append(row | {"is_stored": bool(former)})
     return len(columns[0])
 
 
@@ -295,7 +296,9 @@ def videos__chunk_for_storing(tables: Tables, *, video_id: UUID, chunk: int) -> 
     video, row = tables.video(video_id), tables.chunk(video_id, chunk)
     if not video or not row:
         return None
-    return pick(video, "status", "user_id") | {"chunk_status": row["status"], "attempt": row["attempt"]}
+    left = max((row["storing_until"] - tables.now).total_seconds(), 0.0) if row["storing_until"] else 0.0
+    about = {"chunk_status": row["status"], "attempt": row["attempt"], "storing_left_seconds": left}
+    return pick(video, "status", "user_id") | about
 
 
 @statement
@@ -309,13 +312,13 @@ def videos__segments_of_chunk(tables: Tables, *, video_id: UUID, chunk: int) -> 
 def videos__renew_store(
     tables: Tables, *, video_id: UUID, chunk: int, attempt: int, lease_seconds: float
 ) -> int:
-    row = _held(tables, video_id, chunk, attempt, ("encoded", "stored"), is_processing=True)
+    row = held(tables, video_id, chunk, attempt, ("encoded", "stored"), is_processing=True)
     return _change(row, lease_until=tables.after(lease_seconds))
 
 
 @statement
 def videos__chunk_stored(tables: Tables, *, video_id: UUID, chunk: int, attempt: int) -> int:
-    row = _held(tables, video_id, chunk, attempt, ("encoded",), is_processing=False)
+    row = held(tables, video_id, chunk, attempt, ("encoded",), is_processing=False)
     return _change(row, status="stored", tries=0, lease_until=None)
 
 
@@ -341,7 +344,7 @@ def videos__reopen_stored(
     chunks = {row["chunk"] for row in segments}
     found = tables.find("chunks", lambda row: row["chunk"] in chunks, video_id=video_id, status="stored")
     for row in found:
-        _change(row, status="encoded", lease_until=None)
+        _change(row, status="encoded", lease_until=None, stored_until=None)
     return [pick(row, "chunk") for row in found]
 
 
@@ -352,14 +355,22 @@ def videos__unstored_chunks(tables: Tables, *, video_id: UUID) -> int:
 
 def segments_in_storage(tables: Tables, video_id: UUID) -> list[Row]:
     """Return the segments of stored chunks, by rendition and index."""
-    stored = {row["chunk"] for row in tables.find("chunks", video_id=video_id, status="stored")}
-    found = tables.find("segments", lambda row: row["chunk"] in stored, video_id=video_id)
+    return _segments(tables, video_id, lambda chunk, _: bool(chunk["status"] == "stored"))
+
+
+def _segments(tables: Tables, video_id: UUID, is_shown: Callable[[Row, Row], bool]) -> list[Row]:
+    chunks = {row["chunk"]: row for row in tables.find("chunks", video_id=video_id)}
+    found = tables.find("segments", lambda row: is_shown(chunks[row["chunk"]], row), video_id=video_id)
     return sorted(found, key=lambda row: (row["rendition"], row["index"]))
 
 
 @statement
 def videos__stored_segments(tables: Tables, *, video_id: UUID) -> list[Row]:
-    found = segments_in_storage(tables, video_id)
+    found = _segments(
+        tables,
+        video_id,
+        lambda chunk, row: chunk["status"] == "stored" or row["index"] <= (chunk["stored_until"] or 0),
+    )
     return [pick(row, "rendition", "index", "duration_seconds", "bytes") for row in found]
 
 
@@ -443,6 +454,7 @@ def videos__delete(tables: Tables, *, video_id: UUID) -> int:
 def videos__live_leases(tables: Tables, *, video_id: UUID) -> int:
     chunks = tables.find("chunks", video_id=video_id, status="encoding")
     leases = [row["lease_until"] for row in chunks]
+    leases += [row["storing_until"] for row in tables.find("chunks", video_id=video_id)]
     leases += [row["plan_lease_until"] for row in tables.find("videos", video_id=video_id)]
     leases += [row["lease_until"] for row in tables.find("storage_moves", video_id=video_id)]
     return sum(map(tables.is_future, leases))
@@ -526,7 +538,11 @@ def _new_run(row: Row) -> Row:
     }
 
 
-def _held(
+def _is_leased(tables: Tables, chunk: Row) -> bool:
+    return tables.is_future(chunk["lease_until"]) or tables.is_future(chunk["storing_until"])
+
+
+def held(
     tables: Tables,
     video_id: UUID,
     chunk: int,

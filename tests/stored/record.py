@@ -72,6 +72,7 @@ def messages() -> dict[str, Any]:
         events.VideoFailed(**of_user, stage="encode", reason="encode_failed", message="x", retryable=True),
         events.ResumeVideo(**about),
         events.EncodeChunk(**about, chunk=0),
+        events.StoreSegments(**about, chunk=1),
         events.DeleteVideo(**about),
     ]
     return {payload.type: cloudevents.envelope(payload, source="/recorded") for payload in payloads}

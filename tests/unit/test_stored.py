@@ -34,8 +34,9 @@ def test_stored_plan_is_read(name):
     assert RenditionSet.from_json(value["presentation"]).renditions == (("96p", 256, 96),)
 
 
-@pytest.mark.parametrize("name", MESSAGES)
-@pytest.mark.parametrize("type_", PAYLOADS)
+@pytest.mark.parametrize(
+    ("name", "type_"), [(name, type_) for name in MESSAGES for type_ in stored("messages", name)]
+)
 def test_stored_message_is_read(name, type_):
     event, payload = decode(json.dumps(stored("messages", name)[type_]).encode())
     assert (event.type, payload.video_id) == (type_, UUID(VIDEO_ID))
@@ -53,7 +54,8 @@ def test_every_field_of_a_plan_is_in_a_record():
 
 @pytest.mark.parametrize("type_", PAYLOADS)
 def test_every_field_of_a_message_is_in_a_record(type_):
-    recorded = [set(_paths(stored("messages", name)[type_]["data"])) for name in MESSAGES]
+    records = [stored("messages", name) for name in MESSAGES]
+    recorded = [set(_paths(record[type_]["data"])) for record in records if type_ in record]
     fields = _fields(PAYLOADS[type_].model_json_schema(by_alias=True))
     missing = {path for path in fields if not _is_in(path, recorded)}
     assert not missing, f"no stored {type_} has {missing}: {AGAIN}"

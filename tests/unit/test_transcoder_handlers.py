@@ -84,7 +84,7 @@ class EncoderOf:
         self.video, self.error, self.before, self.encoded, self.progress = video, error, before, encoded, 0.5
         self.parts = []
 
-    async def __call__(self, part, chunk, source, directory, *, on_progress):
+    async def __call__(self, part, chunk, source, directory, *, on_progress, growth):
         self.parts.append((part, source))
         on_progress(self.progress)
         if self.before:

@@ -6,7 +6,6 @@ libx264 takes over when the GPU fails, and a damaged source is read again in tol
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.command.video import decodes_on_gpu
 from services.transcoder.content.check import check_chunk
 from services.transcoder.content.checked_chunk import Checked
+from services.transcoder.encode.final_error import final_error
 from services.transcoder.encode.gpu_fallback import (
     Strategy,
     audio_changes,
@@ -26,7 +26,7 @@ from services.transcoder.encode.gpu_fallback import (
     next_strategy,
     note,
 )
-from services.transcoder.encode.transport_stream import BrokenStream, carry_on
+from services.transcoder.encode.growth import carry_counters_on
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success
 from services.transcoder.ffmpeg.sandbox import Access
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from services.transcoder.command.video import EncoderName
     from services.transcoder.content.check import Depth
     from services.transcoder.encode.gpu_fallback import Reason
+    from services.transcoder.encode.growth import Growth
     from services.transcoder.encode.select_encoder import Encoder
     from services.transcoder.encode.verify import SegmentFile
     from services.transcoder.ffmpeg.runner import Finished
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 STALL_SECONDS: Final = 180
 MAX_TIMES_REAL_TIME: Final = 60  # a chunk that takes longer counts as hanging
 MIN_SECONDS: Final = 300
-DAMAGE: Final = ("Invalid data found", "frames were written instead of", "was not written")
 
 log = structlog.get_logger()
 
@@ -84,40 +84,42 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
     on_progress: Callable[[float], None] = lambda _: None,
     *,
     check: Depth | None = None,
+    growth: Growth | None = None,
 ) -> EncodedChunk:
     """Encode chunk `chunk_index` (from 0) of `plan` into `<outdir>/<rendition>/segment_NNN.ts`.
 
     `on_progress` gets the finished fraction, 0 to 1. `check` is how deeply its content is compared with the
     source's (None: not at all): what differs is encoded once more, more carefully, if there is such a way,
-    and what differs still is told. Raises EncodeInterrupted or EncodeStalled (try again),
+    and what differs still is told. `growth` gets segments before the chunk is encoded.
+    Raises EncodeInterrupted or EncodeStalled (try again),
     CorruptSource (it is too damaged here), NotConvertible, SourceUnavailable. Cancelling kills ffmpeg.
     """
-    job = _Job(plan, plan.chunk(chunk_index), str(source_path), str(outdir), encoder, on_progress)
+    job = _Job(plan, plan.chunk(chunk_index), str(source_path), str(outdir), encoder, on_progress, growth)
     if not await asyncio.to_thread(Path(source_path).is_file):
         raise SourceUnavailable("the source file is gone: upload the video again")
     encoder_name = encoder.name
     first = Strategy(encoder_name, decodes_on_gpu(plan, job.chunk, encoder_name, tolerant=False))
-    encoded, way = await _try_strategies(job, first)
-    return encoded if check is None else await _check(job, encoded, way, check)
+    tried = await _try_strategies(job, first)
+    return tried.encoded if check is None else await _check(job, tried, check)
 
 
-async def _check(job: _Job, encoded: EncodedChunk, way: Strategy, depth: Depth) -> EncodedChunk:
+async def _check(job: _Job, tried: _Tried, depth: Depth) -> EncodedChunk:
     """Compare a chunk with its source, encode it once more where that may help, and tell what differs."""
-    found = await check_chunk(job.checked(way), depth)
+    found = await check_chunk(tried.checked, depth)
     if found is None:
-        return encoded
-    careful = careful_strategy(way, {warning.code for warning in found})
+        return tried.encoded
+    careful = careful_strategy(tried.way, {warning.code for warning in found})
     if careful is None:
-        return replace(encoded, is_checked=True, differences=found)
+        return replace(tried.encoded, is_checked=True, differences=found)
     log.warning("content_differs", chunk=job.chunk.index, found=[warning.message for warning in found])
     try:
-        again, careful = await _try_strategies(job, careful)
+        again = await _try_strategies(job, careful)
     except EncodeInterrupted:
         raise
     except (CorruptSource, NotConvertible, EncodeStalled):  # what differed is still better than nothing
-        again, careful = await _try_strategies(job, way)
-    found = await check_chunk(job.checked(careful), depth)
-    return again if found is None else replace(again, is_checked=True, differences=found)
+        again = await _try_strategies(job, tried.way)
+    found = await check_chunk(again.checked, depth)
+    return again.encoded if found is None else replace(again.encoded, is_checked=True, differences=found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +130,31 @@ class _Job:
     outdir: str
     encoder: Encoder
     on_progress: Callable[[float], None]
+    growth: Growth | None = None
 
     @property
     def access(self) -> Access:
         return Access(reads=(self.source_path,), writes=(self.outdir,))
 
-    def checked(self, way: Strategy) -> Checked:
-        gpu, runner = way.decodes_on_gpu, self.encoder.runner
-        return Checked(self.plan, self.chunk, self.source_path, self.outdir, gpu, runner)
+    async def begun_anew(self) -> _Job:
+        """Return the job of the next way: in another directory where files of one before were handed over."""
+        if self.growth is None:
+            return self
+        return replace(self, outdir=await asyncio.to_thread(self.growth.next_place, self.outdir))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What one way of encoding a chunk has produced."""
+
+    job: _Job
+    way: Strategy
+    encoded: EncodedChunk
+
+    @property
+    def checked(self) -> Checked:
+        job, gpu = self.job, self.way.decodes_on_gpu
+        return Checked(job.plan, job.chunk, job.source_path, job.outdir, gpu, job.encoder.runner)
 
 
 class _GpuFailed(EncodeFailed):
@@ -146,37 +165,22 @@ class _GpuFailed(EncodeFailed):
         self.fault = fault
 
 
-async def _try_strategies(job: _Job, way: Strategy) -> tuple[EncodedChunk, Strategy]:
+async def _try_strategies(job: _Job, way: Strategy) -> _Tried:
     """Encode one way after another, `way` first, until one succeeds; raises what the last one failed with."""
     notes: tuple[str, ...] = ()
     while True:
+        at = await job.begun_anew()
         try:
-            return replace(await _attempt(job, way), notes=notes), way
+            return _Tried(at, way, replace(await _attempt(at, way), notes=notes))
         except EncodeInterrupted:
             raise
         except EncodeFailed as error:
             fault = error.fault if isinstance(error, _GpuFailed) else None
             following = next_strategy(way, fault, audio_changes=audio_changes(error.message))
             if following is None:
-                raise _final_error(job, error) from error
+                raise final_error(job.plan, job.chunk, error) from error
             notes += _log_fallback(job, way, following, fault, error.message)
             way = following
-
-
-def _final_error(job: _Job, error: EncodeFailed) -> CorruptSource | NotConvertible:
-    """Return the error for users when nothing is left to try: another try would end alike.
-
-    What ffmpeg said is for operators: it goes to the log.
-    """
-    plan, chunk = job.plan, job.chunk
-    log.error("chunk_not_convertible", chunk=chunk.index, error=error.message)
-    begin, end = (float(frame / plan.rate) for frame in (chunk.first_frame, chunk.end_frame))
-    where = f"between {begin:.0f} s and {end:.0f} s"
-    if any(words in str(error) for words in DAMAGE):
-        return CorruptSource(f"the source is too damaged to convert {where}: send an undamaged copy")
-    return NotConvertible(
-        f"the source cannot be converted {where}: send it in another format, such as MP4 with H.264 and AAC"
-    )
 
 
 def _log_fallback(
@@ -199,7 +203,7 @@ async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
     for rung in plan.rungs:
         _make_empty(Path(job.outdir, rung.name), chunk)
     await _run(job, way)
-    await asyncio.to_thread(_carry_counters_on, job)
+    await asyncio.to_thread(carry_counters_on, plan, chunk, job.outdir, range(chunk.segments))
     failpoint("encode.written")
     results = await together(*(verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs))
     return EncodedChunk(
@@ -238,15 +242,16 @@ async def _write_segments(job: _Job, way: Strategy, limit_seconds: float) -> Fin
         audio_from_file=way.audio_from_file,
         gpu_decode=way.decodes_on_gpu,
     )
+    running = job.encoder.runner.run_ffmpeg(
+        argv,
+        frames=chunk.end_frame - chunk.first_frame,
+        timeout_seconds=limit_seconds,
+        stall_seconds=limit_seconds if tolerant else _stall_seconds(plan, chunk),
+        access=job.access,
+        on_progress=job.on_progress,
+    )
     try:
-        return await job.encoder.runner.run_ffmpeg(
-            argv,
-            frames=chunk.end_frame - chunk.first_frame,
-            timeout_seconds=limit_seconds,
-            stall_seconds=limit_seconds if tolerant else _stall_seconds(plan, chunk),
-            access=job.access,
-            on_progress=job.on_progress,
-        )
+        return await (job.growth.beside(running, plan, chunk, job.outdir) if job.growth else running)
     except EncodeStalled as error:
         if way.encoder == "h264_nvenc":
             raise _GpuFailed(error.message, "stalled") from error
@@ -276,16 +281,6 @@ async def _write_audio(job: _Job, limit_seconds: float) -> None:
         argv, frames=1, timeout_seconds=limit_seconds, stall_seconds=limit_seconds, access=job.access
     )
     require_success(finished, f"audio of chunk {job.chunk.index}")
-
-
-def _carry_counters_on(job: _Job) -> None:
-    """Let the continuity counters of all written segments follow those of the segments before."""
-    first = job.chunk.first_segment
-    for rung in job.plan.rungs:
-        for index in range(first, first + job.chunk.segments):
-            path = Path(job.outdir, rung.name, segment_name(index))
-            with suppress(FileNotFoundError, BrokenStream):  # verification says what is wrong
-                path.write_bytes(carry_on(path.read_bytes(), index))
 
 
 def _make_empty(folder: Path, chunk: Chunk) -> None:

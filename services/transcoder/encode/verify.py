@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,8 @@ from shared.hls.stored_renditions import KeyFrame
 from shared.names import segment_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from services.transcoder.encode.transport_stream import Access, Contents
     from services.transcoder.plan.ladder import Rung
     from services.transcoder.plan.model import Chunk, Plan
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 CLOCK: Final = 90_000  # ticks a second in MPEG-TS
 TICKS_A_FRAME: Final = AUDIO_FRAME * CLOCK // AUDIO_RATE  # in one AAC frame
 TOLERANCE_TICKS: Final = 3
+MAX_SKEW_FRAMES: Final = 24  # half a second of sound: how far it may lag behind where a segment ends
 TS_PACKET_BYTES: Final = 188
 HEAD_PACKETS: Final = 64  # contain the tables and the first picture's parameter sets
 START_CODE_SPS: Final = re.compile(rb"\x00\x00\x01[\x07\x27\x47\x67](...)", re.DOTALL)
@@ -51,26 +54,62 @@ async def verify_rendition(
     Raises EncodeFailed unless every segment holds exactly the planned frames at the planned times and
     begins with a key frame, and the audio is exactly the chunk's part of the AAC grid.
     """
-    paths = [
-        Path(outdir, rung.name, segment_name(chunk.first_segment + number))
-        for number in range(chunk.segments)
-    ]
-    return await asyncio.to_thread(_verify, plan, chunk, rung, paths)
+    return await asyncio.to_thread(_verify, plan, chunk, rung, outdir)
 
 
-def _verify(plan: Plan, chunk: Chunk, rung: Rung, paths: list[Path]) -> tuple[tuple[SegmentFile, ...], str]:
-    files = [path.read_bytes() if path.exists() else b"" for path in paths]
-    if not all(files):
-        raise EncodeFailed(f"{rung.name}: segment {chunk.first_segment + files.index(b'')} was not written")
-    codecs = codecs_of(files[0])
-    try:
-        contents = [read(file) for file in files]
-    except BrokenStream as error:
-        raise EncodeFailed(f"{rung.name}: the written segments cannot be read: {error}") from error
+def verify_segments(
+    plan: Plan, chunk: Chunk, rung: Rung, outdir: str, *, numbers: range, audio_before: int
+) -> tuple[tuple[SegmentFile, ...], int]:
+    """Return segments `numbers` (from 0) of a chunk in progress, and its audio frames up to there.
+
+    `audio_before` of them are in the segments before. The sound of a segment's last pictures may be in the
+    next one. Raises EncodeFailed as `verify_rendition` does.
+    """
+    bounds = (*plan.starts_in(chunk), chunk.end_frame)
+    part = replace(
+        chunk,
+        first_segment=chunk.first_segment + numbers.start,
+        segments=len(numbers),
+        first_frame=bounds[numbers.start],
+        end_frame=bounds[numbers.stop],
+    )
+    files, contents = _read(part, rung, outdir)
+    _check_video(plan, part, rung, contents)
+    packets = [access for each in contents for access in each.audio]
+    if plan.audio:
+        begin = audio_frames(plan, chunk).start + audio_before
+        _check_audio_part(rung, packets, begin, audio_frames(plan, part).stop)
+    return _segments(plan, part, rung, files, contents), audio_before + len(packets)
+
+
+def _verify(plan: Plan, chunk: Chunk, rung: Rung, outdir: str) -> tuple[tuple[SegmentFile, ...], str]:
+    files, contents = _read(chunk, rung, outdir)
+    codecs = codecs_of(next(iter(files.values())))
     _check_video(plan, chunk, rung, contents)
     if plan.audio:
         _check_audio(plan, chunk, rung, [access for each in contents for access in each.audio])
-    segments = tuple(
+    segments = _segments(plan, chunk, rung, files, contents)
+    return segments, codecs + (",mp4a.40.2" if plan.audio else "")
+
+
+def _read(chunk: Chunk, rung: Rung, outdir: str) -> tuple[dict[Path, bytes], list[Contents]]:
+    """Return the files of a chunk's segments and what they hold. Raises EncodeFailed."""
+    files: dict[Path, bytes] = {}
+    for index in range(chunk.first_segment, chunk.first_segment + chunk.segments):
+        path = Path(outdir, rung.name, segment_name(index))
+        files[path] = path.read_bytes() if path.exists() else b""
+        if not files[path]:
+            raise EncodeFailed(f"{rung.name}: segment {index} was not written")
+    try:
+        return files, [read(file) for file in files.values()]
+    except BrokenStream as error:
+        raise EncodeFailed(f"{rung.name}: the written segments cannot be read: {error}") from error
+
+
+def _segments(
+    plan: Plan, chunk: Chunk, rung: Rung, files: Mapping[Path, bytes], contents: list[Contents]
+) -> tuple[SegmentFile, ...]:
+    return tuple(
         SegmentFile(
             rendition=rung.name,
             index=chunk.first_segment + number,
@@ -79,11 +118,10 @@ def _verify(plan: Plan, chunk: Chunk, rung: Rung, paths: list[Path]) -> tuple[tu
             bytes=len(file),
             key_frames=_key_frames(found, len(file)),
         )
-        for number, (path, file, found, frames) in enumerate(
-            zip(paths, files, contents, plan.frames_in(chunk), strict=True)
+        for number, ((path, file), found, frames) in enumerate(
+            zip(files.items(), contents, plan.frames_in(chunk), strict=True)
         )
     )
-    return segments, codecs + (",mp4a.40.2" if plan.audio else "")
 
 
 def _key_frames(found: Contents, end: int) -> tuple[KeyFrame, ...]:
@@ -145,11 +183,27 @@ def _check_decode_times(plan: Plan, chunk: Chunk, rung: Rung, packets: list[Acce
 
 
 def _check_audio(plan: Plan, chunk: Chunk, rung: Rung, packets: list[Access]) -> None:
-    expected = [frame * TICKS_A_FRAME + BASE_SECONDS * CLOCK for frame in audio_frames(plan, chunk)]
-    times = [packet.time for packet in packets]
-    if len(times) != len(expected):
-        raise EncodeFailed(f"{rung.name}: {len(times)} audio frames were written instead of {len(expected)}")
-    if any(abs(time - wanted) > TOLERANCE_TICKS for time, wanted in zip(times, expected, strict=True)):
+    expected = audio_frames(plan, chunk)
+    if len(packets) != len(expected):
+        raise EncodeFailed(
+            f"{rung.name}: {len(packets)} audio frames were written instead of {len(expected)}"
+        )
+    _check_audio_times(rung, packets, expected)
+
+
+def _check_audio_part(rung: Rung, packets: list[Access], begin: int, last: int) -> None:
+    """Raise EncodeFailed unless the audio frames are those from `begin` on, up to about `last`."""
+    end = begin + len(packets)
+    if abs(end - last) > MAX_SKEW_FRAMES:
+        raise EncodeFailed(f"{rung.name}: the sound ends {end - last} frames from where the picture does")
+    _check_audio_times(rung, packets, range(begin, end))
+
+
+def _check_audio_times(rung: Rung, packets: list[Access], frames: range) -> None:
+    expected = (frame * TICKS_A_FRAME + BASE_SECONDS * CLOCK for frame in frames)
+    if any(
+        abs(packet.time - wanted) > TOLERANCE_TICKS for packet, wanted in zip(packets, expected, strict=True)
+    ):
         raise EncodeFailed(f"{rung.name}: audio frames are not where the plan puts them")
 
 

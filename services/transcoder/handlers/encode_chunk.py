@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -13,12 +14,13 @@ import structlog
 from services.transcoder.command.audio import converted_bytes
 from services.transcoder.command.video import limits_of
 from services.transcoder.content.check import DAMAGED
+from services.transcoder.encode.growth import Growth
 from services.transcoder.handlers.leases import ChunkLease, Progress
 from services.transcoder.handlers.segmented_event import segmented_event
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
-from shared.contracts.events import ResumeVideo, Segment
+from shared.contracts.events import ResumeVideo, Segment, StoreSegments
 from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import DatabaseUnavailable, OriginalMissing, SourceUnavailable, Superseded
 from shared.failpoints import failpoint
@@ -27,10 +29,11 @@ from shared.telemetry.metrics import ENCODE_SPEED, ENCODED_SECONDS
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from services.transcoder.encode.chunk import EncodedChunk
+    from services.transcoder.encode.verify import SegmentFile
     from services.transcoder.sources.fetch import Sources
     from shared.contracts.events import EncodeChunk as EncodeChunkCommand
     from shared.messaging.outbox import Outbox
@@ -56,6 +59,7 @@ class EncodeChunk(Protocol):
         outdir: Path,
         *,
         on_progress: Callable[[float], None],
+        growth: Growth | None,
     ) -> EncodedChunk: ...
 
 
@@ -63,6 +67,7 @@ class EncodeChunk(Protocol):
 class EncodeChunkHandler:
     """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk.
 
+    Segments are handed over while their chunk is encoded, at most once in `growth_seconds`; 0: with it.
     `outage_seconds` is the pause between attempts to commit while Postgres is unavailable.
     """
 
@@ -72,6 +77,7 @@ class EncodeChunkHandler:
     room: DiskBudget
     encode_chunk: EncodeChunk
     lease_seconds: float
+    growth_seconds: float = 0.0
     outage_seconds: float = OUTAGE_SECONDS
 
     async def encode(self, command: EncodeChunkCommand) -> None:
@@ -123,7 +129,31 @@ class EncodeChunkHandler:
         plan = Plan.from_json(claim.plan)
         async with self.room.reserve(_most_bytes(plan, claim.chunk)):
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-            return await self.encode_chunk(plan, claim.chunk, source, directory, on_progress=progress)
+            growth = self._growth(claim, progress)
+            return await self.encode_chunk(
+                plan, claim.chunk, source, directory, on_progress=progress, growth=growth
+            )
+
+    def _growth(self, claim: ChunkClaim, progress: Progress) -> Growth | None:
+        """Return how segments are handed over: not of the first chunk, whose end makes a video playable."""
+        if not (self.growth_seconds and claim.chunk):
+            return None
+        return Growth(partial(self._hand_over, claim, progress), self.growth_seconds)
+
+    async def _hand_over(self, claim: ChunkClaim, progress: Progress, files: Sequence[SegmentFile]) -> None:
+        """Register verified segments of a chunk that is still being encoded, and have them stored."""
+        failpoint("encode.segments_verified")
+        async with self.outbox.transaction() as connection:
+            await videos.register_segments(
+                connection,
+                claim,
+                segments=[self._segment(file) for file in files],
+                key_frames=[file.key_frames for file in files],
+                progress=progress.fraction,
+                lease_seconds=self.lease_seconds,
+            )
+            await self.outbox.add(connection, StoreSegments(video_id=claim.video_id, chunk=claim.chunk))
+        failpoint("encode.segments_committed")
 
     async def _commit(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
         """Record and announce the chunk; waits during an outage of Postgres to keep the encode."""
@@ -135,16 +165,7 @@ class EncodeChunkHandler:
                 await asyncio.sleep(self.outage_seconds)
 
     async def _commit_once(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
-        segments = [
-            Segment(
-                rendition=file.rendition,
-                index=file.index,
-                path=self.work.relative(file.path),
-                duration_seconds=file.duration_seconds,
-                bytes=file.bytes,
-            )
-            for file in encoded.segments
-        ]
+        segments = [self._segment(file) for file in encoded.segments]
         async with self.outbox.transaction() as connection:
             await videos.finish_chunk(
                 connection,
@@ -159,6 +180,15 @@ class EncodeChunkHandler:
             await self.outbox.add(connection, event)
         failpoint("encode.committed")
         log.info("chunk_encoded", chunk=claim.chunk, attempt=claim.attempt, segments=len(segments))
+
+    def _segment(self, file: SegmentFile) -> Segment:
+        return Segment(
+            rendition=file.rendition,
+            index=file.index,
+            path=self.work.relative(file.path),
+            duration_seconds=file.duration_seconds,
+            bytes=file.bytes,
+        )
 
     def _measure(self, encoded: EncodedChunk, seconds: float) -> None:
         first = encoded.segments[0].rendition

@@ -35,9 +35,16 @@ class StoreInItsStorage:
 
         Raises UnknownStorage, PrivateNotPossible, StorageMismatch, and what the handler raises.
         """
+        await (await self.handler_for(event.video_id)).store(event)
+
+    async def handler_for(self, video_id: UUID) -> StoreChunkHandler:
+        """Return the handler of a video's storage.
+
+        Raises UnknownStorage, PrivateNotPossible, StorageMismatch, StorageUnavailable.
+        """
         async with self.outbox.transaction() as connection:
-            storage = await self._storage(connection, event.video_id)
-        await self.handler_of(storage).store(event)
+            storage = await self._storage(connection, video_id)
+        return self.handler_of(storage)
 
     async def _storage(self, connection: Connection, video_id: UUID) -> Storage:
         """Return the storage of a video, choosing it before its first chunk is stored."""

@@ -9,29 +9,21 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from services.uploader.handlers.put_segments import SegmentDamaged
 from services.uploader.handlers.store_lease import Progress, StoreLease
-from services.uploader.handlers.stored_objects import segment_key
 from shared import videos
 from shared.contracts.events import EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import (
-    SegmentsLost,
-    StorageInconsistent,
-    StorageMismatch,
-    StorageRefused,
-    StorageUnavailable,
-    Superseded,
-)
+from shared.errors import SegmentsLost, StorageInconsistent, StorageRefused, StorageUnavailable, Superseded
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
-from shared.telemetry.metrics import STORED_BYTES, STORED_OBJECTS
-from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
     from uuid import UUID
 
     from services.uploader.handlers.publish_video import VideoPublisher
+    from services.uploader.handlers.put_segments import SegmentPuts
     from services.uploader.retention import Retention
     from services.uploader.storage_breaker import StorageBreaker
     from shared.contracts.events import Segment, VideoSegmented
@@ -50,10 +42,6 @@ MAX_REOPENED = 3  # times that a chunk is encoded again in one run because its f
 log = structlog.get_logger()
 
 
-class SegmentDamaged(Exception):
-    """A segment on the work volume is missing or does not have its registered size."""
-
-
 @dataclass(frozen=True)
 class StoreChunkHandler:
     """Stores chunks and finishes videos; its handler serves the queue uploader.store."""
@@ -61,7 +49,7 @@ class StoreChunkHandler:
     outbox: Outbox
     work: WorkDir
     storage: Storage
-    puts: asyncio.Semaphore
+    puts: SegmentPuts
     breaker: StorageBreaker
     check_volume: Callable[[], Awaitable[None]]
     publisher: VideoPublisher
@@ -79,13 +67,13 @@ class StoreChunkHandler:
             async with self.breaker.guarded():
                 await self._store(event.video_id, event.chunk)
         except StorageRefused:
-            await self._tidy(event.video_id)
+            await self.tidy(event.video_id)
             raise
         except StorageUnavailable:
             await self._note_waiting(event.video_id)
             raise
         except Exception:
-            await self._tidy(event.video_id)
+            await self.tidy(event.video_id)
             raise
 
     async def _note_waiting(self, video_id: UUID) -> None:
@@ -96,13 +84,7 @@ class StoreChunkHandler:
     async def _store(self, video_id: UUID, chunk: int) -> None:
         async with self.outbox.transaction() as connection:
             job = await videos.store_job(connection, video_id, chunk)
-            here = self.storage.location
-            chosen = await videos.choose_storage(connection, video_id, here)
-        if not chosen.is_same(here):
-            raise StorageMismatch(
-                f"the video is being stored in {chosen}, but {here} is configured now: configure that again,"
-                " or delete the video and upload it again"
-            )
+            await self.puts.expect_chosen(connection, video_id)
         failpoint("store.begun")
         if job.chunk_status == "encoded":
             await self._store_chunk(job)
@@ -116,7 +98,7 @@ class StoreChunkHandler:
         await self.lease.renew(job)  # before any upload: a sweep aborts uploads without a lease
         try:
             progress = Progress()
-            await self.lease.hold(job, self._put_segments(prefix, job.segments, progress), progress)
+            await self.lease.hold(job, self.puts.put(prefix, job.left, progress), progress)
         except (FileNotFoundError, SegmentDamaged) as error:
             await self._encode_again(job, error)
         except (StorageUnavailable, StorageInconsistent):
@@ -145,30 +127,6 @@ class StoreChunkHandler:
         if lost:
             raise lost
 
-    async def _put_segments(self, prefix: str, segments: Sequence[Segment], progress: Progress) -> None:
-        puts = (self._put_segment(prefix, segment, progress) for segment in segments)
-        for result in await asyncio.gather(*puts, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-
-    async def _put_segment(self, prefix: str, segment: Segment, progress: Progress) -> None:
-        key = segment_key(prefix, segment.rendition, segment.index)
-        path = self.work.root / segment.path
-        async with self.puts:
-            local = await asyncio.to_thread(file_size, path)
-            if local != segment.bytes:
-                raise SegmentDamaged(f"{segment.path} has {local or 0} bytes, not {segment.bytes}")
-            stored = await self.storage.put_file(key, path)
-        if stored != segment.bytes:
-            raise StorageInconsistent(f"{key} has {stored} bytes in storage, not {segment.bytes}")
-        failpoint("store.segment_put")
-        progress.note()
-        self._count(stored)
-
-    def _count(self, size: int) -> None:
-        STORED_BYTES.labels(self.storage.kind).inc(size)
-        STORED_OBJECTS.labels(self.storage.kind).inc()
-
     async def _give_way(self, job: StoreJob) -> None:
         """Raise Superseded when another worker has stored the chunk: then our failure does not matter."""
         async with self.outbox.transaction() as connection:
@@ -195,7 +153,7 @@ class StoreChunkHandler:
             await asyncio.to_thread(self._remove_segments, job.segments)
         raise Superseded(f"the chunk is encoded again: {error}") from error
 
-    async def _tidy(self, video_id: UUID) -> None:
+    async def tidy(self, video_id: UUID) -> None:
         """Remove objects put after the video's deletion, and local files left when a finisher died."""
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, video_id)
@@ -205,6 +163,6 @@ class StoreChunkHandler:
             await asyncio.to_thread(self.publisher.remove_local, video)
 
     def _remove_segments(self, segments: Sequence[Segment]) -> None:
-        attempts = {(self.work.root / segment.path).parents[1] for segment in segments}
+        attempts = {self.work.attempt_of(segment.path) for segment in segments}
         for directory in attempts:
             shutil.rmtree(directory, ignore_errors=True)

@@ -26,9 +26,10 @@ where video_id = :video_id and status = 'ready' and revision = :revision;
 update videos set status = 'failed' where video_id = :video_id and status = 'failed' and revision = :revision;
 
 -- name: store_again!
-update chunks set status = 'encoded', tries = 0, lease_until = null
+update chunks set status = 'encoded', tries = 0, lease_until = null, stored_until = null
 where video_id = :video_id and chunk = any(:chunks::int[]) and status = 'stored';
 
 -- name: encode_again!
-update chunks set status = 'pending', progress = 0, tries = 0, codecs = null, lease_until = null
+update chunks set status = 'pending', progress = 0, tries = 0, codecs = null, lease_until = null,
+    stored_until = null
 where video_id = :video_id and chunk = any(:chunks::int[]) and status = 'stored';

@@ -7,7 +7,7 @@ select video_id, user_id, status, purged_at is not null as is_purged, plan is no
 from videos where video_id = any(:video_ids::uuid[]);
 
 -- name: attempts
-select video_id, chunk, status, attempt, coalesce(lease_until > now(), false) as is_alive
+select video_id, chunk, status, attempt, coalesce(greatest(lease_until, storing_until) > now(), false) as is_alive
 from chunks where video_id = any(:video_ids::uuid[]);
 
 -- name: named_as_source$

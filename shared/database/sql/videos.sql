@@ -104,7 +104,7 @@ select plan || '{"chunks": [], "segment_starts": []}' from videos where video_id
 
 -- name: lock_chunks
 -- Block new claims until the transaction ends.
-select chunk, attempt, coalesce(lease_until > now(), false) as is_held
+select chunk, attempt, coalesce(greatest(lease_until, storing_until) > now(), false) as is_held
 from chunks where video_id = :video_id order by chunk for update;
 
 -- name: drop_plan!
@@ -169,16 +169,65 @@ where video_id = :video_id and chunk = :chunk and attempt = :attempt and status 
 returning reopened;
 
 -- name: clear_segments!
-delete from segments where video_id = :video_id and chunk = :chunk;
+-- Forget the files of other attempts.
+delete from segments where video_id = :video_id and chunk = :chunk and path <> all(:paths::text[]);
 
 -- name: insert_segments!
+-- A file that was registered and put before stays known as put; another file for the same segment replaces it.
 insert into segments (video_id, rendition, index, chunk, path, duration_seconds, bytes, key_frames)
 select :video_id, r, i, :chunk, p, d, b, :key_frames::jsonb -> (n - 1)::int
 from unnest(:renditions::text[], :indexes::int[], :paths::text[], :durations::float8[], :sizes::bigint[])
-    with ordinality as t (r, i, p, d, b, n);
+    with ordinality as t (r, i, p, d, b, n)
+on conflict (video_id, rendition, index) do update
+set chunk = excluded.chunk, path = excluded.path, duration_seconds = excluded.duration_seconds,
+    bytes = excluded.bytes, key_frames = excluded.key_frames,
+    is_stored = segments.is_stored and segments.path = excluded.path;
+
+-- name: claim_storing^
+-- Take what is registered of a chunk that is still being encoded, unless another uploader puts it.
+update chunks c set storing_until = now() + make_interval(secs => :lease_seconds)
+from videos v
+where c.video_id = :video_id and c.chunk = :chunk and c.status = 'encoding' and v.video_id = c.video_id
+  and v.status = 'processing' and coalesce(c.storing_until < now(), true)
+returning v.user_id, c.attempt;
+
+-- name: renew_storing!
+-- Renew the lease as long as the files that are put are those that are registered.
+update chunks c set storing_until = now() + make_interval(secs => :lease_seconds)
+from videos v
+where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status in ('encoding', 'encoded')
+  and v.video_id = c.video_id and v.status = 'processing'
+  and not exists (
+      select from unnest(:paths::text[]) p
+      where p not in (select s.path from segments s where s.video_id = c.video_id and s.chunk = c.chunk)
+  );
+
+-- name: release_storing!
+update chunks set storing_until = null where video_id = :video_id and chunk = :chunk and attempt = :attempt;
+
+-- name: segments_stored!
+-- What players were shown stays shown.
+update chunks c set stored_until = greatest(c.stored_until, :until::int), storing_until = null
+from videos v
+where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status in ('encoding', 'encoded')
+  and v.video_id = c.video_id and v.status = 'processing';
+
+-- name: mark_segments_stored!
+update segments set is_stored = true
+where video_id = :video_id and chunk = :chunk and path = any(:paths::text[]);
+
+-- name: unstored_segments
+select rendition, index, path, duration_seconds, bytes
+from segments where video_id = :video_id and chunk = :chunk and not is_stored
+order by index, rendition;
+
+-- name: forget_stored_segments!
+-- Their objects may be lost: put all of them again.
+update segments set is_stored = false where video_id = :video_id and chunk = any(:chunks::int[]) and is_stored;
 
 -- name: chunk_for_storing^
-select v.status, v.user_id, c.status as chunk_status, c.attempt
+select v.status, v.user_id, c.status as chunk_status, c.attempt,
+       greatest(extract(epoch from c.storing_until - now()), 0)::float8 as storing_left_seconds
 from videos v join chunks c using (video_id)
 where c.video_id = :video_id and c.chunk = :chunk;
 
@@ -210,7 +259,7 @@ returning storage_type, s3_bucket, storage_id;
 
 -- name: reopen_stored
 -- Have chunks stored again whose segments are not in storage although they were put.
-update chunks c set status = 'encoded', lease_until = null
+update chunks c set status = 'encoded', lease_until = null, stored_until = null
 from videos v
 where c.video_id = :video_id and v.video_id = c.video_id and v.status = 'processing' and c.status = 'stored'
   and c.chunk in (
@@ -224,9 +273,10 @@ returning c.chunk;
 select count(*) from chunks where video_id = :video_id and status <> 'stored';
 
 -- name: stored_segments
+-- Those of stored chunks, and the first ones of a chunk that is still being encoded.
 select s.rendition, s.index, s.duration_seconds, s.bytes
 from segments s join chunks c using (video_id, chunk)
-where s.video_id = :video_id and c.status = 'stored'
+where s.video_id = :video_id and (c.status = 'stored' or s.index <= c.stored_until)
 order by s.rendition, s.index;
 
 -- name: key_frames
@@ -288,6 +338,7 @@ update videos set status = 'deleted' where video_id = :video_id and status <> 'd
 -- name: live_leases$
 select count(*) from (
     select lease_until from chunks where video_id = :video_id and status = 'encoding'
+    union all select storing_until from chunks where video_id = :video_id
     union all select plan_lease_until from videos where video_id = :video_id
     union all select lease_until from storage_moves where video_id = :video_id
 ) leases where lease_until > now();

@@ -90,7 +90,7 @@ def without_undoing() -> None:
     async def tidy(self: StoreChunkHandler, video_id: Any) -> None:
         return
 
-    _replace(StoreChunkHandler, "_tidy", tidy)
+    _replace(StoreChunkHandler, "tidy", tidy)
 
 
 def without_outbox() -> None:

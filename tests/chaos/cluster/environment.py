@@ -26,7 +26,8 @@ TUNING = {
     "STORAGE_TYPE": "s3",
     "DELETE_LOCAL_AFTER_S3": "true",
     "HLS_SEGMENT_SECONDS": "2",
-    "CHUNK_SECONDS": "2",
+    "CHUNK_SECONDS": "4",
+    "GROWTH_SECONDS": "0.1",  # segments are stored before their chunk, however fast it is encoded
     "ENCODER": "libx264",
     "LEASE_SECONDS": str(LEASE_SECONDS),
     "RETRY_ATTEMPTS": "8",

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from tests.chaos.invariants.recorder import Recorder
     from tests.chaos.invariants.servers import Addresses
 
-QUEUES = ("transcoder.plan", "transcoder.first", "transcoder.bulk", "uploader.store", "uploader.delete")
+QUEUES = (
+    *("transcoder.plan", "transcoder.first", "transcoder.bulk"),
+    *("uploader.store", "uploader.segments", "uploader.delete"),
+)
 JUDGED_PLACES = ("uploads", "originals", "chunks")
 
 VIDEOS = """

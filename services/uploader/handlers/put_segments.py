@@ -1,0 +1,86 @@
+"""Puts files of segments into storage, a limited number at once in the whole process."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import groupby, takewhile
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from services.uploader.handlers.stored_objects import segment_key
+from shared import videos
+from shared.errors import StorageInconsistent, StorageMismatch
+from shared.failpoints import failpoint
+from shared.telemetry.metrics import STORED_BYTES, STORED_OBJECTS
+from shared.workspace.layout import file_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from uuid import UUID
+
+    from services.uploader.handlers.store_lease import Progress
+    from shared.contracts.events import Segment
+    from shared.database.pool import Connection
+    from shared.storage.interface import Storage
+    from shared.workspace.layout import WorkDir
+
+
+class SegmentDamaged(Exception):
+    """A segment on the work volume is missing or does not have its registered size."""
+
+
+@dataclass(frozen=True)
+class SegmentPuts:
+    """Puts segments of the work volume into one storage; `places` limits how many at once."""
+
+    work: WorkDir
+    storage: Storage
+    places: asyncio.Semaphore
+
+    async def put(self, prefix: str, segments: Sequence[Segment], progress: Progress) -> None:
+        """Put all `segments`. Raises SegmentDamaged, FileNotFoundError, and errors of the storage."""
+        puts = (self._put(prefix, segment, progress) for segment in segments)
+        for result in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def expect_chosen(self, connection: Connection, video_id: UUID) -> None:
+        """Raise StorageMismatch when the video is being stored elsewhere; the first to be stored decides."""
+        here = self.storage.location
+        chosen = await videos.choose_storage(connection, video_id, here)
+        if not chosen.is_same(here):
+            raise StorageMismatch(
+                f"the video is being stored in {chosen}, but {here} is configured now: configure that again,"
+                " or delete the video and upload it again"
+            )
+
+    def written(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+        """Return those of `segments` that can be put now."""
+        return whole_segments(segments, lambda path: file_size(self.work.root / path))
+
+    async def _put(self, prefix: str, segment: Segment, progress: Progress) -> None:
+        key = segment_key(prefix, segment.rendition, segment.index)
+        path: Path = self.work.root / segment.path
+        async with self.places:
+            local = await asyncio.to_thread(file_size, path)
+            if local != segment.bytes:
+                raise SegmentDamaged(f"{segment.path} has {local or 0} bytes, not {segment.bytes}")
+            stored = await self.storage.put_file(key, path)
+        if stored != segment.bytes:
+            raise StorageInconsistent(f"{key} has {stored} bytes in storage, not {segment.bytes}")
+        failpoint("store.segment_put")
+        progress.note()
+        STORED_BYTES.labels(self.storage.kind).inc(stored)
+        STORED_OBJECTS.labels(self.storage.kind).inc()
+
+
+def whole_segments(segments: Sequence[Segment], size_of: Callable[[str], int | None]) -> tuple[Segment, ...]:
+    """Return `segments`, sorted by index, up to the first index of which a file is not as registered.
+
+    An attempt that has ended removes its files; what a later one has not reached yet is then missing.
+    """
+    by_index = (tuple(group) for _, group in groupby(segments, key=attrgetter("index")))
+    whole = takewhile(lambda group: all(size_of(each.path) == each.bytes for each in group), by_index)
+    return tuple(segment for group in whole for segment in group)
