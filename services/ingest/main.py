@@ -15,6 +15,7 @@ from services.ingest.http.resources import (
     DIAGNOSE,
     FEED,
     MAX_UPLOAD_BYTES,
+    PACE,
     STORAGE_RULES,
     UPLOADING,
     URLS,
@@ -25,6 +26,7 @@ from services.ingest.progress.poller import Feed
 from services.ingest.settings import IngestSettings
 from services.ingest.uploads.admission import Admission
 from services.ingest.uploads.byte_quota import ByteQuota
+from services.ingest.uploads.pace import UploadPace
 from services.ingest.uploads.remove_unfinished import sweep_uploads
 from services.ingest.uploads.upload_file import sync_directory
 from shared.errors import StorageUnavailable
@@ -51,19 +53,20 @@ if TYPE_CHECKING:
 
 
 NAME, DEFAULT_PORT = "ingest", 8080
+UPLOAD_PACE = UploadPace()
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id")
 ANSWER_HEADERS = ("Location", "Retry-After", "X-Request-Id")
 
 
-def create_app(settings: IngestSettings) -> web.Application:
+def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> web.Application:
     """Return the service; opens nothing yet."""
     app = create_base_app()
     app[URLS] = PlaybackUrls.of(settings)
     app[STORAGE_RULES] = StorageRules(settings.by_storage, settings.default_visibility)
     app[MAX_UPLOAD_BYTES] = settings.max_upload_bytes
     app[DIAGNOSE] = {name: partial(diagnose, each) for name, each in settings.by_storage.items()}
-    app[UPLOADING] = set()
+    app[UPLOADING], app[PACE] = set(), pace
     app[WORK] = WorkDir(settings.work_dir.resolve())
     app[ADMISSION] = Admission(
         DiskBudget(app[WORK].root, settings.disk_reserve_bytes),

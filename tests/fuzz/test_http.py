@@ -159,7 +159,8 @@ async def _read_form(body: bytes) -> None:
     reader.feed_data(body)
     reader.feed_eof()
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    form = Form(make_mocked_request("POST", "/", headers=headers, payload=reader), max_bytes=10**6)
+    request = make_mocked_request("POST", "/", headers=headers, payload=reader)
+    form = Form(request, max_bytes=10**6, stall_seconds=60.0)
     try:
         await form.fields()
         assert form.filename is None or form.filename

@@ -10,11 +10,14 @@ from uuid import UUID
 import pytest
 
 from shared import videos
+from shared.database.statements import originals
 from shared.errors import EncodeFailed, PipelineError, StorageUnavailable
 from shared.storage.location import StorageLocation
 from shared.videos import presets
 from shared.videos.sql_results import sql
 from tests.memory_database import MemoryPostgres
+from tests.memory_database.engine import known_texts
+from tests.memory_database.tables import STATEMENTS
 from tests.sample_video import SampleVideo
 
 if TYPE_CHECKING:
@@ -68,10 +71,11 @@ class Steps:
             return name, type(error).__name__
 
     async def do_accept(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
-        uri = {"source": {"uri": f"file:{chance.randrange(2)}.mp4"}}
+        name = chance.choice(["0.mp4", "1.mp4", f"/work/originals/{video.video_id}/source"])
+        uri = {"source": {"uri": f"file:{name}"}}
         event = type(video.uploaded).model_validate(video.uploaded.model_dump() | uri)
         ladder = await presets.all_presets(connection)
-        if await videos.accept(connection, event, ladder=ladder):
+        if await videos.accept(connection, event, ladder=ladder, original_bytes=4):
             return "new"
         step = await videos.next_step(connection, event, "file:1.mp4")
         if step == "begin":
@@ -176,6 +180,7 @@ class Steps:
     async def do_ready(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
         given = dict.fromkeys(("storage_type", "s3_bucket", "s3_key", "s3_public_url", "playlist_url"))
         given |= {"thumbnail_url": None, "renditions": [], "bytes": 7, "run": chance.randrange(1, 3)}
+        given |= {"removes_original": chance.random() < 0.3}
         return videos.changed(await sql.mark_ready(connection, video_id=video.video_id, **given))
 
     async def do_retry(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
@@ -218,6 +223,8 @@ class Steps:
             await videos.count_processing(connection, "alice", most=2),
             await videos.count_elsewhere(connection, [IDS[0]]),
             await videos.count_settled(connection),
+            await originals.bytes_of_user(connection, user_id="alice"),
+            [row["video_id"] async for row in originals.of_failed(connection, seconds=-1.0, count=1)],
             await videos.location(connection, video.video_id),
             await videos.is_all_stored(connection, video.video_id),
             sorted((await videos.owners(connection, IDS)).items()),
@@ -232,6 +239,10 @@ class Steps:
             segments = [await videos.segments_of_chunk(connection, video_id, 0) for video_id in IDS]
         same = {"created_at": None, "updated_at": None}
         return [[each and replace(each, **same) for each in found], chunks, segments]
+
+
+def test_every_statement_has_a_twin() -> None:
+    assert {name for name, _ in known_texts().values()} == STATEMENTS.keys()
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -451,3 +451,27 @@ def work_volume__uploads(tables: Tables) -> list[Row]:
 
     found = sorted(tables.find("videos", is_upload), key=lambda row: row["created_at"], reverse=True)
     return [pick(row, "video_id") for row in found[:20]]
+
+
+@statement
+def originals__bytes_of_user(tables: Tables, *, user_id: str) -> int:
+    found = tables.find("videos", lambda row: row["status"] != "deleted", user_id=user_id)
+    return sum(row["original_bytes"] or 0 for row in found if row["original_removed_at"] is None)
+
+
+@statement
+def originals__of_failed(tables: Tables, *, seconds: float, count: int) -> list[Row]:
+    def is_lost(row: Row) -> bool:
+        is_final = row["status"] == "failed" and row["error"]["retryable"] is False
+        return is_final and row["updated_at"] < tables.after(-seconds)
+
+    found = sorted(
+        tables.find("videos", is_lost, original_removed_at=None), key=lambda row: row["updated_at"]
+    )
+    return [pick(row, "video_id") for row in found[:count]]
+
+
+@statement
+def originals__mark_removed(tables: Tables, *, video_ids: Collection[UUID]) -> int:
+    found = tables.find("videos", lambda row: row["video_id"] in video_ids)
+    return tables.update_videos(found, original_removed_at=tables.now)

@@ -58,6 +58,8 @@ NULL_IN_VIDEO = (
     "delivery",
     "ladder",
     "wished_storage",
+    "original_bytes",
+    "original_removed_at",
 )
 ZERO_IN_VIDEO = (
     "plan_attempt",

@@ -387,9 +387,12 @@ def videos__stored_codecs(tables: Tables, *, video_id: UUID) -> list[Row]:
 
 
 @statement
-def videos__mark_ready(tables: Tables, *, video_id: UUID, run: int, **given: Any) -> int:
+def videos__mark_ready(
+    tables: Tables, *, video_id: UUID, run: int, removes_original: bool, **given: Any
+) -> int:
     row = tables.video(video_id, lambda row: row["status"] == "processing" and row["run"] == run)
-    return tables.update_video(row, status="ready", error=None, **as_json(given))
+    removed = {"original_removed_at": tables.now} if removes_original else {}
+    return tables.update_video(row, status="ready", error=None, **as_json(given), **removed)
 
 
 @statement
@@ -403,7 +406,7 @@ def videos__fail(tables: Tables, *, video_id: UUID, run: int, error: Any) -> str
 @statement
 def videos__retry(tables: Tables, *, video_id: UUID, is_automatic: bool) -> int:
     row = tables.video(video_id, _is_failed)
-    if row is None:
+    if row is None or (row["original_removed_at"] and is_upload(row)):
         return 0
     retries = row["auto_retries"] + 1 if is_automatic else 0
     return tables.update_video(row, **_new_run(row), error=None, auto_retries=retries)
@@ -563,6 +566,11 @@ def _change(row: Row | None, **values: Any) -> int:
     if row is not None:
         row.update(values)
     return int(row is not None)
+
+
+def is_upload(row: Row) -> bool:
+    """Tell whether the source of a video is its own uploaded original."""
+    return row["source_uri"].startswith("file:") and f"/originals/{row['video_id']}/" in row["source_uri"]
 
 
 def _is_there(row: Row) -> bool:

@@ -26,7 +26,6 @@ FIELDS = tuple(field.alias or name for name, field in UploadFields.model_fields.
 MAX_PARTS = 20
 MAX_FIELD_BYTES = 4096
 FORM_BYTES = 128 * 1024  # what fields, part headers and boundaries may add to the size of the file
-STALL_SECONDS = 60.0
 READ_BYTES = 256 * 1024
 FILENAME_CHARACTERS = 1024
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -39,7 +38,7 @@ T = TypeVar("T")
 class Form:
     """A multipart body: `fields`, then `chunks` of the file, then `end`."""
 
-    def __init__(self, request: web.Request, *, max_bytes: int, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(self, request: web.Request, *, max_bytes: int, stall_seconds: float) -> None:
         """Check the headers. Raises InvalidRequest, UploadTooLarge."""
         if request.content_type != "multipart/form-data":
             raise InvalidRequest("send the file as multipart/form-data")

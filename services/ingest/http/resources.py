@@ -9,6 +9,7 @@ from aiohttp import web
 from services.ingest.auth.caller import Caller
 from services.ingest.progress.poller import Feed
 from services.ingest.uploads.admission import Admission
+from services.ingest.uploads.pace import UploadPace
 from shared.playback.urls import PlaybackUrls
 from shared.service.resources import DATABASE, OUTBOX
 from shared.storage.rules import StorageRules
@@ -32,6 +33,7 @@ __all__ = [
     "MAX_UPLOAD_BYTES",
     "OPENAPI",
     "OUTBOX",
+    "PACE",
     "STORAGE_RULES",
     "UPLOADING",
     "URLS",
@@ -43,6 +45,7 @@ STORAGE_RULES = web.AppKey("storage_rules", StorageRules)
 MAX_UPLOAD_BYTES = web.AppKey("max_upload_bytes", int)
 DIAGNOSE: web.AppKey[Mapping[str, partial[Coroutine[Any, Any, Report]]]] = web.AppKey("diagnose", dict)
 ADMISSION = web.AppKey("admission", Admission)
+PACE = web.AppKey("pace", UploadPace)
 WORK = web.AppKey("work", WorkDir)
 FEED = web.AppKey("feed", Feed)
 OPENAPI = web.AppKey("openapi", str)

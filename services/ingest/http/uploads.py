@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from services.ingest.http.resources import (
     DATABASE,
     MAX_UPLOAD_BYTES,
     OUTBOX,
+    PACE,
     STORAGE_RULES,
     UPLOADING,
     WORK,
@@ -42,10 +44,9 @@ if TYPE_CHECKING:
 
     from services.ingest.models import UploadFields
     from services.ingest.uploads.byte_quota import ByteAllowance
+    from services.ingest.uploads.pace import UploadPace
     from shared.videos import Video
     from shared.videos.presets import Preset
-
-WRITE_BYTES = 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -56,7 +57,8 @@ async def expect_later(request: web.Request) -> None:
 
 async def upload_video(request: web.Request) -> web.Response:
     """Accept a video; answer once the file is durable and record and event are committed."""
-    form = Form(request, max_bytes=request.app[MAX_UPLOAD_BYTES])
+    max_bytes, pace = request.app[MAX_UPLOAD_BYTES], request.app[PACE]
+    form = Form(request, max_bytes=max_bytes, stall_seconds=pace.stall_seconds)
     admission, caller = request.app[ADMISSION], request[CALLER]
     await request.app[VOLUME].check()
     async with admission.upload(request.content_length, caller) as reservation:
@@ -70,7 +72,7 @@ async def upload_video(request: web.Request) -> web.Response:
 
 
 async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Video:
-    admission = request.app[ADMISSION]
+    admission, pace = request.app[ADMISSION], request.app[PACE]
     fields = await form.fields()
     user_id = request[CALLER].acts_for(fields.user_id)
     visibility = request.app[STORAGE_RULES].visibility(fields.visibility)
@@ -78,7 +80,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
     ladder = await _ladder(request, fields)
     size = request.content_length or 0
     async with admission.of_user(request.app[DATABASE], user_id, size) as allowance:
-        await _receive(form, incoming, request.app[MAX_UPLOAD_BYTES], allowance)
+        await _receive(form, incoming, _Limits(request.app[MAX_UPLOAD_BYTES], allowance, pace))
         event = VideoUploaded(
             video_id=incoming.video_id,
             user_id=user_id,
@@ -90,7 +92,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
             storage=fields.storage,
         )
         # From here on a disconnecting client changes nothing: file and record must be created together.
-        terms = Terms(fields.title, ladder, incoming.size_bytes)
+        terms = Terms(fields.title, ladder, incoming.size_bytes, pace)
         accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, terms)
         return await asyncio.shield(accepting)
 
@@ -122,10 +124,25 @@ async def _ladder(request: web.Request, fields: UploadFields) -> tuple[Preset, .
     return ladder
 
 
-async def _receive(form: Form, incoming: Incoming, max_bytes: int, allowance: ByteAllowance) -> None:
+@dataclass(frozen=True)
+class _Limits:
+    """How large a file may be: in all, and for its user; and how much of it is collected before a write."""
+
+    max_bytes: int
+    allowance: ByteAllowance
+    pace: UploadPace
+
+    def check(self, size_bytes: int) -> None:
+        """Raise UploadTooLarge, QuotaExceeded."""
+        if size_bytes > self.max_bytes:
+            raise UploadTooLarge(f"the file is larger than {self.max_bytes} bytes")
+        self.allowance.extend_to(size_bytes)
+
+
+async def _receive(form: Form, incoming: Incoming, limits: _Limits) -> None:
     started = time.monotonic()
     try:
-        await _write(form, incoming, max_bytes, allowance)
+        await _write(form, incoming, limits)
         if not incoming.size_bytes:
             raise EmptyFile("file: is empty")
         await form.end()
@@ -141,15 +158,13 @@ async def _receive(form: Form, incoming: Incoming, max_bytes: int, allowance: By
     )
 
 
-async def _write(form: Form, incoming: Incoming, max_bytes: int, allowance: ByteAllowance) -> None:
+async def _write(form: Form, incoming: Incoming, limits: _Limits) -> None:
     buffer = bytearray()
     async for chunk in form.chunks():
         buffer += chunk
         UPLOADED_BYTES.inc(len(chunk))
-        if incoming.size_bytes + len(buffer) > max_bytes:
-            raise UploadTooLarge(f"the file is larger than {max_bytes} bytes")
-        allowance.extend_to(incoming.size_bytes + len(buffer))
-        if len(buffer) >= WRITE_BYTES:
+        limits.check(incoming.size_bytes + len(buffer))
+        if len(buffer) >= limits.pace.write_bytes:
             await incoming.write(buffer)
             buffer = bytearray()
     if buffer:

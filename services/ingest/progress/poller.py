@@ -14,7 +14,7 @@ from shared.database.statements import ingest as sql
 from shared.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from uuid import UUID
 
     from shared.database.pool import Database
@@ -52,10 +52,12 @@ class Watcher:
 
 
 class Feed:
-    """Tells watchers of changes."""
+    """Tells watchers of changes. `sleep` waits between two polls."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._database, self._sleep = database, sleep
         self._watchers: dict[UUID, set[Watcher]] = {}
         self._closed = False
 
@@ -77,7 +79,7 @@ class Feed:
     async def run(self) -> None:
         """Poll Postgres until cancelled; continues after outages."""
         while True:
-            await asyncio.sleep(POLL_SECONDS)
+            await self._sleep(POLL_SECONDS)
             if self._watchers:
                 try:
                     await self._look()

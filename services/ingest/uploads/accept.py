@@ -14,14 +14,13 @@ from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
     from services.ingest.uploads.admission import Admission
+    from services.ingest.uploads.pace import UploadPace
     from services.ingest.uploads.upload_file import Incoming
     from shared.contracts.events import VideoUploaded
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
     from shared.videos import Video
     from shared.videos.presets import Preset
-
-PATIENCE_SECONDS, PAUSE_SECONDS = 60.0, 1.0  # for Postgres, when all bytes of an upload have come
 
 log = structlog.get_logger()
 
@@ -32,11 +31,15 @@ class CommitUnknown(DatabaseUnavailable):
 
 @dataclass(frozen=True)
 class Terms:
-    """What an upload is accepted with beside its event: a title, the presets when it began, and its size."""
+    """What an upload is accepted with beside its event: a title, the presets when it began, and its size.
+
+    `pace` says how long to wait for Postgres.
+    """
 
     title: str | None
     ladder: tuple[Preset, ...]
     original_bytes: int
+    pace: UploadPace
 
 
 async def accept_upload(
@@ -67,13 +70,13 @@ async def accept_upload(
 
 
 async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, terms: Terms) -> Video:
-    """Commit row and event, waiting PATIENCE_SECONDS for Postgres: the bytes that came are worth it.
+    """Commit row and event, waiting a while for Postgres: the bytes that came are worth it.
 
     Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable;
     TooManyProcessing, QuotaExceeded.
     """
     loop = asyncio.get_running_loop()
-    give_up_at, is_unknown = loop.time() + PATIENCE_SECONDS, False
+    give_up_at, is_unknown = loop.time() + terms.pace.patience_seconds, False
     while True:
         try:
             return await _commit_once(outbox, admission, event, terms)
@@ -82,7 +85,7 @@ async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, te
             if loop.time() >= give_up_at:
                 raise CommitUnknown(error.message) if is_unknown else error from error
             log.warning("commit_waits", video_id=str(event.video_id), error=error.message)
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(terms.pace.pause_seconds)
 
 
 async def _insert(connection: Connection, event: VideoUploaded, terms: Terms) -> bool:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 
 from services.ingest.auth.api_keys import create_key
 from services.ingest.http.resources import OPENAPI
-from services.ingest.main import create_app
+from services.ingest.main import UPLOAD_PACE, create_app
 from services.ingest.models import NewKey
 from shared import videos
 from shared.contracts.events import Source, VideoUploaded
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from services.ingest.uploads.pace import UploadPace
     from shared.database.pool import Database
 
 MAX_UPLOAD_BYTES = 2_000_000
@@ -103,7 +104,9 @@ def assert_problem(result: tuple[int, Any, Any], status: int, reason: str) -> No
 
 
 @asynccontextmanager
-async def serving(servers: Any, database: Database, work_dir: Path, **changes: Any) -> AsyncIterator[Api]:
+async def serving(
+    servers: Any, database: Database, work_dir: Path, *, pace: UploadPace = UPLOAD_PACE, **changes: Any
+) -> AsyncIterator[Api]:
     """Run the API with changed settings."""
     settings = servers.settings(work_dir=work_dir, max_upload_bytes=MAX_UPLOAD_BYTES, **changes)
     keys = {}
@@ -112,12 +115,20 @@ async def serving(servers: Any, database: Database, work_dir: Path, **changes: A
             user_id = name if scope == "user" else None
             new = NewKey.model_validate({"name": name, "scope": scope, "userId": user_id})
             keys[name] = (await create_key(connection, new)).key
-    server = ServiceServer(create_app(settings), host="127.0.0.1")
+    server = ServiceServer(create_app(settings, pace=pace), host="127.0.0.1")
     async with TestClient(server) as client:
         yield Api(client, database, work_dir, keys)
 
 
 @pytest.fixture
-async def api(servers: Any, database: Database, database_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    async with serving(servers, database, tmp_path, database_url=database_url) as opened:
+def pace() -> UploadPace:
+    """How fast uploads have to come; tests override it."""
+    return UPLOAD_PACE
+
+
+@pytest.fixture
+async def api(
+    servers: Any, database: Database, database_url: str, tmp_path: Path, pace: UploadPace
+) -> AsyncIterator[Api]:
+    async with serving(servers, database, tmp_path, pace=pace, database_url=database_url) as opened:
         yield opened

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from services.ingest.http import uploads
 from services.ingest.http.resources import ADMISSION
+from services.ingest.uploads.pace import UploadPace
 from shared import videos
 from shared.settings import Settings
 from shared.telemetry.metrics import REFUSED
@@ -105,11 +105,8 @@ async def test_upload_is_refused_by_its_head_when_the_room_is_promised_to_anothe
     assert (api.work_dir / original).read_bytes() == bytes(1_000_000)
 
 
-async def test_upload_of_unknown_length_is_refused_while_it_grows(
-    api: Api, volume: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(uploads, "WRITE_BYTES", 100_000)
-
+@pytest.mark.parametrize("pace", [UploadPace(write_bytes=100_000)])
+async def test_upload_of_unknown_length_is_refused_while_it_grows(api: Api, volume: Volume) -> None:
     async def film() -> AsyncIterator[bytes]:
         yield part("file", b"", "film.mp4").removesuffix(b"\r\n")
         for _ in range(19):

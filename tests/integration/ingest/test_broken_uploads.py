@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from services.ingest.http import form, uploads
 from services.ingest.uploads import accept, upload_file
+from services.ingest.uploads.pace import UploadPace
 from shared.errors import DatabaseUnavailable
 from shared.messaging.outbox import Outbox
 from tests.chaos.faults.tcp_proxy import TcpProxy
@@ -44,29 +44,26 @@ def _lossy(times: float) -> Any:
 
 @pytest.fixture
 async def api_by_proxy(
-    servers: Any, database: Any, database_url: str, tmp_path: Any
+    servers: Any, database: Any, database_url: str, tmp_path: Any, pace: UploadPace
 ) -> AsyncIterator[tuple[Api, TcpProxy]]:
     """The API with a breakable connection to Postgres."""
     server = urlsplit(database_url)
     proxy = await TcpProxy.start(server.hostname or "", server.port or 5432)
     by_proxy = database_url.replace(f":{server.port}/", f":{proxy.port}/")
     try:
-        async with serving(servers, database, tmp_path, database_url=by_proxy) as api:
+        async with serving(servers, database, tmp_path, pace=pace, database_url=by_proxy) as api:
             yield api, proxy
     finally:
         await proxy.close()
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accept, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(accept, "PAUSE_SECONDS", 0.01)
+def pace(request: pytest.FixtureRequest) -> UploadPace:
+    return UploadPace(**getattr(request, "param", {}))
 
 
-async def test_upload_leaves_nothing_when_the_client_goes_away(
-    api: Api, monkeypatch: pytest.MonkeyPatch, eventually: Any
-) -> None:
-    monkeypatch.setattr(uploads, "WRITE_BYTES", 1000)
+@pytest.mark.parametrize("pace", [{"write_bytes": 1000}], indirect=True)
+async def test_upload_leaves_nothing_when_the_client_goes_away(api: Api, eventually: Any) -> None:
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     _, writer = await talk(api, head)
     writer.write(part("file", bytes(300_000), "film.mp4"))
@@ -80,8 +77,8 @@ async def test_upload_leaves_nothing_when_the_client_goes_away(
     await nothing_is_left(api)
 
 
-async def test_upload_is_given_up_when_nothing_comes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(form.Form.__init__, "__kwdefaults__", {"stall_seconds": 0.2})
+@pytest.mark.parametrize("pace", [{"stall_seconds": 0.2}], indirect=True)
+async def test_upload_is_given_up_when_nothing_comes(api: Api) -> None:
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     reader, writer = await talk(api, head)
     writer.write(part("file", bytes(300_000), "film.mp4"))
@@ -90,8 +87,8 @@ async def test_upload_is_given_up_when_nothing_comes(api: Api, monkeypatch: pyte
     await nothing_is_left(api)
 
 
-async def test_upload_is_given_up_when_it_only_trickles(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(form.Form.__init__, "__kwdefaults__", {"stall_seconds": 0.4})
+@pytest.mark.parametrize("pace", [{"stall_seconds": 0.4}], indirect=True)
+async def test_upload_is_given_up_when_it_only_trickles(api: Api) -> None:
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     reader, writer = await talk(api, head)
     writer.write(part("file", bytes(1000), "film.mp4"))
@@ -143,7 +140,7 @@ async def test_upload_is_refused_when_the_disk_breaks(api: Api, monkeypatch: pyt
     await nothing_is_left(api)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("pace", [{"patience_seconds": 0.1, "pause_seconds": 0.01}], indirect=True)
 async def test_upload_leaves_nothing_when_the_commit_fails(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def unreachable(*_: Any, **__: Any) -> bool:
         raise DatabaseUnavailable("gone")
@@ -153,7 +150,7 @@ async def test_upload_leaves_nothing_when_the_commit_fails(api: Api, monkeypatch
     await nothing_is_left(api)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("pace", [{"patience_seconds": 0.1, "pause_seconds": 0.01}], indirect=True)
 async def test_upload_is_accepted_once_when_the_answer_to_the_commit_is_lost(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +162,7 @@ async def test_upload_is_accepted_once_when_the_answer_to_the_commit_is_lost(
     assert row["count"] == 1
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("pace", [{"patience_seconds": 0.1, "pause_seconds": 0.01}], indirect=True)
 async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_commit(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,11 +173,11 @@ async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_com
     assert api.files() == [f"originals/{row['video_id']}/source"]
 
 
+@pytest.mark.parametrize("pace", [{"write_bytes": 1000}], indirect=True)
 async def test_upload_waits_when_its_last_byte_comes_while_postgres_is_away(
-    api_by_proxy: tuple[Api, TcpProxy], monkeypatch: pytest.MonkeyPatch
+    api_by_proxy: tuple[Api, TcpProxy],
 ) -> None:
     api, proxy = api_by_proxy
-    monkeypatch.setattr(uploads, "WRITE_BYTES", 1000)
     body = part("file", bytes(300_000), "film.mp4") + END
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: {len(body)}"
     reader, writer = await talk(api, head)

@@ -89,30 +89,6 @@ async def test_events_keep_the_connection_alive(api: Api, monkeypatch: pytest.Mo
         assert await response.content.readline() == events.KEEP_ALIVE.splitlines(keepends=True)[0]
 
 
-async def test_events_cost_one_query_however_many_watch(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed = api.client.app[FEED]  # type: ignore[union-attr]
-    asked: list[int] = []
-    look = feed._look
-
-    async def counted() -> None:
-        asked.append(len(feed._watchers))
-        await look()
-
-    monkeypatch.setattr(feed, "_look", counted)
-    ids = [await api.add_video() for _ in range(3)]
-    streams = [await watch(api, video_id) for video_id in ids * 20]
-    await asyncio.sleep(1.2)
-    assert asked[-1] == 3
-    assert len(asked) <= 4
-    for video_id in ids:
-        await api.fail(video_id)
-    for stream in streams:
-        assert (await read_event(stream))["event"] == "progress"
-        assert (await read_event(stream))["event"] == "failed"
-        stream.close()
-    assert feed._watchers == {}
-
-
 async def test_events_end_when_the_service_stops(api: Api) -> None:
     async with watch(api, await api.add_video()) as response:
         await read_event(response)
