@@ -33,7 +33,7 @@ from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Processor, Route
 from shared.messaging.retry_policy import RetryPolicy
 from shared.service.main import run
-from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context
+from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context, servers_of
 from shared.service.work_volume import VOLUME, work_volume_context
 from shared.storage.open_storage import open_s3
 from shared.storage.rules import StorageRules
@@ -43,10 +43,12 @@ from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from shared.contracts.events import Payload
     from shared.errors import PipelineError
+
+    OpenEncoder = Callable[[TranscoderSettings, web.Application], AsyncIterator[None]]
 
 NAME, DEFAULT_PORT = "transcoder", 8082
 PLANS_AT_ONCE = 2
@@ -59,12 +61,12 @@ RESERVE = web.AppKey("reserve", DiskBudget)  # the reserve is available to video
 log = structlog.get_logger()
 
 
-def create_app(settings: TranscoderSettings) -> web.Application:
-    """Return the service; opens nothing yet."""
+def create_app(settings: TranscoderSettings, *, open_encoder: OpenEncoder | None = None) -> web.Application:
+    """Return the service; opens nothing yet. `open_encoder` checks FFmpeg and provides ENCODER."""
     app = create_base_app()
     app.cleanup_ctx.extend(
         [
-            partial(_encoder, settings),
+            partial(open_encoder or _encoder, settings),
             database_context(settings),
             outbox_context(settings, NAME),
             work_volume_context(settings),
@@ -147,6 +149,7 @@ def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
         processor=Processor(routes, app[OUTBOX]),
         slots=PLANS_AT_ONCE,
         gate=volume.check,
+        open_link=servers_of(app).link,
         refuse=partial(refuse_event, app[OUTBOX]),
     )
 
@@ -176,6 +179,7 @@ def _encoders(settings: TranscoderSettings, app: web.Application) -> Consumer:
         processor=Processor({EncodeChunk: route}, app[OUTBOX]),
         slots=chunks_at_once(_wanted(settings), app[ENCODER].name),
         gate=app[VOLUME].check,
+        open_link=servers_of(app).link,
     )
 
 

@@ -29,7 +29,6 @@ from shared.contracts.events import DeleteVideo, StoreSegments, VideoSegmented
 from shared.errors import SegmentsLost, StorageRefused, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.server import running
-from shared.messaging.connection import BrokerLink
 from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Processor, Route
 from shared.messaging.retry_policy import RetryPolicy
@@ -42,6 +41,7 @@ from shared.service.resources import (
     consumers_context,
     database_context,
     outbox_context,
+    servers_of,
     storages_context,
 )
 from shared.service.work_volume import VOLUME, work_volume_context
@@ -123,7 +123,7 @@ async def _auto_retry(settings: UploaderSettings, app: web.Application) -> Async
 
 
 async def _reconciler(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
-    link = BrokerLink(settings.rabbitmq_url.get_secret_value(), f"{NAME}.reconcile")
+    link = servers_of(app).link(settings.rabbitmq_url.get_secret_value(), f"{NAME}.reconcile")
     reconciler = Reconciler(app[OUTBOX], link, settings.reconcile_seconds)
     try:
         async with running(app, reconciler.run(), f"{NAME}.reconciler"):
@@ -241,6 +241,7 @@ def _consumer(
         processor=Processor(routes, app[OUTBOX]),
         slots=slots,
         gate=gate,
+        open_link=servers_of(app).link,
     )
 
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractIncomingMessage
 
-    from shared.messaging.connection import Connect
     from shared.messaging.processor import Outcome, Processor
 
 IDLE_SECONDS = 0.25
@@ -52,13 +51,13 @@ class Consumer:
         slots: int,
         gate: Callable[[], Awaitable[None]] | None = None,
         refuse: Callable[[InvalidData], Awaitable[None]] | None = None,
-        connect: Connect = aio_pika.connect,
+        open_link: Callable[[str, str], BrokerLink] = BrokerLink,
         idle_seconds: float = IDLE_SECONDS,
         outage_seconds: float = OUTAGE_SECONDS,
     ) -> None:
         self.name = name
-        self.link = BrokerLink(url, f"{name}.consume", connect=connect)
-        self._dead_letters = Publisher(BrokerLink(url, f"{name}.dead-letters", connect=connect))
+        self.link = open_link(url, f"{name}.consume")
+        self._dead_letters = Publisher(open_link(url, f"{name}.dead-letters"))
         self._idle_seconds, self._outage_seconds = idle_seconds, outage_seconds
         self._queues, self._processor, self._gate = tuple(queues), processor, gate
         self._refuse = refuse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,6 +24,7 @@ from shared.storage.open_storage import CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from shared.messaging.consumer import Consumer
     from shared.settings import BrokerSettings, DatabaseSettings, DefaultStorageSettings, ProcessSettings
@@ -37,11 +39,29 @@ log = structlog.get_logger()
 STORAGES = web.AppKey("storages", Storages)
 
 
+@dataclass(frozen=True)
+class Servers:
+    """How a service reaches the servers that it needs; tests put others into the application."""
+
+    open_database: Callable[[str], AbstractAsyncContextManager[Database]] = open_database
+    open_database_later: Callable[[str], AbstractAsyncContextManager[Database]] = open_database_later
+    open_storages: Callable[..., AbstractAsyncContextManager[Storages]] = open_storages
+    link: Callable[[str, str], BrokerLink] = BrokerLink
+
+
+SERVERS = web.AppKey("servers", Servers)
+
+
+def servers_of(app: web.Application) -> Servers:
+    """Return the servers of an application: the real ones, unless it has others."""
+    return app.get(SERVERS) or Servers()
+
+
 def database_context(settings: DatabaseSettings) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that migrates and opens Postgres, and reports its state."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        async with open_database(settings.database_url.get_secret_value()) as database:
+        async with servers_of(app).open_database(settings.database_url.get_secret_value()) as database:
             app[DATABASE] = database
             await app[CHECKS].add("postgres", database.check, "once").require()
             yield
@@ -54,7 +74,7 @@ def late_database_context(settings: DatabaseSettings) -> Callable[[web.Applicati
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         url = settings.database_url.get_secret_value()
-        async with open_database_later(url) as database:
+        async with servers_of(app).open_database_later(url) as database:
             app[DATABASE] = database
             check = app[CHECKS].add("postgres", database.check, "once")
             async with running(app, database.migrate(url), "migration"):
@@ -79,7 +99,7 @@ def outbox_context(settings: BrokerSettings, name: str) -> Callable[[web.Applica
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         app[OUTBOX] = outbox = Outbox(app[DATABASE], f"/{name}")
-        link = BrokerLink(settings.rabbitmq_url.get_secret_value(), f"{name}.publish")
+        link = servers_of(app).link(settings.rabbitmq_url.get_secret_value(), f"{name}.publish")
         app[CHECKS].add("rabbitmq", link.check, "never")  # messages wait in the outbox
         await _try_briefly(link.check)  # so that platforms find the exchange as soon as the service is ready
         try:
@@ -97,7 +117,7 @@ def storages_context(
     """Return a context that opens all storages and has their states told; the service starts without them."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        async with open_storages(settings, connections=connections) as storages:
+        async with servers_of(app).open_storages(settings, connections=connections) as storages:
             app[STORAGES] = storages
             default, *others = storages
             check = app[CHECKS].add("storage", default.check, "once")

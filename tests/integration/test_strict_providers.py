@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError
 
 from shared.errors import StorageRefused
 from shared.storage.open_storage import open_s3
-from tests.integration.test_storage_doctor import KEYS, REGION, backend
+from tests.doctor_cases import KEYS, REGION
+from tests.integration.test_storage_doctor import backend
 from tests.providers.front import Front
 from tests.providers.rules import (
     AwsExpiry,

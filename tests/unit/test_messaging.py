@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import aio_pika
@@ -209,7 +210,7 @@ def consuming(outbox, broker):
             name="test",
             queues=[PLAN],
             processor=processor or Processor({ResumeVideo: route}, outbox),
-            connect=broker.connect,
+            open_link=partial(BrokerLink, connect=broker.connect),
             idle_seconds=0.001,
             outage_seconds=0.001,
             **{"slots": 1} | options,
