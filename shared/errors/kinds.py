@@ -13,6 +13,8 @@ class PipelineError(Exception):
 
     reason = "internal_error"
 
+    made_progress = False  # in spite of it: how long it is waited out counts from then on
+
     @property
     def message(self) -> str:
         """What is wrong and what to do, for humans."""

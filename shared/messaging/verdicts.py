@@ -4,7 +4,7 @@ handled                        acknowledged, after the handler has committed
 Superseded                     acknowledged: another worker has the work, or it is no longer needed
 DatabaseUnavailable            kept, and handled again when Postgres answers
 Deferred                       retried after the delay in the error; no attempt is counted
-an error with patience         retried with growing delays until the policy's patience ends
+an error with patience         retried with growing delays until the patience ends, which progress renews
 PermanentError                 given up
 TransientError, or a bug       retried with back-off; given up after the last attempt
 kills its worker every time    given up: `worker_lost`
@@ -46,7 +46,8 @@ class InternalError(TransientError):
 class Delivery:
     """The history of a message: failed attempts, and deliveries that were not acknowledged.
 
-    `failing_since` is when the current error with patience first occurred; None without one.
+    `failing_since` is when the current error with patience first occurred since there was progress; None
+    without one.
     """
 
     attempt: int = 0
@@ -130,6 +131,8 @@ def _wait_out(
     error: PipelineError, delivery: Delivery, policy: RetryPolicy, now: datetime, patience_seconds: float
 ) -> Verdict:
     since = min(delivery.failing_since or now, now)  # clocks of machines differ
+    if error.made_progress:
+        since = now
     waited = (now - since).total_seconds()
     if policy.attempts is not None and waited >= patience_seconds:
         return _give_up(error)

@@ -23,6 +23,7 @@ from shared.videos.fsck_records import Audited, AuditedSegment, audited, count_s
 from shared.videos.growth import (
     StoringClaim,
     claim_storing,
+    mark_put,
     register_segments,
     release_storing,
     renew_storing,
@@ -127,6 +128,7 @@ __all__ = [
     "lock_failed_originals",
     "lock_user",
     "mark_originals_removed",
+    "mark_put",
     "mark_ready",
     "mark_swept",
     "next_step",

@@ -107,6 +107,11 @@ async def segments_stored(connection: Connection, claim: StoringClaim, put: Sequ
     )
 
 
+async def mark_put(connection: Connection, video_id: UUID, chunk: int, paths: Sequence[str]) -> None:
+    """Record that files of an encoded chunk are in storage: only the rest is left to be put."""
+    await sql.mark_segments_stored(connection, video_id=video_id, chunk=chunk, paths=list(paths))
+
+
 async def release_storing(connection: Connection, claim: StoringClaim) -> None:
     """Give a claim back early."""
     await sql.release_storing(connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt)

@@ -246,6 +246,58 @@ async def test_object_of_another_size_is_no_outage(storing, new_video):
         await storing(Cutting(kind="s3", bucket="videos")).store(video.segmented(0))
 
 
+class Weak(MemoryStorage):
+    """A bucket that takes so many files, and then fails until it is given some more."""
+
+    left: int = 0
+
+    async def put_file(self, key, path):
+        if not self.left:
+            raise StorageUnavailable("503 SlowDown")
+        self.left -= 1
+        self.put = [*getattr(self, "put", []), key]
+        return await super().put_file(key, path)
+
+
+async def fails(handler, video, chunk=0):
+    """Store a chunk, which fails; return whether something was achieved nevertheless."""
+    handler.breaker._opened.clear()  # the storage has answered a probe
+    with pytest.raises(StorageUnavailable) as failed:
+        await handler.store(video.segmented(chunk))
+    return failed.value.made_progress
+
+
+async def test_chunk_gets_on_in_a_storage_that_works_now_and_then_and_its_patience_is_renewed(
+    storing, new_video
+):
+    """It was put from its beginning each time, and failed after six hours of now and then."""
+    video, storage = await new_video().encoded(), Weak(kind="s3", bucket="videos")
+    handler = storing(storage)
+    assert not await fails(handler, video)
+    storage.left = 1
+    assert await fails(handler, video)
+    assert not await fails(handler, video), "what was achieved before counts once"
+    storage.left = 1
+    handler.breaker._opened.clear()
+    await handler.store(video.segmented(0))
+    assert len(storage.put) == len(set(storage.put)) == 2
+    assert (await video.chunk_statuses())[0] == "stored"
+
+
+async def test_storing_a_chunk_is_progress_when_the_end_of_the_video_fails(storing, new_video):
+    class NoPlaylists(MemoryStorage):
+        async def put_bytes(self, key, body):
+            if key.endswith(".m3u8"):
+                raise StorageUnavailable("503 SlowDown")
+            return await super().put_bytes(key, body)
+
+    video, handler = await new_video().encoded(), storing(NoPlaylists(kind="s3", bucket="videos"))
+    for chunk in (0, 1):
+        await handler.store(video.segmented(chunk))
+    assert await fails(handler, video, 2)
+    assert not await fails(handler, video, 2)
+
+
 async def test_segments_that_the_storage_lost_are_stored_again(storing, new_video):
     storage = Losing(kind="s3", bucket="videos").losing("360p/segment_002.ts")
     video = await new_video().encoded()

@@ -122,6 +122,15 @@ def test_patience_begins_with_the_fault_and_outlives_a_deferral():
     assert deferred.failing_since == NOW
 
 
+def test_progress_renews_patience():
+    failing = Delivery(failing_since=NOW - timedelta(seconds=10_000))
+    for made_progress, verdict in ((False, GiveUp), (True, TryAgain)):
+        error = StorageUnavailable("x")
+        error.made_progress = made_progress
+        assert isinstance(decide(error, failing, PATIENT, NOW), verdict)
+    assert decide(error, failing, PATIENT, NOW).failing_since == NOW
+
+
 def test_patience_of_the_closest_class_counts():
     policy = RetryPolicy(3, 1.0, {errors.TransientError: 5.0, StorageUnavailable: 600.0})
     assert policy.patience_seconds(StorageUnavailable("x")) == 600.0

@@ -71,7 +71,7 @@ class SegmentPuts:
         if stored != segment.bytes:
             raise StorageInconsistent(f"{key} has {stored} bytes in storage, not {segment.bytes}")
         failpoint("store.segment_put")
-        progress.note()
+        progress.note(segment.path)
         STORED_BYTES.labels(self.storage.kind).inc(stored)
         STORED_OBJECTS.labels(self.storage.kind).inc()
 

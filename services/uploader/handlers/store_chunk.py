@@ -91,18 +91,26 @@ class StoreChunkHandler:
         async with self.outbox.transaction() as connection:
             complete = await videos.is_all_stored(connection, video_id)
         if complete:
+            await self._publish(job)
+
+    async def _publish(self, job: StoreJob) -> None:
+        try:
             await self.publisher.publish(job, self._store_again)
+        except StorageUnavailable as error:
+            error.made_progress |= job.chunk_status == "encoded"  # it was stored a moment ago
+            raise
 
     async def _store_chunk(self, job: StoreJob) -> None:
         prefix = storage_prefix(job.user_id, job.video_id)
         await self.lease.renew(job)  # before any upload: a sweep aborts uploads without a lease
+        progress = Progress()
         try:
-            progress = Progress()
             await self.lease.hold(job, self.puts.put(prefix, job.left, progress), progress)
         except (FileNotFoundError, SegmentDamaged) as error:
             await self._encode_again(job, error)
-        except (StorageUnavailable, StorageInconsistent):
+        except (StorageUnavailable, StorageInconsistent) as error:
             await self._give_way(job)
+            error.made_progress = await self._keep_progress(job, progress)
             raise
         failpoint("store.segments_put")
         async with self.outbox.transaction() as connection:
@@ -126,6 +134,12 @@ class StoreChunkHandler:
                 lost = error
         if lost:
             raise lost
+
+    async def _keep_progress(self, job: StoreJob, progress: Progress) -> bool:
+        """Record what was put, so that the next attempt goes on from there; tell whether anything was."""
+        async with self.outbox.transaction() as connection:
+            await videos.mark_put(connection, job.video_id, job.chunk, progress.put)
+        return bool(progress.put)
 
     async def _give_way(self, job: StoreJob) -> None:
         """Raise Superseded when another worker has stored the chunk: then our failure does not matter."""

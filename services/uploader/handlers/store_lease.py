@@ -23,13 +23,15 @@ Result = TypeVar("Result")
 
 @dataclass
 class Progress:
-    """When an object was last put."""
+    """Which files were put, and when the last object was."""
 
     moved_at: float = field(default_factory=time.monotonic)
+    put: list[str] = field(default_factory=list)
 
-    def note(self) -> None:
-        """Note that an object was put."""
+    def note(self, path: str | None = None) -> None:
+        """Note that an object was put; `path` is that of a segment's file."""
         self.moved_at = time.monotonic()
+        self.put += [path] if path else []
 
     @property
     def stands_still(self) -> bool:
