@@ -69,6 +69,7 @@ async def ours(servers: Any) -> AsyncIterator[AbstractChannel]:
         for name in ("cms.inbox", "cms.dead"):
             await channel.queue_delete(name)
         await channel.exchange_delete("cms.exchange")
+        await (await channel.get_queue("transcoder.plan")).purge()  # other tests have transcoders
 
 
 @pytest.fixture
