@@ -68,9 +68,16 @@ class WorkVolume:
     """
 
     def __init__(
-        self, database: Database, work: WorkDir, *, adopts: bool = False, only_reads: bool = False
+        self,
+        database: Database,
+        work: WorkDir,
+        *,
+        adopts: bool = False,
+        only_reads: bool = False,
+        limit_seconds: float = CHECK_LIMIT_SECONDS,
     ) -> None:
         self._database, self._work, self._adopts, self._only_reads = database, work, adopts, only_reads
+        self._limit_seconds = limit_seconds
         self._id: UUID | None = None
         self._checked_at = -CHECKED_SECONDS
 
@@ -147,12 +154,12 @@ class WorkVolume:
 
     async def _on_volume(self, work: Callable[[], Any]) -> Any:
         try:
-            async with asyncio.timeout(CHECK_LIMIT_SECONDS):
+            async with asyncio.timeout(self._limit_seconds):
                 return await asyncio.to_thread(work)
         except StorageMismatch as error:
             raise WorkVolumeUnavailable(error.message) from error
         except TimeoutError as error:
-            raise WorkVolumeUnavailable(f"WORK_DIR does not answer in {CHECK_LIMIT_SECONDS:.0f} s") from error
+            raise WorkVolumeUnavailable(f"WORK_DIR does not answer in {self._limit_seconds:.0f} s") from error
         except OSError as error:
             raise WorkVolumeUnavailable(f"WORK_DIR cannot be used: {error}") from error
 
