@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from shared.database.pool import Database
 from shared.database.queries import SQL, queries
-from tests.memory_database import growth, others, videos  # noqa: F401 - they register their statements
+from tests.memory_database import growth, moves, others, videos  # noqa: F401 - these register statements
 from tests.memory_database.tables import STATEMENTS, Tables
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class MemoryPostgres:
             raise ConnectionResetError("the server is away")
         if self.failures.get(name):
             raise self.failures[name].pop(0)
+        if name not in STATEMENTS:
+            raise NotImplementedError(f"add the statement {name} to tests/memory_database")
         return STATEMENTS[name](self.tables, **parameters)
 
     def rows(self, table: str, **equal: Any) -> list[Row]:

@@ -199,18 +199,6 @@ def _is_being_moved(tables: Tables, video_id: UUID) -> bool:
 
 
 @statement
-def moves__copies_of(tables: Tables, *, video_id: UUID) -> list[Row]:
-    found = tables.find("storage_moves", video_id=video_id)
-    ids = {each for row in found for each in (row["source_id"], row["target_id"])}
-    return [pick(row, "storage_id", "label") for row in tables.rows["storages"] if row["storage_id"] in ids]
-
-
-@statement
-def moves__forget(tables: Tables, *, video_id: UUID) -> int:
-    return tables.delete("storage_moves", video_id=video_id)
-
-
-@statement
 def ownership__attempts(tables: Tables, *, video_ids: Collection[UUID]) -> list[Row]:
     found = tables.find("chunks", lambda row: row["video_id"] in video_ids)
     return [

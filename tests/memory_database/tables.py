@@ -26,6 +26,7 @@ NAMES = (
     "storages",
     "user_storages",
     "storage_moves",
+    "storage_move_objects",
     "api_keys",
     "playback_keys",
     "work_volume",
