@@ -96,7 +96,7 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
         settings.work_dir,
         dirs=settings.source_dirs,
         buckets=settings.source_buckets,
-        own_bucket=settings.s3_bucket,
+        own_buckets=[each.s3_bucket for each in settings.by_storage.values()],
     )
     async with open_s3(settings) as storage:
         openers = {

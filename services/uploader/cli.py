@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.uploader.fsck.check import Findings, Fsck
+from services.uploader.importing.import_video import Importer, ImportRequest
 from services.uploader.maintenance.find_orphans import KINDS, OrphanFinder
 from services.uploader.maintenance.identify_storages import identify_storages
 from services.uploader.maintenance.identity import claim
@@ -87,6 +88,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     actions.add_parser("show", help="show their identities, and whether they are ours")
     actions.add_parser("claim", help="record that both are ours: no other system uses them")
     command.add_arguments(actions)
+    taken = actions.add_parser("import", help="make a video of an HLS tree that lies in a storage already")
+    taken.add_argument("key", help="of its multivariant playlist")
+    taken.add_argument("--user", required=True, help="to whom the video belongs")
+    taken.add_argument("--storage", default=DEFAULT_STORAGE, help="where the tree lies, by name")
+    taken.add_argument("--title")
+    taken.add_argument("--visibility", choices=("public", "private"), default="public")
+    taken.add_argument("--frame-rate", type=float, help="where the playlist does not tell it")
     doctor = actions.add_parser("doctor", help="say what is wrong with the configured storage")
     doctor.add_argument("--json", action="store_true", help="report as JSON")
     doctor.add_argument("--origin", action="append", default=[], help="a site that players run on, for CORS")
@@ -109,6 +117,21 @@ async def _identified(
         work = WorkDir(settings.work_dir.resolve())
         expected = {name: each.storage_id for name, each in settings.by_storage.items()}
         yield await identify_storages(database, storages, work, expected)
+
+
+async def _import(
+    settings: UploaderSettings, given: argparse.Namespace, identified: IdentifiedStorages
+) -> int:
+    wanted = ImportRequest(given.key, given.user, given.title, given.visibility, given.frame_rate)
+    importer = Importer(
+        Outbox(identified.database, "/uploader"),
+        identified.storages.named(given.storage),
+        PlaybackUrls.of(settings),
+        StorageRules(settings.by_storage),
+        identified.work.root / "uploads" / "import.part",
+    )
+    sys.stdout.write(f"{await importer.run(wanted)}\n")
+    return 0
 
 
 def mover_of(settings: UploaderSettings, database: Database, storages: Storages) -> Mover:
@@ -138,6 +161,8 @@ async def _storage(settings: UploaderSettings, given: argparse.Namespace) -> int
     async with _identified(settings, connections=MOVER_CONNECTIONS) as identified:
         if given.action == "moves":
             return await command.show(identified.database)
+        if given.action == "import":
+            return await _import(settings, given, identified)
         if given.action == "move":
             return await command.move(mover_of(settings, identified.database, identified.storages), given)
         storages = [(_label(name), identity) for name, identity in identified.of_storage.items()]

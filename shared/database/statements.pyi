@@ -20,6 +20,11 @@ class _Audit:
     async def touch_failed(self, connection: Connection, *, video_id: UUID | None, revision: int | None) -> str: ...
 
 
+class _Imports:
+    async def insert_chunk(self, connection: Connection, *, video_id: UUID | None, seconds: float | None, codecs: Any) -> str: ...
+    async def insert_video(self, connection: Connection, *, video_id: UUID | None, user_id: str | None, title: str | None, source_uri: str | None, visibility: str | None, presentation: Any, duration_seconds: float | None, width: int | None, height: int | None, storage_type: str | None, s3_bucket: str | None, storage_id: UUID | None, s3_key: str | None, s3_public_url: str | None, playlist_url: str | None, thumbnail_url: str | None, renditions: Any, bytes: int | None) -> str: ...
+
+
 class _Ingest:
     async def caller(self, connection: Connection, *, key_hash: bytes | None) -> Record | None: ...
     def ended_keys(self, connection: Connection, *, key_ids: Sequence[UUID | None] | None) -> AsyncIterator[Record]: ...
@@ -180,6 +185,7 @@ class _WorkVolume:
 
 
 audit: _Audit
+imports: _Imports
 ingest: _Ingest
 moves: _Moves
 originals: _Originals

@@ -114,6 +114,8 @@ class DefaultStorageSettings(StorageSettings, WorkDirSettings):
         for each in self.storages:
             if place_of(each, (each.directory or Path()).resolve()) == here:
                 raise ValueError(f"STORAGES: {each.name} is the default storage")
+            if each.directory and each.directory.resolve().is_relative_to(self.work_dir.resolve()):
+                raise ValueError(f"STORAGES: {each.name}: directory must not lie in WORK_DIR")
         return self
 
     @property

@@ -21,7 +21,7 @@ VIDEO, OTHER = UUID(int=1), UUID(int=2)
 def policy(root: Path, **given: str) -> SourcePolicy:
     settings = SourceSettings(work_dir=root, **given)
     listed = {"dirs": settings.source_dirs, "buckets": settings.source_buckets}
-    return SourcePolicy.of(settings.work_dir, **listed, own_bucket="videos")
+    return SourcePolicy.of(settings.work_dir, **listed, own_buckets=["videos", "archive"])
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,7 @@ def test_files_are_read_from_listed_directories_only(tmp_path: Path) -> None:
     ("bucket", "key"),
     [
         ("videos", "hls/alice/x/360p/segment_001.ts"),
+        ("archive", "hls/alice/x/360p/segment_001.ts"),
         ("videos", "/hls/alice/x"),
         ("videos", "x/../hls/alice/x"),
         ("videos", "./hls/alice/x"),

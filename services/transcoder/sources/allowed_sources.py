@@ -57,7 +57,12 @@ class SourcePolicy:
 
     @classmethod
     def of(
-        cls, work_dir: Path, *, dirs: Sequence[str] = (), buckets: Sequence[str] = (), own_bucket: str = ""
+        cls,
+        work_dir: Path,
+        *,
+        dirs: Sequence[str] = (),
+        buckets: Sequence[str] = (),
+        own_buckets: Sequence[str] = (),
     ) -> SourcePolicy:
         """Return the policy that the settings describe; `dirs` are relative to the work directory."""
         root = work_dir.resolve()
@@ -65,7 +70,7 @@ class SourcePolicy:
             root,
             _listed(dirs, lambda name: (root / name).resolve()),
             _listed(buckets, BucketPrefix.parse),
-            (BucketPrefix(own_bucket, OWN_PREFIX),) if own_bucket else (),
+            tuple(BucketPrefix(bucket, OWN_PREFIX) for bucket in own_buckets if bucket),
         )
 
     def check_not_own(self, path: Path, video_id: UUID) -> None:

@@ -39,6 +39,8 @@ class RepairPlan:
 
 def plan_repair(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> RepairPlan:
     """Return how to repair the faults of a video. Raises OSError when the work volume cannot be read."""
+    if urlsplit(record.video.source_uri).scheme == "import":  # it never had files here, nor a plan
+        return RepairPlan(set(), set(), {0}, *(False, False, False))
     damaged = {fault.expected.chunk for fault in faults if fault.expected.chunk is not None}
     kept = {chunk for chunk in damaged if _is_kept(work, record, chunk)}
     has_original = _has_original(work, record)

@@ -55,18 +55,21 @@ class Copier:
     pace: Pace
     spool: Callable[[], Path]
 
-    async def copy(self, key: str) -> Copied:
-        """Copy an object and compare the copy. Raises Superseded when it is gone, StorageUnavailable."""
+    async def copy(self, key: str, to: str | None = None) -> Copied:
+        """Copy an object, by default under its own key, and compare the copy.
+
+        Raises Superseded when it is gone, StorageUnavailable.
+        """
+        target = to or key
         try:
             async with self.source.read(key) as reader:
-                written = await (self._by_memory if reader.object.bytes <= MEMORY_BYTES else self._by_file)(
-                    key, reader
-                )
+                is_small = reader.object.bytes <= MEMORY_BYTES
+                written = await (self._by_memory if is_small else self._by_file)(target, reader)
         except KeyError:
             raise Superseded(f"{key} is gone from the storage {self.source.name}") from None
-        if await self._read_back(key) != written:
+        if await self._read_back(target) != written:
             raise StorageUnavailable(
-                f"{key} differs in the storage {self.target.name} from what was put there"
+                f"{target} differs in the storage {self.target.name} from what was put there"
             )
         return written
 
