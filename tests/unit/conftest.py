@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from shared.messaging.outbox import Outbox
@@ -16,6 +17,9 @@ from tests.sample_video import SampleVideo
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+hypothesis.settings.register_profile("unit", deadline=None)  # a loaded machine is no fault of the code
+hypothesis.settings.load_profile("unit")
 
 
 @pytest.fixture
