@@ -34,8 +34,11 @@ class StorageBreaker:
         clock: Callable[[], float] = time.monotonic,
         *,
         name: str = DEFAULT_STORAGE,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        limit_seconds: float = LOOK_LIMIT_SECONDS,
     ) -> None:
         self._check, self._clock, self._name = check, clock, name
+        self._sleep, self._limit_seconds = sleep, limit_seconds
         self._opened = asyncio.Event()
         self._opened_at = 0.0
 
@@ -70,12 +73,12 @@ class StorageBreaker:
         pause = FIRST_LOOK_SECONDS
         while not await self._answers():
             STORAGE_OUTAGE_SECONDS.labels(self._name).set(self._outage_seconds())
-            await asyncio.sleep(pause)
+            await self._sleep(pause)
             pause = min(pause * 2, MAX_LOOK_SECONDS)
 
     async def _answers(self) -> bool:
         try:
-            async with asyncio.timeout(LOOK_LIMIT_SECONDS):
+            async with asyncio.timeout(self._limit_seconds):
                 await self._check()
         except StorageRefused:
             return True

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
 MIN_BYTES: Final = 64 * 1024
 WINDOW_SECONDS: Final = 60.0
@@ -24,8 +24,14 @@ class MinimumRate:
     Only time spent waiting counts: a slow disk on our side must not end an upload.
     """
 
-    def __init__(self, *, least_bytes: int = MIN_BYTES, window_seconds: float = WINDOW_SECONDS) -> None:
-        self._least_bytes, self._window_seconds = least_bytes, window_seconds
+    def __init__(
+        self,
+        *,
+        least_bytes: int = MIN_BYTES,
+        window_seconds: float = WINDOW_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._least_bytes, self._window_seconds, self._clock = least_bytes, window_seconds, clock
         self._bytes, self._waited = 0, 0.0
 
     def came(self, size_bytes: int) -> None:
@@ -34,9 +40,9 @@ class MinimumRate:
 
     async def wait(self, reading: Awaitable[Result]) -> Result:
         """Return what `reading` returns. Raises TooSlow at the end of a window with too few bytes."""
-        began = time.monotonic()
+        began = self._clock()
         result = await reading
-        self._count(time.monotonic() - began)
+        self._count(self._clock() - began)
         return result
 
     def _count(self, waited_seconds: float) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.uploader import storage_breaker
 from services.uploader.storage_breaker import StorageBreaker
 from shared.errors import StorageRefused, StorageUnavailable
+from tests.clocks import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ class Storage:
     async def check(self) -> None:
         self.looks += 1
         if self.hangs:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         if self.fault:
             raise self.fault
 
@@ -36,10 +36,9 @@ def storage() -> Storage:
 
 
 @pytest.fixture
-async def breaker(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StorageBreaker]:
-    for name in ("FIRST_LOOK_SECONDS", "MAX_LOOK_SECONDS", "LOOK_LIMIT_SECONDS"):
-        monkeypatch.setattr(storage_breaker, name, 0.01)
-    made = StorageBreaker(storage.check)
+async def breaker(storage: Storage) -> AsyncIterator[StorageBreaker]:
+    clock = FakeClock()
+    made = StorageBreaker(storage.check, clock, sleep=clock.sleep, limit_seconds=0.001)
     looking = asyncio.create_task(made.run())
     yield made
     looking.cancel()
@@ -55,7 +54,7 @@ async def use(breaker: StorageBreaker, error: Exception | None = None) -> None:
 async def until(condition: object) -> None:
     async with asyncio.timeout(10):
         while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0)
 
 
 async def test_work_is_refused_without_asking_the_storage_while_it_is_away(

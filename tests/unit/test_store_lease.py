@@ -3,47 +3,72 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
 
-from services.uploader.handlers import store_lease
-from services.uploader.handlers.store_lease import Progress, StoreLease
+import pytest
 
-if TYPE_CHECKING:
-    import pytest
-
-
-class Counted(StoreLease):
-    """A lease that only counts its renewals."""
-
-    renewals: list[int]
-
-    async def renew(self, job: Any) -> None:
-        self.renewals.append(1)
+from services.uploader.handlers.store_lease import STANDSTILL_SECONDS, Progress, StoreLease
+from shared import videos
+from shared.errors import Superseded
+from tests.clocks import FakeClock
 
 
-def counted() -> Counted:
-    lease = Counted(None, 0.05)  # type: ignore[arg-type]
-    object.__setattr__(lease, "renewals", [])
-    return lease
+@pytest.fixture
+def clock():
+    return FakeClock()
 
 
-async def test_lease_is_renewed_while_objects_are_put() -> None:
-    lease, progress = counted(), Progress()
-    assert await lease.hold(None, asyncio.sleep(0.2, "done"), progress) == "done"  # type: ignore[arg-type]
-    assert len(lease.renewals) > 5
+@pytest.fixture
+def lease(outbox, clock):
+    return StoreLease(outbox, 15.0, sleep=clock.sleep)
 
 
-async def test_lease_is_renewed_no_longer_when_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_lease, "STANDSTILL_SECONDS", 0.1)
-    lease, progress = counted(), Progress()
+@pytest.fixture
+async def job(new_video, outbox):
+    video = await new_video().encoded()
+    async with outbox.transaction() as connection:
+        return await videos.store_job(connection, video.video_id, 0)
 
-    async def put() -> None:
-        await asyncio.sleep(0.25)
-        silent = len(lease.renewals)
-        await asyncio.sleep(0.1)
-        assert len(lease.renewals) == silent
+
+def renewals(postgres):
+    return postgres.calls["videos.renew_store"]
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_lease_is_renewed_while_objects_are_put(lease, job, clock, postgres):
+    progress, began = Progress(clock), clock.now
+
+    async def put():
+        while renewals(postgres) < 100:
+            progress.note()
+            await asyncio.sleep(0)
+        return "done"
+
+    assert await lease.hold(job, put(), progress) == "done"
+    assert clock.now - began >= 99 * 15.0 / 5, "five times in the life of a lease"
+
+
+async def test_lease_is_renewed_no_longer_when_nothing_moves(lease, job, clock, postgres):
+    progress = Progress(clock)
+
+    async def put():
+        still_since = clock.now
+        await until(lambda: clock.now > still_since + STANDSTILL_SECONDS + 10)
+        silent = renewals(postgres)
+        await until(lambda: clock.now > still_since + 10 * STANDSTILL_SECONDS)
+        assert renewals(postgres) == silent
         progress.note()
-        await asyncio.sleep(0.08)
-        assert len(lease.renewals) > silent
+        await until(lambda: renewals(postgres) > silent)
 
-    await lease.hold(None, put(), progress)  # type: ignore[arg-type]
+    await lease.hold(job, put(), progress)
+
+
+async def test_putting_ends_when_the_objects_are_no_longer_needed(lease, job, clock, outbox):
+    async with outbox.transaction() as connection:
+        await videos.delete(connection, job.video_id)
+    with pytest.raises(Superseded, match="no longer processing"):
+        await lease.hold(job, asyncio.Event().wait(), Progress(clock))

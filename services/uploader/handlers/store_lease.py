@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +12,7 @@ from shared import videos
 from shared.service.leases import run_leased
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from shared.messaging.outbox import Outbox
     from shared.videos import StoreJob
@@ -25,17 +26,20 @@ Result = TypeVar("Result")
 class Progress:
     """Which files were put, and when the last object was."""
 
-    moved_at: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
     put: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._moved_at = self.clock()
 
     def note(self, path: str | None = None) -> None:
         """Note that an object was put; `path` is that of a segment's file."""
-        self.moved_at = time.monotonic()
+        self._moved_at = self.clock()
         self.put += [path] if path else []
 
     @property
     def stands_still(self) -> bool:
-        return time.monotonic() - self.moved_at > STANDSTILL_SECONDS
+        return self.clock() - self._moved_at > STANDSTILL_SECONDS
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,12 @@ class StoreLease:
 
     outbox: Outbox
     lease_seconds: float
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def hold(self, job: StoreJob, work: Coroutine[Any, Any, Result], progress: Progress) -> Result:
         """Return what `work` returns, renewing meanwhile; cancelled when the objects are no longer needed."""
-        return await run_leased(work, partial(self._renew_for, job, progress), self.lease_seconds)
+        renew = partial(self._renew_for, job, progress)
+        return await run_leased(work, renew, self.lease_seconds, sleep=self.sleep)
 
     async def renew(self, job: StoreJob) -> None:
         """Renew the lease. Raises Superseded when the objects are no longer needed."""

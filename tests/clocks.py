@@ -1,0 +1,21 @@
+"""A clock that tests set: whoever sleeps on it wakes up at once, that much later."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+
+@dataclass
+class FakeClock:
+    """Seconds on a monotonic clock."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the time pass, and others run."""
+        self.now += seconds
+        await asyncio.sleep(0)
