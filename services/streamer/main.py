@@ -52,7 +52,8 @@ def create_app(settings: StreamerSettings) -> web.Application:
         ]
     )
     add_routes(app, settings.cors_origins)
-    add_watch_routes(app, settings.embed_origins, _storage_origins(settings))
+    storage = _storage_origins(settings)
+    add_watch_routes(app, settings.embed_origins, storage, takes_reports=settings.viewing_numbers)
     if settings.edge:
         add_edge_routes(app)
     return app

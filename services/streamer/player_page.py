@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,11 +18,13 @@ FOLDER = Path(__file__).with_name("player")
 LIBRARIES = FOLDER / "node_modules"
 FILES = {
     "player.js": FOLDER / "player.js",
+    "viewing.js": FOLDER / "viewing.js",
     "player.css": FOLDER / "player.css",
     "hls.min.js": LIBRARIES / "hls.js/dist/hls.min.js",
     "hls.worker.js": LIBRARIES / "hls.js/dist/hls.worker.js",
     "media-chrome.js": LIBRARIES / "media-chrome/dist/iife/all.js",
 }
+PLACE = re.compile(r"\{([a-z_]+)\}")
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
@@ -49,24 +52,47 @@ def load_player() -> Player:
     return Player(template, files, digest.hexdigest()[:16])
 
 
-def render(player: Player, base: str, known: Availability | None, headline: str, detail: str) -> str:
-    """Return the page; `base` is /{videoId} or /{videoId}/t/{token}; `known` is None for refused viewers."""
-    title = (known.video.title if known else None) or "Video"
-    poster = f' poster="/api/stream{base}/thumbnail.jpg"' if known and known.video.was_ready else ""
-    values = {
-        "title": escape(title),
+@dataclass(frozen=True)
+class Words:
+    """What a page says before its script has asked for the state of the video."""
+
+    headline: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the page finds its video (`base`: /{videoId}, or /{videoId}/t/{token}), and where it reports to.
+
+    `token_url`: where it renews its token; empty: it asks the page that embeds it.
+    """
+
+    base: str
+    token_url: str
+    reports: bool
+
+    def values(self) -> dict[str, str]:
+        """Return what stands in the template for them."""
+        return {
+            "stream": f"/api/stream{self.base}",
+            "state": f"/watch{self.base}/state",
+            "viewing": f"/watch{self.base}/viewing" if self.reports else "",
+            "token_url": self.token_url,
+        }
+
+
+def render(player: Player, addresses: Addresses, known: Availability | None, words: Words) -> str:
+    """Return the page; `known` is None for refused viewers."""
+    poster = f"/api/stream{addresses.base}/thumbnail.jpg" if known and known.video.was_ready else ""
+    values = addresses.values() | {
+        "title": (known.video.title if known else None) or "Video",
         "assets": f"/watch/assets/{player.version}",
-        "stream": escape(f"/api/stream{base}"),
-        "state": escape(f"/watch{base}/state"),
-        "status": escape(known.video.status if known else "forbidden"),
+        "status": known.video.status if known else "forbidden",
+        "headline": words.headline,
+        "detail": words.detail,
         "poster": poster,
-        "headline": escape(headline),
-        "detail": escape(detail),
     }
-    page = player.template
-    for name, value in values.items():
-        page = page.replace(f"{{{name}}}", value)
-    return page
+    return PLACE.sub(lambda place: escape(values[place[1]]), player.template)
 
 
 def state(known: Availability) -> dict[str, Any]:
@@ -80,8 +106,13 @@ def state(known: Availability) -> dict[str, Any]:
     }
 
 
-def content_security_policy(frame_ancestors: Sequence[str], storage_origins: Sequence[str]) -> str:
-    """Return the policy of the page: scripts from here, media from here and storage, embedded as allowed."""
+def content_security_policy(
+    frame_ancestors: Sequence[str], storage_origins: Sequence[str], token_origins: Sequence[str] = ()
+) -> str:
+    """Return the policy of the page: scripts from here, media from here and storage, embedded as allowed.
+
+    `token_origins`: where it may ask for a new token.
+    """
     elsewhere = " ".join(("'self'", *storage_origins))
     rules = {
         "default-src": "'none'",
@@ -90,7 +121,7 @@ def content_security_policy(frame_ancestors: Sequence[str], storage_origins: Seq
         "style-src": "'self' 'unsafe-inline'",  # media-chrome styles its elements inline
         "img-src": f"{elsewhere} data:",
         "media-src": f"{elsewhere} blob:",
-        "connect-src": elsewhere,
+        "connect-src": " ".join((elsewhere, *token_origins)),
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": " ".join(frame_ancestors),

@@ -233,6 +233,7 @@ class PlayerSettings(EnvironmentSettings):
     edge: Literal["", "nginx"] = ""
     trusted_proxies: Annotated[Listed, AfterValidator(_checked_networks)] = ()
     embed_origins: Listed = ("*",)
+    viewing_numbers: bool = True
 
 
 def _mask(value: object) -> str:

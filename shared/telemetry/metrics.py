@@ -72,3 +72,23 @@ SERVED_STALE = Counter(
     "vod_served_stale_total", "Answers from cache while Postgres or the storage was unavailable", ["what"]
 )
 SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])
+VIEWING_START = Histogram(
+    "vod_viewing_start_seconds",
+    "Time from the wish to play until the first picture, as players report it",
+    ["rendition"],
+    buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32),
+)
+VIEWING_STALL = Histogram(
+    "vod_viewing_stall_seconds",
+    "Length of a stall, as players report it",
+    ["rendition"],
+    buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32),
+)
+VIEWING_ERRORS = Counter(
+    "vod_viewing_errors_total",
+    "Errors that ended a viewing, as players report them: network, media, refused, other",
+    ["rendition", "reason"],
+)
+VIEWING_PLAYED = Counter(
+    "vod_viewing_played_seconds_total", "Time that players report to have played", ["rendition"]
+)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp import web
 
-from services.streamer.player_page import content_security_policy, load_player
-from services.streamer.player_routes import EMBED_ORIGINS
+from services.streamer.player_page import Addresses, content_security_policy, load_player
+from services.streamer.player_routes import EMBED_ORIGINS, add_watch_routes
 from tests.unit.test_streamer_private import ID, streamer, token
 from tests.unit.test_streamer_private import private as private_video
 
@@ -70,3 +71,47 @@ def test_page_names_no_other_host() -> None:
     player = load_player()
     own = (player.files["player.js"], player.files["player.css"], player.template.encode())
     assert all(b"http:" not in text and b"https:" not in text for text in own)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_asked"),
+    [
+        ("https://site.example/token?video=1", True),
+        ("https://site.example.evil.example/token", False),
+        ("https://site.example@evil.example/token", False),
+        ("http://site.example/token", False),
+        ("//site.example/token", False),
+        ("javascript:alert(1)", False),
+        ("https://site.example' *;/token", False),
+        ("", False),
+    ],
+)
+async def test_page_renews_its_token_on_an_origin_that_may_embed_it_alone(url: str, is_asked: bool) -> None:
+    async with streamer({ID: private_video()}) as client:
+        path = f"{PAGE}/t/{token(origins=('https://site.example',))}"
+        got = await client.get(path, params={"tokenUrl": url})
+        policy = got.headers["Content-Security-Policy"]
+        assert ("connect-src 'self' https://site.example;" in policy) == is_asked
+        assert ("connect-src 'self';" in policy) != is_asked
+        assert (f'data-token-url="{url}"' in await got.text()) == (is_asked or not url)
+
+
+async def test_title_cannot_name_places_of_the_template() -> None:
+    async with streamer({ID: private_video(title="{stream} {token_url}")}) as client:
+        text = await (await client.get(f"{PAGE}/t/{token()}")).text()
+        assert "<title>{stream} {token_url}</title>" in text
+
+
+async def test_page_says_where_it_reports() -> None:
+    async with streamer({ID: private_video()}) as client:
+        path = f"{PAGE}/t/{token()}"
+        assert f'data-viewing="{path}/viewing"' in await (await client.get(path)).text()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_collector_is_there_where_numbers_are_wanted(*, wanted: bool) -> None:
+    app = web.Application()
+    add_watch_routes(app, [], [], takes_reports=wanted)
+    paths = [resource.canonical for resource in app.router.resources()]
+    assert any(path.endswith("/viewing") for path in paths) == wanted
+    assert bool(Addresses("/1", "", reports=wanted).values()["viewing"]) == wanted

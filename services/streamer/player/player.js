@@ -3,24 +3,22 @@
 
 const STATE_SECONDS = 2;
 const TOKEN_SECONDS = 10;
+const MAX_REFUSALS = 3;
 const body = document.body;
 const player = document.getElementById("player");
 const video = player.querySelector("video[slot=media]");
 const notice = document.getElementById("notice");
+const title = document.getElementById("title");
 const headline = document.getElementById("headline");
 const detail = document.getElementById("detail");
 const progress = document.getElementById("progress");
 const quality = document.getElementById("quality");
 const previewBox = document.getElementById("preview");
 
-// The token is part of every path; after a renewal, paths that name the former token are rewritten.
-const first = body.dataset.stream;
-let stream = first;
-const current = (url) => url.replace(new RegExp(`${escapeText(first)}(?=/)`), stream);
-
-function escapeText(text) {
-  return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-}
+// The token is part of every path; after a renewal, paths that name the first token are rewritten.
+const firstToken = body.dataset.stream.match(/\/t\/([^/]+)$/)?.[1];
+let token = firstToken;
+const current = (url) => (token === firstToken ? url : url.replace(`/t/${firstToken}/`, `/t/${token}/`));
 
 function say(title, text, share = null) {
   notice.hidden = false;
@@ -31,27 +29,42 @@ function say(title, text, share = null) {
   if (share !== null) progress.value = share;
 }
 
-// On a refusal the page asks whoever embeds it for a new token, and goes on where it was.
+// On a refusal the page asks its `tokenUrl`, else whoever embeds it, for a new token, and goes on where it was.
+// A new token that is refused too is asked for a few times only.
 let renewal = null;
+let refusals = 0;
 function renewToken() {
-  renewal ??= new Promise((resolve) => {
-    const done = (renewed) => {
+  if (renewal === null && ++refusals > MAX_REFUSALS) return Promise.resolve(false);
+  renewal ??= (body.dataset.tokenUrl ? fetchToken() : askEmbedder()).then((given) => {
+    renewal = null;
+    if (firstToken === undefined || !/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(given)) return false;
+    token = given;
+    return true;
+  });
+  return renewal;
+}
+
+async function fetchToken() {
+  const signal = AbortSignal.timeout(TOKEN_SECONDS * 1000);
+  const options = { credentials: "include", cache: "no-store", signal };
+  return fetch(body.dataset.tokenUrl, options).then((answer) => answer.json()).then((given) => given.token).catch(() => null);
+}
+
+function askEmbedder() {
+  if (window.parent === window) return Promise.resolve(null);
+  return new Promise((resolve) => {
+    const done = (given) => {
       window.removeEventListener("message", take);
       clearTimeout(timer);
-      renewal = null;
-      resolve(renewed);
+      resolve(given);
     };
     const take = ({ source, data }) => {
-      if (source !== window.parent || data?.type !== "vod:token" || typeof data.token !== "string") return;
-      if (!/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(data.token)) return;
-      stream = stream.replace(/\/t\/[^/]+$/, `/t/${data.token}`);
-      done(true);
+      if (source === window.parent && data?.type === "vod:token") done(data.token);
     };
-    const timer = setTimeout(done, TOKEN_SECONDS * 1000, false);
+    const timer = setTimeout(done, TOKEN_SECONDS * 1000, null);
     window.addEventListener("message", take);
     window.parent.postMessage({ type: "vod:token-needed" }, "*");
   });
-  return renewal;
 }
 
 async function readState() {
@@ -71,20 +84,41 @@ const NOTICES = {
 async function waitUntilPlayable() {
   for (;;) {
     const state = await readState().catch(() => ({ status: "unavailable" }));
-    if (state.title) document.title = state.title;
-    if (state.playable) return;
+    if (state.status !== "forbidden") refusals = 0;
+    if (state.title) document.title = title.textContent = state.title;
+    if (state.playable) return true;
     if (state.status === "processing") {
       say("This video is being processed", "It starts as soon as its first part is there.", state.progress);
     } else {
       say(...NOTICES[state.status]);
-      if (state.status !== "unavailable" && !(state.status === "forbidden" && (await renewToken()))) return null;
+      if (state.status !== "unavailable" && !(state.status === "forbidden" && (await renewToken()))) return false;
     }
     await new Promise((resolve) => setTimeout(resolve, STATE_SECONDS * 1000));
   }
 }
 
+const isRefusal = (status) => [401, 403].includes(status);
+
+function giveUp(reason, notice = reason === "refused" ? "forbidden" : "unavailable") {
+  viewing.failed(reason);
+  say(...NOTICES[notice]);
+}
+
+// A browser that plays HLS by itself keeps its paths: after a renewal it loads anew, at the same position.
 function playNatively() {
-  video.src = `${stream}/master.m3u8`;
+  const load = (position) => {
+    video.src = current(`${body.dataset.stream}/master.m3u8`);
+    if (position) video.addEventListener("loadedmetadata", () => { video.currentTime = position; }, { once: true });
+  };
+  video.addEventListener("error", async () => {
+    const { currentTime, paused } = video;
+    const { status } = await readState().catch(() => ({ status: "unavailable" }));
+    if (status !== "forbidden") return giveUp("media");
+    if (!(await renewToken())) return giveUp("refused");
+    load(currentTime);
+    if (!paused) video.play();
+  });
+  load(0);
 }
 
 function playWithHls() {
@@ -94,24 +128,37 @@ function playWithHls() {
   });
   let recoveries = 0;
   hls.on(Hls.Events.ERROR, async (_, fault) => {
-    if (!fault.fatal) return;
-    if ([401, 403].includes(fault.response?.code) && (await renewToken())) {
-      hls.startLoad();
+    const refused = isRefusal(fault.response?.code);
+    const renewed = refused && (await renewToken());
+    if (renewed) {
+      if (fault.fatal) hls.startLoad();
+      hls.nextLevel = Number(quality.value);  // hls.js has turned to another one
+    } else if (!fault.fatal) {
+      return;
     } else if (fault.type === Hls.ErrorTypes.MEDIA_ERROR && recoveries++ < 3) {
       hls.recoverMediaError();
-    } else if (fault.type === Hls.ErrorTypes.NETWORK_ERROR && ![401, 403].includes(fault.response?.code)) {
-      setTimeout(() => hls.startLoad(), STATE_SECONDS * 1000);
+    } else if (fault.type === Hls.ErrorTypes.NETWORK_ERROR && !refused) {
+      const { status } = await readState().catch(() => ({ status: "unavailable" }));
+      if (status !== "missing") return setTimeout(() => hls.startLoad(), STATE_SECONDS * 1000);
+      hls.destroy();
+      giveUp("network", "missing");
     } else {
       hls.destroy();
-      say(...NOTICES[[401, 403].includes(fault.response?.code) ? "forbidden" : "unavailable"]);
+      giveUp(refused ? "refused" : fault.type === Hls.ErrorTypes.MEDIA_ERROR ? "media" : "other");
     }
   });
+  hls.on(Hls.Events.LEVEL_SWITCHED, (_, { level }) => viewing.shows(nameOf(hls.levels[level])));
+  hls.on(Hls.Events.LEVEL_LOADED, () => { refusals = 0; });
   hls.on(Hls.Events.MANIFEST_PARSED, () => offerQualities(hls));
-  hls.loadSource(`${stream}/master.m3u8`);
+  hls.loadSource(`${body.dataset.stream}/master.m3u8`);
   hls.attachMedia(video);
   offerPreviews(hls);
   window.hls = hls;
 }
+
+// A rendition has the name of the folder of its playlist.
+const nameOf = (level) => level.uri.match(/([a-z0-9_-]+)\/[^/]+$/)?.[1] ?? "other";
+const viewing = observeViewing(video, () => current(body.dataset.viewing));
 
 function offerQualities(hls) {
   const side = (level) => Math.min(level.width, level.height);
@@ -120,6 +167,15 @@ function offerQualities(hls) {
   quality.onchange = () => { hls.nextLevel = Number(quality.value); };
   quality.parentElement.hidden = levels.length < 2;
 }
+
+const speed = document.getElementById("speed");
+speed.onchange = () => { video.playbackRate = Number(speed.value); };
+video.addEventListener("ratechange", () => { speed.value = String(video.playbackRate); });
+
+// The button for captions is there when there are some.
+video.textTracks.addEventListener("addtrack", ({ track }) => {
+  if (["captions", "subtitles"].includes(track.kind)) player.querySelector("media-captions-button").hidden = false;
+});
 
 // Hover previews come from the I-frame playlist, where this hls.js has a player for it.
 function offerPreviews(hls) {
@@ -143,9 +199,10 @@ function offerPreviews(hls) {
 }
 
 async function start() {
-  if ((await waitUntilPlayable()) === null) return;
+  if (!(await waitUntilPlayable())) return;
   notice.hidden = true;
   player.hidden = false;
+  if (body.dataset.poster) video.poster = current(body.dataset.poster);
   if (window.Hls?.isSupported()) playWithHls();
   else if (video.canPlayType("application/vnd.apple.mpegurl")) playNatively();
   else say("This browser cannot play the video", "It has neither Media Source Extensions nor HLS.");
