@@ -1,0 +1,150 @@
+"""The player page in Chromium: each way in which bytes travel, public and private, growing and ready."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp.test_utils import unused_port
+
+from tests.browser.conftest import CLIP_SECONDS
+from tests.browser.public_storage import public_storage
+from tests.browser.slow_encoder import held
+from tests.browser.viewer import Encoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.browser.viewer import Viewer
+    from tests.e2e.system import Client, System
+
+pytestmark = pytest.mark.browser
+
+FRAMES = CLIP_SECONDS * 25
+GRACE_SECONDS = 5.0  # a player that waits for more looks at the playlist after half its target duration
+MOMENTS = (9, 1, 6, 3, 11, 0, 5, 8, 2, 10)
+PORT = unused_port()
+
+
+@dataclass(frozen=True)
+class Way:
+    """A storage, a visibility and a delivery."""
+
+    storage: str
+    visibility: str
+    delivery: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        public = f"http://127.0.0.1:{PORT}" if self.delivery == "redirect" else ""
+        return {"STORAGE_TYPE": self.storage, "S3_PUBLIC_URL": public}
+
+    def check_segments(self, urls: list[str], env: dict[str, str]) -> None:
+        """Segments were fetched from where this delivery has them, in the form that it has."""
+        homes = {
+            "proxy": env["STREAMER_URL"],
+            "signed": env["S3_ENDPOINT_URL"],
+            "redirect": f"http://127.0.0.1:{PORT}",
+        }
+        assert {urlsplit(url).netloc for url in urls} == {urlsplit(homes[self.delivery]).netloc}
+        marks = {"signed": "X-Amz-Signature=", "proxy": "/g/" if self.visibility == "private" else ""}
+        assert all(marks.get(self.delivery, "") in url for url in urls)
+
+
+WAYS = [
+    Way("local", "public", "proxy"),
+    Way("local", "private", "proxy"),
+    Way("s3", "public", "proxy"),
+    Way("s3", "private", "proxy"),
+    Way("s3", "public", "signed"),
+    Way("s3", "private", "signed"),
+    Way("s3", "public", "redirect"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.storage}-{way.visibility}-{way.delivery}")
+async def test_video_plays_while_it_is_encoded_and_when_it_is_complete(
+    system: System, viewer: Viewer, clip: Path, way: Way
+) -> None:
+    async with AsyncExitStack() as stack:
+        system.up(**way.variables)
+        client = await stack.enter_async_context(system.client())
+        if way.delivery == "redirect":
+            await stack.enter_async_context(public_storage(system, PORT))
+        video = await client.upload(clip, visibility=way.visibility, delivery=way.delivery)
+        page = await page_of(client, video)
+        await plays_while_it_grows(system, client, viewer, video, page)
+        record = await client.ready(video["id"])
+        assert (record["visibility"], record["delivery"]) == (way.visibility, way.delivery)
+        await plays_when_it_is_ready(viewer, page["playerUrl"])
+        way.check_segments(viewer.fetched(".ts"), system.env)
+
+
+async def page_of(client: Client, video: Any) -> Any:
+    """Return `playerUrl` and `playlistUrl` with which a viewer may watch."""
+    if video["visibility"] == "public":
+        return {"playerUrl": video["playerUrl"], "playlistUrl": streamed(client, video)}
+    path = f"/api/videos/{video['id']}/playback-tokens"
+    return await client.call("POST", path, expect=201, json={})
+
+
+def streamed(client: Client, video: Any) -> str:
+    return f"{client.env['STREAMER_URL']}/api/stream/{video['id']}/master.m3u8"
+
+
+async def plays_while_it_grows(system: System, client: Client, viewer: Viewer, video: Any, page: Any) -> None:
+    """Play from 0 to the end while the rest is encoded: every frame, no stall of our making, no reload."""
+    encoder = Encoder(client, page["playlistUrl"].replace("master.m3u8", "360p/playlist.m3u8"))
+    async with held(system, client, video["id"]):
+        await viewer.open(page["playerUrl"])
+        assert await viewer.page.evaluate("() => hls.levels[hls.loadLevel].details.live")
+        assert (await viewer.seen())["time"] < 0.5
+        before = await variants(client, page["playlistUrl"])
+        await viewer.page.evaluate("() => { window.same = 'document'; }")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(encoder.watch())
+        start = (await viewer.seen())["frames"]
+        await viewer.play()
+        ended = await viewer.ends()
+    assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+    assert 0.98 * FRAMES <= ended["frames"] - start <= FRAMES + 5, ended
+    assert encoder.own_making(await viewer.stalls(), GRACE_SECONDS) == []
+    assert not await viewer.page.evaluate("() => hls.levels[hls.loadLevel].details.live")
+    assert abs(ended["duration"] - CLIP_SECONDS) < 0.5
+    assert await viewer.page.evaluate("() => window.same") == "document"
+    assert len(viewer.fetched("/master.m3u8")) == 1
+    await client.ready(video["id"])
+    assert await variants(client, page["playlistUrl"]) == before
+    await viewer.check()
+
+
+async def variants(client: Client, url: str) -> list[str]:
+    """Return what a multivariant playlist offers, without the bit rates, which are measured as it grows."""
+    text = (await client.fetch(url)).decode()
+    found = re.findall(r"#EXT-X-STREAM-INF:(.+)\n(.+)", text)
+    return sorted(f"{re.sub(r'(AVERAGE-)?BANDWIDTH=[0-9]+,', '', about)} {uri}" for about, uri in found)
+
+
+async def plays_when_it_is_ready(viewer: Viewer, url: str) -> None:
+    """Play, switch up and down, seek ten times, play to the end."""
+    await viewer.open(url)
+    assert await viewer.page.evaluate("() => !hls.levels[hls.loadLevel].details.live")
+    await viewer.play()
+    for height in (360, 480, 360):
+        await viewer.seek(0)
+        await viewer.chooses(height)
+        await viewer.plays_on(1)
+    for moment in MOMENTS:
+        await viewer.seek(moment)
+    await viewer.seek(4)
+    stalls = len(await viewer.stalls())
+    await viewer.play(rate=2)
+    ended = await viewer.ends()
+    assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+    assert len(await viewer.stalls()) == stalls
+    await viewer.check()

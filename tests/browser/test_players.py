@@ -1,0 +1,93 @@
+"""A growing video in hls.js, shaka-player and video.js: from beginning to end, without a stall of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import unused_port
+
+from services.streamer.player_page import LIBRARIES as PAGE_LIBRARIES
+from tests.browser.conftest import CLIP_SECONDS
+from tests.browser.slow_encoder import held
+from tests.browser.test_tokens import make_token
+from tests.browser.viewer import MEDIA, Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.browser.viewer import Viewer
+    from tests.e2e.system import System
+
+pytestmark = pytest.mark.browser
+
+SCRIPTS = {
+    "hls.js": "hls.js/dist/hls.min.js",
+    "shaka-player": "shaka-player/dist/shaka-player.compiled.js",
+    "video.js": "video.js/dist/video.min.js",
+}
+STARTS = {
+    "hls.js": "(url) => { window.p = new Hls(); p.loadSource(url); p.attachMedia(video); }",
+    "shaka-player": """async (url) => {
+        shaka.polyfill.installAll();
+        window.p = new shaka.Player(); await p.attach(video); await p.load(url); }""",
+    "video.js": """(url) => { window.p = videojs(video);
+        p.src({ src: url, type: "application/vnd.apple.mpegurl" }); }""",
+}
+PAGE = """<!doctype html><html lang="en"><title>Player</title>
+<video id="video" class="video-js" muted playsinline width="640" height="360"></video>
+<script src="/library.js"></script></html>"""
+GRACE_SECONDS = 6.0
+
+
+@asynccontextmanager
+async def page_with(script: Path) -> AsyncIterator[str]:
+    """Serve a page of another site that plays with a library; yield its address."""
+    app = web.Application()
+
+    async def get_page(_: web.Request) -> web.Response:
+        return web.Response(text=PAGE, content_type="text/html")
+
+    async def get_script(_: web.Request) -> web.Response:
+        return web.Response(body=script.read_bytes(), content_type="text/javascript", charset="utf-8")
+
+    app.router.add_get("/", get_page)
+    app.router.add_get("/library.js", get_script)
+    runner, port = web.AppRunner(app), unused_port()
+    await runner.setup()
+    await web.TCPSite(runner, "localhost", port).start()
+    try:
+        yield f"http://localhost:{port}/"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("player", list(SCRIPTS))
+async def test_growing_video_plays_from_its_beginning_to_its_end(
+    system: System, viewer: Viewer, clip: Path, libraries: Path, player: str
+) -> None:
+    system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="")
+    folder = PAGE_LIBRARIES if player == "hls.js" else libraries
+    async with system.client() as client, page_with(folder / SCRIPTS[player]) as address:
+        video = await client.upload(clip, visibility="private")
+        url = (await make_token(client, video["id"]))["playlistUrl"]
+        encoder = Encoder(client, url.replace("master.m3u8", "360p/playlist.m3u8"))
+        async with held(system, client, video["id"]):
+            await viewer.page.goto(address)
+            await viewer.page.evaluate(STARTS[player], url)
+            await viewer.until(f"() => {MEDIA}.readyState", lambda state: state >= 2)
+            assert (await viewer.seen())["time"] < 0.5
+        async with asyncio.TaskGroup() as group:
+            group.create_task(encoder.watch())
+            await viewer.play()
+            ended = await viewer.ends()
+        assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+        assert ended["frames"] >= 0.98 * CLIP_SECONDS * 25
+        assert encoder.own_making(await viewer.stalls(), GRACE_SECONDS) == []
+        assert len(viewer.fetched("/master.m3u8")) == 1
+        await viewer.check()
+        await client.ready(video["id"])

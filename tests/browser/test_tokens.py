@@ -1,0 +1,167 @@
+"""A token expires while the video plays, and is renewed without a stall: by the site around it or by URL."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.browser.conftest import CLIP_SECONDS
+from tests.browser.site import site
+from tests.browser.slow_encoder import held
+from tests.browser.viewer import MEDIA, SEEN, Encoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.browser.viewer import Viewer
+    from tests.e2e.system import Client, System
+
+pytestmark = pytest.mark.browser
+
+SHORT_SECONDS = 5
+GRACE_SECONDS = 5.0
+READY = f"() => {MEDIA} && {MEDIA}.readyState >= 2 && !{MEDIA}.closest('[hidden]')"
+HEADLINE = "() => document.getElementById('headline').textContent"
+
+
+async def make_token(client: Client, video_id: str, **wanted: Any) -> Any:
+    path = f"/api/videos/{video_id}/playback-tokens"
+    return await client.call("POST", path, expect=201, json=wanted)
+
+
+async def media_playlist(client: Client, video_id: str) -> str:
+    """Return a playlist that tells how far a video is encoded."""
+    url: str = (await make_token(client, video_id))["playlistUrl"]
+    return url.replace("master.m3u8", "360p/playlist.m3u8")
+
+
+async def embedded(viewer: Viewer, url: str, script: str, condition: Any = bool) -> Any:
+    """Open a page with a frame; return what a script in the frame says as soon as it is as wanted."""
+    await viewer.page.goto(url)
+    frame = next(frame for frame in viewer.page.frames if frame.parent_frame)
+    async with asyncio.timeout(60):
+        while not condition(await frame.evaluate(script)):
+            await asyncio.sleep(0.1)
+    return frame
+
+
+async def plays_through(frame: Any) -> Any:
+    """Play to the end; return what was seen there, and the stalls."""
+    await frame.evaluate(f"() => {{ {MEDIA}.muted = true; return {MEDIA}.play(); }}")
+    async with asyncio.timeout(90):
+        while not (seen := await frame.evaluate(SEEN))["ended"]:
+            await asyncio.sleep(0.1)
+    return seen, await frame.evaluate("() => account.stalls")
+
+
+async def test_token_is_renewed_by_the_embedding_page_while_the_video_grows(
+    system: System, viewer: Viewer, clip: Path
+) -> None:
+    system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="")
+    async with system.client() as client:
+        video = await client.upload(clip, visibility="private")
+
+        async def new_token() -> str:
+            return str((await make_token(client, video["id"]))["token"])
+
+        async with site(new_token) as page:
+            async with held(system, client, video["id"]):
+                short = await make_token(client, video["id"], ttlSeconds=SHORT_SECONDS, origins=[page.origin])
+                page.player = short["playerUrl"]
+                frame = await embedded(viewer, page.origin, READY)
+                await asyncio.sleep(SHORT_SECONDS)
+            encoder = Encoder(client, (await media_playlist(client, video["id"])))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(encoder.watch())
+                ended, stalls = await plays_through(frame)
+        assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+        assert encoder.own_making(stalls, GRACE_SECONDS) == []
+        assert await viewer.page.evaluate("() => window.asked") == 1
+        await client.ready(video["id"])
+
+
+async def test_token_is_renewed_from_its_url_when_a_quality_is_chosen(
+    system: System, viewer: Viewer, clip: Path
+) -> None:
+    async with system.client() as client:
+        video = await client.upload(clip, visibility="private")
+        await client.ready(video["id"])
+
+        async def new_token() -> str:
+            return str((await make_token(client, video["id"]))["token"])
+
+        async with site(new_token) as page:
+            short = await make_token(client, video["id"], ttlSeconds=SHORT_SECONDS, origins=[page.origin])
+            await viewer.open(f"{short['playerUrl']}?tokenUrl={quote(page.origin + '/token')}")
+            await asyncio.sleep(SHORT_SECONDS)
+            await viewer.play()
+            height = (await viewer.seen())["height"]
+            await viewer.chooses(360 if height == 480 else 480)
+            ended = await viewer.ends()
+        assert page.asked == [client.env["STREAMER_URL"]]
+        assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+        assert await viewer.stalls() == []
+        await viewer.check()
+
+
+async def test_page_opened_with_an_expired_token_plays_as_soon_as_it_has_a_new_one(
+    system: System, viewer: Viewer, clip: Path
+) -> None:
+    async with system.client() as client:
+        video = await client.upload(clip, visibility="private")
+        await client.ready(video["id"])
+        short = await make_token(client, video["id"], ttlSeconds=1)
+        await asyncio.sleep(2)
+
+        async def new_token() -> str:
+            return str((await make_token(client, video["id"]))["token"])
+
+        async with site(new_token) as page:
+            page.player = short["playerUrl"]
+            frame = await embedded(viewer, page.origin, READY)
+            ended, _ = await plays_through(frame)
+        assert ended["ended"]
+        assert len(page.asked) == 1
+
+
+async def test_viewer_is_told_when_nobody_renews_the_token(
+    system: System, viewer: Viewer, clip: Path
+) -> None:
+    async with system.client() as client:
+        video = await client.upload(clip, visibility="private")
+        await client.ready(video["id"])
+        short = await make_token(client, video["id"], ttlSeconds=1)
+        await asyncio.sleep(2)
+
+        async def new_token() -> str:
+            return str(short["token"])
+
+        async with site(new_token) as page:
+            page.player = short["playerUrl"]
+            await embedded(viewer, page.origin, HEADLINE, lambda text: "private" in text)
+            await asyncio.sleep(8)
+            asked = len(page.asked)
+            assert 1 <= asked <= 3
+            await asyncio.sleep(3)
+            assert len(page.asked) == asked
+
+
+async def test_token_url_of_a_site_that_may_not_embed_is_not_asked(
+    system: System, viewer: Viewer, clip: Path
+) -> None:
+    async with system.client() as client:
+        video = await client.upload(clip, visibility="private")
+        made = await make_token(client, video["id"], ttlSeconds=1, origins=["https://site.example"])
+        await asyncio.sleep(2)
+
+        async def new_token() -> str:
+            return str((await make_token(client, video["id"]))["token"])
+
+        async with site(new_token) as page:
+            await viewer.page.goto(f"{made['playerUrl']}?tokenUrl={quote(page.origin + '/token')}")
+            await viewer.until(HEADLINE, lambda text: "private" in text)
+            await asyncio.sleep(3)
+            assert page.asked == []
