@@ -13,7 +13,7 @@ from services.streamer.availability import Availability
 from services.streamer.player_page import load_player
 from shared.hls.stored_renditions import RenditionSet, StoredSegment
 from shared.playback.path_grants import Scope, issue
-from shared.service.resources import STORAGE
+from shared.service.resources import STORAGES
 from tests.unit.test_streamer_private import ID, OURS, private, streamer, token
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def test_answers_are_as_the_table_says(kind: str, credential: int) -> None
     documented, (state, files) = table()[kind][credential], ROWS[kind]
     visibility = "public" if credential == PLAIN else "private"
     async with streamer({ID: known(state, visibility)}) as client:
-        storage = client.app[STORAGE].storage  # type: ignore[index]
+        storage = client.app[STORAGES].default  # type: ignore[index]
         if state == "redirected":
             storage.kind, storage.public_base_url, storage.presigner = "s3", "https://cdn.example", presigner
         for file in files:
