@@ -53,7 +53,7 @@ test-long: $(READY) ## run the tests that take minutes: long clips, large collec
 test-ffmpegs: $(READY) ## check chunks and joins with FFmpeg 6, 7, 8 and 9 beside the system's (fetches them once)
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.ffmpegs.builds
-	@$(PYTHON) -m pytest tests/integration/test_ffmpeg_versions.py $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest tests/integration/test_ffmpeg_versions.py tests/integration/test_per_title.py $(PYTEST_ARGS)
 
 fuzz: $(READY) ## fuzz every parser of what strangers send, for ten minutes (FUZZ_SECONDS=600)
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(PYTHON) -m pytest tests/fuzz --timeout 0 $(PYTEST_ARGS)

@@ -21,6 +21,8 @@ from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.handlers.refuse_event import refuse_event
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
+from services.transcoder.quality.find_judge import find_judge
+from services.transcoder.quality.per_title import PerTitleSearch
 from services.transcoder.settings import TranscoderSettings
 from services.transcoder.sources.allowed_sources import SourcePolicy
 from services.transcoder.sources.fetch import Sources
@@ -55,6 +57,7 @@ PLANS_AT_ONCE = 2
 ORIGINAL_PATIENCE_SECONDS = 15.0  # a shared volume may show a new file to other machines later
 
 ENCODER = web.AppKey("encoder", Encoder)
+PER_TITLE = web.AppKey("per_title", PerTitleSearch)
 SOURCES = web.AppKey("sources", Sources)
 RESERVE = web.AppKey("reserve", DiskBudget)  # the reserve is available to videos already accepted
 
@@ -88,6 +91,9 @@ async def _encoder(settings: TranscoderSettings, app: web.Application) -> AsyncI
         app[ENCODER] = encoder = await choose_encoder(settings.encoder, runner, cuda_folder)
         ENCODER_INFO.labels(encoder.name).set(1)
         log.info("encoder_chosen", encoder=encoder.name)
+        if settings.per_title != "off":
+            judge = await find_judge(settings.quality_ffmpeg, runner)
+            app[PER_TITLE] = PerTitleSearch(settings.per_title, judge, encoder.name, encoder.runner)
         yield
 
 
@@ -131,6 +137,7 @@ def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
         make_thumbnail=partial(make_thumbnail, runner=runner),
         lease_seconds=settings.lease_seconds,
         rules=StorageRules(settings.by_storage, settings.default_visibility),
+        adapt=app.get(PER_TITLE),
     )
     patience: dict[type[PipelineError], float] = {
         SourceServerUnavailable: settings.storage_patience_seconds,

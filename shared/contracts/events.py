@@ -5,10 +5,10 @@ These models are the source of docs/events/*.json and docs/asyncapi.json.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer  # noqa: TC002 - pydantic reads it
 
 from shared.contracts.model import Model
 from shared.contracts.warnings import VideoWarning
@@ -26,8 +26,18 @@ Visibility = Literal["public", "private"]
 Delivery = Literal["redirect", "signed", "proxy"]
 
 
+class RenditionQuality(Model):
+    """The VMAF that samples of a rendition promise: the mean, and what 95 % of the pictures reach."""
+
+    vmaf_mean: float
+    vmaf_p5: float
+
+
 class Rendition(Model):
-    """One rendition as measured: sizes in pixels, rates in bits and frames per second."""
+    """One rendition as measured: sizes in pixels, rates in bits and frames per second.
+
+    `quality` is absent unless samples were judged before encoding (PER_TITLE).
+    """
 
     name: QualityName
     width: int
@@ -36,6 +46,12 @@ class Rendition(Model):
     average_bandwidth: int
     codecs: str
     frame_rate: float
+    quality: RenditionQuality | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_quality(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        value: dict[str, Any] = handler(self)
+        return {name: part for name, part in value.items() if name != "quality" or part is not None}
 
 
 class Source(Model):

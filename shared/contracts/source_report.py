@@ -34,6 +34,35 @@ class Decision(Model):
     reason: str
 
 
+class RateFactor(Model):
+    """A rendition's rate factor for this video, and the quality that samples promise with it.
+
+    The `usual` values are those of its preset, for any video.
+    """
+
+    rendition: str
+    rate_factor: float
+    vmaf_mean: float
+    vmaf_p5: float
+    usual_rate_factor: float
+    usual_vmaf_mean: float
+
+
+class QualityReport(Model):
+    """What was found by encoding short samples of the video with several rate factors.
+
+    `saved_bytes` is the expected difference to the usual rate factors, with renditions left out; it is
+    negative where a video needs more. `cpu_seconds` is what finding it took.
+    """
+
+    metric: str
+    samples: int
+    cpu_seconds: float
+    saved_bytes: int
+    left_out: tuple[str, ...]
+    renditions: tuple[RateFactor, ...]
+
+
 class SourceReport(Model):
     """The source of a video and every decision behind its plan."""
 
@@ -43,3 +72,4 @@ class SourceReport(Model):
     duration_seconds: float
     tracks: tuple[TrackReport, ...]
     decisions: tuple[Decision, ...]
+    quality: QualityReport | None = None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from shared.contracts.events import Rendition
+from shared.contracts.events import Rendition, RenditionQuality
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,12 +41,14 @@ class StoredSegment:
 class RenditionSet:
     """What playlists say about a video apart from its segments; fixed when the video is planned.
 
-    `renditions` are (name, width, height) in pixels, the largest first.
+    `renditions` are (name, width, height) in pixels, the largest first; `qualities` what samples of them
+    promised, by name.
     """
 
     renditions: tuple[tuple[str, int, int], ...]
     frame_rate: float
     target_duration_seconds: int
+    qualities: Mapping[str, RenditionQuality] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -55,6 +57,10 @@ class RenditionSet:
             renditions=tuple((item["name"], item["width"], item["height"]) for item in value["renditions"]),
             frame_rate=value["frameRate"],
             target_duration_seconds=value["targetDurationSeconds"],
+            qualities={
+                name: RenditionQuality.model_validate(quality)
+                for name, quality in value.get("qualities", {}).items()
+            },
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +71,7 @@ class RenditionSet:
             ],
             "frameRate": self.frame_rate,
             "targetDurationSeconds": self.target_duration_seconds,
+            "qualities": {name: quality.to_json() for name, quality in self.qualities.items()},
         }
 
 
@@ -87,6 +94,7 @@ def measure(
             average_bandwidth=math.ceil(average_bps(runs[name])),
             codecs=codecs[name],
             frame_rate=presentation.frame_rate,
+            quality=presentation.qualities.get(name),
         )
         for name, width, height in presentation.renditions
     )

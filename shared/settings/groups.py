@@ -192,6 +192,8 @@ class EncodingSettings(EnvironmentSettings):
     encoder: Literal["auto", "h264_nvenc", "libx264"] = "auto"
     growth_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     verify: Literal["quick", "full", "off"] = "quick"
+    per_title: Literal["off", "quality", "ladder"] = "off"
+    quality_ffmpeg: str = ""
     transcoder_concurrency: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     sandbox: Literal["required", "best-effort", "off"] = "best-effort"
 

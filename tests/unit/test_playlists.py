@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import m3u8
 import pytest
 
+from shared.contracts.events import RenditionQuality
 from shared.hls.playlists import complete, media_playlist, multivariant_playlist
 from shared.hls.stored_renditions import (
     KeyFrame,
@@ -38,8 +40,24 @@ def test_presentation_comes_back_when_it_went_through_json() -> None:
         ],
         "frameRate": 30000 / 1001,
         "targetDurationSeconds": 10,
+        "qualities": {},
     }
     assert RenditionSet.from_json(value) == TWO
+
+
+def test_presentation_of_an_earlier_version_knows_no_qualities() -> None:
+    value = {name: part for name, part in TWO.to_json().items() if name != "qualities"}
+    assert RenditionSet.from_json(value) == TWO
+
+
+def test_quality_of_a_rendition_reaches_its_measurements() -> None:
+    quality = RenditionQuality(vmaf_mean=93.4, vmaf_p5=88.0)
+    judged = RenditionSet.from_json(replace(TWO, qualities={"720p": quality}).to_json())
+    segments = [*run("720p", [100], 10.01), *run("360p", [50], 10.01)]
+    codecs = dict.fromkeys(("720p", "360p"), "avc1.64001f")
+    large, small = measure(judged, segments, codecs)
+    assert large.to_json()["quality"] == {"vmafMean": 93.4, "vmafP5": 88.0}
+    assert "quality" not in small.to_json()
 
 
 def test_media_playlist_is_vod_with_an_end_when_complete() -> None:

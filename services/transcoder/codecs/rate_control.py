@@ -47,6 +47,15 @@ def limits(video_bps: int, *, is_capped: bool) -> Limits:
 
 def rate_factor(short_side: int, vmaf: float | None) -> float:
     """Return the CRF for pictures of `short_side` pixels that aims at a mean VMAF (None: the usual)."""
-    usual = LARGE_CRF if short_side >= LARGE_ROWS else SMALL_CRF
+    usual = _usual_crf(short_side)
     better = 0.0 if vmaf is None else vmaf - USUAL_VMAF
     return min(MAX_CRF, max(MIN_CRF, usual - better / VMAF_PER_CRF))
+
+
+def aimed_vmaf(short_side: int, crf: float) -> float:
+    """Return the mean VMAF that `crf` aims at for pictures of `short_side` pixels (see rate_factor)."""
+    return USUAL_VMAF + (_usual_crf(short_side) - crf) * VMAF_PER_CRF
+
+
+def _usual_crf(short_side: int) -> float:
+    return LARGE_CRF if short_side >= LARGE_ROWS else SMALL_CRF

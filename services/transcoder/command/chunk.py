@@ -67,14 +67,15 @@ def chunk_argv(
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts"),
-        *_video_input(plan, chunk, source_path, tolerant=tolerant, on_gpu=on_gpu),
+        *video_input(plan, chunk, source_path, tolerant=tolerant, on_gpu=on_gpu),
         *_audio_input(plan, chunk, source_path, outdir, from_file=from_file),
         *graphs,
         *outputs,
     ]
 
 
-def _video_input(plan: Plan, chunk: Chunk, path: str, *, tolerant: bool, on_gpu: bool) -> list[str]:
+def video_input(plan: Plan, chunk: Chunk, path: str, *, tolerant: bool, on_gpu: bool) -> list[str]:
+    """Return the options that open the source's picture for `chunk` as an input."""
     hardware = HARDWARE if on_gpu else ()
     seek = None if tolerant else chunk.video_seek_seconds
     decoder = decoder_options(plan.video)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     LineSink = Callable[[str], None]
 
-STDERR_LINES: Final = 30
+STDERR_LINES: Final = 200  # x264 alone says fifteen for each rendition
 LINE_LIMIT_BYTES: Final = 1 << 20
 PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
                     "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")  # fmt: skip

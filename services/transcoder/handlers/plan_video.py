@@ -64,6 +64,12 @@ class MakePlan(Protocol):
     ) -> Plan: ...
 
 
+class Adapt(Protocol):
+    """Adapts a plan's ladder to the video (quality/per_title.py)."""
+
+    async def __call__(self, plan: Plan, source_path: Path, /, *, keep_all: bool) -> Plan: ...
+
+
 class MakeThumbnail(Protocol):
     """Draws the thumbnail of a planned file (encode/thumbnail.py)."""
 
@@ -85,6 +91,7 @@ class PlanVideoHandler:
     make_thumbnail: MakeThumbnail
     lease_seconds: float
     rules: StorageRules
+    adapt: Adapt | None = None
 
     async def accept(self, event: VideoUploaded) -> None:
         """Create the record of a video that was handed in; a second message about it changes nothing.
@@ -192,6 +199,8 @@ class PlanVideoHandler:
         if kept is None:
             presets.check_qualities(ladder, wanted)
         plan = await self.make_plan(path, ladder, wanted, kept=kept)
+        if self.adapt and kept is None:
+            plan = await self.adapt(plan, path, keep_all=bool(wanted))
         thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
         plan = await self._draw_if_possible(plan, path, thumbnail)
         failpoint("plan.thumbnail")

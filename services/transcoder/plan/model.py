@@ -14,6 +14,7 @@ from services.transcoder.media import AudioAnchor, AudioTrack, VideoTrack, round
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
 from services.transcoder.plan.versions import VERSION, OutdatedPlan, upgrade
 from shared.contracts.cloudevents import explain
+from shared.contracts.events import RenditionQuality
 from shared.contracts.source_report import SourceReport  # noqa: TC001
 from shared.contracts.warnings import VideoWarning  # noqa: TC001
 from shared.hls.stored_renditions import RenditionSet
@@ -139,7 +140,15 @@ class Plan:
             renditions=tuple((rung.name, rung.width, rung.height) for rung in self.rungs),
             frame_rate=float(self.rate),
             target_duration_seconds=self.target_duration_seconds,
+            qualities=self._qualities(),
         )
+
+    def _qualities(self) -> dict[str, RenditionQuality]:
+        found = self.report.quality if self.report else None
+        return {
+            each.rendition: RenditionQuality(vmaf_mean=each.vmaf_mean, vmaf_p5=each.vmaf_p5)
+            for each in (found.renditions if found else ())
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as a JSON object, without the parts for humans."""

@@ -1,0 +1,136 @@
+"""Compares encoded samples with their source: the command for an FFmpeg with libvmaf, and its results.
+
+VMAF is that without enhancement gain (vmaf_v0.6.1neg), which sharpening cannot raise
+(https://github.com/Netflix/vmaf, resource/doc/models.md). Each rendition is compared in its own size.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.command.chunk import SEGMENT_NAME, video_input
+from services.transcoder.command.colour import SAYS_BT709
+from services.transcoder.command.video import video_graph
+from services.transcoder.ffmpeg.input import input_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.transcoder.plan.model import Chunk, Plan
+
+METRIC: Final = "vmaf_v0.6.1neg"
+# On camera pictures x264's output scores about so much higher with the model that includes it.
+VMAF_ABOVE_METRIC: Final = 2.0
+EVERY: Final = 10  # this many pictures, one is judged
+COUNTED: Final = f"settb=1/1000,setpts=N,{SAYS_BT709}"  # the same times for both, whatever their clocks
+BENCH: Final = re.compile(r"bench: utime=([0-9.]+)s stime=([0-9.]+)s")
+XPSNR: Final = re.compile(r"XPSNR\s+y: (inf|[0-9.]+)")
+TO_NOWHERE: Final = ("-f", "null", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One sample that was encoded into `folders`, one a trial, by the rungs of `plan`."""
+
+    plan: Plan
+    chunk: Chunk
+    source_path: str
+    folders: Sequence[str]
+
+    def encoded(self, folder: str, number: int) -> str:
+        """Return the file of rung `number` of one trial."""
+        return f"{folder}/{self.plan.rungs[number].name}/{SEGMENT_NAME % self.chunk.first_segment}"
+
+
+def log_path(folder: str, number: int) -> str:
+    """Return where the scores of rung `number` of the trial in `folder` are written."""
+    return f"{folder}/{number}.json"
+
+
+def enlarged_log_path(folder: str, number: int) -> str:
+    """Return where the scores of the picture below rung `number`, enlarged to its size, are written."""
+    return f"{folder}/enlarged-{number}.json"
+
+
+def judge_argv(job: Job, program: str, *, enlarged_in: str | None = None) -> list[str]:
+    """Return the command that compares every trial of a sample with the source; it writes one log each.
+
+    With `enlarged_in` each rung's picture is also compared with the next smaller one's, enlarged.
+    """
+    rungs = range(len(job.plan.rungs))
+    files = [(folder, number) for folder in job.folders for number in rungs]
+    inputs = [word for each in files for word in ("-i", input_url(job.encoded(*each)))]
+    graph = [video_graph(job.plan, job.chunk, "libx264", tolerant=False, on_gpu=False)]
+    pairs = [] if enlarged_in is None else [(number, number + 1) for number in rungs[:-1]]
+    for number in rungs:
+        copies = [f"[r{number}t{trial}]" for trial in range(len(job.folders))]
+        copies += [f"[u{number}s{side}]" for pair in pairs for side in (0, 1) if pair[side] == number]
+        graph.append(f"[v{number}]split={len(copies)}{''.join(copies)}")
+    labels = []
+    for place, (folder, number) in enumerate(files):
+        reference = f"[r{number}t{place // len(rungs)}]"
+        graph += _compared(f"[{place + 1}:v]", reference, f"t{place}", log_path(folder, number))
+        labels.append(f"[t{place}]")
+    for number, below in pairs:
+        rung = job.plan.rungs[number]
+        graph.append(f"[u{below}s1]scale={rung.width}:{rung.height}:flags=bicubic[e{number}]")
+        path = enlarged_log_path(enlarged_in or "", number)
+        graph += _compared(f"[e{number}]", f"[u{number}s0]", f"x{number}", path)
+        labels.append(f"[x{number}]")
+    source = video_input(job.plan, job.chunk, job.source_path, tolerant=False, on_gpu=False)
+    outputs = [word for label in labels for word in ("-map", label, *TO_NOWHERE)]
+    head = (program, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info", "-benchmark")
+    return [
+        *head,
+        "-progress",
+        "pipe:1",
+        "-copyts",
+        *source,
+        *inputs,
+        "-filter_complex",
+        ";".join(graph),
+        *outputs,
+    ]
+
+
+def _compared(encoded: str, reference: str, label: str, log: str) -> list[str]:
+    scores = f"log_fmt=json:log_path={_escaped(log)}"
+    vmaf = f"libvmaf=model=version={METRIC}:{scores}:n_subsample={EVERY}:n_threads=1"
+    return [
+        f"{encoded}{COUNTED}[d{label}]",
+        f"{reference}{COUNTED}[o{label}]",
+        f"[d{label}][o{label}]{vmaf}[{label}]",
+    ]
+
+
+def _escaped(path: str) -> str:
+    """Return `path` as the value of a filter's option within a graph."""
+    as_value = re.sub(r"([\\':])", r"\\\1", path)
+    return re.sub(r"([\\'\[\],;])", r"\\\1", as_value)
+
+
+def read_scores(path: str) -> list[float]:
+    """Return the VMAF of each judged picture in a log. Raises OSError or ValueError if there is none."""
+    try:
+        scores = [float(frame["metrics"]["vmaf"]) for frame in json.loads(Path(path).read_text())["frames"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a log of libvmaf") from error
+    if not scores:
+        raise ValueError(f"no picture was judged in {path}")
+    return scores
+
+
+def cpu_seconds(stderr: str) -> float:
+    """Return the CPU time that FFmpeg's -benchmark printed; 0 if it printed none."""
+    found = BENCH.search(stderr)
+    return float(found[1]) + float(found[2]) if found else 0.0
+
+
+def with_log_level(argv: Sequence[str], level: str) -> list[str]:
+    """Return `argv` with another log level: FFmpeg prints its CPU time as information."""
+    place = argv.index("-loglevel") + 1
+    return [*argv[:place], level, *argv[place + 1 :]]

@@ -1,0 +1,47 @@
+"""Which parts of a video are encoded for trial; pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from services.transcoder.plan.model import Chunk, Plan
+
+SAMPLE_SECONDS: Final = 2.0
+MAX_SAMPLES: Final = 10
+MIN_SAMPLES: Final = 2  # fewer say little about a video
+# Encoding and judging a second of samples takes the CPU time of about so many seconds of the whole encode.
+COST: Final = 3.5
+MAX_SHARE: Final = 0.05  # of the encode's CPU time
+MAX_RUN_IN_SECONDS: Final = 12.0  # more decoding before a sample costs more than it tells
+
+
+def choose_samples(plan: Plan, max_share: float = MAX_SHARE) -> tuple[Chunk, ...]:
+    """Return the samples of `plan` as chunks of one short segment; none if the video is too short for them.
+
+    They cost at most `max_share` of the CPU time of the whole encode.
+
+    They begin where chunks begin, spread over the video. The first chunk, which often shows a title, is
+    one of them only if there are too few others.
+    """
+    count = min(MAX_SAMPLES, int(plan.duration_seconds * max_share / COST / SAMPLE_SECONDS))
+    frames = round(SAMPLE_SECONDS * plan.rate)
+    usable = [
+        chunk
+        for chunk in plan.chunks
+        if chunk.end_frame - chunk.first_frame >= frames and chunk.run_in_seconds <= MAX_RUN_IN_SECONDS
+    ]
+    if len(usable) > count:
+        usable = usable[1:]
+    count = min(count, len(usable))
+    if count < MIN_SAMPLES:
+        return ()
+    chosen = (usable[(2 * number + 1) * len(usable) // (2 * count)] for number in range(count))
+    return tuple(replace(chunk, end_frame=chunk.first_frame + frames, segments=1) for chunk in chosen)
+
+
+def trial_plan(plan: Plan, more: float) -> Plan:
+    """Return `plan` without sound, its rungs that aim at a quality with rate factors raised by `more`."""
+    rungs = tuple(replace(rung, crf=rung.crf + more) for rung in plan.rungs if rung.crf is not None)
+    return replace(plan, audio=None, rungs=rungs)
