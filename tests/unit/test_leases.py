@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import videos
 from shared.errors import DatabaseUnavailable, Deferred, EncodeFailed, Superseded, WorkerLost
 from shared.service.leases import MAX_TRIES, leased, run_leased
+from tests.memory_database import MemoryPostgres
+from tests.sample_video import LEASE_SECONDS, SampleVideo
 
 
 @dataclass(frozen=True)
@@ -144,3 +147,46 @@ async def test_lease_is_renewed_several_times_in_its_life_and_outlives_an_outage
 
     assert await run_leased(work(), renew, 10.0, sleep=sleep) == "made"
     assert set(slept) == {2.0}
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["claim", "renew", "finish", "release", "wait"]), st.integers(0, 2)),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_chunk_has_one_holder_at_a_time_and_only_the_last_finishes_it(steps):
+    asyncio.run(_contend(steps))
+
+
+async def _contend(steps):
+    """Have three workers claim, renew, finish and release one chunk, in any order."""
+    postgres = MemoryPostgres()
+    video = await SampleVideo(postgres.database).planned()
+    claims, attempts, ended = {}, [], None
+    for step, worker in steps:
+        if step == "wait":
+            postgres.pass_time(LEASE_SECONDS / 2)
+            continue
+        held = claims.get(worker)
+        try:
+            async with video.outbox.transaction() as connection:
+                if step == "claim":
+                    claims[worker] = await videos.claim_chunk(
+                        connection, video.video_id, 0, lease_seconds=LEASE_SECONDS
+                    )
+                    attempts.append(claims[worker].attempt)
+                elif held and step == "renew":
+                    await videos.renew_chunk(connection, held, progress=0.5, lease_seconds=LEASE_SECONDS)
+                    assert held.attempt == attempts[-1], "an earlier holder is fenced off"
+                elif held and step == "release" and await videos.release_chunk(connection, held):
+                    assert held.attempt == attempts[-1]
+            if held and step == "finish":
+                await video.finish(held)
+                assert held.attempt == attempts[-1]
+                assert ended in (None, held.attempt)
+                ended = held.attempt
+        except (Deferred, Superseded):
+            pass
+    assert attempts == sorted(set(attempts)), "each claim has a number of its own"
