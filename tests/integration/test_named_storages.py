@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock
@@ -33,6 +34,7 @@ from shared.messaging.outbox import Outbox
 from shared.playback.urls import PlaybackUrls
 from shared.settings import NamedStorage
 from shared.storage import Storages, open_storages
+from shared.storage.marker import write_marker
 from shared.storage.rules import StorageRules
 from shared.videos.bulk_retry import retry_failed
 from shared.workspace.layout import WorkDir
@@ -280,3 +282,20 @@ async def test_an_outage_of_one_storage_holds_up_no_retry_of_the_others(system: 
     assert await AutoRetry(system.outbox, [shelf, away]).look() == 1  # type: ignore[arg-type]
     assert [(await system.get(each)).status for each in made.values()] == ["processing", "failed"]
     assert await retry_failed(system.outbox, "storage_unavailable") == 1
+
+
+async def test_a_named_storage_that_another_system_has_marked_is_refused_until_it_is_claimed(
+    settings: Settings, database: Database
+) -> None:
+    theirs = uuid4()
+    async with open_storages(settings) as storages:
+        await storages.default.delete_prefix("hls")
+        await write_marker(storages.named("shelf"), theirs)
+        expected: dict[str, UUID | None] = dict.fromkeys(settings.by_storage)
+        identified = await identify_storages(database, storages, WorkDir(settings.work_dir), expected)
+        assert set(identified.of_storage) == {"default", "vault"}
+        with pytest.raises(StorageMismatch, match=f"set its storage_id to {theirs}"):
+            await identified.identify(storages.named("shelf"))
+        claimed = replace(identified, expected=expected | {"shelf": theirs})
+        await claimed.identify_others()
+        assert claimed.of_storage["shelf"].is_ours

@@ -12,6 +12,7 @@ from services.uploader.maintenance.identity import StoragePlace, VolumePlace, id
 from services.uploader.maintenance.sweep_orphans import Swept
 from shared import videos
 from shared.errors import PipelineError, StorageRefused, StorageUnavailable
+from shared.names import DEFAULT_STORAGE
 from shared.startup import wait_until_available
 
 if TYPE_CHECKING:
@@ -63,10 +64,14 @@ class IdentifiedStorages:
     async def identify(self, storage: Storage) -> None:
         """Identify a storage, marking it where it has no marker yet.
 
-        Raises StorageMismatch when it is another than STORAGE_ID, StorageUnavailable, DatabaseUnavailable.
+        Raises StorageMismatch when it is another than STORAGE_ID, or a named one of another system;
+        StorageUnavailable, DatabaseUnavailable.
         """
         name, expected = storage.name, self.expected[storage.name]
-        found = await identify(self.database, StoragePlace(storage), expected=expected)
+        # The default one is only warned about: systems that share it have been running so.
+        refuses = name != DEFAULT_STORAGE
+        place = StoragePlace(storage)
+        found = await identify(self.database, place, expected=expected, refuses_unknown=refuses)
         identified = self.storages.identify(name, found.storage_id)
         async with self.database.transaction() as connection:
             await videos.label_storage(connection, found.storage_id, name)

@@ -119,10 +119,13 @@ async def _on_disk(work: Callable[[], Result]) -> Result:
         raise StorageUnavailable(f"WORK_DIR cannot be used: {error}") from error
 
 
-async def identify(database: Database, place: Place, *, expected: UUID | None = None) -> Identity:
+async def identify(
+    database: Database, place: Place, *, expected: UUID | None = None, refuses_unknown: bool = False
+) -> Identity:
     """Return the identity of a place, marking it if it has none; `expected` is the configured one.
 
-    Raises StorageMismatch when they differ, StorageUnavailable, DatabaseUnavailable.
+    Raises StorageMismatch when they differ, or when another system has marked the place and it
+    `refuses_unknown`; StorageUnavailable, DatabaseUnavailable.
     """
     found = await place.marker()
     if found is None:
@@ -132,7 +135,18 @@ async def identify(database: Database, place: Place, *, expected: UUID | None = 
             f"the {place.kind} storage {place.name or ''} is {found}, but STORAGE_ID is {expected}:"
             " correct the S3_* settings, or STORAGE_ID"
         )
+    if refuses_unknown and found != expected:
+        await _expect_known(database, place, found)
     return Identity(found, await _is_ours(database, place, found, claimed=found == expected))
+
+
+async def _expect_known(database: Database, place: Place, storage_id: UUID) -> None:
+    async with database.transaction() as connection:
+        if await videos.is_storage_ours(connection, storage_id) is None:
+            raise StorageMismatch(
+                f"the {place.kind} storage {place.name or ''} was marked by another system: if none uses it,"
+                f" set its storage_id to {storage_id}; else each would take the other's videos for orphans"
+            )
 
 
 async def _mark(database: Database, place: Place, expected: UUID | None) -> Identity:
