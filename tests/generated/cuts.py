@@ -92,3 +92,28 @@ def hole(chance: random.Random) -> Case:
         tolerance_seconds=0.3,
         may_lose=60,  # of the group of pictures that the hole is in: shown damaged, or held
     )
+
+
+def spoilt(chance: random.Random) -> Case:
+    """Return a file of which a stretch is zeros, as after a failed copy: what is lost is named."""
+    container = chance.choice(("faststart", "fragmented", "mkv", "avi", "flv", "ts"))
+    begin, length = chance.uniform(0.15, 0.75), chance.choice((0.002, 0.01, 0.05, 0.2))
+
+    def build(folder: Path, material: Material) -> Path:
+        source = whole(material, container)
+        data = bytearray(source.read_bytes())
+        first, size = int(len(data) * begin), int(len(data) * length)
+        data[first : first + size] = bytes(size)
+        path = folder / f"spoilt{source.suffix}"
+        path.write_bytes(data)
+        return path
+
+    return Case(
+        name=f"{length} of {container} spoilt from {begin:.3f} on",
+        build=build,
+        codes=TELLING | {"picture_differs", "picture_frozen"},
+        allowed=TELLING | {"audio_differs", "starts_late", "times_corrected", "clock_jump_closed"},
+        seconds=None,
+        sound=None,
+        may_lose=25,  # a decoder gives pictures that are half of one and half of another
+    )

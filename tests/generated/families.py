@@ -18,6 +18,7 @@ FAMILIES: Final[dict[Family, int]] = {
     cuts.cut: 20,
     cuts.uncut: 4,
     cuts.hole: 6,
+    cuts.spoilt: 8,
     tracks.with_side_tracks: 20,
     tracks.beside_unopened: 6,
     tracks.still_beside_film: 4,

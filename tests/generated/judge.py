@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from services.transcoder.content.check import DAMAGED
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
+from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import SourceError
 from tests.media import BITS, HEIGHT, RATE, TONE_HZ, WIDTH, read_numbers, read_sound
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from services.transcoder.plan.model import Plan
-    from shared.contracts.warnings import VideoWarning
     from tests.generated.case import Case
 
 PRESETS: Final = (Preset("96p", 96, 300_000, 128_000),)
@@ -60,6 +61,8 @@ async def _encode(plan: Plan, source: Path, folder: Path) -> tuple[Path, list[Vi
             place = folder / str(chunk.index)
             encoded = await encode_chunk(plan, chunk.index, source, place, X264, check="quick")
             differences += encoded.differences
+            if encoded.has_gaps or encoded.is_held:
+                differences.append(VideoWarning(code=WarningCode.SOURCE_DAMAGED, message=DAMAGED))
             for segment in sorted(encoded.segments, key=lambda segment: segment.index):
                 file.write(segment.path.read_bytes())
     return path, differences

@@ -212,17 +212,26 @@ def test_a_video_without_sound_gets_none():
     assert "-c:a" not in argv
 
 
-def test_damaged_sources_are_read_from_the_beginning_and_filled():
+def test_damaged_sources_are_read_from_the_chunk_before_and_filled():
     given = plan()
-    read = "-noautorotate -reinit_filter 0 GUARD -i file:/in.mp4 -i file:/out/sound.nut"
-    assert inputs(given, tolerant=True).strip() == read
+    opened = (
+        "-max_error_rate 1 {}-noautorotate -reinit_filter 0 GUARD {}-i file:/in.mp4 -i file:/out/sound.nut"
+    )
+    assert inputs(given, tolerant=True).strip() == opened.format("", "")
     picture, sound = graphs(given, tolerant=True)
-    assert f"{FPS}:start_time=0,tpad=stop_mode=clone:stop=-1,trim=" in picture
+    assert f"{FPS}:start_time=0.000000,tpad=stop_mode=clone:stop=-1,trim=" in picture
+    seek = "-noaccurate_seek -seek_timestamp 1 -ss 9.558000 "  # that of the chunk before
+    assert inputs(given, 2, tolerant=True).strip() == opened.format("", seek)
+    held = "start_time=29.929900,tpad=stop_mode=clone:stop=-1,trim=start_pts=899:"  # 897 frames: no rounding
+    assert f"{FPS}:{held}" in graphs(given, 2, tolerant=True)[0]
+    nokey = opened.format("-skip_frame nokey ", "")
+    assert inputs(given, 2, tolerant=True, key_frames_only=True).strip() == nokey
+    assert ":start_time=0.000000," in graphs(given, 2, tolerant=True, key_frames_only=True)[0]
     assert sound.startswith("[1:0]aformat=sample_rates=48000,asetpts=PTS-67200,")
     assert ",apad,atrim=" in sound
     assert shlex.join(audio_argv(given, given.chunks[1], "/in.mp4", "/out")) == (
-        f"{HEAD} -vn {GUARD} -noaccurate_seek -seek_timestamp 1 -ss 10.426667 -i file:/in.mp4"
-        " -map 0:1 -af "
+        f"{HEAD} -max_error_rate 1 -vn {GUARD} -noaccurate_seek -seek_timestamp 1 -ss 10.426667"
+        " -i file:/in.mp4 -map 0:1 -af "
         + shlex.quote(
             f"{NO_LEAP},{MONO},aresample=48000:async=1,aformat=sample_fmts=fltp:channel_layouts=stereo"
             ",atrim=start=10.156000"

@@ -10,6 +10,7 @@ import pytest
 from services.transcoder.probe.build_source import Findings, build_source
 from services.transcoder.probe.completeness import (
     Extent,
+    Track,
     check_complete,
     declared_end,
     declared_packets,
@@ -115,9 +116,20 @@ def test_declarations_are_read_from_each_container():
 
 def test_gap_within_a_recording_is_named():
     times = [*range(0, 2000, 40), *range(5000, 6000, 40)]
-    [warning] = find_gaps("mpegts", times, BASE, FRAME)
+    [warning] = find_gaps("mpegts", Track(times, BASE), FRAME)
     assert (warning.code, warning.start_seconds, warning.end_seconds) == ("source_gap", 2.0, 5.0)
-    assert find_gaps("mov", times, BASE, FRAME) == []
+    assert find_gaps("mov", Track(times, BASE), FRAME) == []
+
+
+def test_gap_is_named_in_every_container_when_sound_is_missing_as_well():
+    pictures = Track([*range(0, 2000, 40), *range(5000, 6000, 40)], BASE)
+    steady, lost = range(0, 6000, 20), [*range(0, 2100, 20), *range(4700, 6000, 20)]
+    assert find_gaps("matroska", pictures, FRAME, Track(steady, BASE)) == []
+    [warning] = find_gaps("matroska", pictures, FRAME, Track(lost, BASE))
+    assert (warning.code, warning.start_seconds, warning.end_seconds) == ("source_gap", 2.0, 5.0)
+    elsewhere = [*range(0, 4000, 20), *range(5900, 9000, 20)]
+    assert find_gaps("matroska", pictures, FRAME, Track(elsewhere, BASE)) == []
+    assert find_gaps("matroska", pictures, FRAME, Track(range(0, 6000, 1000), BASE)) == []
 
 
 def test_damage_is_named_in_ranges_and_a_lot_of_it_once():

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.transcoder.encode.decode_errors import lost_packets
 from services.transcoder.encode.gpu_fallback import (
     SENTENCES,
     WORDS,
@@ -16,6 +17,8 @@ from services.transcoder.encode.gpu_fallback import (
     next_strategy,
     note,
 )
+from services.transcoder.encode.time_limits import read_from
+from tests.unit.transcoder_values import plan
 
 OPENING = (
     "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"
@@ -117,8 +120,21 @@ def test_the_cpu_stays_lenient_when_the_gpu_refuses_a_damaged_source():
 
 
 def test_a_damaged_source_is_read_leniently_once():
-    assert next_strategy(SOFTWARE, None) == Strategy("libx264", is_tolerant=True)
-    assert next_strategy(Strategy("libx264", is_tolerant=True), None) is None
+    tolerant = Strategy("libx264", is_tolerant=True)
+    assert next_strategy(SOFTWARE, None) == tolerant
+    assert next_strategy(tolerant, None) == replace(tolerant, key_frames_only=True)
+    assert next_strategy(replace(tolerant, key_frames_only=True), None) is None
+
+
+def test_no_way_reads_more_than_the_chunk_before_but_for_key_frames():
+    given = plan()
+    last = given.chunks[-1]
+    assert last.index == 2
+    tolerant = Strategy("libx264", is_tolerant=True)
+    assert read_from(given, last, SOFTWARE) == last.first_frame
+    assert read_from(given, last, tolerant) == given.chunks[1].first_frame
+    assert read_from(given, given.chunks[0], tolerant) == 0
+    assert read_from(given, last, replace(tolerant, key_frames_only=True)) == 0
 
 
 def test_the_source_is_not_blamed_before_the_cpu_has_tried():
@@ -127,7 +143,7 @@ def test_the_source_is_not_blamed_before_the_cpu_has_tried():
         tried.append(way)
         way = next_strategy(way, None)
     tolerant = [Strategy("h264_nvenc", is_tolerant=True), SOFTWARE, Strategy("libx264", is_tolerant=True)]
-    assert tried == [HARDWARE, UPLOADED, *tolerant]
+    assert tried == [HARDWARE, UPLOADED, *tolerant, replace(tolerant[-1], key_frames_only=True)]
 
 
 @pytest.mark.parametrize("way", [SOFTWARE, UPLOADED, HARDWARE])
@@ -141,3 +157,13 @@ def test_sound_that_changes_is_brought_to_one_format_and_nothing_else_is_given_u
     assert afterwards is not None
     assert afterwards.audio_from_file
     assert not audio_changes("Conversion failed!")
+
+
+def test_packets_that_did_not_decode_are_counted_where_reading_begins_at_key_frames():
+    given = plan()
+    old = "Error while decoding stream #0:0: Invalid data found when processing input\n"
+    new = "[vist#0:0/h264] Error submitting packet to decoder: Invalid data found when processing input\n"
+    assert lost_packets(given, 3 * old)
+    assert lost_packets(given, old + 2 * new)
+    assert not lost_packets(given, old + "[h264] mmco: unref short failure\n" * 9)
+    assert not lost_packets(replace(given, container="mpegts"), 3 * old)

@@ -13,6 +13,7 @@ from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.gpu_fallback import Strategy
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.encode.thumbnail import make_thumbnail
+from services.transcoder.encode.time_limits import stall_seconds
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, FfmpegRunner, Finished
 from services.transcoder.handlers.encode_chunk import _most_bytes
 from services.transcoder.plan import make_plan
@@ -185,8 +186,8 @@ async def test_command_that_is_too_long_for_the_system_is_no_reason_to_try_again
 def test_chunk_of_an_older_plan_that_is_read_from_the_beginning_may_take_its_time():
     given = plan()
     later = replace(given.chunks[1], video_seek_seconds=None, run_in_seconds=0.0)
-    assert chunk._stall_seconds(given, later) == 180 + 60 * float(later.first_frame / given.rate)
-    assert chunk._stall_seconds(given, given.chunks[1]) == 180 + 60 * given.chunks[1].run_in_seconds
+    assert stall_seconds(given, later) == 180 + 60 * float(later.first_frame / given.rate)
+    assert stall_seconds(given, given.chunks[1]) == 180 + 60 * given.chunks[1].run_in_seconds
 
 
 async def test_converted_sound_is_removed_when_the_encode_stalls(tmp_path, source):

@@ -34,6 +34,7 @@ MONO_GAIN: Final = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
 # new one, and would insert seconds of silence before it. The distance is measured from the end of the
 # previous frame, because frames may be long.
 NO_LEAP: Final = "aselect='st(1,isnan(prev_t)+lt(t-ld(0),0.5));st(0,t+samples_n/sample_rate);ld(1)'"
+EVERY_ERROR: Final = ("-max_error_rate", "1")  # else FFmpeg fails where most of what it decodes is damaged
 STEREO_FLOAT_BYTES: Final = 8  # of a sample: two channels in single precision
 # In floating point, centre and surrounds are added at -3 dB (ITU-R BS.775) and nothing is scaled down; with
 # integers swresample would make a 5.1 mix 7.7 dB quieter.
@@ -87,7 +88,7 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
     begin, end = (float(seconds) for seconds in _converted(plan, chunk))
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
-        *("-progress", "pipe:1", "-copyts", "-vn"),
+        *("-progress", "pipe:1", "-copyts", *EVERY_ERROR, "-vn"),
         *source_input(source_path, chunk.audio_seek_seconds, plan.probe_bytes),
         *(
             "-map",

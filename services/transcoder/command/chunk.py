@@ -11,13 +11,20 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.audio import (
+    EVERY_ERROR,
     audio_bit_rates,
     audio_graph,
     audio_options,
     audio_path,
     is_silent,
 )
-from services.transcoder.command.video import decoder_options, decodes_on_gpu, video_graph, video_options
+from services.transcoder.command.video import (
+    decoder_options,
+    decodes_on_gpu,
+    tolerant_seek,
+    video_graph,
+    video_options,
+)
 from services.transcoder.ffmpeg.input import input_url, source_input
 from services.transcoder.plan.timeline import AUDIO_RATE
 
@@ -31,6 +38,7 @@ SEGMENT_NAME: Final = "segment_%03d.ts"
 TABLES: Final = "pat_period=86400:sdt_period=86400"
 # A graph rebuilt on a size change would lose its frame count; its first filters accept any size.
 NO_REBUILD: Final = ("-reinit_filter", "0")
+KEY_FRAMES: Final = ("-skip_frame", "nokey")
 # One thread: each decoder thread takes some of the GPU's 32 surfaces without making it faster.
 HARDWARE: Final = ("-hwaccel", "cuda", "-hwaccel_output_format", "cuda", "-threads", "1")
 
@@ -43,19 +51,25 @@ def chunk_argv(
     encoder: EncoderName,
     *,
     tolerant: bool = False,
+    key_frames_only: bool = False,
     audio_from_file: bool = False,
     gpu_decode: bool = True,
 ) -> list[str]:
     """Return the ffmpeg command that writes `chunk` to `<outdir>/<rendition>/segment_NNN.ts`.
 
-    `tolerant` is for damaged sources: it reads from the beginning and holds pictures and silence wherever
-    something is missing, instead of ending short. With it or with `audio_from_file` the sound comes from
-    the file that `audio_argv` writes.
+    `tolerant` is for damaged sources: it reads the chunk before as well, and holds pictures and silence
+    wherever something is missing, instead of ending short; with `key_frames_only` it reads no others, but
+    from the beginning. With it or with `audio_from_file` the sound comes from the file that `audio_argv`
+    writes.
     `gpu_decode` allows NVENC's pictures to be decoded on the GPU as well, where it can do all of it.
     """
     from_file = tolerant or audio_from_file
     on_gpu = gpu_decode and decodes_on_gpu(plan, chunk, encoder, tolerant=tolerant)
-    graphs = ["-filter_complex", video_graph(plan, chunk, encoder, tolerant=tolerant, on_gpu=on_gpu)]
+    seek = chunk.video_seek_seconds
+    if tolerant:
+        seek = None if key_frames_only else tolerant_seek(plan, chunk)
+    graph = video_graph(plan, chunk, encoder, tolerant=tolerant, on_gpu=on_gpu, seek_seconds=seek)
+    graphs = ["-filter_complex", graph]
     if plan.audio:
         graphs += ["-filter_complex", audio_graph(plan, chunk, from_file=from_file)]
     outputs = [
@@ -66,18 +80,18 @@ def chunk_argv(
     ]
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
-        *("-progress", "pipe:1", "-copyts"),
-        *video_input(plan, chunk, source_path, tolerant=tolerant, on_gpu=on_gpu),
+        *("-progress", "pipe:1", "-copyts", *(EVERY_ERROR if tolerant else ())),
+        *(KEY_FRAMES if key_frames_only else ()),
+        *video_input(plan, source_path, seek, on_gpu=on_gpu),
         *_audio_input(plan, chunk, source_path, outdir, from_file=from_file),
         *graphs,
         *outputs,
     ]
 
 
-def video_input(plan: Plan, chunk: Chunk, path: str, *, tolerant: bool, on_gpu: bool) -> list[str]:
-    """Return the options that open the source's picture for `chunk` as an input."""
+def video_input(plan: Plan, path: str, seek: float | None, *, on_gpu: bool) -> list[str]:
+    """Return the options that open the source's picture as an input, read from about `seek` seconds on."""
     hardware = HARDWARE if on_gpu else ()
-    seek = None if tolerant else chunk.video_seek_seconds
     decoder = decoder_options(plan.video)
     return [*hardware, "-noautorotate", *NO_REBUILD, *decoder, *source_input(path, seek, plan.probe_bytes)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import lcm
 from typing import TYPE_CHECKING, Final, Literal
 
 from services.transcoder.codecs import h264_x264 as x264
@@ -25,6 +26,7 @@ EncoderName = Literal["libx264", "h264_nvenc"]
 # Its default, bicubic, does not average when scaling down: jagged, and darker from rung to rung.
 # Bilinear averages: closer to the CPU scaler, though a little softer (docs/gpu.md).
 CUDA_SCALING: Final = "interp_algo=bilinear"
+MICROSECONDS: Final = 1_000_000  # a second in the unit of FFmpeg's options
 NO_KEY_FRAMES: Final = "100000"  # no automatic key frames: ours are forced
 REORDER_RATE: Final = 5  # below this rate B-frames would delay presentation by seconds
 REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC needs one
@@ -48,7 +50,20 @@ def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: 
     video = plan.video
     plain = is_bt709(video) and not (video.interlaced or video.orientation or tolerant)
     known = video.codec in NVDEC_CODECS and video.pix_fmt in NVDEC_PIXELS
-    return encoder == "h264_nvenc" and plain and known and not _holds(plan, chunk, tolerant=tolerant)
+    return (
+        encoder == "h264_nvenc"
+        and plain
+        and known
+        and not _holds(plan, chunk, tolerant=tolerant, from_start=False)
+    )
+
+
+def tolerant_seek(plan: Plan, chunk: Chunk) -> float | None:
+    """Return where a tolerant chunk is read from: as the one before, whose last picture may have to be held.
+
+    Work stays proportional to the video's length, whatever part of it is damaged.
+    """
+    return plan.chunks[chunk.index - 1].video_seek_seconds if chunk.index else None
 
 
 def decoder_options(video: VideoTrack) -> list[str]:
@@ -56,9 +71,20 @@ def decoder_options(video: VideoTrack) -> list[str]:
     return [] if video.x264_build is None else ["-x264_build", str(video.x264_build)]
 
 
-def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: bool, on_gpu: bool) -> str:
-    """Return the graph from the decoded stream to one labelled output per rung: [v0], [v1], …"""
-    steps = [*_pick_frames(plan, chunk, tolerant=tolerant, on_gpu=on_gpu)]
+def video_graph(
+    plan: Plan,
+    chunk: Chunk,
+    encoder: EncoderName,
+    *,
+    tolerant: bool,
+    on_gpu: bool,
+    seek_seconds: float | None = None,
+) -> str:
+    """Return the graph from the decoded stream to one labelled output per rung: [v0], [v1], …
+
+    `seek_seconds` is where a tolerant chunk is read from (None: the beginning).
+    """
+    steps = [*_pick_frames(plan, chunk, tolerant=tolerant, on_gpu=on_gpu, seek_seconds=seek_seconds)]
     top = plan.rungs[0]
     if on_gpu:
         scale = f"scale_cuda={top.width}:{top.height}:format={PIXELS}:{CUDA_SCALING}"
@@ -70,7 +96,9 @@ def video_graph(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: boo
     return f"[0:{plan.video.index}]" + ",".join(steps) + _cascade(plan.rungs, encoder)
 
 
-def _pick_frames(plan: Plan, chunk: Chunk, *, tolerant: bool, on_gpu: bool) -> list[str]:
+def _pick_frames(
+    plan: Plan, chunk: Chunk, *, tolerant: bool, on_gpu: bool, seek_seconds: float | None
+) -> list[str]:
     """Return filters that place pictures on the frame grid and pass exactly the chunk's frames.
 
     After `fps` a timestamp is a frame number, so that rounding cannot matter.
@@ -78,10 +106,12 @@ def _pick_frames(plan: Plan, chunk: Chunk, *, tolerant: bool, on_gpu: bool) -> l
     steps = [moved_to("setpts", plan.video.time_map, plan.video.first_pts)]
     if not on_gpu:
         steps += [*one_shape(plan.video), *_deinterlaced(plan.video)]
-    from_zero = ":start_time=0" if tolerant else ""
-    steps.append(f"fps={plan.rate}:round=near:eof_action=pass{from_zero}")
-    steps += _holds(plan, chunk, tolerant=tolerant)
-    if plan.lead_frames and not _holds_first(plan, chunk, tolerant=tolerant):
+    from_start = tolerant and seek_seconds is None
+    first = 0 if from_start else _exact_frame(plan, chunk.first_frame - plan.lead_frames)
+    held = f":start_time={float(first / plan.rate):.6f}" if tolerant else ""
+    steps.append(f"fps={plan.rate}:round=near:eof_action=pass{held}")
+    steps += _holds(plan, chunk, tolerant=tolerant, from_start=from_start)
+    if plan.lead_frames and not _holds_first(plan, chunk, from_start=from_start):
         steps.append(f"setpts=PTS+{plan.lead_frames}")
     return [*steps, f"trim=start_pts={chunk.first_frame}:end_pts={chunk.end_frame}"]
 
@@ -118,14 +148,24 @@ def _deinterlaced(video: VideoTrack) -> list[str]:
     return ["bwdif=mode=send_frame:deint=interlaced"] if deinterlaces(video) else []
 
 
-def _holds_first(plan: Plan, chunk: Chunk, *, tolerant: bool) -> bool:
-    return plan.lead_frames > 0 and (tolerant or chunk.first_frame < plan.lead_frames)
+def _exact_frame(plan: Plan, frame: int) -> int:
+    """Return the last frame up to `frame` whose time is a whole number of ticks and of microseconds.
+
+    The filter that puts pictures on the grid rounds where it begins: a shift of all other pictures.
+    """
+    ticks = 1 / (plan.rate * plan.video.time_base)
+    step = lcm(ticks.denominator, (MICROSECONDS / plan.rate).denominator)
+    return max(0, frame // step * step)
 
 
-def _holds(plan: Plan, chunk: Chunk, *, tolerant: bool) -> list[str]:
+def _holds_first(plan: Plan, chunk: Chunk, *, from_start: bool) -> bool:
+    return plan.lead_frames > 0 and (from_start or chunk.first_frame < plan.lead_frames)
+
+
+def _holds(plan: Plan, chunk: Chunk, *, tolerant: bool, from_start: bool) -> list[str]:
     """Return the filter that repeats the first or last picture where the chunk extends beyond it."""
     options = []
-    if _holds_first(plan, chunk, tolerant=tolerant):
+    if _holds_first(plan, chunk, from_start=from_start):
         options.append(f"start_mode=clone:start={plan.lead_frames}")
     if tolerant or chunk.end_frame > plan.last_source_frame:
         options.append("stop_mode=clone:stop=-1")

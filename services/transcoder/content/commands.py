@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.command.audio import to_stereo
+from services.transcoder.command.audio import EVERY_ERROR, to_stereo
 from services.transcoder.command.chunk import BASE_SECONDS
 from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import reference_colours
@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
     Stretch = tuple[float, float]  # from, to: seconds of the output
 
-HEAD: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y", "-copyts")
+HEAD: Final = (
+    "ffmpeg",
+    "-hide_banner",
+    "-nostdin",
+    "-nostats",
+    "-loglevel",
+    "error",
+    "-y",
+    "-copyts",
+    *EVERY_ERROR,
+)
 # A picture's name is twice its time in microseconds, plus one if it is interlaced.
 NAMED: Final = "settb=1/1000000,setpts='2*round(T*1000000)+INTERLACED'"
 # From one field alone, for neighbouring pictures are not at hand; it doubles the ticks of time.

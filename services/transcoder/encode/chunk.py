@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,6 +17,7 @@ from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.command.video import decodes_on_gpu
 from services.transcoder.content.check import check_chunk
 from services.transcoder.content.checked_chunk import Checked
+from services.transcoder.encode.decode_errors import lost_packets
 from services.transcoder.encode.final_error import final_error
 from services.transcoder.encode.gpu_fallback import (
     Strategy,
@@ -27,6 +28,7 @@ from services.transcoder.encode.gpu_fallback import (
     note,
 )
 from services.transcoder.encode.growth import carry_counters_on
+from services.transcoder.encode.time_limits import longest_run_seconds, stall_seconds
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success
 from services.transcoder.ffmpeg.sandbox import Access
@@ -49,9 +51,6 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, Plan
     from shared.contracts.warnings import VideoWarning
 
-STALL_SECONDS: Final = 180
-MAX_TIMES_REAL_TIME: Final = 60  # a chunk that takes longer counts as hanging
-MIN_SECONDS: Final = 300
 
 log = structlog.get_logger()
 
@@ -70,6 +69,8 @@ class EncodedChunk:
     encoder: EncoderName
     decoded_on_gpu: bool = False
     is_repaired: bool = False
+    is_held: bool = False
+    has_gaps: bool = False
     notes: tuple[str, ...] = ()
     is_checked: bool = False
     differences: tuple[VideoWarning, ...] = ()
@@ -202,7 +203,7 @@ async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
     plan, chunk = job.plan, job.chunk
     for rung in plan.rungs:
         _make_empty(Path(job.outdir, rung.name), chunk)
-    await _run(job, way)
+    finished = await _run(job, way)
     await asyncio.to_thread(carry_counters_on, plan, chunk, job.outdir, range(chunk.segments))
     failpoint("encode.written")
     results = await together(*(verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs))
@@ -212,15 +213,18 @@ async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
         encoder=way.encoder,
         decoded_on_gpu=way.decodes_on_gpu,
         is_repaired=way.is_tolerant,
+        is_held=way.key_frames_only,
+        has_gaps=lost_packets(plan, finished.stderr),
     )
 
 
-async def _run(job: _Job, way: Strategy) -> None:
-    """Run ffmpeg one way; raises EncodeFailed, EncodeStalled, EncodeInterrupted or _GpuFailed."""
+async def _run(job: _Job, way: Strategy) -> Finished:
+    """Run ffmpeg one way and return how it ended: well.
+
+    Raises EncodeFailed, EncodeStalled, EncodeInterrupted or _GpuFailed.
+    """
     plan, chunk = job.plan, job.chunk
-    from_start = way.is_tolerant or chunk.video_seek_seconds is None
-    frames = chunk.end_frame if from_start else chunk.end_frame - chunk.first_frame
-    limit = max(MIN_SECONDS, MAX_TIMES_REAL_TIME * float(frames / plan.rate))
+    limit = longest_run_seconds(plan, chunk, way)
     try:
         if (way.is_tolerant or way.audio_from_file) and plan.audio and not is_silent(plan, chunk):
             await _write_audio(job, limit)
@@ -228,6 +232,7 @@ async def _run(job: _Job, way: Strategy) -> None:
     finally:
         await asyncio.to_thread(Path(audio_path(job.outdir)).unlink, missing_ok=True)
     _require_success(finished, way, f"chunk {chunk.index}")
+    return finished
 
 
 async def _write_segments(job: _Job, way: Strategy, limit_seconds: float) -> Finished:
@@ -239,6 +244,7 @@ async def _write_segments(job: _Job, way: Strategy, limit_seconds: float) -> Fin
         job.outdir,
         way.encoder,
         tolerant=tolerant,
+        key_frames_only=way.key_frames_only,
         audio_from_file=way.audio_from_file,
         gpu_decode=way.decodes_on_gpu,
     )
@@ -246,7 +252,7 @@ async def _write_segments(job: _Job, way: Strategy, limit_seconds: float) -> Fin
         argv,
         frames=chunk.end_frame - chunk.first_frame,
         timeout_seconds=limit_seconds,
-        stall_seconds=limit_seconds if tolerant else _stall_seconds(plan, chunk),
+        stall_seconds=limit_seconds if tolerant else stall_seconds(plan, chunk),
         access=job.access,
         on_progress=job.on_progress,
     )
@@ -264,15 +270,6 @@ def _require_success(finished: Finished, way: Strategy, what: str) -> None:
     if fault is not None:
         raise _GpuFailed(f"{what}: {finished.stderr[-1500:]}", fault)
     require_success(finished, what)
-
-
-def _stall_seconds(plan: Plan, chunk: Chunk) -> float:
-    """Return how long ffmpeg may write no frame: as much longer as it decodes before the chunk begins.
-
-    Plans of older versions do not tell how much that is where they read from the beginning.
-    """
-    from_start = 0.0 if chunk.video_seek_seconds is not None else float(chunk.first_frame / plan.rate)
-    return STALL_SECONDS + MAX_TIMES_REAL_TIME * (chunk.run_in_seconds or from_start)
 
 
 async def _write_audio(job: _Job, limit_seconds: float) -> None:

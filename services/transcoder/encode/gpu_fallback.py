@@ -102,12 +102,14 @@ class Strategy:
     """A way to encode a chunk. A tolerant strategy is for damaged sources and always decodes on the CPU.
 
     `audio_from_file` is for audio that changes its format: it is converted before the encode.
+    `key_frames_only` is for chunks of which nothing decodes: an earlier key frame is held.
     """
 
     encoder: EncoderName
     decodes_on_gpu: bool = False
     is_tolerant: bool = False
     audio_from_file: bool = False
+    key_frames_only: bool = False
 
 
 def gpu_fault(returncode: int, stderr: str) -> Reason | None:
@@ -136,7 +138,9 @@ def next_strategy(way: Strategy, fault: Reason | None, *, audio_changes: bool = 
         return replace(way, encoder="libx264", decodes_on_gpu=False)
     if not way.is_tolerant:
         return replace(way, decodes_on_gpu=False, is_tolerant=True)
-    return replace(way, encoder="libx264", is_tolerant=False) if on_gpu else None
+    if on_gpu:
+        return replace(way, encoder="libx264", is_tolerant=False)
+    return None if way.key_frames_only else replace(way, key_frames_only=True)
 
 
 def careful_strategy(way: Strategy, codes: Collection[str]) -> Strategy | None:

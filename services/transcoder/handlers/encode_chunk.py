@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from shared.workspace.layout import WorkDir
 
 OUTAGE_SECONDS = 1.0
-SLOWER = "a part of the source was read from its beginning on; nothing is missing"
+SLOWER = "a part of the source was read from further back; nothing is missing"
 
 log = structlog.get_logger()
 
@@ -208,10 +208,18 @@ def _most_bytes(plan: Plan, chunk: int) -> int:
     return int((bits / 8 + converted_bytes(plan, wanted)) * 1.1)
 
 
+def _is_damaged(encoded: EncodedChunk) -> bool:
+    """Return whether something is missing that the content check did not name."""
+    if encoded.is_held or (encoded.is_repaired and not encoded.is_checked):
+        return True
+    named = {warning.code for warning in encoded.differences}
+    return encoded.has_gaps and WarningCode.SOURCE_DAMAGED not in named
+
+
 def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[VideoWarning]:
     """Return the warnings about how a chunk was encoded."""
     found = [(WarningCode.ENCODED_ON_CPU, note) for note in encoded.notes]
-    if encoded.is_repaired and not encoded.is_checked:
+    if _is_damaged(encoded):
         found.append((WarningCode.SOURCE_DAMAGED, DAMAGED))
     elif encoded.is_repaired and not encoded.differences:
         found.append((WarningCode.SLOWER_DECODING, SLOWER))

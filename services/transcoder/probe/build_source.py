@@ -12,9 +12,11 @@ from services.transcoder.media import HIDING_CODECS, SEEKING, AudioTrack, Source
 from services.transcoder.probe.audio_frame_positions import find_audio_grid
 from services.transcoder.probe.completeness import (
     Extent,
+    Track,
     check_complete,
     declared_end,
     declared_packets,
+    declared_tick,
     find_damage,
     find_gaps,
 )
@@ -108,7 +110,12 @@ def build_source(found: Findings) -> Source:
             *clock.warnings,
             *_late_start(continuous, shown, base),
             *_reduced_rate(video, shown),
-            *find_gaps(container, shown, base, 1 / video.rate),
+            *find_gaps(
+                container,
+                Track([*shown, *declared_tick(found.video, container, base)], base),
+                1 / video.rate,
+                _sounding(found, clock, audio_base),
+            ),
             *_damage(found, clock, 1 / video.rate),
             *check_complete(extent),
         ),
@@ -116,6 +123,15 @@ def build_source(found: Findings) -> Source:
         declared_seconds=None if extent.declared_end is None else round(float(extent.declared_end), 3),
         probe_bytes=description.opening.probe_bytes,
     )
+
+
+def _sounding(found: Findings, clock: Clock, base: Fraction) -> Track | None:
+    """Return when there is sound, on the continuous clock."""
+    packets, audio = found.audio_packets, found.choice.audio
+    if packets is None or audio is None:
+        return None
+    end = declared_tick(audio, found.description.container, base)
+    return Track(sorted([*clock.sound(packets).pts, *end]), base)
 
 
 def _seeking(description: Description, clock: Clock) -> Seeking:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.probe.streams import read_fraction
@@ -22,6 +23,7 @@ COUNTING: Final = frozenset({"mov"})  # the index counts every sample
 SLACK_SECONDS: Final = Fraction(1, 2)
 MIN_SHARE: Final = Fraction(1, 2)  # of the declared content; a file with less is refused
 GAP_SECONDS: Final = Fraction(1, 2)
+LOST_SECONDS: Final = Fraction(1, 5)  # without pictures and sound: that is no pause of a recording
 GAP_FRAMES: Final = 3
 MAX_RANGES: Final = 20
 RECORDED: Final = frozenset({"mpegts", "mpeg", "flv", "asf"})  # pictures arrive steadily, or are lost
@@ -58,6 +60,13 @@ def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> F
     return tag or _seconds(form.get("duration")) or None
 
 
+def declared_tick(stream: Json, container: str, base: Fraction) -> list[int]:
+    """Return where Matroska says that a track ends, in ticks; empty if it does not."""
+    if container != "matroska" or "DURATION" not in stream.get("tags", {}):
+        return []
+    return [round((declared_end(container, stream, {}, Fraction(0)) or Fraction(0)) / base)]
+
+
 def declared_packets(container: str, stream: Json) -> int:
     """Return a stream's packet count by the container's index; 0 without one."""
     count = str(stream.get("nb_frames", ""))
@@ -87,7 +96,7 @@ def check_complete(extent: Extent) -> list[VideoWarning]:
     if not _is_short(extent, lost_packets):
         return []
     share = _share(extent)
-    if share < MIN_SHARE:
+    if share < MIN_SHARE and not (extent.missing_bytes == 0 and extent.container in SIZED):
         raise CorruptSource(
             f"only {_percent(share)} of the video that the file declares is there: the upload was cut off;"
             " send the whole file again"
@@ -111,9 +120,14 @@ def _is_short(extent: Extent, lost_packets: int) -> bool:
         return lost_packets > 0
     if extent.missing_bytes:
         return True
-    if extent.declared_end is None or (extent.missing_bytes == 0 and extent.container in SIZED):
+    if extent.declared_end is None or _has_all(extent):
         return False
     return extent.declared_end - extent.end > max(SLACK_SECONDS, 2 * extent.longest)
+
+
+def _has_all(extent: Extent) -> bool:
+    """Return whether the file's size says that all is there. The length that AVI declares counts pictures."""
+    return extent.missing_bytes == 0 and extent.container in SIZED and extent.container != "avi"
 
 
 def _share(extent: Extent) -> Fraction:
@@ -128,23 +142,50 @@ def _percent(share: Fraction) -> str:
     return f"{float(100 * share):.0f} %"
 
 
-def find_gaps(container: str, times: Sequence[int], base: Fraction, frame: Fraction) -> list[VideoWarning]:
-    """Return warnings about pictures missing within a recording; `times` in ticks, ascending.
+@dataclass(frozen=True, slots=True)
+class Track:
+    """When the packets of a track are presented: ticks, ascending, and the seconds of one."""
 
-    In other formats a long duration may be intended.
+    times: Sequence[int]
+    base: Fraction
+
+    def gaps(self, least: Fraction) -> list[tuple[Fraction, Fraction]]:
+        """Return between which moments there is no packet for more than `least` seconds."""
+        return [
+            (before * self.base, after * self.base)
+            for before, after in pairwise(self.times)
+            if (after - before) * self.base > least
+        ]
+
+
+def find_gaps(
+    container: str, pictures: Track, frame: Fraction, sound: Track | None = None
+) -> list[VideoWarning]:
+    """Return warnings about pictures missing within a recording.
+
+    In other formats than those of recordings a long duration may be intended, unless sound is missing, too.
     """
-    if container not in RECORDED:
-        return []
-    least = max(GAP_SECONDS, GAP_FRAMES * frame)
-    return _ranges(
-        [
-            (before * base + frame, after * base)
-            for before, after in pairwise(times)
-            if (after - before) * base > least
-        ],
-        WarningCode.SOURCE_GAP,
-        "pictures are missing in the source: the one before is held",
-    )
+    shortest = GAP_FRAMES * frame
+    silent = _silences(sound) if sound else []
+    found = [
+        (before + frame, after)
+        for before, after in pictures.gaps(max(LOST_SECONDS, shortest))
+        if (container in RECORDED and after - before > max(GAP_SECONDS, shortest))
+        or any(_share_most((before + frame, after), other) for other in silent)
+    ]
+    message = "pictures are missing in the source: the one before is held"
+    return _ranges(found, WarningCode.SOURCE_GAP, message)
+
+
+def _silences(sound: Track) -> list[tuple[Fraction, Fraction]]:
+    """Return where packets of sound are missing."""
+    usual = median(after - before for before, after in pairwise(sound.times)) if len(sound.times) > 1 else 0
+    return sound.gaps(LOST_SECONDS / 2 + Fraction(usual) * sound.base)
+
+
+def _share_most(one: tuple[Fraction, Fraction], other: tuple[Fraction, Fraction]) -> bool:
+    common = min(one[1], other[1]) - max(one[0], other[0])
+    return 2 * common > one[1] - one[0]
 
 
 def find_damage(times: Sequence[int], base: Fraction, frame: Fraction) -> list[VideoWarning]:

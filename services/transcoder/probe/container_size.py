@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_BOXES: Final = 1_000_000
 BOX_START: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof"})
+FRAGMENT: Final = b"moof"
 EBML: Final = b"\x1aE\xdf\xa3"
 SEGMENT: Final = b"\x18S\x80g"
 TS_PACKET_BYTES: Final = (188, 192, 204)
@@ -27,6 +29,8 @@ def missing_bytes(path: str) -> int | None:
         file.seek(0)
         head = file.read(16)
         end = _declared_end(file, head, size)
+        if end is not None and head[4:8] in BOX_START and end < size:
+            return _lost_behind(file, end, size)
         return None if end is None else max(0, end - size)
 
 
@@ -59,6 +63,13 @@ def _end_of_boxes(file: BinaryIO) -> int:
             break
         place += length
     return place
+
+
+def _lost_behind(file: BinaryIO, place: int, size: int) -> int:
+    """Return how many bytes cannot be reached behind a destroyed box, if there are fragments among them."""
+    file.seek(place)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return size - place if content.find(FRAGMENT, place) >= 0 else 0
 
 
 def _end_of_segment(file: BinaryIO) -> int | None:

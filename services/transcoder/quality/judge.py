@@ -81,7 +81,7 @@ def judge_argv(job: Job, program: str, *, enlarged_in: str | None = None) -> lis
         path = enlarged_log_path(enlarged_in or "", number)
         graph += _compared(f"[e{number}]", f"[u{number}s0]", f"x{number}", path)
         labels.append(f"[x{number}]")
-    source = video_input(job.plan, job.chunk, job.source_path, tolerant=False, on_gpu=False)
+    source = video_input(job.plan, job.source_path, job.chunk.video_seek_seconds, on_gpu=False)
     outputs = [word for label in labels for word in ("-map", label, *TO_NOWHERE)]
     head = (program, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info", "-benchmark")
     return [
