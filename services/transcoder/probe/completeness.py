@@ -171,7 +171,7 @@ def find_gaps(
         (before + frame, after)
         for before, after in pictures.gaps(max(LOST_SECONDS, shortest))
         if (container in RECORDED and after - before > max(GAP_SECONDS, shortest))
-        or any(_share_most((before + frame, after), other) for other in silent)
+        or _is_mostly_in((before + frame, after), silent)
     ]
     message = "pictures are missing in the source: the one before is held"
     return _ranges(found, WarningCode.SOURCE_GAP, message)
@@ -183,9 +183,9 @@ def _silences(sound: Track) -> list[tuple[Fraction, Fraction]]:
     return sound.gaps(LOST_SECONDS / 2 + Fraction(usual) * sound.base)
 
 
-def _share_most(one: tuple[Fraction, Fraction], other: tuple[Fraction, Fraction]) -> bool:
-    common = min(one[1], other[1]) - max(one[0], other[0])
-    return 2 * common > one[1] - one[0]
+def _is_mostly_in(gap: tuple[Fraction, Fraction], others: Sequence[tuple[Fraction, Fraction]]) -> bool:
+    common = sum(max(Fraction(0), min(gap[1], end) - max(gap[0], begin)) for begin, end in others)
+    return 2 * common > gap[1] - gap[0]
 
 
 def find_damage(times: Sequence[int], base: Fraction, frame: Fraction) -> list[VideoWarning]:
