@@ -30,7 +30,7 @@ from tests.media import Clip, make_clip
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.transcoder.encode.chunk import EncodedChunk
+    from services.transcoder.encode.encoded_chunk import EncodedChunk
     from services.transcoder.plan.model import Plan
     from shared.contracts.warnings import VideoWarning
 

@@ -216,7 +216,7 @@ def test_source_is_read_in_one_process():
     assert "-ss 12.500000 -i file:/in.mp4" in text
     assert "[p0] -frames:v 1" in text
     assert "-map 1:0 -c:v copy -to 31.396633 -f framecrc /check/packets" in text
-    assert "aresample=48000:async=1:first_pts=556800,atrim=start_pts=556800,asetnsamples=n=9600" in text
+    assert "aresample=48000:async=1:first_pts=556800,atrim=start_pts=556800,asetnsamples=n=2400" in text
     assert (
         "[2:1]aselect=st(1,isnan(prev_t)+lt(t-ld(0),0.5));st(0,t+samples_n/sample_rate);ld(1),volume=if(eq(nb_channels,1),sqrt(2),1):precision=float,aresample=48000:async=1"
         in text

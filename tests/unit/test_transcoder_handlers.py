@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.transcoder.encode.chunk import EncodedChunk
+from services.transcoder.encode.encoded_chunk import EncodedChunk
 from services.transcoder.encode.verify import SegmentFile
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler

@@ -163,8 +163,12 @@ async def test_first_encode_is_kept_when_the_careful_one_stalls(tmp_path, source
     differing = VideoWarning(code=WarningCode.AUDIO_DIFFERS, message="the sound differs")
     tried = []
 
-    async def attempt(_job, way):
+    async def attempt(job, way):
         tried.append(way.audio_from_file)
+        for rung in job.plan.rungs:
+            Path(job.outdir, rung.name).mkdir(parents=True)
+        written = Path(job.outdir, "720p", "segment_001.ts")
+        written.write_text("careful" if way.audio_from_file else "first")
         if way.audio_from_file:
             raise EncodeStalled("it hangs")
         return chunk.EncodedChunk((), {}, "libx264")
@@ -175,7 +179,9 @@ async def test_first_encode_is_kept_when_the_careful_one_stalls(tmp_path, source
     monkeypatch.setattr(chunk, "_attempt", attempt)
     monkeypatch.setattr(chunk, "check_chunk", check_chunk)
     found = await encode_chunk(plan(), 0, source, tmp_path / "out", Encoder("libx264"), check="quick")
-    assert (tried, found.is_checked, found.differences) == ([False, True, False], True, (differing,))
+    assert (tried, found.is_checked, found.differences) == ([False, True], True, (differing,))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["360p", "720p"]
+    assert (tmp_path / "out" / "720p" / "segment_001.ts").read_text() == "first"
 
 
 async def test_command_that_is_too_long_for_the_system_is_no_reason_to_try_again():

@@ -27,10 +27,9 @@ from services.transcoder.content.compare import (
 from services.transcoder.content.freeze_detection import PacketReader
 from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
 from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, movement, read_ppm
-from services.transcoder.ffmpeg.runner import RUNNER
+from services.transcoder.ffmpeg.runner import RUNNER, require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from shared.contracts.warnings import VideoWarning, WarningCode, merge_warnings
-from shared.errors import EncodeFailed, EncodeStalled, NotConvertible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +64,8 @@ async def check_chunk(job: Checked, depth: Depth) -> tuple[VideoWarning, ...] | 
                 *await _compare(job, folder),
                 *(await _compare_all(job, folder) if depth == "full" else ()),
             ]
-        except (EncodeFailed, EncodeStalled, NotConvertible, OSError, ValueError) as error:
-            log.warning("content_check_failed", chunk=job.chunk.index, error=str(error))
+        except Exception as error:  # noqa: BLE001 - a chunk that is good must not fail because of its check
+            log.warning("content_check_failed", chunk=job.chunk.index, error=repr(error))
             return None
     return merge_warnings(_moved(warning, job) for warning in found)
 
@@ -129,15 +128,14 @@ def _read_source(job: Checked, folder: str) -> list[Reading]:
     ]
 
 
-def _read_output(job: Checked, folder: str, pictures: Sequence[Picture]) -> list[Reading]:
-    numbers = [job.frame_of(picture.seconds) for picture in pictures]
+def _read_output(job: Checked, folder: str, wanted: Sequence[Picture]) -> list[Reading]:
+    numbers = sorted({job.frame_of(picture.seconds) for picture in wanted})
     levels = not is_silent(job.plan, job.chunk)
     segments = _listed(folder, job.segments)
     measures = commands.output_measures(job.plan, job.chunk, segments, f"{folder}/{PACKETS}", levels=levels)
-    if not numbers:
-        return [measures]
-    sampled = _listed(folder, job.segments_with(numbers), "sampled.txt")
-    return [commands.output_pictures(job.plan, sampled, folder, numbers), measures]
+    sampled = ((number, path) for number in numbers for path in job.segments_with([number]))
+    pictures = [commands.output_picture(job.plan, path, folder, number) for number, path in sampled]
+    return [*pictures, measures]
 
 
 def _listed(folder: str, segments: Sequence[str], name: str = "segments.txt") -> str:
@@ -201,11 +199,15 @@ def _read_picture(path: Path) -> Picture:
 
 
 async def _run(job: Checked, readings: Sequence[Reading], levels: LevelReader | None = None) -> None:
-    """Read the data to compare; unreadable data is missing from the result."""
+    """Read the data to compare; what cannot be decoded is missing from the result.
+
+    Raises EncodeFailed when FFmpeg fails: what it gave until then is no basis for a comparison.
+    """
     if readings:
-        await (job.runner or RUNNER).run_program(
+        finished = await (job.runner or RUNNER).run_program(
             commands.command(*readings),
             on_line=(levels or LevelReader()).take,
             timeout_seconds=max(MIN_SECONDS, MAX_TIMES_REAL_TIME * job.plan.seconds_in(job.chunk)),
             access=Access(reads=(job.source_path,), writes=(job.outdir,)),
         )
+        require_success(finished, "the content check")

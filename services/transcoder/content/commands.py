@@ -49,6 +49,8 @@ AS_FILES: Final = (
 )
 SMALL: Final = f"scale={WIDTH}:{HEIGHT}:flags=area:in_color_matrix=bt709,format=rgb24"
 NOWHERE: Final = ("-map", "[a]", "-f", "null", "-")
+ONE_THREAD: Final = ("-threads", "1")  # for a few pictures more of them take more than they give
+KEY_SECONDS: Final = 2.2  # our key frames are at most so far apart
 DENSE_SECONDS: Final = 0.2  # between compared pictures of a stretch
 
 
@@ -81,7 +83,7 @@ def source_picture(plan: Plan, path: str, folder: str, moment: float | None) -> 
         written = ["-map", f"[p{number}]", "-frames:v", "1", *AS_FILES, f"{folder}/%d.ppm"]
         return ["-filter_complex", graph, *written]
 
-    return Reading((*_video_input(plan, path, moment),), outputs)
+    return Reading((*ONE_THREAD, *_video_input(plan, path, moment)), outputs)
 
 
 def source_stretch(plan: Plan, chunk: Chunk, path: str, folder: str, stretch: Stretch) -> Reading:
@@ -125,10 +127,24 @@ def output_pictures(plan: Plan, segments: str, folder: str, numbers: Iterable[in
 
     `segments` is here and below the URL of the segments that hold them (`joined`).
     """
-    near = 1.5 / float(plan.rate)
-    times = [BASE_SECONDS + float(number / plan.rate) for number in sorted(set(numbers))]
-    wanted = "+".join(f"between(t,{time - near:.6f},{time + near:.6f})" for time in times)
+    wanted = "+".join(
+        "between(t,{:.6f},{:.6f})".format(*_beside(plan, number)) for number in sorted(set(numbers))
+    )
     return _output(segments, f"select='{wanted}'", folder)
+
+
+def output_picture(plan: Plan, segment: str, folder: str, number: int) -> Reading:
+    """Write small pictures of the frame `number` and of those beside it, decoded from a key frame before."""
+    begin, end = _beside(plan, number)
+    seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{begin - KEY_SECONDS:.6f}", *ONE_THREAD)
+    found = _output(segment, f"select='between(t,{begin:.6f},{end:.6f})'", folder, most=3)
+    return Reading((*seek, *found.input), found.outputs)
+
+
+def _beside(plan: Plan, number: int) -> tuple[float, float]:
+    """Return the times in the segments between which a frame and its neighbours are."""
+    time, near = BASE_SECONDS + float(number / plan.rate), 1.5 / float(plan.rate)
+    return time - near, time + near
 
 
 def output_stretch(segments: str, folder: str, stretch: Stretch) -> Reading:
@@ -179,10 +195,12 @@ def _small_source(plan: Plan) -> str:
     )
 
 
-def _output(segments: str, pick: str, folder: str) -> Reading:
+def _output(segments: str, pick: str, folder: str, most: int | None = None) -> Reading:
+    last = [] if most is None else ["-frames:v", str(most)]
+
     def outputs(number: int) -> list[str]:
-        graph = f"[{number}:v]{pick},{NAMED},{SMALL}[p]"
-        return ["-filter_complex", graph, "-map", "[p]", *AS_FILES, f"{folder}/%d.ppm"]
+        graph = f"[{number}:v]{pick},{NAMED},{SMALL}[p{number}]"
+        return ["-filter_complex", graph, "-map", f"[p{number}]", *last, *AS_FILES, f"{folder}/%d.ppm"]
 
     return Reading(("-i", segments), outputs)
 

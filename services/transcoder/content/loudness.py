@@ -17,9 +17,11 @@ BLOCK_SAMPLES: Final = 9_600  # a fifth of a second at 48 kHz
 BLOCK_SECONDS: Final = BLOCK_SAMPLES / 48_000
 BLOCKS_A_SECOND: Final = 48_000 // BLOCK_SAMPLES
 KEY: Final = "lavfi.astats.Overall.RMS_level"
+HEARD: Final = 4  # one in so many samples is measured: a run at the beginning of each block
 PRINT: Final = (
-    f"asetnsamples=n={BLOCK_SAMPLES}:p=0,astats=metadata=1:reset=1:measure_perchannel=none"
-    f":measure_overall=RMS_level,ametadata=mode=print:key={KEY}:file=pipe\\\\:1"
+    f"asetnsamples=n={BLOCK_SAMPLES // HEARD}:p=0,aselect='not(mod(n,{HEARD}))'"
+    ",astats=metadata=1:reset=1:measure_perchannel=none:measure_overall=RMS_level"
+    f",ametadata=mode=print:key={KEY}:file=pipe\\\\:1"
 )
 TIME: Final = re.compile(r"^frame:\d+\s+pts:\S+\s+pts_time:(\S+)")
 MAX_DIFFERENCE_DB: Final = 2.5  # AAC at our bit rates stays within; a lost channel (3 dB) does not
@@ -29,7 +31,7 @@ MIN_BLOCKS: Final = 3  # of a second, for a meaningful level
 
 
 def measure(first_sample: int) -> str:
-    """Return the filters that print the level of each block from `first_sample` (48 kHz) on.
+    """Return the filters that print the level at the beginning of each block from `first_sample` (48 kHz) on.
 
     Blocks of both sides are aligned: a late start is padded with silence.
     """

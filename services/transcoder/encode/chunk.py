@@ -6,9 +6,10 @@ libx264 takes over when the GPU fails, and a damaged source is read again in tol
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -17,7 +18,9 @@ from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.command.video import decodes_on_gpu
 from services.transcoder.content.check import check_chunk
 from services.transcoder.content.checked_chunk import Checked
+from services.transcoder.content.due import is_due
 from services.transcoder.encode.decode_errors import lost_packets
+from services.transcoder.encode.encoded_chunk import EncodedChunk
 from services.transcoder.encode.final_error import final_error
 from services.transcoder.encode.gpu_fallback import (
     Strategy,
@@ -39,41 +42,19 @@ from shared.names import segment_name
 from shared.telemetry.metrics import ENCODER_FALLBACKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from services.transcoder.command.video import EncoderName
     from services.transcoder.content.check import Depth
     from services.transcoder.encode.gpu_fallback import Reason
     from services.transcoder.encode.growth import Growth
     from services.transcoder.encode.select_encoder import Encoder
-    from services.transcoder.encode.verify import SegmentFile
     from services.transcoder.ffmpeg.runner import Finished
     from services.transcoder.plan.model import Chunk, Plan
-    from shared.contracts.warnings import VideoWarning
 
+
+CAREFUL: Final = "careful"  # where a chunk is encoded once more
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedChunk:
-    """A chunk on disk: verified segments, the CODECS string of each rendition by name.
-
-    `notes` say, in the words of the record, why `encoder` is not the one that was asked for. A repaired chunk
-    was encoded by the tolerant strategy: held pictures or silence replace what cannot be decoded. If the
-    content was checked, `differences` say what is missing.
-    """
-
-    segments: tuple[SegmentFile, ...]
-    codecs: Mapping[str, str]
-    encoder: EncoderName
-    decoded_on_gpu: bool = False
-    is_repaired: bool = False
-    is_held: bool = False
-    has_gaps: bool = False
-    notes: tuple[str, ...] = ()
-    is_checked: bool = False
-    differences: tuple[VideoWarning, ...] = ()
 
 
 async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its doing
@@ -101,7 +82,9 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
     encoder_name = encoder.name
     first = Strategy(encoder_name, decodes_on_gpu(plan, job.chunk, encoder_name, tolerant=False))
     tried = await _try_strategies(job, first)
-    return tried.encoded if check is None else await _check(job, tried, check)
+    if check is None or (check == "quick" and tried.way == first and not is_due(plan, job.chunk)):
+        return tried.encoded
+    return await _check(job, tried, check)
 
 
 async def _check(job: _Job, tried: _Tried, depth: Depth) -> EncodedChunk:
@@ -113,14 +96,26 @@ async def _check(job: _Job, tried: _Tried, depth: Depth) -> EncodedChunk:
     if careful is None:
         return replace(tried.encoded, is_checked=True, differences=found)
     log.warning("content_differs", chunk=job.chunk.index, found=[warning.message for warning in found])
+    again = await _encode_carefully(tried, careful)
+    if again is None:
+        return replace(tried.encoded, is_checked=True, differences=found)
+    still = await check_chunk(again.checked, depth)
+    return again.encoded if still is None else replace(again.encoded, is_checked=True, differences=still)
+
+
+async def _encode_carefully(first: _Tried, careful: Strategy) -> _Tried | None:
+    """Encode once more beside the first encode, which is removed if that succeeds; None if it does not."""
+    place = Path(first.job.outdir, CAREFUL)
     try:
-        again = await _try_strategies(job, careful)
+        again = await _try_strategies(replace(first.job, outdir=str(place), growth=None), careful)
     except EncodeInterrupted:
         raise
     except (CorruptSource, NotConvertible, EncodeStalled):  # what differed is still better than nothing
-        again = await _try_strategies(job, tried.way)
-    found = await check_chunk(again.checked, depth)
-    return again.encoded if found is None else replace(again.encoded, is_checked=True, differences=found)
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        return None
+    for segment in first.encoded.segments:
+        await asyncio.to_thread(segment.path.unlink, missing_ok=True)
+    return again
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from services.transcoder.encode.chunk import EncodedChunk
+    from services.transcoder.encode.encoded_chunk import EncodedChunk
     from services.transcoder.encode.verify import SegmentFile
     from services.transcoder.sources.fetch import Sources
     from shared.contracts.events import EncodeChunk as EncodeChunkCommand

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from services.transcoder.command.video import EncoderName
-    from services.transcoder.encode.chunk import EncodedChunk
+    from services.transcoder.encode.encoded_chunk import EncodedChunk
     from services.transcoder.plan.model import Plan
 
 CLIP_SECONDS: Final = 10
