@@ -22,6 +22,9 @@ SEEKING: Final[dict[str, Seeking]] = {"mov": "exact", "matroska": "exact", "gif"
 # Codecs with pictures that are only referred to, in packets of their own a tick or so before the next.
 HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
 
+# Layouts in which pictures that change their size within a stream are brought to one size.
+SCALABLE_PIXELS: Final = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
+
 # The filter that undoes an orientation, by the signs of the display matrix (a, b, c, d).
 ORIENTATIONS: Final[dict[tuple[int, ...], tuple[str, ...]]] = {
     (1, 0, 0, 1): (),

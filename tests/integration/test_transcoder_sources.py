@@ -34,6 +34,9 @@ from shared.errors import (
 from shared.videos import ChunkClaim
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from tests.content import sources
+from tests.content.measure import aspect, pictures
+from tests.content.sources import Part
 from tests.generated import tracks
 from tests.media import Clip, make_clip, read_numbers
 
@@ -117,6 +120,18 @@ async def test_sound_whose_decoder_does_not_start_is_left_out_by_name(tmp_path):
     assert "track 1: its codec (xHE-AAC (USAC)) is not supported in this form" in warning.message
     encoded = await encode_chunk(plan, 0, source, tmp_path / "out", X264, check="quick")
     assert (len(encoded.segments), encoded.differences) == (1, ())
+
+
+async def test_small_pictures_at_the_beginning_do_not_shrink_the_film(tmp_path):
+    parts = [Part(176, 144, "1/1", 2.0), Part(640, 360, "1/1", 8.0)]
+    source = sources._join_parts(tmp_path, parts, "mpeg2video")
+    plan = await make_plan(source, DEFAULT_PRESETS)
+    assert [(rung.width, rung.height) for rung in plan.rungs] == [(640, 360)]
+    encoded = await encode_chunk(plan, 0, source, tmp_path / "out", X264, check="quick")
+    assert encoded.differences == ()
+    (segment,) = encoded.segments
+    shown = pictures(segment.path, 640, 360)
+    assert [round(aspect(shown[number]), 1) for number in (25, 200)] == [1.2, 1.8]
 
 
 async def test_empty_file_is_called_empty(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -13,6 +14,7 @@ from services.transcoder.probe.packets import PacketReader, lead_ticks
 from services.transcoder.probe.rejections import USAC_NAME, check_streams, unopened_codec, unreadable
 from services.transcoder.probe.streams import (
     deeper_probe_bytes,
+    largest_size,
     read_aspect,
     read_colour,
     read_fraction,
@@ -28,6 +30,7 @@ from shared.errors import (
     NoVideoStream,
     UnsupportedCodec,
 )
+from tests.unit.transcoder_values import VIDEO as TRACK
 
 VIDEO = {"index": 0, "codec_type": "video", "codec_name": "h264", "width": 640, "height": 360}
 COVER = {"index": 1, "codec_type": "video", "codec_name": "png", "width": 3000, "height": 3000}
@@ -198,3 +201,16 @@ def lead_of(reader):
     description = Description("mov", {}, [video, audio], (), Opening("clip.mp4", ""), whole("clip.mp4"))
     found = build_source(Findings(description, Choice(video, audio, (), ()), [picture], reader))
     return found.audio.lead_seconds
+
+
+def test_the_largest_of_the_sampled_pictures_decides_about_the_size():
+    small, one = replace(TRACK, width=176, height=144), Fraction(1)
+    film = {"width": 640, "height": 360, "sample_aspect_ratio": "1:1"}
+    assert largest_size(small, [{**film, "width": 200}, film]) == (640, 360, one)
+    assert largest_size(TRACK, [film]) == (1280, 720, one)
+    assert largest_size(small, []) == (176, 144, one)
+    turned = replace(TRACK, width=720, height=1280)
+    assert largest_size(turned, [{**film, "width": 1280, "height": 720}]) == (720, 1280, one)
+    assert largest_size(replace(small, pix_fmt="uyvy422"), [film]) == (176, 144, one)
+    wide = {"width": 150, "height": 144, "sample_aspect_ratio": "2:1"}
+    assert largest_size(small, [wide]) == (150, 144, Fraction(2))

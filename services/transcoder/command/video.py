@@ -11,6 +11,7 @@ from services.transcoder.codecs.h264_nvenc import NVENC, constant_quality
 from services.transcoder.codecs.rate_control import BUFFER_AT_START, limits
 from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, SAYS_BT709, is_bt709, scale_to_bt709
+from services.transcoder.media import SCALABLE_PIXELS
 from services.transcoder.plan.timeline import key_frames
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ INTERLACED_CODECS: Final = frozenset(
         *("ffv1", "huffyuv", "ffvhuff", "utvideo", "v210", "rawvideo", "cfhd", "svq3"),
     }
 )
-# Codecs in which pictures may change size within a stream, as written by cameras and broadcasts.
-PLANAR_PIXELS: Final = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
 SAME_SHAPE: Final = 0.01  # aspect ratios may differ by this much without bars
 
 
@@ -123,7 +122,7 @@ def one_shape(video: VideoTrack) -> list[str]:
     with the first one's size pass unchanged. Fields are scaled separately, and bars keep the field order.
     Heights are multiples of 4: swscale writes beyond fields of an odd number of chroma lines.
     """
-    if not video.pix_fmt.startswith(PLANAR_PIXELS):
+    if not video.pix_fmt.startswith(SCALABLE_PIXELS):
         return []
     width, height = video.width - video.width % 2, video.height - video.height % 2
     first = float(video.sample_aspect * width / height)

@@ -18,7 +18,12 @@ from services.transcoder.probe.ffprobe import Opening, describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours
-from services.transcoder.probe.streams import deeper_probe_bytes, is_interlaced, read_fraction
+from services.transcoder.probe.streams import (
+    deeper_probe_bytes,
+    is_interlaced,
+    largest_size,
+    read_fraction,
+)
 from services.transcoder.probe.track_choice import Candidates, choose_tracks, index_of
 from shared.errors import CorruptSource, LimitsExceeded, SourceUnavailable
 
@@ -100,7 +105,9 @@ async def _look_further(
     samples = await sample_pictures(stream, moments)
     interlaced = video.interlaced or any(is_interlaced(sample.pictures) for sample in samples)
     delay = max((sample.delay for sample in samples), default=0)
-    return replace(source, video=replace(video, interlaced=interlaced, refresh_ticks=delay))
+    width, height, aspect = largest_size(video, [sample.pictures[0] for sample in samples])
+    seen = replace(video, width=width, height=height, sample_aspect=aspect)
+    return replace(source, video=replace(seen, interlaced=interlaced, refresh_ticks=delay))
 
 
 def _read_x264_build(path: str) -> int | None:

@@ -6,11 +6,12 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.media import ORIENTATIONS, Colour
+from services.transcoder.media import ORIENTATIONS, SCALABLE_PIXELS, Colour
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from services.transcoder.media import VideoTrack
     from services.transcoder.probe.packets import PacketReader
 
     Json = Mapping[str, Any]
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MATRIX_LINE: Final = re.compile(r"0000000[01]:\s+(-?\d+)\s+(-?\d+)")
 ONE: Final = 1 << 16
 MAX_ASPECT: Final = 20
+LARGER: Final = Fraction(5, 4)  # of the area: what differs by less is the same size with other borders
 LATE_STREAM_BYTES: Final = 4 << 20  # of a stream and everything between its packets, to find its parameters
 MAX_PROBE_BYTES: Final = 256 << 20  # FFmpeg keeps probed data in memory
 
@@ -54,6 +56,23 @@ def read_aspect(stream: Json) -> Fraction:
     """Return the pixel aspect ratio; 1 if unknown or implausible."""
     aspect = read_fraction(stream.get("sample_aspect_ratio"))
     return aspect if Fraction(1, MAX_ASPECT) <= aspect <= MAX_ASPECT else Fraction(1)
+
+
+def largest_size(video: VideoTrack, pictures: Sequence[Json]) -> tuple[int, int, Fraction]:
+    """Return width, height and pixel shape of the largest of the first picture of `video` and later ones.
+
+    A recording may begin with a small test card or with programme of lower resolution: the ladder must not
+    end there. Where pixels cannot be scaled to one size, the first picture counts.
+    """
+    sizes = [(video.width, video.height, video.sample_aspect)]
+    if video.pix_fmt.startswith(SCALABLE_PIXELS):
+        sizes += [(int(one["width"]), int(one["height"]), read_aspect(one)) for one in pictures]
+    largest = max(sizes, key=_area)
+    return largest if _area(largest) > LARGER * _area(sizes[0]) else sizes[0]
+
+
+def _area(size: tuple[int, int, Fraction]) -> Fraction:
+    return size[0] * size[1] * size[2]
 
 
 def read_orientation(stream: Json) -> tuple[str, ...]:
