@@ -150,7 +150,7 @@ async def test_upload_leaves_nothing_when_the_commit_fails(api: Api, monkeypatch
     await nothing_is_left(api)
 
 
-@pytest.mark.parametrize("pace", [{"patience_seconds": 0.1, "pause_seconds": 0.01}], indirect=True)
+@pytest.mark.parametrize("pace", [{"patience_seconds": 60.0, "pause_seconds": 0.01}], indirect=True)
 async def test_upload_is_accepted_once_when_the_answer_to_the_commit_is_lost(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
