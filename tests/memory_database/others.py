@@ -463,3 +463,18 @@ def originals__of_failed(tables: Tables, *, seconds: float, count: int) -> list[
 def originals__mark_removed(tables: Tables, *, video_ids: Collection[UUID]) -> int:
     found = tables.find("videos", lambda row: row["video_id"] in video_ids)
     return tables.update_videos(found, original_removed_at=tables.now)
+
+
+@statement
+def imports__insert_video(tables: Tables, *, video_id: UUID, storage_id: UUID | None, **given: Any) -> int:
+    if tables.video(video_id):
+        return 0
+    tables.insert_video(as_json(given) | {"video_id": video_id, "storage_id": storage_id, "status": "ready"})
+    return 1
+
+
+@statement
+def imports__insert_chunk(tables: Tables, *, video_id: UUID, seconds: float, codecs: Any) -> int:
+    stored = {"status": "stored", "progress": 1.0, "codecs": as_json(codecs), "attempt": 0}
+    tables.insert_chunk({"video_id": video_id, "chunk": 0, "seconds": seconds} | stored)
+    return 1
