@@ -59,8 +59,10 @@ async def test_page_fits_and_has_no_barrier(ready: Any, libraries: Path, width: 
         await viewer.open(ready["playerUrl"])
         assert not await viewer.page.evaluate(OVERFLOWS)
         assert await serious(viewer, libraries) == []
-        box = await viewer.page.locator("#quality").bounding_box()
-        assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+        for control in ("#quality", "#speed", "media-play-button", "media-fullscreen-button"):
+            box = await viewer.page.locator(control).bounding_box()
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= width, control
+            assert 0 <= box["y"] <= box["y"] + box["height"] <= height, control
         await viewer.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
         assert await serious(viewer, libraries) == []
         await viewer.check()
