@@ -44,3 +44,17 @@ def _suffix(length: int, size: int) -> ByteRange:
     if not length or not size:
         raise Unsatisfiable
     return ByteRange(max(0, size - length), min(length, size))
+
+
+def parse_absolute_range(header: str) -> tuple[int, int | None] | None:
+    """Return start and length of a range that can be read without knowing the size; length None: to the end.
+
+    None for suffixes, and for what `parse_range` ignores.
+    """
+    match = SINGLE.fullmatch(header)
+    if not match or not match[1]:
+        return None
+    first, last = int(match[1]), int(match[2]) if match[2] else None
+    if last is None:
+        return first, None
+    return (first, last + 1 - first) if last >= first else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING
 from services.streamer.availability import Availability, availability_so_far
 from services.streamer.encoded_playlists import EncodedPlaylists
 from services.streamer.single_flight_cache import SingleFlightCache
-from services.streamer.storage_wait import StorageWait
 from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.stored_renditions import RenditionSet
 from shared.names import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
     from uuid import UUID
 
@@ -26,8 +24,9 @@ if TYPE_CHECKING:
 
 VIDEOS = 4096
 PLAYLISTS = 2048
+PLAYLIST_SECONDS = 60.0  # a stored playlist changes with its record, whose revision is part of the key
 
-PlaylistKey = tuple[str, str]  # the storage's name, and the key in it
+PlaylistKey = tuple[str, str, int]  # the storage's name, the key in it, and the revision of the record
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ class Catalog:
     videos: SingleFlightCache[UUID, Availability | None]
     playlists: SingleFlightCache[PlaylistKey, StoredPlaylist | None]
     encoded: EncodedPlaylists = field(default_factory=EncodedPlaylists)
-    storage_waits: Mapping[str, StorageWait] = field(default_factory=lambda: defaultdict(StorageWait))
     expect_storage: Callable[[], Awaitable[None]] = _any_storage
 
     async def close(self) -> None:
@@ -74,6 +72,7 @@ def create_catalog(
             partial(read_playlist, storages, expect_storage=expect_storage),
             entries=PLAYLISTS,
             name="playlists",
+            seconds=PLAYLIST_SECONDS,
             unavailable=StorageUnavailable,
         ),
         expect_storage=expect_storage,
@@ -100,7 +99,7 @@ async def read_playlist(
     expect_storage: Callable[[], Awaitable[None]] = _any_storage,
 ) -> StoredPlaylist | None:
     """Read a playlist from storage; None when it does not exist."""
-    name, key = place
+    name, key, _ = place
     storage = storages.named(name)
     try:
         async with storage.read(key) as reader:

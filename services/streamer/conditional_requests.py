@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
 from services.streamer.byte_ranges import Unsatisfiable, parse_range
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from shared.storage.interface import StoredObject
 
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 
@@ -72,8 +74,9 @@ def parse_date(text: str) -> datetime | None:
 
 
 def format_date(date: datetime) -> str:
-    """Format a date for HTTP, in UTC."""
-    return format_datetime(date.astimezone(UTC), usegmt=True)
+    """Format a date for HTTP, in UTC (RFC 9110, section 5.6.7)."""
+    day = date.astimezone(UTC)
+    return f"{DAYS[day.weekday()]}, {day.day:02d} {MONTHS[day.month - 1]} {day.year:04d} {day:%H:%M:%S} GMT"
 
 
 def accepts_gzip(header: str) -> bool:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from services.streamer.rewriting import Prefix, rename_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REMEMBERED = 256
 
@@ -14,10 +20,15 @@ class EncodedPlaylists:
 
     def __init__(self) -> None:
         self._encode = lru_cache(maxsize=REMEMBERED)(_encode)
+        self._rename = lru_cache(maxsize=REMEMBERED)(_rename)
 
     def encode(self, body: bytes, *, zipped: bool) -> tuple[bytes, str]:
         """Return the body to send and its ETag."""
         return self._encode(body, zipped=zipped)
+
+    def rename(self, body: bytes, uri_of: Callable[[str], str]) -> bytes:
+        """Return a playlist that names each segment by `uri_of` its file name."""
+        return self._rename(body, uri_of) if isinstance(uri_of, Prefix) else _rename(body, uri_of)
 
 
 def _encode(body: bytes, *, zipped: bool) -> tuple[bytes, str]:
@@ -25,3 +36,7 @@ def _encode(body: bytes, *, zipped: bool) -> tuple[bytes, str]:
     if not zipped:
         return body, f'"{digest}"'
     return gzip.compress(body, compresslevel=6, mtime=0), f'"{digest}-gzip"'
+
+
+def _rename(body: bytes, uri_of: Callable[[str], str]) -> bytes:
+    return rename_segments(body.decode(), uri_of).encode()

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from services.streamer.authentication import AccessControl, read_keys
 from services.streamer.catalog import create_catalog
 from services.streamer.edge_routes import add_edge_routes
+from services.streamer.objects import StoredObjects
 from services.streamer.player_routes import add_watch_routes
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.settings import StreamerSettings
-from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
+from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, OBJECTS, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.errors import PipelineError, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.client_address import origin_of, read_networks
@@ -44,7 +45,7 @@ def create_app(settings: StreamerSettings) -> web.Application:
     app.cleanup_ctx.extend(
         [
             late_database_context(settings),
-            storages_context(settings, connections=STORAGE_CONNECTIONS),
+            storages_context(settings, connections=STORAGE_CONNECTIONS, reads_directly=True),
             *([work_volume_context(settings, only_reads=True)] if settings.storage_type == "local" else []),
             _identities,
             _catalog,
@@ -78,7 +79,9 @@ async def _identities(app: web.Application) -> AsyncIterator[None]:
 async def _catalog(app: web.Application) -> AsyncIterator[None]:
     expectation = [partial(_expect_volume, app[VOLUME])] if VOLUME in app else []
     app[CATALOG] = catalog = create_catalog(app[DATABASE], app[STORAGES], *expectation)
+    app[OBJECTS] = objects = StoredObjects()
     yield
+    await objects.close()
     await catalog.close()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import structlog
 from aiohttp import web
 
+from services.streamer.byte_ranges import parse_absolute_range
 from services.streamer.conditional_requests import (
     Reply,
     accepts_gzip,
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from services.streamer.encoded_playlists import EncodedPlaylists
-    from services.streamer.storage_wait import StorageWait
-    from shared.storage.interface import ObjectReader, Storage, StoredObject
+    from services.streamer.objects import Objects
+    from shared.storage.interface import ObjectReader, StoredObject
 
 STALL_SECONDS = 30.0  # a player that reads nothing for so long is disconnected, which frees its S3 connection
 PIECE_BYTES = 4 << 20
+CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Range")
 NEEDS_HEAD = ("Range", "If-None-Match", "If-Modified-Since")
 KINDS = {".m3u8": "playlist", ".ts": "segment", ".jpg": "thumbnail"}
 
@@ -60,7 +62,7 @@ def send_playlist(
 
 
 async def send_object(
-    request: web.Request, storage: Storage, wait: StorageWait, key: str, *, cache: str | None = None
+    request: web.Request, objects: Objects, key: str, *, cache: str | None = None
 ) -> web.StreamResponse:
     """Answer with an object or the part of it that is asked for; `cache` replaces its Cache-Control.
 
@@ -68,19 +70,44 @@ async def send_object(
     """
     is_get = request.method == "GET"
     if is_get and not any(name in request.headers for name in NEEDS_HEAD):
-        async with wait.open(storage.read(key)) as reader:  # one call instead of two, for most requests
+        async with objects.open(key) as reader:
             reply = Reply(200, 0, reader.object.bytes)
             return await _send(request, reader, reply, _headers(reply, reader.object, cache))
-    stored = await wait.until_done(storage.head(key))
-    if stored is None:
-        raise KeyError(key)
+    if is_get and objects.known(key) is None and (part := _readable_range(request)):
+        return await _send_part(request, objects, key, part, cache)
+    stored = await objects.head(key)
     reply = choose_reply(request.headers, stored, with_range=is_get)
     if reply.status == 416:
         raise _unsatisfiable(stored)
     if not is_get or reply.status == 304:
         return web.StreamResponse(status=reply.status, headers=_headers(reply, stored, cache))
-    async with wait.open(storage.read(key, start=reply.start, length=reply.length)) as reader:
+    return await _send_part(request, objects, key, (reply.start, reply.length), cache)
+
+
+def _readable_range(request: web.Request) -> tuple[int, int | None] | None:
+    """Return the range to read at once, without asking for the size or version of the object first."""
+    if any(name in request.headers for name in CONDITIONS):
+        return None
+    return parse_absolute_range(request.headers.get("Range", ""))
+
+
+async def _send_part(
+    request: web.Request, objects: Objects, key: str, part: tuple[int, int | None], cache: str | None
+) -> web.StreamResponse:
+    async with objects.open_part(key, *part) as reader:
+        reply = choose_reply(request.headers, reader.object)
+        if reply.status == 416:
+            raise _unsatisfiable(reader.object)
+        if (reply.start, reply.length) != _within(part, reader.object.bytes):
+            objects.forget(key)
+            raise StorageUnavailable(f"{key} was replaced meanwhile")
         return await _send(request, reader, reply, _headers(reply, reader.object, cache))
+
+
+def _within(part: tuple[int, int | None], size: int) -> tuple[int, int]:
+    start, length = part
+    left = size - start
+    return start, left if length is None else min(length, left)
 
 
 def _headers(reply: Reply, stored: StoredObject, cache: str | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.errors import TokenNotForThis
@@ -38,6 +39,16 @@ def cap_variants(text: str, cap: int | None) -> str:
 def _fits(line: str, cap: int) -> bool:
     size = RESOLUTION.search(line)
     return size is not None and min(int(size[1]), int(size[2])) <= cap
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Names a segment by what comes before its file name: equal prefixes give equal playlists."""
+
+    text: str
+
+    def __call__(self, name: str) -> str:
+        return f"{self.text}{name}"
 
 
 def rename_segments(text: str, uri_of: Callable[[str], str]) -> str:

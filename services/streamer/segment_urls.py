@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.streamer.delivery_mode import delivery_of, signing_window
+from services.streamer.rewriting import Prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,7 @@ class SegmentUrls:
             return lambda name: url_of(f"{folder}/{name}")
         if access.by_token:
             grant = await self.access_control.grant(video, access)
-            return lambda name: f"../../../g/{grant.text}/{rendition}/{name}"
+            return Prefix(f"../../../g/{grant.text}/{rendition}/")
         return None
 
     def _public_base(self, video: Video) -> str | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.errors import DatabaseUnavailable, PipelineError, StorageUnavailable
 
 SECONDS = 1.5
+AHEAD = 2 / 3  # a value in use is read again from this part of its time on, so that no request waits for it
 FRESH_SECONDS = 0.2  # minimum time between two reads of one value
 STALE_SECONDS = 24 * 3600.0  # how long a value is used while its source is unavailable
 PATIENCE_SECONDS = 1.0  # how long a request waits for a value that is not cached
@@ -40,6 +41,8 @@ class _Entry(Generic[Value]):
 class SingleFlightCache(Generic[Key, Value]):
     """Caches what `read` returns: requests for one key share one read; the latest `entries` are kept.
 
+    `seconds` is how old a value may be, None: SECONDS.
+
     No request waits longer than PATIENCE_SECONDS, whatever the source does. `unavailable` is what the source
     raises when it fails, and what is raised for it when it does not answer.
     """
@@ -51,21 +54,25 @@ class SingleFlightCache(Generic[Key, Value]):
         entries: int,
         name: str,
         unavailable: type[DatabaseUnavailable | StorageUnavailable],
+        seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read, self._limit, self._clock = read, entries, clock
-        self._name, self._unavailable = name, unavailable
+        self._name, self._unavailable, self._seconds = name, unavailable, seconds
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
         self._reading: dict[Key, asyncio.Task[Value]] = {}
         self._is_silent = False
 
     async def get(self, key: Key) -> Value:
-        """Return a value that is at most SECONDS old while its source answers, else the cached one.
+        """Return a value that is at most `seconds` old while its source answers, else the cached one.
 
         Raises `unavailable` when nothing is cached, or nothing younger than STALE_SECONDS.
         """
         entry = self._entries.get(key)
-        if entry and self._clock() - entry.tried_at < SECONDS:
+        age, seconds = self._age(entry), self._allowed(entry)
+        if entry and age < seconds:
+            if age > seconds * AHEAD:
+                self._start(key)  # nobody waits for it
             return entry.value
         reading = self._start(key)
         if entry is None or self._clock() - entry.read_at > STALE_SECONDS:
@@ -75,6 +82,15 @@ class SingleFlightCache(Generic[Key, Value]):
         except self._unavailable:
             SERVED_STALE.labels(self._name).inc()
             return entry.value
+
+    def _age(self, entry: _Entry[Value] | None) -> float:
+        return self._clock() - entry.tried_at if entry else 0.0
+
+    def _allowed(self, entry: _Entry[Value] | None) -> float:
+        """Return how old a value may be: one that is missing may appear at any time."""
+        if self._seconds is None or (entry and entry.value is None):
+            return SECONDS
+        return self._seconds if SECONDS else 0.0
 
     async def get_fresh(self, key: Key) -> Value:
         """Return a value that is at most FRESH_SECONDS old. Raises `unavailable` when there is none."""

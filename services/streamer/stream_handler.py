@@ -13,8 +13,9 @@ from services.streamer.access_rules import Credentials
 from services.streamer.authentication import AccessControl
 from services.streamer.availability import Refused, Rendered, RequestedFile, resolve
 from services.streamer.catalog import Catalog
+from services.streamer.objects import StoredObjects
 from services.streamer.responses import send_object, send_playlist
-from services.streamer.rewriting import cap_variants, rename_segments
+from services.streamer.rewriting import cap_variants
 from services.streamer.segment_urls import SegmentUrls
 from shared.errors import NotFound, PlaybackRefused
 from shared.http.client_address import client_address
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 CATALOG = web.AppKey("catalog", Catalog)
 ACCESS_CONTROL = web.AppKey("access_control", AccessControl)
+OBJECTS = web.AppKey("objects", StoredObjects)
 SEGMENT_URLS = web.AppKey("segment_urls", SegmentUrls)
 TRUSTED_PROXIES: web.AppKey[Sequence[Network]] = web.AppKey("trusted_proxies", tuple)
 
@@ -85,13 +87,12 @@ async def admit(request: web.Request, video_id: UUID, asked: RequestedFile | Non
 
 
 def _credentials(request: web.Request) -> Credentials:
+    about = request.match_info
+    if (token := about.get("token")) is None:
+        return Credentials(grant=about.get("grant"))
     forwarded = request.headers.getall("X-Forwarded-For", [])
-    return Credentials(
-        token=request.match_info.get("token"),
-        grant=request.match_info.get("grant"),
-        address=client_address(request.remote, forwarded, request.app[TRUSTED_PROXIES]),
-        origin=request.headers.get("Origin"),
-    )
+    address = client_address(request.remote, forwarded, request.app[TRUSTED_PROXIES])
+    return Credentials(token=token, address=address, origin=request.headers.get("Origin"))
 
 
 async def _answer(
@@ -120,35 +121,40 @@ async def _send_playlist(
     request: web.Request, answer: Stored | Rendered, known: Availability, sent: Sent
 ) -> web.Response:
     if isinstance(answer, Rendered):
-        text, cache, modified = answer.text, GROWING_CACHE, None
+        body, cache, modified = answer.text.encode(), GROWING_CACHE, None
     else:
         urls = request.app[SEGMENT_URLS]
         if urls.delivery(known.video) == "redirect" and (url_of := await urls.direct(known.video)):
             return _redirect(url_of(answer.key), cache_control(answer.key))
         storage = storage_of(request, known)
         assert storage is not None  # noqa: S101 - else the request was refused
-        stored = await request.app[CATALOG].playlists.get((storage.name, answer.key))
+        version = (storage.name, answer.key, known.video.revision)
+        stored = await request.app[CATALOG].playlists.get(version)
         if stored is None:
             raise NotFound(f"{sent.asked.path} is not there")
-        text, cache, modified = stored.body.decode(), cache_control(answer.key), stored.modified
-    adapted = await _adapted(request.app[SEGMENT_URLS], text, known, sent)
+        body, cache, modified = stored.body, cache_control(answer.key), stored.modified
+    adapted = await _adapted(request, body, known, sent)
     return send_playlist(
         request,
         request.app[CATALOG].encoded,
-        adapted.encode(),
+        adapted,
         PRIVATE_CACHE if sent.access.by_token else cache,
-        modified=modified if adapted == text else None,  # what it names now is younger than the object
+        modified=modified if adapted is body else None,  # what it names now is younger than the object
     )
 
 
-async def _adapted(urls: SegmentUrls, text: str, known: Availability, sent: Sent) -> str:
-    """Return a playlist without what is above the cap, and with the URLs that this request has to use."""
+async def _adapted(request: web.Request, body: bytes, known: Availability, sent: Sent) -> bytes:
+    """Return a playlist without what is above the cap, and with the URLs that this request has to use.
+
+    The same object when nothing changes.
+    """
     video, rendition = known.video, sent.asked.rendition
     if rendition is None:
-        return cap_variants(text, sent.access.cap)
+        cap = sent.access.cap
+        return body if cap is None else cap_variants(body.decode(), cap).encode()
     folder = f"{storage_prefix(video.user_id, video.video_id)}/{rendition}"
-    uri_of = await urls.in_playlist(video, folder, rendition, sent.access)
-    return text if uri_of is None else rename_segments(text, uri_of)
+    uri_of = await request.app[SEGMENT_URLS].in_playlist(video, folder, rendition, sent.access)
+    return body if uri_of is None else request.app[CATALOG].encoded.rename(body, uri_of)
 
 
 async def _send_object(request: web.Request, key: str, known: Availability, sent: Sent) -> web.StreamResponse:
@@ -157,9 +163,9 @@ async def _send_object(request: web.Request, key: str, known: Availability, sent
         return _redirect(url_of(key), PRIVATE_CACHE)
     storage, catalog = storage_of(request, known), request.app[CATALOG]
     assert storage is not None  # noqa: S101 - else the request was refused
-    wait = catalog.storage_waits[storage.name]
+    objects = request.app[OBJECTS].of(storage)
     try:
-        return await send_object(request, storage, wait, key, cache=_cache(sent.access))
+        return await send_object(request, objects, key, cache=_cache(sent.access))
     except KeyError:
         if storage.name == DEFAULT_STORAGE:
             await catalog.expect_storage()

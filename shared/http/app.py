@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-import structlog
 from aiohttp import web
 from structlog.contextvars import bound_contextvars
 
 from shared.http.health import CHECKS, Checks, get_healthz, get_metrics, get_readyz, get_statusz
 from shared.http.problems import CLIENT_GONE, REQUEST_ID, answer_problems
 from shared.http.server import REQUESTS, STOPPING, Requests, running
+from shared.telemetry.access_log import ACCESS_LOG
 from shared.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 PROBES = ("/healthz", "/readyz", "/statusz", "/metrics")
 PLAYBACK_CREDENTIAL = re.compile(r"/([tg])/[^/]+")
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-log = structlog.get_logger()
 
 
 def create_base_app(**options: Any) -> web.Application:
@@ -48,16 +46,17 @@ async def _watch_dependencies(app: web.Application) -> AsyncIterator[None]:
 
 @web.middleware
 async def _identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    given = request.headers.get(REQUEST_ID, "")
-    request_id = given if SAFE_REQUEST_ID.fullmatch(given) else uuid4().hex
-    video_id = request.match_info.get("video_id")
-    with bound_contextvars(request_id=request_id, **({"video_id": video_id} if video_id else {})):
-        with _measured(request) as seen, request.app[REQUESTS].counted():
-            response = await handler(request)
-            seen.status = response.status
-        if not response.prepared:
-            response.headers[REQUEST_ID] = request_id
-            response.headers["X-Content-Type-Options"] = "nosniff"
+    given = request.headers.get(REQUEST_ID)
+    request_id = given if given and SAFE_REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    ids = {"request_id": request_id}
+    if video_id := request.match_info.get("video_id"):
+        ids["video_id"] = video_id
+    with bound_contextvars(**ids), _measured(request, ids) as seen, request.app[REQUESTS].counted():
+        response = await handler(request)
+        seen.status = response.status
+    if not response.prepared:
+        response.headers[REQUEST_ID] = request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 
@@ -71,7 +70,7 @@ class _Seen:
 
 
 @contextmanager
-def _measured(request: web.Request) -> Iterator[_Seen]:
+def _measured(request: web.Request, ids: dict[str, str]) -> Iterator[_Seen]:
     """Log and count a request, also when the client disconnected before the answer."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unknown"
@@ -82,6 +81,5 @@ def _measured(request: web.Request) -> Iterator[_Seen]:
         seconds = time.monotonic() - started
         HTTP_REQUESTS.labels(request.method, route, seen.status).inc()
         HTTP_SECONDS.labels(route).observe(seconds)
-        level = log.debug if route in PROBES else log.info
-        about = {"method": request.method, "path": loggable(request.path), "status": seen.status}
-        level("http", **about, seconds=round(seconds, 4))
+        about = {"status": seen.status, "seconds": round(seconds, 4)}
+        ACCESS_LOG.write(about, ids, loggable(request.path), request.method, is_probe=route in PROBES)

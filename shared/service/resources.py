@@ -112,12 +112,15 @@ def outbox_context(settings: BrokerSettings, name: str) -> Callable[[web.Applica
 
 
 def storages_context(
-    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS
+    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS, reads_directly: bool = False
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that opens all storages and has their states told; the service starts without them."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        async with servers_of(app).open_storages(settings, connections=connections) as storages:
+        opened = servers_of(app).open_storages(
+            settings, connections=connections, reads_directly=reads_directly
+        )
+        async with opened as storages:
             app[STORAGES] = storages
             default, *others = storages
             check = app[CHECKS].add("storage", default.check, "once")

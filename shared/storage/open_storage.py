@@ -11,6 +11,7 @@ from shared.names import DEFAULT_STORAGE
 from shared.storage.local.storage import LocalStorage
 from shared.storage.s3.client_config import (
     ATTEMPTS,
+    CONNECT_SECONDS,
     READ_SECONDS,
     client_config,
     encryption,
@@ -18,6 +19,7 @@ from shared.storage.s3.client_config import (
     public_base_url,
     signer,
 )
+from shared.storage.s3.direct_reads import open_direct_reads
 from shared.storage.s3.storage import S3Storage
 from shared.storage.storages import Storages
 
@@ -33,15 +35,18 @@ CONNECTIONS = 32
 
 @asynccontextmanager
 async def open_storages(
-    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS
+    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS, reads_directly: bool = False
 ) -> AsyncIterator[Storages]:
     """Yield all configured storages without contacting any (Storage.check does that).
 
-    `connections` limits the concurrent requests to S3, for each.
+    `connections` limits the concurrent requests to S3, for each; `reads_directly`: without botocore where it
+    can.
     """
     async with AsyncExitStack() as stack:
         opened = [
-            await stack.enter_async_context(open_storage(each, name=name, connections=connections))
+            await stack.enter_async_context(
+                open_storage(each, name=name, connections=connections, reads_directly=reads_directly)
+            )
             for name, each in settings.by_storage.items()
         ]
         yield Storages(opened)
@@ -49,11 +54,16 @@ async def open_storages(
 
 @asynccontextmanager
 async def open_storage(
-    settings: StorageSettings, *, name: str = DEFAULT_STORAGE, connections: int = CONNECTIONS
+    settings: StorageSettings,
+    *,
+    name: str = DEFAULT_STORAGE,
+    connections: int = CONNECTIONS,
+    reads_directly: bool = False,
 ) -> AsyncIterator[Storage]:
     """Yield one storage without contacting it."""
     if settings.storage_type == "s3":
-        async with open_s3(settings, name=name, connections=connections) as storage:
+        opening = open_s3(settings, name=name, connections=connections, reads_directly=reads_directly)
+        async with opening as storage:
             yield storage
     else:
         yield LocalStorage(settings.local_root, name=name)
@@ -67,6 +77,7 @@ async def open_s3(
     connections: int = CONNECTIONS,
     attempts: int = ATTEMPTS,
     read_seconds: float = READ_SECONDS,
+    reads_directly: bool = False,
 ) -> AsyncIterator[S3Storage]:
     """Yield the storage in the configured bucket; connects on the first call."""
     session = get_session()
@@ -75,6 +86,15 @@ async def open_s3(
         client = await stack.enter_async_context(
             open_client(session, settings, settings.s3_endpoint_url, config, attempts=attempts)
         )
+        direct_reads = None
+        if reads_directly:
+            own = open_direct_reads(
+                signer(session, settings, for_players=False),
+                connections=connections,
+                connect_seconds=CONNECT_SECONDS,
+                read_seconds=read_seconds,
+            )
+            direct_reads = await stack.enter_async_context(own)
         yield S3Storage(
             client,
             signer(session, settings),
@@ -86,4 +106,5 @@ async def open_s3(
             deletes_versions=settings.s3_delete_versions,
             region=settings.s3_region if settings.s3_provider == "aws" else None,
             name=name,
+            direct_reads=direct_reads,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam
 
+from shared.telemetry.access_log import ACCESS_LOG
 from shared.telemetry.redaction import redactor, secrets_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def configure_logs(settings: ProcessSettings, service: str) -> None:
         structlog.processors.format_exc_info,
     ]
     console = settings.log_format == "console"
+    redact = redactor(secrets_of(settings))
+    if console or settings.log_level not in ("DEBUG", "INFO"):
+        ACCESS_LOG.write_as_others()
+    else:
+        ACCESS_LOG.write_json(service, redact)
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     renderer = plain if console else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -47,7 +53,7 @@ def configure_logs(settings: ProcessSettings, service: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 renderer,
-                _redact(settings),
+                lambda _logger, _method, line: redact(str(line)),
             ],
         )
     )
@@ -60,11 +66,6 @@ def configure_logs(settings: ProcessSettings, service: str) -> None:
     for library in ("aio_pika", "aiormq", "asyncpg"):  # our adapters report lost connections themselves
         logging.getLogger(library).setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(service=service)
-
-
-def _redact(settings: ProcessSettings) -> Processor:
-    redact = redactor(secrets_of(settings))
-    return lambda _logger, _method, line: redact(str(line))
 
 
 def raised_at(error: BaseException | None) -> dict[str, object]:

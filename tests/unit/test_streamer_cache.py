@@ -62,12 +62,45 @@ async def test_get_looks_once_when_asked_again_within_the_time(
     known: Known, reads: Reads, clock: Clock
 ) -> None:
     first = await known.get(VIDEO_ID)
-    clock.now += SECONDS - 0.01
+    clock.now += SECONDS / 2
     assert await known.get(VIDEO_ID) is first
     assert reads.count == 1
-    clock.now += 0.02
+    clock.now += SECONDS
     await known.get(VIDEO_ID)
     assert reads.count == 2
+
+
+async def test_get_reads_ahead_without_waiting_when_a_value_in_use_grows_old(
+    known: Known, reads: Reads, clock: Clock
+) -> None:
+    await known.get(VIDEO_ID)
+    clock.now += SECONDS * 0.9
+    reads.gate.clear()
+    assert await known.get(VIDEO_ID) is not None, "at once, though the source does not answer"
+    await asyncio.sleep(0)
+    assert reads.count == 2
+    reads.gate.set()
+    await asyncio.sleep(0.01)
+    clock.now += SECONDS * 0.9
+    await known.get(VIDEO_ID)
+    await asyncio.sleep(0)
+    assert reads.count == 3
+
+
+async def test_get_keeps_a_value_for_longer_when_it_is_told_to_but_not_an_absence(
+    reads: Reads, clock: Clock
+) -> None:
+    known = SingleFlightCache(
+        reads, entries=2, name="videos", unavailable=DatabaseUnavailable, seconds=60, clock=clock
+    )
+    unknown = uuid4()
+    await known.get(VIDEO_ID)
+    await known.get(unknown)
+    clock.now += 30
+    await known.get(VIDEO_ID)
+    assert reads.count == 2
+    await known.get(unknown)
+    assert reads.count == 3
 
 
 async def test_get_looks_again_when_freshness_is_asked_for(known: Known, reads: Reads, clock: Clock) -> None:

@@ -16,10 +16,11 @@ from services.streamer import responses
 from services.streamer.authentication import AccessControl, KeysInForce
 from services.streamer.availability import Availability
 from services.streamer.catalog import Catalog, read_playlist
+from services.streamer.objects import StoredObjects
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.single_flight_cache import SingleFlightCache
-from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
+from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, OBJECTS, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.playback.models import PlaybackKey
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from shared.storage import Storage
+    from shared.storage import Storage, StoredObject
 
     Client = TestClient[web.Request, web.Application]
 
@@ -59,6 +60,7 @@ async def streamer(storage: Storage, availability: Availability | None) -> Async
     known = SingleFlightCache(read, entries=10, name="videos", unavailable=DatabaseUnavailable)
     app[CATALOG] = Catalog(known, playlists)
     app[ACCESS_CONTROL] = AccessControl(read_keys, own_origin="http://stream.example", hides_unknown=False)
+    app[OBJECTS] = StoredObjects()
     app[SEGMENT_URLS] = SegmentUrls(storages, app[ACCESS_CONTROL], None)
     app[TRUSTED_PROXIES] = ()
     add_routes(app)
@@ -380,3 +382,60 @@ async def test_get_closes_the_object_when_the_player_takes_nothing(monkeypatch: 
         got = await client.get(SEGMENT)
         await asyncio.wait_for(storage.closed.wait(), 5)
         got.close()
+
+
+class Counting(MemoryStorage):
+    """Counts what is asked of the storage."""
+
+    def __init__(self) -> None:
+        super().__init__(kind="s3")
+        self.asked: list[str] = []
+
+    async def head(self, key: str) -> StoredObject | None:
+        self.asked.append("head")
+        return await super().head(key)
+
+    @asynccontextmanager
+    async def read(
+        self, key: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[ObjectReader]:
+        self.asked.append("read")
+        async with super().read(key, start=start, length=length) as reader:
+            yield reader
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "asked"),
+    [
+        ({}, 200, ["read"]),
+        ({"Range": "bytes=10-19"}, 206, ["read"]),
+        ({"Range": "bytes=10-"}, 206, ["read"]),
+        ({"Range": "bytes=-10"}, 206, ["head", "read"]),
+        ({"Range": "bytes=99999-"}, 416, ["read"]),
+        ({"If-None-Match": "*"}, 304, ["head"]),
+    ],
+)
+async def test_segment_costs_one_request_to_the_storage_and_what_is_known_costs_none(
+    headers: dict[str, str], status: int, asked: list[str]
+) -> None:
+    counting = Counting()
+    await counting.put_bytes(f"{KEY}/720p/segment_001.ts", SEGMENT_BODY)
+    known = ready(storage_type="s3", s3_bucket=None)
+    async with streamer(counting, Availability(known)) as client:
+        first = await client.get(SEGMENT, headers=headers)
+        body = await first.read()
+        assert (first.status, counting.asked) == (status, asked), body
+        counting.asked.clear()
+        assert (await client.head(SEGMENT)).status == 200
+        again = await client.get(SEGMENT, headers={"If-None-Match": "*"})
+        assert again.status == 304
+        assert counting.asked == []
+
+
+async def test_playlist_in_memory_costs_no_request() -> None:
+    counting = Counting()
+    await counting.put_bytes(f"{KEY}/720p/playlist.m3u8", b"#EXTM3U\n")
+    async with streamer(counting, Availability(ready(storage_type="s3", s3_bucket=None))) as client:
+        for _ in range(3):
+            assert (await client.get(f"{BASE}/720p/playlist.m3u8")).status == 200
+        assert counting.asked == ["read"]

@@ -15,11 +15,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from services.streamer.authentication import AccessControl, KeysInForce
 from services.streamer.availability import Availability
 from services.streamer.catalog import Catalog, read_playlist
+from services.streamer.objects import StoredObjects
 from services.streamer.player_routes import add_watch_routes
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.single_flight_cache import SingleFlightCache
-from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
+from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, OBJECTS, SEGMENT_URLS, TRUSTED_PROXIES
 from shared.contracts.events import Rendition
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.playlists import media_playlist, multivariant_playlist
@@ -104,6 +105,7 @@ async def streamer(known: dict[Any, Availability], **options: Any) -> AsyncItera
     app[CATALOG] = Catalog(videos, playlists)
     control = AccessControl(read_keys, own_origin="http://stream.example", hides_unknown=False, **options)
     app[ACCESS_CONTROL], app[SEGMENT_URLS] = control, SegmentUrls(storages, control, None)
+    app[OBJECTS] = StoredObjects()
     app[TRUSTED_PROXIES] = ()
     add_routes(app)
     add_watch_routes(app, ["*"], [])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.streamer.byte_ranges import ByteRange, Unsatisfiable, parse_range
+from services.streamer.byte_ranges import ByteRange, Unsatisfiable, parse_absolute_range, parse_range
 from services.streamer.conditional_requests import Reply, accepts_gzip, choose_reply, is_unchanged
 from shared.storage import StoredObject
 
@@ -122,3 +122,22 @@ def test_is_unchanged_compares_tags_only_when_there_is_no_date() -> None:
 )
 def test_accepts_gzip_follows_the_weights_when_given(header: str, expected: bool) -> None:
     assert accepts_gzip(header) is expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes=0-0", (0, 1)),
+        ("bytes=10-19", (10, 10)),
+        ("bytes=10-", (10, None)),
+        ("bytes=-10", None),
+        ("bytes=20-10", None),
+        ("bytes=-", None),
+        ("items=1-2", None),
+        ("", None),
+    ],
+)
+def test_parse_absolute_range_leaves_out_what_depends_on_the_size(
+    header: str, expected: tuple[int, int | None] | None
+) -> None:
+    assert parse_absolute_range(header) == expected

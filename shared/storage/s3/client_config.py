@@ -90,8 +90,8 @@ def encryption(settings: StorageSettings) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-def signer(session: AioSession, settings: StorageSettings) -> Signer:
-    """Return what signs URLs for players, with the credentials that the client has."""
+def signer(session: AioSession, settings: StorageSettings, *, for_players: bool = True) -> Signer:
+    """Return what signs URLs for players, or for ourselves, with the credentials that the client has."""
 
     async def credentials() -> Credentials:
         if settings.s3_access_key_id:
@@ -107,7 +107,8 @@ def signer(session: AioSession, settings: StorageSettings) -> Signer:
         expires_at = expiry.timestamp() if expiry else None
         return Credentials(str(frozen.access_key), str(frozen.secret_key), frozen.token, expires_at)
 
-    endpoint = settings.s3_presign_endpoint_url or settings.s3_endpoint_url
+    for_us = settings.s3_endpoint_url
+    endpoint = (settings.s3_presign_endpoint_url or for_us) if for_players else for_us
     return Signer(bucket_url(settings, endpoint), settings.s3_region, credentials)
 
 

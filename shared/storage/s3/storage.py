@@ -15,6 +15,7 @@ from shared.names import DEFAULT_STORAGE
 from shared.storage.interface import ObjectReader, StoredObject, cache_control, checked_key, media_type
 from shared.storage.location import StorageLocation
 from shared.storage.s3.delete import delete_objects
+from shared.storage.s3.direct_reads import chunks_of, described
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
 from shared.storage.s3.multipart import abort_upload, list_uploads, put_parts
 from shared.storage.s3.presign import clamp_seconds, presign
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     )
 
     from shared.storage.interface import OpenUpload
+    from shared.storage.s3.direct_reads import DirectReads
     from shared.storage.s3.presign import Signer
 
 WHOLE_BYTES = 256 * 1024
@@ -47,6 +49,7 @@ class S3Storage:
 
     What is larger than `single_put_bytes` goes in parts of `part_bytes`. `encryption` goes along with every
     object; `region` is where the bucket must be, None if the server's region does not matter.
+    `direct_reads` reads objects without botocore where it can.
     """
 
     client: S3Client
@@ -58,6 +61,7 @@ class S3Storage:
     encryption: Mapping[str, Any] = field(default_factory=dict)
     deletes_versions: bool = False
     region: str | None = None
+    direct_reads: DirectReads | None = None
     storage_id: UUID | None = None
     kind: Literal["local", "s3"] = "s3"
     name: str = DEFAULT_STORAGE
@@ -113,7 +117,16 @@ class S3Storage:
         self, key: str, *, start: int = 0, length: int | None = None
     ) -> AsyncIterator[ObjectReader]:
         """Open an object or a part of it. Raises KeyError when it does not exist."""
-        answer = await self._get(checked_key(key), start, length)
+        checked_key(key)
+        if self.direct_reads and length != 0 and (direct := await self.direct_reads.open(key, start, length)):
+            try:
+                with mapped(f"read {key}"):
+                    stored = described(key, direct)
+                yield ObjectReader(stored, chunks_of(direct, key))
+            finally:
+                direct.close()  # does nothing to a connection whose body was read
+            return
+        answer = await self._get(key, start, length)
         if answer is None:
             yield await self._nothing_of(key)
             return

@@ -1,0 +1,206 @@
+"""One read of the storage for all viewers who ask for the same object at the same time.
+
+The first request starts the read; requests that come while anybody is still served from it follow it from
+its beginning. The read does not depend on the first viewer, and runs at the storage's pace: a slow viewer
+holds up nobody. Memory is bounded: an object is kept whole while it has followers, within `budget_bytes` for
+all. When another object needs the memory, the last few slow followers of a read that has ended go on with
+reads of their own, and who finds no memory at all reads alone from the beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from shared.errors import StorageUnavailable
+from shared.storage.interface import ObjectReader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from services.streamer.storage_wait import StorageWait
+    from shared.storage.interface import Storage, StoredObject
+
+BUDGET_BYTES: Final = 128 * 1024**2
+MAX_OBJECT_BYTES: Final = 64 * 1024**2
+HOLD_SECONDS: Final = 5.0  # how long slow followers may take at least after the read has ended
+FEW: Final = 2  # followers that may be sent on alone when another object needs the memory
+
+
+class _Read:
+    """A read in progress or ended: what it has brought so far, and who follows it."""
+
+    def __init__(self) -> None:
+        self.opened: asyncio.Future[StoredObject] = asyncio.get_running_loop().create_future()
+        self.chunks: list[bytes] = []
+        self.followers = 0
+        self.is_shared = True
+        self.is_complete = False
+        self.is_dropped = False
+        self.error: StorageUnavailable | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.may_end = asyncio.Event()
+        self.ended_at = 0.0
+        self._grown = asyncio.Event()
+
+    def grew(self) -> None:
+        """Wake the followers."""
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    async def follow(self) -> AsyncGenerator[bytes]:
+        """Yield the chunks from the first one, as they come; ends early when they are dropped."""
+        position = 0
+        while not self.is_dropped:
+            if position < len(self.chunks):
+                position += 1
+                yield self.chunks[position - 1]
+            elif self.error:
+                raise self.error
+            elif self.is_complete:
+                return
+            else:
+                await self._grown.wait()
+
+
+class SharedReads:
+    """Opens whole objects of a storage, each by one read for all who ask at the same time."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        wait: StorageWait,
+        *,
+        budget_bytes: int = BUDGET_BYTES,
+        hold_seconds: float = HOLD_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage, self._wait, self._clock = storage, wait, clock
+        self._free_bytes, self._hold_seconds = budget_bytes, hold_seconds
+        self._reads: dict[str, _Read] = {}
+
+    async def close(self) -> None:
+        """Cancel reads in progress."""
+        tasks = [read.task for read in self._reads.values() if read.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def open(self, key: str) -> AsyncIterator[ObjectReader]:
+        """Open an object. Raises KeyError when there is none, StorageUnavailable."""
+        if self._storage.kind == "local":
+            # Files are sent by the kernel, from its own cache.
+            async with self._wait.open(self._storage.read(key)) as reader:
+                yield reader
+            return
+        read = self._reads.get(key) or self._start(key)
+        read.followers += 1
+        try:
+            stored = await self._wait.until_done(asyncio.shield(read.opened))
+            chunks = self._chunks(read, stored)
+            try:
+                yield ObjectReader(stored, chunks)
+            finally:
+                await chunks.aclose()
+        finally:
+            read.followers -= 1
+            if not read.followers:
+                self._end(key, read)
+
+    def _start(self, key: str) -> _Read:
+        read = self._reads[key] = _Read()
+        read.task = asyncio.create_task(self._run(key, read), name=f"read {key}")
+        return read
+
+    def _end(self, key: str, read: _Read) -> None:
+        """Stop a read that nobody follows."""
+        if self._reads.get(key) is read:
+            del self._reads[key]
+        if read.task and not read.task.done():
+            read.task.cancel()
+        if read.opened.done() and not read.opened.cancelled():
+            read.opened.exception()  # retrieve it: everybody may have left
+
+    async def _run(self, key: str, read: _Read) -> None:
+        """Bring an object into memory, and drop it when its time is over. Errors go to the followers."""
+        reserved = 0
+        try:
+            async with self._wait.open(self._storage.read(key)) as reader:
+                size = reader.object.bytes
+                await self._make_room(size)
+                if size > min(self._free_bytes, MAX_OBJECT_BYTES):
+                    read.is_shared = False
+                    self._forget(key, read)
+                    read.opened.set_result(reader.object)
+                    return
+                self._free_bytes, reserved = self._free_bytes - size, size
+                read.opened.set_result(reader.object)
+                async for chunk in reader:
+                    read.chunks.append(chunk)
+                    read.grew()
+            read.is_complete, read.ended_at = True, self._clock()
+            read.grew()
+            await read.may_end.wait()
+        except (KeyError, StorageUnavailable) as error:
+            self._fail(read, error)
+        finally:
+            self._free_bytes += reserved
+            self._forget(key, read)
+            self._drop(read)
+
+    async def _make_room(self, size: int) -> None:
+        """End reads that few slow viewers still follow, the oldest first, until `size` bytes are free."""
+        latest = self._clock() - self._hold_seconds
+        for read in sorted(self._reads.values(), key=lambda read: read.ended_at):
+            if self._free_bytes >= size:
+                return
+            if read.is_complete and read.ended_at <= latest and read.followers <= FEW and read.task:
+                read.may_end.set()
+                await asyncio.wait({read.task})
+
+    def _forget(self, key: str, read: _Read) -> None:
+        if self._reads.get(key) is read:
+            del self._reads[key]
+
+    def _fail(self, read: _Read, error: KeyError | StorageUnavailable) -> None:
+        if not read.opened.done():
+            read.opened.set_exception(error)
+        elif isinstance(error, StorageUnavailable):
+            read.error = error
+
+    def _drop(self, read: _Read) -> None:
+        """Free the memory; who is not served by then goes on alone. An error is left for them to find."""
+        if not read.opened.done():
+            read.opened.set_exception(StorageUnavailable("the read of the object ended early"))
+            read.opened.exception()  # nobody may be left to retrieve it
+        read.is_dropped = read.error is None
+        read.chunks = [] if read.is_dropped else read.chunks
+        read.grew()
+
+    async def _chunks(self, read: _Read, stored: StoredObject) -> AsyncGenerator[bytes]:
+        """Yield the object from the shared read, and what that does not have any more from one of our own."""
+        sent = 0
+        if read.is_shared:
+            followed = read.follow()
+            try:
+                async for chunk in followed:
+                    sent += len(chunk)
+                    yield chunk
+            finally:
+                await followed.aclose()
+        if sent < stored.bytes:
+            async for chunk in self._rest(stored, sent):
+                yield chunk
+
+    async def _rest(self, stored: StoredObject, start: int) -> AsyncGenerator[bytes]:
+        try:
+            async with self._wait.open(self._storage.read(stored.key, start=start)) as reader:
+                if reader.object.etag != stored.etag:
+                    raise StorageUnavailable(f"{stored.key} was replaced while it was read")
+                async for chunk in reader:
+                    yield chunk
+        except KeyError:
+            raise StorageUnavailable(f"{stored.key} was removed while it was read") from None

@@ -1,0 +1,111 @@
+"""Reads objects by presigned URLs over HTTP: a third of the CPU time of the same request through botocore.
+
+Only what succeeds at once is read this way; all else that the server answers is left to botocore to name.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from shared.errors import StorageRefused
+from shared.storage.interface import StoredObject
+from shared.storage.s3.errors import mapped
+from shared.storage.s3.presign import clamp_seconds, presign
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from shared.storage.s3.presign import Signer
+
+BUFFER_BYTES: Final = 128 * 1024
+PERIOD_SECONDS: Final = 300  # one signature serves all reads of a period
+LASTS_SECONDS: Final = 3 * PERIOD_SECONDS
+REFUSED: Final = (400, 401, 403, 501)
+PAUSE_SECONDS: Final = 600.0  # after a server has refused such a URL
+REMEMBERED: Final = 4096
+
+log = structlog.get_logger()
+
+
+class DirectReads:
+    """Opens objects by URLs of the server that `signer` names."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, signer: Signer, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._session, self._signer, self._clock = session, signer, clock
+        self._urls: dict[str, URL] = {}
+        self._signed_at, self._paused_until = 0, 0.0
+
+    async def open(self, key: str, start: int, length: int | None) -> aiohttp.ClientResponse | None:
+        """Return the answer with the requested bytes; None when botocore should ask instead."""
+        if self._clock() < self._paused_until:
+            return None
+        headers = {}
+        if start or length is not None:
+            headers["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+        try:
+            url = await self._url(key)
+            answer = await self._session.get(url, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientError, TimeoutError, OSError, StorageRefused):
+            return None
+        if answer.status == (206 if headers else 200):
+            return answer
+        answer.close()
+        if answer.status in REFUSED:
+            self._paused_until = self._clock() + PAUSE_SECONDS
+            log.info("direct_reads_paused", status=answer.status, seconds=PAUSE_SECONDS)
+        return None
+
+    async def _url(self, key: str) -> URL:
+        signed_at = int(self._clock()) // PERIOD_SECONDS * PERIOD_SECONDS
+        if signed_at != self._signed_at or len(self._urls) >= REMEMBERED:
+            self._urls, self._signed_at = {}, signed_at
+        if (url := self._urls.get(key)) is None:
+            credentials, at = await self._signer.credentials(), datetime.fromtimestamp(signed_at, UTC)
+            lasts = clamp_seconds(credentials, at=at, seconds=LASTS_SECONDS)
+            text = presign(self._signer.base_url, self._signer.region, credentials, key, at=at, seconds=lasts)
+            url = self._urls[key] = URL(text, encoded=True)
+        return url
+
+
+def described(key: str, answer: aiohttp.ClientResponse) -> StoredObject:
+    """Return the metadata of the object from the head of an answer."""
+    whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    size = int(whole) if whole.isdigit() else int(answer.headers["Content-Length"])
+    modified = parsedate_to_datetime(answer.headers["Last-Modified"])
+    return StoredObject(key, size, answer.headers["ETag"], modified)
+
+
+async def chunks_of(answer: aiohttp.ClientResponse, key: str) -> AsyncGenerator[bytes]:
+    """Yield the body of an answer as it comes. Raises StorageUnavailable."""
+    while True:
+        with mapped(f"read {key}"):
+            chunk = await answer.content.readany()
+        if not chunk:
+            return
+        yield chunk
+
+
+@asynccontextmanager
+async def open_direct_reads(
+    signer: Signer, *, connections: int, connect_seconds: float, read_seconds: float
+) -> AsyncIterator[DirectReads]:
+    """Yield direct reads with connections of their own."""
+    timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        timeout=timeout,
+        read_bufsize=BUFFER_BYTES,
+        auto_decompress=False,
+        trust_env=True,
+    ) as session:
+        yield DirectReads(session, signer)

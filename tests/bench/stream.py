@@ -1,0 +1,181 @@
+"""`make bench-stream`: our streamer, with and without the edge, beside bare nginx on the same objects.
+
+All contenders serve the same public and private videos from one storage, one after the other in one run,
+each by one worker process. What counts is the ratio to the one it is compared with: CPU time of the server
+for as many requests or bytes, and requests a second where the server is what limits them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from devstack.environment import read_env_file
+from shared.settings import Settings
+from tests.bench.machine import describe_machine
+from tests.bench.stream_film import SEGMENTS, make_films, signed_paths
+from tests.bench.stream_load import beside_idle, beside_slow, crowd, wrk
+from tests.bench.stream_servers import REPOSITORY, StorageRequests, bare, fetch, streamer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.bench.stream_film import Film
+    from tests.bench.stream_servers import Server
+
+BEFORE, OURS, EDGE, BARE = "before", "streamer", "edge + streamer", "bare nginx"
+KINDS: Final = ("segment", "private segment", "range", "playlist", "playlist, unchanged")
+VIEWERS, SLOW, IDLE = 200, 1000, 2000
+RANGE: Final = {"Range": "bytes=1000000-1065535"}
+
+
+def paths(contender: str, films: tuple[Film, Film]) -> dict[str, str]:
+    """Return the path of each kind of request; bare nginx serves the objects by their keys."""
+    public, private = films
+    if contender != BARE:
+        segment, hidden, playlist = public.segment(1), private.segment(1), public.playlist
+    else:
+        segment, playlist = f"/{public.key}/720p/segment_001.ts", f"/{public.key}/720p/playlist.m3u8"
+        hidden = segment
+    return dict(zip(KINDS, (segment, hidden, segment, playlist, playlist), strict=True))
+
+
+def measure(server: Server, contender: str, films: tuple[Film, Film], given: argparse.Namespace) -> list[Any]:
+    """Load each kind with each number of connections."""
+    rows = []
+    for kind, path in paths(contender, films).items():
+        headers = RANGE if kind == "range" else {}
+        _, first, _ = fetch(server.url + path, **headers)
+        if kind == "playlist, unchanged":
+            headers = {"If-None-Match": first["ETag"]}
+        counts = given.connections if kind in ("segment", "playlist") else [64]
+        for connections in counts:
+            load = wrk(server, path, connections, given.seconds, headers).as_json()
+            rows.append({"kind": kind, "contender": contender, "connections": connections, **load})
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def crowded(server: Server, contender: str, film: Film, number: int, asked: StorageRequests | None) -> Any:
+    """Let 200 viewers ask for a segment that nobody has asked for, and count what the storage is asked."""
+    key = f"{film.key}/720p/segment_{number:03d}.ts"
+    path = f"/{key}" if contender == BARE else film.segment(number)
+    before = asked.counts() if asked else None
+    result = asyncio.run(crowd(server.url, path, VIEWERS))
+    if asked and before is not None:
+        new = asked.counts() - before
+        result["storageRequests"] = sum(count for line, count in new.items() if line.endswith(key))
+    return result
+
+
+def special(
+    server: Server, contender: str, films: tuple[Film, Film], number: int, asked: StorageRequests | None
+) -> dict[str, Any]:
+    """Measure what throughput does not show: crowds, slow and idle viewers, requests to the storage."""
+    found = paths(contender, films)
+    public = films[0]
+    slow = [
+        public.segment(n) if contender != BARE else f"/{public.key}/720p/segment_{n:03d}.ts" for n in (1, 2)
+    ]
+    result = {"contender": contender, "crowd": crowded(server, contender, public, number, asked)}
+    result["slow"] = asyncio.run(beside_slow(server, slow, found["segment"], SLOW))
+    result["idle"] = asyncio.run(beside_idle(server, found["playlist"], IDLE))
+    if asked:
+        before = asked.counts()
+        wrk(server, found["playlist"], 4, 3, {})
+        result["storageRequestsIn3sOfPlaylists"] = sum((asked.counts() - before).values())
+        before = asked.counts()
+        fetch(server.url + found["segment"].replace("_001", "_011"), **RANGE)
+        result["storageRequestsOfOneRange"] = sum((asked.counts() - before).values())
+    print(json.dumps(result), flush=True)
+    return result
+
+
+@contextmanager
+def contender(name: str, home: Path, values: Mapping[str, str], films: Any, given: Any) -> Iterator[Server]:
+    """Run one contender."""
+    with ExitStack() as stack:
+        if name == BARE:
+            urls: dict[str, str] = {}
+            if values["STORAGE_TYPE"] == "s3":
+                settings = Settings(**{key.lower(): value for key, value in values.items()})  # type: ignore[arg-type]
+                urls = asyncio.run(signed_paths(settings, films[0]))
+            yield stack.enter_context(bare(home, values, urlsplit(values["S3_ENDPOINT_URL"]).netloc, urls))
+        else:
+            tree = Path(given.before) if name == BEFORE else REPOSITORY
+            yield stack.enter_context(streamer(home, values, tree=tree, edge=name == EDGE))
+
+
+def of_storage(kind: str, home: Path, env: Mapping[str, str], given: argparse.Namespace) -> dict[str, Any]:
+    """Compare all contenders on one storage."""
+    values = {
+        **env,
+        "STORAGE_TYPE": kind,
+        "WORK_DIR": str(home / "work"),
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "INFO",
+    }
+    (home / "work").mkdir(parents=True)
+    with ExitStack() as stack:
+        asked = None
+        if kind == "s3":
+            asked = StorageRequests(home / "asked", urlsplit(env["S3_ENDPOINT_URL"]).netloc)
+            stack.enter_context(asked.running())
+            values["S3_ENDPOINT_URL"] = asked.url
+        settings = Settings(**{key.lower(): value for key, value in values.items()})  # type: ignore[arg-type]
+        films = asyncio.run(make_films(settings))
+        rows, specials = [], []
+        for number, name in enumerate([*([BEFORE] if given.before else []), OURS, EDGE, BARE]):
+            with contender(name, home / f"run{number}", values, films, given) as server:
+                if "load" in given.parts:
+                    rows += measure(server, name, films, given)
+                if "special" in given.parts:
+                    specials.append(special(server, name, films, SEGMENTS - number - 2, asked))
+    return {"storage": kind, "load": rows, "special": specials}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, and write or complete the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.stream")
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--connections", type=int, nargs="*", default=[1, 64, 1000])
+    parser.add_argument("--storages", nargs="*", default=["s3", "local"])
+    parser.add_argument("--parts", nargs="*", default=["load", "special"])
+    parser.add_argument("--before", default="", help="a checkout to compare with")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "bench")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="bench-stream-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        with servers(home / "servers") as env:
+            found = [of_storage(kind, home / kind, env, given) for kind in given.storages]
+    report = {"machine": describe_machine(), "seconds": given.seconds, "storages": found}
+    target = given.out / "stream.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+@contextmanager
+def servers(directory: Path) -> Iterator[dict[str, str]]:
+    """Run Postgres and an S3 server of our own; yield the services' variables."""
+    run = [sys.executable, "-m", "devstack"]
+    subprocess.run(
+        [*run, "up", "--servers-only", "--dir", str(directory)], cwd=REPOSITORY, check=True, env=os.environ
+    )
+    try:
+        yield read_env_file(directory / "env")
+    finally:
+        subprocess.run([*run, "down", "--dir", str(directory)], cwd=REPOSITORY, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
