@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store load check fmt schemas sql-stubs lock clean
+.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ fuzz: $(READY) ## fuzz every parser of what strangers send, for ten minutes (FUZ
 test-mixed: $(READY) ## run services of earlier versions beside those of today, as during a rolling update
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest -m long tests/e2e/test_mixed_versions.py $(PYTEST_ARGS)
+
+bench-stream: $(READY) ## compare the streamer and its edge with bare nginx (needs wrk; BENCH_ARGS="--before DIR --seconds 5")
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.bench.stream $(BENCH_ARGS)
 
 bench-store: $(READY) ## compare putting objects with s5cmd and rclone (BENCH_ARGS="--rounds 5")
 	@$(PYTHON) -m tests.bench.store $(BENCH_ARGS)

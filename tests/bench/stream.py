@@ -87,8 +87,8 @@ def special(
         public.segment(n) if contender != BARE else f"/{public.key}/720p/segment_{n:03d}.ts" for n in (1, 2)
     ]
     result = {"contender": contender, "crowd": crowded(server, contender, public, number, asked)}
-    result["slow"] = asyncio.run(beside_slow(server, slow, found["segment"], SLOW))
     result["idle"] = asyncio.run(beside_idle(server, found["playlist"], IDLE))
+    result["slow"] = asyncio.run(beside_slow(server, slow, found["segment"], SLOW))
     if asked:
         before = asked.counts()
         wrk(server, found["playlist"], 4, 3, {})
@@ -150,6 +150,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--connections", type=int, nargs="*", default=[1, 64, 1000])
     parser.add_argument("--storages", nargs="*", default=["s3", "local"])
     parser.add_argument("--parts", nargs="*", default=["load", "special"])
+    parser.add_argument("--add", action="store_true", help="keep the other results in stream.json")
     parser.add_argument("--before", default="", help="a checkout to compare with")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "bench")
     given = parser.parse_args(arguments)
@@ -157,11 +158,21 @@ def main(arguments: Sequence[str]) -> int:
         home = Path(folder)
         with servers(home / "servers") as env:
             found = [of_storage(kind, home / kind, env, given) for kind in given.storages]
-    report = {"machine": describe_machine(), "seconds": given.seconds, "storages": found}
     target = given.out / "stream.json"
     target.parent.mkdir(parents=True, exist_ok=True)
+    former = json.loads(target.read_text())["storages"] if given.add and target.exists() else []
+    report = {"machine": describe_machine(), "seconds": given.seconds, "storages": combined(former, found)}
     target.write_text(json.dumps(report, indent=2) + "\n")
     return 0
+
+
+def combined(former: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the results of both: what was measured now takes the place of what was before."""
+    by_storage = {each["storage"]: dict(each) for each in former}
+    for each in found:
+        kept = by_storage.setdefault(each["storage"], dict(each))
+        kept.update({name: value for name, value in each.items() if value})
+    return list(by_storage.values())
 
 
 @contextmanager

@@ -86,15 +86,14 @@ def _percentile(said: str, which: int) -> float:
 class Connection:
     """One HTTP connection that reads as slowly as it is told."""
 
-    def __init__(self, url: str, path: str) -> None:
-        self._at, self._path = urlsplit(url), path
+    def __init__(self, url: str, path: str, buffer_bytes: int = 1 << 20) -> None:
+        self._at, self._path, self._buffer_bytes = urlsplit(url), path, buffer_bytes
         self.status = 0
 
     async def ask(self) -> None:
         """Connect, ask for the path and read the head of the answer."""
-        # A small buffer, so that what is not read stays with the server.
         self._reader, self._writer = await asyncio.open_connection(
-            self._at.hostname, self._at.port, limit=SLOW_BYTES
+            self._at.hostname, self._at.port, limit=self._buffer_bytes
         )
         self._writer.write(f"GET {self._path} HTTP/1.1\r\nHost: {self._at.netloc}\r\n\r\n".encode())
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -140,7 +139,8 @@ async def crowd(url: str, path: str, viewers: int) -> dict[str, Any]:
 
 async def beside_slow(server: Server, slow_paths: list[str], quick_path: str, slow: int) -> dict[str, Any]:
     """Let slow viewers read, and measure a quick one beside them."""
-    connections = [Connection(server.url, slow_paths[n % len(slow_paths)]) for n in range(slow)]
+    # Small buffers, so that what is not read stays with the server.
+    connections = [Connection(server.url, slow_paths[n % len(slow_paths)], SLOW_BYTES) for n in range(slow)]
     await asyncio.gather(*(each.ask() for each in connections))
     reading = [asyncio.create_task(each.read_slowly()) for each in connections]
     await asyncio.sleep(2)
