@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
+
+import structlog
 
 from services.streamer.authentication import AccessControl, read_keys
 from services.streamer.catalog import create_catalog
 from services.streamer.edge_routes import add_edge_routes
 from services.streamer.objects import StoredObjects
 from services.streamer.player_routes import add_watch_routes
+from services.streamer.processes import default_count, is_child, metrics_folder, supervise
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.settings import StreamerSettings
 from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, OBJECTS, SEGMENT_URLS, TRUSTED_PROXIES
-from shared.errors import PipelineError, StorageUnavailable
+from shared.errors import ConfigurationError, PipelineError, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.client_address import origin_of, read_networks
+from shared.http.health import METRICS_FOLDER
 from shared.http.server import running
 from shared.service.main import run
 from shared.service.resources import DATABASE, STORAGES, late_database_context, storages_context
 from shared.service.work_volume import VOLUME, work_volume_context
+from shared.settings import load_settings
 from shared.storage.marker import read_identities
 from shared.storage.s3.client_config import bucket_url
+from shared.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
     from shared.service.work_volume import WorkVolume
     from shared.settings import StorageSettings
 
+log = structlog.get_logger()
+
 NAME, DEFAULT_PORT = "streamer", 8081
 IDENTITY_SECONDS, IDENTITY_LIMIT_SECONDS = 10.0, 3.0  # between two looks at markers; for the first look
 STORAGE_CONNECTIONS = 4096  # a slow player holds one while it reads a segment
@@ -42,6 +51,8 @@ STORAGE_CONNECTIONS = 4096  # a slow player holds one while it reads a segment
 def create_app(settings: StreamerSettings) -> web.Application:
     """Return the service; opens nothing yet."""
     app = create_base_app()
+    if folder := metrics_folder():
+        app[METRICS_FOLDER] = folder
     app.cleanup_ctx.extend(
         [
             late_database_context(settings),
@@ -119,5 +130,14 @@ def _origins(settings: StorageSettings) -> list[str]:
 
 
 def main() -> int:
-    """Run the streamer until it receives a signal to stop; return its exit code."""
+    """Run the streamer as one process or several until a signal to stop; return the exit code."""
+    if is_child():
+        return run(NAME, DEFAULT_PORT, StreamerSettings, create_app, shares_port=True)
+    with suppress(ConfigurationError):  # `run` says what is wrong
+        settings = load_settings(StreamerSettings, DEFAULT_PORT)
+        if (count := settings.streamer_processes or default_count()) > 1:
+            configure_logs(settings, NAME)
+            log.info("processes", count=count)
+            command = (sys.executable, "-m", __package__)
+            return asyncio.run(supervise(command, count, settings.drain_seconds))
     return run(NAME, DEFAULT_PORT, StreamerSettings, create_app)

@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from shared.errors import PipelineError
 from shared.telemetry.metrics import DEPENDENCY_UP
@@ -100,6 +101,8 @@ class Checks:
 
 
 CHECKS = web.AppKey("checks", Checks)
+METRICS_FOLDER = web.AppKey("metrics_folder", str)  # where processes that share a port keep theirs
+METRICS_HEADERS = {"Content-Type": CONTENT_TYPE_LATEST}
 
 
 def _retrieve(checked: asyncio.Task[None]) -> None:
@@ -131,5 +134,14 @@ async def get_statusz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok" if well else "degraded", "dependencies": states})
 
 
-async def get_metrics(_: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def get_metrics(request: web.Request) -> web.Response:
+    """Answer with the metrics of this process, or of all processes that share its port."""
+    return web.Response(body=_metrics(request.app.get(METRICS_FOLDER)), headers=METRICS_HEADERS)
+
+
+def _metrics(folder: str | None) -> bytes:
+    if folder is None:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -81,7 +81,7 @@ def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
     app[DIED].set_exception(error or RuntimeError(f"{task.get_name()} {how}"))
 
 
-async def serve(app: web.Application, settings: ProcessSettings) -> None:
+async def serve(app: web.Application, settings: ProcessSettings, *, shares_port: bool = False) -> None:
     """Open everything, listen until a signal or the death of a background loop, finish, close everything."""
     loop = asyncio.get_running_loop()
     app[DIED] = loop.create_future()
@@ -92,8 +92,9 @@ async def serve(app: web.Application, settings: ProcessSettings) -> None:
     try:
         if not await _set_up(runner, stopped):
             return
-        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
-        log.info("listening", host=settings.http_host, port=settings.http_port)
+        port = settings.http_port
+        await web.TCPSite(runner, settings.http_host, port, reuse_port=shares_port or None).start()
+        log.info("listening", host=settings.http_host, port=port)
         waiter = asyncio.create_task(stopped.wait())
         await asyncio.wait([waiter, app[DIED]], return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()

@@ -29,15 +29,23 @@ log = structlog.get_logger()
 
 
 def run(
-    name: str, default_port: int, settings_of: type[Read], create_app: Callable[[Read], web.Application]
+    name: str,
+    default_port: int,
+    settings_of: type[Read],
+    create_app: Callable[[Read], web.Application],
+    *,
+    shares_port: bool = False,
 ) -> int:
-    """Run a service until it receives a signal to stop; return the exit code of the process."""
+    """Run a service until it receives a signal to stop; return the exit code of the process.
+
+    With `shares_port` other processes may listen on the same port.
+    """
     try:
         settings = load_settings(settings_of, default_port)
         configure_logs(settings, name)
         log.info("configuration", **settings.masked())
         _allow_open_files()
-        asyncio.run(serve(create_app(settings), settings))
+        asyncio.run(serve(create_app(settings), settings, shares_port=shares_port))
     except ConfigurationError as error:
         sys.stderr.write(f"{name}: invalid configuration: {error}\n")
         return WRONG_CONFIGURATION

@@ -233,6 +233,7 @@ class PlayerSettings(EnvironmentSettings):
 
     delivery: Literal["redirect", "signed", "proxy"] | None = None
     edge: Literal["", "nginx"] = ""
+    streamer_processes: Annotated[int, Field(ge=0, le=256)] = 1  # 0: one a core
     trusted_proxies: Annotated[Listed, AfterValidator(_checked_networks)] = ()
     embed_origins: Listed = ("*",)
     viewing_numbers: bool = True

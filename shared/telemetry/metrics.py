@@ -12,6 +12,7 @@ DEPENDENCY_UP = Gauge(
     "vod_dependency_up",
     "1 if the dependency answered the last check, else 0",
     ["dependency"],
+    multiprocess_mode="livemin",
 )
 
 MESSAGES_SENT = Counter("vod_messages_sent_total", "Messages that the broker confirmed", ["type"])

@@ -393,7 +393,7 @@ async def test_program_may_open_more_files_when_the_soft_limit_is_low(settings: 
     script = (
         "import resource, runpy; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard));"
-        "from shared.service import main; main.serve = lambda app, settings: limit();"
+        "from shared.service import main; main.serve = lambda app, settings, **_: limit();"
         "\nasync def limit(): print('limit', resource.getrlimit(resource.RLIMIT_NOFILE)[0], min(hard, 65536))"
         "\nrunpy.run_module('services.streamer', run_name='__main__')"
     )

@@ -46,6 +46,7 @@ LONGEST_FILE = 300
 # Besides shared/settings: commands with few settings of their own, what ffmpeg inherits, and failpoints.
 READERS_OF_THE_ENVIRONMENT = {
     "services/ingest/cli.py",
+    "services/streamer/processes.py",
     "services/transcoder/ffmpeg/runner.py",
     "services/transcoder/ffmpeg/sandbox.py",
     "services/transcoder/selftest/run.py",
