@@ -39,7 +39,7 @@ STARTS = {
         p.src({ src: url, type: "application/vnd.apple.mpegurl" }); }""",
 }
 PAGE = """<!doctype html><html lang="en"><title>Player</title>
-<video id="video" class="video-js" muted playsinline width="640" height="360"></video>
+<video id="video" class="video-js" muted playsinline preload="auto" width="640" height="360"></video>
 <script src="/library.js"></script></html>"""
 GRACE_SECONDS = 6.0
 
