@@ -163,7 +163,7 @@ FAILPOINTS: Final = (
         "redelivery; the handler is superseded",
     ),
     Failpoint(
-        ("finish.begun", "finish.thumbnail_put", "finish.playlist_put", "finish.playlists_put"),
+        ("finish.begun", "finish.artifact_put", "finish.playlist_put", "finish.playlists_put"),
         "none, some or all playlists",
         "redelivery puts them again, the multivariant playlist last",
     ),

@@ -16,7 +16,6 @@ SEGMENT_FILE = re.compile(r"segment_[0-9]{3,8}\.ts")
 MASTER = "master.m3u8"
 PLAYLIST = "playlist.m3u8"
 IFRAMES = "iframes.m3u8"
-THUMBNAIL = "thumbnail.jpg"
 DEFAULT_STORAGE = "default"
 
 

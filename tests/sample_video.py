@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4  # noqa: TC003 - dataclasses read the annotations
 
 from shared import videos
+from shared.artifacts import THUMBNAIL
 from shared.contracts.events import (
     DeleteVideo,
     EncodeChunk,
@@ -27,7 +28,7 @@ from shared.errors import StorageUnavailable
 from shared.hls.playlists import complete
 from shared.hls.stored_renditions import KeyFrame
 from shared.messaging.outbox import Outbox
-from shared.names import MASTER, THUMBNAIL, segment_name, storage_prefix
+from shared.names import MASTER, segment_name, storage_prefix
 from shared.storage.memory import MemoryStorage
 from tests.unit.transcoder_values import plan as sample_plan
 
@@ -191,7 +192,7 @@ class SampleVideo:
             key_frames = await videos.key_frames(connection, self.video_id)
         written = complete(self.layout.presentation(), segments, codecs, key_frames)
         size = sum(segment.bytes for segment in segments) + len(PICTURE)
-        for name, text in {THUMBNAIL: "", **written.texts}.items():
+        for name, text in {THUMBNAIL.object_name: "", **written.texts}.items():
             await self._put(name, text.encode() or PICTURE)
             size += len(text.encode())
         stored = VideoStored(
@@ -202,13 +203,14 @@ class SampleVideo:
             s3_key=self.prefix,
             s3_public_url=self.place.public_base_url,
             playlist_url=f"http://localhost/{MASTER}",
-            thumbnail_url=f"http://localhost/{THUMBNAIL}",
+            thumbnail_url=f"http://localhost/{THUMBNAIL.object_name}",
             duration_seconds=self.layout.duration_seconds,
             renditions=list(written.renditions),
             bytes=size,
         )
         async with self.outbox.transaction() as connection:
-            assert await videos.mark_ready(connection, stored, run=1)
+            sizes = {THUMBNAIL.name: len(PICTURE)}
+            assert await videos.mark_ready(connection, stored, run=1, artifacts=sizes)
         return self
 
     async def failed(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.artifacts import ARTIFACTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
 PATTERN: Final = re.compile(r"\{(\w+):(?:[^{}]|\{[^{}]*\})*\}")
 PARAMETER: Final = re.compile(r"\{(\w+)\}")
 PROBLEM: Final = "application/problem+json"
-MEDIA: Final = {".m3u8": "application/vnd.apple.mpegurl", ".jpg": "image/jpeg"}
+MEDIA: Final = {
+    ".m3u8": "application/vnd.apple.mpegurl",
+    **{artifact.object_name: artifact.media_type for artifact in ARTIFACTS},
+}
 PARAMETERS: Final = {
     "video_id": "The id of the video",
     "token": "A playback token: a private video is under these paths only",

@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.artifacts import THUMBNAIL
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -83,7 +85,7 @@ class Addresses:
 
 def render(player: Player, addresses: Addresses, known: Availability | None, words: Words) -> str:
     """Return the page; `known` is None for refused viewers."""
-    poster = f"/api/stream{addresses.base}/thumbnail.jpg" if known and known.video.was_ready else ""
+    poster = f"/api/stream{addresses.base}/{THUMBNAIL.object_name}" if known and known.video.was_ready else ""
     values = addresses.values() | {
         "title": (known.video.title if known else None) or "Video",
         "assets": f"/watch/assets/{player.version}",

@@ -16,6 +16,7 @@ from services.streamer.conditional_requests import (
     format_date,
     is_unchanged,
 )
+from shared.artifacts import stored_under
 from shared.errors import StorageUnavailable
 from shared.http.problems import HttpProblem
 from shared.storage.interface import MEDIA_TYPES, cache_control, media_type
@@ -32,7 +33,7 @@ STALL_SECONDS = 30.0  # a player that reads nothing for so long is disconnected,
 PIECE_BYTES = 4 << 20
 CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Range")
 NEEDS_HEAD = ("Range", "If-None-Match", "If-Modified-Since")
-KINDS = {".m3u8": "playlist", ".ts": "segment", ".jpg": "thumbnail"}
+KINDS = {".m3u8": "playlist", ".ts": "segment"}
 
 log = structlog.get_logger()
 
@@ -135,7 +136,7 @@ async def _send(
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=headers)
     await response.prepare(request)
-    served = SERVED_BYTES.labels(KINDS.get(f".{reader.object.key.rpartition('.')[2]}", "other"))
+    served = SERVED_BYTES.labels(_kind(reader.object.key))
     try:
         if reader.file:
             served.inc(await _send_file(request, reader.file, reply))
@@ -173,3 +174,10 @@ def _abort(request: web.Request) -> None:
     if request.transport:
         request.transport.abort()
     raise ConnectionResetError("the answer was aborted")
+
+
+def _kind(key: str) -> str:
+    """Return the kind of an object for metrics."""
+    name = key.rpartition("/")[2]
+    artifact = stored_under(name)
+    return artifact.name if artifact else KINDS.get(f".{name.rpartition('.')[2]}", "other")

@@ -13,9 +13,10 @@ from aiohttp import web
 
 from services.streamer.openapi import describe
 from services.streamer.stream_handler import serve
+from shared.artifacts import ARTIFACTS
 from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.problems import REQUEST_ID
-from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, THUMBNAIL, VIDEO_ID
+from shared.names import IFRAMES, MASTER, PLAYLIST, RENDITION, SEGMENT_FILE, VIDEO_ID
 from shared.playback import path_grants
 from shared.telemetry.logs import request_id
 
@@ -27,7 +28,8 @@ WITH_TOKEN = f"{VIDEO}/t/{{token:[^/]+}}"
 WITH_GRANT = f"{VIDEO}/g/{{grant:{path_grants.PATTERN}}}"
 FOLDER = f"{{rendition:{RENDITION.pattern}}}"
 SEGMENT = f"{FOLDER}/{{segment:{SEGMENT_FILE.pattern}}}"
-FILES = (MASTER, THUMBNAIL, f"{FOLDER}/{PLAYLIST}", f"{FOLDER}/{IFRAMES}", SEGMENT)
+ARTIFACT_FILES = tuple(artifact.object_name for artifact in ARTIFACTS)
+FILES = (MASTER, *ARTIFACT_FILES, f"{FOLDER}/{PLAYLIST}", f"{FOLDER}/{IFRAMES}", SEGMENT)
 METHODS = ("GET", "HEAD", "OPTIONS")
 EXPOSED = ("Content-Length", "Content-Range", "ETag", "Retry-After", "X-Request-Id")
 CORS = {

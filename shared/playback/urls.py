@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from shared.names import MASTER, THUMBNAIL
+from shared.artifacts import THUMBNAIL
+from shared.names import MASTER
 from shared.storage.rules import find_configured
 
 if TYPE_CHECKING:
@@ -73,4 +74,4 @@ def playlist_url(base: str) -> str:
 
 def thumbnail_url(base: str) -> str:
     """Return the thumbnail under a base."""
-    return f"{base}/{THUMBNAIL}"
+    return f"{base}/{THUMBNAIL.object_name}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
+from shared.artifacts import ARTIFACTS
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
@@ -22,7 +24,7 @@ PLAYLIST_CACHE = "public, max-age=60"
 MEDIA_TYPES = {
     ".m3u8": "application/vnd.apple.mpegurl",
     ".ts": "video/mp2t",
-    ".jpg": "image/jpeg",
+    **{artifact.suffix: artifact.media_type for artifact in ARTIFACTS},
 }
 # A path component never starts with a dot: no "..", and no hidden names, which adapters use internally.
 KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")

@@ -38,7 +38,8 @@ class AuditedSegment:
 class Audited:
     """Everything the records say about a ready or failed video.
 
-    `source_bytes` is the size of the planned original; None for plans without it.
+    `source_bytes` is the size of the planned original; None for plans without it. `artifacts` are sizes in
+    bytes by the name of the artifact; None for a video that an earlier version finished.
     """
 
     video: Video
@@ -46,6 +47,7 @@ class Audited:
     segments: tuple[AuditedSegment, ...]
     codecs: Mapping[str, str]
     key_frames: Mapping[tuple[str, int], Sequence[KeyFrame]]
+    artifacts: Mapping[str, int] | None = None
 
 
 async def count_settled(connection: Connection) -> int:
@@ -70,6 +72,7 @@ async def audited(connection: Connection, video_id: UUID) -> Audited | None:
         tuple(AuditedSegment(**dict(row)) for row in rows),
         await stored_codecs(connection, video_id),
         await key_frames(connection, video_id),
+        await sql.artifacts(connection, video_id=video_id),
     )
 
 

@@ -11,7 +11,7 @@ from shared.storage.location import StorageLocation
 from shared.videos.sql_results import changed, sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from shared.contracts.events import VideoStored
@@ -79,11 +79,17 @@ async def stored_codecs(connection: Connection, video_id: UUID) -> dict[str, str
 
 
 async def mark_ready(
-    connection: Connection, stored: VideoStored, *, run: int, removes_original: bool = False
+    connection: Connection,
+    stored: VideoStored,
+    *,
+    run: int,
+    artifacts: Mapping[str, int] | None = None,
+    removes_original: bool = False,
 ) -> bool:
     """Mark a complete video ready and record where it is; False when its run is over.
 
-    `removes_original` says that the original is removed then.
+    `artifacts` are sizes in bytes by the name of the artifact; None: not known. `removes_original` says that
+    the original is removed then.
     """
     done = await sql.mark_ready(
         connection,
@@ -97,6 +103,7 @@ async def mark_ready(
         thumbnail_url=stored.thumbnail_url,
         renditions=[rendition.to_json() for rendition in stored.renditions],
         bytes=stored.bytes,
+        artifacts=None if artifacts is None else dict(artifacts),
         removes_original=removes_original,
     )
     return changed(done)

@@ -4,7 +4,8 @@ WORK_DIR/
   uploads/{videoId}.part                     an upload in progress
   originals/{videoId}/source                 the original, until it is no longer needed
   chunks/{videoId}/{chunk}-{attempt}/        segments of one attempt at a chunk
-  chunks/{videoId}/thumbnail.{attempt}.jpg   made by one attempt at the plan (its parts: .{random}.parts/)
+  chunks/{videoId}/thumbnail.{attempt}.jpg   made by one attempt at the plan (its parts: .{random}.parts/), as
+                                             are other artifacts
   media/hls/{userId}/{videoId}/              the local storage, when S3 is off
 """
 
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
+
+    from shared.artifacts import Artifact
 
 
 def file_size(path: Path) -> int | None:
@@ -44,8 +47,8 @@ class WorkDir:
     def original(self, video_id: UUID) -> Path:
         return self.original_dir(video_id) / "source"
 
-    def thumbnail(self, video_id: UUID, attempt: int) -> Path:
-        return self.chunks(video_id) / f"thumbnail.{attempt}.jpg"
+    def artifact(self, artifact: Artifact, video_id: UUID, attempt: int) -> Path:
+        return self.chunks(video_id) / artifact.local_name(attempt)
 
     def chunks(self, video_id: UUID) -> Path:
         return self.root / "chunks" / str(video_id)

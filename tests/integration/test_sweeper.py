@@ -17,6 +17,7 @@ from services.uploader.maintenance.find_orphans import OrphanFinder
 from services.uploader.maintenance.sweep_orphans import LOCK
 from services.uploader.retention import Retention
 from shared import videos
+from shared.artifacts import THUMBNAIL
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.database.pool import open_database
 from shared.errors import Refused, StorageMismatch
@@ -84,7 +85,7 @@ async def plan(outbox, video_id, work):
             plan={"version": 1},
             presentation={},
             chunk_seconds=[10.0, 10.0],
-            thumbnail_path=work.relative(work.thumbnail(video_id, claim.attempt)),
+            thumbnail_path=work.relative(work.artifact(THUMBNAIL, video_id, claim.attempt)),
             duration_seconds=20.0,
             size=(640, 360),
         )
@@ -275,11 +276,11 @@ async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outb
     owned = [
         put(work.chunk_attempt(video_id, 0, attempt) / "360p" / "segment_001.ts"),
         put(work.chunk_attempt(video_id, 1, current) / "360p" / "segment_002.ts"),
-        put(work.thumbnail(video_id, 1)),
+        put(work.artifact(THUMBNAIL, video_id, 1)),
     ]
     await sweeper.finder.storage.put_bytes(f"{storage_prefix('alice', video_id)}/360p/segment_001.ts", b"x")
     put(work.chunk_attempt(video_id, 0, attempt - 1) / "a.ts")
-    put(work.thumbnail(video_id, 0))
+    put(work.artifact(THUMBNAIL, video_id, 0))
     assert await found_by(sweeper, remove=True) == [
         ("chunk_files", f"chunks/{video_id}/00000-0"),
         ("chunk_files", f"chunks/{video_id}/thumbnail.0.jpg"),

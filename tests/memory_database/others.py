@@ -96,6 +96,12 @@ def audit__segments(tables: Tables, *, video_id: UUID) -> list[Row]:
 
 
 @statement
+def audit__artifacts(tables: Tables, *, video_id: UUID) -> dict[str, int] | None:
+    row = tables.video(video_id)
+    return row["artifacts"] if row else None
+
+
+@statement
 def audit__source_bytes(tables: Tables, *, video_id: UUID) -> int | None:
     row = tables.video(video_id)
     return row["plan"].get("source_bytes") if row and row["plan"] else None

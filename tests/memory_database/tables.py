@@ -53,6 +53,7 @@ NULL_IN_VIDEO = (
     "playlist_url",
     "thumbnail_url",
     "bytes",
+    "artifacts",
     "swept_at",
     "purged_at",
     "source_report",

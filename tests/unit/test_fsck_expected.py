@@ -114,3 +114,14 @@ def test_playlists_that_do_not_add_up_are_faults_beside_a_lost_segment() -> None
 def test_records_that_lack_a_rendition_are_an_error() -> None:
     with pytest.raises(ValueError, match="360p"):
         compare(replace(audited(), codecs={"720p": CODECS["720p"]}), {})
+
+
+def test_recorded_sizes_of_artifacts_are_expected() -> None:
+    record = replace(audited(), artifacts={"thumbnail": 9, "of a later version": 5})
+    assert whole(record)[f"{PREFIX}/thumbnail.jpg"] == 9
+    lost = compare(record, whole(record) | {f"{PREFIX}/thumbnail.jpg": 8})
+    assert [(fault.key, fault.kind) for fault in lost] == [(f"{PREFIX}/thumbnail.jpg", "wrong_size")]
+
+
+def test_video_without_a_thumbnail_needs_none_when_sizes_are_recorded() -> None:
+    assert f"{PREFIX}/thumbnail.jpg" not in whole(replace(audited(bytes=10**9), artifacts={}))

@@ -90,7 +90,7 @@ def test_thumbnail_is_lost_when_neither_it_nor_the_original_is_there(work: WorkD
     elif has == "thumbnail":
         (work.root / "chunks/thumbnail.1.jpg").write_bytes(b"jpeg")
     found = plan_repair(work, record(), (LOST_THUMBNAIL,))
-    assert found.has_lost_thumbnail is (has == "nothing")
+    assert bool(found.lost_artifacts) is (has == "nothing")
     assert found.can_repair is (has != "nothing")
 
 

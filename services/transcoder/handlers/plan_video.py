@@ -16,6 +16,7 @@ from services.transcoder.plan.model import Plan
 from services.transcoder.plan.unavailable_qualities import unmet_wishes
 from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
+from shared.artifacts import THUMBNAIL
 from shared.contracts.events import DeleteVideo, EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import (
@@ -201,7 +202,7 @@ class PlanVideoHandler:
         plan = await self.make_plan(path, ladder, wanted, kept=kept)
         if self.adapt and kept is None:
             plan = await self.adapt(plan, path, keep_all=bool(wanted))
-        thumbnail = self.work.thumbnail(video.video_id, claim.attempt)
+        thumbnail = self.work.artifact(THUMBNAIL, video.video_id, claim.attempt)
         plan = await self._draw_if_possible(plan, path, thumbnail)
         failpoint("plan.thumbnail")
         warnings = unmet_wishes(video.qualities or (), plan.rungs, plan.display_size)

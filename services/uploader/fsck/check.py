@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from services.uploader.fsck.expected import compare
@@ -27,7 +27,8 @@ VIDEOS_AT_ONCE: Final = 200  # ids read in one query
 FIRST: Final = UUID(int=0)
 FEW: Final = 10  # up to this many damaged videos never look suspicious
 
-Repair = Literal["in_work", "when_retried", "no_original", "no_thumbnail", "changed_meanwhile"]
+# in_work, when_retried, no_original, changed_meanwhile, or no_{artifact}, such as no_thumbnail
+Repair = str
 
 
 @dataclass(frozen=True)
@@ -184,5 +185,5 @@ class Fsck:
                     await self.outbox.add(connection, ResumeVideo(video_id=record.video.video_id))
             told.append("in_work" if record.video.status == "ready" else "when_retried")
         told += ["no_original"] if found.lost else []
-        told += ["no_thumbnail"] if found.has_lost_thumbnail else []
+        told += [f"no_{name}" for name in found.lost_artifacts]
         return tuple(told)

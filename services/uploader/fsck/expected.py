@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from shared.artifacts import ARTIFACTS, THUMBNAIL
 from shared.hls.playlists import complete
 from shared.hls.stored_renditions import RenditionSet, StoredSegment
-from shared.names import THUMBNAIL, segment_name, storage_prefix
+from shared.names import segment_name, storage_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -84,11 +85,19 @@ def expected_objects(record: Audited) -> dict[str, Expected]:
         return segments
     playlists = {f"{prefix}/{name}": Expected(size) for name, size in _playlist_bytes(record).items()}
     found = segments | playlists
-    # The record has the total; what the other objects leave is the size of the thumbnail, if there is one.
-    thumbnail = (record.video.bytes or 0) - sum(each.bytes for each in found.values())
-    if thumbnail > 0 and record.video.thumbnail_url:
-        found[f"{prefix}/{THUMBNAIL}"] = Expected(thumbnail)
-    return found
+    sizes = record.artifacts
+    if sizes is None:
+        sizes = _thumbnail_alone(record, sum(each.bytes for each in found.values()))
+    artifacts = {
+        f"{prefix}/{each.object_name}": Expected(sizes[each.name]) for each in ARTIFACTS if each.name in sizes
+    }
+    return found | artifacts
+
+
+def _thumbnail_alone(record: Audited, others: int) -> dict[str, int]:
+    """Return the size of the thumbnail, if there is one: what the `others` leave of the recorded total."""
+    thumbnail = (record.video.bytes or 0) - others
+    return {THUMBNAIL.name: thumbnail} if thumbnail > 0 and record.video.thumbnail_url else {}
 
 
 def _playlist_bytes(record: Audited) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Finishes a video whose chunks are all stored: playlists, thumbnail, and the record."""
+"""Finishes a video whose chunks are all stored: artifacts (the thumbnail), playlists, and the record."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import structlog
 from services.uploader.handlers.store_lease import Progress, StoreLease
 from services.uploader.handlers.stored_objects import disagreements, expected_sizes, segment_key
 from shared import videos
+from shared.artifacts import THUMBNAIL, local_paths
 from shared.contracts.events import VideoStored
 from shared.contracts.warnings import WarningCode
 from shared.errors import StorageInconsistent, Superseded
 from shared.failpoints import failpoint
 from shared.hls.playlists import complete
 from shared.hls.stored_renditions import RenditionSet
-from shared.names import MASTER, THUMBNAIL, storage_prefix
+from shared.names import MASTER, storage_prefix
 from shared.playback.urls import Place, playlist_url, thumbnail_url
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from services.uploader.retention import Retention
+    from shared.artifacts import Artifact
     from shared.contracts.events import Rendition
     from shared.hls.playlists import Playlists
     from shared.hls.stored_renditions import StoredSegment
@@ -44,7 +46,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class VideoPublisher:
-    """Writes playlists and thumbnail, and marks videos ready."""
+    """Writes artifacts and playlists, and marks videos ready."""
 
     outbox: Outbox
     work: WorkDir
@@ -54,7 +56,7 @@ class VideoPublisher:
     lease_seconds: float
 
     async def publish(self, job: StoreJob, store_again: StoreAgain) -> None:
-        """Store playlists and thumbnail, the multivariant playlist last, and mark the video ready.
+        """Store artifacts and playlists, the multivariant playlist last, and mark the video ready.
 
         Objects missing from storage are stored again. Raises Superseded, StorageUnavailable,
         StorageInconsistent.
@@ -73,13 +75,16 @@ class VideoPublisher:
         written = complete(presentation, segments, codecs, key_frames)
         lease, progress = StoreLease(self.outbox, self.lease_seconds), Progress()
         work = self._put_last(video, written, segments, progress, store_again)
-        thumbnail, playlists = await lease.hold(job, work, progress)
+        artifacts, playlists = await lease.hold(job, work, progress)
         failpoint("finish.playlists_put")
-        size = thumbnail + playlists + sum(segment.bytes for segment in segments)
-        stored = self._stored_event(video, written.renditions, size, has_thumbnail=bool(thumbnail))
+        size = sum(artifacts.values()) + playlists + sum(segment.bytes for segment in segments)
+        has_thumbnail = THUMBNAIL.name in artifacts
+        stored = self._stored_event(video, written.renditions, size, has_thumbnail=has_thumbnail)
         removes = self.retention.deletes_local(self.storage.kind)
         async with self.outbox.transaction() as connection:
-            if not await videos.mark_ready(connection, stored, run=video.run, removes_original=removes):
+            if not await videos.mark_ready(
+                connection, stored, run=video.run, artifacts=artifacts, removes_original=removes
+            ):
                 raise Superseded("the video was finished by another worker, or deleted")
             await self.outbox.add(connection, stored)
         failpoint("finish.committed")
@@ -94,19 +99,15 @@ class VideoPublisher:
         segments: Sequence[StoredSegment],
         progress: Progress,
         store_again: StoreAgain,
-    ) -> tuple[int, int]:
-        """Store the thumbnail, then the playlists in order; return the bytes of both (0: no thumbnail).
+    ) -> tuple[dict[str, int], int]:
+        """Store the artifacts, then the playlists in order; return the bytes of each and of all.
 
         The multivariant playlist, through which players find a video, is written when all else is confirmed.
         """
         prefix = storage_prefix(video.user_id, video.video_id)
         sizes = expected_sizes(prefix, segments)
-        thumbnail = playlists = 0
-        if video.thumbnail_path is not None:
-            path = self.work.root / video.thumbnail_path
-            thumbnail = await self._put_thumbnail(f"{prefix}/{THUMBNAIL}", path)
-            sizes |= {f"{prefix}/{THUMBNAIL}": thumbnail} if thumbnail else {}
-            failpoint("finish.thumbnail_put")
+        artifacts, playlists = await self._put_artifacts(prefix, video.thumbnail_path), 0
+        sizes |= {f"{prefix}/{each.object_name}": size for each, size in artifacts.items()}
         for name, text in written.texts.items():
             if name == MASTER:
                 await self._confirm(video, segments, sizes, store_again)
@@ -116,7 +117,7 @@ class VideoPublisher:
             progress.note()
             failpoint("finish.playlist_put")
         await self._confirm_master(f"{prefix}/{MASTER}", sizes)
-        return thumbnail, playlists
+        return {each.name: size for each, size in artifacts.items()}, playlists
 
     async def _confirm(
         self,
@@ -151,14 +152,23 @@ class VideoPublisher:
         if stored is None or stored.bytes != sizes[key]:
             raise StorageInconsistent(f"the storage accepted {key}, but does not have it with that size")
 
-    async def _put_thumbnail(self, key: str, path: Path) -> int:
-        """Store the thumbnail, or keep the existing one; a missing thumbnail does not fail a video."""
+    async def _put_artifacts(self, prefix: str, thumbnail_path: str | None) -> dict[Artifact, int]:
+        """Store the artifacts that were made, or keep those in storage; return their sizes in bytes."""
+        sizes = {}
+        for artifact, path in local_paths(thumbnail_path).items():
+            if size := await self._put_artifact(f"{prefix}/{artifact.object_name}", self.work.root / path):
+                sizes[artifact] = size
+            failpoint("finish.artifact_put")
+        return sizes
+
+    async def _put_artifact(self, key: str, path: Path) -> int:
+        """Store a file, or keep the existing object; a missing one does not fail a video."""
         try:
             return await self.storage.put_file(key, path)
         except FileNotFoundError:
             stored = await self.storage.head(key)
             if stored is None:
-                log.warning("thumbnail_is_gone", path=str(path))
+                log.warning("artifact_is_gone", path=str(path))
             return stored.bytes if stored else 0
 
     def _stored_event(

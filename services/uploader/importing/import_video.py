@@ -18,11 +18,12 @@ from services.uploader.importing.tree import (
 from services.uploader.maintenance.orphan_rules import owner_of_key
 from services.uploader.moving.copy import Copier, Pace, sizes_in
 from shared import videos
+from shared.artifacts import THUMBNAIL
 from shared.contracts.events import VideoStored
 from shared.errors import StorageUnavailable
 from shared.hls.playlists import complete
 from shared.hls.stored_renditions import RenditionSet, StoredSegment, of_rendition
-from shared.names import THUMBNAIL, segment_name, storage_prefix
+from shared.names import segment_name, storage_prefix
 from shared.playback.urls import Place, playlist_url, thumbnail_url
 from shared.storage.interface import KEY
 from shared.storage.marker import expect_marker
@@ -131,8 +132,8 @@ class Importer:
                 sources[f"{name}/{segment_name(index)}"] = source
                 segments.append(StoredSegment(name, index, entry.duration_seconds, sizes[source]))
             await self._expect_transport_stream(sources[f"{name}/{segment_name(1)}"])
-        if 0 < sizes.get(f"{folder}/{THUMBNAIL}", 0) <= MAX_THUMBNAIL_BYTES:
-            sources[THUMBNAIL] = f"{folder}/{THUMBNAIL}"
+        if 0 < sizes.get(f"{folder}/{THUMBNAIL.object_name}", 0) <= MAX_THUMBNAIL_BYTES:
+            sources[THUMBNAIL.object_name] = f"{folder}/{THUMBNAIL.object_name}"
         codecs = {name: variant.codecs for name, variant in zip(names, variants, strict=True)}
         return Tree(_presentation(wanted, names, variants, every), codecs, tuple(segments), sources)
 
@@ -172,7 +173,7 @@ class Importer:
             target = f"{prefix}/{name}"
             if target != source:
                 await copier.copy(source, to=target)
-            if name == THUMBNAIL:
+            if name == THUMBNAIL.object_name:
                 stored = await self.storage.head(target)
                 thumbnail = stored.bytes if stored else 0
         for name, text in written.texts.items():

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from shared.names import IFRAMES, MASTER, PLAYLIST, THUMBNAIL, USER_ID, segment_name
+from shared import artifacts
+from shared.names import IFRAMES, MASTER, PLAYLIST, USER_ID, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 ORIGINAL: Final = "source"
 ATTEMPT: Final = re.compile(r"([0-9]{5,})-([0-9]+)")
-DRAWN: Final = re.compile(r"thumbnail\.[0-9]+\.(jpg|[a-z0-9_]+\.parts)")
 FETCHED_PART: Final = re.compile(r"source\.[0-9a-f]{32}\.part")
 
 
@@ -44,7 +44,7 @@ def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> b
     `deletes_local`: local files are removed once they are in S3 (DELETE_LOCAL_AFTER_S3).
     """
     attempt = ATTEMPT.fullmatch(name)
-    if not (attempt or DRAWN.fullmatch(name)):
+    if not (attempt or artifacts.is_local_name(name)):
         return True
     if video is None or is_forgotten(video):
         return False
@@ -56,7 +56,8 @@ def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> b
     if attempt:
         current = video.attempts.get(int(attempt[1]))
         return current is not None and _owns_attempt(video, current, int(attempt[2]), deletes_local)
-    return not video.is_planned or name == PurePosixPath(video.thumbnail_path or "").name
+    current_files = artifacts.local_paths(video.thumbnail_path).values()
+    return not video.is_planned or name in {PurePosixPath(path).name for path in current_files}
 
 
 def _owns_attempt(video: Owner, current: Attempt, attempt: int, deletes_local: bool) -> bool:
@@ -88,7 +89,7 @@ def owner_of_key(key: str) -> tuple[str, UUID] | None:
 
 def expected_keys(prefix: str, segments: Iterable[StoredSegment]) -> set[str]:
     """Return the keys that a ready video with these segments may have."""
-    keys = {f"{prefix}/{name}" for name in (MASTER, THUMBNAIL)}
+    keys = {f"{prefix}/{name}" for name in (MASTER, *(each.object_name for each in artifacts.ARTIFACTS))}
     for each in segments:
         names = (segment_name(each.index), PLAYLIST, IFRAMES)
         keys |= {f"{prefix}/{each.rendition}/{name}" for name in names}

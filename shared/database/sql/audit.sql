@@ -12,6 +12,9 @@ from segments s join chunks c using (video_id, chunk)
 where s.video_id = :video_id and c.status = 'stored'
 order by s.rendition, s.index;
 
+-- name: artifacts$
+select artifacts from videos where video_id = :video_id;
+
 -- name: source_bytes$
 select (plan ->> 'source_bytes')::bigint from videos where video_id = :video_id;
 

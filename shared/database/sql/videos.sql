@@ -290,7 +290,7 @@ select codecs from chunks where video_id = :video_id and status = 'stored' order
 update videos
 set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s3_bucket, s3_key = :s3_key,
     s3_public_url = :s3_public_url, playlist_url = :playlist_url, thumbnail_url = :thumbnail_url,
-    renditions = :renditions, bytes = :bytes,
+    renditions = :renditions, bytes = :bytes, artifacts = :artifacts,
     original_removed_at = case when :removes_original::boolean then now() else original_removed_at end
 where video_id = :video_id and run = :run and status = 'processing';
 
@@ -378,7 +378,7 @@ set status = 'processing', run = run + 1, error = null, user_id = :user_id, titl
     plan = null, former_plan = null, presentation = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
     plan_lease_until = null, thumbnail_path = null, duration_seconds = null, width = null, height = null,
     warnings = '{}', coded_warnings = '[]', source_report = null, storage_type = null, storage_id = null,
-    s3_bucket = null, s3_key = null, auto_retries = 0, token_generation = token_generation + 1, s3_public_url = null, playlist_url = null, thumbnail_url = null, renditions = '[]', bytes = null, resumes = 0,
+    s3_bucket = null, s3_key = null, auto_retries = 0, token_generation = token_generation + 1, s3_public_url = null, playlist_url = null, thumbnail_url = null, renditions = '[]', bytes = null, artifacts = null, resumes = 0,
     swept_at = null, purged_at = null, original_bytes = null, original_removed_at = null,
     chunk_attempts = greatest(
         chunk_attempts, coalesce((select max(attempt) from chunks c where c.video_id = :video_id), 0)
