@@ -195,16 +195,16 @@ async def _sweep(settings: UploaderSettings, *, remove: bool) -> int:
         found = await sweeper.sweep(remove=remove)
     if found is None:
         raise PipelineError("another sweep is in progress")
-    for unowned in found:
-        sys.stdout.write(f"{unowned.kind:<12}{unowned.bytes:>14}  {unowned.name}\n")
+    for orphan in found:
+        sys.stdout.write(f"{orphan.kind:<12}{orphan.bytes:>14}  {orphan.name}\n")
     sys.stdout.write(_summary(found, "removed" if remove else "found"))
     return 0
 
 
 def _summary(found: Sequence[Orphan], done: str) -> str:
-    counts = {kind: sum(unowned.kind == kind for unowned in found) for kind in KINDS}
+    counts = {kind: sum(orphan.kind == kind for orphan in found) for kind in KINDS}
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing"
-    return f"{done}: {told}; {sum(unowned.bytes for unowned in found)} bytes\n"
+    return f"{done}: {told}; {sum(orphan.bytes for orphan in found)} bytes\n"
 
 
 async def _check(settings: UploaderSettings, given: argparse.Namespace) -> int:

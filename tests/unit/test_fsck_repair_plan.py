@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.uploader.fsck.check import FEW, Damage, Findings
+from services.uploader.fsck.check import MANY, Damage, Findings
 from services.uploader.fsck.expected import Expected, Fault
 from services.uploader.fsck.repair_plan import plan_repair
 from shared.videos import Audited, AuditedSegment
@@ -96,7 +96,12 @@ def test_thumbnail_is_lost_when_neither_it_nor_the_original_is_there(work: WorkD
 
 @pytest.mark.parametrize(
     ("stored", "damaged", "expected"),
-    [(FEW, FEW, False), (50, 25, False), (50, 26, True), (FEW + 1, FEW + 1, True)],
+    [
+        (MANY, MANY, False),
+        (50, 25, False),
+        (50, 26, True),
+        (MANY + 1, MANY + 1, True),
+    ],
 )
 def test_findings_are_suspicious_when_most_of_many_videos_are_damaged(
     stored: int, damaged: int, expected: bool

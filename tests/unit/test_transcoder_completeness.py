@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.probe.build_source import Findings, build_source
+from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.completeness import (
     Extent,
     Track,
@@ -152,6 +152,6 @@ def test_complete_file_whose_clock_jumps_is_not_called_cut_off():
     description = Description(
         "flv", {"duration": "68"}, [video], (), Opening("clip.flv", ""), whole("clip.flv")
     )
-    found = build_source(Findings(description, Choice(video, None, (), ()), [picture], reader))
+    found = build_source(ProbeResult(description, Choice(video, None, (), ()), [picture], reader))
     assert [warning.code for warning in found.warnings] == ["clock_jump_closed"]
     assert found.video.frames == 200

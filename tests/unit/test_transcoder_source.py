@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 from services.transcoder.ffmpeg.input import Limits
-from services.transcoder.probe.build_source import Findings, build_source
+from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.ffprobe import Description, Opening
 from services.transcoder.probe.packets import PacketReader, lead_ticks
 from services.transcoder.probe.rejections import USAC_NAME, check_streams, unopened_codec, unreadable
@@ -199,7 +199,7 @@ def lead_of(reader):
     audio = {**AUDIO, "index": 1, "time_base": "1/1000"}
     picture = {"width": 320, "height": 180, "pix_fmt": "yuv420p", "best_effort_timestamp": 0}
     description = Description("mov", {}, [video, audio], (), Opening("clip.mp4", ""), whole("clip.mp4"))
-    found = build_source(Findings(description, Choice(video, audio, (), ()), [picture], reader))
+    found = build_source(ProbeResult(description, Choice(video, audio, (), ()), [picture], reader))
     return found.audio.lead_seconds
 
 

@@ -54,7 +54,7 @@ HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ProbeResult:
     """All that ffprobe told of a source: chosen streams, first decoded pictures, packets.
 
     `missing_bytes` is how much of the file is missing by what its container says, None if it does not.
@@ -84,7 +84,7 @@ class Findings:
         return packets if packets and packets.pts else None
 
 
-def build_source(found: Findings) -> Source:
+def build_source(found: ProbeResult) -> Source:
     """Return the source. Raises CorruptSource when no picture has a timestamp, or most is missing."""
     packets, description, base = found.reader.of(index_of(found.video)), found.description, found.video_base
     audio, container = found.choice.audio, description.container
@@ -142,7 +142,7 @@ def _seeking(description: Description, clock: Clock) -> Seeking:
     return SEEKING.get(description.container, "near")
 
 
-def _extent(found: Findings, packets: Packets, shown: Sequence[int], clock: Clock) -> Extent:
+def _extent(found: ProbeResult, packets: Packets, shown: Sequence[int], clock: Clock) -> Extent:
     """Return the declared and the found extent of the pictures.
 
     A corrected clock cannot be compared with the end that the container declares, which is on the file's.
@@ -187,14 +187,14 @@ def _starts_late(packets: Packets, shown: Sequence[int], base: Fraction) -> bool
     return packets.before_key > 0 and (shown[0] - min(packets.pts)) * base > LATE_SECONDS
 
 
-def _damage(found: Findings, clock: Clock, frame: Fraction) -> list[VideoWarning]:
+def _damage(found: ProbeResult, clock: Clock, frame: Fraction) -> list[VideoWarning]:
     """Return damage found by the demuxer, without that at joins of recordings."""
     if clock.video is not None:
         return []
     return find_damage(found.reader.of(index_of(found.video)).broken_dts, found.video_base, frame)
 
 
-def _shown(packets: Packets, found: Findings, clock: Clock) -> list[int]:
+def _shown(packets: Packets, found: ProbeResult, clock: Clock) -> list[int]:
     """Return the timestamps of decodable pictures, ascending, on the continuous clock.
 
     Packets before the first decodable picture are omitted. If many packets have only decode times (AVI,
@@ -222,7 +222,7 @@ def _without_hidden(pts: list[int], time_base: Fraction) -> list[int]:
     return [time for time, delta in zip(pts, deltas, strict=False) if delta > least] + pts[-1:]
 
 
-def _video_track(found: Findings, packets: Packets, shown: Sequence[int], clock: Clock) -> VideoTrack:
+def _video_track(found: ProbeResult, packets: Packets, shown: Sequence[int], clock: Clock) -> VideoTrack:
     video, picture, time_base = found.video, found.pictures[0], found.video_base
     hints = [read_fraction(video.get("r_frame_rate")), read_fraction(video.get("avg_frame_rate"))]
     last_duration = packets.last_duration if clock.video else _last_duration(found, packets, shown)
@@ -248,7 +248,7 @@ def _video_track(found: Findings, packets: Packets, shown: Sequence[int], clock:
     )
 
 
-def _last_duration(found: Findings, packets: Packets, shown: Sequence[int]) -> int:
+def _last_duration(found: ProbeResult, packets: Packets, shown: Sequence[int]) -> int:
     """Return how long the last picture is shown (ticks): by its packet, or by where the track ends."""
     container, base, video = found.description.container, found.video_base, found.video
     ends = declared_end(container, video, found.description.format, shown[0] * base)
@@ -257,7 +257,7 @@ def _last_duration(found: Findings, packets: Packets, shown: Sequence[int]) -> i
     return max(packets.last_duration, round(ends / base) - shown[-1])
 
 
-def _declares_track(found: Findings, packets: Packets) -> bool:
+def _declares_track(found: ProbeResult, packets: Packets) -> bool:
     """Return whether the end that the container declares is that of the video, all of which is there."""
     if found.description.container == "mov":
         return packets.count == declared_packets("mov", found.video)
@@ -265,7 +265,7 @@ def _declares_track(found: Findings, packets: Packets) -> bool:
     return found.description.container == "matroska" and of_track
 
 
-def _audio_track(found: Findings, clock: Clock, not_before: int | None) -> AudioTrack | None:
+def _audio_track(found: ProbeResult, clock: Clock, not_before: int | None) -> AudioTrack | None:
     """Return the audio track; None if there is none or it is empty.
 
     Audio before the picture `not_before` (ticks of the video) is omitted.
@@ -291,7 +291,7 @@ def _audio_track(found: Findings, clock: Clock, not_before: int | None) -> Audio
     )
 
 
-def _lead_seconds(found: Findings, audio: Packets, time_base: Fraction) -> float:
+def _lead_seconds(found: ProbeResult, audio: Packets, time_base: Fraction) -> float:
     """Return by how many seconds the file stores audio ahead of the video of the same time."""
     base, video = found.video_base, found.reader.of(index_of(found.video))
     right = video.without(set(wrong_times(video.pts, base)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.probe.audio_frame_positions import index_audio_frames, needs_frame_index
-from services.transcoder.probe.build_source import Findings, build_source
+from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.container_size import missing_bytes
 from services.transcoder.probe.ffprobe import Opening, describe
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
@@ -80,7 +80,7 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner) -> Sourc
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     check_colours(choice.video, pictures)
     frame_index = await _index_audio_frames(runner, description, choice.audio, limits)
-    findings = Findings(description, choice, pictures, reader, frame_index, missing)
+    findings = ProbeResult(description, choice, pictures, reader, frame_index, missing)
     source = await asyncio.to_thread(build_source, findings)  # seconds for hundreds of thousands of packets
     source = await _look_further(runner, source, description, limits)
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VIDEOS_AT_ONCE: Final = 200  # ids read in one query
 FIRST: Final = UUID(int=0)
-FEW: Final = 10  # up to this many damaged videos never look suspicious
+MANY: Final = 10  # damaged videos; so many or fewer never look suspicious
 
 # in_work, when_retried, no_original, changed_meanwhile, or no_{artifact}, such as no_thumbnail
 Repair = str
@@ -72,7 +72,7 @@ class Findings:
     @property
     def is_suspicious(self) -> bool:
         """Whether so much is damaged that this is probably the wrong storage."""
-        return len(self.damaged) > FEW and 2 * len(self.damaged) > self.stored
+        return len(self.damaged) > MANY and 2 * len(self.damaged) > self.stored
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -121,8 +121,8 @@ class Fsck:
             await self._check_video(video_id, findings)
             tell(findings.checked + findings.elsewhere, total)
         for storage in self.storages:
-            async for unowned in replace(self.finder, storage=storage).objects():
-                findings.unowned.append(unowned)
+            async for orphan in replace(self.finder, storage=storage).objects():
+                findings.unowned.append(orphan)
 
     async def repair(self, findings: Findings, tell: Callable[[int, int], None]) -> None:
         """Start the repair of damaged videos, and record the outcomes in `findings`."""

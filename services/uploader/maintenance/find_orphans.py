@@ -86,32 +86,32 @@ class OrphanFinder:
     async def files(self) -> AsyncIterator[Orphan]:
         """Yield orphans on the work volume, right after their records were read, to be removed at once."""
         for look in (self._uploads, self._originals, self._chunk_files):
-            async for unowned in look():
-                yield unowned
+            async for orphan in look():
+                yield orphan
 
     async def stored(self) -> AsyncIterator[Orphan]:
         """Yield orphans in the storage, likewise."""
         for look in (self.objects, self._open_uploads):
-            async for unowned in look():
-                yield unowned
+            async for orphan in look():
+                yield orphan
 
     async def _uploads(self) -> AsyncIterator[Orphan]:
         """Yield uploads of dead processes: a live one locks its file."""
         directory = self.work.root / "uploads"
         for name in await asyncio.to_thread(work_files.names_in, directory):
             if name.endswith(".part") and not await asyncio.to_thread(is_held, directory / name):
-                async for unowned in self._old("upload", directory / name):
-                    yield unowned
+                async for orphan in self._old("upload", directory / name):
+                    yield orphan
 
     async def _originals(self) -> AsyncIterator[Orphan]:
         owns = partial(owns_original, deletes_local=self.retention.delete_local_after_s3)
-        async for unowned in self._directories("original", self.work.root / "originals", owns):
-            yield unowned
+        async for orphan in self._directories("original", self.work.root / "originals", owns):
+            yield orphan
 
     async def _chunk_files(self) -> AsyncIterator[Orphan]:
         owns = partial(owns_chunk_file, deletes_local=self.retention.delete_local_after_s3)
-        async for unowned in self._directories("chunk_files", self.work.root / "chunks", owns):
-            yield unowned
+        async for orphan in self._directories("chunk_files", self.work.root / "chunks", owns):
+            yield orphan
 
     async def _directories(self, kind: Kind, root: Path, owns: Owns) -> AsyncIterator[Orphan]:
         """Yield orphans in the directories of videos below `root`."""
@@ -127,8 +127,8 @@ class OrphanFinder:
                 asked = time.monotonic()
                 video = (await self._owners([video_id])).get(video_id)  # read again: it is not locked now
                 for path, entries in _going(directory, names[video_id], video, owns):
-                    async for unowned in self._old(kind, path, entries):
-                        yield replace(unowned, asked=asked)
+                    async for orphan in self._old(kind, path, entries):
+                        yield replace(orphan, asked=asked)
 
     async def _is_held(self, video_id: UUID) -> bool:
         """Tell whether a live upload locks the original, before its record is committed."""
@@ -146,8 +146,8 @@ class OrphanFinder:
         """Yield objects in storage that no record owns."""
         async for page in self.storage.pages("hls"):
             for (user_id, video_id), stored in _by_owner(page).items():
-                for unowned in await self._lost_objects(user_id, video_id, stored):
-                    yield unowned
+                for orphan in await self._lost_objects(user_id, video_id, stored):
+                    yield orphan
 
     async def _lost_objects(
         self, user_id: str, video_id: UUID, listed: Sequence[StoredObject]

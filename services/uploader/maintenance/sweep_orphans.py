@@ -87,31 +87,31 @@ class Sweeper:
                 for swept in self.storages():
                     await expect_marker(swept.storage)
             found = []
-            async for unowned in self._find():
-                if not remove or time.monotonic() - unowned.asked < FRESH_SECONDS:
-                    found.append(unowned)
-                    is_spared = spares_unknown and unowned.is_unknown
-                    await self._act(unowned, remove=remove and self._is_ours(unowned) and not is_spared)
+            async for orphan in self._find():
+                if not remove or time.monotonic() - orphan.asked < FRESH_SECONDS:
+                    found.append(orphan)
+                    is_spared = spares_unknown and orphan.is_unknown
+                    await self._act(orphan, remove=remove and self._is_ours(orphan) and not is_spared)
         _measure(found)
         self._report(found, remove=remove, spares_unknown=spares_unknown)
         return found
 
     async def _find(self) -> AsyncIterator[Orphan]:
-        async for unowned in self.finder.files():
-            yield unowned
+        async for orphan in self.finder.files():
+            yield orphan
         for swept in self.storages():
-            async for unowned in replace(self.finder, storage=swept.storage).stored():
-                yield unowned
+            async for orphan in replace(self.finder, storage=swept.storage).stored():
+                yield orphan
 
-    def _is_ours(self, unowned: Orphan) -> bool:
-        if unowned.storage is None:
+    def _is_ours(self, orphan: Orphan) -> bool:
+        if orphan.storage is None:
             return self.owns_volume
-        return any(swept.is_ours for swept in self.storages() if swept.storage.name == unowned.storage_name)
+        return any(swept.is_ours for swept in self.storages() if swept.storage.name == orphan.storage_name)
 
     def _report(self, found: list[Orphan], *, remove: bool, spares_unknown: bool) -> None:
         ours = [each for each in found if self._is_ours(each) and not (spares_unknown and each.is_unknown)]
         gone = ours if remove else []
-        left = [unowned for unowned in found if unowned not in gone]
+        left = [orphan for orphan in found if orphan not in gone]
         if gone:
             log.warning("sweep_removed", **_summary(gone))
         if left:
@@ -124,37 +124,37 @@ class Sweeper:
             if not await videos.is_any_known(connection):
                 raise Refused("there is no record of any video: is this the database of this storage?")
 
-    async def _act(self, unowned: Orphan, *, remove: bool) -> None:
+    async def _act(self, orphan: Orphan, *, remove: bool) -> None:
         if remove:
-            await self._remove(unowned)
-            SWEEP_REMOVED.labels(unowned.kind).inc()
-            log.info("unowned_removed", **_about(unowned))
+            await self._remove(orphan)
+            SWEEP_REMOVED.labels(orphan.kind).inc()
+            log.info("unowned_removed", **_about(orphan))
         else:
-            log.debug("unowned_found", **_about(unowned))
+            log.debug("unowned_found", **_about(orphan))
 
-    async def _remove(self, unowned: Orphan) -> None:
-        if unowned.storage and unowned.upload:
-            await unowned.storage.abort_upload(unowned.upload)
-        elif unowned.storage:
-            await unowned.storage.delete(unowned.name)
+    async def _remove(self, orphan: Orphan) -> None:
+        if orphan.storage and orphan.upload:
+            await orphan.storage.abort_upload(orphan.upload)
+        elif orphan.storage:
+            await orphan.storage.delete(orphan.name)
         else:
-            path = self.finder.work.root / unowned.name
-            await asyncio.to_thread(work_files.remove, path, unowned.entries)
+            path = self.finder.work.root / orphan.name
+            await asyncio.to_thread(work_files.remove, path, orphan.entries)
 
 
 def _measure(found: list[Orphan]) -> None:
     for kind in KINDS:
-        sizes = [unowned.bytes for unowned in found if unowned.kind == kind]
+        sizes = [orphan.bytes for orphan in found if orphan.kind == kind]
         SWEEP_FOUND.labels(kind).set(len(sizes))
         SWEEP_FOUND_BYTES.labels(kind).set(sum(sizes))
     SWEEP_LAST.set_to_current_time()
 
 
 def _summary(found: list[Orphan]) -> dict[str, int]:
-    counts = Counter[str](unowned.kind for unowned in found)
-    return {**counts, "bytes": sum(unowned.bytes for unowned in found)}
+    counts = Counter[str](orphan.kind for orphan in found)
+    return {**counts, "bytes": sum(orphan.bytes for orphan in found)}
 
 
-def _about(unowned: Orphan) -> dict[str, object]:
-    told = {"kind": unowned.kind, "name": unowned.name, "bytes": unowned.bytes}
-    return told | ({"storage": unowned.storage_name} if unowned.storage else {})
+def _about(orphan: Orphan) -> dict[str, object]:
+    told = {"kind": orphan.kind, "name": orphan.name, "bytes": orphan.bytes}
+    return told | ({"storage": orphan.storage_name} if orphan.storage else {})
