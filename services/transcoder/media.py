@@ -19,7 +19,7 @@ Seeking = Literal["exact", "near", "none"]
 # How a container can be seeked: by its index, by searching (approximate), or not at all.
 SEEKING: Final[dict[str, Seeking]] = {"mov": "exact", "matroska": "exact", "gif": "none"}
 
-# Codecs with pictures that are only referred to, in packets of their own a tick or so before the next.
+# Codecs whose hidden reference pictures have packets of their own, a tick or so before the next picture.
 HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
 
 # Layouts in which pictures that change their size within a stream are brought to one size.

@@ -70,7 +70,7 @@ async def accept_upload(
 
 
 async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, terms: Terms) -> Video:
-    """Commit row and event, waiting a while for Postgres: the bytes that came are worth it.
+    """Commit row and event, waiting a while for Postgres rather than losing the upload.
 
     Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable;
     TooManyProcessing, QuotaExceeded.

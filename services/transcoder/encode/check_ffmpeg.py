@@ -1,6 +1,6 @@
 """Find out at start whether the FFmpeg on PATH makes segments as we need them, by making some.
 
-Builds of one version differ in what they were given, and versions in what they make of an option. So a clip
+Builds of one version have different features, and versions treat options differently. So a clip
 of a second and a half is planned, and one of its chunks encoded and verified like any other.
 """
 

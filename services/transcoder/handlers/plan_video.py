@@ -209,7 +209,7 @@ class PlanVideoHandler:
         await self._commit(claim, replace(plan, warnings=(*plan.warnings, *warnings)), thumbnail)
 
     async def _check_storage(self, video: Video) -> None:
-        """Raise UnknownStorage, PrivateNotPossible before anything is encoded in vain."""
+        """Raise UnknownStorage, PrivateNotPossible before anything is encoded."""
         async with self.outbox.database.transaction() as connection:
             wish = await videos.storage_wish(connection, video.video_id)
         if wish and video.location is None:
