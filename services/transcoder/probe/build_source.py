@@ -125,7 +125,7 @@ def build_source(found: ProbeResult) -> Source:
     )
 
 
-def _sounding(found: Findings, clock: Clock, base: Fraction) -> Track | None:
+def _sounding(found: ProbeResult, clock: Clock, base: Fraction) -> Track | None:
     """Return when there is sound, on the continuous clock."""
     packets, audio = found.audio_packets, found.choice.audio
     if packets is None or audio is None:
