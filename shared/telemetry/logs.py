@@ -61,11 +61,15 @@ def configure_logs(settings: ProcessSettings, service: str) -> None:
     logging.captureWarnings(capture=True)  # warnings on standard error would bypass redaction
     warnings.filterwarnings("ignore", category=BadContentDispositionHeader)  # both quote the request
     warnings.filterwarnings("ignore", category=BadContentDispositionParam)
+    _quieten_libraries()
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _quieten_libraries() -> None:
     for library in ("aiobotocore", "aiohttp", "asyncio", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)
     for library in ("aio_pika", "aiormq", "asyncpg"):  # our adapters report lost connections themselves
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    structlog.contextvars.bind_contextvars(service=service)
 
 
 def raised_at(error: BaseException | None) -> dict[str, object]:

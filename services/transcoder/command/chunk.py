@@ -72,12 +72,6 @@ def chunk_argv(
     graphs = ["-filter_complex", graph]
     if plan.audio:
         graphs += ["-filter_complex", audio_graph(plan, chunk, from_file=from_file)]
-    outputs = [
-        *_streams(plan),
-        *video_options(plan, chunk, encoder),
-        *(audio_options(plan, chunk) if plan.audio else ()),
-        *_files(plan, chunk, outdir),
-    ]
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts", *(EVERY_ERROR if tolerant else ())),
@@ -85,7 +79,10 @@ def chunk_argv(
         *video_input(plan, source_path, seek, on_gpu=on_gpu),
         *_audio_input(plan, chunk, source_path, outdir, from_file=from_file),
         *graphs,
-        *outputs,
+        *_streams(plan),
+        *video_options(plan, chunk, encoder),
+        *(audio_options(plan, chunk) if plan.audio else ()),
+        *_files(plan, chunk, outdir),
     ]
 
 
