@@ -59,13 +59,13 @@ def configure_logs(settings: ProcessSettings, service: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
     logging.captureWarnings(capture=True)  # warnings on standard error would bypass redaction
-    warnings.filterwarnings("ignore", category=BadContentDispositionHeader)  # both quote the request
-    warnings.filterwarnings("ignore", category=BadContentDispositionParam)
     _quieten_libraries()
     structlog.contextvars.bind_contextvars(service=service)
 
 
 def _quieten_libraries() -> None:
+    warnings.filterwarnings("ignore", category=BadContentDispositionHeader)  # both quote the request
+    warnings.filterwarnings("ignore", category=BadContentDispositionParam)
     for library in ("aiobotocore", "aiohttp", "asyncio", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)
     for library in ("aio_pika", "aiormq", "asyncpg"):  # our adapters report lost connections themselves

@@ -68,17 +68,16 @@ def chunk_argv(
     seek = chunk.video_seek_seconds
     if tolerant:
         seek = None if key_frames_only else tolerant_seek(plan, chunk)
-    graph = video_graph(plan, chunk, encoder, tolerant=tolerant, on_gpu=on_gpu, seek_seconds=seek)
-    graphs = ["-filter_complex", graph]
+    graphs = [video_graph(plan, chunk, encoder, tolerant=tolerant, on_gpu=on_gpu, seek_seconds=seek)]
     if plan.audio:
-        graphs += ["-filter_complex", audio_graph(plan, chunk, from_file=from_file)]
+        graphs.append(audio_graph(plan, chunk, from_file=from_file))
     return [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts", *(EVERY_ERROR if tolerant else ())),
         *(KEY_FRAMES if key_frames_only else ()),
         *video_input(plan, source_path, seek, on_gpu=on_gpu),
         *_audio_input(plan, chunk, source_path, outdir, from_file=from_file),
-        *graphs,
+        *(word for graph in graphs for word in ("-filter_complex", graph)),
         *_streams(plan),
         *video_options(plan, chunk, encoder),
         *(audio_options(plan, chunk) if plan.audio else ()),
