@@ -16,9 +16,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from services.streamer.authentication import AccessControl, KeysInForce
 from services.streamer.catalog import create_catalog
+from services.streamer.objects import StoredObjects
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
-from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, SEGMENT_URLS, TRUSTED_PROXIES
+from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, OBJECTS, SEGMENT_URLS, TRUSTED_PROXIES
 from services.uploader.fsck.check import Findings, Fsck
 from services.uploader.maintenance.find_orphans import OrphanFinder
 from services.uploader.retention import Retention
@@ -82,6 +83,7 @@ async def get(database: Database, storage: MemoryStorage, path: str) -> list[Any
     app[STORAGES] = storages = Storages([storage])
     app[CATALOG] = create_catalog(database, storages)
     app[ACCESS_CONTROL] = AccessControl(read_keys, own_origin="http://stream.example", hides_unknown=False)
+    app[OBJECTS] = StoredObjects()
     app[SEGMENT_URLS] = SegmentUrls(storages, app[ACCESS_CONTROL], None)
     app[TRUSTED_PROXIES] = ()
     add_routes(app)
