@@ -67,7 +67,7 @@ def is_child() -> bool:
 
 
 def metrics_folder() -> str | None:
-    """Return where this process and its siblings keep their metrics; None when it has none."""
+    """Return the folder in which this process and its siblings keep their metrics; None if none is set."""
     return os.environ.get(METRICS)
 
 

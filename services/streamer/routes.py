@@ -1,4 +1,4 @@
-"""The routes of players: /api/stream/{videoId}/… by the names of the tree in shared/names.py.
+"""The routes for players: /api/stream/{videoId}/…; file names are those in shared/names.py.
 
 The same files are under /t/{token}/ for viewers with a playback token, segments under /g/{grant}/ for caches.
 """

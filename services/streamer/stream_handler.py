@@ -178,7 +178,7 @@ def _redirect(url: str, cache: str) -> web.Response:
 
 
 def _cache(access: Access) -> str | None:
-    """Return the Cache-Control of an object where it depends on who asks; None: on its name alone."""
+    """Return an object's Cache-Control if it depends on who asks; None if only its name decides."""
     if access.by_token:
         return PRIVATE_CACHE
     if access.shared_until is not None:

@@ -1,4 +1,4 @@
-"""Named queries from the .sql files beside this module."""
+"""Named queries from the .sql files in sql/."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SQL = Path(__file__).parent / "sql"
 @cache
 def queries(name: str) -> Any:
     """Load the named queries of sql/{name}.sql; each becomes a coroutine that takes a connection."""
-    import aiosql  # noqa: PLC0415 - slow to import, and only repositories need it
+    import aiosql  # noqa: PLC0415 - slow to import, and only code that queries Postgres needs it
 
     return aiosql.from_path(SQL / f"{name}.sql", "asyncpg", mandatory_parameters=False)
 

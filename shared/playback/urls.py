@@ -68,10 +68,10 @@ class PlaybackUrls:
 
 
 def playlist_url(base: str) -> str:
-    """Return the multivariant playlist under a base."""
+    """Return the URL of the multivariant playlist below a base URL."""
     return f"{base}/{MASTER}"
 
 
 def thumbnail_url(base: str) -> str:
-    """Return the thumbnail under a base."""
+    """Return the URL of the thumbnail below a base URL."""
     return f"{base}/{THUMBNAIL.object_name}"

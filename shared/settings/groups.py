@@ -113,7 +113,10 @@ class DefaultStorageSettings(StorageSettings, WorkDirSettings):
         here = place_of(self, self.local_root.resolve())
         for each in self.storages:
             if place_of(each, (each.directory or Path()).resolve()) == here:
-                raise ValueError(f"STORAGES: {each.name} is the default storage")
+                raise ValueError(
+                    f"STORAGES: {each.name} lies where the default storage does: give it another bucket or"
+                    " directory, or remove it"
+                )
             if each.directory and each.directory.resolve().is_relative_to(self.work_dir.resolve()):
                 raise ValueError(f"STORAGES: {each.name}: directory must not lie in WORK_DIR")
         return self

@@ -102,7 +102,7 @@ async def insert_segments(
     segments: Sequence[Segment],
     key_frames: Sequence[Sequence[KeyFrame]],
 ) -> None:
-    """Register segments in place of what is registered for them; guarded by the caller's transaction."""
+    """Register segments in place of earlier ones; the transaction must have checked the claim."""
     await sql.insert_segments(
         connection,
         video_id=claim.video_id,

@@ -54,7 +54,7 @@ async def register_segments(
 async def claim_storing(
     connection: Connection, video_id: UUID, chunk: int, *, lease_seconds: float
 ) -> StoringClaim:
-    """Claim the storing of what is registered of a chunk in progress.
+    """Claim the registered segments of a chunk in progress, to store them.
 
     Raises Deferred while another uploader does it, Superseded when the chunk is not being encoded: then its
     segments are stored with it.

@@ -1,4 +1,4 @@
-"""The SQL of the video aggregate, and the interpretation of its results."""
+"""Reads results of the statements about videos."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ async def claim_storage(connection: Connection, storage_id: UUID) -> None:
 
 
 async def label_storage(connection: Connection, storage_id: UUID, label: str) -> None:
-    """Record what the settings call a storage."""
+    """Record the name that the settings give to a storage."""
     await sql.label(connection, storage_id=storage_id, label=label)
 
 

@@ -83,7 +83,7 @@ def test_a_storage_takes_nothing_from_the_settings_of_the_default_one(load) -> N
         ),
         (f"[a]\n{S3 % 'x'}[b]\n{S3 % 'x'}", "a and b are the same storage"),
         ('[default]\ndirectory = "/a"\n', "'default' cannot be the name of a storage"),
-        ('[media]\ndirectory = "/work/media"\n', "STORAGES: media is the default storage"),
+        ('[media]\ndirectory = "/work/media"\n', "STORAGES: media lies where the default storage does"),
         ('[shelf]\ndirectory = "/work/shelf"\n', "STORAGES: shelf: directory must not lie in WORK_DIR"),
         ("[a", "is not valid TOML"),
     ],

@@ -23,7 +23,7 @@ ROWS_A_THREAD: Final = 240
 
 
 def parameters(profile: Profile | None, rows: int) -> Sequence[str]:
-    """Return x264's own parameters for pictures of `rows` lines; `profile` None: those of its preset."""
+    """Return x264's own parameters for pictures of `rows` lines; none if `profile` is None."""
     if profile is None:
         return ()
     if profile == "quality":

@@ -185,7 +185,7 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> l
 
 
 def _clock(lattice: AudioGrid | None, zero: int) -> str:
-    """Return the filter that counts from output zero and corrects rounded timestamps."""
+    """Return the filter that makes timestamps start at output zero and corrects rounded ones."""
     if lattice is None:
         return f"asetpts=PTS-{zero}"
     place = f"{lattice.origin}+{lattice.step}*round((PTS-{lattice.origin})/{lattice.step})"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EncoderName = Literal["libx264", "h264_nvenc"]
 
 # Its default, bicubic, does not average when scaling down: jagged, and darker from rung to rung.
-# Bilinear averages: closer to the CPU scaler, though a little softer (docs/gpu.md).
+# Bilinear scaling does: its result is closer to the CPU scaler's, though a little softer (docs/gpu.md).
 CUDA_SCALING: Final = "interp_algo=bilinear"
 MICROSECONDS: Final = 1_000_000  # a second in the unit of FFmpeg's options
 NO_KEY_FRAMES: Final = "100000"  # no automatic key frames: ours are forced
@@ -120,7 +120,8 @@ def one_shape(video: VideoTrack) -> list[str]:
 
     Pictures keep their aspect ratio when a phone is turned or a broadcast changes from 4:3 to 16:9. Pictures
     with the first one's size pass unchanged. Fields are scaled separately, and bars keep the field order.
-    Heights are multiples of 4: swscale writes beyond fields of an odd number of chroma lines.
+    Heights are multiples of 4, because swscale writes past the end of a field that has an odd number of
+    chroma lines.
     """
     if not video.pix_fmt.startswith(SCALABLE_PIXELS):
         return []

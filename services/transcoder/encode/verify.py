@@ -60,7 +60,7 @@ async def verify_rendition(
 def verify_segments(
     plan: Plan, chunk: Chunk, rung: Rung, outdir: str, *, numbers: range, audio_before: int
 ) -> tuple[tuple[SegmentFile, ...], int]:
-    """Return segments `numbers` (from 0) of a chunk in progress, and its audio frames up to there.
+    """Verify segments `numbers` (from 0) of a chunk in progress; return them and its audio frames so far.
 
     `audio_before` of them are in the segments before. The sound of a segment's last pictures may be in the
     next one. Raises EncodeFailed as `verify_rendition` does.

@@ -216,7 +216,7 @@ class PlanVideoHandler:
             self.rules.choose(wish)
 
     async def _fetch(self, video: Video) -> Path:
-        """Fetch the source; the record gets a warning while its server is unavailable."""
+        """Fetch the source; the record gets a warning while the source's server is unavailable."""
         try:
             return await self.sources.fetch(video.video_id, video.source_uri)
         except SourceServerUnavailable as error:

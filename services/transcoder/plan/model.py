@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def segment_frames(self) -> tuple[int, ...]:
-        """How many frames each segment holds; of a whole plan only."""
+        """How many frames each segment holds; only right for a whole plan, not for a part of one."""
         return tuple(end - start for start, end in pairwise((*self.segment_starts, self.total_frames)))
 
     @property

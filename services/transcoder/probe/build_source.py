@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 LATE_SECONDS: Final = Fraction(1, 2)  # undecodable beginning that deserves a warning
 MANY: Final = 10  # one packet in so many without a presentation time: use decode times
-MAX_LEAD_SECONDS: Final = 60.0  # nothing is interleaved as badly: a clock jumps
+MAX_LEAD_SECONDS: Final = (
+    60.0  # no file is interleaved worse than this: a larger lead means that a clock jumped
+)
 HIDDEN_PART: Final = 8  # such a packet lasts less than this part of the usual duration,
 HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
 
@@ -292,7 +294,7 @@ def _audio_track(found: ProbeResult, clock: Clock, not_before: int | None) -> Au
 
 
 def _lead_seconds(found: ProbeResult, audio: Packets, time_base: Fraction) -> float:
-    """Return by how many seconds the file stores audio ahead of the video of the same time."""
+    """Return how many seconds earlier in the file audio lies than video of the same timestamp."""
     base, video = found.video_base, found.reader.of(index_of(found.video))
     right = video.without(set(wrong_times(video.pts, base)))
     return min(MAX_LEAD_SECONDS, round(float(lead_ticks(right, audio, time_base / base) * base), 3))

@@ -57,7 +57,7 @@ def enlarged_log_path(folder: str, number: int) -> str:
 
 
 def judge_argv(job: Job, program: str, *, enlarged_in: str | None = None) -> list[str]:
-    """Return the command that compares every trial of a sample with the source; it writes one log each.
+    """Return the command that compares every trial of a sample with the source; each pair has a log.
 
     With `enlarged_in` each rung's picture is also compared with the next smaller one's, enlarged.
     """

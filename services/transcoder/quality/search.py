@@ -23,7 +23,7 @@ P5_BELOW_MEAN: Final = 8.0
 MIN_SLOPE: Final = 0.25  # VMAF for one step of the rate factor; less is noise
 GRAIN: Final = 2  # rate factors are chosen in halves
 MAX_LOWER_THAN_ABOVE: Final = 2.0  # than the next larger rendition, so that the smaller takes fewer bits
-ADDS_NOTHING_VMAF: Final = 96.0  # of the next smaller picture, enlarged, before either is encoded
+ADDS_NOTHING_VMAF: Final = 96.0  # of the next smaller picture, enlarged; neither is encoded
 
 
 @dataclass(frozen=True, slots=True)

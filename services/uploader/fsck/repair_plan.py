@@ -1,4 +1,4 @@
-"""What is available to repair a damaged video: files on the work volume."""
+"""Decides how a damaged video is repaired: with its files on the work volume, or by encoding again."""
 
 from __future__ import annotations
 
