@@ -127,24 +127,31 @@ function playWithHls() {
     xhrSetup: (xhr, url) => { if (current(url) !== url) xhr.open("GET", current(url), true); },
   });
   let recoveries = 0;
+  let over = false;
+  const end = (...reason) => {
+    if (over) return;
+    over = true;
+    hls.destroy();
+    giveUp(...reason);
+  };
   hls.on(Hls.Events.ERROR, async (_, fault) => {
     const refused = isRefusal(fault.response?.code);
     const renewed = refused && (await renewToken());
     if (renewed) {
       if (fault.fatal) hls.startLoad();
       hls.nextLevel = Number(quality.value);  // hls.js has turned to another one
+    } else if (refused) {
+      end("refused");  // at once: hls.js would go on to ask for other renditions
     } else if (!fault.fatal) {
       return;
     } else if (fault.type === Hls.ErrorTypes.MEDIA_ERROR && recoveries++ < 3) {
       hls.recoverMediaError();
-    } else if (fault.type === Hls.ErrorTypes.NETWORK_ERROR && !refused) {
+    } else if (fault.type === Hls.ErrorTypes.NETWORK_ERROR) {
       const { status } = await readState().catch(() => ({ status: "unavailable" }));
       if (status !== "missing") return setTimeout(() => hls.startLoad(), STATE_SECONDS * 1000);
-      hls.destroy();
-      giveUp("network", "missing");
+      end("network", "missing");
     } else {
-      hls.destroy();
-      giveUp(refused ? "refused" : fault.type === Hls.ErrorTypes.MEDIA_ERROR ? "media" : "other");
+      end(fault.type === Hls.ErrorTypes.MEDIA_ERROR ? "media" : "other");
     }
   });
   hls.on(Hls.Events.LEVEL_SWITCHED, (_, { level }) => viewing.shows(nameOf(hls.levels[level])));
