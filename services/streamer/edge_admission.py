@@ -65,7 +65,9 @@ def admission(known: Availability, access: Access, storage: Storage, *, now: int
     """
     if known.video.status == "deleted" or not (known.video.was_ready or known.segments):
         return None
-    version = f"{known.video.video_id}-{known.video.run}"
+    # Until a video is ready, a later attempt at a chunk may replace segments that were shown before.
+    state = "ready" if known.video.was_ready else "growing"
+    version = f"{known.video.video_id}-{known.video.run}-{state}"
     folder = _folder(known.video) if (storage.kind, storage.name) == ("local", DEFAULT_STORAGE) else ""
     if access.shared_until is None:
         return Admission(version, folder, IMMUTABLE, edge_cache())

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 MAX_LINES: Final = 32
+MAX_VALUES: Final = 4  # of one key in a report; the page sends one
 MAX_SECONDS: Final = 600.0  # longer than any viewer waits: the clock was set, or somebody makes numbers up
 ERRORS: Final = ("network", "media", "refused")
 OTHER: Final = "other"
@@ -68,9 +70,9 @@ def _items(line: str) -> dict[str, str]:
 
 
 def _seconds(value: str) -> tuple[float, ...]:
-    found = (float(number) / 1000 for number in NUMBER.findall(value))
+    found = (float(number[0]) / 1000 for number in islice(NUMBER.finditer(value), MAX_VALUES))
     return tuple(seconds for seconds in found if seconds <= MAX_SECONDS)
 
 
 def _known(errors: Iterable[str]) -> Iterable[str]:
-    return (error if error in ERRORS else OTHER for error in errors)
+    return (error if error in ERRORS else OTHER for error in islice(errors, MAX_VALUES))

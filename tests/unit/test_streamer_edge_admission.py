@@ -9,6 +9,7 @@ import pytest
 from services.streamer.access_rules import Access
 from services.streamer.availability import Availability
 from services.streamer.edge_admission import CLIENT_CACHE, FOLDER, VERSION, admission
+from shared.hls.stored_renditions import StoredSegment
 from shared.storage.memory import MemoryStorage
 from tests.unit.video_values import video
 
@@ -39,9 +40,17 @@ def test_admission_names_folder_version_and_what_players_are_told() -> None:
     found = given(known, Access())
     assert found is not None
     assert found.headers[FOLDER] == "hls/alice/v"
-    assert found.headers[VERSION] == f"{known.video_id}-3"
+    assert found.headers[VERSION] == f"{known.video_id}-3-ready"
     assert found.headers[CLIENT_CACHE] == "public, max-age=31536000, immutable"
     assert found.headers["Cache-Control"] == "max-age=1, stale-while-revalidate=3, stale-if-error=3600"
+
+
+def test_segments_that_may_still_be_replaced_are_kept_apart_from_those_of_a_ready_video() -> None:
+    growing = video(status="processing", storage_type="local", run=3)
+    segments = (StoredSegment("720p", 1, 10.0, 1),)
+    found = admission(Availability(growing, segments=segments), Access(), HOME, now=NOW)
+    assert found is not None
+    assert found.headers[VERSION] == f"{growing.video_id}-3-growing"
 
 
 @pytest.mark.parametrize("left", [3, 4, 5, 10, 100, 10_000])

@@ -129,6 +129,17 @@ async def test_verification_that_has_begun_ends_before_the_encode_does(closed, m
     assert running == ["begun", "ended"]
 
 
+async def test_next_way_writes_elsewhere_when_the_answer_to_handing_over_is_lost(closed, tmp_path):
+    async def take(_files):
+        raise DatabaseUnavailable("the connection broke: the commit may have been made")
+
+    growth, outdir = Growth(take, 0), str(tmp_path)
+    growth.next_place(outdir)
+    begin_segments(tmp_path, 1, 1)
+    await encode(closed, [1], growth)
+    assert growth.next_place(outdir) == f"{outdir}/way2"
+
+
 async def test_next_way_writes_elsewhere_once_something_was_handed_over(closed, tmp_path):
     async def take(_files):
         return

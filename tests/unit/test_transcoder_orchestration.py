@@ -184,6 +184,24 @@ async def test_first_encode_is_kept_when_the_careful_one_stalls(tmp_path, source
     assert (tmp_path / "out" / "720p" / "segment_001.ts").read_text() == "first"
 
 
+async def test_difference_is_told_when_the_careful_encode_cannot_be_checked(tmp_path, source, monkeypatch):
+    differing = VideoWarning(code=WarningCode.AUDIO_DIFFERS, message="the sound differs")
+    answers = iter([(differing,), None])
+
+    async def attempt(job, _way):
+        for rung in job.plan.rungs:
+            Path(job.outdir, rung.name).mkdir(parents=True)
+        return chunk.EncodedChunk((), {}, "libx264")
+
+    async def check_chunk(_job, _depth):
+        return next(answers)
+
+    monkeypatch.setattr(chunk, "_attempt", attempt)
+    monkeypatch.setattr(chunk, "check_chunk", check_chunk)
+    found = await encode_chunk(plan(), 0, source, tmp_path / "out", Encoder("libx264"), check="quick")
+    assert found.differences == (differing,)
+
+
 async def test_command_that_is_too_long_for_the_system_is_no_reason_to_try_again():
     with pytest.raises(NotConvertible, match="longer than the system allows"):
         await FfmpegRunner().run_program(["true", "x" * 200_000], on_line=print, timeout_seconds=10)

@@ -29,6 +29,8 @@ CMCD = {"Content-Type": "application/cmcd"}
         ('bs,bg,sid="3f2a",cid="a,b=\\"c\\"",su,v=2', ViewingReport("other")),
         ('msd=99999999,vod-rendition="9999p"', ViewingReport("other")),
         ("msd=-5,bsd=(x -3)", ViewingReport("other")),
+        ("bsd=(" + "1000 " * 2000 + ")", ViewingReport("other", stalls=(1.0,) * 4)),
+        ("ec=(" + '"media" ' * 900 + ")", ViewingReport("other", errors=("media",) * 4)),
         ('br=(2400;v 128;a),url="https://cdn.example/t/eyJ/x.ts"', ViewingReport("other")),
     ],
 )

@@ -100,7 +100,7 @@ async def _check(job: _Job, tried: _Tried, depth: Depth) -> EncodedChunk:
     if again is None:
         return replace(tried.encoded, is_checked=True, differences=found)
     still = await check_chunk(again.checked, depth)
-    return again.encoded if still is None else replace(again.encoded, is_checked=True, differences=still)
+    return replace(again.encoded, is_checked=True, differences=found if still is None else still)
 
 
 async def _encode_carefully(first: _Tried, careful: Strategy) -> _Tried | None:

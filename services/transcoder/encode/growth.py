@@ -87,8 +87,8 @@ class Growth:
                 log.warning("segments_not_handed_over", chunk=chunk.index, error=str(error))
                 return  # what is wrong is found out about the whole chunk
             with suppress(DatabaseUnavailable):
+                self._is_used = True  # before: an answer to the commit may be lost
                 await self.hand_over(files)
-                self._is_used = True
                 done, handed_at = part, time.monotonic()
 
 
