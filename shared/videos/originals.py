@@ -29,5 +29,5 @@ async def lock_failed_originals(connection: Connection, *, seconds: float, count
 
 
 async def mark_originals_removed(connection: Connection, video_ids: Sequence[UUID]) -> None:
-    """Record that the originals are gone: uploads among these videos cannot be retried."""
+    """Record that the originals are gone: uploads that were never ready cannot be retried then."""
     await sql.mark_removed(connection, video_ids=list(video_ids))

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 async def retry(connection: Connection, video_id: UUID, *, is_automatic: bool = False) -> bool:
-    """Take a failed video back into processing; False when it is not failed.
+    """Take a failed video back into processing; False when it is not failed, or cannot be processed again.
+
+    The latter is an upload that was never ready and whose original was removed.
 
     Automatic retries are counted until a person retries it.
     """

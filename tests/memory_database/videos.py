@@ -406,7 +406,7 @@ def videos__fail(tables: Tables, *, video_id: UUID, run: int, error: Any) -> str
 @statement
 def videos__retry(tables: Tables, *, video_id: UUID, is_automatic: bool) -> int:
     row = tables.video(video_id, _is_failed)
-    if row is None or (row["original_removed_at"] and is_upload(row)):
+    if row is None or (row["original_removed_at"] and not row["renditions"] and is_upload(row)):
         return 0
     retries = row["auto_retries"] + 1 if is_automatic else 0
     return tables.update_video(row, **_new_run(row), error=None, auto_retries=retries)

@@ -348,6 +348,23 @@ async def test_failed_video_is_retried_where_it_stopped(api, new_video):
     assert_problem(await api.call("POST", f"/api/videos/{video.video_id}/retry"), 409, "not_failed")
 
 
+@pytest.mark.parametrize(("was_ready", "status"), [(False, 409), (True, 202)])
+async def test_retry_of_a_video_without_its_original_needs_that_it_was_ready(
+    api, new_video, postgres, was_ready, status
+):
+    video_id = uuid4()
+    video = new_video(video_id=video_id, source_uri=api.work.original(video_id).as_uri())
+    await (video.ready() if was_ready else video.planned())
+    [row] = postgres.rows("videos", video_id=video_id)
+    row |= {"status": "processing", "original_removed_at": postgres.tables.now}
+    await video.fail(EncodeFailed("broken"))
+    answer = await api.call("POST", f"/api/videos/{video_id}/retry")
+    assert answer[0] == status
+    if not was_ready:
+        assert_problem(answer, 409, "original_removed")
+    assert (await video.record()).status == ("processing" if was_ready else "failed")
+
+
 async def test_retry_is_refused_when_its_user_has_as_many_videos_in_work_as_may_be(
     postgres, work_dir, new_video
 ):

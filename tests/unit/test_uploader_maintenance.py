@@ -284,6 +284,35 @@ async def test_chunks_of_a_failed_video_are_repaired_by_its_retry(fsck, new_vide
     assert [key for key, _ in postgres.sent] == ["video.failed"]
 
 
+async def retried(outbox, video):
+    async with outbox.transaction() as connection:
+        return await videos.retry(connection, video.video_id)
+
+
+async def test_repair_that_failed_can_be_retried_although_the_original_is_gone(
+    fsck, new_video, memory_storage, work_dir, outbox
+):
+    video_id = uuid4()
+    video = await new_video(video_id=video_id, source_uri=work_dir.original(video_id).as_uri()).ready()
+    async with outbox.transaction() as connection:
+        await videos.mark_originals_removed(connection, [video.video_id])
+    del memory_storage.objects[f"{video.prefix}/360p/segment_002.ts"]
+    [damage] = (await checked(fsck, repair=True)).damaged
+    assert damage.repair == ("in_work",)
+    error = StorageUnavailable("503")
+    assert await videos.fail(outbox, video.video_id, "upload", error, retryable=True, run=2)
+    assert await retried(outbox, video)
+    assert (await video.record()).run == 3
+
+
+async def test_video_that_was_never_ready_cannot_be_retried_without_its_original(new_video, work_dir, outbox):
+    video_id = uuid4()
+    video = await new_video(video_id=video_id, source_uri=work_dir.original(video_id).as_uri()).failed()
+    async with outbox.transaction() as connection:
+        await videos.mark_originals_removed(connection, [video.video_id])
+    assert not await retried(outbox, video)
+
+
 async def test_video_that_changed_since_the_check_is_not_repaired(fsck, new_video, memory_storage, outbox):
     video = await new_video().ready()
     del memory_storage.objects[f"{video.prefix}/360p/segment_001.ts"]

@@ -93,7 +93,7 @@ async def retry_video(request: web.Request) -> web.Response:
 
 def _not_retryable(video: Video) -> HttpProblem:
     if video.status == "failed":
-        message = "the original was removed some time after the video had failed for good: upload it again"
+        message = "the original was removed and the video has never been ready: upload it again"
         return HttpProblem(409, "original_removed", message)
     return HttpProblem(409, "not_failed", f"only a failed video can be retried; this one is {video.status}")
 

@@ -306,13 +306,13 @@ returning user_id;
 
 -- name: retry!
 -- Raising the attempt fences a planner of the previous run that is still active. An upload whose original was removed
--- cannot be processed again.
+-- before it was ever ready cannot be processed again; one that was ready has what the original was needed for.
 update videos
 set status = 'processing', run = run + 1, error = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
     plan_lease_until = null, resumes = 0,
     auto_retries = case when :is_automatic::boolean then auto_retries + 1 else 0 end
 where video_id = :video_id and status = 'failed'
-  and (original_removed_at is null or source_uri not like 'file:%/originals/' || video_id || '/%');
+  and (original_removed_at is null or renditions <> '[]' or source_uri not like 'file:%/originals/' || video_id || '/%');
 
 -- name: failed_for
 -- The next videos that failed for one reason, without those that the system has retried often enough.
