@@ -20,9 +20,11 @@ async def original_bytes_of(connection: Connection, user_id: str) -> int:
 
 
 async def lock_failed_originals(connection: Connection, *, seconds: float, count: int) -> list[UUID]:
-    """Return up to `count` videos that failed for good, untouched for `seconds`, whose originals remain.
+    """Return up to `count` videos that failed for good because of their files, which remain.
 
-    They are locked until the transaction ends; those that are locked already are left out.
+    They have been untouched for `seconds`. A video whose failure a corrected setting, preset or FFmpeg may
+    cure is never among them. They are locked until the transaction ends; those that are locked already are
+    left out.
     """
     rows = await all_rows(sql.of_failed(connection, seconds=seconds, count=count))
     return [row["video_id"] for row in rows]

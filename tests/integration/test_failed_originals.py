@@ -10,7 +10,7 @@ import pytest
 from services.uploader.maintenance.failed_originals import FailedOriginals
 from shared import videos
 from shared.contracts.events import Source, VideoUploaded
-from shared.errors import NotAVideo, StorageUnavailable
+from shared.errors import NotAVideo, StorageUnavailable, UnknownStorage
 from shared.messaging.outbox import Outbox
 from shared.service.work_volume import WorkVolumeUnavailable
 from shared.workspace.layout import WorkDir
@@ -82,9 +82,10 @@ async def test_the_original_of_a_video_that_failed_for_good_goes_and_a_retry_is_
     [
         {"error": NotAVideo("text"), "age_seconds": KEEP_SECONDS / 2},
         {"error": StorageUnavailable("away"), "retryable": True},
+        {"error": UnknownStorage("none is named archive")},
         {"error": None},
     ],
-    ids=["fresh", "retryable", "processing"],
+    ids=["fresh", "retryable", "curable", "processing"],
 )
 async def test_other_originals_stay(outbox, work, removing, how):
     kept = await upload(outbox, work, **how)

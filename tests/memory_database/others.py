@@ -453,11 +453,15 @@ def originals__bytes_of_user(tables: Tables, *, user_id: str) -> int:
     return sum(row["original_bytes"] or 0 for row in found if row["original_removed_at"] is None)
 
 
+FAULTS_OF_FILES = ("no_video_stream", "not_a_video", "corrupt_source", "encrypted_source", "limits_exceeded")
+
+
 @statement
 def originals__of_failed(tables: Tables, *, seconds: float, count: int) -> list[Row]:
     def is_lost(row: Row) -> bool:
-        is_final = row["status"] == "failed" and row["error"]["retryable"] is False
-        return is_final and row["updated_at"] < tables.after(-seconds)
+        if row["status"] != "failed" or row["error"]["retryable"] is not False:
+            return False
+        return row["error"]["reason"] in FAULTS_OF_FILES and row["updated_at"] < tables.after(-seconds)
 
     found = sorted(
         tables.find("videos", is_lost, original_removed_at=None), key=lambda row: row["updated_at"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import aio_pika
@@ -13,13 +15,32 @@ import pytest
 from services.uploader.fsck.check import Findings, Fsck
 from services.uploader.maintenance import auto_retry, reconcile, sweep_orphans, work_files
 from services.uploader.maintenance.auto_retry import MAX_AUTO_RETRIES, AutoRetry
+from services.uploader.maintenance.failed_originals import FailedOriginals
 from services.uploader.maintenance.find_orphans import OrphanFinder
 from services.uploader.maintenance.identify_storages import identify_storages
 from services.uploader.maintenance.identity import StoragePlace, VolumePlace, claim, identify
 from services.uploader.maintenance.reconcile import MAX_RESUMES, Reconciler
 from services.uploader.retention import Retention
 from shared import videos
-from shared.errors import EncodeFailed, Refused, StorageMismatch, StorageUnavailable
+from shared.database.queries import SQL
+from shared.errors import (
+    CorruptSource,
+    EncodeFailed,
+    EncryptedSource,
+    LimitsExceeded,
+    NotAVideo,
+    NotConvertible,
+    NoVideoStream,
+    OriginalMissing,
+    PrivateNotPossible,
+    Refused,
+    SourceUnavailable,
+    StorageMismatch,
+    StorageUnavailable,
+    UnknownQuality,
+    UnknownStorage,
+    UnsupportedCodec,
+)
 from shared.messaging.connection import BrokerLink
 from shared.messaging.topology import QUEUES
 from shared.storage.interface import OpenUpload
@@ -28,6 +49,7 @@ from shared.storage.storages import Storages
 from tests.handlers import sweeper_of
 from tests.memory_broker import MemoryBroker
 from tests.memory_database import MemoryPostgres
+from tests.memory_database.others import FAULTS_OF_FILES
 from tests.sample_video import LEASE_SECONDS, SEGMENT
 
 EVERYTHING_IS_OLD = -10.0
@@ -348,6 +370,37 @@ async def test_objects_without_a_record_are_reported_and_stay(fsck, memory_stora
     findings = await checked(fsck, repair=True)
     assert findings.to_json()["unowned"] == [{"key": key, "bytes": 5, "storage": "default"}]
     assert key in memory_storage.objects
+
+
+# Originals of failed videos
+
+
+OF_THE_FILE = {CorruptSource, EncryptedSource, LimitsExceeded, NoVideoStream, NotAVideo}
+CURABLE = {
+    *(NotConvertible, OriginalMissing, PrivateNotPossible, SourceUnavailable),
+    *(UnknownQuality, UnknownStorage, UnsupportedCodec),
+}
+
+
+@pytest.fixture
+def failed_originals(postgres, work_dir):
+    return FailedOriginals(postgres.database, work_dir, AsyncMock(), keep_seconds=3600.0)
+
+
+@pytest.mark.parametrize("kind", sorted(OF_THE_FILE | CURABLE, key=str))
+async def test_original_is_removed_only_when_the_fault_lies_in_the_file(
+    failed_originals, new_video, work_dir, postgres, kind
+):
+    video = await new_video().failed(kind("x"), retryable=False)
+    postgres.pass_time(3601)
+    assert await failed_originals.remove() == (kind in OF_THE_FILE)
+    assert work_dir.original(video.video_id).exists() == (kind in CURABLE)
+
+
+def test_faults_of_files_are_the_same_in_sql_and_in_memory():
+    text = (SQL / "originals.sql").read_text()
+    listed = re.search(r"'reason' in \((.*?)\)", text)[1]
+    assert set(re.findall(r"\w+", listed)) == set(FAULTS_OF_FILES) == {kind.reason for kind in OF_THE_FILE}
 
 
 # The reconciler

@@ -1,4 +1,4 @@
-"""Removes the originals of videos that failed for good: no retry needs them."""
+"""Removes the originals of videos that failed for good because of the file: no retry needs them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class FailedOriginals:
-    """Removes originals `keep_seconds` after their videos failed with an error that no retry can cure.
+    """Removes originals `keep_seconds` after their videos failed with an error that lies in the file.
 
     `check_volume` raises when WORK_DIR is not the work volume, where nothing is found to remove.
     """
