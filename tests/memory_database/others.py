@@ -471,7 +471,10 @@ def originals__of_failed(tables: Tables, *, seconds: float, count: int) -> list[
 
 @statement
 def originals__mark_removed(tables: Tables, *, video_ids: Collection[UUID]) -> int:
-    found = tables.find("videos", lambda row: row["video_id"] in video_ids)
+    def is_kept(row: Row) -> bool:
+        return row["video_id"] in video_ids and row["status"] != "deleted"
+
+    found = tables.find("videos", is_kept, original_removed_at=None)
     return tables.update_videos(found, original_removed_at=tables.now)
 
 

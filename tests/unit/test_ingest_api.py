@@ -377,6 +377,16 @@ async def test_retry_is_refused_when_its_user_has_as_many_videos_in_work_as_may_
         assert (await video.record()).status == "failed", "the transaction is rolled back"
 
 
+async def test_retry_is_not_refused_for_bytes_that_it_does_not_add(postgres, work_dir, new_video):
+    async with serving(postgres, work_dir, max_bytes_per_user=100) as api:
+        video = await new_video().failed()
+        [row] = postgres.rows("videos", video_id=video.video_id)
+        row["original_bytes"] = 101
+        assert (await api.call("POST", f"/api/videos/{video.video_id}/retry"))[0] == 202
+        assert (await video.record()).status == "processing"
+        assert_problem(await api.upload(b"film"), 403, "quota_exceeded")
+
+
 async def test_videos_that_failed_for_one_reason_are_retried_together(api, new_video):
     videos = [await new_video().failed(EncodeFailed("x")) for _ in range(3)]
     other = await new_video().failed(CorruptSource("x"))

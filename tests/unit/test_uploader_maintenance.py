@@ -32,6 +32,7 @@ from shared.errors import (
     NotConvertible,
     NoVideoStream,
     OriginalMissing,
+    PipelineError,
     PrivateNotPossible,
     Refused,
     SourceUnavailable,
@@ -110,6 +111,60 @@ async def test_files_and_objects_without_a_video_are_swept(sweeper, new_video, w
     assert not work_dir.chunks(stranger).exists()
     assert memory_storage.objects == {}
     assert memory_storage.uploads == []
+
+
+async def kept_bytes(outbox):
+    async with outbox.transaction() as connection:
+        return await videos.original_bytes_of(connection, "alice")
+
+
+@pytest.fixture
+async def ready_upload(new_video, postgres):
+    video = await new_video().ready()
+    [row] = postgres.rows("videos", video_id=video.video_id)
+    row["original_bytes"] = len(b"film")
+    return video
+
+
+@pytest.fixture
+def releasing(finder):
+    """Return a sweeper after DELETE_LOCAL_AFTER_S3 was switched on."""
+    return sweeper_of(replace(finder, retention=Retention(delete_local_after_s3=True)))
+
+
+async def test_bytes_of_an_original_that_is_swept_are_given_back(releasing, ready_upload, work_dir, outbox):
+    assert await kept_bytes(outbox) == 4
+    await swept(releasing, remove=False)
+    assert await kept_bytes(outbox) == 4
+    assert ("original", f"originals/{ready_upload.video_id}") in await swept(releasing)
+    assert not work_dir.original(ready_upload.video_id).exists()
+    assert await kept_bytes(outbox) == 0
+    revision = (await ready_upload.record()).revision
+    put(work_dir.original(ready_upload.video_id))
+    await swept(releasing)
+    assert (await ready_upload.record()).revision == revision, "it is recorded once"
+
+
+async def test_bytes_stay_counted_when_only_a_part_of_a_fetch_is_swept(
+    sweeper, ready_upload, work_dir, outbox
+):
+    part = put(work_dir.original(ready_upload.video_id).with_name(f"source.{'0' * 32}.part"))
+    await swept(sweeper)
+    assert not part.exists()
+    assert work_dir.original(ready_upload.video_id).exists()
+    assert await kept_bytes(outbox) == 4
+
+
+async def test_original_is_not_swept_while_its_bytes_cannot_be_given_back(
+    releasing, ready_upload, work_dir, postgres, outbox
+):
+    postgres.fail("originals.mark_removed", ConnectionResetError("gone"))
+    with pytest.raises(PipelineError):
+        await swept(releasing)
+    assert work_dir.original(ready_upload.video_id).exists()
+    await swept(releasing)
+    assert not work_dir.original(ready_upload.video_id).exists()
+    assert await kept_bytes(outbox) == 0
 
 
 async def test_young_files_and_objects_stay(finder, new_video, work_dir, memory_storage):

@@ -83,7 +83,7 @@ async def retry_video(request: web.Request) -> web.Response:
         video = await visible_video(connection, request[CALLER], video_id)
         if not await videos.retry(connection, video_id):
             raise _not_retryable(video)
-        await request.app[ADMISSION].confirm(connection, video.user_id)
+        await request.app[ADMISSION].confirm_retry(connection, video.user_id)
         await drop_unsent(connection, video_id)
         await outbox.add(connection, ResumeVideo(video_id=video_id))
         video = await visible_video(connection, request[CALLER], video_id)

@@ -102,6 +102,13 @@ class Admission:
         This transaction's video is included.
         """
         await self._bytes.confirm(connection, user_id)
+        await self.confirm_retry(connection, user_id)
+
+    async def confirm_retry(self, connection: Connection, user_id: str) -> None:
+        """Raise TooManyProcessing when the user is over that limit, this transaction's video included.
+
+        A retry adds no bytes.
+        """
         if self._max_processing and await videos.over_quota(connection, user_id, self._max_processing):
             raise self._too_much(user_id)
 

@@ -13,15 +13,18 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from services.uploader.maintenance import work_files
 from services.uploader.maintenance.orphan_rules import (
+    ORIGINAL,
     expected_keys,
     is_forgotten,
     owner_of_key,
     owns_chunk_file,
     owns_original,
+    read_uuid,
 )
 from shared import videos
 from shared.names import storage_prefix
@@ -68,6 +71,14 @@ class Orphan:
     @property
     def storage_name(self) -> str | None:
         return self.storage.name if self.storage else None
+
+    @property
+    def original_of(self) -> UUID | None:
+        """Return the video whose original this is, or contains; None for anything else."""
+        if self.kind != "original":
+            return None
+        _, video_id, *names = PurePosixPath(self.name).parts
+        return read_uuid(video_id) if ORIGINAL in (self.entries or names) else None
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,19 @@ class Sweeper:
         elif orphan.storage:
             await orphan.storage.delete(orphan.name)
         else:
+            await self._give_bytes_back(orphan)
             path = self.finder.work.root / orphan.name
             await asyncio.to_thread(work_files.remove, path, orphan.entries)
+
+    async def _give_bytes_back(self, orphan: Orphan) -> None:
+        """Record that an original is removed, so that it no longer counts for its user.
+
+        This comes first: if the process dies in between, the next sweep finds the file again, but never a
+        removed one whose bytes still count.
+        """
+        if video_id := orphan.original_of:
+            async with self.finder.database.transaction() as connection:
+                await videos.mark_originals_removed(connection, [video_id])
 
 
 def _measure(found: list[Orphan]) -> None:

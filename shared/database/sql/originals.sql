@@ -16,4 +16,5 @@ limit :count
 for update skip locked;
 
 -- name: mark_removed!
-update videos set original_removed_at = now() where video_id = any(:video_ids::uuid[]);
+update videos set original_removed_at = now()
+where video_id = any(:video_ids::uuid[]) and original_removed_at is null and status <> 'deleted';
