@@ -157,9 +157,14 @@ async def test_viewer_is_told_when_the_video_is_deleted_or_made_private_meanwhil
         await viewer.play()
         await client.call("DELETE", path, expect=204)
         await loses_its_buffer(viewer)
-        await viewer.until(HEADLINE, lambda text: "no such video" in text)
+        await viewer.until(HEADLINE, is_over)
         await viewer.page.goto(video["playerUrl"])
-        await viewer.until(HEADLINE, lambda text: "no such video" in text)
+        await viewer.until(HEADLINE, is_over)
+
+
+def is_over(headline: str) -> bool:
+    """Whether a page says that there is nothing to play; with private videos about, it may not say why."""
+    return "no such video" in headline or "private" in headline
 
 
 async def loses_its_buffer(viewer: Viewer) -> None:

@@ -91,7 +91,7 @@ class Viewer:
         if len(names) != self.shown:
             self.counts.append(len(names))
 
-    async def watch_until(self, count: int, seconds: float = 120) -> None:
+    async def watch_until(self, count: int, seconds: float = 240) -> None:
         """Look until `count` segments are shown."""
         async with asyncio.timeout(seconds):
             while self.shown < count:
@@ -142,6 +142,8 @@ async def test_playlist_grows_by_segment_while_a_chunk_is_encoded(slow, clip, tm
         assert sorted(event["chunk"] for event in announced) == [0, 1, 2, 3], "one event a chunk"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 async def test_viewers_keep_what_they_were_shown_when_services_are_killed(slow, clip, tmp_path):
     async with slow.client() as client:
         viewer = await begin(client, clip)

@@ -75,7 +75,7 @@ async function readState() {
 }
 
 const NOTICES = {
-  forbidden: ["This video is private", "Open it again from the page that links to it: its pass is missing or has expired."],
+  forbidden: ["This video is private", "Open it again from the page that links to it: its pass is missing or has expired, or the video is gone."],
   missing: ["There is no such video", "It may have been deleted, or the address is incomplete."],
   failed: ["This video could not be processed", "The owner can see the reason and try again."],
   unavailable: ["The video cannot be reached right now", "Trying again…"],
