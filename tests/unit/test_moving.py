@@ -146,6 +146,33 @@ async def test_damaged_video_is_not_moved(mover, video, storages):
     assert (await video.record()).storage_name == "default"
 
 
+async def test_video_with_incomplete_records_fails_alone(mover, video, postgres):
+    other = await SampleVideo(mover.database, mover.work, mover.storages.default).ready()
+    postgres.tables.delete("segments", video_id=video.video_id)
+    await ask(mover)
+    assert sorted(await work(mover)) == ["failed", "moved"]
+    assert (await other.record()).storage_name == "shelf"
+    assert any("its records are incomplete" in (error or "") for _, error in await states(mover))
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("a bug"), OSError(28, "No space left on device")])
+async def test_move_that_breaks_is_left_and_the_others_go_on(mover, video, monkeypatch, fault):
+    await SampleVideo(mover.database, mover.work, mover.storages.default).ready()
+    copy, broken = Copier.copy, []
+
+    async def break_one(copier, key, to=None):
+        _, _, video_id, *_ = key.split("/")
+        broken.append(video_id)
+        if video_id == broken[0]:
+            raise fault
+        return await copy(copier, key, to)
+
+    monkeypatch.setattr(Copier, "copy", break_one)
+    await ask(mover)
+    assert await work(mover) == ["moved"]
+    assert sorted(status for status, _ in await states(mover)) == ["copying", "switched"]
+
+
 async def test_private_video_never_goes_where_anyone_can_read_it(mover, video, storages):
     mover.rules.by_name["shelf"].is_public = True
     async with mover.database.transaction() as connection:

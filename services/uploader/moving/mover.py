@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from shared.playback.urls import PlaybackUrls
     from shared.storage import Storage, Storages
     from shared.storage.rules import StorageRules
-    from shared.videos import Video
+    from shared.videos import Audited, Video
     from shared.videos.moves import MoveClaim
     from shared.workspace.layout import WorkDir
 
@@ -93,7 +93,8 @@ class Mover:
     async def work_through(self, tell: Callable[[UUID, str], None] = lambda _, __: None) -> bool:
         """Copy every video that waits, remove old objects whose time is over; `tell` gets each outcome.
 
-        Videos whose storage does not answer are left to the next time. False when another process is moving.
+        Videos whose storage does not answer, or whose move breaks, are left to the next time. False when
+        another process is moving. Raises DatabaseUnavailable.
         """
         async with self.database.alone(LOCK) as is_ours:
             if not is_ours:
@@ -106,6 +107,11 @@ class Mover:
                     tell(video_id, await self._leased(video_id, act))
                 except (StorageUnavailable, Superseded) as error:
                     log.warning("move_waits", video_id=str(video_id), error=error.message)
+                    left.append(video_id)
+                except DatabaseUnavailable:
+                    raise
+                except Exception:
+                    log.exception("move_broke", video_id=str(video_id))
                     left.append(video_id)
         return True
 
@@ -149,8 +155,7 @@ class Mover:
             raise Superseded("the video is being processed")
         way = await self._way(record.video, claim)
         listed = await sizes_in(way.source, way.prefix)
-        if faults := compare(record, listed):
-            raise CannotMove(f"{len(faults)} objects are missing or damaged: run fsck --repair first")
+        _expect_whole(record, listed)
         await self._begin(claim, way)
         await self._copy_all(claim, way, listed)
         await self._switch(claim, record.video, way)
@@ -253,3 +258,13 @@ class Mover:
         """Remove what a mover that died has left; there is no other one now."""
         for path in (self.work.root / "uploads").glob("move-*.part"):
             path.unlink(missing_ok=True)
+
+
+def _expect_whole(record: Audited, listed: Mapping[str, int]) -> None:
+    """Raise CannotMove unless the records and the objects of a video are complete."""
+    try:
+        faults = compare(record, listed)
+    except ValueError as error:
+        raise CannotMove(f"its records are incomplete ({error}): upload the video again") from error
+    if faults:
+        raise CannotMove(f"{len(faults)} objects are missing or damaged: run fsck --repair first")
