@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from services.uploader.handlers.store_chunk import MAX_REOPENED
@@ -413,3 +415,16 @@ async def test_video_in_another_storage_is_not_taken_for_removed(
     with pytest.raises(StorageMismatch, match="the video is in s3 storage videos, but s3 storage new"):
         await deleting.delete(video.delete)
     assert postgres.rows("videos")[0]["swept_at"] is None
+
+
+@pytest.mark.parametrize("recorded", [("default", uuid4()), ("archive", None)])
+async def test_nothing_counts_as_removed_from_a_storage_that_is_not_identified(
+    deleting, new_video, memory_storage, postgres, recorded
+):
+    video = await new_video().deleted()
+    kept, [row] = {**memory_storage.objects}, postgres.rows("videos")
+    memory_storage.name, row["storage_id"] = recorded
+    with pytest.raises(StorageUnavailable, match=f"{recorded[0]} is not known to be the one"):
+        await deleting.delete(video.delete)
+    assert memory_storage.objects == kept
+    assert row["swept_at"] is None

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import videos
-from shared.errors import Deferred, StorageMismatch, Superseded
+from shared.errors import Deferred, StorageMismatch, StorageUnavailable, Superseded
 from shared.failpoints import failpoint
-from shared.names import storage_prefix
+from shared.names import DEFAULT_STORAGE, storage_prefix
 from shared.storage.marker import expect_marker
 from shared.videos import moves
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shared.contracts.events import DeleteVideo
     from shared.messaging.outbox import Outbox
     from shared.storage import Storage, Storages
+    from shared.storage.location import StorageLocation
     from shared.videos import Video
     from shared.workspace.layout import WorkDir
 
@@ -67,7 +68,7 @@ class DeleteVideoHandler:
     async def _storages(self, video: Video) -> list[Storage]:
         """Return the storage of a video, and those that may have a copy of one on its way.
 
-        Raises StorageMismatch when one is not configured.
+        Raises StorageMismatch when one is not configured, StorageUnavailable.
         """
         async with self.outbox.transaction() as connection:
             copies = await moves.copies_of(connection, video.video_id)
@@ -82,14 +83,31 @@ class DeleteVideoHandler:
         return list(found.values())
 
     def _storage(self, video: Video) -> Storage:
-        """Return the storage of a video. Raises StorageMismatch when it is not configured."""
+        """Return the storage of a video.
+
+        Raises StorageMismatch when it is not configured, StorageUnavailable while it is not identified.
+        """
         if video.location is None:
             return self.storages.default
         if (storage := self.storages.find(video.location)) is None:
             here = ", ".join(str(each.location) for each in self.storages)
             raise StorageMismatch(f"the video is in {video.location}, but {here} is configured")
+        _expect_identified(storage, video.location)
         return storage
 
     def _remove_files(self, video_id: UUID) -> None:
         for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _expect_identified(storage: Storage, location: StorageLocation) -> None:
+    """Raise StorageUnavailable for a storage that may be another than the one with the objects.
+
+    The default one may have no identity where the video is from before storages had them.
+    """
+    is_of_old = storage.name == DEFAULT_STORAGE and location.storage_id is None
+    if storage.storage_id is None and not is_of_old:
+        raise StorageUnavailable(
+            f"the storage {storage.name} is not known to be the one that the video is in, {location}:"
+            " see /statusz"
+        )
