@@ -92,6 +92,17 @@ async def test_tree_that_is_not_whole_is_refused_and_leaves_no_record(
     assert postgres.rows("videos") == []
 
 
+async def test_record_of_a_deleted_video_or_of_another_user_is_not_taken_for_the_import(importer, postgres):
+    video_id = await importer.run(WANTED)
+    with pytest.raises(NotImportable, match=f"is the video {video_id} of another user already"):
+        await importer.run(ImportRequest(WANTED.key, "bob"))
+    async with importer.outbox.transaction() as connection:
+        await videos.delete(connection, video_id)
+    with pytest.raises(NotImportable, match=f"was the video {video_id}, which is deleted"):
+        await importer.run(WANTED)
+    assert len(postgres.rows("videos")) == 1
+
+
 async def test_private_video_is_not_imported_into_a_public_storage(importer, storage):
     configured = importer.rules.by_name[storage.name]
     configured.is_public, configured.takes_private = True, False

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from services.uploader.importing.tree import Entry, Variant
+    from shared.database.pool import Connection
     from shared.hls.playlists import Playlists
     from shared.messaging.outbox import Outbox
     from shared.playback.urls import PlaybackUrls
@@ -90,7 +91,7 @@ class Importer:
         tree = await self._read(wanted)
         video_id = await self._video_id(wanted, tree)
         async with self.outbox.transaction() as connection:
-            if await videos.get(connection, video_id) is not None:
+            if await _exists(connection, wanted, video_id):
                 return video_id
         prefix = storage_prefix(wanted.user_id, video_id)
         written = complete(tree.presentation, tree.segments, tree.codecs, {})
@@ -111,6 +112,8 @@ class Importer:
             )
             if await imports.add_imported(connection, record):
                 await self.outbox.add(connection, stored)
+            else:  # somebody was faster
+                await _exists(connection, wanted, video_id)
         return video_id
 
     async def _read(self, wanted: ImportRequest) -> Tree:
@@ -207,6 +210,21 @@ class Importer:
             renditions=list(written.renditions),
             bytes=size,
         )
+
+
+async def _exists(connection: Connection, wanted: ImportRequest, video_id: UUID) -> bool:
+    """Tell whether the tree is its user's video already.
+
+    Raises NotImportable when that was deleted, or is another user's.
+    """
+    found = await videos.get(connection, video_id)
+    if found is not None and found.user_id != wanted.user_id:
+        raise NotImportable(f"{wanted.key} is the video {video_id} of another user already")
+    if found is not None and found.status == "deleted":
+        raise NotImportable(
+            f"{wanted.key} was the video {video_id}, which is deleted: copy the tree to another folder first"
+        )
+    return found is not None
 
 
 def _presentation(
