@@ -112,9 +112,21 @@ async def claim_move(connection: Connection, video_id: UUID, *, lease_seconds: f
     return MoveClaim(video_id, **dict(row))
 
 
-async def begin_copy(connection: Connection, claim: MoveClaim, source_id: UUID, target_id: UUID) -> None:
-    """Record between which storages is copied; what was copied of another run is copied again."""
-    if (claim.run, claim.source_id, claim.target_id) == (claim.video_run, source_id, target_id):
+@dataclass(frozen=True)
+class Ends:
+    """The storages that are copied from and to, and whether anyone can read the target."""
+
+    source_id: UUID | None
+    target_id: UUID | None
+    is_public: bool
+
+
+async def begin_copy(connection: Connection, claim: MoveClaim, ends: Ends) -> None:
+    """Record between which storages is copied; what was copied of another run is copied again.
+
+    Raises Superseded when the video has become private and the target is public.
+    """
+    if (claim.run, claim.source_id, claim.target_id) == (claim.video_run, ends.source_id, ends.target_id):
         return
     await sql.forget_objects(connection, video_id=claim.video_id)
     begun = await sql.begin(
@@ -122,8 +134,9 @@ async def begin_copy(connection: Connection, claim: MoveClaim, source_id: UUID, 
         video_id=claim.video_id,
         attempt=claim.attempt,
         run=claim.video_run,
-        source_id=source_id,
-        target_id=target_id,
+        source_id=ends.source_id,
+        target_id=ends.target_id,
+        is_public=ends.is_public,
     )
     _expect(begun)
 
@@ -177,8 +190,11 @@ async def switch_storage(connection: Connection, claim: MoveClaim, to: Switched)
     _expect(await sql.switch(connection, video_id=claim.video_id, attempt=claim.attempt))
 
 
-async def fail_move(connection: Connection, claim: MoveClaim, error: str) -> None:
-    """End a move that cannot succeed; the video stays where it is."""
+async def fail_move(connection: Connection, claim: MoveClaim, error: str, *, is_cleared: bool) -> None:
+    """End a move that cannot succeed; the video stays where it is. `is_cleared`: its copies are removed."""
+    if is_cleared:
+        await sql.forget_objects(connection, video_id=claim.video_id)
+        _expect(await sql.forget_copy(connection, video_id=claim.video_id, attempt=claim.attempt))
     await sql.fail(connection, video_id=claim.video_id, attempt=claim.attempt, error=error)
 
 

@@ -112,11 +112,15 @@ def moves__claim(tables: Tables, *, video_id: UUID, lease_seconds: float) -> Row
 
 
 @statement
-def moves__begin(
-    tables: Tables, *, video_id: UUID, attempt: int, run: int, source_id: UUID, target_id: UUID
-) -> int:
-    row = _copying(tables, video_id, attempt)
-    return _change(row, run=run, source_id=source_id, target_id=target_id)
+def moves__begin(tables: Tables, *, video_id: UUID, attempt: int, is_public: bool, **ends: Any) -> int:
+    if not tables.video(video_id, lambda row: row["visibility"] == "public" or not is_public):
+        return 0
+    return _change(_copying(tables, video_id, attempt), **ends)
+
+
+@statement
+def moves__forget_copy(tables: Tables, *, video_id: UUID, attempt: int) -> int:
+    return _change(_copying(tables, video_id, attempt), run=None, source_id=None, target_id=None)
 
 
 def _copying(tables: Tables, video_id: UUID, attempt: int) -> Row | None:

@@ -175,11 +175,68 @@ async def test_move_that_breaks_is_left_and_the_others_go_on(mover, video, monke
 
 async def test_private_video_never_goes_where_anyone_can_read_it(mover, video, storages):
     mover.rules.by_name["shelf"].is_public = True
-    async with mover.database.transaction() as connection:
-        await videos.change(connection, video.video_id, videos.Change(visibility="private"))
+    await make_private(mover, video)
     await ask(mover)
     assert await work(mover) == ["failed"]
     assert content(storages.named("shelf"), video) == {}
+
+
+async def make_private(mover, video):
+    async with mover.database.transaction() as connection:
+        await videos.change(connection, video.video_id, videos.Change(visibility="private"))
+
+
+async def copies_of(mover, video):
+    async with mover.database.transaction() as connection:
+        return await moves.copies_of(connection, video.video_id)
+
+
+async def test_copy_into_a_public_storage_does_not_begin_when_the_video_became_private(
+    mover, video, storages, monkeypatch
+):
+    mover.rules.by_name["shelf"].is_public, begin = True, Mover._begin
+
+    async def begin_late(self, claim, way):
+        await make_private(mover, video)
+        await begin(self, claim, way)
+
+    monkeypatch.setattr(Mover, "_begin", begin_late)
+    await ask(mover)
+    assert await work(mover) == []
+    assert content(storages.named("shelf"), video) == await copies_of(mover, video) == {}
+    assert await work(mover) == ["failed"]
+
+
+async def test_failed_move_leaves_no_copy_behind(mover, video, storages, postgres):
+    shelf, delete = storages.named("shelf"), MemoryStorage.delete
+    mover.rules.by_name["shelf"].is_public = True
+    await ask(mover)
+    shelf.puts_left = 5
+    assert await work(mover) == []
+    assert content(shelf, video)
+    await make_private(mover, video)
+
+    async def fail(key):
+        raise StorageUnavailable("503")
+
+    shelf.delete = fail
+    assert await work(mover) == []
+    assert [status for status, _ in await states(mover)] == ["copying"], "its copy is still there"
+    assert set(await copies_of(mover, video)) == {shelf.storage_id, storages.default.storage_id}
+    shelf.delete = lambda key: delete(shelf, key)
+    assert await work(mover) == ["failed"]
+    assert content(shelf, video) == await copies_of(mover, video) == {}
+    assert postgres.rows("storage_move_objects") == []
+    assert content(storages.default, video)
+
+
+async def test_failed_move_removes_nothing_where_the_video_lies(mover, video, storages, postgres):
+    await ask(mover)
+    [row] = postgres.rows("storage_moves")
+    row["target_id"], before = storages.default.storage_id, content(storages.default, video)
+    del storages.default.objects[f"{video.prefix}/master.m3u8"]
+    assert await work(mover) == ["failed"]
+    assert len(content(storages.default, video)) == len(before) - 1
 
 
 async def test_video_that_is_processed_again_meanwhile_is_copied_again(mover, video, storages):

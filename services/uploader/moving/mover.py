@@ -130,15 +130,39 @@ class Mover:
         async with self.database.transaction() as connection:
             claim = await moves.claim_move(connection, video_id, lease_seconds=seconds)
         try:
-            return await run_leased(act(claim), partial(self._renew, claim), seconds)
-        except CannotMove as error:
-            log.error("move_failed", video_id=str(video_id), error=error.message)  # noqa: TRY400
-            await self._do(moves.fail_move, claim, error.message)
-            return "failed"
+            return await run_leased(self._tried(act, claim), partial(self._renew, claim), seconds)
         except BaseException:
             with suppress(DatabaseUnavailable):
                 await self._do(moves.release_move, claim)
             raise
+
+    async def _tried(self, act: Act, claim: MoveClaim) -> str:
+        try:
+            return await act(claim)
+        except CannotMove as error:
+            log.error("move_failed", video_id=str(claim.video_id), error=error.message)  # noqa: TRY400
+            is_cleared = await self._clear_copy(claim)
+            await self._do(partial(moves.fail_move, is_cleared=is_cleared), claim, error.message)
+            return "failed"
+
+    async def _clear_copy(self, claim: MoveClaim) -> bool:
+        """Remove what was copied for a move that cannot succeed; False when nothing may be removed.
+
+        Raises StorageUnavailable, StorageMismatch: the move is open until the copy is gone.
+        """
+        if claim.target_id is None:
+            return False
+        if (target := self.storages.by_id(claim.target_id)) is None:
+            if any(each.name == claim.target and each.storage_id is None for each in self.storages):
+                raise StorageUnavailable(f"the storage {claim.target} has not answered yet")
+            return False  # it is not configured any more: the record remembers what it has
+        async with self.database.transaction() as connection:
+            video = await videos.get(connection, claim.video_id)
+        if video is None or video.location is None or video.location.is_same(target.location):
+            return False  # those are, or may be, the objects that players get
+        await expect_marker(target)
+        await clear_target(target, storage_prefix(video.user_id, video.video_id), ())
+        return True
 
     async def _renew(self, claim: MoveClaim) -> None:
         async with self.database.transaction() as connection:
@@ -186,7 +210,9 @@ class Mover:
         if former and former.name not in (way.source.name, way.target.name):
             await expect_marker(former)
             await former.delete_prefix(way.prefix)
-        await self._do(moves.begin_copy, claim, way.source.storage_id, way.target.storage_id)
+        is_public = self.rules.by_name[way.target.name].is_public
+        ends = moves.Ends(way.source.storage_id, way.target.storage_id, is_public)
+        await self._do(moves.begin_copy, claim, ends)
 
     async def _copy_all(self, claim: MoveClaim, way: Way, listed: Mapping[str, int]) -> None:
         """Copy what is not copied yet, until both sides agree. Raises StorageUnavailable, Superseded."""

@@ -44,8 +44,18 @@ where m.video_id = :video_id and v.video_id = m.video_id and m.status in ('waiti
 returning m.attempt, m.status, m.target, m.bytes_per_second, m.source_id, m.target_id, m.run, v.run as video_run;
 
 -- name: begin!
--- What was copied of an earlier run, or between other storages, counts for nothing.
+-- What was copied of an earlier run, or between other storages, counts for nothing. The row of the video is locked:
+-- it is private already, or whoever makes it private finds that it is being copied.
 update storage_moves set run = :run, source_id = :source_id, target_id = :target_id
+where video_id = (
+    select v.video_id from videos v
+    where v.video_id = :video_id and (v.visibility = 'public' or not :is_public::boolean)
+    for update
+) and attempt = :attempt and status = 'copying';
+
+-- name: forget_copy!
+-- The target has nothing of the video any more.
+update storage_moves set run = null, source_id = null, target_id = null
 where video_id = :video_id and attempt = :attempt and status = 'copying';
 
 -- name: forget_objects!
