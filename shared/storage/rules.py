@@ -86,20 +86,31 @@ class StorageRules:
             raise UnknownStorage(f"storage: {name} is not one that users may choose: {known}")
 
     def expect_private(self, location: StorageLocation, name: str | None) -> None:
-        """Raise PrivateNotPossible for a video that anyone can read where it lies."""
-        found = find_configured(self.by_name, location, name)
-        if found is not None and found.is_public:
+        """Raise PrivateNotPossible for a video that anyone can read where it lies, or may be able to."""
+        same = _same_place(self.by_name, location)
+        if not same:
+            raise PrivateNotPossible(
+                f"visibility: the video lies in {location}, which is not configured here: anyone may be able"
+                " to read it; add its storage to STORAGES first"
+            )
+        found = [same[name]] if name in same else list(same.values())
+        if any(storage.is_public for storage in found):
             raise PrivateNotPossible(
                 "visibility: anyone can read this video where it lies, under S3_PUBLIC_URL; move it to a"
                 " private storage first (python -m services.uploader storage move)"
             )
 
     def expect_no_public_copy(self, name: str | None) -> None:
-        """Raise PrivateNotPossible while a copy of a video that was moved is in a storage anyone can read."""
-        if name and name in self.by_name and self.by_name[name].is_public:
+        """Raise PrivateNotPossible while a copy of a video that was moved is where anyone can read it.
+
+        A storage that is not configured here may be such a one.
+        """
+        storage = self.by_name.get(name) if name else None
+        if storage is None or storage.is_public:
             raise PrivateNotPossible(
-                f"visibility: the video is being moved, and anyone can read its copy in the storage {name};"
-                " try again when the move is over (MOVE_GRACE_SECONDS)"
+                "visibility: the video is being moved, and anyone can read its copy in the storage"
+                f" {name or 'without a name'}, or may be able to; try again when the move is over"
+                " (MOVE_GRACE_SECONDS)"
             )
 
 
@@ -110,10 +121,15 @@ def find_configured(
 
     `name` is what the uploader's settings call it; None when it is not known.
     """
-    same = {
+    same = _same_place(by_name, location)
+    return same.get(name) if name else next(iter(same.values()), None)
+
+
+def _same_place(by_name: Mapping[str, Configured], location: StorageLocation) -> dict[str, Configured]:
+    """Return the storages, by name, of a location's type and bucket."""
+    return {
         each: storage
         for each, storage in by_name.items()
         if storage.storage_type == location.storage_type
         and (storage.storage_type == "local" or storage.s3_bucket == location.s3_bucket)
     }
-    return same.get(name) if name else next(iter(same.values()), None)
