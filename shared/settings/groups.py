@@ -110,14 +110,18 @@ class DefaultStorageSettings(StorageSettings, WorkDirSettings):
 
     @model_validator(mode="after")
     def _check_storages_differ(self) -> DefaultStorageSettings:
-        here = place_of(self, self.local_root.resolve())
+        root = self.local_root.resolve()
+        here = place_of(self, root)
         for each in self.storages:
-            if place_of(each, (each.directory or Path()).resolve()) == here:
+            directory = (each.directory or Path()).resolve()
+            if place_of(each, directory) == here:
                 raise ValueError(
                     f"STORAGES: {each.name} lies where the default storage does: give it another bucket or"
                     " directory, or remove it"
                 )
-            if each.directory and each.directory.resolve().is_relative_to(self.work_dir.resolve()):
+            if each.directory is None or directory == root:  # that of the default one while it was local
+                continue
+            if directory.is_relative_to(self.work_dir.resolve()):
                 raise ValueError(f"STORAGES: {each.name}: directory must not lie in WORK_DIR")
         return self
 

@@ -95,6 +95,15 @@ def test_every_fault_is_told_in_a_sentence(load, text, told) -> None:
     assert "abc" not in str(raised.value)
 
 
+def test_local_storage_that_was_the_default_one_can_be_named(load) -> None:
+    given = {"STORAGE_TYPE": "s3", "S3_BUCKET": "b", "S3_ENDPOINT_URL": "https://a"}
+    settings = load('[former]\ndirectory = "/work/media"\n', **given)
+    assert settings.by_storage["former"].local_root == settings.local_root
+    for directory in ("/work", "/work/media/films", "/work/originals"):
+        with pytest.raises(ConfigurationError, match="former: directory must not lie in WORK_DIR"):
+            load(f'[former]\ndirectory = "{directory}"\n', **given)
+
+
 def test_all_faults_of_all_storages_are_told_at_once(load) -> None:
     with pytest.raises(ConfigurationError) as raised:
         load('[a]\n[b]\nstorage_type = "s3"\n')
