@@ -180,7 +180,10 @@ class Steps:
     async def do_ready(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
         given = dict.fromkeys(("storage_type", "s3_bucket", "s3_key", "s3_public_url", "playlist_url"))
         given |= {"thumbnail_url": None, "renditions": [], "bytes": 7, "run": chance.randrange(1, 3)}
-        given |= {"removes_original": chance.random() < 0.3}
+        given |= {
+            "removes_original": chance.random() < 0.3,
+            "artifacts": chance.choice([None, {"thumbnail": 4}]),
+        }
         return videos.changed(await sql.mark_ready(connection, video_id=video.video_id, **given))
 
     async def do_retry(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:

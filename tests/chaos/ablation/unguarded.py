@@ -7,6 +7,7 @@ runs the service as usual. It is the only module in tests/chaos that imports the
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import runpy
 import sys
@@ -77,8 +78,8 @@ def without_state_guard() -> None:
     """Let every uploader that has written the playlists report the video as finished by itself."""
     guarded = videos.mark_ready
 
-    async def mark_ready(connection: Any, stored: Any, *, run: int) -> bool:
-        await guarded(connection, stored, run=run)
+    async def mark_ready(connection: Any, stored: Any, **facts: Any) -> bool:
+        await guarded(connection, stored, **facts)
         return True
 
     _replace(videos, "mark_ready", mark_ready)
@@ -160,9 +161,19 @@ def without_holding() -> None:
 
 
 def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
-    """Replace the guard, which must exist, by `function`."""
+    """Replace the guard, which must exist and take what `function` takes, by `function`."""
     assert hasattr(owner, name), f"{owner} has no {name}: there is no guard to remove"
+    given, taken = (_parameters(each) for each in (getattr(owner, name), function))
+    assert given is None or taken is None or given <= taken, f"{name} is called with {given}, not {taken}"
     setattr(owner, name, function)
+
+
+def _parameters(function: Callable[..., Any]) -> set[str] | None:
+    """Return the names of a function's parameters; None if it takes any."""
+    found = inspect.signature(function).parameters.values()
+    if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in found):
+        return None
+    return {each.name for each in found} - {"self"}
 
 
 GUARDS: dict[str, Callable[[], None]] = {
