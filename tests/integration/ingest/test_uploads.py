@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -46,6 +47,7 @@ async def test_upload_is_durable_when_answered(api: Api) -> None:
         "qualities": ["720p", "480p"],
         "visibility": "public",
         "delivery": None,
+        "storage": None,
     }
 
 
@@ -115,7 +117,7 @@ async def test_upload_of_300_megabytes_keeps_memory_flat(api: Api, monkeypatch: 
 
 
 def _unlimited(write: Any) -> Any:
-    async def wrapped(form: Any, incoming_file: Any, _: int) -> None:
-        await write(form, incoming_file, 10**9)
+    async def wrapped(form: Any, incoming_file: Any, limits: Any) -> None:
+        await write(form, incoming_file, replace(limits, max_bytes=10**9))
 
     return wrapped
