@@ -242,8 +242,8 @@ async def test_players_see_a_video_grow_through_the_edge(edge: Edge, film: Film)
     assert (await edge.get(playlist))[1]["Cache-Control"] == "public, max-age=60"
 
 
-async def until(edge: Edge, path: str, has: bytes, seconds: float = 10) -> bytes:
-    """Return the body of a file once it contains `has`."""
+async def until(edge: Edge, path: str, has: bytes, seconds: float = 30) -> bytes:
+    """Return the body of a file once it contains `has`; nginx keeps an open file for ten seconds."""
     async with asyncio.timeout(seconds):
         while True:
             async with edge.session.get(edge.url + path, headers=PLAIN) as answer:

@@ -52,7 +52,7 @@ async def test_a_streamer_serves_what_it_remembers_when_the_volume_goes_away_and
 ) -> None:
     monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
     playlist, segment = f"{ready_film.base}/720p/playlist.m3u8", f"{ready_film.base}/720p/segment_001.ts"
-    elsewhere = settings.work_dir.with_name("elsewhere")
+    elsewhere = settings.work_dir.with_name(f"{settings.work_dir.name}-elsewhere")
     async with serving(settings) as client:
         shown = await text(client, playlist)
         assert (await client.get("/readyz")).status == 200
