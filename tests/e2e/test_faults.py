@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 NAMES = {"480p", "360p"}
@@ -48,7 +50,10 @@ async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s
             "storage_unavailable",
             True,
         )
-        assert len(await events.of(video_id, "video.failed")) == 1
+        async with asyncio.timeout(30):  # it follows the record
+            while not (failures := await events.of(video_id, "video.failed")):
+                await asyncio.sleep(0.1)
+        assert len(failures) == 1
         assert (s3_mode.work / "originals" / video_id / "source").is_file(), "the original is kept"
         encoded = set((s3_mode.work / "chunks" / video_id).glob("*-*"))
         assert encoded, "what was encoded is kept"
