@@ -105,7 +105,7 @@ async def _keep(
 
 
 async def _ended(process: asyncio.subprocess.Process, stopped: asyncio.Event, drain_seconds: float) -> int:
-    """Wait until a process ends, by itself or because it is told to."""
+    """Wait until a process exits, on its own or after being told to."""
     waits = {asyncio.create_task(process.wait()), asyncio.create_task(stopped.wait())}
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

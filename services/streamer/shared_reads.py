@@ -2,9 +2,10 @@
 
 The first request starts the read; requests that come while anybody is still served from it follow it from
 its beginning. The read does not depend on the first viewer, and runs at the storage's pace: a slow viewer
-holds up nobody. Memory is bounded: an object is kept whole while it has followers, within `budget_bytes` for
-all. When another object needs the memory, the last few slow followers of a read that has ended go on with
-reads of their own, and who finds no memory at all reads alone from the beginning.
+does not delay the others. Memory is bounded: an object is kept whole while it has followers, within
+`budget_bytes` for all objects. When another object needs the memory, the last few slow followers of a read
+that has ended go on with reads of their own, and a request for which no memory is left reads alone from the
+beginning.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class SharedReads:
         return read
 
     def _end(self, key: str, read: _Read) -> None:
-        """Stop a read that nobody follows."""
+        """Cancel a read that has no followers left."""
         if self._reads.get(key) is read:
             del self._reads[key]
         if read.task and not read.task.done():

@@ -20,10 +20,7 @@ from services.streamer import main, single_flight_cache
 from shared.playback import key_store, path_grants, tokens
 from shared.playback.models import Viewer
 from shared.playback.path_grants import Grant
-from shared.service.work_volume import WorkVolume
-from shared.storage import open_storage
-from shared.workspace.layout import WorkDir
-from tests.integration.test_streamer import LARGE, Film
+from tests.integration.test_streamer import LARGE, film, ready_film, storage
 from tests.service_server import ServiceServer
 
 if TYPE_CHECKING:
@@ -32,7 +29,9 @@ if TYPE_CHECKING:
 
     from shared.database.pool import Database
     from shared.settings import Settings
-    from shared.storage import Storage
+    from tests.integration.test_streamer import Film
+
+__all__ = ["film", "ready_film", "storage"]  # fixtures
 
 PLAIN = {"Accept-Encoding": "identity"}
 
@@ -70,30 +69,6 @@ def settings(request: Any, servers: Any, database_url: str, tmp_path: Path) -> S
         trusted_proxies="127.0.0.1",
     )
     return made
-
-
-@pytest.fixture
-async def storage(settings: Settings) -> AsyncIterator[Storage]:
-    async with open_storage(settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def film(database: Database, storage: Storage, settings: Settings) -> AsyncIterator[Film]:
-    await WorkVolume(database, WorkDir(settings.work_dir)).check()
-    made = Film(database, storage)
-    await made.accept()
-    yield made
-    await storage.delete_prefix(made.prefix)
-
-
-@pytest.fixture
-async def ready_film(film: Film) -> Film:
-    await film.plan()
-    await film.store(0)
-    await film.store(1)
-    await film.finish()
-    return film
 
 
 @pytest.fixture
