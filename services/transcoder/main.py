@@ -45,7 +45,7 @@ from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from shared.contracts.events import Payload
     from shared.errors import PipelineError
@@ -82,7 +82,7 @@ def create_app(settings: TranscoderSettings, *, open_encoder: OpenEncoder | None
 
 async def _encoder(settings: TranscoderSettings, app: web.Application) -> AsyncIterator[None]:
     await report_protection(settings.sandbox)
-    runner = FfmpegRunner(settings.sandbox)
+    runner = FfmpegRunner(settings.sandbox, memory_bytes=settings.sandbox_memory_bytes)
     ffmpeg = await check_ffmpeg(runner)
     log.info("ffmpeg", version=ffmpeg.version)
     if ffmpeg.cannot_convert:
@@ -117,7 +117,9 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
 
 
 def _consumers(settings: TranscoderSettings, app: web.Application) -> list[Consumer]:
-    return [_planner(settings, app), _encoders(settings, app)]
+    chunks = [f"{NAME}.{queue}" for queue in ("first", "bulk") if queue in settings.transcoder_queues]
+    planner = [_planner(settings, app)] if "plan" in settings.transcoder_queues else []
+    return [*planner, *([_encoders(settings, app, chunks)] if chunks else [])]
 
 
 def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
@@ -161,7 +163,7 @@ def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
     )
 
 
-def _encoders(settings: TranscoderSettings, app: web.Application) -> Consumer:
+def _encoders(settings: TranscoderSettings, app: web.Application, queues: Sequence[str]) -> Consumer:
     work = WorkDir(settings.work_dir.resolve())
     check = None if settings.verify == "off" else settings.verify
     encoding = EncodeChunkHandler(
@@ -182,7 +184,7 @@ def _encoders(settings: TranscoderSettings, app: web.Application) -> Consumer:
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.encode",
-        queues=["transcoder.first", "transcoder.bulk"],
+        queues=queues,
         processor=Processor({EncodeChunk: route}, app[OUTBOX]),
         slots=chunks_at_once(_wanted(settings), app[ENCODER].name),
         gate=app[VOLUME].check,

@@ -1,4 +1,4 @@
-"""Commands for operators: `python -m services.uploader sweep` or `fsck`, with the services' environment."""
+"""Commands for operators (`python -m services.uploader fsck`), with the services' environment."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from services.uploader.maintenance.sweep_orphans import CLAIM, Sweeper
 from services.uploader.moving import command
 from services.uploader.moving.mover import Mover
 from services.uploader.retention import Retention
-from services.uploader.settings import UploaderSettings
+from services.uploader.settings import MigrationSettings, UploaderSettings
+from shared.database.migrate import migrate
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
 from shared.names import DEFAULT_STORAGE
 from shared.playback.urls import PlaybackUrls
 from shared.settings import load_settings
+from shared.startup import wait_until_available
 from shared.storage import open_storages
 from shared.storage.doctor import diagnose
 from shared.storage.rules import StorageRules
@@ -58,6 +60,8 @@ def run_command(arguments: Sequence[str], default_port: int) -> int:
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
     )
     try:
+        if given.command == "migrate":
+            return asyncio.run(_migrate(load_settings(MigrationSettings, default_port)))
         settings = load_settings(UploaderSettings, default_port)
         if given.command == "storage":
             return asyncio.run(_storage(settings, given))
@@ -77,6 +81,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m services.uploader", description="Without a command: run the service."
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser(
+        "migrate", help="bring the database's schema up to date, as every service does at start"
+    )
     sweep = commands.add_parser("sweep", help="find files and objects without an owner")
     sweep.add_argument("--remove", action="store_true", help="remove them instead of only listing them")
     fsck = commands.add_parser("fsck", help="compare the records with the storage in both directions")
@@ -103,6 +110,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     doctor.add_argument("--fix-cors", action="store_true", help="write CORS rules for the origins")
     return parser.parse_args(arguments)
+
+
+async def _migrate(settings: MigrationSettings) -> int:
+    url = settings.database_url.get_secret_value()
+    await wait_until_available(lambda: migrate(url))
+    return 0
 
 
 @asynccontextmanager

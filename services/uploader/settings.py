@@ -25,3 +25,7 @@ class UploaderSettings(
     MaintenanceSettings,
 ):
     """The settings of the uploader."""
+
+
+class MigrationSettings(ProcessSettings, DatabaseSettings):
+    """The settings of the command that migrates the database."""

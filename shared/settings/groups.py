@@ -51,6 +51,18 @@ def _checked_networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _checked_queues(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value not in TRANSCODER_QUEUES:
+            raise ValueError(
+                f"{value} is no queue of transcoders: choose from {', '.join(TRANSCODER_QUEUES)}"
+            )
+    if not values:
+        raise ValueError(f"name at least one of {', '.join(TRANSCODER_QUEUES)}")
+    return values
+
+
+TRANSCODER_QUEUES = ("plan", "first", "bulk")
 DATABASE_SCHEMES = ("postgresql", "postgres")
 DatabaseUrl = Annotated[SecretStr, _secret_url(*DATABASE_SCHEMES)]
 BrokerUrl = Annotated[SecretStr, _secret_url("amqp", "amqps")]
@@ -202,7 +214,9 @@ class EncodingSettings(EnvironmentSettings):
     per_title: Literal["off", "quality", "ladder"] = "off"
     quality_ffmpeg: str = ""
     transcoder_concurrency: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    transcoder_queues: Annotated[Listed, AfterValidator(_checked_queues)] = TRANSCODER_QUEUES
     sandbox: Literal["required", "best-effort", "off"] = "best-effort"
+    sandbox_memory_bytes: Annotated[int, Field(ge=1024**3)] = 16 * 1024**3
 
 
 class SourceSettings(WorkDirSettings):

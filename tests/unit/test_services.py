@@ -173,6 +173,23 @@ async def test_transcoder_fails_a_video_whose_source_is_no_video(run: Any, s3: A
     assert (error["stage"], error["reason"], error["retryable"]) == ("plan", "source_unavailable", False)
 
 
+async def test_transcoder_takes_messages_of_its_queues_only(
+    run: Any, s3: Any, new_video: Any, broker: MemoryBroker
+) -> None:
+    video = await new_video(source_uri="ftp://old.example/a.mp4").accepted()
+
+    async def is_sent() -> bool:
+        return bool(broker.bodies("transcoder.plan"))
+
+    async with run(transcoding(s3 | {"transcoder_queues": ("first", "bulk")})):
+        await add(video, video.uploaded)
+        await until(is_sent)
+        await asyncio.sleep(0.05)
+    assert (await video.record()).status == "processing"
+    async with run(transcoding(s3 | {"transcoder_queues": ("plan",)})):
+        await until(has_status(video, "failed"))
+
+
 async def test_transcoder_accepts_the_event_of_a_platform_and_refuses_one_that_is_wrong(
     run: Any, s3: Any, new_video: Any, broker: MemoryBroker, postgres: Any
 ) -> None:

@@ -146,6 +146,8 @@ def test_settings_refuse_a_kms_key_without_the_encryption_that_uses_it(environme
         ("PUBLIC_STREAM_URL", "localhost:8081", "PUBLIC_STREAM_URL: must begin with"),
         ("SOURCE_DIRS", "incoming,../other", "SOURCE_DIRS: ../other lies outside WORK_DIR"),
         ("SOURCE_DIRS", "/etc", "SOURCE_DIRS: /etc lies outside WORK_DIR"),
+        ("TRANSCODER_QUEUES", "plan,chunks", "TRANSCODER_QUEUES: chunks is no queue of transcoders"),
+        ("TRANSCODER_QUEUES", ",", "TRANSCODER_QUEUES: name at least one of plan, first, bulk"),
     ],
 )
 def test_settings_name_the_variable_that_no_client_can_use(environment, name, value, message):

@@ -80,3 +80,8 @@ def test_addresses_are_bounded_but_where_the_gpu_is_used_only_the_memory_behind_
 def test_confined_command_ends_with_the_program_when_paths_look_like_options():
     argv = confined(["ffmpeg", "-i", "x"], Access(reads=("--",), writes=("--read",)), 60)
     assert argv[-3:] == ["ffmpeg", "-i", "x"]
+
+
+def test_confined_command_limits_memory_to_what_the_runner_says():
+    argv = confined(["ffmpeg", "-i", "x"], Access(), 60, memory_bytes=5)
+    assert argv[argv.index("--memory-bytes") + 1] == "5"

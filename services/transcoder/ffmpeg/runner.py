@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.ffmpeg.cuda_cache import lent_kernels
-from services.transcoder.ffmpeg.sandbox import NOTHING, confined
+from services.transcoder.ffmpeg.sandbox import MEMORY_BYTES, NOTHING, confined
 from services.transcoder.ffmpeg.sandbox_exec import EXIT_CODE
 from services.transcoder.ffmpeg.task_group import first_of
 from shared.errors import EncodeFailed, EncodeStalled, NotConvertible
@@ -129,13 +129,14 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FfmpegRunner:
-    """Runs ffmpeg and ffprobe on this machine, confined as `mode` says.
+    """Runs ffmpeg and ffprobe on this machine, confined as `mode` says, each with `memory_bytes` at most.
 
     `cuda_cache` is the folder of FFmpeg's GPU filters, compiled for this card, if there is one.
     """
 
     mode: Mode = "best-effort"
     cuda_cache: str | None = None
+    memory_bytes: int = MEMORY_BYTES
 
     async def run_program(
         self,
@@ -156,7 +157,7 @@ class FfmpegRunner:
         last_words: deque[str] = deque(maxlen=STDERR_LINES)
         with lent_kernels(self.cuda_cache, argv, access) as lent:
             process = await _start(
-                confined(argv, access, timeout_seconds, self.mode),
+                confined(argv, access, timeout_seconds, self.mode, memory_bytes=self.memory_bytes),
                 {**_environment(), **lent, **(environment or {})},
             )
             try:

@@ -74,7 +74,12 @@ def uses_gpu(argv: Sequence[str]) -> bool:
 
 
 def confined(
-    argv: Sequence[str], access: Access, timeout_seconds: float, mode: Mode = "best-effort"
+    argv: Sequence[str],
+    access: Access,
+    timeout_seconds: float,
+    mode: Mode = "best-effort",
+    *,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> list[str]:
     """Return the command that runs `argv` with `access` only, killed by the kernel when this process dies."""
     gpu = uses_gpu(argv)
@@ -87,7 +92,7 @@ def confined(
         *("--cpu-seconds", str(cpu_seconds), "--file-bytes", str(FILE_BYTES)),
         *("--open-files", str(OPEN_FILES)),
         # The GPU driver reserves address space (15 GiB on an H200) that it does not use.
-        *("--data-bytes" if gpu else "--memory-bytes", str(MEMORY_BYTES)),
+        *("--data-bytes" if gpu else "--memory-bytes", str(memory_bytes)),
     ]
     for option, paths in _rules(program, access, gpu=gpu).items():
         for path in paths:
