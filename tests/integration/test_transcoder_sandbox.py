@@ -127,6 +127,15 @@ async def test_confined_program_has_bounded_memory_where_the_gpu_is_used():
     assert "MemoryError" in finished.stderr
 
 
+async def test_confined_program_has_the_memory_that_the_runner_allows_but_not_more():
+    access = Access(reads=(HOME,))
+    for size, seen in ((2**29, ""), (2**30, "MemoryError")):
+        argv = [*PYTHON, f"bytearray({size})"]
+        runner = FfmpegRunner(memory_bytes=2**30)
+        finished = await runner.run_program(argv, on_line=print, timeout_seconds=30, access=access)
+        assert finished.stderr.splitlines()[-1:] == ([seen] if seen else [])
+
+
 async def test_confined_program_has_bounded_memory_files_and_no_core():
     code = (
         "import resource as r; print(*[r.getrlimit(k)[1] for k in"

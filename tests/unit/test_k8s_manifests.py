@@ -13,278 +13,332 @@ import yaml
 
 from shared.http.health import CHECK_SECONDS
 from shared.messaging.topology import QUEUES
-from shared.settings import Settings, load_settings
+from shared.settings import load_settings
 from shared.startup import START_SECONDS
+from tests.cluster.places import K8S, find
+from tests.cluster.render import kustomize, load
+from tests.unit.service_settings import settings_of
+
+pytestmark = pytest.mark.skipif(
+    not find("kubectl"), reason="kubectl is missing (`make test-cluster` builds it)"
+)
 
 REPO = Path(__file__).parents[2]
-K8S = REPO / "deploy" / "k8s"
 SERVICES = ("ingest", "transcoder", "uploader", "streamer")
-WITH_GPU, GPU = "transcoder", "nvidia.com/gpu"
+VARIANTS = {"transcoder-plan": "transcoder", "transcoder-cpu": "transcoder"}
+GPU = "nvidia.com/gpu"
 VERSIONS = ("1.30", "1.37")  # the oldest that knows preStop.sleep by default, the newest with a schema
 SERVERS_AWAITED_AT_START = 3  # Postgres, RabbitMQ, storage, one after the other
-UNDERSTOOD = {"apiVersion", "kind", "namespace", "images", "resources", "components", "patches"}
+MEMORY = {"Gi": 1024**3, "Mi": 1024**2}
+OWN_KINDS = ("keda.sh/",)  # no official schema
+(SECRET,) = load((K8S / "secret.example.yaml").read_text())
+DIRECTORIES = {"gpu": K8S, "cpu": K8S / "overlays/cpu", "full": K8S / "overlays/full"}
 
 
-def load(path):
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+@pytest.fixture(params=DIRECTORIES)
+def documents(request):
+    return kustomize(DIRECTORIES[request.param])
 
 
-def render(directory, *components):
-    """Do what `kubectl kustomize` does with the fields in use here, but for namespace and image tag."""
-    (kustomization,) = load(directory / "kustomization.yaml")
-    assert set(kustomization) <= UNDERSTOOD
-    documents = []
-    for name in kustomization["resources"]:
-        path = (directory / name).resolve()
-        documents += render(path) if path.is_dir() else load(path)
-    for component in components:
-        (parts,) = load(component / "kustomization.yaml")
-        documents += [document for name in parts["resources"] for document in load(component / name)]
-        patch(documents, component, parts["patches"])
-    patch(documents, directory, kustomization.get("patches", []))
-    return documents
-
-
-def patch(documents, directory, patches):
-    for entry in patches:
-        target = (entry["target"]["kind"], entry["target"]["name"])
-        (document,) = [each for each in documents if (each["kind"], each["metadata"]["name"]) == target]
-        for operation in yaml.safe_load((directory / entry["path"]).read_text()):
-            apply(document, operation)
-
-
-def apply(document, operation):
-    *parents, last = (part.replace("~1", "/") for part in operation["path"].strip("/").split("/"))
-    place = document
-    for part in parents:
-        place = place[int(part)] if isinstance(place, list) else place[part]
-    assert last in place, f"{operation['path']} is not there"
-    if operation["op"] == "replace":
-        place[last] = operation["value"]
-    else:
-        assert operation["op"] == "remove"
-        del place[last]
-
-
-BASE = render(K8S)
-CPU = render(K8S / "overlays" / "cpu")
-KEDA = render(K8S, K8S / "components" / "keda")
-(SECRET,) = load(K8S / "secret.example.yaml")
-
-
-def of_kind(kind, documents=BASE):
+def of_kind(kind, documents):
     return {each["metadata"]["name"]: each for each in documents if each["kind"] == kind}
 
 
-def pod(name, documents=BASE):
-    return of_kind("Deployment", documents)[name]["spec"]["template"]["spec"]
+def workloads(documents):
+    return {**of_kind("Deployment", documents), **of_kind("Job", documents)}
 
 
-def container(name, documents=BASE):
-    (only,) = pod(name, documents)["containers"]
-    return only
+def pods(documents):
+    return {name: each["spec"]["template"]["spec"] for name, each in workloads(documents).items()}
 
 
-def environment():
-    return of_kind("ConfigMap")["vod-config"]["data"] | SECRET["stringData"]
+def service_containers(documents):
+    """Return the containers that run a service, by Deployment."""
+    deployments = of_kind("Deployment", documents)
+    return {name: each["spec"]["template"]["spec"]["containers"][0] for name, each in deployments.items()}
 
 
-def main_of(service):
-    return ast.parse((REPO / "services" / service / "main.py").read_text())
+def all_containers(documents):
+    return [each for pod in pods(documents).values() for each in pod["containers"]]
+
+
+def service_of(deployment):
+    return VARIANTS.get(deployment, deployment)
+
+
+def config_of(documents):
+    (config,) = [
+        each for name, each in of_kind("ConfigMap", documents).items() if name.startswith("vod-config-")
+    ]
+    return config["data"]
+
+
+def environment_of(container, documents):
+    own = {each["name"]: each["value"] for each in container.get("env", [])}
+    return config_of(documents) | SECRET["stringData"] | own
+
+
+def number_of_bytes(text):
+    return int(text[:-2]) * MEMORY[text[-2:]]
 
 
 def default_port(service):
-    for node in main_of(service).body:
-        if isinstance(node, ast.Assign):
-            names, values = node.targets[0], node.value
-            pairs = (
-                zip(names.elts, values.elts, strict=True)
-                if isinstance(names, ast.Tuple)
-                else [(names, values)]
-            )
-            for name, value in pairs:
-                if isinstance(name, ast.Name) and name.id == "DEFAULT_PORT":
-                    return ast.literal_eval(value)
+    main = ast.parse((REPO / "services" / service / "main.py").read_text())
+    for node in main.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+            names = [each.id for each in node.targets[0].elts]
+            if "DEFAULT_PORT" in names:
+                return ast.literal_eval(node.value.elts[names.index("DEFAULT_PORT")])
     raise AssertionError(f"services/{service}/main.py names no DEFAULT_PORT")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("documents", [[*BASE, SECRET], CPU, KEDA], ids=["base", "cpu", "keda"])
 def test_manifests_are_valid_when_checked_against_the_schemas_of_kubernetes(documents, version):
-    for document in documents:
-        if not document["apiVersion"].startswith("keda.sh/"):
+    for document in [*documents, SECRET]:
+        if not document["apiVersion"].startswith(OWN_KINDS):
             assert kubernetes_validate.validate(document, version, strict=True) == version
 
 
 def test_the_check_refuses_a_manifest_when_a_field_is_misspelt():
-    wrong = copy.deepcopy(of_kind("Deployment")["ingest"])
+    wrong = copy.deepcopy(of_kind("Deployment", kustomize())["ingest"])
     wrong["spec"]["template"]["spec"]["nodeSelectors"] = {}
     with pytest.raises(kubernetes_validate.ValidationError, match="nodeSelectors"):
         kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
 
 
-def test_every_manifest_is_used_by_a_kustomization():
-    used = {K8S / "secret.example.yaml", *K8S.rglob("kustomization.yaml")}
-    for path in K8S.rglob("kustomization.yaml"):
-        (kustomization,) = load(path)
-        patches = [entry["path"] for entry in kustomization.get("patches", [])]
-        used |= {(path.parent / name).resolve() for name in kustomization["resources"] + patches}
-    assert {path for path in K8S.rglob("*") if path.is_file()} <= used
+def test_every_deployment_runs_a_service(documents):
+    containers = service_containers(documents)
+    assert {service_of(name) for name in containers} == set(SERVICES)
+    for name, container in containers.items():
+        assert container["args"] == [f"services.{service_of(name)}"]
 
 
-def test_every_service_has_a_deployment_that_runs_it():
-    assert set(of_kind("Deployment")) == set(SERVICES)
-    for name in SERVICES:
-        assert container(name)["args"] == [f"services.{name}"]
-        assert (REPO / "services" / name / "main.py").is_file()
+def test_ports_are_those_of_the_service(documents):
+    for name, container in service_containers(documents).items():
+        port = default_port(service_of(name))
+        assert "HTTP_PORT" not in environment_of(container, documents)
+        assert container["ports"] == [{"name": "http", "containerPort": port}]
+        target = "edge" if name == "streamer" else "http"
+        (given,) = of_kind("Service", documents)[name]["spec"]["ports"]
+        assert given == {"name": "http", "port": port, "targetPort": target}
+        scraped = of_kind("Deployment", documents)[name]["spec"]["template"]["metadata"]["annotations"]
+        assert scraped == {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(port),
+            "prometheus.io/path": "/metrics",
+        }
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_ports_are_those_of_the_service(name):
-    port = default_port(name)
-    assert "HTTP_PORT" not in environment()
-    assert container(name)["ports"] == [{"name": "http", "containerPort": port}]
-    assert of_kind("Service")[name]["spec"]["ports"] == [{"name": "http", "port": port, "targetPort": "http"}]
-    scraped = of_kind("Deployment")[name]["spec"]["template"]["metadata"]["annotations"]
-    assert scraped == {
-        "prometheus.io/scrape": "true",
-        "prometheus.io/port": str(port),
-        "prometheus.io/path": "/metrics",
+def test_probes_ask_the_right_paths_and_give_the_service_its_time(documents):
+    for here in service_containers(documents).values():
+        startup, liveness, readiness = (here[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness"))
+        paths = [probe["httpGet"]["path"] for probe in (startup, liveness, readiness)]
+        assert paths == ["/healthz", "/healthz", "/readyz"]
+        patience_seconds = startup["periodSeconds"] * startup["failureThreshold"]
+        assert patience_seconds > SERVERS_AWAITED_AT_START * START_SECONDS
+        assert readiness["timeoutSeconds"] > CHECK_SECONDS
+
+
+def test_a_pod_may_take_longer_to_stop_than_its_work_drains(documents):
+    for name, container in service_containers(documents).items():
+        drain_seconds = float(environment_of(container, documents)["DRAIN_SECONDS"])
+        before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        assert pods(documents)[name]["terminationGracePeriodSeconds"] > before + drain_seconds + CHECK_SECONDS
+
+
+def test_ingest_drains_longest_and_is_scaled_down_slowest(documents):
+    containers = service_containers(documents)
+    drains = {
+        name: float(environment_of(each, documents)["DRAIN_SECONDS"]) for name, each in containers.items()
     }
+    assert drains["ingest"] > max(seconds for name, seconds in drains.items() if name != "ingest")
+    scaling = of_kind("HorizontalPodAutoscaler", documents)["ingest"]["spec"]["behavior"]["scaleDown"]
+    assert scaling["stabilizationWindowSeconds"] >= 600
+    assert [policy["value"] for policy in scaling["policies"]] == [1]
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_probes_ask_the_right_paths_and_give_the_service_its_time(name):
-    here = container(name)
-    startup, liveness, readiness = (here[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness"))
-    paths = [probe["httpGet"]["path"] for probe in (startup, liveness, readiness)]
-    assert paths == ["/healthz", "/healthz", "/readyz"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] > SERVERS_AWAITED_AT_START * START_SECONDS
-    assert readiness["timeoutSeconds"] > CHECK_SECONDS
+def test_the_edge_stops_before_the_streamer_that_it_asks(documents):
+    streamer, edge = pods(documents)["streamer"]["containers"]
+    waits = [each["lifecycle"]["preStop"]["sleep"]["seconds"] for each in (edge, streamer)]
+    assert waits == sorted(set(waits))
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_a_pod_may_take_longer_to_stop_than_its_work_drains(name):
-    drain_seconds = float(environment()["DRAIN_SECONDS"])
-    before = container(name).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    needed_seconds = before + drain_seconds + CHECK_SECONDS
-    assert pod(name)["terminationGracePeriodSeconds"] > needed_seconds
-    assert drain_seconds >= float(environment()["CHUNK_SECONDS"])
+def test_every_service_accepts_its_configuration(documents, monkeypatch):
+    for name, container in service_containers(documents).items():
+        settings = settings_of(service_of(name))
+        with monkeypatch.context() as patched:
+            for field in settings.model_fields:
+                patched.delenv(field.upper(), raising=False)
+            for variable, value in environment_of(container, documents).items():
+                patched.setenv(variable, value)
+            loaded = load_settings(settings, default_port(service_of(name)))
+        assert loaded.drain_seconds > 0
 
 
-def test_the_workers_are_given_more_than_the_default_drain_time():
-    default = Settings.model_fields["drain_seconds"].default
-    for name in ("transcoder", "uploader"):
-        assert pod(name)["terminationGracePeriodSeconds"] > default
+def test_every_variable_is_a_setting_and_comes_from_the_config_and_the_secret(documents):
+    of_image = {"NVIDIA_DRIVER_CAPABILITIES"}
+    for name, container in service_containers(documents).items():
+        known = {field.upper() for each in SERVICES for field in settings_of(each).model_fields}
+        assert set(environment_of(container, documents)) <= known | of_image
+        config, secret = (next(iter(source.values()))["name"] for source in container["envFrom"])
+        assert (config in of_kind("ConfigMap", documents), secret) == (True, SECRET["metadata"]["name"]), name
 
 
-def test_every_variable_is_a_setting_and_every_required_setting_is_given():
-    fields = {name.upper(): field for name, field in Settings.model_fields.items()}
-    assert set(environment()) <= set(fields)
-    assert {name for name, field in fields.items() if field.is_required()} <= set(environment())
-    for name in SERVICES:
-        given = [next(iter(source.values()))["name"] for source in container(name)["envFrom"]]
-        assert given == ["vod-config", SECRET["metadata"]["name"]]
+def test_secrets_are_in_the_secret_only(documents):
+    fields = [pair for each in SERVICES for pair in settings_of(each).model_fields.items()]
+    secret = {name.upper() for name, field in fields if "Secret" in str(field.annotation)}
+    assert not secret & set(config_of(documents))
 
 
-def test_secrets_are_in_the_secret_only():
-    secret = {name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
-    assert not {name.upper() for name in secret} & set(of_kind("ConfigMap")["vod-config"]["data"])
+def test_memory_of_a_transcoder_is_above_what_its_sandbox_allows(documents):
+    for name, container in service_containers(documents).items():
+        if service_of(name) == "transcoder":
+            environment = environment_of(container, documents)
+            wanted = int(environment["SANDBOX_MEMORY_BYTES"]) * int(environment["TRANSCODER_CONCURRENCY"])
+            assert number_of_bytes(container["resources"]["limits"]["memory"]) >= wanted + 2**30
 
 
-@pytest.mark.parametrize("documents", [BASE, CPU], ids=["base", "cpu"])
-def test_a_service_accepts_the_configuration(documents, monkeypatch):
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name, value in (environment() | of_kind("ConfigMap", documents)["vod-config"]["data"]).items():
-        monkeypatch.setenv(name, value)
-    assert load_settings(Settings, 8080).encoder == ("h264_nvenc" if documents is BASE else "libx264")
+def test_disk_of_a_pod_is_above_the_sum_of_its_scratch_space(documents):
+    for name, pod in pods(documents).items():
+        scratch = [each["emptyDir"]["sizeLimit"] for each in pod["volumes"] if "emptyDir" in each]
+        limits = [each["resources"]["limits"]["ephemeral-storage"] for each in pod["containers"]]
+        assert sum(map(number_of_bytes, limits)) > sum(map(number_of_bytes, scratch)), name
+        assert all("ephemeral-storage" in each["resources"]["requests"] for each in pod["containers"])
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_the_shared_volume_lies_at_work_dir(name):
-    (claim,) = of_kind("PersistentVolumeClaim").values()
+def test_only_pods_that_need_the_work_volume_mount_it(documents):
+    (claim,) = of_kind("PersistentVolumeClaim", documents).values()
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
-    volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
-    mounts = {mount["mountPath"]: mount for mount in container(name)["volumeMounts"]}
-    work = mounts[environment()["WORK_DIR"]]
-    assert volumes[work["name"]]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-    assert work.get("readOnly", False) == (name == "streamer")
-    assert "emptyDir" in volumes[mounts["/tmp"]["name"]]
+    for name, pod in pods(documents).items():
+        mounted = [each["name"] for each in pod["volumes"] if "persistentVolumeClaim" in each]
+        assert mounted == ([] if name in ("streamer", "vod-migrate") else ["work"]), name
+    for container in service_containers(documents).values():
+        mounts = {each["mountPath"] for each in container["volumeMounts"]}
+        assert mounts >= {"/tmp"}
 
 
-def test_only_the_transcoder_asks_for_a_gpu_and_for_its_nodes():
-    with_gpu = [name for name in SERVICES if GPU in container(name)["resources"]["limits"]]
-    placed = [name for name in SERVICES if {"nodeSelector", "tolerations"} & set(pod(name))]
-    assert (with_gpu, placed) == ([WITH_GPU], [WITH_GPU])
-    assert "video" in container(WITH_GPU)["env"][0]["value"].split(",")
-
-
-def test_no_trace_of_a_gpu_is_left_when_the_cpu_overlay_is_applied():
-    assert not re.search("nvidia|nvenc", yaml.safe_dump_all(CPU))
-
-
-@pytest.mark.parametrize("name", SERVICES)
-def test_pods_keep_to_the_restricted_security_standard(name):
-    outer, inner = pod(name)["securityContext"], container(name)["securityContext"]
-    assert outer["runAsNonRoot"]
-    assert outer["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert outer["fsGroup"] == outer["runAsGroup"]
-    assert inner == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
+def test_only_transcoders_ask_for_a_gpu_and_for_its_nodes():
+    documents = kustomize(DIRECTORIES["full"])
+    containers = service_containers(documents)
+    with_gpu = [name for name, each in containers.items() if GPU in each["resources"]["limits"]]
+    assert with_gpu == ["transcoder"]
+    placed = [name for name, pod in pods(documents).items() if "nodeSelector" in pod]
+    assert placed == ["transcoder"]
+    tolerant = {
+        name for name, pod in pods(documents).items() if GPU in [t["key"] for t in pod.get("tolerations", [])]
     }
-    assert not pod(name)["automountServiceAccountToken"]
-    assert {"cpu", "memory"} <= set(container(name)["resources"]["requests"])
-    assert "memory" in container(name)["resources"]["limits"]
+    assert tolerant == {"transcoder"}
+    encoders = {name: environment_of(each, documents)["ENCODER"] for name, each in containers.items()}
+    assert {name for name, encoder in encoders.items() if encoder == "h264_nvenc"} == {"transcoder"}
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_selectors_match_the_labels_of_the_pods(name):
-    deployment = of_kind("Deployment")[name]["spec"]
-    labels = deployment["template"]["metadata"]["labels"].items()
-    selectors = [deployment["selector"]["matchLabels"], of_kind("Service")[name]["spec"]["selector"]]
-    selectors += [each["labelSelector"]["matchLabels"] for each in pod(name)["topologySpreadConstraints"]]
-    if name in (budgets := of_kind("PodDisruptionBudget")):
-        selectors.append(budgets[name]["spec"]["selector"]["matchLabels"])
-    assert all(selector.items() <= labels for selector in selectors)
-    assert ("app.kubernetes.io/name", name) in selectors[0].items()
+def test_no_trace_of_a_gpu_is_left_without_its_component():
+    assert not re.search("nvidia|nvenc", yaml.safe_dump_all(kustomize(DIRECTORIES["cpu"])))
 
 
-def test_what_scales_by_itself_has_no_fixed_number_of_replicas():
-    assert (
-        set(of_kind("HorizontalPodAutoscaler"))
-        == set(of_kind("PodDisruptionBudget"))
-        == {"ingest", "streamer"}
-    )
-    (scaled,) = of_kind("ScaledObject", KEDA).values()
-    scalers = [*of_kind("HorizontalPodAutoscaler").values(), scaled]
-    targets = {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers}
-    assert targets == {"ingest", "streamer", "transcoder"}
-    assert not [name for name in targets if "replicas" in of_kind("Deployment", KEDA)[name]["spec"]]
+def test_transcoders_together_take_every_queue_and_planners_nothing_but_plans():
+    documents = kustomize(DIRECTORIES["full"])
+    taken = {
+        name: environment_of(container, documents).get("TRANSCODER_QUEUES", "plan,first,bulk")
+        for name, container in service_containers(documents).items()
+        if service_of(name) == "transcoder"
+    }
+    assert taken == {"transcoder": "first,bulk", "transcoder-plan": "plan", "transcoder-cpu": "bulk"}
 
 
-def test_keda_watches_the_queues_of_chunks_with_the_url_from_the_secret():
-    (scaled,) = of_kind("ScaledObject", KEDA).values()
-    (login,) = of_kind("TriggerAuthentication", KEDA).values()
-    triggers = scaled["spec"]["triggers"]
-    assert {trigger["type"] for trigger in triggers} == {"rabbitmq"}
-    queues = [trigger["metadata"]["queueName"] for trigger in triggers]
-    assert queues == ["transcoder.first", "transcoder.bulk"]
-    assert set(queues) <= set(QUEUES)
-    for trigger in triggers:
-        assert set(trigger["metadata"]) == {"protocol", "queueName", "mode", "value"}
-        assert trigger["authenticationRef"] == {"name": login["metadata"]["name"]}
-    (host,) = login["spec"]["secretTargetRef"]
-    assert (host["parameter"], host["name"]) == ("host", SECRET["metadata"]["name"])
-    assert host["key"] in SECRET["stringData"]
-    assert scaled["spec"]["minReplicaCount"] >= 1  # no trigger sees transcoder.plan
+def test_pods_keep_to_the_restricted_security_standard(documents):
+    for pod in pods(documents).values():
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not pod["automountServiceAccountToken"]
+    for container in all_containers(documents):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert "cpu" not in container["resources"]["limits"]
+
+
+def test_every_service_has_an_account_of_its_own_without_a_token(documents):
+    accounts = of_kind("ServiceAccount", documents)
+    assert set(accounts) == set(SERVICES)
+    assert not any(each["automountServiceAccountToken"] for each in accounts.values())
+    for name in of_kind("Deployment", documents):
+        assert pods(documents)[name]["serviceAccountName"] == service_of(name)
+
+
+def test_nothing_of_ours_pushes_out_pods_of_others_and_only_serving_pushes_out_encoding(documents):
+    classes = of_kind("PriorityClass", documents)
+    assert all(each["value"] <= 0 for each in classes.values())
+    pushing = {name for name, each in classes.items() if each["preemptionPolicy"] != "Never"}
+    assert pushing == {"vod-serving"}
+    used = {name: pod["priorityClassName"] for name, pod in pods(documents).items()}
+    assert {name: used[name] for name in SERVICES} == dict.fromkeys(SERVICES, "vod-serving") | {
+        "transcoder": "vod-encoding"
+    }
+    assert used.get("transcoder-cpu", "vod-bulk") == "vod-bulk"
+    assert classes["vod-bulk"]["value"] < classes["vod-encoding"]["value"] < classes["vod-serving"]["value"]
+
+
+def test_selectors_match_the_labels_of_their_pods_and_of_no_other(documents):
+    labels = {
+        name: each["spec"]["template"]["metadata"]["labels"] for name, each in workloads(documents).items()
+    }
+    for name, deployment in of_kind("Deployment", documents).items():
+        pod = deployment["spec"]["template"]["spec"]
+        selectors = [
+            deployment["spec"]["selector"]["matchLabels"],
+            of_kind("Service", documents)[name]["spec"]["selector"],
+            of_kind("PodDisruptionBudget", documents)[name]["spec"]["selector"]["matchLabels"],
+            *[each["labelSelector"]["matchLabels"] for each in pod["topologySpreadConstraints"]],
+        ]
+        for selector in selectors:
+            assert [other for other in labels if selector.items() <= labels[other].items()] == [name]
+
+
+def test_what_scales_by_itself_has_no_fixed_number_of_replicas(documents):
+    scalers = {**of_kind("HorizontalPodAutoscaler", documents), **of_kind("ScaledObject", documents)}
+    targets = {each["spec"]["scaleTargetRef"]["name"] for each in scalers.values()}
+    fixed = {name for name, each in of_kind("Deployment", documents).items() if "replicas" in each["spec"]}
+    assert fixed == set(of_kind("Deployment", documents)) - targets - {"transcoder"}
+
+
+def test_keda_scales_on_work_in_progress_and_to_zero_and_back():
+    documents = kustomize(DIRECTORIES["full"])
+    (login,) = of_kind("TriggerAuthentication", documents)["vod-database"]["spec"]["secretTargetRef"]
+    assert login["key"] in SECRET["stringData"]
+    for scaled in of_kind("ScaledObject", documents).values():
+        assert scaled["spec"]["minReplicaCount"] == 0
+        for trigger in scaled["spec"]["triggers"]:
+            assert trigger["type"] == "postgresql"
+            assert "from encoding_backlog" in trigger["metadata"]["query"]
+    encoding = of_kind("ScaledObject", documents)["transcoder"]["spec"]["triggers"][0]["metadata"]["query"]
+    assert "chunks_being_encoded" in encoding
+
+
+def test_keda_starts_a_transcoder_for_a_video_to_plan_where_no_planner_does():
+    triggers = load((K8S / "components/keda/scaled-object.yaml").read_text())[0]["spec"]["triggers"]
+    (queue,) = [each["metadata"]["queueName"] for each in triggers if each["type"] == "rabbitmq"]
+    assert queue in QUEUES
+    (query,) = [each["metadata"]["query"] for each in triggers if each["type"] == "postgresql"]
+    assert "videos_being_planned" in query
+
+
+def test_a_changed_configuration_rolls_the_pods(documents):
+    names = list(of_kind("ConfigMap", documents))
+    assert all(re.fullmatch(r"vod-(config|edge)-[a-z0-9]{10}", name) for name in names)
+
+
+def test_local_storage_is_sent_by_the_edge_as_its_rules_say():
+    ours = (K8S / "components/local-storage/segments.conf").read_text()
+    assert ours == (REPO / "deploy/edge/segments-local.conf").read_text()
 
 
 def test_the_image_runs_as_the_user_of_the_pods_and_finds_what_it_copies():
     dockerfile = (REPO / "deploy" / "Dockerfile").read_text()
-    security = pod("ingest")["securityContext"]
+    security = pods(kustomize())["ingest"]["securityContext"]
     assert f"USER {security['runAsUser']}:{security['runAsGroup']}\n" in dockerfile
     assert 'ENTRYPOINT ["python", "-m"]\n' in dockerfile
     let_through = (REPO / ".dockerignore").read_text().splitlines()

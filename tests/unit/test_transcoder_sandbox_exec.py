@@ -67,13 +67,13 @@ def test_ruleset_denies_all_that_the_version_knows(abi, rights, size):
     assert struct.unpack(f"={size // 8}Q", ruleset(abi))[1:] == (3, 3)[: size // 8 - 1]
 
 
-def test_addresses_are_bounded_but_where_the_gpu_is_used_only_the_memory_behind_them():
+def test_memory_is_bounded_and_addresses_too_where_no_gpu_is_used():
     guarded = ["ffmpeg", "-codec_whitelist", "h264,h264_cuvid", "-i", "file:x", "-c:v", "libx264", "y"]
     on_gpu = ["ffmpeg", "-i", "file:x", "-c:v", "h264_nvenc", "y"]
     assert not uses_gpu(guarded)
     assert uses_gpu(on_gpu)
-    bounds = {"--memory-bytes", "--data-bytes"}
-    assert bounds & {*confined(guarded, Access(), 60)} == {"--memory-bytes"}
+    bounds = {"--address-bytes", "--data-bytes"}
+    assert bounds & {*confined(guarded, Access(), 60)} == bounds
     assert bounds & {*confined(on_gpu, Access(), 60)} == {"--data-bytes"}
 
 
@@ -84,4 +84,4 @@ def test_confined_command_ends_with_the_program_when_paths_look_like_options():
 
 def test_confined_command_limits_memory_to_what_the_runner_says():
     argv = confined(["ffmpeg", "-i", "x"], Access(), 60, memory_bytes=5)
-    assert argv[argv.index("--memory-bytes") + 1] == "5"
+    assert argv[argv.index("--data-bytes") + 1] == "5"

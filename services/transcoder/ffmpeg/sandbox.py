@@ -38,6 +38,7 @@ GPU_READ: Final = (
     *("/sys", "/etc/nvidia", "/etc/OpenCL", "/run/nvidia-persistenced"),
 )
 GPU_WORDS: Final = ("nvenc", "cuda", "cuvid")
+ADDRESS_BYTES: Final = 16 * 1024**3
 MEMORY_BYTES: Final = 16 * 1024**3
 FILE_BYTES: Final = 2 * 1024**3
 OPEN_FILES: Final = 1024
@@ -91,8 +92,10 @@ def confined(
         *("--parent", str(os.getpid()), "--mode", mode, "--core-bytes", "0"),
         *("--cpu-seconds", str(cpu_seconds), "--file-bytes", str(FILE_BYTES)),
         *("--open-files", str(OPEN_FILES)),
-        # The GPU driver reserves address space (15 GiB on an H200) that it does not use.
-        *("--data-bytes" if gpu else "--memory-bytes", str(memory_bytes)),
+        # Memory that is the program's own: threads reserve addresses that they never use.
+        *("--data-bytes", str(memory_bytes)),
+        # The GPU driver reserves 15 GiB of them on an H200.
+        *(() if gpu else ("--address-bytes", str(ADDRESS_BYTES))),
     ]
     for option, paths in _rules(program, access, gpu=gpu).items():
         for path in paths:

@@ -38,7 +38,7 @@ ACCESS = {
 LIMITS = {
     "--cpu-seconds": resource.RLIMIT_CPU,
     "--file-bytes": resource.RLIMIT_FSIZE,
-    "--memory-bytes": resource.RLIMIT_AS,
+    "--address-bytes": resource.RLIMIT_AS,
     "--data-bytes": resource.RLIMIT_DATA,
     "--open-files": resource.RLIMIT_NOFILE,
     "--core-bytes": resource.RLIMIT_CORE,
