@@ -16,6 +16,7 @@
     │       └── MalformedBody · UnsupportedEncoding · EmptyFile · UploadStalled · UploadTooLarge
     ├── TransientError                an external failure: retrying may help
     │   ├── SourceFetchFailed         the server of the source did not answer correctly
+    │   │   ├── SourceChanged         it was replaced while it was read
     │   │   └── SourceServerUnavailable  it is down or overloaded: retrying may help
     │   ├── EncodeFailed · EncodeStalled · SegmentsLost · WorkerLost · Stalled
     │   ├── StorageInconsistent       the storage does not keep objects as they were put
@@ -80,6 +81,7 @@ from shared.errors.sources import (
     NotConvertible,
     NoVideoStream,
     OriginalMissing,
+    SourceChanged,
     SourceError,
     SourceFetchFailed,
     SourceServerUnavailable,
@@ -122,6 +124,7 @@ __all__ = [
     "Refused",
     "RequestError",
     "SegmentsLost",
+    "SourceChanged",
     "SourceError",
     "SourceFetchFailed",
     "SourceServerUnavailable",

@@ -59,3 +59,7 @@ class SourceFetchFailed(TransientError):
 
 class SourceServerUnavailable(SourceFetchFailed):
     """The server of the source is unavailable or overloaded: the work waits for it."""
+
+
+class SourceChanged(SourceFetchFailed):
+    """The source was replaced while it was read: it has to be read from the beginning."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import socket
 import ssl
 from collections import Counter
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 
 import pytest
 from aiohttp.abc import AbstractResolver
 
 from services.transcoder.sources import https
 from services.transcoder.sources.https import HttpsSource
-from shared.errors import SourceFetchFailed, SourceServerUnavailable, SourceUnavailable
+from shared.errors import SourceChanged, SourceFetchFailed, SourceServerUnavailable, SourceUnavailable
 from tests.certificate import make_certificate
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Stranger:
         self.answers: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
         self.visits, self.port, self.inner_port = 0, 0, 0
+        self.films: dict[str, tuple[bytes, str]] = {}
+        self.cut_bytes, self.sent_bytes = 0, 0  # of an answer with a part of a film; 0: all of it
 
     def answer(self, path: str, *headers: str, status: str = "200 OK", body: bytes = b"") -> None:
         head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close", "", ""])
@@ -47,13 +51,27 @@ class Stranger:
         self.answer(path, f"Location: {to}", "Content-Length: 0", status="302 Found")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = (await reader.readuntil(b"\r\n\r\n")).split()
-        path = request[1].decode()
+        head = await reader.readuntil(b"\r\n\r\n")
+        path = head.split()[1].decode()
         self.asked[path] += 1
-        writer.write(self.answers[path])
+        writer.write(self._part(path, head.decode()) if path in self.films else self.answers[path])
         if path == "/silent":
             await reader.read()
         writer.close()
+
+    def _part(self, path: str, head: str) -> bytes:
+        film, tag = self.films[path]
+        asked = re.search(r"Range: bytes=(\d+)-(\d+)", head)
+        condition = re.search(r"If-Range: (\S+)", head)
+        assert asked is not None
+        start, end = int(asked[1]), min(len(film), int(asked[2]) + 1)
+        status, about = "206 Partial Content", f"Content-Range: bytes {start}-{end - 1}/{len(film)}\r\n"
+        if condition and condition[1] != tag:
+            start, end, status, about = 0, len(film), "200 OK", ""
+        sent = film[start:end][: self.cut_bytes or None]
+        self.sent_bytes += len(sent)
+        lines = f"HTTP/1.1 {status}\r\nETag: {tag}\r\nContent-Length: {end - start}\r\n{about}"
+        return f"{lines}Connection: close\r\n\r\n".encode() + sent
 
     def visit(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits += 1
@@ -125,6 +143,27 @@ async def test_a_film_is_read_when_the_server_redirects_a_few_times(
     stranger.redirect("/b", "/c")
     stranger.answer("/c", f"Content-Length: {len(FILM)}", body=FILM)
     assert await fetch(trusting, stranger, "/a") == FILM
+
+
+async def test_a_film_is_read_on_when_its_server_breaks_every_connection(
+    stranger: Stranger, trusting: HttpsSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio, "sleep", AsyncMock())
+    stranger.films["/a"], stranger.cut_bytes = (FILM, '"one"'), 20_000
+    assert await fetch(trusting, stranger, "/a") == FILM
+    assert stranger.sent_bytes == len(FILM)
+
+
+async def test_a_film_is_not_read_on_when_it_is_replaced(
+    stranger: Stranger, trusting: HttpsSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def replace(_: float) -> None:
+        stranger.films["/a"] = FILM[::-1], '"two"'
+
+    monkeypatch.setattr(asyncio, "sleep", replace)
+    stranger.films["/a"], stranger.cut_bytes = (FILM, '"one"'), 20_000
+    with pytest.raises(SourceChanged):
+        await fetch(trusting, stranger, "/a")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from services.transcoder.sources.fetch import Opened, Sources
+from services.transcoder.sources.fetch import Sources
+from services.transcoder.sources.ranges import Opened
 from shared import videos
 from shared.contracts.cloudevents import envelope
 from shared.contracts.events import COMMANDS, EncodeChunk, Source, VideoUploaded

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
@@ -25,18 +24,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from services.transcoder.sources.ranges import Opened
     from shared.workspace.disk_budget import DiskBudget, Reservation
     from shared.workspace.layout import WorkDir
 
     Opener = Callable[[str], AbstractAsyncContextManager["Opened", Any]]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """An opened source: its blocks, and their total size in bytes; None if unknown."""
-
-    blocks: AsyncIterator[bytes]
-    size_bytes: int | None
 
 
 class Sources:

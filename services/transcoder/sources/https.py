@@ -10,14 +10,22 @@ import asyncio
 import ipaddress
 import socket
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 from yarl import URL
 
-from services.transcoder.sources.fetch import Opened, shown
+from services.transcoder.sources.fetch import shown
 from services.transcoder.sources.public_addresses import PrivateAddress, PublicResolver, refuse_private
-from shared.errors import SourceFetchFailed, SourceServerUnavailable, SourceUnavailable, described
+from services.transcoder.sources.ranges import Answer, no_blocks, open_whole, range_header, total_bytes
+from shared.errors import (
+    SourceChanged,
+    SourceFetchFailed,
+    SourceServerUnavailable,
+    SourceUnavailable,
+    described,
+)
 from shared.http.minimum_rate import MinimumRate
 
 if TYPE_CHECKING:
@@ -26,14 +34,16 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
+    from services.transcoder.sources.ranges import Ask, Opened
     from shared.errors import PipelineError
-
 
 BLOCK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 TIMEOUT = aiohttp.ClientTimeout(total=6 * 3600, sock_connect=15, sock_read=60)
 HEAD_TIMEOUT_SECONDS = 60.0  # until the head of the answer, connecting included
 HEADERS = {"Accept-Encoding": "identity"}
+PART, EMPTY = 206, 416  # 416: there is not even a first byte
+SUCCESS = (200, PART)
 REDIRECTS = (301, 302, 303, 307, 308)
 GONE_FOR_GOOD = (400, 401, 403, 404, 405, 410, 451)
 BUSY = (408, 425, 429)
@@ -61,16 +71,29 @@ class HttpsSource:
         """Open a URL, following redirects to https only.
 
         Raises SourceUnavailable when it is refused or not there, SourceServerUnavailable when the server is
-        away or busy, SourceFetchFailed when it fails otherwise.
+        away or busy, SourceChanged when the file is replaced meanwhile, SourceFetchFailed when the server
+        fails otherwise.
         """
+        async with open_whole(self.asking(uri)) as opened:
+            yield opened
+
+    def asking(self, uri: str) -> Ask:
+        """Return how to ask for parts of a file; every request follows the redirects again."""
+        return partial(self._ask, uri)
+
+    @asynccontextmanager
+    async def _ask(self, uri: str, start: int, length: int, validator: str | None) -> AsyncIterator[Answer]:
         resolver = PublicResolver(self._private_hosts, self._resolver)
         connector = aiohttp.TCPConnector(resolver=resolver, ssl=self._tls)
+        headers = {**HEADERS, "Range": range_header(start, length)}
+        if validator:
+            headers["If-Range"] = validator
         async with aiohttp.ClientSession(
-            connector=connector, timeout=TIMEOUT, trust_env=False, auto_decompress=False
+            connector=connector, timeout=TIMEOUT, trust_env=False, auto_decompress=False, headers=headers
         ) as session:
             response = await self._get(session, uri)
             try:
-                yield Opened(_blocks(response, uri), response.content_length)
+                yield _read_answer(response, uri, start, validator)
             finally:
                 response.close()
 
@@ -79,7 +102,7 @@ class HttpsSource:
             url = self._allowed(uri)
             try:
                 async with asyncio.timeout(HEAD_TIMEOUT_SECONDS):
-                    response = await session.get(url, allow_redirects=False, headers=HEADERS)
+                    response = await session.get(url, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise _explained(uri, error) from error
             if response.status not in REDIRECTS:
@@ -124,12 +147,32 @@ def _redirected(url: URL, response: aiohttp.ClientResponse) -> str:
         raise SourceUnavailable(f"source {shown(str(url))}: redirected to {shown(place)}: {error}") from error
 
 
+def _read_answer(response: aiohttp.ClientResponse, uri: str, start: int, validator: str | None) -> Answer:
+    """Return the answer to a request with a range. Raises SourceChanged, SourceFetchFailed."""
+    if response.status == EMPTY:
+        return Answer(no_blocks(), 0, None, is_part=False)
+    blocks = _blocks(response, uri)
+    if response.status != PART:
+        return Answer(blocks, response.content_length, None, is_part=False)
+    found = _validator(response)
+    if validator and found != validator:
+        raise SourceChanged(f"source {shown(uri)} was replaced while it was read")
+    return Answer(blocks, total_bytes(response.headers.get("Content-Range"), start), found, is_part=True)
+
+
+def _validator(response: aiohttp.ClientResponse) -> str | None:
+    """Return what tells this version of a file from others (RFC 9110, 13.1.5): a weak ETag does not."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified")
+
+
 def _expect_success(response: aiohttp.ClientResponse, uri: str) -> None:
     encoding = response.headers.get("Content-Encoding", "identity")
-    if response.status == 200 and encoding == "identity":
+    is_empty = response.status == EMPTY and response.headers.get("Content-Range") == "bytes */0"
+    if is_empty or (response.status in SUCCESS and encoding == "identity"):
         return
     response.close()
-    if response.status == 200:
+    if response.status in SUCCESS:
         raise SourceUnavailable(f"source {shown(uri)}: the server sends it compressed, as {encoding[:20]!r}")
     raise _of_status(response.status)(
         f"source {shown(uri)}: the server answered {response.status} {response.reason}"
