@@ -59,26 +59,38 @@ DIED = web.AppKey("died", asyncio.Future)
 
 
 @asynccontextmanager
-async def running(app: web.Application, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """Run a loop while the application runs; a loop that ends by itself ends the process."""
+async def running(
+    app: web.Application, work: Coroutine[Any, Any, None], name: str
+) -> AsyncIterator[Callable[[], None]]:
+    """Run a loop while the application runs; a loop that ends by itself ends the process.
+
+    Yields a function to call before the loop is asked to end.
+    """
     task = asyncio.create_task(work, name=name)
     report = partial(_report_death, app)
     task.add_done_callback(report)
-    try:
-        yield
-    finally:
+
+    def expect_end() -> None:
         task.remove_done_callback(report)
+
+    try:
+        yield expect_end
+    finally:
+        expect_end()
         while not task.done():  # a library may swallow a cancellation that arrives at the wrong moment
             task.cancel()
             await asyncio.wait([task], timeout=1)
 
 
 def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
-    if app[DIED].done():
-        return
     error = None if task.cancelled() else task.exception()
     how = "was cancelled unexpectedly" if task.cancelled() else "ended"
-    app[DIED].set_exception(error or RuntimeError(f"{task.get_name()} {how}"))
+    error = error or RuntimeError(f"{task.get_name()} {how}")
+    died = app.get(DIED)
+    if died is None:  # another runner than `serve`, which ends the process
+        log.error("loop_ended", loop=task.get_name(), exc_info=error)
+    elif not died.done():
+        died.set_exception(error)
 
 
 async def serve(app: web.Application, settings: ProcessSettings, *, shares_port: bool = False) -> None:

@@ -140,11 +140,15 @@ def consumers_context(
     async def context(app: web.Application) -> AsyncIterator[None]:
         consumers = create(app)
         async with AsyncExitStack() as stack:
+            expect_ends = []
             for consumer in consumers:
                 stack.push_async_callback(consumer.close)
                 app[CHECKS].add(f"consumer {consumer.name}", consumer.link.check, "never")
-                await stack.enter_async_context(running(app, consumer.run(), consumer.name))
+                loop = running(app, consumer.run(), consumer.name)
+                expect_ends.append(await stack.enter_async_context(loop))
             yield
+            for expect_end in expect_ends:
+                expect_end()
             await asyncio.gather(*(consumer.drain(settings.drain_seconds) for consumer in consumers))
 
     return context

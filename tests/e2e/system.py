@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).parents[2]
 CONVERSION_SECONDS = 120.0
+EVENT_SECONDS = 30.0
 
 
 @dataclass
@@ -153,11 +154,19 @@ class Events:
             self.seen.append(json.loads(message.body))
         return self.seen
 
-    async def of(self, video_id: str, kind: str) -> list[dict[str, Any]]:
-        """Return the data of the events of one type about one video."""
-        await self.drain()
-        chosen = [event for event in self.seen if event["type"] == kind]
-        return [event["data"] for event in chosen if event["data"]["videoId"] == video_id]
+    async def of(self, video_id: str, kind: str, *, at_least: int = 0) -> list[dict[str, Any]]:
+        """Return the data of the events of one type about one video.
+
+        Waits for `at_least` of them: an event follows the record that it is about.
+        """
+        async with asyncio.timeout(EVENT_SECONDS):
+            while True:
+                await self.drain()
+                chosen = [event["data"] for event in self.seen if event["type"] == kind]
+                found = [data for data in chosen if data["videoId"] == video_id]
+                if len(found) >= at_least:
+                    return found
+                await asyncio.sleep(0.1)
 
     async def upload(self, uri: str, **data: Any) -> str:
         """Publish video.uploaded as an internal platform; return the id of the video."""

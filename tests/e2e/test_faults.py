@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +23,12 @@ async def expect_whole(system, client, record, tmp_path, *, seconds=24):
     assert segments == sorted(f"{name}/{file}" for name in NAMES for file in expected)
 
 
+async def encodes(events, video_id):
+    """Return the directories of the chunks that were finished, one for each time; not of any in progress."""
+    segmented = await events.of(video_id, "video.segmented")
+    return {Path(segment["path"]).parents[1] for event in segmented for segment in event["segments"]}
+
+
 @pytest.mark.parametrize("part", ["ingest", "transcoder-1", "uploader", "streamer"])
 async def test_video_ends_ready_when_a_service_is_killed_in_the_middle(s3_mode, long_clip, tmp_path, part):
     async with s3_mode.client() as client, s3_mode.events() as events:
@@ -32,7 +38,7 @@ async def test_video_ends_ready_when_a_service_is_killed_in_the_middle(s3_mode, 
         s3_mode.kill(part)
         s3_mode.up()
         await expect_whole(s3_mode, client, await client.ready(video_id), tmp_path)
-        assert len(await events.of(video_id, "video.stored")) == 1
+        assert len(await events.of(video_id, "video.stored", at_least=1)) == 1
         assert await events.of(video_id, "video.failed") == []
 
 
@@ -50,12 +56,9 @@ async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s
             "storage_unavailable",
             True,
         )
-        async with asyncio.timeout(30):  # it follows the record
-            while not (failures := await events.of(video_id, "video.failed")):
-                await asyncio.sleep(0.1)
-        assert len(failures) == 1
+        assert len(await events.of(video_id, "video.failed", at_least=1)) == 1
         assert (s3_mode.work / "originals" / video_id / "source").is_file(), "the original is kept"
-        encoded = set((s3_mode.work / "chunks" / video_id).glob("*-*"))
+        encoded = await encodes(events, video_id)
         assert encoded, "what was encoded is kept"
 
         s3_mode.up()
@@ -63,11 +66,12 @@ async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s
         assert (again["status"], again["error"]) == ("processing", None)
         ready = await client.ready(video_id)
         await expect_whole(s3_mode, client, ready, tmp_path)
-        after = set((s3_mode.work / "chunks" / video_id).glob("*-*"))
+        after = await encodes(events, video_id)
         assert encoded <= after
         chunks = [path.name.split("-")[0] for path in after]
-        assert len(chunks) == len(set(chunks)), "no chunk was encoded twice"
-        assert len(await events.of(video_id, "video.stored")) == 1
+        assert len(chunks) == len(set(chunks)), "no chunk that was encoded was encoded again"
+        assert all((s3_mode.work / path).is_dir() for path in encoded), "it is still there"
+        assert len(await events.of(video_id, "video.stored", at_least=1)) == 1
 
 
 async def test_retry_is_refused_when_the_video_has_not_failed(s3_mode, small_clip):
@@ -86,7 +90,7 @@ async def test_video_ends_ready_when_the_queues_are_purged_in_the_middle(s3_mode
             assert await s3_mode.purge() > 0, "commands were lost"
             assert (await client.record(video_id))["status"] == "processing"
             await expect_whole(s3_mode, client, await client.ready(video_id), tmp_path)
-            assert len(await events.of(video_id, "video.stored")) == 1
+            assert len(await events.of(video_id, "video.stored", at_least=1)) == 1
         assert "video_resumed" in s3_mode.log("uploader")
     finally:
         s3_mode.up(RECONCILE_SECONDS="600")

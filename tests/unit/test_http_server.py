@@ -53,6 +53,28 @@ async def test_a_loop_is_not_reported_when_the_application_ends_it():
     assert not app[ours.DIED].done()
 
 
+async def test_a_loop_is_not_reported_when_it_was_asked_to_end():
+    app = web.Application()
+    app[ours.DIED] = asyncio.get_running_loop().create_future()
+    drained = asyncio.Event()
+    async with ours.running(app, drained.wait(), "consumer") as expect_end:
+        expect_end()
+        drained.set()
+        await asyncio.sleep(0.01)
+    assert not app[ours.DIED].done()
+
+
+async def test_a_loop_that_ends_is_logged_when_nothing_serves_the_application(monkeypatch, caplog):
+    logged = Mock()
+    monkeypatch.setattr(ours, "log", logged)
+    async with ours.running(web.Application(), asyncio.sleep(0), "relay"):
+        await asyncio.sleep(0.01)
+    [call] = logged.error.mock_calls
+    assert call.args == ("loop_ended",)
+    assert (call.kwargs["loop"], str(call.kwargs["exc_info"])) == ("relay", "relay ended")
+    assert caplog.records == [], "asyncio has nothing to tell"
+
+
 @pytest.fixture
 def settings(tmp_path):
     nowhere = {"database_url": "postgresql://x", "rabbitmq_url": "amqp://x"}

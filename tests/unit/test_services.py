@@ -73,6 +73,7 @@ def run(postgres: Any, broker: MemoryBroker, memory_storage: Any, work_dir: Any)
         async with TestClient(ServiceServer(app, host="127.0.0.1")) as client:
             yield client
             assert not app[DIED].done(), "no loop of the service has ended"
+        assert not app[DIED].done(), "a loop that ends at the stop is no fault"
 
     return run_app
 
