@@ -95,7 +95,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def eventually() -> Any:
     """Return a function that awaits a condition, failing after `seconds`."""
 
-    async def wait(condition: Any, *, seconds: float = 20.0) -> Any:
+    async def wait(condition: Any, *, seconds: float = 60.0) -> Any:
         async with asyncio.timeout(seconds):
             while not (value := await condition()):
                 await asyncio.sleep(0.05)

@@ -83,7 +83,7 @@ class Scene:
         exchange = await channel.get_exchange("hls.events")
         heard = len(self.recorder.events)
         await exchange.publish(aio_pika.Message(json.dumps(body).encode()), "video.stored")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while len(self.recorder.events) == heard:
                 await asyncio.sleep(0.01)
 

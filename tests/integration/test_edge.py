@@ -99,11 +99,11 @@ async def nginx(settings: Settings, home: Path, streamer: int) -> AsyncIterator[
         yield f"http://127.0.0.1:{port}", output
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), 30)
 
 
 async def _listens(port: int, process: asyncio.subprocess.Process, output: Path) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             assert process.returncode is None, output.read_text()
             with suppress(OSError):
@@ -227,7 +227,7 @@ async def until(edge: Edge, path: str, has: bytes, seconds: float = 30) -> bytes
             await asyncio.sleep(0.1)
 
 
-async def ends(edge: Edge, path: str, status: int, seconds: float = 6) -> None:
+async def ends(edge: Edge, path: str, status: int, seconds: float = 15) -> None:
     """Wait until a path is refused: the edge asks the streamer again after a second."""
     async with asyncio.timeout(seconds):
         while True:

@@ -322,7 +322,7 @@ async def test_message_is_redelivered_when_a_drain_ends_before_its_handler(serve
 
     await accept(outbox, uploaded())
     async with consuming(servers, outbox, handle) as taker:
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 30)
         await taker.drain(0)
     _, message = await eventually(lambda: pull(link, [QUEUE]))
     assert message.redelivered

@@ -279,7 +279,7 @@ async def test_players_that_go_away_leave_no_connection_behind_when_they_were_ma
             got = await client.get(f"{ready_film.base}/720p/segment_001.ts")
             await got.content.read(100)
             got.close()
-        got = await asyncio.wait_for(client.get(f"{ready_film.base}/720p/segment_001.ts"), 10)
+        got = await asyncio.wait_for(client.get(f"{ready_film.base}/720p/segment_001.ts"), 30)
         assert await got.read() == LARGE
 
 

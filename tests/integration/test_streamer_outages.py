@@ -182,7 +182,7 @@ async def test_300_slow_readers_are_all_served(settings: Settings, ready_film: F
 
 
 async def _begin_slowly(session: aiohttp.ClientSession, url: Any) -> aiohttp.ClientResponse:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         return await session.get(url, headers=PLAIN)
 
 

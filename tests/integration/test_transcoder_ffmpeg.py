@@ -36,7 +36,7 @@ def running(mark: str) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-async def until(condition, seconds=10.0):
+async def until(condition, seconds=30.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "timed out"
@@ -103,7 +103,7 @@ async def test_last_words_are_kept():
 async def test_programs_see_no_credentials(monkeypatch):
     monkeypatch.setenv("S3_SECRET_ACCESS_KEY", "secret")
     lines: list[str] = []
-    await RUNNER.run_program(["env"], on_line=lines.append, timeout_seconds=10)
+    await RUNNER.run_program(["env"], on_line=lines.append, timeout_seconds=30)
     assert any(line.startswith("PATH=") for line in lines)
     assert not any("secret" in line for line in lines)
 
@@ -123,4 +123,4 @@ async def test_programs_die_with_the_worker():
 
 async def test_a_program_that_cannot_be_started_is_not_the_sources_fault():
     with pytest.raises(EncodeInterrupted, match=r"not started: .*No such file"):
-        await RUNNER.run_program(["no-such-program"], on_line=print, timeout_seconds=10)
+        await RUNNER.run_program(["no-such-program"], on_line=print, timeout_seconds=30)

@@ -61,8 +61,9 @@ async def have_looked(logs):
     return sorted(waits.count(queues) >= 2 for queues in set(waits)) == [True, True]
 
 
+@pytest.mark.usefixtures("volume")
 async def test_a_transcoder_with_an_empty_volume_takes_no_work(
-    servers, database, database_url, places, volume, eventually
+    servers, database, database_url, places, eventually
 ):
     outbox, video_id = Outbox(database, "/test"), uuid4()
     original = places[0].original(video_id)

@@ -55,9 +55,9 @@ async def answer_to_head(api: Api, length: int, *, key: str = "alice") -> tuple[
     """Return the answer before any byte of the body is sent: status, headers, connection."""
     head = f"Authorization: Bearer {api.keys[key]}\r\nContent-Length: {length}\r\nExpect: 100-continue"
     reader, writer = await talk(api, head)
-    status = (await asyncio.wait_for(reader.readline(), 5)).decode().split(" ")[1]
+    status = (await asyncio.wait_for(reader.readline(), 30)).decode().split(" ")[1]
     headers = {}
-    while line := (await asyncio.wait_for(reader.readline(), 5)).decode().strip():
+    while line := (await asyncio.wait_for(reader.readline(), 30)).decode().strip():
         name, _, value = line.partition(": ")
         headers[name] = value
     return status, headers, (reader, writer)
@@ -74,7 +74,7 @@ async def under_way(api: Api) -> AsyncIterator[Any]:
 
     async def finish() -> str:
         writer.write(body[500_000:])
-        return (await asyncio.wait_for(reader.readline(), 10)).decode().split(" ")[1]
+        return (await asyncio.wait_for(reader.readline(), 30)).decode().split(" ")[1]
 
     yield finish
     writer.close()
@@ -222,19 +222,20 @@ async def test_limit_holds_when_two_transactions_meet_because_they_take_turns(
 ) -> None:
     if not takes_turns:
         monkeypatch.setattr(retry_and_delete.sql, "lock_user", lambda *_, **__: asyncio.sleep(0))
-    met = asyncio.Event()
+    asked, met = asyncio.Event(), asyncio.Event()
 
     async def begin(*, waits: bool) -> bool:
         async with api.database.transaction() as connection:
             await insert(connection)
             exceeds = await videos.over_quota(connection, "alice", 1)
+            asked.set()
             if waits:  # holds its transaction open until the other has asked, or is kept from it
-                await asyncio.wait([asyncio.create_task(met.wait())], timeout=0.5)
+                await asyncio.wait([asyncio.create_task(met.wait())], timeout=0.5 if takes_turns else 30)
             met.set()
             return exceeds
 
     first = asyncio.create_task(begin(waits=True))
-    await asyncio.sleep(0.1)
+    await asked.wait()
     verdicts = [await begin(waits=False), await first]
     assert sorted(verdicts) == ([False, True] if takes_turns else [False, False])
 

@@ -46,7 +46,7 @@ async def test_an_upload_that_is_too_much_is_refused_before_its_body_is_read(api
 
 async def test_uploads_in_progress_count(api: Api) -> None:
     async with under_way(api) as finish:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await status_of_head(api, 400_000) != "403":  # counted as soon as its fields are read
                 await asyncio.sleep(0.05)
         assert await finish() == "202"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def read_event(response: ClientResponse) -> dict[str, Any]:
     """Read up to the next event that holds data."""
     event: dict[str, Any] = {}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while line := (await response.content.readline()).decode():
             name, _, value = line.rstrip("\n").partition(": ")
             if not name and "data" in event:
@@ -93,4 +93,4 @@ async def test_events_end_when_the_service_stops(api: Api) -> None:
     async with watch(api, await api.add_video()) as response:
         await read_event(response)
         api.client.app[FEED].close()  # type: ignore[union-attr]
-        assert await asyncio.wait_for(response.content.read(), 2) == b""
+        assert await asyncio.wait_for(response.content.read(), 30) == b""

@@ -66,7 +66,7 @@ async def test_upload_is_judged_before_its_body_is_read(
 ) -> None:
     head = f"Authorization: Bearer {api.keys.get(key, 'x')}\r\nContent-Length: {bytes_announced}"
     reader, writer = await talk(api, f"{head}\r\nExpect: 100-continue")
-    assert status in await asyncio.wait_for(reader.readline(), 5)
+    assert status in await asyncio.wait_for(reader.readline(), 30)
     writer.close()
 
 
@@ -74,8 +74,8 @@ async def test_upload_is_invited_when_the_client_asks_first(api: Api) -> None:
     body = FILE + END
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: {len(body)}"
     reader, writer = await talk(api, f"{head}\r\nExpect: 100-continue")
-    assert b"100 Continue" in await asyncio.wait_for(reader.readline(), 5)
+    assert b"100 Continue" in await asyncio.wait_for(reader.readline(), 30)
     await reader.readline()
     writer.write(body)
-    assert b"202" in await asyncio.wait_for(reader.readline(), 5)
+    assert b"202" in await asyncio.wait_for(reader.readline(), 30)
     writer.close()

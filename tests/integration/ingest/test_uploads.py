@@ -57,7 +57,7 @@ async def test_upload_reaches_the_broker(api: Api, servers: Any) -> None:
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind("hls.events", "video.uploaded")
         _, video, _ = await api.upload()
-        async with asyncio.timeout(10), queue.iterator() as messages:
+        async with asyncio.timeout(30), queue.iterator() as messages:
             async for message in messages:
                 event = json.loads(message.body)
                 if event["subject"] == video["id"]:
