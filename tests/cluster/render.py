@@ -32,6 +32,7 @@ def kustomize(directory: Path = K8S) -> list[Document]:
 def helm_text(*arguments: str) -> str:
     """Return what `helm template` makes of the chart. Raises CalledProcessError."""
     command = (find("helm") or "helm", "template", "vod", str(CHART), "--namespace", "vod")
+    command += ("--kube-version", "1.34.4")
     return _output(*command, *arguments)
 
 

@@ -1,0 +1,110 @@
+"""The chart says what the kustomizations say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from tests.cluster.places import CHART, K8S, REPOSITORY, find
+from tests.cluster.render import helm_text, kustomize, load
+
+pytestmark = pytest.mark.skipif(
+    not (find("helm") and find("kubectl")),
+    reason="helm or kubectl is missing (`make test-cluster` builds them)",
+)
+
+HASHED = re.compile(r"\b(vod-config|vod-edge)-[a-z0-9]{10}\b")
+HELM_ALONE = ("checksum/config", "helm.sh/hook", "helm.sh/hook-delete-policy", "helm.sh/resource-policy")
+EVERYTHING = (
+    "transcoder.gpu=true,transcoder.spot=true,planner.enabled=true,keda.enabled=true,cpuBurst.enabled=true"
+)
+VARIANTS = {
+    "cpu": (K8S / "overlays/cpu", ()),
+    "gpu": (K8S, ("--set", "transcoder.gpu=true,config.ENCODER=libx264")),
+    "full": (K8S / "overlays/full", ("--set", f"{EVERYTHING},migrate=true")),
+}
+
+
+def comparable(documents):
+    """Return documents by kind and name, without what the two tools do each in their own way."""
+    by_name = {}
+    for document in yaml.safe_load_all(HASHED.sub(r"\1", yaml.safe_dump_all(documents))):
+        if document["kind"] == "Namespace":  # helm install --create-namespace
+            continue
+        for metadata in metadata_of(document):
+            left = {k: v for k, v in metadata.pop("annotations", {}).items() if k not in HELM_ALONE}
+            metadata.update({"annotations": left} if left else {})
+        for container in containers_of(document):
+            container.get("env", []).sort(key=lambda each: each["name"])
+        pod_of(document).get("tolerations", []).sort(key=lambda each: each["key"])
+        by_name[document["kind"], document["metadata"]["name"]] = document
+    return by_name
+
+
+def pod_of(document):
+    return (document.get("spec") or {}).get("template", {}).get("spec", {})
+
+
+def containers_of(document):
+    return pod_of(document).get("containers", [])
+
+
+def metadata_of(document):
+    inner = (document.get("spec") or {}).get("template", {}).get("metadata")
+    return [document["metadata"], *([inner] if inner else [])]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_chart_makes_the_same_objects_as_the_kustomization(variant):
+    directory, arguments = VARIANTS[variant]
+    of_chart, of_kustomize = comparable(load(helm_text(*arguments))), comparable(kustomize(directory))
+    assert set(of_chart) == set(of_kustomize)
+    for name, document in of_kustomize.items():
+        assert of_chart[name] == document, name
+
+
+def test_chart_makes_the_ingress_of_the_example():
+    made = [each for each in load(helm_text("--set", "ingress.enabled=true")) if each["kind"] == "Ingress"]
+    example = load((K8S / "examples/ingress-nginx.yaml").read_text())
+    assert comparable(made) == comparable(example)
+
+
+def test_chart_reads_the_rules_of_the_edge_where_they_are():
+    assert (CHART / "files/edge").resolve() == REPOSITORY / "deploy/edge"
+    (config,) = [each for each in load(helm_text()) if each["metadata"]["name"] == "vod-edge"]
+    assert config["data"]["server.conf"] == (REPOSITORY / "deploy/edge/server.conf").read_text()
+
+
+def test_chart_serves_local_storage_from_the_volume():
+    documents = load(helm_text("--set", "config.STORAGE_TYPE=local"))
+    (config,) = [each for each in documents if each["metadata"]["name"] == "vod-edge"]
+    assert config["data"]["segments.conf"] == (REPOSITORY / "deploy/edge/segments-local.conf").read_text()
+    (streamer,) = [
+        each for each in documents if (each["kind"], each["metadata"]["name"]) == ("Deployment", "streamer")
+    ]
+    for container in containers_of(streamer):
+        assert {"name": "work", "mountPath": "/work", "readOnly": True} in container["volumeMounts"]
+
+
+def test_chart_rolls_pods_when_the_configuration_changes():
+    def checksum(*arguments):
+        (found,) = set(re.findall("checksum/config: (.*)", helm_text(*arguments)))
+        return found
+
+    assert checksum() != checksum("--set", "config.LOG_LEVEL=DEBUG")
+
+
+def test_chart_takes_an_image_by_digest():
+    digest = "sha256:" + "0" * 64
+    assert f"image: registry.example/vod@{digest}" in helm_text(
+        "--set", f"image.repository=registry.example/vod,image.digest={digest}"
+    )
+
+
+def test_chart_refuses_cpu_transcoders_that_nothing_would_scale():
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        helm_text("--set", "cpuBurst.enabled=true")
+    assert "cpuBurst needs keda.enabled=true" in caught.value.stderr
