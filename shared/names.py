@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from uuid import UUID
+from uuid import UUID
 
 USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 RENDITION = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -27,6 +24,15 @@ def storage_prefix(user_id: str, video_id: UUID) -> str:
     if not USER_ID.fullmatch(user_id):
         raise ValueError(f"userId {user_id!r} does not match {USER_ID.pattern}")
     return f"hls/{user_id}/{video_id}"
+
+
+def read_uuid(text: str) -> UUID | None:
+    """Parse a UUID in our spelling; None for any other text."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None
 
 
 def segment_name(index: int) -> str:

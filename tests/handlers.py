@@ -17,6 +17,7 @@ from services.uploader.storage_breaker import StorageBreaker
 from shared.playback.urls import PlaybackUrls
 from shared.storage.rules import StorageRules
 from shared.storage.storages import Storages
+from shared.workspace.volume import VolumeWorkspace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,15 +41,15 @@ def store_handler(
     check_volume: Callable[[], Awaitable[None]] | None = None,
 ) -> StoreChunkHandler:
     """Return the handler that stores chunks and finishes videos."""
-    retention = Retention(deletes_local)
+    retention, workspace = Retention(deletes_local), VolumeWorkspace(work)
     return StoreChunkHandler(
         outbox,
-        work,
+        workspace,
         storage,
-        SegmentPuts(work, storage, asyncio.Semaphore(2)),
+        SegmentPuts(workspace, storage, asyncio.Semaphore(2)),
         breaker or StorageBreaker(storage.check),
         check_volume=check_volume or AsyncMock(),
-        publisher=VideoPublisher(outbox, work, storage, urls, retention, LEASE_SECONDS),
+        publisher=VideoPublisher(outbox, workspace, storage, urls, retention, LEASE_SECONDS),
         retention=retention,
         lease_seconds=LEASE_SECONDS,
     )
@@ -70,4 +71,7 @@ def sweeper_of(finder: OrphanFinder, *, owns_storage: bool = True, owns_volume: 
 
 def delete_handler(outbox: Outbox, work: WorkDir, *storages: Any) -> DeleteVideoHandler:
     """Return the handler that deletes videos."""
-    return DeleteVideoHandler(outbox, work, Storages(storages), LEASE_SECONDS, delete_again_seconds=300.0)
+    workspace = VolumeWorkspace(work)
+    return DeleteVideoHandler(
+        outbox, workspace, Storages(storages), LEASE_SECONDS, delete_again_seconds=300.0
+    )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from functools import partial
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from services.ingest.cli import run_command
 from services.ingest.http.resources import (
@@ -19,7 +16,6 @@ from services.ingest.http.resources import (
     STORAGE_RULES,
     UPLOADING,
     URLS,
-    WORK,
 )
 from services.ingest.http.routes import add_routes
 from services.ingest.progress.poller import Feed
@@ -28,8 +24,6 @@ from services.ingest.uploads.admission import Admission
 from services.ingest.uploads.byte_quota import ByteQuota
 from services.ingest.uploads.pace import UploadPace
 from services.ingest.uploads.remove_unfinished import sweep_uploads
-from services.ingest.uploads.upload_file import sync_directory
-from shared.errors import StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.health import CHECKS
@@ -39,15 +33,14 @@ from shared.playback.urls import PlaybackUrls
 from shared.service.main import run
 from shared.service.resources import database_context, outbox_context
 from shared.service.work_volume import work_volume_context
+from shared.service.workspace import WORKSPACE, workspace_context
 from shared.startup import wait_until_available
 from shared.storage.doctor import diagnose
 from shared.storage.rules import StorageRules
 from shared.workspace.disk_budget import DiskBudget
-from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
 
     from aiohttp import web
 
@@ -67,9 +60,8 @@ def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> w
     app[MAX_UPLOAD_BYTES] = settings.max_upload_bytes
     app[DIAGNOSE] = {name: partial(diagnose, each) for name, each in settings.by_storage.items()}
     app[UPLOADING], app[PACE] = set(), pace
-    app[WORK] = WorkDir(settings.work_dir.resolve())
     app[ADMISSION] = Admission(
-        DiskBudget(app[WORK].root, settings.disk_reserve_bytes),
+        DiskBudget(settings.work_dir.resolve(), settings.disk_reserve_bytes),
         max_uploads=settings.max_uploads_at_once,
         max_processing=settings.max_processing_per_user,
         bytes_of_users=ByteQuota(settings.max_bytes_per_user),
@@ -78,7 +70,8 @@ def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> w
     allow_origins(app, CorsPolicy(settings.cors_origins, METHODS, REQUEST_HEADERS, ANSWER_HEADERS))
     app.cleanup_ctx.extend(
         [
-            _work_dir,
+            workspace_context(settings),
+            _uploads,
             database_context(settings),
             work_volume_context(settings),
             outbox_context(settings, NAME),
@@ -90,24 +83,11 @@ def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> w
     return app
 
 
-async def _work_dir(app: web.Application) -> AsyncIterator[None]:
-    check = partial(asyncio.to_thread, _check_writable, app[WORK].root)
+async def _uploads(app: web.Application) -> AsyncIterator[None]:
+    check = app[WORKSPACE].expect_uploads
     app[CHECKS].add("work_dir", check, "always")
     await wait_until_available(check)
     yield
-
-
-def _check_writable(root: Path) -> None:
-    trial = root / "uploads" / f".check-{uuid4()}"
-    try:
-        for directory in (trial.parent, root / "originals"):
-            if not directory.is_dir():
-                directory.mkdir(parents=True, exist_ok=True)
-                sync_directory(root)
-        os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        trial.unlink()
-    except OSError as error:
-        raise StorageUnavailable(f"WORK_DIR cannot be written: {error}") from error
 
 
 async def _feed(app: web.Application) -> AsyncIterator[None]:
@@ -118,7 +98,7 @@ async def _feed(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _sweep(app: web.Application) -> AsyncIterator[None]:
-    async with running(app, sweep_uploads(app[WORK]), "ingest.sweep"):
+    async with running(app, sweep_uploads(app[WORKSPACE]), "ingest.sweep"):
         yield
 
 

@@ -37,12 +37,12 @@ from shared.messaging.retry_policy import RetryPolicy
 from shared.service.main import run
 from shared.service.resources import OUTBOX, consumers_context, database_context, outbox_context, servers_of
 from shared.service.work_volume import VOLUME, work_volume_context
+from shared.service.workspace import WORKSPACE, workspace_context
 from shared.storage.open_storage import open_s3
 from shared.storage.rules import StorageRules
 from shared.telemetry.metrics import ENCODER_INFO
 from shared.videos.failure import VideoFailures
 from shared.workspace.disk_budget import DiskBudget
-from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -72,6 +72,7 @@ def create_app(settings: TranscoderSettings, *, open_encoder: OpenEncoder | None
             partial(open_encoder or _encoder, settings),
             database_context(settings),
             outbox_context(settings, NAME),
+            workspace_context(settings),
             work_volume_context(settings),
             partial(_sources, settings),
             consumers_context(settings, partial(_consumers, settings)),
@@ -109,7 +110,7 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
             "https": HttpsSource(settings.source_private_hosts).open,
             "s3": S3Source(storage.client, policy).open,
         }
-        work = WorkDir(settings.work_dir.resolve())
+        work = app[WORKSPACE].scratch
         app[RESERVE] = DiskBudget(work.root, 0)
         room = DiskBudget(work.root, settings.disk_reserve_bytes)
         app[SOURCES] = Sources(work, room, openers, max_bytes=settings.max_upload_bytes, policy=policy)
@@ -123,11 +124,10 @@ def _consumers(settings: TranscoderSettings, app: web.Application) -> list[Consu
 
 
 def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
-    work = WorkDir(settings.work_dir.resolve())
     volume, runner = app[VOLUME], app[ENCODER].runner
     planning = PlanVideoHandler(
         app[OUTBOX],
-        work,
+        app[WORKSPACE],
         app[SOURCES],
         app[RESERVE],
         make_plan=partial(
@@ -164,11 +164,10 @@ def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
 
 
 def _encoders(settings: TranscoderSettings, app: web.Application, queues: Sequence[str]) -> Consumer:
-    work = WorkDir(settings.work_dir.resolve())
     check = None if settings.verify == "off" else settings.verify
     encoding = EncodeChunkHandler(
         app[OUTBOX],
-        work,
+        app[WORKSPACE],
         app[SOURCES],
         app[RESERVE],
         encode_chunk=partial(encode_chunk, encoder=app[ENCODER], check=check),

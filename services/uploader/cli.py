@@ -34,7 +34,7 @@ from shared.startup import wait_until_available
 from shared.storage import open_storages
 from shared.storage.doctor import diagnose
 from shared.storage.rules import StorageRules
-from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -127,7 +127,7 @@ async def _identified(
     async with open_database(url, connections=connections) as database, open_storages(settings) as storages:
         for storage in storages:
             await storage.check()
-        work = WorkDir(settings.work_dir.resolve())
+        work = VolumeWorkspace.at(settings.work_dir)
         expected = {name: each.storage_id for name, each in settings.by_storage.items()}
         yield await identify_storages(database, storages, work, expected)
 
@@ -141,7 +141,7 @@ async def _import(
         identified.storages.named(given.storage),
         PlaybackUrls.of(settings),
         StorageRules(settings.by_storage),
-        identified.work.root / "uploads" / "import.part",
+        identified.work.scratch.uploads / "import.part",
     )
     sys.stdout.write(f"{await importer.run(wanted)}\n")
     return 0
@@ -150,7 +150,7 @@ async def _import(
 def mover_of(settings: UploaderSettings, database: Database, storages: Storages) -> Mover:
     """Return what moves videos between the storages."""
     return Mover(
-        *(database, storages, WorkDir(settings.work_dir.resolve())),
+        *(database, storages, VolumeWorkspace.at(settings.work_dir).scratch),
         urls=PlaybackUrls.of(settings),
         rules=StorageRules(settings.by_storage),
         lease_seconds=settings.lease_seconds,

@@ -45,9 +45,9 @@ from shared.service.resources import (
     storages_context,
 )
 from shared.service.work_volume import VOLUME, work_volume_context
+from shared.service.workspace import WORKSPACE, workspace_context
 from shared.storage.rules import StorageRules
 from shared.videos.failure import VideoFailures
-from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -72,6 +72,7 @@ def create_app(settings: UploaderSettings) -> web.Application:
             database_context(settings),
             outbox_context(settings, NAME),
             storages_context(settings),
+            workspace_context(settings),
             work_volume_context(settings),
             partial(_identification, settings),
             _breakers,
@@ -88,12 +89,11 @@ def create_app(settings: UploaderSettings) -> web.Application:
 
 async def _identification(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     """Learn whose storage and work volume these are, before anything is stored or removed."""
-    work = WorkDir(settings.work_dir.resolve())
     expected = {name: each.storage_id for name, each in settings.by_storage.items()}
 
     async def identify() -> IdentifiedStorages:
         await app[VOLUME].check(again=True)  # a wrong volume must not be marked as ours
-        return await identify_storages(app[DATABASE], app[STORAGES], work, expected)
+        return await identify_storages(app[DATABASE], app[STORAGES], app[WORKSPACE], expected)
 
     app[IDENTIFICATION] = StorageIdentification(identify)
     async with running(app, app[IDENTIFICATION].run(), f"{NAME}.identification"):
@@ -133,7 +133,7 @@ async def _reconciler(settings: UploaderSettings, app: web.Application) -> Async
 
 
 async def _sweeper(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
-    work = WorkDir(settings.work_dir.resolve())
+    work = app[WORKSPACE]
     retention, mode = Retention(settings.delete_local_after_s3), settings.sweep
 
     async def sweep() -> None:
@@ -152,7 +152,7 @@ async def _failed_originals(settings: UploaderSettings, app: web.Application) ->
     if not seconds:
         yield
         return
-    work, check = WorkDir(settings.work_dir.resolve()), partial(app[VOLUME].check, again=True)
+    work, check = app[WORKSPACE], partial(app[VOLUME].check, again=True)
     removing = FailedOriginals(app[DATABASE], work, check, seconds)
     async with running(app, removing.run(), f"{NAME}.failed_originals"):
         yield
@@ -177,7 +177,7 @@ def _consumers(settings: UploaderSettings, app: web.Application) -> list[Consume
 
 
 def _storing_handlers(settings: UploaderSettings, app: web.Application) -> StoreInItsStorage:
-    work, places = WorkDir(settings.work_dir.resolve()), asyncio.Semaphore(PUTS_AT_ONCE)
+    work, places = app[WORKSPACE], asyncio.Semaphore(PUTS_AT_ONCE)
     check_volume = partial(app[VOLUME].check, again=True)
     urls, retention = PlaybackUrls.of(settings), Retention(settings.delete_local_after_s3)
     lease_seconds = settings.lease_seconds
@@ -215,10 +215,9 @@ def _storing_early(settings: UploaderSettings, app: web.Application, storing: St
 
 
 def _deleting(settings: UploaderSettings, app: web.Application) -> Consumer:
-    work = WorkDir(settings.work_dir.resolve())
     lease_seconds, again_seconds = settings.lease_seconds, settings.delete_again_seconds
 
-    deleting = DeleteVideoHandler(app[OUTBOX], work, app[STORAGES], lease_seconds, again_seconds)
+    deleting = DeleteVideoHandler(app[OUTBOX], app[WORKSPACE], app[STORAGES], lease_seconds, again_seconds)
     route = Route(deleting.delete, RetryPolicy(None, settings.retry_seconds), failures=None)
     return _consumer(settings, app, "uploader.delete", {DeleteVideo: route}, 1)
 

@@ -1,20 +1,15 @@
-"""The layout of WORK_DIR.
+"""Paths below a work directory: those of the names in the workspace, and of the local storage.
 
-WORK_DIR/
-  uploads/{videoId}.part                     an upload in progress
-  originals/{videoId}/source                 the original, until it is no longer needed
-  chunks/{videoId}/{chunk}-{attempt}/        segments of one attempt at a chunk
-  chunks/{videoId}/thumbnail.{attempt}.jpg   made by one attempt at the plan (its parts: .{random}.parts/), as
-                                             are other artifacts
-  media/hls/{userId}/{videoId}/              the local storage, when S3 is off
+media/hls/{userId}/{videoId}/ is the local storage, when S3 is off; shared/workspace/names.py has the others.
 """
 
 from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+
+from shared.workspace import names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,31 +29,31 @@ def file_size(path: Path) -> int | None:
 
 @dataclass(frozen=True)
 class WorkDir:
-    """Names every path on the shared work volume."""
+    """Names every path below a work directory: the work volume, or the scratch of a process."""
 
     root: Path
 
+    @property
+    def uploads(self) -> Path:
+        return self.root / names.UPLOADS
+
     def upload(self, video_id: UUID) -> Path:
-        return self.root / "uploads" / f"{video_id}.part"
+        return self.root / names.upload(video_id)
 
     def original_dir(self, video_id: UUID) -> Path:
-        return self.root / "originals" / str(video_id)
+        return self.root / names.originals_of(video_id)
 
     def original(self, video_id: UUID) -> Path:
-        return self.original_dir(video_id) / "source"
+        return self.root / names.original(video_id)
 
     def artifact(self, artifact: Artifact, video_id: UUID, attempt: int) -> Path:
-        return self.chunks(video_id) / artifact.local_name(attempt)
+        return self.root / names.artifact_of(artifact, video_id, attempt)
 
     def chunks(self, video_id: UUID) -> Path:
-        return self.root / "chunks" / str(video_id)
+        return self.root / names.chunks_of(video_id)
 
     def chunk_attempt(self, video_id: UUID, chunk: int, attempt: int) -> Path:
-        return self.chunks(video_id) / f"{chunk:05d}-{attempt}"
-
-    def attempt_of(self, path: str) -> Path:
-        """Return the directory of the attempt that wrote a segment; `path` is relative to WORK_DIR."""
-        return self.root.joinpath(*PurePosixPath(path).parts[:3])
+        return self.root / names.attempt_at(video_id, chunk, attempt)
 
     @property
     def media(self) -> Path:

@@ -14,6 +14,7 @@ from shared.errors import NotAVideo, StorageUnavailable, UnknownStorage
 from shared.messaging.outbox import Outbox
 from shared.service.work_volume import WorkVolumeUnavailable
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 
 KEEP_SECONDS = 3600.0
 
@@ -30,7 +31,7 @@ def outbox(database):
 
 @pytest.fixture
 def removing(database, work):
-    return FailedOriginals(database, work, AsyncMock(), KEEP_SECONDS)
+    return FailedOriginals(database, VolumeWorkspace(work), AsyncMock(), KEEP_SECONDS)
 
 
 async def upload(outbox, work, *, error=None, retryable=False, age_seconds=2 * KEEP_SECONDS, uri=None):
@@ -117,7 +118,7 @@ async def test_nothing_is_marked_when_files_cannot_be_removed(outbox, work, remo
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr("services.uploader.maintenance.failed_originals.shutil.rmtree", refuse)
+        patched.setattr("shared.workspace.work_files.shutil.rmtree", refuse)
         with pytest.raises(WorkVolumeUnavailable, match="Read-only"):
             await removing.remove()
     assert await kept_bytes(outbox) == 4

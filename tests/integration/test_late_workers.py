@@ -27,6 +27,7 @@ from shared.storage.location import StorageLocation
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import delete_handler, storage_rules, store_handler
 from tests.unit.transcoder_values import plan
 
@@ -71,7 +72,7 @@ async def planned(outbox, event):
 def parts(outbox, root):
     """Return what handlers of the transcoder work with."""
     room = DiskBudget(root, 0)
-    return outbox, WorkDir(root), Sources(WorkDir(root), room, {}, max_bytes=1), room
+    return outbox, VolumeWorkspace(WorkDir(root)), Sources(WorkDir(root), room, {}, max_bytes=1), room
 
 
 def planner(outbox, root, *, make_plan=None, make_thumbnail=None):

@@ -38,6 +38,7 @@ from shared.storage.marker import write_marker
 from shared.storage.rules import StorageRules
 from shared.videos.bulk_retry import retry_failed
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import delete_handler, store_handler
 from tests.service_server import ServiceServer
 
@@ -69,7 +70,9 @@ class System:
         self.outbox, self.work = Outbox(database, "/test"), WorkDir(settings.work_dir)
         self.rules = StorageRules(settings.by_storage)
         self.storing = StoreInItsStorage(self.outbox, storages, self.rules, self.handler_of)
-        self.finder = OrphanFinder(database, self.work, storages.default, Retention(False), 0.001)
+        self.finder = OrphanFinder(
+            database, VolumeWorkspace(self.work), storages.default, Retention(False), 0.001
+        )
 
     def handler_of(self, storage: Any) -> StoreChunkHandler:
         return store_handler(self.outbox, self.work, storage, urls=PlaybackUrls.of(self.settings))
@@ -142,7 +145,7 @@ async def system(settings: Settings, database: Database) -> AsyncIterator[System
     async with open_storages(settings) as storages:
         await storages.default.delete_prefix("hls")
         identified = await identify_storages(
-            database, storages, WorkDir(settings.work_dir), dict.fromkeys(settings.by_storage)
+            database, storages, VolumeWorkspace.at(settings.work_dir), dict.fromkeys(settings.by_storage)
         )
         yield System(settings, database, storages, identified)
         await storages.default.delete_prefix("hls")
@@ -292,7 +295,9 @@ async def test_a_named_storage_that_another_system_has_marked_is_refused_until_i
         await storages.default.delete_prefix("hls")
         await write_marker(storages.named("shelf"), theirs)
         expected: dict[str, UUID | None] = dict.fromkeys(settings.by_storage)
-        identified = await identify_storages(database, storages, WorkDir(settings.work_dir), expected)
+        identified = await identify_storages(
+            database, storages, VolumeWorkspace.at(settings.work_dir), expected
+        )
         assert set(identified.of_storage) == {"default", "vault"}
         with pytest.raises(StorageMismatch, match=f"set its storage_id to {theirs}"):
             await identified.identify(storages.named("shelf"))

@@ -22,6 +22,7 @@ from shared.videos.failure import VideoFailures
 from shared.videos.presets import Preset
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import storage_rules
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def platform(database: Database, tmp_path: Path) -> Platform:
     room = DiskBudget(tmp_path, 0)
     sources = Sources(work, room, {}, max_bytes=1)
     handler = PlanVideoHandler(
-        *(outbox, work, sources, room),
+        *(outbox, VolumeWorkspace(work), sources, room),
         make_plan=make_plan,
         make_thumbnail=make_thumbnail,
         lease_seconds=30.0,
@@ -111,7 +112,7 @@ async def test_a_video_that_did_not_fail_is_not_taken_over(platform: Platform, s
 
 async def test_an_upload_is_not_taken_over_by_an_event(platform: Platform) -> None:
     video_id = uuid4()
-    original = platform.handler.work.original(video_id)
+    original = platform.handler.work.scratch.original(video_id)
     original.parent.mkdir(parents=True)
     original.write_bytes(b"film")
     await platform.handler.accept(platform.event(video_id, original.as_uri()))
@@ -128,7 +129,7 @@ async def test_attempts_and_files_of_the_earlier_run_have_no_effect_on_the_next(
         "insert into chunks (video_id, chunk, seconds, attempt, status) values ($1, 0, 1, 7, 'encoded')",
         video_id,
     )
-    fetched = platform.handler.work.original(video_id)
+    fetched = platform.handler.work.scratch.original(video_id)
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"of the wrong source")
     await platform.fail(video_id)

@@ -30,6 +30,7 @@ from shared.service.work_volume import WorkVolumeUnavailable
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import delete_handler, storage_rules, store_handler
 from tests.media import make_clip
 from tests.stored import CLIP, VIDEO_ID, names, stored
@@ -45,10 +46,10 @@ class Services:
 
     def __init__(self, database, root: Path) -> None:
         self.outbox, self.storage, self.work = Outbox(database, "/test"), MemoryStorage(), WorkDir(root)
-        room = DiskBudget(root, 0)
+        room, workspace = DiskBudget(root, 0), VolumeWorkspace(self.work)
         sources = Sources(self.work, room, {}, max_bytes=2**30)
         self.planning = PlanVideoHandler(
-            *(self.outbox, self.work, sources, room),
+            *(self.outbox, workspace, sources, room),
             make_plan=partial(make_plan, segment_seconds=1.0, chunk_seconds=2.0),
             make_thumbnail=make_thumbnail,
             lease_seconds=30.0,
@@ -56,7 +57,7 @@ class Services:
         )
         encode = partial(encode_chunk, encoder=Encoder("libx264"))
         self.encoding = EncodeChunkHandler(
-            self.outbox, self.work, sources, room, encode_chunk=encode, lease_seconds=30.0
+            self.outbox, workspace, sources, room, encode_chunk=encode, lease_seconds=30.0
         )
         self.storing = store_handler(self.outbox, self.work, self.storage)
         self.deleting = delete_handler(self.outbox, self.work, self.storage)

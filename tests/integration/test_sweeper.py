@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import pytest
 
-from services.ingest.uploads.upload_file import Incoming
 from services.uploader.maintenance.find_orphans import OrphanFinder
 from services.uploader.maintenance.sweep_orphans import LOCK
 from services.uploader.retention import Retention
@@ -27,6 +26,8 @@ from shared.storage import open_storage
 from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_REMOVED
 from shared.workspace.disk_budget import DiskBudget, Reservation
 from shared.workspace.layout import WorkDir
+from shared.workspace.upload_file import UploadFile
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import sweeper_of
 
 REPO = Path(__file__).parents[2]
@@ -40,7 +41,9 @@ async def sweeper(request, servers, database, tmp_path):
         await storage.delete_prefix("hls")
         for upload in await storage.open_uploads("hls"):
             await storage.abort_upload(upload)
-        any_age = OrphanFinder(database, WorkDir(tmp_path), storage, Retention(False), min_age_seconds=-1.0)
+        any_age = OrphanFinder(
+            database, VolumeWorkspace(WorkDir(tmp_path)), storage, Retention(False), min_age_seconds=-1.0
+        )
         yield sweeper_of(any_age)
         await storage.delete_prefix("hls")
 
@@ -134,7 +137,7 @@ async def known(outbox):
 
 
 async def test_nothing_is_removed_when_the_database_knows_no_video_at_all(sweeper):
-    path = put(sweeper.finder.work.original(uuid4()))
+    path = put(sweeper.finder.work.scratch.original(uuid4()))
     with pytest.raises(Refused, match="is this the database"):
         await sweeper.sweep(remove=True)
     assert path.exists()
@@ -143,7 +146,7 @@ async def test_nothing_is_removed_when_the_database_knows_no_video_at_all(sweepe
 
 @pytest.mark.parametrize(("storage", "volume"), [(False, False), (True, False), (False, True)])
 async def test_nothing_is_removed_in_a_place_that_is_not_ours(sweeper, known, storage, volume):
-    path = put(sweeper.finder.work.original(uuid4()))
+    path = put(sweeper.finder.work.scratch.original(uuid4()))
     key = f"hls/alice/{uuid4()}/master.m3u8"
     await sweeper.finder.storage.put_bytes(key, b"x")
     cautious = sweeper_of(sweeper.finder, owns_storage=storage, owns_volume=volume)
@@ -153,7 +156,7 @@ async def test_nothing_is_removed_in_a_place_that_is_not_ours(sweeper, known, st
 
 
 async def test_nothing_is_removed_when_another_storage_answers(sweeper, known):
-    path = put(sweeper.finder.work.original(uuid4()))
+    path = put(sweeper.finder.work.scratch.original(uuid4()))
     storage = replace(sweeper.finder.storage, storage_id=uuid4())
     with pytest.raises(StorageMismatch, match="the storage that answers is an unmarked one"):
         await sweeper_of(replace(sweeper.finder, storage=storage)).sweep(remove=True)
@@ -161,7 +164,7 @@ async def test_nothing_is_removed_when_another_storage_answers(sweeper, known):
 
 
 async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, known):
-    work, stranger = sweeper.finder.work, uuid4()
+    work, stranger = sweeper.finder.work.scratch, uuid4()
     put(work.upload(stranger))
     put(work.original(stranger))
     put(work.chunk_attempt(stranger, 0, 1) / "360p" / "segment_001.ts")
@@ -177,10 +180,10 @@ async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, k
         ("upload", f"uploads/{stranger}.part"),
     ]
     assert await found_by(sweeper) == expected
-    assert len(files(sweeper.finder.work)) == 6, "a dry run removes nothing"
+    assert len(files(sweeper.finder.work.scratch)) == 6, "a dry run removes nothing"
     removed = SWEEP_REMOVED.labels("original")._value.get()
     assert await found_by(sweeper, remove=True) == expected
-    assert files(sweeper.finder.work) == sorted(work.relative(path) for path in kept)
+    assert files(sweeper.finder.work.scratch) == sorted(work.relative(path) for path in kept)
     assert SWEEP_REMOVED.labels("original")._value.get() == removed + 2
     assert SWEEP_FOUND.labels("original")._value.get() == 2
     assert await found_by(sweeper) == []
@@ -188,7 +191,7 @@ async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, k
 
 
 async def test_nothing_is_taken_when_it_is_young(sweeper, known):
-    work, stranger = sweeper.finder.work, uuid4()
+    work, stranger = sweeper.finder.work.scratch, uuid4()
     for path in (work.upload(stranger), work.original(stranger), work.chunk_attempt(stranger, 0, 1) / "a.ts"):
         os.utime(put(path), (0, 0))  # a file may carry an old time: that it came here a moment ago counts
     await sweeper.finder.storage.put_bytes(f"{storage_prefix('alice', stranger)}/master.m3u8", b"x")
@@ -197,14 +200,16 @@ async def test_nothing_is_taken_when_it_is_young(sweeper, known):
 
 
 def upload_to(sweeper, video_id):
-    return Incoming(
-        sweeper.finder.work, video_id, Reservation(DiskBudget(sweeper.finder.work.root, 0), "alice")
+    return UploadFile(
+        sweeper.finder.work.scratch,
+        video_id,
+        Reservation(DiskBudget(sweeper.finder.work.scratch.root, 0), "alice"),
     )
 
 
 async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_there(sweeper, known, outbox):
     for name in ("uploads", "originals"):
-        (sweeper.finder.work.root / name).mkdir()
+        (sweeper.finder.work.scratch.root / name).mkdir()
     incoming = upload_to(sweeper, video_id := uuid4())
     await incoming.write(b"film")
     assert await found_by(sweeper, remove=True) == []
@@ -221,7 +226,7 @@ async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_t
 async def test_upload_is_lost_to_the_sweeper_when_nothing_holds_it(sweeper):
     """The negative control, and what a process leaves that dies between rename and commit."""
     for name in ("uploads", "originals"):
-        (sweeper.finder.work.root / name).mkdir()
+        (sweeper.finder.work.scratch.root / name).mkdir()
     incoming = upload_to(sweeper, video_id := uuid4())
     await incoming.write(b"film")
     await incoming.keep()
@@ -231,14 +236,14 @@ async def test_upload_is_lost_to_the_sweeper_when_nothing_holds_it(sweeper):
 
 async def test_original_is_left_alone_when_another_video_is_made_from_it(sweeper, outbox):
     stranger = uuid4()
-    put(sweeper.finder.work.original(stranger))
+    put(sweeper.finder.work.scratch.original(stranger))
     await accept(outbox, f"file:originals/{stranger}/source")
     assert await found_by(sweeper) == []
 
 
 async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, outbox):
     """What a sweeper that stood still in between takes is what it had seen, not what came since."""
-    work, video_id = sweeper.finder.work, uuid4()
+    work, video_id = sweeper.finder.work.scratch, uuid4()
     put(work.chunk_attempt(video_id, 0, 1) / "a.ts")
     work.original_dir(video_id).mkdir(parents=True)
     (original, chunk_files) = [each async for each in sweeper.finder.files()]
@@ -249,7 +254,7 @@ async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, 
 
 
 async def test_sweeper_that_was_stopped_leaves_what_it_had_found_to_the_next(sweeper, known, monkeypatch):
-    path = put(sweeper.finder.work.original(uuid4()))
+    path = put(sweeper.finder.work.scratch.original(uuid4()))
     monkeypatch.setattr("services.uploader.maintenance.sweep_orphans.FRESH_SECONDS", 0.0)
     assert await found_by(sweeper, remove=True) == []
     assert path.exists()
@@ -269,7 +274,7 @@ async def test_record_that_came_after_the_listing_owns_what_was_listed(sweeper, 
 
 
 async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outbox):
-    work, video_id = sweeper.finder.work, await accept(outbox)
+    work, video_id = sweeper.finder.work.scratch, await accept(outbox)
     await plan(outbox, video_id, work)
     attempt = await encode(outbox, video_id, 0)
     current = await encode(outbox, video_id, 1, to="encoding")
@@ -290,7 +295,7 @@ async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outb
 
 
 async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_them(sweeper, outbox):
-    storage, work = sweeper.finder.storage, sweeper.finder.work
+    storage, work = sweeper.finder.storage, sweeper.finder.work.scratch
     ready, deleted, purged, stranger = (
         *[await accept(outbox) for _ in range(3)],
         uuid4(),
@@ -321,7 +326,7 @@ async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_th
 
 
 async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper, outbox):
-    work, video_id = sweeper.finder.work, await accept(outbox)
+    work, video_id = sweeper.finder.work.scratch, await accept(outbox)
     await plan(outbox, video_id, work)
     for chunk in (0, 1):
         attempt = await encode(outbox, video_id, chunk, to="stored")
@@ -337,7 +342,7 @@ async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper
 
 
 async def test_open_upload_is_aborted_when_no_worker_is_at_it(sweeper, outbox):
-    work, storage, video_id = sweeper.finder.work, sweeper.finder.storage, await accept(outbox)
+    work, storage, video_id = sweeper.finder.work.scratch, sweeper.finder.storage, await accept(outbox)
     await plan(outbox, video_id, work)
     await encode(outbox, video_id, 0)
     async with outbox.transaction() as connection:
@@ -354,7 +359,7 @@ async def test_open_upload_is_aborted_when_no_worker_is_at_it(sweeper, outbox):
 
 async def begin_upload(sweeper, key):
     if sweeper.finder.storage.kind == "local":
-        path = sweeper.finder.work.media / key
+        path = sweeper.finder.work.scratch.media / key
         put(path.with_name(f".{path.name}.{uuid4().hex}"))
     else:
         await sweeper.finder.storage.client.create_multipart_upload(

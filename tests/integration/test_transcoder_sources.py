@@ -34,6 +34,7 @@ from shared.errors import (
 from shared.videos import ChunkClaim
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.content import sources
 from tests.content.measure import aspect, pictures
 from tests.content.sources import Part
@@ -214,7 +215,7 @@ async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
     room = DiskBudget(tmp_path, 0)
     sources = Sources(WorkDir(tmp_path), room, {}, max_bytes=1)
     encoding = EncodeChunkHandler(
-        None, WorkDir(tmp_path), sources, room, encode_chunk=encode_chunk, lease_seconds=1.0
+        None, VolumeWorkspace(WorkDir(tmp_path)), sources, room, encode_chunk=encode_chunk, lease_seconds=1.0
     )
     claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", 1, plan.to_json())
     with pytest.raises(SourceUnavailable, match="another one now"):

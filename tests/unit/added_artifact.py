@@ -29,6 +29,7 @@ from shared.service.resources import STORAGES
 from shared.storage.memory import MemoryStorage
 from shared.storage.storages import Storages
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import delete_handler, store_handler
 from tests.memory_database import MemoryPostgres
 from tests.sample_video import SampleVideo
@@ -46,7 +47,7 @@ async def main(volume: Path) -> dict[str, Any]:
     await asyncio.to_thread(made.write_bytes, CAPTIONS)
     await asyncio.to_thread((made.parent / "captions.0.vtt").write_bytes, CAPTIONS)  # of an earlier attempt
     keeps = Retention(delete_local_after_s3=False)
-    finder = OrphanFinder(postgres.database, work, storage, keeps, min_age_seconds=-10.0)
+    finder = OrphanFinder(postgres.database, VolumeWorkspace(work), storage, keeps, min_age_seconds=-10.0)
     found = {"orphans": [each.name.rpartition("/")[2] async for each in finder.files()]}
     handler = store_handler(video.outbox, work, storage)
     for chunk in video.chunks:

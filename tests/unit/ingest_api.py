@@ -21,6 +21,7 @@ from services.ingest.uploads.pace import UploadPace
 from shared.http.server import running
 from shared.messaging.outbox import Outbox
 from shared.service.work_volume import work_volume_context
+from shared.service.workspace import workspace_context
 from tests.service_server import ServiceServer
 
 if TYPE_CHECKING:
@@ -126,6 +127,6 @@ async def serving(
         async with running(app, feed.run(), "feed"):
             yield
 
-    app.cleanup_ctx[1:] = [main._work_dir, in_memory, work_volume_context(made)]
+    app.cleanup_ctx[1:] = [workspace_context(made), main._uploads, in_memory, work_volume_context(made)]
     async with TestClient(ServiceServer(app, host="127.0.0.1")) as client:
         yield Api(client, postgres, work, keys, ticks)

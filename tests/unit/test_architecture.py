@@ -59,6 +59,7 @@ READERS_OF_SETTINGS = {
     "shared/service/main.py",
     "shared/service/resources.py",
     "shared/service/work_volume.py",
+    "shared/service/workspace.py",
     "shared/storage/doctor/diagnose.py",
     "shared/storage/doctor/local.py",
     "shared/storage/doctor/run_context.py",

@@ -11,6 +11,7 @@ from services.uploader.fsck.expected import Expected, Fault
 from services.uploader.fsck.repair_plan import plan_repair
 from shared.videos import Audited, AuditedSegment
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.unit.video_values import ID, video
 
 if TYPE_CHECKING:
@@ -57,39 +58,39 @@ def put_original(work: WorkDir) -> None:
     work.original(ID).write_bytes(b"film")
 
 
-def test_chunk_is_stored_again_when_all_its_files_are_there(work: WorkDir) -> None:
+async def test_chunk_is_stored_again_when_all_its_files_are_there(work: WorkDir) -> None:
     put_original(work)
-    found = plan_repair(work, record(), LOST_SEGMENTS)
+    found = await plan_repair(VolumeWorkspace(work), record(), LOST_SEGMENTS)
     assert (found.kept, found.again, found.lost, found.can_repair) == ({0}, {1}, set(), True)
 
 
 @pytest.mark.parametrize(("original", "source_bytes"), [(False, 4), (True, 5)])
-def test_chunk_is_lost_when_the_original_is_gone_or_another(
+async def test_chunk_is_lost_when_the_original_is_gone_or_another(
     work: WorkDir, original: bool, source_bytes: int
 ) -> None:
     if original:
         put_original(work)
-    found = plan_repair(work, record(source_bytes), LOST_SEGMENTS[1:])
+    found = await plan_repair(VolumeWorkspace(work), record(source_bytes), LOST_SEGMENTS[1:])
     assert (found.kept, found.again, found.lost, found.can_repair) == (set(), set(), {1}, False)
 
 
-def test_plan_that_does_not_name_a_size_takes_the_original_that_is_there(work: WorkDir) -> None:
+async def test_plan_that_does_not_name_a_size_takes_the_original_that_is_there(work: WorkDir) -> None:
     put_original(work)
-    assert plan_repair(work, record(None), LOST_SEGMENTS[1:]).again == {1}
+    assert (await plan_repair(VolumeWorkspace(work), record(None), LOST_SEGMENTS[1:])).again == {1}
 
 
-def test_playlists_can_be_written_when_segments_are_lost_for_good(work: WorkDir) -> None:
-    found = plan_repair(work, record(), (*LOST_SEGMENTS[1:], LOST_MASTER))
+async def test_playlists_can_be_written_when_segments_are_lost_for_good(work: WorkDir) -> None:
+    found = await plan_repair(VolumeWorkspace(work), record(), (*LOST_SEGMENTS[1:], LOST_MASTER))
     assert (found.lost, found.can_repair) == ({1}, True)
 
 
 @pytest.mark.parametrize("has", ["original", "thumbnail", "nothing"])
-def test_thumbnail_is_lost_when_neither_it_nor_the_original_is_there(work: WorkDir, has: str) -> None:
+async def test_thumbnail_is_lost_when_neither_it_nor_the_original_is_there(work: WorkDir, has: str) -> None:
     if has == "original":
         put_original(work)
     elif has == "thumbnail":
         (work.root / "chunks/thumbnail.1.jpg").write_bytes(b"jpeg")
-    found = plan_repair(work, record(), (LOST_THUMBNAIL,))
+    found = await plan_repair(VolumeWorkspace(work), record(), (LOST_THUMBNAIL,))
     assert bool(found.lost_artifacts) is (has == "nothing")
     assert found.can_repair is (has != "nothing")
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from services.ingest.http.events import KEEP_ALIVE_SECONDS
 from services.ingest.http.resources import FEED
 from services.ingest.uploads.pace import UploadPace
-from services.ingest.uploads.remove_unfinished import STALE_SECONDS, remove_stale
 from shared.errors import CorruptSource, EncodeFailed
+from shared.workspace.volume import STALE_SECONDS, remove_stale
 from tests.unit.ingest_api import assert_problem, serving
 
 BOUNDARY = "frontier"

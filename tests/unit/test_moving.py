@@ -147,7 +147,7 @@ async def test_damaged_video_is_not_moved(mover, video, storages):
 
 
 async def test_video_with_incomplete_records_fails_alone(mover, video, postgres):
-    other = await SampleVideo(mover.database, mover.work, mover.storages.default).ready()
+    other = await SampleVideo(mover.database, mover.scratch, mover.storages.default).ready()
     postgres.tables.delete("segments", video_id=video.video_id)
     await ask(mover)
     assert sorted(await work(mover)) == ["failed", "moved"]
@@ -157,7 +157,7 @@ async def test_video_with_incomplete_records_fails_alone(mover, video, postgres)
 
 @pytest.mark.parametrize("fault", [RuntimeError("a bug"), OSError(28, "No space left on device")])
 async def test_move_that_breaks_is_left_and_the_others_go_on(mover, video, monkeypatch, fault):
-    await SampleVideo(mover.database, mover.work, mover.storages.default).ready()
+    await SampleVideo(mover.database, mover.scratch, mover.storages.default).ready()
     copy, broken = Copier.copy, []
 
     async def break_one(copier, key, to=None):

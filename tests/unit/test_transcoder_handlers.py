@@ -31,6 +31,7 @@ from shared.errors import (
 )
 from shared.videos import presets
 from shared.workspace.disk_budget import DiskBudget
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import storage_rules
 from tests.sample_video import CODECS, KEY_FRAMES, LEASE_SECONDS, SEGMENT
 from tests.unit.transcoder_values import plan
@@ -66,7 +67,7 @@ def planning(outbox, work_dir):
         planner = planner or Planner()
         return PlanVideoHandler(
             outbox,
-            work_dir,
+            VolumeWorkspace(work_dir),
             sources_of(work_dir, **openers or {}),
             DiskBudget(work_dir.root, 0),
             planner.make_plan,
@@ -110,7 +111,13 @@ def encoding(outbox, work_dir):
     def make(encoder, *, lease_seconds=LEASE_SECONDS):
         room = DiskBudget(work_dir.root, 0)
         return EncodeChunkHandler(
-            outbox, work_dir, sources_of(work_dir), room, encoder, lease_seconds, outage_seconds=0.0
+            outbox,
+            VolumeWorkspace(work_dir),
+            sources_of(work_dir),
+            room,
+            encoder,
+            lease_seconds,
+            outage_seconds=0.0,
         )
 
     return make

@@ -13,7 +13,7 @@ import aio_pika
 import pytest
 
 from services.uploader.fsck.check import Findings, Fsck
-from services.uploader.maintenance import auto_retry, reconcile, sweep_orphans, work_files
+from services.uploader.maintenance import auto_retry, reconcile, sweep_orphans
 from services.uploader.maintenance.auto_retry import MAX_AUTO_RETRIES, AutoRetry
 from services.uploader.maintenance.failed_originals import FailedOriginals
 from services.uploader.maintenance.find_orphans import OrphanFinder
@@ -47,6 +47,8 @@ from shared.messaging.topology import QUEUES
 from shared.storage.interface import OpenUpload
 from shared.storage.marker import read_marker
 from shared.storage.storages import Storages
+from shared.workspace import work_files
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import sweeper_of
 from tests.memory_broker import MemoryBroker
 from tests.memory_database import MemoryPostgres
@@ -59,7 +61,9 @@ EVERYTHING_IS_OLD = -10.0
 @pytest.fixture
 def finder(postgres, work_dir, memory_storage):
     keeps = Retention(delete_local_after_s3=False)
-    return OrphanFinder(postgres.database, work_dir, memory_storage, keeps, EVERYTHING_IS_OLD)
+    return OrphanFinder(
+        postgres.database, VolumeWorkspace(work_dir), memory_storage, keeps, EVERYTHING_IS_OLD
+    )
 
 
 @pytest.fixture
@@ -439,7 +443,7 @@ CURABLE = {
 
 @pytest.fixture
 def failed_originals(postgres, work_dir):
-    return FailedOriginals(postgres.database, work_dir, AsyncMock(), keep_seconds=3600.0)
+    return FailedOriginals(postgres.database, VolumeWorkspace(work_dir), AsyncMock(), keep_seconds=3600.0)
 
 
 @pytest.mark.parametrize("kind", sorted(OF_THE_FILE | CURABLE, key=str))
@@ -621,7 +625,7 @@ async def test_marker_that_another_system_wrote_meanwhile_is_noticed(postgres, m
 async def test_storage_and_volume_are_identified_together(postgres, memory_storage, work_dir, new_video):
     await new_video().ready()
     storages = Storages([memory_storage])
-    found = await identify_storages(postgres.database, storages, work_dir, {"default": None})
+    found = await identify_storages(postgres.database, storages, VolumeWorkspace(work_dir), {"default": None})
     assert found.of_volume.is_ours
     assert [each.is_ours for each in found.swept] == [True]
     assert storages.default.storage_id == found.of_storage["default"].storage_id

@@ -13,7 +13,6 @@ from services.ingest.uploads.pace import UploadPace
 from shared.playback.urls import PlaybackUrls
 from shared.service.resources import DATABASE, OUTBOX
 from shared.storage.rules import StorageRules
-from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -37,7 +36,6 @@ __all__ = [
     "STORAGE_RULES",
     "UPLOADING",
     "URLS",
-    "WORK",
 ]
 
 URLS = web.AppKey("urls", PlaybackUrls)
@@ -46,7 +44,6 @@ MAX_UPLOAD_BYTES = web.AppKey("max_upload_bytes", int)
 DIAGNOSE: web.AppKey[Mapping[str, partial[Coroutine[Any, Any, Report]]]] = web.AppKey("diagnose", dict)
 ADMISSION = web.AppKey("admission", Admission)
 PACE = web.AppKey("pace", UploadPace)
-WORK = web.AppKey("work", WorkDir)
 FEED = web.AppKey("feed", Feed)
 OPENAPI = web.AppKey("openapi", str)
 UPLOADING: web.AppKey[set[StreamReader]] = web.AppKey("uploading", set)

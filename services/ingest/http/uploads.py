@@ -23,16 +23,15 @@ from services.ingest.http.resources import (
     PACE,
     STORAGE_RULES,
     UPLOADING,
-    WORK,
 )
 from services.ingest.http.storages import check_storage
 from services.ingest.http.videos import record
 from services.ingest.uploads.accept import Terms, accept_upload
-from services.ingest.uploads.upload_file import Incoming
 from shared.contracts.events import Source, VideoUploaded
 from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
 from shared.service.work_volume import VOLUME
+from shared.service.workspace import WORKSPACE
 from shared.storage.rules import StorageWish
 from shared.telemetry.metrics import UPLOADED_BYTES
 from shared.videos.presets import all_presets, check_qualities
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from services.ingest.uploads.pace import UploadPace
     from shared.videos import Video
     from shared.videos.presets import Preset
+    from shared.workspace.interface import Upload
 
 log = structlog.get_logger()
 
@@ -66,12 +66,13 @@ async def upload_video(request: web.Request) -> web.Response:
             await admission.check_user(request.app[DATABASE], caller.user_id, request.content_length or 0)
         await _invite_body(request)
         with _interruptible(request):
-            video = await _take_in(request, form, Incoming(request.app[WORK], uuid4(), reservation))
+            upload = request.app[WORKSPACE].begin_upload(uuid4(), reservation)
+            video = await _take_in(request, form, upload)
     headers = {"Location": f"/api/videos/{video.video_id}"}
     return answer(record(request, video), status=202, headers=headers)
 
 
-async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Video:
+async def _take_in(request: web.Request, form: Form, incoming: Upload) -> Video:
     admission, pace = request.app[ADMISSION], request.app[PACE]
     fields = await form.fields()
     user_id = request[CALLER].acts_for(fields.user_id)
@@ -84,7 +85,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Incoming) -> Vide
         event = VideoUploaded(
             video_id=incoming.video_id,
             user_id=user_id,
-            source=Source(uri=incoming.original.as_uri()),
+            source=Source(uri=incoming.uri),
             filename=form.filename,
             qualities=fields.qualities,
             visibility=visibility,
@@ -139,7 +140,7 @@ class _Limits:
         self.allowance.extend_to(size_bytes)
 
 
-async def _receive(form: Form, incoming: Incoming, limits: _Limits) -> None:
+async def _receive(form: Form, incoming: Upload, limits: _Limits) -> None:
     started = time.monotonic()
     try:
         await _write(form, incoming, limits)
@@ -158,7 +159,7 @@ async def _receive(form: Form, incoming: Incoming, limits: _Limits) -> None:
     )
 
 
-async def _write(form: Form, incoming: Incoming, limits: _Limits) -> None:
+async def _write(form: Form, incoming: Upload, limits: _Limits) -> None:
     buffer = bytearray()
     async for chunk in form.chunks():
         buffer += chunk

@@ -15,12 +15,12 @@ from shared.failpoints import failpoint
 if TYPE_CHECKING:
     from services.ingest.uploads.admission import Admission
     from services.ingest.uploads.pace import UploadPace
-    from services.ingest.uploads.upload_file import Incoming
     from shared.contracts.events import VideoUploaded
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
     from shared.videos import Video
     from shared.videos.presets import Preset
+    from shared.workspace.interface import Upload
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class Terms:
 
 
 async def accept_upload(
-    outbox: Outbox, admission: Admission, incoming: Incoming, event: VideoUploaded, terms: Terms
+    outbox: Outbox, admission: Admission, incoming: Upload, event: VideoUploaded, terms: Terms
 ) -> Video:
     """Make the file durable and commit record and event; a failure leaves no record without its file.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from shared.errors import DatabaseUnavailable, OriginalMissing, SourceUnavailabl
 from shared.failpoints import failpoint
 from shared.service.leases import leased
 from shared.telemetry.metrics import ENCODE_SPEED, ENCODED_SECONDS
+from shared.workspace import names
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from shared.service.leases import Held
     from shared.videos import ChunkClaim
     from shared.workspace.disk_budget import DiskBudget
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 OUTAGE_SECONDS = 1.0
 SLOWER = "a part of the source was read from further back; nothing is missing"
@@ -72,7 +72,7 @@ class EncodeChunkHandler:
     """
 
     outbox: Outbox
-    work: WorkDir
+    work: Workspace
     sources: Sources
     room: DiskBudget
     encode_chunk: EncodeChunk
@@ -91,16 +91,23 @@ class EncodeChunkHandler:
             await self._plan_anew(held.claim, error)
 
     async def _encode_and_commit(self, held: Held[ChunkClaim], progress: Progress) -> None:
-        claim, started = held.claim, time.monotonic()
-        directory = self.work.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
+        claim = held.claim
+        attempt = names.attempt_at(claim.video_id, claim.chunk, claim.attempt)
         try:
-            encoded = await held.run(self._encode(claim, directory, progress))
-            failpoint("encode.verified")
-            self._measure(encoded, time.monotonic() - started)
+            encoded = await held.run(self._encode_and_hand_over(claim, progress))
             await self._commit(claim, encoded)
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await self.work.discard(attempt)
             raise
+        await self.work.clear_scratch(attempt)
+
+    async def _encode_and_hand_over(self, claim: ChunkClaim, progress: Progress) -> EncodedChunk:
+        started = time.monotonic()
+        encoded = await self._encode(claim, progress)
+        failpoint("encode.verified")
+        self._measure(encoded, time.monotonic() - started)
+        await self._hand_over(encoded.segments)
+        return encoded
 
     async def _plan_anew(self, claim: ChunkClaim, error: OutdatedPlan) -> None:
         """Drop an outdated plan and have the video planned again. Raises Superseded or Deferred."""
@@ -110,12 +117,11 @@ class EncodeChunkHandler:
             )
             await self.outbox.add(connection, ResumeVideo(video_id=claim.video_id))
         for attempt in attempts:
-            directory = self.work.chunk_attempt(claim.video_id, *attempt)
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await self.work.discard(names.attempt_at(claim.video_id, *attempt))
         log.warning("plan_is_outdated", why=str(error))
         raise Superseded(f"the video is planned again: {error}") from error
 
-    async def _encode(self, claim: ChunkClaim, directory: Path, progress: Progress) -> EncodedChunk:
+    async def _encode(self, claim: ChunkClaim, progress: Progress) -> EncodedChunk:
         source = self.sources.path(claim.video_id, claim.source_uri)
         size = await asyncio.to_thread(file_size, source)
         if size is None:
@@ -128,6 +134,7 @@ class EncodeChunkHandler:
             )
         plan = Plan.from_json(claim.plan)
         async with self.room.reserve(_most_bytes(plan, claim.chunk)):
+            directory = self.work.scratch.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
             growth = self._growth(claim, progress)
             return await self.encode_chunk(
@@ -138,11 +145,15 @@ class EncodeChunkHandler:
         """Return how segments are handed over: not of the first chunk, whose end makes a video playable."""
         if not (self.growth_seconds and claim.chunk):
             return None
-        return Growth(partial(self._hand_over, claim, progress), self.growth_seconds)
+        return Growth(partial(self._register, claim, progress), self.growth_seconds)
 
-    async def _hand_over(self, claim: ChunkClaim, progress: Progress, files: Sequence[SegmentFile]) -> None:
+    async def _hand_over(self, files: Sequence[SegmentFile]) -> None:
+        await self.work.hand_over([self.work.scratch.relative(file.path) for file in files])
+
+    async def _register(self, claim: ChunkClaim, progress: Progress, files: Sequence[SegmentFile]) -> None:
         """Register verified segments of a chunk that is still being encoded, and have them stored."""
         failpoint("encode.segments_verified")
+        await self._hand_over(files)
         async with self.outbox.transaction() as connection:
             await videos.register_segments(
                 connection,
@@ -185,7 +196,7 @@ class EncodeChunkHandler:
         return Segment(
             rendition=file.rendition,
             index=file.index,
-            path=self.work.relative(file.path),
+            path=self.work.scratch.relative(file.path),
             duration_seconds=file.duration_seconds,
             bytes=file.bytes,
         )

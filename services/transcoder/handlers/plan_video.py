@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +31,7 @@ from shared.failpoints import failpoint
 from shared.messaging.outbox import drop_unsent
 from shared.service.leases import leased
 from shared.videos import presets
+from shared.workspace import names
 from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from shared.videos import PlanClaim, Video
     from shared.videos.presets import Preset
     from shared.workspace.disk_budget import DiskBudget
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 REMOVAL_SECONDS = 5.0
 THUMBNAIL_BYTES = 4 * 1024**2  # larger than any thumbnail
@@ -85,7 +85,7 @@ class PlanVideoHandler:
     """
 
     outbox: Outbox
-    work: WorkDir
+    work: Workspace
     sources: Sources
     room: DiskBudget
     make_plan: MakePlan
@@ -117,10 +117,11 @@ class PlanVideoHandler:
     async def _begin_anew(
         self, connection: Connection, event: VideoUploaded, ladder: Sequence[Preset]
     ) -> str:
-        step = await videos.next_step(connection, event, self.work.original(event.video_id).as_uri())
+        step = await videos.next_step(connection, event, self.work.uri_of(event.video_id))
         if step == "begin":
             await drop_unsent(connection, event.video_id)
-            await asyncio.to_thread(self._remove_files, event.video_id)
+            for directory in (names.chunks_of(event.video_id), names.originals_of(event.video_id)):
+                await self.work.remove(directory)
             visibility = self.rules.default_visibility
             await videos.begin_anew(connection, event, visibility=visibility, ladder=ladder)
             log.info("begun_anew", video_id=str(event.video_id))
@@ -128,11 +129,6 @@ class PlanVideoHandler:
             await drop_unsent(connection, event.video_id)
             await self.outbox.add(connection, DeleteVideo(video_id=event.video_id))
         return step
-
-    def _remove_files(self, video_id: UUID) -> None:
-        for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):
-            if directory.exists():
-                shutil.rmtree(directory)
 
     async def uploaded(self, event: VideoUploaded) -> None:
         """Plan an accepted video, unless it is already planned."""
@@ -155,8 +151,8 @@ class PlanVideoHandler:
 
     async def _draw_again(self, video: Video) -> None:
         """Draw a lost thumbnail again if the original exists; the video continues without one."""
-        path = self.work.root / (video.thumbnail_path or "")
-        if video.thumbnail_path is None or await asyncio.to_thread(path.is_file):
+        thumbnail = video.thumbnail_path
+        if thumbnail is None or await self.work.sizes([thumbnail]):
             return
         async with self.outbox.database.transaction() as connection:
             stored = await videos.plan_without_chunks(connection, video.video_id)
@@ -165,16 +161,19 @@ class PlanVideoHandler:
             source = self.sources.path(video.video_id, video.source_uri)
             size = await asyncio.to_thread(file_size, source)
             if size is not None and plan.source_bytes in (None, size):
-                await self._draw(plan, source, path)
+                await self._draw(plan, source, thumbnail)
         except (PermanentError, TransientError, OutOfDisk, OSError, OutdatedPlan) as error:
             log.warning("thumbnail_is_lost", error=described(error))
 
-    async def _draw(self, plan: Plan, source: Path, thumbnail: Path) -> None:
+    async def _draw(self, plan: Plan, source: Path, thumbnail: str) -> None:
+        path = self.work.scratch.root / thumbnail
         async with self.room.reserve(THUMBNAIL_BYTES):
-            await asyncio.to_thread(thumbnail.parent.mkdir, parents=True, exist_ok=True)
-            await self.make_thumbnail(plan, source, thumbnail)
+            await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+            await self.make_thumbnail(plan, source, path)
+        await self.work.hand_over([thumbnail])
+        await self.work.clear_scratch(thumbnail)
 
-    async def _draw_if_possible(self, plan: Plan, source: Path, thumbnail: Path) -> Plan:
+    async def _draw_if_possible(self, plan: Plan, source: Path, thumbnail: str) -> Plan:
         """Draw the thumbnail; a video without one is as good, and says so in its warnings."""
         try:
             await self._draw(plan, source, thumbnail)
@@ -202,7 +201,7 @@ class PlanVideoHandler:
         plan = await self.make_plan(path, ladder, wanted, kept=kept)
         if self.adapt and kept is None:
             plan = await self.adapt(plan, path, keep_all=bool(wanted))
-        thumbnail = self.work.artifact(THUMBNAIL, video.video_id, claim.attempt)
+        thumbnail = names.artifact_of(THUMBNAIL, video.video_id, claim.attempt)
         plan = await self._draw_if_possible(plan, path, thumbnail)
         failpoint("plan.thumbnail")
         warnings = unmet_wishes(video.qualities or (), plan.rungs, plan.display_size)
@@ -228,7 +227,7 @@ class PlanVideoHandler:
                 await videos.add_warnings(connection, video.video_id, [waiting])
             raise
 
-    async def _commit(self, claim: PlanClaim, plan: Plan, thumbnail: Path) -> None:
+    async def _commit(self, claim: PlanClaim, plan: Plan, thumbnail: str) -> None:
         stored = await asyncio.to_thread(plan.to_json)
         async with self.outbox.transaction() as connection:
             saved = await videos.save_plan(
@@ -237,7 +236,7 @@ class PlanVideoHandler:
                 plan=stored,
                 presentation=plan.presentation().to_json(),
                 chunk_seconds=[plan.seconds_in(chunk) for chunk in plan.chunks],
-                thumbnail_path=self.work.relative(thumbnail),
+                thumbnail_path=thumbnail,
                 duration_seconds=plan.duration_seconds,
                 size=plan.display_size,
                 warnings=plan.warnings,

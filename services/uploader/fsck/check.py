@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -175,7 +174,7 @@ class Fsck:
         record = await self._record(damage.video.video_id)
         if record is None or record.video != damage.video:
             return ("changed_meanwhile",)
-        found = await asyncio.to_thread(plan_repair, self.finder.work, record, damage.faults)
+        found = await plan_repair(self.finder.work, record, damage.faults)
         told: list[Repair] = []
         if found.can_repair:
             async with self.outbox.transaction() as connection:

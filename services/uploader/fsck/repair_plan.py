@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from shared.artifacts import local_paths, stored_under
-from shared.workspace.layout import file_size
+from shared.workspace import names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from services.uploader.fsck.expected import Fault
-    from shared.artifacts import Artifact
     from shared.videos import Audited, Video
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 
 @dataclass(frozen=True)
@@ -38,18 +37,22 @@ class RepairPlan:
         return bool(self.kept or self.again or self.has_playlist or self.has_artifact)
 
 
-def plan_repair(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> RepairPlan:
-    """Return how to repair the faults of a video. Raises OSError when the work volume cannot be read."""
+async def plan_repair(work: Workspace, record: Audited, faults: Sequence[Fault]) -> RepairPlan:
+    """Return how to repair the faults of a video. Raises OSError when the workspace cannot be read."""
     if urlsplit(record.video.source_uri).scheme == "import":  # it never had files here, nor a plan
         return RepairPlan(set(), set(), {0}, has_playlist=False, has_artifact=False, lost_artifacts=())
     damaged = {fault.expected.chunk for fault in faults if fault.expected.chunk is not None}
-    kept = {chunk for chunk in damaged if _is_kept(work, record, chunk)}
-    has_original = _has_original(work, record)
+    original, artifacts = _original(work, record.video), local_paths(record.video.thumbnail_path)
+    segments = [each.path for each in record.segments if each.chunk in damaged]
+    sizes = await work.sizes({*segments, *artifacts.values(), original})
+    kept = {chunk for chunk in damaged if _is_kept(sizes, record, chunk)}
+    # It has to have the size that was planned.
+    has_original = original in sizes and record.source_bytes in (None, sizes[original])
     lacking = {stored_under(fault.key.rpartition("/")[2]) for fault in faults} - {None}
     lost = tuple(
         each.name
         for each in lacking
-        if each and not ((each.is_remade and has_original) or _has_file(work, record.video, each))
+        if each and not ((each.is_remade and has_original) or artifacts.get(each) in sizes)
     )
     return RepairPlan(
         kept=kept,
@@ -61,20 +64,12 @@ def plan_repair(work: WorkDir, record: Audited, faults: Sequence[Fault]) -> Repa
     )
 
 
-def _is_kept(work: WorkDir, record: Audited, chunk: int) -> bool:
+def _is_kept(sizes: Mapping[str, int], record: Audited, chunk: int) -> bool:
     """Tell whether all segment files of a chunk exist with their registered sizes."""
     segments = (segment for segment in record.segments if segment.chunk == chunk)
-    return all(file_size(work.root / segment.path) == segment.bytes for segment in segments)
+    return all(sizes.get(segment.path) == segment.bytes for segment in segments)
 
 
-def _has_original(work: WorkDir, record: Audited) -> bool:
-    """Tell whether the original exists with the size that was planned."""
-    source = urlsplit(record.video.source_uri)
-    is_file = source.scheme == "file"
-    size = file_size(work.root / unquote(source.path) if is_file else work.original(record.video.video_id))
-    return size is not None and record.source_bytes in (None, size)
-
-
-def _has_file(work: WorkDir, video: Video, artifact: Artifact) -> bool:
-    path = local_paths(video.thumbnail_path).get(artifact)
-    return path is not None and file_size(work.root / path) is not None
+def _original(work: Workspace, video: Video) -> str:
+    """Return the name of the original: the source itself, or where it was fetched to."""
+    return work.name_of(video.source_uri) or names.original(video.video_id)

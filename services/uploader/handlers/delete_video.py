@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,16 +13,15 @@ from shared.failpoints import failpoint
 from shared.names import DEFAULT_STORAGE, storage_prefix
 from shared.storage.marker import expect_marker
 from shared.videos import moves
+from shared.workspace import names
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from shared.contracts.events import DeleteVideo
     from shared.messaging.outbox import Outbox
     from shared.storage import Storage, Storages
     from shared.storage.location import StorageLocation
     from shared.videos import Video
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 log = structlog.get_logger()
 
@@ -34,7 +31,7 @@ class DeleteVideoHandler:
     """Removes deleted videos; its handler serves the queue uploader.delete."""
 
     outbox: Outbox
-    work: WorkDir
+    work: Workspace
     storages: Storages
     lease_seconds: float
     delete_again_seconds: float
@@ -54,7 +51,8 @@ class DeleteVideoHandler:
             await expect_marker(storage)
             removed += await storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         failpoint("delete.objects_removed")
-        await asyncio.to_thread(self._remove_files, video.video_id)
+        for directory in (names.chunks_of(video.video_id), names.originals_of(video.video_id)):
+            await self.work.discard(directory)
         failpoint("delete.files_removed")
         async with self.outbox.transaction() as connection:
             await (videos.purge if again else videos.mark_swept)(connection, video.video_id)
@@ -94,10 +92,6 @@ class DeleteVideoHandler:
             raise StorageMismatch(f"the video is in {video.location}, but {here} is configured")
         _expect_identified(storage, video.location)
         return storage
-
-    def _remove_files(self, video_id: UUID) -> None:
-        for directory in (self.work.chunks(video_id), self.work.original_dir(video_id)):
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _expect_identified(storage: Storage, location: StorageLocation) -> None:

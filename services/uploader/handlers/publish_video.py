@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,10 +21,10 @@ from shared.hls.playlists import complete
 from shared.hls.stored_renditions import RenditionSet
 from shared.names import MASTER, storage_prefix
 from shared.playback.urls import Place, playlist_url, thumbnail_url
+from shared.workspace import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from services.uploader.retention import Retention
     from shared.artifacts import Artifact
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from shared.playback.urls import PlaybackUrls
     from shared.storage.interface import Storage
     from shared.videos import StoreJob, Video
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 StoreAgain = Callable[[UUID, Collection[int]], Awaitable[None]]
 
@@ -49,7 +47,7 @@ class VideoPublisher:
     """Writes artifacts and playlists, and marks videos ready."""
 
     outbox: Outbox
-    work: WorkDir
+    work: Workspace
     storage: Storage
     urls: PlaybackUrls
     retention: Retention
@@ -88,7 +86,7 @@ class VideoPublisher:
                 raise Superseded("the video was finished by another worker, or deleted")
             await self.outbox.add(connection, stored)
         failpoint("finish.committed")
-        await asyncio.to_thread(self.remove_local, video)
+        await self.remove_local(video)
         failpoint("finish.files_removed")
         log.info("video_stored", bytes=stored.bytes, renditions=len(stored.renditions))
 
@@ -156,19 +154,19 @@ class VideoPublisher:
         """Store the artifacts that were made, or keep those in storage; return their sizes in bytes."""
         sizes = {}
         for artifact, path in local_paths(thumbnail_path).items():
-            if size := await self._put_artifact(f"{prefix}/{artifact.object_name}", self.work.root / path):
+            if size := await self._put_artifact(f"{prefix}/{artifact.object_name}", path):
                 sizes[artifact] = size
             failpoint("finish.artifact_put")
         return sizes
 
-    async def _put_artifact(self, key: str, path: Path) -> int:
+    async def _put_artifact(self, key: str, name: str) -> int:
         """Store a file, or keep the existing object; a missing one does not fail a video."""
         try:
-            return await self.storage.put_file(key, path)
+            return await self.work.store(name, self.storage, key)
         except FileNotFoundError:
             stored = await self.storage.head(key)
             if stored is None:
-                log.warning("artifact_is_gone", path=str(path))
+                log.warning("artifact_is_gone", path=name)
             return stored.bytes if stored else 0
 
     def _stored_event(
@@ -191,11 +189,11 @@ class VideoPublisher:
             warnings=video.warnings,
         )
 
-    def remove_local(self, video: Video) -> None:
+    async def remove_local(self, video: Video) -> None:
         """Remove local files that are no longer needed; with local storage the video stays under media."""
         kind = video.storage_type or self.storage.kind
         deletes = self.retention.deletes_local(kind)
         if kind == "local" or deletes:
-            shutil.rmtree(self.work.chunks(video.video_id), ignore_errors=True)
+            await self.work.discard(names.chunks_of(video.video_id))
         if deletes:
-            shutil.rmtree(self.work.original_dir(video.video_id), ignore_errors=True)
+            await self.work.discard(names.originals_of(video.video_id))

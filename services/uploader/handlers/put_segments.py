@@ -13,29 +13,27 @@ from shared import videos
 from shared.errors import StorageInconsistent, StorageMismatch
 from shared.failpoints import failpoint
 from shared.telemetry.metrics import STORED_BYTES, STORED_OBJECTS
-from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from uuid import UUID
 
     from services.uploader.handlers.store_lease import Progress
     from shared.contracts.events import Segment
     from shared.database.pool import Connection
     from shared.storage.interface import Storage
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 
 class SegmentDamaged(Exception):
-    """A segment on the work volume is missing or does not have its registered size."""
+    """A segment in the workspace is missing or does not have its registered size."""
 
 
 @dataclass(frozen=True)
 class SegmentPuts:
-    """Puts segments of the work volume into one storage; `places` limits how many at once."""
+    """Puts segments of the workspace into one storage; `places` limits how many at once."""
 
-    work: WorkDir
+    work: Workspace
     storage: Storage
     places: asyncio.Semaphore
 
@@ -56,18 +54,18 @@ class SegmentPuts:
                 " or delete the video and upload it again"
             )
 
-    def written(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    async def written(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
         """Return those of `segments` that can be put now."""
-        return whole_segments(segments, lambda path: file_size(self.work.root / path))
+        sizes = await self.work.sizes(segment.path for segment in segments)
+        return whole_segments(segments, sizes.get)
 
     async def _put(self, prefix: str, segment: Segment, progress: Progress) -> None:
         key = segment_key(prefix, segment.rendition, segment.index)
-        path: Path = self.work.root / segment.path
         async with self.places:
-            local = await asyncio.to_thread(file_size, path)
+            local = (await self.work.sizes([segment.path])).get(segment.path)
             if local != segment.bytes:
                 raise SegmentDamaged(f"{segment.path} has {local or 0} bytes, not {segment.bytes}")
-            stored = await self.storage.put_file(key, path)
+            stored = await self.work.store(segment.path, self.storage, key)
         if stored != segment.bytes:
             raise StorageInconsistent(f"{key} has {stored} bytes in storage, not {segment.bytes}")
         failpoint("store.segment_put")

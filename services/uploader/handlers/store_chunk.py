@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import SegmentsLost, StorageInconsistent, StorageRefused, StorageUnavailable, Superseded
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
+from shared.workspace import names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from shared.messaging.outbox import Outbox
     from shared.storage.interface import Storage
     from shared.videos import StoreJob
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 WAITING = VideoWarning(
     code=WarningCode.STORAGE_WAITING,
@@ -47,7 +46,7 @@ class StoreChunkHandler:
     """Stores chunks and finishes videos; its handler serves the queue uploader.store."""
 
     outbox: Outbox
-    work: WorkDir
+    work: Workspace
     storage: Storage
     puts: SegmentPuts
     breaker: StorageBreaker
@@ -118,7 +117,7 @@ class StoreChunkHandler:
             await videos.clear_warning(connection, job.video_id, WarningCode.STORAGE_WAITING)
         failpoint("store.committed")
         if self.retention.deletes_local(self.storage.kind):
-            await asyncio.to_thread(self._remove_segments, job.segments)
+            await self._remove_segments(job.segments)
             failpoint("store.files_removed")
         log.info("chunk_stored", chunk=job.chunk, segments=len(job.segments))
 
@@ -164,7 +163,7 @@ class StoreChunkHandler:
             if reopened:
                 await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
         if reopened:  # a late worker must not overwrite the next attempt's objects with old files
-            await asyncio.to_thread(self._remove_segments, job.segments)
+            await self._remove_segments(job.segments)
         raise Superseded(f"the chunk is encoded again: {error}") from error
 
     async def tidy(self, video_id: UUID) -> None:
@@ -174,9 +173,8 @@ class StoreChunkHandler:
         if video is not None and video.status == "deleted":
             await self.storage.delete_prefix(storage_prefix(video.user_id, video_id))
         elif video is not None and video.status == "ready":
-            await asyncio.to_thread(self.publisher.remove_local, video)
+            await self.publisher.remove_local(video)
 
-    def _remove_segments(self, segments: Sequence[Segment]) -> None:
-        attempts = {self.work.attempt_of(segment.path) for segment in segments}
-        for directory in attempts:
-            shutil.rmtree(directory, ignore_errors=True)
+    async def _remove_segments(self, segments: Sequence[Segment]) -> None:
+        for attempt in {names.attempt_of(segment.path) for segment in segments}:
+            await self.work.discard(attempt)

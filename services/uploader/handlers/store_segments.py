@@ -5,7 +5,6 @@ A video never depends on it: when the chunk is encoded, whatever is not stored y
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +74,7 @@ class StoreSegmentsHandler:
             raise
 
     async def _put(self, puts: SegmentPuts, claim: StoringClaim) -> None:
-        segments = await asyncio.to_thread(puts.written, claim.segments)
+        segments = await puts.written(claim.segments)
         if not segments:
             raise Superseded("nothing is left to store before the chunk")
         prefix = storage_prefix(claim.user_id, claim.video_id)

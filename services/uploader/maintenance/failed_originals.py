@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,13 +11,14 @@ import structlog
 from shared import videos
 from shared.errors import PipelineError
 from shared.service.work_volume import WorkVolumeUnavailable
+from shared.workspace import names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
     from shared.database.pool import Database
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 MAX_PAUSE_SECONDS: Final = 600.0
 AT_ONCE: Final = 20
@@ -34,7 +34,7 @@ class FailedOriginals:
     """
 
     database: Database
-    work: WorkDir
+    work: Workspace
     check_volume: Callable[[], Awaitable[None]]
     keep_seconds: float
 
@@ -60,14 +60,13 @@ class FailedOriginals:
     async def _remove_some(self) -> int:
         async with self.database.transaction() as connection:
             found = await videos.lock_failed_originals(connection, seconds=self.keep_seconds, count=AT_ONCE)
-            await asyncio.to_thread(self._remove_files, found)
+            await self._remove_files(found)
             await videos.mark_originals_removed(connection, found)
         return len(found)
 
-    def _remove_files(self, video_ids: Sequence[UUID]) -> None:
+    async def _remove_files(self, video_ids: Sequence[UUID]) -> None:
         try:
-            for directory in map(self.work.original_dir, video_ids):
-                if directory.exists():
-                    shutil.rmtree(directory)
+            for directory in map(names.originals_of, video_ids):
+                await self.work.remove(directory)
         except OSError as error:
             raise WorkVolumeUnavailable(f"an original cannot be removed: {error}") from error

@@ -8,15 +8,13 @@ need: differing clocks change when orphans are removed, not what is removed.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal
 
-from services.uploader.maintenance import work_files
 from services.uploader.maintenance.orphan_rules import (
     ORIGINAL,
     expected_keys,
@@ -24,30 +22,26 @@ from services.uploader.maintenance.orphan_rules import (
     owner_of_key,
     owns_chunk_file,
     owns_original,
-    read_uuid,
 )
 from shared import videos
-from shared.names import storage_prefix
-from shared.workspace.file_lock import is_held
+from shared.names import read_uuid, storage_prefix
+from shared.workspace import names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
     from uuid import UUID
 
     from services.uploader.retention import Retention
     from shared.database.pool import Database
     from shared.storage import OpenUpload, Storage, StoredObject
     from shared.videos import Owner
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
+    from shared.workspace.names import Place
 
     Owns = Callable[[Owner | None, str], bool]
 
 Kind = Literal["upload", "original", "chunk_files", "object", "open_upload"]
 KINDS: Final[tuple[Kind, ...]] = ("upload", "original", "chunk_files", "object", "open_upload")
-VIDEOS_AT_ONCE: Final = 50  # records read in one query
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ class OrphanFinder:
     """
 
     database: Database
-    work: WorkDir
+    work: Workspace
     storage: Storage
     retention: Retention
     min_age_seconds: float
@@ -108,45 +102,35 @@ class OrphanFinder:
 
     async def _uploads(self) -> AsyncIterator[Orphan]:
         """Yield uploads of dead processes: a live one locks its file."""
-        directory = self.work.root / "uploads"
-        for name in await asyncio.to_thread(work_files.names_in, directory):
-            if name.endswith(".part") and not await asyncio.to_thread(is_held, directory / name):
-                async for orphan in self._old("upload", directory / name):
-                    yield orphan
+        for name in await self.work.unfinished_uploads():
+            async for orphan in self._old("upload", name):
+                yield orphan
 
     async def _originals(self) -> AsyncIterator[Orphan]:
         owns = partial(owns_original, deletes_local=self.retention.delete_local_after_s3)
-        async for orphan in self._directories("original", self.work.root / "originals", owns):
+        async for orphan in self._directories("original", names.ORIGINALS, owns):
             yield orphan
 
     async def _chunk_files(self) -> AsyncIterator[Orphan]:
         owns = partial(owns_chunk_file, deletes_local=self.retention.delete_local_after_s3)
-        async for orphan in self._directories("chunk_files", self.work.root / "chunks", owns):
+        async for orphan in self._directories("chunk_files", names.CHUNKS, owns):
             yield orphan
 
-    async def _directories(self, kind: Kind, root: Path, owns: Owns) -> AsyncIterator[Orphan]:
-        """Yield orphans in the directories of videos below `root`."""
-        for some in _batches(await asyncio.to_thread(work_files.videos_in, root), VIDEOS_AT_ONCE):
-            names = await asyncio.to_thread(work_files.listed, root, some)
-            owners = await self._owners(some)
-            for video_id in some:
-                directory = root / str(video_id)
-                if not _going(directory, names[video_id], owners.get(video_id), owns):
+    async def _directories(self, kind: Kind, place: Place, owns: Owns) -> AsyncIterator[Orphan]:
+        """Yield orphans in the directories of videos in a place."""
+        async for some in self.work.directories(place):
+            owners = await self._owners(list(some))
+            for video_id, entries in some.items():
+                directory = f"{place}/{video_id}"
+                if not _going(directory, entries, owners.get(video_id), owns):
                     continue
-                if await self._is_held(video_id) or await self._is_named(video_id):
+                if await self.work.is_uploading(video_id) or await self._is_named(video_id):
                     continue
                 asked = time.monotonic()
                 video = (await self._owners([video_id])).get(video_id)  # read again: it is not locked now
-                for path, entries in _going(directory, names[video_id], video, owns):
-                    async for orphan in self._old(kind, path, entries):
+                for name, contents in _going(directory, entries, video, owns):
+                    async for orphan in self._old(kind, name, contents):
                         yield replace(orphan, asked=asked)
-
-    async def _is_held(self, video_id: UUID) -> bool:
-        """Tell whether a live upload locks the original, before its record is committed."""
-        for path in (self.work.upload(video_id), self.work.original(video_id)):
-            if await asyncio.to_thread(is_held, path):
-                return True
-        return False
 
     async def _is_named(self, video_id: UUID) -> bool:
         """Tell whether another video uses files of this one as its source."""
@@ -204,26 +188,26 @@ class OrphanFinder:
             return await videos.owners(connection, video_ids)
 
     async def _old(
-        self, kind: Kind, path: Path, entries: tuple[str, ...] | None = None
+        self, kind: Kind, name: str, entries: tuple[str, ...] | None = None
     ) -> AsyncIterator[Orphan]:
         """Yield a file or directory if nothing in it has changed recently."""
-        size = await asyncio.to_thread(work_files.measure, path)
+        size = await self.work.measure(name)
         if size and self._is_old(size.changed):
-            yield Orphan(kind, self.work.relative(path), size.bytes, entries)
+            yield Orphan(kind, name, size.bytes, entries)
 
     def _is_old(self, changed: float) -> bool:
         return time.time() - changed > self.min_age_seconds
 
 
 def _going(
-    directory: Path, names: Sequence[str], video: Owner | None, owns: Owns
-) -> list[tuple[Path, tuple[str, ...] | None]]:
+    directory: str, entries: Sequence[str], video: Owner | None, owns: Owns
+) -> list[tuple[str, tuple[str, ...] | None]]:
     """Return the orphans of a directory: single entries, or the directory with its contents."""
-    lost = [name for name in names if not owns(video, name)]
+    lost = [name for name in entries if not owns(video, name)]
     is_done = video is None or is_forgotten(video) or video.status == "ready"
-    if is_done and lost == names:
+    if is_done and lost == list(entries):
         return [(directory, tuple(lost))]
-    return [(directory / name, None) for name in lost]
+    return [(f"{directory}/{name}", None) for name in lost]
 
 
 def _by_owner(page: Sequence[StoredObject]) -> dict[tuple[str, UUID], list[StoredObject]]:
@@ -233,7 +217,3 @@ def _by_owner(page: Sequence[StoredObject]) -> dict[tuple[str, UUID], list[Store
         if owner := owner_of_key(stored.key):
             found[owner].append(stored)
     return found
-
-
-def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    return (items[first : first + size] for first in range(0, len(items), size))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from services.uploader.maintenance.identity import Identity
     from shared.database.pool import Database
     from shared.storage import Storage, Storages
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 LOOK_SECONDS = 30.0
 
@@ -38,7 +38,7 @@ class IdentifiedStorages:
 
     database: Database
     storages: Storages
-    work: WorkDir
+    work: Workspace
     expected: Mapping[str, UUID | None]
     of_volume: Identity
     of_storage: dict[str, Identity] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class StorageIdentification:
 
 
 async def identify_storages(
-    database: Database, storages: Storages, work: WorkDir, expected: Mapping[str, UUID | None]
+    database: Database, storages: Storages, work: Workspace, expected: Mapping[str, UUID | None]
 ) -> IdentifiedStorages:
     """Identify the default storage and the work volume; others as far as they answer.
 
@@ -135,7 +135,7 @@ async def identify_storages(
     another one, StorageUnavailable, DatabaseUnavailable, OSError.
     """
     await storages.default.check()
-    of_volume = await identify(database, VolumePlace(work))
+    of_volume = await identify(database, VolumePlace(work.scratch))
     identified = IdentifiedStorages(database, storages, work, expected, of_volume)
     await identified.identify(storages.default)
     await identified.identify_others()

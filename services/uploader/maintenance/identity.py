@@ -13,13 +13,13 @@ from uuid import uuid4
 
 import structlog
 
-from services.uploader.maintenance import work_files
 from services.uploader.maintenance.orphan_rules import owner_of_key
 from shared import videos
 from shared.errors import StorageMismatch, StorageUnavailable
 from shared.service.work_volume import LOCK
 from shared.service.work_volume import MARKER as VOLUME_MARKER
 from shared.storage.marker import marker_text, parse_marker, read_marker, write_marker
+from shared.workspace import names, work_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -101,7 +101,7 @@ class VolumePlace:
 
     async def some_videos(self) -> Collection[UUID]:
         """Return the videos that have a directory."""
-        folders = [self.work.root / name for name in ("originals", "chunks")]
+        folders = [self.work.root / name for name in (names.ORIGINALS, names.CHUNKS)]
         return await _on_disk(lambda: {each for folder in folders for each in work_files.videos_in(folder)})
 
     def _read(self) -> UUID | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from shared import artifacts
-from shared.names import IFRAMES, MASTER, PLAYLIST, USER_ID, segment_name
+from shared.names import IFRAMES, MASTER, PLAYLIST, USER_ID, read_uuid, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from uuid import UUID
 
     from shared.hls.stored_renditions import StoredSegment
     from shared.videos import Attempt, Owner
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 ORIGINAL: Final = "source"
 ATTEMPT: Final = re.compile(r"([0-9]{5,})-([0-9]+)")
 FETCHED_PART: Final = re.compile(r"source\.[0-9a-f]{32}\.part")
-
-
-def read_uuid(text: str) -> UUID | None:
-    """Parse a UUID in our spelling; None for any other text."""
-    try:
-        found = UUID(text)
-    except ValueError:
-        return None
-    return found if str(found) == text else None
 
 
 def is_forgotten(video: Owner | None) -> bool:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
-from services.uploader.maintenance import work_files
 from services.uploader.maintenance.find_orphans import KINDS
 from shared import videos
 from shared.errors import PipelineError, Refused
@@ -139,8 +138,7 @@ class Sweeper:
             await orphan.storage.delete(orphan.name)
         else:
             await self._give_bytes_back(orphan)
-            path = self.finder.work.root / orphan.name
-            await asyncio.to_thread(work_files.remove, path, orphan.entries)
+            await self.finder.work.remove(orphan.name, orphan.entries)
 
     async def _give_bytes_back(self, orphan: Orphan) -> None:
         """Record that an original is removed, so that it no longer counts for its user.

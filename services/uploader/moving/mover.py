@@ -75,7 +75,7 @@ class Mover:
 
     database: Database
     storages: Storages
-    work: WorkDir
+    scratch: WorkDir
     urls: PlaybackUrls
     rules: StorageRules
     lease_seconds: float
@@ -278,11 +278,11 @@ class Mover:
         return "removed"
 
     def _spool(self, claim: MoveClaim, number: int) -> Any:
-        return self.work.root / "uploads" / f"move-{claim.video_id}-{claim.attempt}-{number}.part"
+        return self.scratch.uploads / f"move-{claim.video_id}-{claim.attempt}-{number}.part"
 
     def _clear_spool(self) -> None:
         """Remove what a mover that died has left; there is no other one now."""
-        for path in (self.work.root / "uploads").glob("move-*.part"):
+        for path in (self.scratch.uploads).glob("move-*.part"):
             path.unlink(missing_ok=True)
 
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from services.ingest.uploads import accept
 from services.uploader.handlers import publish_video
 from services.uploader.handlers.store_chunk import StoreChunkHandler
-from services.uploader.maintenance import find_orphans
 from services.uploader.maintenance.reconcile import Reconciler
 from shared import videos
 from shared.contracts.cloudevents import envelope
@@ -27,6 +26,7 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.outbox import Outbox
 from shared.messaging.publisher import Publisher
 from shared.videos.sql_results import sql
+from shared.workspace import volume
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -157,7 +157,7 @@ def without_holding() -> None:
     def is_held(path: Path) -> bool:
         return False
 
-    _replace(find_orphans, "is_held", is_held)
+    _replace(volume, "is_held", is_held)
 
 
 def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:

@@ -9,10 +9,11 @@ from uuid import UUID
 
 import pytest
 
-from services.ingest.uploads import accept, upload_file
+from services.ingest.uploads import accept
 from services.ingest.uploads.pace import UploadPace
 from shared.errors import DatabaseUnavailable
 from shared.messaging.outbox import Outbox
+from shared.workspace import upload_file
 from tests.chaos.faults.tcp_proxy import TcpProxy
 from tests.integration.ingest.conftest import assert_problem, serving
 from tests.integration.ingest.raw import END, nothing_is_left, part, talk

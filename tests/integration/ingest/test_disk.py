@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.ingest.uploads import upload_file as module
-from services.ingest.uploads.remove_unfinished import STALE_SECONDS, remove_stale
-from services.ingest.uploads.upload_file import Incoming
+from shared.workspace import upload_file as module
 from shared.workspace.disk_budget import DiskBudget, Reservation
 from shared.workspace.layout import WorkDir
+from shared.workspace.upload_file import UploadFile
+from shared.workspace.volume import STALE_SECONDS, remove_stale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +27,8 @@ def work(tmp_path: Path) -> WorkDir:
     return WorkDir(tmp_path)
 
 
-def incoming_to(work: WorkDir) -> Incoming:
-    return Incoming(work, uuid4(), Reservation(DiskBudget(work.root, 0), "alice"))
+def incoming_to(work: WorkDir) -> UploadFile:
+    return UploadFile(work, uuid4(), Reservation(DiskBudget(work.root, 0), "alice"))
 
 
 def files(work: WorkDir) -> list[str]:

@@ -1,4 +1,4 @@
-"""Listing, measuring and removing files of the work volume for the sweep."""
+"""Listing, measuring and removing files of the work volume; blocking."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import os
 import shutil
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.uploader.maintenance.orphan_rules import read_uuid
+from shared.names import read_uuid
+from shared.workspace.interface import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Size and latest change of a file or a whole directory."""
-
-    bytes: int
-    changed: float
 
 
 def videos_in(directory: Path) -> list[UUID]:

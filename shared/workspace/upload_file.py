@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from shared.workspace.layout import WorkDir
 
 
-class Incoming:
-    """The file of one upload. `size_bytes` counts written bytes, `sha256` is the hex digest.
+class UploadFile:
+    """The file of one upload on the work volume. `sha256` is the hex digest of all bytes.
 
     A cancelled caller leaves its thread running: the lock makes `discard` wait for a write in progress, and
     calls after `discard` do nothing. The file is locked (shared/workspace/file_lock.py) from its first byte
@@ -44,6 +44,10 @@ class Incoming:
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
+
+    @property
+    def uri(self) -> str:
+        return self.original.as_uri()
 
     async def write(self, data: bytes | bytearray) -> None:
         """Append data. Raises OutOfDisk when the volume has no space, StorageUnavailable when it fails."""

@@ -1,0 +1,143 @@
+"""The workspace: where originals and chunk output pass from one process to the next.
+
+Names are the relative paths of shared/workspace/names.py. A process writes a file into its scratch, and hands
+it over under the name that its path has there; any process may then read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from uuid import UUID
+
+    from shared.storage.interface import Storage
+    from shared.workspace.disk_budget import Reservation
+    from shared.workspace.layout import WorkDir
+    from shared.workspace.names import Place
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The size of a file or of a whole directory, and when it last changed (Unix time)."""
+
+    bytes: int
+    changed: float
+
+
+class Upload(Protocol):
+    """An upload in progress: bytes are appended until it is kept or discarded.
+
+    `size_bytes` counts written bytes, `sha256` is the hex digest, `uri` names the original as events do.
+    Cancelling a caller leaves the upload in a state that `discard` can end; what follows `discard` does
+    nothing. No sweep takes it for that of a dead process until `discard` or `release`.
+    """
+
+    @property
+    def video_id(self) -> UUID: ...
+    @property
+    def uri(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+    async def write(self, data: bytes | bytearray) -> None:
+        """Append data. Raises OutOfDisk, StorageUnavailable."""
+        ...
+
+    async def keep(self) -> None:
+        """Make the file durable as the original of its video. Raises like `write`."""
+        ...
+
+    async def release(self) -> None:
+        """Leave the original to the sweep's rules: its record is committed."""
+        ...
+
+    async def discard(self) -> None:
+        """Remove the file, even when the caller is cancelled meanwhile."""
+        ...
+
+
+class Workspace(Protocol):
+    """Every method raises OSError or WorkVolumeUnavailable when the workspace fails."""
+
+    @property
+    def scratch(self) -> WorkDir:
+        """The local directories in which this process writes; on a work volume, the volume itself."""
+        ...
+
+    def uri_of(self, video_id: UUID) -> str:
+        """Return the URI by which an event names the uploaded original of a video."""
+        ...
+
+    def name_of(self, uri: str) -> str | None:
+        """Return the name of a `file:` source; None for one that is not in the workspace."""
+        ...
+
+    async def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the sizes in bytes of those files that exist."""
+        ...
+
+    async def hand_over(self, names: Sequence[str]) -> None:
+        """Let other processes read files of the scratch; what was handed over and is the same stays.
+
+        Raises FileNotFoundError when one is not there.
+        """
+        ...
+
+    async def clear_scratch(self, name: str) -> None:
+        """Remove this process's own copy of a file or directory that is handed over."""
+        ...
+
+    async def store(self, name: str, storage: Storage, key: str) -> int:
+        """Put a file into a storage; return the size of the object in bytes.
+
+        Raises FileNotFoundError when it is not there, and what the storage raises.
+        """
+        ...
+
+    async def discard(self, name: str) -> None:
+        """Remove a file or directory that is not needed; the sweep removes what cannot be removed."""
+        ...
+
+    async def remove(self, name: str, entries: Sequence[str] | None = None) -> None:
+        """Remove a file or directory; with `entries` only these of a directory, then itself if it is empty.
+
+        Missing files are no error.
+        """
+        ...
+
+    # Uploads
+
+    async def expect_uploads(self) -> None:
+        """Raise StorageUnavailable unless uploads can be written."""
+        ...
+
+    def begin_upload(self, video_id: UUID, reservation: Reservation) -> Upload:
+        """Return the upload of a new video; it writes nothing yet."""
+        ...
+
+    async def remove_stale_uploads(self) -> int:
+        """Remove the uploads of dead processes, while others may upload; return how many."""
+        ...
+
+    # What the sweep asks
+
+    async def unfinished_uploads(self) -> list[str]:
+        """Return the names of uploads that no live process writes."""
+        ...
+
+    async def is_uploading(self, video_id: UUID) -> bool:
+        """Tell whether a live upload is making the original of a video, or has yet to commit its record."""
+        ...
+
+    def directories(self, place: Place) -> AsyncIterator[Mapping[UUID, Sequence[str]]]:
+        """Yield the videos that have a directory in a place, with its entries, some at a time."""
+        ...
+
+    async def measure(self, name: str) -> Measured | None:
+        """Measure a file or directory; None when it does not exist."""
+        ...

@@ -1,0 +1,60 @@
+"""Names in the workspace: relative paths, as records and events hold them; pure.
+
+uploads/{videoId}.part                     an upload in progress
+originals/{videoId}/source                 the original, until it is no longer needed
+chunks/{videoId}/{chunk}-{attempt}/        segments of one attempt at a chunk
+chunks/{videoId}/thumbnail.{attempt}.jpg   made by one attempt at the plan (its parts: .{random}.parts/), as
+                                           are other artifacts
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.artifacts import Artifact
+
+UPLOADS: Final = "uploads"
+ORIGINALS: Final = "originals"
+CHUNKS: Final = "chunks"
+SOURCE: Final = "source"
+
+Place = Literal["originals", "chunks"]  # each has a directory for each video
+
+
+def upload(video_id: UUID) -> str:
+    """Return the name of an upload in progress."""
+    return f"{UPLOADS}/{video_id}.part"
+
+
+def originals_of(video_id: UUID) -> str:
+    """Return the directory of a video's original."""
+    return f"{ORIGINALS}/{video_id}"
+
+
+def original(video_id: UUID) -> str:
+    """Return the name of a video's original."""
+    return f"{originals_of(video_id)}/{SOURCE}"
+
+
+def chunks_of(video_id: UUID) -> str:
+    """Return the directory of what is made of a video."""
+    return f"{CHUNKS}/{video_id}"
+
+
+def artifact_of(artifact: Artifact, video_id: UUID, attempt: int) -> str:
+    """Return the name of an artifact that an attempt at the plan makes."""
+    return f"{chunks_of(video_id)}/{artifact.local_name(attempt)}"
+
+
+def attempt_at(video_id: UUID, chunk: int, attempt: int) -> str:
+    """Return the directory of an attempt at a chunk."""
+    return f"{chunks_of(video_id)}/{chunk:05d}-{attempt}"
+
+
+def attempt_of(segment: str) -> str:
+    """Return the directory of the attempt that wrote a segment."""
+    return "/".join(PurePosixPath(segment).parts[:3])
