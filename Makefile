@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas sql-stubs lock clean
+.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas dashboards sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ schemas: $(READY) ## generate the event schemas, the AsyncAPI document and the t
 	@$(PYTHON) -m tools.event_schemas
 	@$(PYTHON) -m tools.failpoint_table
 	@$(PYTHON) -m tools.reason_table
+
+dashboards: $(READY) ## generate the dashboards and the PrometheusRule under deploy/monitoring
+	@$(PYTHON) -m tools.dashboards
 
 sql-stubs: $(READY) ## generate the types of the SQL statements (needs a system that is up)
 	@set -a; if [ -f .stack/env ]; then . ./.stack/env; fi; $(PYTHON) -m tools.sql_stubs

@@ -17,10 +17,10 @@ import psutil
 from devstack.admin_key import KeyCreationError
 from devstack.console import complain, say, show_table
 from devstack.demo import DemoError, run_demo
-from devstack.environment import VariableError, has_edge
+from devstack.environment import VariableError, optional_programs
 from devstack.install import install_missing
 from devstack.install_player import install_player
-from devstack.programs import REPOSITORY, MissingProgramError
+from devstack.programs import OPTIONAL, REPOSITORY, MissingProgramError
 from devstack.stack import Stack, StackError
 from devstack.state import StackDir
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 UP_HELP = """\
 Starts what is not running and leaves the rest alone.
 
-Variables of the services (STORAGE_TYPE, HLS_SEGMENT_SECONDS, ... and TRANSCODERS, the number of
-transcoders) given in the environment reach the services, and are remembered until `down`: a later `up`
-without them keeps them, an empty value forgets one, and services whose variables change are restarted.
-When DATABASE_URL, RABBITMQ_URL or S3_ENDPOINT_URL is given, that server is used and none is started."""
+Variables of the services (STORAGE_TYPE, HLS_SEGMENT_SECONDS, ...) given in the environment reach them.
+TRANSCODERS is the number of transcoders, MONITORING=1 starts Prometheus. All are remembered until `down`: a
+later `up` without them keeps them, an empty value forgets one, and services whose variables change are
+restarted. When DATABASE_URL, RABBITMQ_URL or S3_ENDPOINT_URL is given, that server is used."""
 
 
 def main() -> int:
@@ -99,11 +99,11 @@ def _stack(options: argparse.Namespace) -> Stack:
 async def _up(options: argparse.Namespace) -> None:
     began = time.monotonic()
     stack = _stack(options)
-    install_missing(with_optional=bool(os.environ.get("EDGE") or has_edge(stack.state)))
+    install_missing(optional_programs({**stack.state.given, **os.environ}))
     install_player()
     values = await stack.up(os.environ, servers_only=options.servers_only)
     say(f"ready after {time.monotonic() - began:.1f} s; the addresses are in {stack.directory.env}")
-    for name in ("INGEST_URL", "STREAMER_URL"):
+    for name in ("INGEST_URL", "STREAMER_URL", "PROMETHEUS_URL"):
         if name in values:
             say(f"  {name}={values[name]}")
 
@@ -137,7 +137,7 @@ async def _demo(options: argparse.Namespace) -> None:
 
 
 async def _install(_: argparse.Namespace) -> None:
-    install_missing(with_optional=True)
+    install_missing(OPTIONAL)
     install_player()
 
 

@@ -29,10 +29,12 @@ ENV_FILE_NAMES = (
     "WORK_DIR",
     "STORAGE_TYPE",
     "DELETE_LOCAL_AFTER_S3",
+    "PROMETHEUS_URL",
     "ADMIN_API_KEY",
 )
-# Each service has its own port; TRANSCODERS is read here, SSL_CERT_FILE by OpenSSL, the third by failpoints.
-OTHERS = {"TRANSCODERS", "SSL_CERT_FILE", "CRASH_POINTS_DIR"}
+# Each service has its own port; SSL_CERT_FILE is read by OpenSSL, the second by failpoints.
+OF_STACK = {"TRANSCODERS", "MONITORING"}
+OTHERS = {"SSL_CERT_FILE", "CRASH_POINTS_DIR"} | OF_STACK
 GIVABLE = frozenset({name.upper() for name in Settings.model_fields} - {"HTTP_PORT"} | OTHERS)
 
 
@@ -73,6 +75,17 @@ def has_edge(state: State) -> bool:
     return bool(state.given.get("EDGE"))
 
 
+def has_monitoring(state: State) -> bool:
+    """Tell whether Prometheus watches the services."""
+    return bool(state.given.get("MONITORING"))
+
+
+def optional_programs(given: Mapping[str, str]) -> list[str]:
+    """Return the optional programs that these variables need."""
+    needed = {"nginx": "EDGE", "prometheus": "MONITORING"}
+    return [program for program, variable in needed.items() if given.get(variable)]
+
+
 def check_given(values: Mapping[str, str]) -> None:
     """Raise VariableError naming each variable with which no service would start."""
     servers = {  # whose ports are not known yet
@@ -103,7 +116,7 @@ def remember_given(
 
 def service_values(directory: StackDir, state: State) -> dict[str, str]:
     """Return the services' variables: own values overridden by given ones."""
-    return own_values(directory, state) | {k: v for k, v in state.given.items() if k != "TRANSCODERS"}
+    return own_values(directory, state) | {k: v for k, v in state.given.items() if k not in OF_STACK}
 
 
 def transcoder_count(state: State) -> int:

@@ -14,26 +14,26 @@ from devstack.console import say
 from devstack.programs import MissingProgramError, missing_packages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 LOCK = Path("/run/vod-pipeline-install.lock")
 POLICY = Path("/usr/sbin/policy-rc.d")
 APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
 
 
-def install_missing(*, with_optional: bool = False) -> None:
-    """Install missing packages, those of an edge too if `with_optional`.
+def install_missing(optional: Collection[str] = ()) -> None:
+    """Install missing packages: all that are always needed, and these optional ones.
 
     Raises MissingProgramError with the command to run if not permitted.
     """
-    if not (packages := missing_packages(with_optional=with_optional)):
+    if not (packages := missing_packages(optional)):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise MissingProgramError(f"system packages are missing. Install them with:\n  {command(packages)}")
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Another run may have installed them meanwhile.
-        _apt_install(missing_packages(with_optional=with_optional))
+        _apt_install(missing_packages(optional))
 
 
 def command(packages: list[str]) -> str:

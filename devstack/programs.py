@@ -8,18 +8,24 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH changes the user
 NOBODY = 65534
 NGINX = Path("/usr/sbin/nginx")  # often not on PATH
+PROMETHEUS = Path("/usr/bin/prometheus")
 PACKAGES = {
     "ffmpeg": "ffmpeg",
     "rabbitmq": "rabbitmq-server",
     "postgres": "postgresql",
     "nginx": "nginx",
+    "prometheus": "prometheus",
 }
-OPTIONAL = {"nginx"}
+OPTIONAL = ("nginx", "prometheus")
 
 
 class MissingProgramError(Exception):
@@ -57,16 +63,17 @@ def find_programs(stack_dir: Path) -> Programs:
     )
 
 
-def missing_packages(*, with_optional: bool = False) -> list[str]:
-    """Return the Debian packages of missing programs; `with_optional`: also of those that EDGE needs."""
+def missing_packages(optional: Collection[str] = ()) -> list[str]:
+    """Return the Debian packages of missing programs: all that are always needed, and these of OPTIONAL."""
     there = {
         "ffmpeg": shutil.which("ffmpeg") and shutil.which("ffprobe"),
         "rabbitmq": RABBITMQ.exists() and _epmd(),
         "postgres": _postgres_bin(),
         "nginx": NGINX.exists(),
+        "prometheus": PROMETHEUS.exists(),
     }
     missing = [name for name, found in there.items() if not found]
-    return [PACKAGES[name] for name in missing if with_optional or name not in OPTIONAL]
+    return [PACKAGES[name] for name in missing if name in optional or name not in OPTIONAL]
 
 
 def drop_root(traversable: bool) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from devstack.environment import (
     check_given,
     env_file,
     has_edge,
+    has_monitoring,
     own_values,
     read_env_file,
     remember_given,
@@ -23,6 +24,7 @@ from devstack.environment import (
     transcoder_count,
 )
 from devstack.launch import PartError, launch, stays_up, wait_until_ready
+from devstack.monitoring import PROMETHEUS_PART, monitoring_parts
 from devstack.parts import FIRST, SERVERS, SERVICES, service_names, service_parts
 from devstack.ports import hold_ports
 from devstack.processes import is_alive, stop, stop_all
@@ -115,13 +117,15 @@ class Stack:
     def _parts(self, programs: Programs) -> list[Part]:
         servers = server_parts(self.directory, self.state, programs)
         services = service_parts(self.directory, self.state, programs)
-        return [*servers, *services, *edge_parts(self.directory, self.state)]
+        edge = edge_parts(self.directory, self.state)
+        return [*servers, *services, *edge, *monitoring_parts(self.directory, self.state)]
 
     def _port_names(self) -> list[str]:
         """Return the names of ports needed by parts that are not running."""
         wanted = {name: PORTS[name] for name in server_names(self.state)}
         wanted |= {name: (name,) for name in service_names(transcoder_count(self.state))}
         wanted |= {EDGE: (EDGE,)} if has_edge(self.state) else {}
+        wanted |= {PROMETHEUS_PART: (PROMETHEUS_PART,)} if has_monitoring(self.state) else {}
         return [port for name, ports in wanted.items() if not self._runs(name) for port in ports]
 
     def _runs(self, name: str) -> bool:
@@ -161,11 +165,14 @@ class Stack:
     async def _values(self, programs: Programs, *, servers_only: bool) -> dict[str, str]:
         known = read_env_file(self.directory.env)
         values = {**known, **service_values(self.directory, self.state)}
+        values.pop("PROMETHEUS_URL", None)
         if servers_only:
             return values
         ports = self.state.ports
         values["INGEST_URL"] = f"http://127.0.0.1:{ports['ingest']}"
         values["STREAMER_URL"] = f"http://127.0.0.1:{ports['edge' if has_edge(self.state) else 'streamer']}"
+        if has_monitoring(self.state):
+            values["PROMETHEUS_URL"] = f"http://127.0.0.1:{ports[PROMETHEUS_PART]}"
         values["ADMIN_API_KEY"] = await admin_key(values, programs.python)
         return values
 

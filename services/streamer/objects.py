@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.streamer.shared_reads import SharedReads
 from services.streamer.storage_wait import StorageWait
+from shared.telemetry.metrics import CACHE_LOOKUPS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -42,7 +43,9 @@ class Objects:
 
     async def head(self, key: str) -> StoredObject:
         """Return an object's metadata. Raises KeyError when there is none, StorageUnavailable."""
-        if (known := self.known(key)) is not None:
+        known = self.known(key)
+        CACHE_LOOKUPS.labels("heads", "miss" if known is None else "hit").inc()
+        if known is not None:
             return known
         stored = await self._wait.until_done(self._storage.head(key))
         if stored is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.errors import StorageUnavailable
 from shared.storage.interface import ObjectReader
+from shared.telemetry.metrics import CACHE_LOOKUPS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -97,7 +98,9 @@ class SharedReads:
             async with self._wait.open(self._storage.read(key)) as reader:
                 yield reader
             return
-        read = self._reads.get(key) or self._start(key)
+        read = self._reads.get(key)
+        CACHE_LOOKUPS.labels("segments", "hit" if read else "miss").inc()
+        read = read or self._start(key)
         read.followers += 1
         try:
             stored = await self._wait.until_done(asyncio.shield(read.opened))

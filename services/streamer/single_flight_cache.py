@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
-from shared.telemetry.metrics import SERVED_STALE
+from shared.telemetry.metrics import CACHE_LOOKUPS, SERVED_STALE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,7 +70,9 @@ class SingleFlightCache(Generic[Key, Value]):
         """
         entry = self._entries.get(key)
         age, seconds = self._age(entry), self._allowed(entry)
-        if entry and age < seconds:
+        is_hit = entry is not None and age < seconds
+        CACHE_LOOKUPS.labels(self._name, "hit" if is_hit else "miss").inc()
+        if entry and is_hit:
             if age > seconds * AHEAD:
                 self._start(key)  # nobody waits for it
             return entry.value

@@ -20,6 +20,7 @@ from services.uploader.maintenance.auto_retry import AutoRetry
 from services.uploader.maintenance.failed_originals import FailedOriginals
 from services.uploader.maintenance.find_orphans import OrphanFinder
 from services.uploader.maintenance.identify_storages import StorageIdentification, identify_storages
+from services.uploader.maintenance.measure_backlog import BacklogMeter
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep_orphans import Sweeper
 from services.uploader.retention import Retention
@@ -80,6 +81,7 @@ def create_app(settings: UploaderSettings) -> web.Application:
             partial(_reconciler, settings),
             partial(_sweeper, settings),
             partial(_mover, settings),
+            _backlog,
             partial(_failed_originals, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
@@ -164,6 +166,11 @@ async def _mover(settings: UploaderSettings, app: web.Application) -> AsyncItera
         await mover_of(settings, app[DATABASE], app[STORAGES]).run()
 
     async with running(app, move(), f"{NAME}.mover"):
+        yield
+
+
+async def _backlog(app: web.Application) -> AsyncIterator[None]:
+    async with running(app, BacklogMeter(app[DATABASE]).run(), f"{NAME}.backlog"):
         yield
 
 

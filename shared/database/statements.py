@@ -24,6 +24,7 @@ class _Statements:
 
 
 audit = _Statements("audit")
+backlog = _Statements("backlog")
 imports = _Statements("imports")
 ingest = _Statements("ingest")
 originals = _Statements("originals")

@@ -35,6 +35,7 @@ from shared.errors import (
     UploadStalled,
     UploadTooLarge,
 )
+from shared.telemetry.metrics import HTTP_PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -152,7 +153,8 @@ def http_problem(error: web.HTTPException) -> web.Response:
 
 
 def problem(status: int, reason: str, detail: str, *, headers: dict[str, str] | None = None) -> web.Response:
-    """Return RFC 9457 problem details with our stable `reason`."""
+    """Return RFC 9457 problem details with our stable `reason`; counts them."""
+    HTTP_PROBLEMS.labels(int(status), reason).inc()
     body = {"type": "about:blank", "title": reason.replace("_", " "), "status": status, "reason": reason}
     text = json.dumps(body | {"detail": detail})
     return web.Response(text=text, status=status, content_type="application/problem+json", headers=headers)

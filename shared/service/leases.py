@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from shared.errors import DatabaseUnavailable, Superseded, WorkerLost
+from shared.telemetry.metrics import LEASES_LOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -37,6 +38,10 @@ ClaimT = TypeVar("ClaimT", bound=Claim)
 
 class Lease(Protocol[ClaimT]):
     """How one kind of work is claimed, kept and given back."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of work, for metrics."""
 
     @property
     def what(self) -> str:
@@ -77,6 +82,8 @@ async def leased(lease: Lease[ClaimT]) -> AsyncIterator[Held[ClaimT]]:
     Raises WorkerLost for work that was begun MAX_TRIES times without an end.
     """
     claim = await lease.claim()
+    if claim.tries > 1:
+        LEASES_LOST.labels(lease.kind).inc()
     if claim.tries > MAX_TRIES:
         raise WorkerLost(f"{lease.what} was started {claim.tries} times and never finished")
     try:

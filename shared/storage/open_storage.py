@@ -9,6 +9,7 @@ from aiobotocore.session import get_session
 
 from shared.names import DEFAULT_STORAGE
 from shared.storage.local.storage import LocalStorage
+from shared.storage.measured import MeasuredStorage
 from shared.storage.s3.client_config import (
     ATTEMPTS,
     CONNECT_SECONDS,
@@ -49,7 +50,7 @@ async def open_storages(
             )
             for name, each in settings.by_storage.items()
         ]
-        yield Storages(opened)
+        yield Storages(MeasuredStorage(each) for each in opened)
 
 
 @asynccontextmanager

@@ -6,6 +6,11 @@ from prometheus_client import Counter, Gauge, Histogram
 
 HTTP_REQUESTS = Counter("vod_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
 HTTP_MALFORMED = Counter("vod_http_malformed_total", "HTTP requests whose head could not be read", ["reason"])
+HTTP_PROBLEMS = Counter(
+    "vod_http_problems_total",
+    "Errors answered with problem details, by status and reason",
+    ["status", "reason"],
+)
 HTTP_SECONDS = Histogram("vod_http_request_seconds", "Time until an HTTP answer was complete", ["route"])
 
 DEPENDENCY_UP = Gauge(
@@ -29,6 +34,35 @@ MESSAGE_SECONDS = Histogram(
 )
 OUTBOX_DUE = Gauge("vod_outbox_due", "Messages that are due and not yet sent")
 SLOTS_BUSY = Gauge("vod_slots_busy", "Messages in progress", ["queue"])
+
+PROCESSING_VIDEOS = Gauge("vod_processing_videos", "Videos in progress, by stage", ["stage"])
+OLDEST_PROCESSING = Gauge(
+    "vod_oldest_processing_video_seconds",
+    "How long the oldest video of a stage has been in progress since it was accepted, retried or repaired",
+    ["stage"],
+)
+OLDEST_WAITING = Gauge(
+    "vod_oldest_waiting_seconds",
+    "How long the oldest video (transcoder.plan) or chunk of a queue has waited that nobody works on",
+    ["queue"],
+)
+UNENCODED_SECONDS = Gauge(
+    "vod_unencoded_media_seconds",
+    "Seconds of media in chunks that are not encoded; encoding: of whole chunks that are in work",
+    ["queue", "state"],
+)
+TIME_TO_PLAYABLE = Histogram(
+    "vod_time_to_playable_seconds",
+    "Time from the acceptance of a video, or its retry, until players can start it",
+    buckets=(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600),
+)
+VIDEOS_READY = Counter("vod_videos_ready_total", "Videos that became ready, without repaired ones")
+VIDEOS_FAILED = Counter("vod_videos_failed_total", "Videos that failed", ["stage", "reason"])
+LEASES_LOST = Counter(
+    "vod_leases_lost_total",
+    "Work begun again because an earlier start of it was neither finished nor given back",
+    ["work"],
+)
 
 REFUSED = Counter("vod_refused_total", "Uploads and retries refused to protect accepted work", ["reason"])
 UPLOADS_UNDER_WAY = Gauge("vod_uploads_under_way", "Uploads in progress")
@@ -67,10 +101,24 @@ STORAGE_OUTAGE_SECONDS = Gauge(
     ["storage"],
 )
 AUTO_RETRIED = Counter("vod_auto_retried_total", "Failed videos taken up again because the storage is back")
+STORAGE_SECONDS = Histogram(
+    "vod_storage_operation_seconds",
+    "Time of an operation on a storage, failed ones included; read: until its first byte",
+    ["storage", "operation"],
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+STORAGE_ERRORS = Counter(
+    "vod_storage_errors_total", "Operations on a storage that failed", ["storage", "operation", "reason"]
+)
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
 STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
 SERVED_STALE = Counter(
     "vod_served_stale_total", "Answers from cache while Postgres or the storage was unavailable", ["what"]
+)
+CACHE_LOOKUPS = Counter(
+    "vod_cache_lookups_total",
+    "What the streamer had in memory (hit) or had to read (miss): videos, keys, playlists, segments, heads",
+    ["cache", "result"],
 )
 SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])
 VIEWING_START = Histogram(

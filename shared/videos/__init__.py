@@ -4,8 +4,16 @@ Functions that change state take a connection of Outbox.transaction(), so that t
 change. Each returns False (or raises Superseded) when its guarded UPDATE matched no row.
 """
 
+from shared.videos.backlog import Backlog, QueueBacklog, StageBacklog, read_backlog
 from shared.videos.bulk_retry import retry_failed
-from shared.videos.chunk_storage import StoreJob, chunk_stored, renew_store, reopen_chunk, store_job
+from shared.videos.chunk_storage import (
+    StoreJob,
+    chunk_stored,
+    renew_store,
+    reopen_chunk,
+    seconds_until_playable,
+    store_job,
+)
 from shared.videos.chunks import (
     ChunkClaim,
     add_warnings,
@@ -80,11 +88,14 @@ __all__ = [
     "Attempt",
     "Audited",
     "AuditedSegment",
+    "Backlog",
     "Change",
     "Chunk",
     "ChunkClaim",
     "Owner",
     "PlanClaim",
+    "QueueBacklog",
+    "StageBacklog",
     "StalledVideo",
     "Status",
     "StoreJob",
@@ -137,6 +148,7 @@ __all__ = [
     "owners",
     "plan_without_chunks",
     "purge",
+    "read_backlog",
     "record_resume",
     "register_segments",
     "release_chunk",
@@ -153,6 +165,7 @@ __all__ = [
     "retry_failed",
     "revoke_tokens",
     "save_plan",
+    "seconds_until_playable",
     "segments_of_chunk",
     "segments_stored",
     "set_storage_of_user",

@@ -61,6 +61,14 @@ async def chunk_stored(connection: Connection, job: StoreJob) -> None:
         raise Superseded("the chunk was stored by another worker, or the video was deleted")
 
 
+async def seconds_until_playable(connection: Connection, job: StoreJob) -> float | None:
+    """Return how long a video took until its first chunk, `job`, was stored.
+
+    None for other chunks, and for a video that was ready before.
+    """
+    return None if job.chunk else await sql.seconds_until_playable(connection, video_id=job.video_id)
+
+
 async def reopen_chunk(connection: Connection, job: StoreJob) -> int:
     """Have a chunk whose files are lost encoded again; return how often that happened in this run.
 

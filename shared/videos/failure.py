@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared.contracts.events import VideoFailed
+from shared.telemetry.metrics import VIDEOS_FAILED
 from shared.videos.sql_results import sql
 
 if TYPE_CHECKING:
@@ -62,4 +63,5 @@ async def fail(
         if user_id is None:
             return False
         await outbox.add(connection, VideoFailed(video_id=video_id, user_id=user_id, **fault))
+    VIDEOS_FAILED.labels(stage, error.reason).inc()
     return True

@@ -163,7 +163,8 @@ class Steps:
         await videos.renew_store(connection, job, lease_seconds=chance.choice(LEASES))
         if chance.random() < 0.8:
             await videos.chunk_stored(connection, job)
-        elif chance.random() < 0.5:
+            return job, await videos.seconds_until_playable(connection, job) is None
+        if chance.random() < 0.5:
             return job, await videos.reopen_chunk(connection, job)
         return job, chosen
 
@@ -231,6 +232,7 @@ class Steps:
             await videos.location(connection, video.video_id),
             await videos.is_all_stored(connection, video.video_id),
             sorted((await videos.owners(connection, IDS)).items()),
+            _without_ages(await videos.read_backlog(connection)),
         ]
 
     async def records(self) -> list[Any]:
@@ -242,6 +244,16 @@ class Steps:
             segments = [await videos.segments_of_chunk(connection, video_id, 0) for video_id in IDS]
         same = {"created_at": None, "updated_at": None}
         return [[each and replace(each, **same) for each in found], chunks, segments]
+
+
+def _without_ages(backlog: videos.Backlog) -> Any:
+    """Return a backlog with whether something waits instead of for how long: the two clocks differ."""
+    stages = {name: (each.videos, each.waiting_seconds is None) for name, each in backlog.by_stage.items()}
+    queues = {
+        name: replace(each, waiting_seconds=each.waiting_seconds is not None and 0.0)
+        for name, each in backlog.by_queue.items()
+    }
+    return stages, queues
 
 
 def test_every_statement_has_a_twin() -> None:

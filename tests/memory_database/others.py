@@ -113,7 +113,8 @@ def audit__reopen_video(tables: Tables, *, video_id: UUID, revision: int) -> int
     if row is None:
         return 0
     new = {"run": row["run"] + 1, "plan_attempt": row["plan_attempt"] + 1, "plan_tries": 0, "resumes": 0}
-    return tables.update_video(row, status="processing", plan_lease_until=None, **new)
+    new |= {"plan_lease_until": None, "processing_since": tables.now}
+    return tables.update_video(row, status="processing", **new)
 
 
 @statement
@@ -128,15 +129,15 @@ def _stored(tables: Tables, video_id: UUID, chunks: Collection[int]) -> list[Row
 
 @statement
 def audit__store_again(tables: Tables, *, video_id: UUID, chunks: Collection[int]) -> int:
-    return _update(
-        _stored(tables, video_id, chunks), status="encoded", tries=0, lease_until=None, stored_until=None
-    )
+    reset = {"tries": 0, "lease_until": None, "stored_until": None, "waiting_since": tables.now}
+    return _update(_stored(tables, video_id, chunks), status="encoded", **reset)
 
 
 @statement
 def audit__encode_again(tables: Tables, *, video_id: UUID, chunks: Collection[int]) -> int:
     reset = {"progress": 0.0, "tries": 0, "codecs": None, "lease_until": None, "stored_until": None}
-    return _update(_stored(tables, video_id, chunks), status="pending", **reset)
+    found = _stored(tables, video_id, chunks)
+    return _update(found, status="pending", waiting_since=tables.now, **reset)
 
 
 @statement

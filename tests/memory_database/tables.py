@@ -165,7 +165,7 @@ class Tables:
         row: Row = dict.fromkeys(NULL_IN_VIDEO) | dict.fromkeys(ZERO_IN_VIDEO, 0)
         row |= {"status": "processing", "run": 1, "revision": 1, "visibility": "public"}
         row |= {"warnings": [], "coded_warnings": [], "renditions": [], "event_digests": []}
-        row |= {"created_at": self.now, "updated_at": self.now}
+        row |= dict.fromkeys(("created_at", "updated_at", "processing_since"), self.now)
         self.rows["videos"].append(row | given)
 
     def insert_chunk(self, given: Mapping[str, Any]) -> None:
@@ -179,6 +179,7 @@ class Tables:
             "storing_until": None,
             "progress": 0.0,
             "codecs": None,
+            "waiting_since": self.now,
         }
         self.rows["chunks"].append(row | given)
 

@@ -237,7 +237,8 @@ def videos__run(tables: Tables, *, video_id: UUID) -> int | None:
 @statement
 def videos__finish_chunk(tables: Tables, *, video_id: UUID, chunk: int, attempt: int, codecs: Any) -> int:
     row = held(tables, video_id, chunk, attempt, ("encoding",), is_processing=False)
-    return _change(row, status="encoded", lease_until=None, progress=1.0, codecs=as_json(codecs))
+    done = {"lease_until": None, "progress": 1.0, "waiting_since": tables.now}
+    return _change(row, status="encoded", codecs=as_json(codecs), **done)
 
 
 @statement
@@ -264,9 +265,8 @@ def videos__source_report(tables: Tables, *, video_id: UUID) -> Any:
 @statement
 def videos__reopen_chunk(tables: Tables, *, video_id: UUID, chunk: int, attempt: int) -> int | None:
     for row in tables.find("chunks", video_id=video_id, chunk=chunk, attempt=attempt, status="encoded"):
-        _change(
-            row, status="pending", progress=0.0, codecs=None, lease_until=None, reopened=row["reopened"] + 1
-        )
+        again = {"progress": 0.0, "codecs": None, "lease_until": None, "waiting_since": tables.now}
+        _change(row, status="pending", reopened=row["reopened"] + 1, **again)
         return int(row["reopened"])
     return None
 
@@ -344,8 +344,14 @@ def videos__reopen_stored(
     chunks = {row["chunk"] for row in segments}
     found = tables.find("chunks", lambda row: row["chunk"] in chunks, video_id=video_id, status="stored")
     for row in found:
-        _change(row, status="encoded", lease_until=None, stored_until=None)
+        _change(row, status="encoded", lease_until=None, stored_until=None, waiting_since=tables.now)
     return [pick(row, "chunk") for row in found]
+
+
+@statement
+def videos__seconds_until_playable(tables: Tables, *, video_id: UUID) -> float | None:
+    row = tables.video(video_id, lambda row: _is_processing(row) and not row["renditions"])
+    return (tables.now - row["processing_since"]).total_seconds() if row else None
 
 
 @statement
@@ -409,7 +415,7 @@ def videos__retry(tables: Tables, *, video_id: UUID, is_automatic: bool) -> int:
     if row is None or (row["original_removed_at"] and not row["renditions"] and is_upload(row)):
         return 0
     retries = row["auto_retries"] + 1 if is_automatic else 0
-    return tables.update_video(row, **_new_run(row), error=None, auto_retries=retries)
+    return tables.update_video(row, **_new_run(tables, row), error=None, auto_retries=retries)
 
 
 @statement
@@ -439,7 +445,8 @@ def videos__failed_for(
 def videos__forget_tries(tables: Tables, *, video_id: UUID) -> int:
     if not tables.video(video_id, _is_failed):
         return 0
-    return sum(_change(row, tries=0, reopened=0) for row in tables.find("chunks", video_id=video_id))
+    new = {"tries": 0, "reopened": 0, "waiting_since": tables.now}
+    return sum(_change(row, **new) for row in tables.find("chunks", video_id=video_id))
 
 
 @statement
@@ -518,7 +525,7 @@ def videos__begin_anew(tables: Tables, *, video_id: UUID, digest: bytes, **given
     gone = dict.fromkeys(set(NULL_IN_VIDEO) - {"qualities", "filename", "delivery", "ladder"})
     return tables.update_video(
         row,
-        **gone | _new_run(row) | as_json(given),
+        **gone | _new_run(tables, row) | as_json(given),
         event_digests=[*row["event_digests"], digest],
         warnings=[],
         coded_warnings=[],
@@ -529,7 +536,7 @@ def videos__begin_anew(tables: Tables, *, video_id: UUID, digest: bytes, **given
     )
 
 
-def _new_run(row: Row) -> Row:
+def _new_run(tables: Tables, row: Row) -> Row:
     """Return what a new run changes: planners of the earlier one are fenced off."""
     return {
         "status": "processing",
@@ -538,6 +545,7 @@ def _new_run(row: Row) -> Row:
         "plan_tries": 0,
         "plan_lease_until": None,
         "resumes": 0,
+        "processing_since": tables.now,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devstack.edge import edge_parts
+from devstack.environment import optional_programs
+from devstack.monitoring import monitoring_parts
 from devstack.parts import DRAIN_SECONDS, SERVICES, service_parts
 from devstack.programs import MissingProgramError, Programs, drop_root
 from devstack.servers import PORTS, server_names, server_parts
@@ -151,3 +154,41 @@ def test_edge_says_what_to_do_when_nginx_is_missing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("devstack.edge.NGINX", Path("/no/such/nginx"))
     with pytest.raises(MissingProgramError, match="EDGE=nginx needs nginx: run"):
         edge_parts(DIRECTORY, state(EDGE="nginx"))
+
+
+def test_prometheus_scrapes_every_service_and_evaluates_our_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devstack.monitoring.PROMETHEUS", Path("/usr/bin/env"))
+    remembered = state(MONITORING="1", TRANSCODERS="2")
+    remembered.ports["prometheus"] = 12_345
+    [part] = monitoring_parts(DIRECTORY, remembered)
+    assert "--web.listen-address=127.0.0.1:12345" in part.argv
+    files = {file.path.name: file.text for file in part.files}
+    configured = json.loads(files["prometheus.json"])
+    assert configured["rule_files"] == ["rules.yaml"]
+    assert "VodFirstChunksWait" in files["rules.yaml"]
+    targets = {
+        each["job_name"]: each["static_configs"][0]["targets"] for each in configured["scrape_configs"]
+    }
+    assert targets["transcoder"] == [f"127.0.0.1:{NUMBERS[f'transcoder-{n}']}" for n in (1, 2)]
+    assert list(targets) == ["ingest", "transcoder", "uploader", "streamer"]
+
+
+def test_monitoring_is_no_part_unless_it_is_asked_for_and_changes_no_service() -> None:
+    assert monitoring_parts(DIRECTORY, state()) == []
+    assert fingerprints(MONITORING="1") == fingerprints()
+
+
+def test_monitoring_says_what_to_do_when_prometheus_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devstack.monitoring.PROMETHEUS", Path("/no/such/prometheus"))
+    with pytest.raises(MissingProgramError, match="MONITORING=1 needs Prometheus: run"):
+        monitoring_parts(DIRECTORY, state(MONITORING="1"))
+
+
+@pytest.mark.parametrize(
+    ("given", "programs"),
+    [({}, []), ({"EDGE": "nginx", "MONITORING": ""}, ["nginx"]), ({"MONITORING": "1"}, ["prometheus"])],
+)
+def test_optional_programs_are_those_that_the_variables_need(
+    given: dict[str, str], programs: list[str]
+) -> None:
+    assert optional_programs(given) == programs

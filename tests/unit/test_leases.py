@@ -31,6 +31,7 @@ class FakeLease:
     is_lost: bool = False
     refused: Exception | None = None
     away: bool = False
+    kind: str = "test"
     what: str = "the work"
     seconds: float = 0.01
 

@@ -32,6 +32,7 @@ class PlanLease:
     outbox: Outbox
     video_id: UUID
     seconds: float
+    kind: str = "plan"
     what: str = "the planning"
 
     async def claim(self) -> PlanClaim:
@@ -58,6 +59,7 @@ class ChunkLease:
     chunk: int
     seconds: float
     progress: Progress
+    kind: str = "chunk"
 
     @property
     def what(self) -> str:

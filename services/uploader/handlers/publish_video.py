@@ -21,6 +21,7 @@ from shared.hls.playlists import complete
 from shared.hls.stored_renditions import RenditionSet
 from shared.names import MASTER, storage_prefix
 from shared.playback.urls import Place, playlist_url, thumbnail_url
+from shared.telemetry.metrics import VIDEOS_READY
 from shared.workspace import names
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class VideoPublisher:
                 raise Superseded("the video was finished by another worker, or deleted")
             await self.outbox.add(connection, stored)
         failpoint("finish.committed")
+        if not video.was_ready:
+            VIDEOS_READY.inc()
         await self.remove_local(video)
         failpoint("finish.files_removed")
         log.info("video_stored", bytes=stored.bytes, renditions=len(stored.renditions))

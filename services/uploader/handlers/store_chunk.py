@@ -15,6 +15,7 @@ from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import SegmentsLost, StorageInconsistent, StorageRefused, StorageUnavailable, Superseded
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
+from shared.telemetry.metrics import TIME_TO_PLAYABLE
 from shared.workspace import names
 
 if TYPE_CHECKING:
@@ -115,7 +116,10 @@ class StoreChunkHandler:
         async with self.outbox.transaction() as connection:
             await videos.chunk_stored(connection, job)
             await videos.clear_warning(connection, job.video_id, WarningCode.STORAGE_WAITING)
+            playable_after = await videos.seconds_until_playable(connection, job)
         failpoint("store.committed")
+        if playable_after is not None:
+            TIME_TO_PLAYABLE.observe(playable_after)
         if self.retention.deletes_local(self.storage.kind):
             await self._remove_segments(job.segments)
             failpoint("store.files_removed")

@@ -22,17 +22,17 @@ select (plan ->> 'source_bytes')::bigint from videos where video_id = :video_id;
 -- A ready video whose objects are lost is processed again in a new run; its record stays valid meanwhile.
 update videos
 set status = 'processing', run = run + 1, plan_attempt = plan_attempt + 1, plan_tries = 0, plan_lease_until = null,
-    resumes = 0
+    resumes = 0, processing_since = now()
 where video_id = :video_id and status = 'ready' and revision = :revision;
 
 -- name: touch_failed!
 update videos set status = 'failed' where video_id = :video_id and status = 'failed' and revision = :revision;
 
 -- name: store_again!
-update chunks set status = 'encoded', tries = 0, lease_until = null, stored_until = null
+update chunks set status = 'encoded', tries = 0, lease_until = null, stored_until = null, waiting_since = now()
 where video_id = :video_id and chunk = any(:chunks::int[]) and status = 'stored';
 
 -- name: encode_again!
 update chunks set status = 'pending', progress = 0, tries = 0, codecs = null, lease_until = null,
-    stored_until = null
+    stored_until = null, waiting_since = now()
 where video_id = :video_id and chunk = any(:chunks::int[]) and status = 'stored';

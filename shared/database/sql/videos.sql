@@ -135,7 +135,7 @@ select run from videos where video_id = :video_id;
 
 -- name: finish_chunk!
 update chunks c
-set status = 'encoded', lease_until = null, progress = 1, codecs = :codecs
+set status = 'encoded', lease_until = null, progress = 1, codecs = :codecs, waiting_since = now()
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status = 'encoding'
   and v.video_id = c.video_id and v.status <> 'deleted';
@@ -164,7 +164,8 @@ select source_report from videos where video_id = :video_id;
 
 -- name: reopen_chunk$
 -- The encoded files are lost: encode the chunk again.
-update chunks set status = 'pending', progress = 0, codecs = null, lease_until = null, reopened = reopened + 1
+update chunks
+set status = 'pending', progress = 0, codecs = null, lease_until = null, reopened = reopened + 1, waiting_since = now()
 where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoded'
 returning reopened;
 
@@ -259,7 +260,7 @@ returning storage_type, s3_bucket, storage_id;
 
 -- name: reopen_stored
 -- Have chunks stored again whose segments are not in storage although they were put.
-update chunks c set status = 'encoded', lease_until = null, stored_until = null
+update chunks c set status = 'encoded', lease_until = null, stored_until = null, waiting_since = now()
 from videos v
 where c.video_id = :video_id and v.video_id = c.video_id and v.status = 'processing' and c.status = 'stored'
   and c.chunk in (
@@ -268,6 +269,11 @@ where c.video_id = :video_id and v.video_id = c.video_id and v.status = 'process
       where s.video_id = :video_id
   )
 returning c.chunk;
+
+-- name: seconds_until_playable$
+-- How long a video that was never ready has been processing; null where it was.
+select extract(epoch from now() - processing_since)::float8 from videos
+where video_id = :video_id and status = 'processing' and renditions = '[]';
 
 -- name: unstored_chunks$
 select count(*) from chunks where video_id = :video_id and status <> 'stored';
@@ -309,7 +315,7 @@ returning user_id;
 -- before it was ever ready cannot be processed again; one that was ready has what the original was needed for.
 update videos
 set status = 'processing', run = run + 1, error = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
-    plan_lease_until = null, resumes = 0,
+    plan_lease_until = null, resumes = 0, processing_since = now(),
     auto_retries = case when :is_automatic::boolean then auto_retries + 1 else 0 end
 where video_id = :video_id and status = 'failed'
   and (original_removed_at is null or renditions <> '[]' or source_uri not like 'file:%/originals/' || video_id || '/%');
@@ -326,7 +332,7 @@ limit :count
 for update skip locked;
 
 -- name: forget_tries!
-update chunks c set tries = 0, reopened = 0 from videos v
+update chunks c set tries = 0, reopened = 0, waiting_since = now() from videos v
 where c.video_id = :video_id and v.video_id = c.video_id and v.status = 'failed';
 
 -- name: swept_at$
@@ -379,7 +385,7 @@ set status = 'processing', run = run + 1, error = null, user_id = :user_id, titl
     plan_lease_until = null, thumbnail_path = null, duration_seconds = null, width = null, height = null,
     warnings = '{}', coded_warnings = '[]', source_report = null, storage_type = null, storage_id = null,
     s3_bucket = null, s3_key = null, auto_retries = 0, token_generation = token_generation + 1, s3_public_url = null, playlist_url = null, thumbnail_url = null, renditions = '[]', bytes = null, artifacts = null, resumes = 0,
-    swept_at = null, purged_at = null, original_bytes = null, original_removed_at = null,
+    swept_at = null, purged_at = null, original_bytes = null, original_removed_at = null, processing_since = now(),
     chunk_attempts = greatest(
         chunk_attempts, coalesce((select max(attempt) from chunks c where c.video_id = :video_id), 0)
     )
