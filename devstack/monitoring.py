@@ -34,7 +34,6 @@ def monitoring_parts(directory: StackDir, state: State) -> list[Part]:
             f"--config.file={home / 'prometheus.json'}",
             f"--storage.tsdb.path={home / 'data'}",
             f"--storage.tsdb.retention.time={RETENTION}",
-            "--storage.tsdb.no-lockfile",
             f"--web.listen-address=127.0.0.1:{port}",
         ),
         cwd=home,
