@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from services.transcoder.byte_map import ByteMap
     from shared.contracts.source_report import TrackReport
     from shared.contracts.warnings import VideoWarning
 
@@ -242,6 +243,7 @@ class Source:
     tracks: tuple[TrackReport, ...] = ()
     declared_seconds: float | None = None
     probe_bytes: int = 0  # how far into the file to probe for streams; 0: FFmpeg's default
+    byte_map: ByteMap | None = None  # None: any part of the file may be needed for any chunk
 
 
 def round_half_up(value: Fraction) -> int:

@@ -52,7 +52,7 @@ def record(name: str, folder: Path) -> None:
     """Make a file, scan it, and write down what was said."""
     path = folder / name
     subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *CLIPS[name], str(path)], check=True)
-    recorder = Recorder("off", None, str(path))
+    recorder = Recorder(mode="off", path=str(path))
     asyncio.run(scan_source(str(path), Limits(), recorder))
     (FOLDER / f"{name}.json").write_text(json.dumps(recorder.runs, indent=0, sort_keys=True) + "\n")
 

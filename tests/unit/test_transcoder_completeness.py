@@ -146,7 +146,7 @@ def test_complete_file_whose_clock_jumps_is_not_called_cut_off():
     reader = PacketReader()
     for number in range(200):
         time = 40 * number + (60_000 if number >= 100 else 0)
-        reader.take(f"0,{time},{time},40,{number},K_")
+        reader.take(f"0,{time},{time},40,9,{number},K_")
     video = {"index": 0, "codec_type": "video", "codec_name": "h264", "time_base": "1/1000"}
     picture = {"width": 320, "height": 180, "pix_fmt": "yuv420p", "best_effort_timestamp": 0}
     description = Description(

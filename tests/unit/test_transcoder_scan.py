@@ -23,7 +23,7 @@ def recorded(tmp_path):
     def make(name="film.mp4"):
         path = tmp_path / name
         path.write_bytes(MP4)
-        return RecordedFfmpeg("off", None, name, str(path))
+        return RecordedFfmpeg(mode="off", name=name, path=str(path))
 
     return make
 
@@ -101,7 +101,7 @@ def answering(recorded):
     def make(**given):
         answers.update(given)
         runner = recorded()
-        return Answering("off", None, runner.name, runner.path)
+        return Answering(mode="off", name=runner.name, path=runner.path)
 
     yield make
     answers.clear()
@@ -121,8 +121,8 @@ async def test_file_that_ffprobe_cannot_open_is_no_video(answering):
 
 
 async def test_truncated_file_is_read_track_by_track(answering, tmp_path):
-    picture = [f"0,{512 * place},{512 * place},512,{340 + place},K_" for place in range(20)]
-    sound = [f"1,{1024 * place},{1024 * place},1024,{48 + place},K_" for place in range(5)]
+    picture = [f"0,{512 * place},{512 * place},512,9,{340 + place},K_" for place in range(20)]
+    sound = [f"1,{1024 * place},{1024 * place},1024,9,{48 + place},K_" for place in range(5)]
     later = {"-show_packets -show_frames": ["{}"]}
     runner = answering(**{"streams 0 -show_entries": picture, "streams 1 -show_entries": sound, **later})
     (tmp_path / "film.mp4").write_bytes(MP4[:-8] + b"\x00\x01\x00\x00mdat")

@@ -143,12 +143,18 @@ def test_colours_of_the_decoded_picture_win():
 
 def test_packets_that_are_not_shown_are_left_out_but_counted():
     reader = PacketReader()
-    lines = ["0,0,0,3600,100,K_", "", "1,-1024,-1024,1024,N/A,KD", "1,0,0,1024,700,K_,side", "2,0,0,1,9,K_"]
+    lines = [
+        "0,0,0,3600,9,100,K_",
+        "",
+        "1,-1024,-1024,1024,9,N/A,KD",
+        "1,0,0,1024,9,700,K_,side",
+        "2,0,0,1,9,9,K_",
+    ]
     for line in [
         *lines,
-        "0,7200,3600,3600,900,__",
-        "0,N/A,7200,N/A,N/A,__",
-        "1,4800,4800,1024,1,K_",
+        "0,7200,3600,3600,9,900,__",
+        "0,N/A,7200,N/A,9,N/A,__",
+        "1,4800,4800,1024,9,1,K_",
         "garbage",
     ]:
         reader.take(line)
@@ -161,14 +167,14 @@ def test_packets_that_are_not_shown_are_left_out_but_counted():
 
 def test_packets_before_the_first_key_frame_and_broken_ones_are_counted():
     reader = PacketReader()
-    for line in ["0,0,0,1,1,__", "0,1,1,1,2,_C", "0,2,2,1,3,__", "0,3,3,1,4,K_", "0,4,4,1,5,__"]:
+    for line in ["0,0,0,1,9,1,__", "0,1,1,1,9,2,_C", "0,2,2,1,9,3,__", "0,3,3,1,9,4,K_", "0,4,4,1,9,5,__"]:
         reader.take(line)
     assert (reader.of(0).before_key, list(reader.of(0).broken_dts)) == (2, [1])
 
 
 def test_streams_without_parameters_are_looked_for_deeper():
     reader = PacketReader()
-    for line in ["0,0,0,1,1,K_", "1,0,0,1,9000000,K_", "2,0,0,1,500,K_"]:
+    for line in ["0,0,0,1,9,1,K_", "1,0,0,1,9,9000000,K_", "2,0,0,1,9,500,K_"]:
         reader.take(line)
     data = {"index": 2, "codec_type": "data"}
     assert deeper_probe_bytes([VIDEO, {**AUDIO, "index": 1}, data], reader) == 0
@@ -180,16 +186,16 @@ def test_wrong_times_are_not_taken_for_badly_interleaved_sound():
     reader = PacketReader()
     for number in range(100):
         late = 3_600_000 if number == 50 else 0
-        reader.take(f"0,{40 * number},{40 * number},40,{number},K_")
-        reader.take(f"1,{40 * number + 500 + late},{40 * number + late},40,{number},K_")
+        reader.take(f"0,{40 * number},{40 * number},40,9,{number},K_")
+        reader.take(f"1,{40 * number + 500 + late},{40 * number + late},40,9,{number},K_")
     assert lead_of(reader) == 0.5
 
 
 def test_lead_of_sound_is_bounded():
     reader = PacketReader()
     for number in range(100):
-        reader.take(f"0,{40 * number},{40 * number},40,{number},K_")
-        reader.take(f"1,{40 * number + 90_000},{40 * number},40,{number},K_")
+        reader.take(f"0,{40 * number},{40 * number},40,9,{number},K_")
+        reader.take(f"1,{40 * number + 90_000},{40 * number},40,9,{number},K_")
     assert lead_of(reader) == 60.0
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 from services.transcoder.media import AudioTrack, VideoTrack  # noqa: TC001
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
 from services.transcoder.plan.model import Chunk, Plan
+from services.transcoder.plan.reads import ReadPlanner
 from services.transcoder.plan.seek import audio_anchor, audio_seek, run_in_seconds, video_seek
 from services.transcoder.plan.timeline import cut_chunks, cut_segments, fine_enough
 from services.transcoder.plan.versions import VERSION
 
 if TYPE_CHECKING:
+    from services.transcoder.byte_map import ByteMap
     from services.transcoder.media import Source
     from shared.contracts.warnings import VideoWarning
 
@@ -54,7 +56,8 @@ def build_plan(
         for index, run in enumerate(runs)
     )
     warnings, rare = _warnings(source, plan.zero_seconds), _longest_run_in(source, plan)
-    return replace(plan, chunks=tuple(chunks), warnings=warnings, longest_run_in_seconds=rare)
+    whole = replace(plan, chunks=tuple(chunks), warnings=warnings, longest_run_in_seconds=rare)
+    return _with_reads(whole, source.byte_map) if source.byte_map else whole
 
 
 def _longest_run_in(source: Source, plan: Plan) -> float:
@@ -96,6 +99,13 @@ def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: t
         audio_anchor=audio_anchor(source, plan, bounds[0]),
         run_in_seconds=round(run_in_seconds(source, plan, bounds[0]), 3),
     )
+
+
+def _with_reads(plan: Plan, found: ByteMap) -> Plan:
+    """Return the plan with what each chunk reads of the source."""
+    planner = ReadPlanner(plan, found)
+    chunks = tuple(replace(chunk, reads=planner.reads_of(chunk)) for chunk in plan.chunks)
+    return replace(plan, chunks=chunks, head=found.head, is_searched=found.layout == "searched")
 
 
 def _warnings(source: Source, zero_seconds: Fraction) -> tuple[VideoWarning, ...]:

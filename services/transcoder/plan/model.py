@@ -27,11 +27,35 @@ FOR_PEOPLE: Final = ("warnings", "report")  # stored beside the plan: encoders d
 
 
 @dataclass(frozen=True, slots=True)
+class PacketCount:
+    """How many packets of a stream have times from `begin` to before `end` (ticks), read by a seek.
+
+    `seek_seconds` None: from the beginning of the file.
+    """
+
+    stream: int
+    seek_seconds: float | None
+    end_seconds: float
+    begin: int
+    end: int
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReads:
+    """The bytes of the source that a chunk needs besides the head of the file, and the packets in them."""
+
+    spans: tuple[tuple[int, int], ...]
+    counts: tuple[PacketCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A run of whole segments (numbered from 1) and where to start reading for it.
 
     Seek points are seconds on the file's clock; None: from the beginning. `run_in_seconds` is how
-    much of the video has to be decoded before the chunk begins.
+    much of the video has to be decoded before the chunk begins. `reads` None: any part of the source may be
+    needed.
     """
 
     index: int
@@ -43,6 +67,7 @@ class Chunk:
     audio_seek_seconds: float | None
     audio_anchor: AudioAnchor | None = None
     run_in_seconds: float = 0.0
+    reads: ChunkReads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +77,8 @@ class Plan:
     Output frame n is shown n / rate seconds after output zero, which is `lead_frames` before the
     source's first picture. `segment_starts` are the first frames of the segments. `source_bytes` is the
     size of the planned file: a different file must not be encoded with this plan. `probe_bytes` is how far
-    into the file to probe for streams.
+    into the file to probe for streams. `head` is what is read of the file to open it, and `is_searched` tells
+    that a seek looks around in it, so that it must have no holes.
 
     A claim returns one chunk's part of a plan: the plan with only that chunk and the starts of its segments.
     versions.py handles plans of other versions.
@@ -71,6 +97,8 @@ class Plan:
     source_bytes: int | None = None
     probe_bytes: int = 0
     longest_run_in_seconds: float = 0.0
+    head: tuple[tuple[int, int], ...] = ()
+    is_searched: bool = False
     warnings: tuple[VideoWarning, ...] = ()
     report: SourceReport | None = None
 

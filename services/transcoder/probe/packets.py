@@ -6,12 +6,19 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from services.transcoder.byte_map import TrackPlaces
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from fractions import Fraction
 
+    from services.transcoder.spans import Span
+
 NEVER: Final = -(1 << 62)
-PACKET_FIELDS: Final = "packet=stream_index,pts,dts,duration,pos,flags"
+PACKET_FIELDS: Final = "packet=stream_index,pts,dts,duration,size,pos,flags"
+
+
+HEAD_PACKETS: Final = 4096  # of all streams, in the order in which FFmpeg reads them when it opens a file
 
 
 def _ticks() -> array[int]:
@@ -38,10 +45,12 @@ class Packets:
     untimed: int = 0
     before_key: int = 0  # packets before the first key frame, which cannot be decoded
     first_position: int | None = None  # in bytes
+    places: TrackPlaces = field(default_factory=TrackPlaces)
 
     def add(self, line: PacketLine, order: int) -> None:
         """Take one packet."""
         self.count += 1
+        self.places.add(line.pts if line.pts is not None else line.dts, line.position, line.size, line.is_key)
         if self.first_position is None:
             self.first_position = line.position
         time = line.pts if line.pts is not None else line.dts
@@ -91,6 +100,7 @@ class PacketLine:
     duration: int
     position: int | None
     flags: str
+    size: int = 0  # in bytes
 
     @property
     def is_key(self) -> bool:
@@ -108,11 +118,11 @@ class PacketLine:
 
 def read_line(line: str) -> PacketLine | None:
     """Parse a packet line; None for any other line."""
-    fields = line.split(",", 6)
-    if len(fields) < 6 or not fields[0].isdigit():
+    fields = line.split(",", 7)
+    if len(fields) < 7 or not fields[0].isdigit():
         return None
-    pts, dts, duration, position = (_number(text) for text in fields[1:5])
-    return PacketLine(int(fields[0]), pts, dts, duration or 0, position, fields[5])
+    pts, dts, duration, size, position = (_number(text) for text in fields[1:6])
+    return PacketLine(int(fields[0]), pts, dts, duration or 0, position, fields[6], size or 0)
 
 
 @dataclass(slots=True)
@@ -120,6 +130,7 @@ class PacketReader:
     """Groups ffprobe's lines for PACKET_FIELDS by stream."""
 
     packets: dict[int, Packets] = field(default_factory=dict)
+    head: list[Span | None] = field(default_factory=list)  # where the first packets of all streams lie
     _order: int = 0
 
     def take(self, line: str) -> None:
@@ -127,7 +138,15 @@ class PacketReader:
         packet = read_line(line)
         if packet is not None:
             self._order += 1
+            if len(self.head) < HEAD_PACKETS:
+                place = packet.position
+                self.head.append(None if place is None else (place, place + packet.size))
             self.packets.setdefault(packet.stream, Packets()).add(packet, self._order)
+
+    @property
+    def packet_count(self) -> int:
+        """How many packets there are in all streams."""
+        return self._order
 
     def of(self, index: int) -> Packets:
         """Return the packets of a stream; empty if it has none."""

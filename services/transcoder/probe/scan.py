@@ -15,6 +15,7 @@ from services.transcoder.probe.audio_frame_positions import index_audio_frames, 
 from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.container_size import missing_bytes
 from services.transcoder.probe.ffprobe import Opening, describe
+from services.transcoder.probe.map_bytes import map_bytes
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours
@@ -83,6 +84,7 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner) -> Sourc
     findings = ProbeResult(description, choice, pictures, reader, frame_index, missing)
     source = await asyncio.to_thread(build_source, findings)  # seconds for hundreds of thousands of packets
     source = await _look_further(runner, source, description, limits)
+    source = replace(source, byte_map=await map_bytes(runner, findings, source, limits))
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
     build = await asyncio.to_thread(_read_x264_build, path)

@@ -1,0 +1,59 @@
+"""Where the packets of a source lie in its file, and what FFmpeg reads besides them; pure."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from services.transcoder.spans import Spans
+
+# How FFmpeg finds packets: each by the index, a cluster by the index and the rest behind it, or by searching.
+Layout = Literal["indexed", "clustered", "searched"]
+
+
+def _numbers() -> array[int]:
+    return array("q")
+
+
+@dataclass(slots=True)
+class TrackPlaces:
+    """All packets of a track in the order of the file: times in ticks of `base`, places and sizes in bytes.
+
+    `is_whole` is False when a packet has no position of its own: then it has that of the packet before.
+    """
+
+    times: array[int] = field(default_factory=_numbers)
+    positions: array[int] = field(default_factory=_numbers)
+    sizes: array[int] = field(default_factory=_numbers)
+    is_key: bytearray = field(default_factory=bytearray)
+    is_whole: bool = True
+    base: Fraction = Fraction(1)
+
+    def add(self, time: int | None, position: int | None, size: int, is_key: bool) -> None:
+        """Take one packet; one without a time has that of the packet before."""
+        if position is None:
+            self.is_whole = False
+            position = self.positions[-1] if self.positions else 0
+        self.times.append(time if time is not None else self.times[-1] if self.times else 0)
+        self.positions.append(position)
+        self.sizes.append(size)
+        self.is_key.append(is_key)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteMap:
+    """Where everything lies that a chunk of a source can need.
+
+    `head` is what FFmpeg reads of the file when it opens it, the index included; `starts` are the clusters
+    that a seek can lead to.
+    """
+
+    layout: Layout
+    size_bytes: int
+    head: Spans
+    video: TrackPlaces
+    audio: TrackPlaces | None
+    starts: tuple[int, ...] = ()

@@ -1,0 +1,148 @@
+"""Which bytes of a source a chunk needs: from where its inputs are sought to where they end; pure.
+
+FFmpeg opens a source twice for a chunk, for picture and sound. Both seek by the pictures: reading begins at
+the key frame (or the cluster with it) before the moment sought. It reads further than it decodes to a result:
+decoders hold pictures back, and each input has a queue.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from fractions import Fraction
+from itertools import accumulate
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.plan.model import ChunkReads, PacketCount
+from services.transcoder.spans import fewer, merged
+
+if TYPE_CHECKING:
+    from services.transcoder.byte_map import ByteMap, TrackPlaces
+    from services.transcoder.plan.model import Chunk, Plan
+    from services.transcoder.spans import Spans
+
+EARLY_SECONDS: Final = Fraction(3, 23) + Fraction(1, 50)  # FFmpeg seeks so much too early, and its rounding
+SEARCH_SECONDS: Final = Fraction(1)  # how far before the moment a search may begin to read
+SETTLED_SECONDS: Final = Fraction(1, 2)  # after which all packets have come that follow a search
+AUDIO_SECONDS: Final = Fraction(1, 2)  # interleaving of sound around the key frame that a seek leads to
+BEYOND_SECONDS: Final = Fraction(1, 2)  # of sound after the last picture
+BEYOND_PACKETS: Final = 48  # after the last one needed: 16 threads, 16 reordered pictures, a queue of 8
+GAP_BYTES: Final = 1 << 16  # what is cheaper to read than to leave out
+SLACK_BYTES: Final = 1 << 16  # the rest of packets that are spread (MPEG-TS)
+MAX_SPANS: Final = 24
+
+
+class ReadPlanner:
+    """Finds what each chunk of a source reads; made once for a plan, from where its packets lie."""
+
+    def __init__(self, plan: Plan, found: ByteMap) -> None:
+        self._plan, self._map = plan, found
+        self._video = _Track(found.video)
+        self._audio = _Track(found.audio) if found.audio else None
+
+    def reads_of(self, chunk: Chunk) -> ChunkReads:
+        """Return what has to be read for `chunk` besides the head of the file."""
+        video, audio = self._plan.video, self._plan.audio
+        end = video.start_seconds + (chunk.end_frame - self._plan.lead_frames + 1) / self._plan.rate
+        tracks = [(self._video, self._pictures(chunk.video_seek_seconds, end))]
+        counts = [
+            self._video.count(
+                video.index, chunk.video_seek_seconds, self._counted_from(chunk.video_seek_seconds), end
+            )
+        ]
+        if audio is not None and self._audio is not None:
+            tracks.append((self._audio, self._sound(self._audio, chunk.audio_seek_seconds, end)))
+            begin = self._counted_from(chunk.audio_seek_seconds)
+            counts.append(self._audio.count(audio.index, chunk.audio_seek_seconds, begin, end))
+        return ChunkReads(self._spans(tracks), tuple(counts))
+
+    def _pictures(self, seek: float | None, end: Fraction) -> range:
+        return range(self._landing(seek), self._video.stop(end))
+
+    def _sound(self, track: _Track, seek: float | None, end: Fraction) -> range:
+        first = 0
+        if seek is not None:
+            first = track.first_from(self._video.seconds(self._landing(seek)) - AUDIO_SECONDS)
+        return range(first, track.stop(end + BEYOND_SECONDS))
+
+    def _landing(self, seek: float | None) -> int:
+        """Return the packet of the picture with which reading begins after a seek."""
+        if seek is None:
+            return 0
+        if self._map.layout == "searched":
+            return self._video.first_from(Fraction(seek) - SEARCH_SECONDS)
+        return self._video.key_before(Fraction(seek) - EARLY_SECONDS)
+
+    def _counted_from(self, seek: float | None) -> Fraction | None:
+        """Return the moment from which all packets come after a seek."""
+        if seek is None:
+            return None
+        return Fraction(seek) + (SETTLED_SECONDS if self._map.layout == "searched" else 0)
+
+    def _spans(self, tracks: list[tuple[_Track, range]]) -> Spans:
+        if self._map.layout == "indexed":
+            spans = (span for track, numbers in tracks for span in track.spans(numbers))
+            return fewer(merged(spans, GAP_BYTES), MAX_SPANS)
+        begin = min(track.lowest(numbers) for track, numbers in tracks)
+        size = self._map.size_bytes
+        end = max(track.position(numbers.stop, size) for track, numbers in tracks)
+        if self._map.layout == "clustered":
+            begin = self._map.starts[max(0, bisect_right(self._map.starts, begin) - 1)]
+        return ((begin, min(end + SLACK_BYTES, size)),)
+
+
+class _Track:
+    """The packets of a track, to be found by time."""
+
+    def __init__(self, places: TrackPlaces) -> None:
+        self._places = places
+        numbers = sorted(range(len(places.times)), key=places.times.__getitem__)
+        self._times = [places.times[number] for number in numbers]
+        self._last = list(accumulate(numbers, max))  # the last packet of those up to each time
+        self._first = list(accumulate(reversed(numbers), min))[::-1]
+        keys = [number for number in numbers if places.is_key[number]]
+        self._key_times = [places.times[number] for number in keys]
+        self._keys = keys
+
+    def seconds(self, number: int) -> Fraction:
+        """Return the time of a packet."""
+        return self._places.times[number] * self._places.base
+
+    def key_before(self, moment: Fraction) -> int:
+        """Return the last key frame up to a moment."""
+        place = bisect_right(self._key_times, moment / self._places.base) - 1
+        return self._keys[place] if place >= 0 else 0
+
+    def first_from(self, moment: Fraction) -> int:
+        """Return the first packet of the file with a time from a moment on."""
+        place = bisect_left(self._times, moment / self._places.base)
+        return self._first[place] if place < len(self._first) else len(self._times) - 1
+
+    def stop(self, end: Fraction) -> int:
+        """Return the packet behind the last that is read for what is shown before a moment."""
+        place = bisect_left(self._times, end / self._places.base) - 1
+        last = self._last[place] if place >= 0 else 0
+        return min(len(self._times), last + 1 + BEYOND_PACKETS)
+
+    def count(self, stream: int, seek: float | None, begin: Fraction | None, end: Fraction) -> PacketCount:
+        """Return how many packets have times between two moments."""
+        base = self._places.base
+        first = self._times[0] if begin is None else ceil(begin / base)
+        last = ceil(end / base)
+        packets = max(0, bisect_left(self._times, last) - bisect_left(self._times, first))
+        return PacketCount(stream, seek, float(end), first, last, packets)
+
+    def spans(self, numbers: range) -> Spans:
+        """Return where packets lie."""
+        places = self._places
+        return tuple(
+            (places.positions[number], places.positions[number] + places.sizes[number]) for number in numbers
+        )
+
+    def lowest(self, numbers: range) -> int:
+        """Return where the first of some packets lies."""
+        return min((self._places.positions[number] for number in numbers), default=0)
+
+    def position(self, number: int, size_bytes: int) -> int:
+        """Return where a packet lies; the end of the file behind the last."""
+        return self._places.positions[number] if number < len(self._times) else size_bytes

@@ -1,0 +1,100 @@
+"""Finds where the packets of a source lie, and what FFmpeg reads of it when it opens it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.byte_map import ByteMap
+from services.transcoder.probe.container_index import find_index
+from services.transcoder.probe.streams import read_fraction
+from services.transcoder.probe.track_choice import index_of
+from services.transcoder.spans import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from services.transcoder.byte_map import Layout, TrackPlaces
+    from services.transcoder.ffmpeg.input import Limits
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
+    from services.transcoder.media import Source
+    from services.transcoder.probe.build_source import ProbeResult
+    from services.transcoder.probe.container_index import ContainerIndex
+    from services.transcoder.probe.packets import PacketReader
+    from services.transcoder.spans import Spans
+
+    Json = Mapping[str, Any]
+
+LAYOUTS: Final[Mapping[str, Layout]] = {"mov": "indexed", "matroska": "clustered", "mpegts": "searched"}
+OPENED: Final = re.compile(r"After avformat_find_stream_info\(\).* frames:(\d+)")
+MORE_PACKETS: Final = 32  # than the program of this machine reads to open a file: others may differ a little
+HEAD_BYTES: Final = 1 << 16
+GAP_BYTES: Final = 1 << 16
+
+
+async def map_bytes(
+    runner: FfmpegRunner, found: ProbeResult, source: Source, limits: Limits
+) -> ByteMap | None:
+    """Return where everything lies that a chunk can need; None where that is not certain."""
+    description = found.description
+    layout = LAYOUTS.get(description.container)
+    if layout is None or not _is_trusted(found, source):
+        return None
+    index = await asyncio.to_thread(find_index, description.opening.path, description.container)
+    opened = await _packets_to_open(runner, found, limits) if index else None
+    if index is None or opened is None:
+        return None
+    size = await asyncio.to_thread(lambda: Path(description.opening.path).stat().st_size)
+    head = _head(found.reader, opened + MORE_PACKETS, layout, index, size)
+    places = found.reader.of(index_of(found.video)).places
+    audio = found.reader.of(source.audio.index).places if source.audio else None
+    if head is None or not (layout == "searched" or _has_places(places, audio)):
+        return None
+    places.base = found.video_base
+    if audio and found.choice.audio:
+        audio.base = read_fraction(found.choice.audio["time_base"])
+    return ByteMap(layout, size, head, places, audio, index.starts)
+
+
+def _has_places(video: TrackPlaces, audio: TrackPlaces | None) -> bool:
+    return video.is_whole and (audio is None or audio.is_whole)
+
+
+def _is_trusted(found: ProbeResult, source: Source) -> bool:
+    """Tell whether times and positions of packets say what a seek will read."""
+    videos = sum(stream.get("codec_type") == "video" for stream in found.description.streams)
+    is_one_clock = source.video.time_map is None and (source.audio is None or source.audio.time_map is None)
+    is_plain = not (found.missing_bytes or found.description.opening.hidden)
+    return videos == 1 and is_one_clock and is_plain and source.seeking != "none"
+
+
+async def _packets_to_open(runner: FfmpegRunner, found: ProbeResult, limits: Limits) -> int | None:
+    """Return how many packets FFmpeg reads to open the file, which it says at that level of its log only."""
+    description = found.description
+    _, finished = await runner.read_ffprobe(
+        [
+            *description.options(limits),
+            *("-show_entries", "format=probe_score", "-of", "csv=p=0", description.view.url),
+        ],
+        timeout_seconds=limits.probe_timeout_seconds,
+        access=description.view.access,
+        log_level="debug",
+    )
+    said = OPENED.search(finished.stderr)
+    return int(said[1]) if said else None
+
+
+def _head(
+    reader: PacketReader, packets: int, layout: Layout, index: ContainerIndex, size: int
+) -> Spans | None:
+    """Return what is read to open the file; None if that is more than is known."""
+    if packets > len(reader.head) and len(reader.head) < reader.packet_count:
+        return None
+    first = [span for span in reader.head[:packets] if span]
+    if layout == "indexed":
+        return merged([*index.spans, *first], GAP_BYTES)
+    end = max((span[1] for span in first), default=0) + HEAD_BYTES
+    return merged([*index.spans, (0, min(end, size))], GAP_BYTES)
