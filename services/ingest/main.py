@@ -24,6 +24,7 @@ from services.ingest.uploads.admission import Admission
 from services.ingest.uploads.byte_quota import ByteQuota
 from services.ingest.uploads.pace import UploadPace
 from services.ingest.uploads.remove_unfinished import sweep_uploads
+from shared.database.pool import Patience
 from shared.http.app import create_base_app
 from shared.http.cors import CorsPolicy, allow_origins
 from shared.http.health import CHECKS
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 NAME, DEFAULT_PORT = "ingest", 8080
 UPLOAD_PACE = UploadPace()
+PATIENCE = Patience(connection_seconds=2.0, command_seconds=2.0)  # clients wait for the answer
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id")
 ANSWER_HEADERS = ("Location", "Retry-After", "X-Request-Id")
@@ -72,7 +74,7 @@ def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> w
         [
             workspace_context(settings),
             _uploads,
-            database_context(settings),
+            database_context(settings, PATIENCE),
             work_volume_context(settings),
             outbox_context(settings, NAME),
             _feed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -22,18 +23,35 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
 
-COMMAND_SECONDS = 30.0
 MIGRATION_PAUSE_SECONDS = 1.0
 SERVER_SETTINGS = {"application_name": "vod-pipeline", "idle_in_transaction_session_timeout": "60000"}
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long Postgres is waited for: for a connection, and for the end of one command."""
+
+    connection_seconds: float = CONNECT_SECONDS
+    command_seconds: float = 30.0
+
+
+PATIENT = Patience()  # of workers, for whom nobody waits
+
+
 class Database:
     """A pool of connections; every failure to reach Postgres is raised as DatabaseUnavailable."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, is_migrated: bool = True) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        is_migrated: bool = True,
+        connection_seconds: float = CONNECT_SECONDS,
+    ) -> None:
         self._pool, self._migrated = pool, asyncio.Event()
+        self._connection_seconds = connection_seconds
         if is_migrated:
             self._migrated.set()
 
@@ -61,8 +79,13 @@ class Database:
         if not self._migrated.is_set():
             raise DatabaseUnavailable("Postgres has not been reached since this process started")
         with postgres_faults():
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
+            async with self._connection() as connection, connection.transaction(), _kept(connection):
                 yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        async with self._pool.acquire(timeout=self._connection_seconds) as connection, _kept(connection):
+            yield connection
 
     @asynccontextmanager
     async def alone(self, lock: int) -> AsyncIterator[bool]:
@@ -73,7 +96,7 @@ class Database:
         """
         async with AsyncExitStack() as stack:
             with postgres_faults():  # errors of the block itself are not mapped
-                connection = await stack.enter_async_context(self._pool.acquire(timeout=CONNECT_SECONDS))
+                connection = await stack.enter_async_context(self._connection())
                 is_ours = await connection.fetchval("select pg_try_advisory_lock($1)", lock)
             yield bool(is_ours)
 
@@ -84,14 +107,26 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
+async def _kept(connection: Connection) -> AsyncIterator[None]:
+    """End a connection whose command takes too long: to cancel it, or to roll back, would take as long."""
+    try:
+        yield
+    except TimeoutError:
+        connection.terminate()
+        raise
+
+
+@asynccontextmanager
+async def open_database(
+    url: str, *, connections: int = 10, patience: Patience = PATIENT
+) -> AsyncIterator[Database]:
     """Bring the schema up to date, then yield a pool; closes it at the end.
 
     Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when its schema differs.
     """
     await wait_until_available(lambda: migrate(url))
-    async with _open_pool(url, min_size=1, max_size=connections) as pool:
-        yield Database(pool)
+    async with _open_pool(url, min_size=1, max_size=connections, patience=patience) as pool:
+        yield Database(pool, connection_seconds=patience.connection_seconds)
 
 
 @asynccontextmanager
@@ -103,15 +138,15 @@ async def open_database_later(url: str, *, connections: int = 10) -> AsyncIterat
 
 @asynccontextmanager
 async def _open_pool(
-    url: str, *, min_size: int, max_size: int
+    url: str, *, min_size: int, max_size: int, patience: Patience = PATIENT
 ) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     with postgres_faults():
         pool = await asyncpg.create_pool(
             url,
             min_size=min_size,
             max_size=max_size,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
+            timeout=patience.connection_seconds,
+            command_timeout=patience.command_seconds,
             server_settings=SERVER_SETTINGS,
             init=_speak_json,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from shared.database.pool import Database, open_database, open_database_later
+from shared.database.pool import PATIENT, Database, open_database, open_database_later
 from shared.errors import PipelineError, described
 from shared.http.health import CHECKS
 from shared.http.server import running
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from shared.database.pool import Patience
     from shared.messaging.consumer import Consumer
     from shared.settings import BrokerSettings, DatabaseSettings, DefaultStorageSettings, ProcessSettings
 
@@ -43,7 +44,7 @@ STORAGES = web.AppKey("storages", Storages)
 class Servers:
     """How a service reaches the servers that it needs; tests put others into the application."""
 
-    open_database: Callable[[str], AbstractAsyncContextManager[Database]] = open_database
+    open_database: Callable[..., AbstractAsyncContextManager[Database]] = open_database
     open_database_later: Callable[[str], AbstractAsyncContextManager[Database]] = open_database_later
     open_storages: Callable[..., AbstractAsyncContextManager[Storages]] = open_storages
     link: Callable[[str, str], BrokerLink] = BrokerLink
@@ -57,11 +58,14 @@ def servers_of(app: web.Application) -> Servers:
     return app.get(SERVERS) or Servers()
 
 
-def database_context(settings: DatabaseSettings) -> Callable[[web.Application], AsyncIterator[None]]:
+def database_context(
+    settings: DatabaseSettings, patience: Patience = PATIENT
+) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that migrates and opens Postgres, and reports its state."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        async with servers_of(app).open_database(settings.database_url.get_secret_value()) as database:
+        url = settings.database_url.get_secret_value()
+        async with servers_of(app).open_database(url, patience=patience) as database:
             app[DATABASE] = database
             await app[CHECKS].add("postgres", database.check, "once").require()
             yield
