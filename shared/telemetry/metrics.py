@@ -68,6 +68,10 @@ REFUSED = Counter("vod_refused_total", "Uploads and retries refused to protect a
 UPLOADS_UNDER_WAY = Gauge("vod_uploads_under_way", "Uploads in progress")
 WORK_FREE_BYTES = Gauge("vod_work_free_bytes", "Free space of the work volume at the last check")
 UPLOADED_BYTES = Counter("vod_uploaded_bytes_total", "Bytes received in uploads")
+WHOLE_SOURCES = Counter(
+    "vod_whole_source_chunks_total", "Chunks for which all of the original was fetched to the node", ["why"]
+)
+SOURCE_FETCHED_BYTES = Counter("vod_source_fetched_bytes_total", "Bytes of originals fetched to this node")
 ENCODED_SECONDS = Counter("vod_encoded_media_seconds_total", "Seconds of source encoded", ["encoder"])
 ENCODE_SPEED = Histogram(
     "vod_encode_speed_ratio",

@@ -9,6 +9,8 @@ import pytest
 
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder
+from services.transcoder.encode.source_parts import PartsInDoubt, holds_packets
+from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.spans import merged, total
@@ -63,6 +65,7 @@ async def compare(path, plan, number, folder):
     spans = merged([*plan.head, *plan.chunk(number).reads.spans])
     parts = folder / f"parts{path.suffix}"
     copy_with_holes(path, spans, parts, is_searched=plan.is_searched)
+    assert await holds_packets(RUNNER, plan, plan.chunk(number), str(parts), spans)
     (folder / "whole").mkdir(exist_ok=True)
     (folder / "part").mkdir(exist_ok=True)
     whole = await digests(plan, number, path, folder / "whole")
@@ -75,8 +78,31 @@ async def test_chunk_of_parts_of_a_source_is_that_of_the_whole(name, tmp_path):
     suffix, made = CLIPS[name]
     path = make_clip(tmp_path / f"clip.{suffix}", made)
     plan = await make_plan(path, SMALL, segment_seconds=2, chunk_seconds=4)
-    for number in (0, 4, len(plan.chunks) - 1):
+    for number in (4, len(plan.chunks) - 1):
         assert await compare(path, plan, number, tmp_path) < 0.6
+
+
+@pytest.mark.parametrize("name", ["mp4, index last", "mov, raw sound", "mkv", "ts"])
+async def test_parts_that_lack_something_are_noticed(name, tmp_path):
+    suffix, made = CLIPS[name]
+    path, parts = make_clip(tmp_path / f"clip.{suffix}", made), tmp_path / f"parts.{suffix}"
+    plan = await make_plan(path, SMALL, segment_seconds=2, chunk_seconds=4)
+    chunk = plan.chunk(4)
+    begin, end = chunk.reads.spans[0]
+    middle = (begin + end) // 2
+    for spans in (((begin, middle),), ((middle, end),), ((begin, middle - 20_000), (middle + 20_000, end))):
+        there = merged([*plan.head, *spans])
+        copy_with_holes(path, there, parts, is_searched=plan.is_searched)
+        assert not await holds_packets(RUNNER, plan, chunk, str(parts), there)
+
+
+async def test_zeros_in_place_of_a_picture_leave_the_chunk_in_doubt(tmp_path):
+    path, parts = make_clip(tmp_path / "clip.mp4", CLIPS["mp4, index last"][1]), tmp_path / "parts.mp4"
+    plan = await make_plan(path, SMALL, segment_seconds=2, chunk_seconds=4)
+    begin, end = plan.chunk(4).reads.spans[0]
+    copy_with_holes(path, merged([*plan.head, (begin, (begin + end) // 2)]), parts, is_searched=False)
+    with pytest.raises(PartsInDoubt):
+        await encode_chunk(plan, 4, parts, tmp_path, X264, has_holes=True)
 
 
 def real_files():

@@ -31,6 +31,7 @@ from services.transcoder.encode.gpu_fallback import (
     note,
 )
 from services.transcoder.encode.growth import carry_counters_on
+from services.transcoder.encode.source_parts import PartsInDoubt
 from services.transcoder.encode.time_limits import longest_run_seconds, stall_seconds
 from services.transcoder.encode.verify import verify_rendition
 from services.transcoder.ffmpeg.runner import EncodeInterrupted, require_success
@@ -67,16 +68,19 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
     *,
     check: Depth | None = None,
     growth: Growth | None = None,
+    has_holes: bool = False,
 ) -> EncodedChunk:
     """Encode chunk `chunk_index` (from 0) of `plan` into `<outdir>/<rendition>/segment_NNN.ts`.
 
     `on_progress` gets the finished fraction, 0 to 1. `check` is how deeply its content is compared with the
     source's (None: not at all): what differs is encoded once more, more carefully, if there is such a way,
-    and what differs still is told. `growth` gets segments before the chunk is encoded.
+    and what differs still is told. `growth` gets segments before the chunk is encoded. `has_holes` means that
+    only the chunk's parts of the source are there: PartsInDoubt is raised where all of it may help.
     Raises EncodeInterrupted or EncodeStalled (try again),
     CorruptSource (it is too damaged here), NotConvertible, SourceUnavailable. Cancelling kills ffmpeg.
     """
-    job = _Job(plan, plan.chunk(chunk_index), str(source_path), str(outdir), encoder, on_progress, growth)
+    chunk = plan.chunk(chunk_index)
+    job = _Job(plan, chunk, str(source_path), str(outdir), encoder, on_progress, growth, has_holes)
     if not await asyncio.to_thread(Path(source_path).is_file):
         raise SourceUnavailable("the source file is gone: upload the video again")
     encoder_name = encoder.name
@@ -92,6 +96,8 @@ async def _check(job: _Job, tried: _Tried, depth: Depth) -> EncodedChunk:
     found = await check_chunk(tried.checked, depth)
     if found is None:
         return tried.encoded
+    if job.has_holes:
+        raise PartsInDoubt(found[0].message)
     careful = careful_strategy(tried.way, {warning.code for warning in found})
     if careful is None:
         return replace(tried.encoded, is_checked=True, differences=found)
@@ -127,6 +133,7 @@ class _Job:
     encoder: Encoder
     on_progress: Callable[[float], None]
     growth: Growth | None = None
+    has_holes: bool = False
 
     @property
     def access(self) -> Access:
@@ -168,11 +175,13 @@ async def _try_strategies(job: _Job, way: Strategy) -> _Tried:
         at = await job.begun_anew()
         try:
             return _Tried(at, way, replace(await _attempt(at, way), notes=notes))
-        except EncodeInterrupted:
+        except (EncodeInterrupted, PartsInDoubt):
             raise
         except EncodeFailed as error:
             fault = error.fault if isinstance(error, _GpuFailed) else None
             following = next_strategy(way, fault, audio_changes=audio_changes(error.message))
+            if job.has_holes and (following is None or following.is_tolerant):
+                raise PartsInDoubt(error.message) from error
             if following is None:
                 raise final_error(job.plan, job.chunk, error) from error
             notes += _log_fallback(job, way, following, fault, error.message)
@@ -199,6 +208,9 @@ async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
     for rung in plan.rungs:
         _make_empty(Path(job.outdir, rung.name), chunk)
     finished = await _run(job, way)
+    has_gaps = lost_packets(plan, finished.stderr)
+    if has_gaps and job.has_holes:
+        raise PartsInDoubt("packets of the source do not decode")
     await asyncio.to_thread(carry_counters_on, plan, chunk, job.outdir, range(chunk.segments))
     failpoint("encode.written")
     results = await together(*(verify_rendition(plan, chunk, rung, job.outdir) for rung in plan.rungs))
@@ -209,7 +221,7 @@ async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
         decoded_on_gpu=way.decodes_on_gpu,
         is_repaired=way.is_tolerant,
         is_held=way.key_frames_only,
-        has_gaps=lost_packets(plan, finished.stderr),
+        has_gaps=has_gaps,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,9 @@ from services.transcoder.command.audio import converted_bytes
 from services.transcoder.command.video import limits_of
 from services.transcoder.content.check import DAMAGED
 from services.transcoder.encode.growth import Growth
+from services.transcoder.encode.source_parts import holds_packets
+from services.transcoder.ffmpeg.runner import RUNNER
+from services.transcoder.handlers.encode_parts import EncodeParts
 from services.transcoder.handlers.leases import ChunkLease, Progress
 from services.transcoder.handlers.segmented_event import segmented_event
 from services.transcoder.plan.model import Plan
@@ -26,7 +29,6 @@ from shared.failpoints import failpoint
 from shared.service.leases import leased
 from shared.telemetry.metrics import ENCODE_SPEED, ENCODED_SECONDS
 from shared.workspace import names
-from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.encode.encoded_chunk import EncodedChunk
     from services.transcoder.encode.verify import SegmentFile
-    from services.transcoder.sources.fetch import Sources
+    from services.transcoder.sources.opened_source import Originals
     from shared.contracts.events import EncodeChunk as EncodeChunkCommand
     from shared.messaging.outbox import Outbox
     from shared.service.leases import Held
@@ -60,7 +62,32 @@ class EncodeChunk(Protocol):
         *,
         on_progress: Callable[[float], None],
         growth: Growth | None,
+        has_holes: bool = ...,
     ) -> EncodedChunk: ...
+
+
+@dataclass(frozen=True)
+class _OneChunk:
+    """Encodes one chunk from whatever file."""
+
+    encode_chunk: EncodeChunk
+    plan: Plan
+    number: int
+    directory: Path
+    progress: Progress
+    growth: Growth | None
+
+    async def __call__(self, path: Path, *, has_holes: bool) -> EncodedChunk:
+        holes: dict[str, bool] = {"has_holes": True} if has_holes else {}
+        return await self.encode_chunk(
+            self.plan,
+            self.number,
+            path,
+            self.directory,
+            on_progress=self.progress,
+            growth=self.growth,
+            **holes,
+        )
 
 
 @dataclass(frozen=True)
@@ -73,12 +100,13 @@ class EncodeChunkHandler:
 
     outbox: Outbox
     work: Workspace
-    sources: Sources
+    sources: Originals
     room: DiskBudget
     encode_chunk: EncodeChunk
     lease_seconds: float
     growth_seconds: float = 0.0
     outage_seconds: float = OUTAGE_SECONDS
+    encode_parts: EncodeParts = field(default_factory=lambda: EncodeParts(partial(holds_packets, RUNNER)))
 
     async def encode(self, command: EncodeChunkCommand) -> None:
         """Encode one chunk under a lease that guards everything it writes."""
@@ -122,8 +150,7 @@ class EncodeChunkHandler:
         raise Superseded(f"the video is planned again: {error}") from error
 
     async def _encode(self, claim: ChunkClaim, progress: Progress) -> EncodedChunk:
-        source = self.sources.path(claim.video_id, claim.source_uri)
-        size = await asyncio.to_thread(file_size, source)
+        size = await self.sources.size(claim.video_id, claim.source_uri)
         if size is None:
             raise OriginalMissing("the original no longer exists: upload the video again")
         planned = claim.plan.get("source_bytes")
@@ -136,10 +163,11 @@ class EncodeChunkHandler:
         async with self.room.reserve(_most_bytes(plan, claim.chunk)):
             directory = self.work.scratch.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-            growth = self._growth(claim, progress)
-            return await self.encode_chunk(
-                plan, claim.chunk, source, directory, on_progress=progress, growth=growth
+            encode = _OneChunk(
+                self.encode_chunk, plan, claim.chunk, directory, progress, self._growth(claim, progress)
             )
+            async with self.sources.open(claim.video_id, claim.source_uri) as source:
+                return await self.encode_parts(source, plan, plan.chunk(claim.chunk), encode)
 
     def _growth(self, claim: ChunkClaim, progress: Progress) -> Growth | None:
         """Return how segments are handed over: not of the first chunk, whose end makes a video playable."""

@@ -32,7 +32,6 @@ from shared.messaging.outbox import drop_unsent
 from shared.service.leases import leased
 from shared.videos import presets
 from shared.workspace import names
-from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.plan.former_ladder import Kept
     from services.transcoder.plan.ladder import Offer
-    from services.transcoder.sources.fetch import Sources
+    from services.transcoder.sources.opened_source import Originals
     from shared.contracts.events import ResumeVideo, VideoUploaded
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
@@ -86,7 +85,7 @@ class PlanVideoHandler:
 
     outbox: Outbox
     work: Workspace
-    sources: Sources
+    sources: Originals
     room: DiskBudget
     make_plan: MakePlan
     make_thumbnail: MakeThumbnail
@@ -158,10 +157,11 @@ class PlanVideoHandler:
             stored = await videos.plan_without_chunks(connection, video.video_id)
         try:
             plan = Plan.from_json(stored)
-            source = self.sources.path(video.video_id, video.source_uri)
-            size = await asyncio.to_thread(file_size, source)
+            size = await self.sources.size(video.video_id, video.source_uri)
             if size is not None and plan.source_bytes in (None, size):
-                await self._draw(plan, source, thumbnail)
+                async with self.sources.open(video.video_id, video.source_uri) as source:
+                    await source.need_all()
+                    await self._draw(plan, source.path, thumbnail)
         except (PermanentError, TransientError, OutOfDisk, OSError, OutdatedPlan) as error:
             log.warning("thumbnail_is_lost", error=described(error))
 
@@ -190,7 +190,7 @@ class PlanVideoHandler:
     async def _plan(self, video: Video, claim: PlanClaim) -> None:
         """Probe, plan, draw the thumbnail, and commit everything with the commands."""
         await self._check_storage(video)
-        path = await self._fetch(video)
+        await self._fetch(video)
         failpoint("plan.fetched")
         async with self.outbox.database.transaction() as connection:
             ladder = await presets.ladder_of(connection, video.video_id)
@@ -198,11 +198,13 @@ class PlanVideoHandler:
         kept = kept_of(claim.former_plan)
         if kept is None:
             presets.check_qualities(ladder, wanted)
-        plan = await self.make_plan(path, ladder, wanted, kept=kept)
-        if self.adapt and kept is None:
-            plan = await self.adapt(plan, path, keep_all=bool(wanted))
         thumbnail = names.artifact_of(THUMBNAIL, video.video_id, claim.attempt)
-        plan = await self._draw_if_possible(plan, path, thumbnail)
+        async with self.sources.open(video.video_id, video.source_uri) as source:
+            await source.need_all()
+            plan = await self.make_plan(source.path, ladder, wanted, kept=kept)
+            if self.adapt and kept is None:
+                plan = await self.adapt(plan, source.path, keep_all=bool(wanted))
+            plan = await self._draw_if_possible(plan, source.path, thumbnail)
         failpoint("plan.thumbnail")
         warnings = unmet_wishes(video.qualities or (), plan.rungs, plan.display_size)
         await self._commit(claim, replace(plan, warnings=(*plan.warnings, *warnings)), thumbnail)
@@ -214,10 +216,10 @@ class PlanVideoHandler:
         if wish and video.location is None:
             self.rules.choose(wish)
 
-    async def _fetch(self, video: Video) -> Path:
+    async def _fetch(self, video: Video) -> None:
         """Fetch the source; the record gets a warning while the source's server is unavailable."""
         try:
-            return await self.sources.fetch(video.video_id, video.source_uri)
+            await self.sources.fetch(video.video_id, video.source_uri)
         except SourceServerUnavailable as error:
             waiting = VideoWarning(
                 code=WarningCode.SOURCE_WAITING, message=f"Waiting for its server: {error}"

@@ -13,9 +13,11 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from services.transcoder.sources.allowed_sources import SourcePolicy
+from services.transcoder.sources.opened_source import LocalSource
 from shared.errors import LimitsExceeded, OriginalMissing, SourceUnavailable
 from shared.failpoints import failpoint
 from shared.workspace.disk_budget import disk_faults
+from shared.workspace.layout import file_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -52,7 +54,7 @@ class Sources:
         Raises SourceUnavailable for an unsupported scheme, a file outside WORK_DIR, or one of the pipeline's
         own files.
         """
-        scheme = _scheme(uri)
+        scheme = scheme_of(uri)
         if scheme == "file":
             path = local_path(uri, self._work.root)
             self._policy.check_not_own(path, video_id)
@@ -68,7 +70,7 @@ class Sources:
         Raises SourceUnavailable when it does not exist, LimitsExceeded when it is too large,
         SourceFetchFailed, and OutOfDisk, before anything is read, when the work volume has no space for it.
         """
-        path, scheme = self.path(video_id, uri), _scheme(uri)
+        path, scheme = self.path(video_id, uri), scheme_of(uri)
         if scheme == "file":
             self._policy.check_file(path, video_id)
         if await asyncio.to_thread(path.is_file):
@@ -80,28 +82,39 @@ class Sources:
         async with _whole_file(path) as part, self._openers[scheme](uri) as opened:
             most = await self._limit(uri, opened.size_bytes or 0)
             async with self._room.reserve(opened.size_bytes or 0) as reservation:
-                await _write(part, reservation, _limited(opened.blocks, most, uri))
+                await _write(part, reservation, limited(opened.blocks, most, uri))
             failpoint("source.written")
         return path
+
+    async def size(self, video_id: UUID, uri: str) -> int | None:
+        """Return the size of an original in bytes; None when there is none."""
+        return await asyncio.to_thread(file_size, self.path(video_id, uri))
+
+    @asynccontextmanager
+    async def open(self, video_id: UUID, uri: str) -> AsyncIterator[LocalSource]:
+        """Open an original that was fetched."""
+        yield LocalSource(self.path(video_id, uri))
 
     async def _limit(self, uri: str, size_bytes: int) -> int:
         """Return the maximum size of a source. Raises LimitsExceeded when it could never fit."""
         most = min(self._max_bytes, await asyncio.to_thread(self._room.most_bytes))
         if size_bytes > most:
-            raise _too_large(uri, most)
+            raise too_large(uri, most)
         return most
 
 
-async def _limited(blocks: AsyncIterator[bytes], most_bytes: int, uri: str) -> AsyncIterator[bytes]:
+async def limited(blocks: AsyncIterator[bytes], most_bytes: int, uri: str) -> AsyncIterator[bytes]:
+    """Yield `blocks`. Raises LimitsExceeded when they are more than `most_bytes`."""
     size = 0
     async for block in blocks:
         size += len(block)
         if size > most_bytes:
-            raise _too_large(uri, most_bytes)
+            raise too_large(uri, most_bytes)
         yield block
 
 
-def _too_large(uri: str, most_bytes: int) -> LimitsExceeded:
+def too_large(uri: str, most_bytes: int) -> LimitsExceeded:
+    """Return the error for a source of more than `most_bytes`."""
     return LimitsExceeded(f"source {shown(uri)} is larger than {most_bytes} bytes")
 
 
@@ -120,7 +133,8 @@ def shown(uri: str) -> str:
     return repr(f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}" if found else head)
 
 
-def _scheme(uri: str) -> str:
+def scheme_of(uri: str) -> str:
+    """Return the scheme of a URI. Raises SourceUnavailable when it is none."""
     try:
         return urlsplit(uri).scheme.lower()
     except ValueError as error:

@@ -1,0 +1,114 @@
+"""The sources that this node has fetched, wholly or in part: each byte once, the least recently used removed.
+
+All processes of a node may share the directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.transcoder.sources.sparse_file import SparseFile
+from services.transcoder.spans import merged, missing, total
+from shared.telemetry.metrics import SOURCE_FETCHED_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from services.transcoder.sources.ranges import RangeReader
+    from services.transcoder.spans import Span, Spans
+    from shared.workspace.disk_budget import DiskBudget
+
+DIRECTORY: Final = "sources"
+
+log = structlog.get_logger()
+
+
+class NodeCache:
+    """Keeps copies of sources in `directory`, together at most `max_bytes` beyond those being read."""
+
+    def __init__(self, directory: Path, budget: DiskBudget, *, max_bytes: int) -> None:
+        self._directory, self.budget, self._max_bytes = directory, budget, max_bytes
+
+    @asynccontextmanager
+    async def open(self, key: str, reader: RangeReader) -> AsyncIterator[CachedSource]:
+        """Yield the copy of the source `key`, which stays while the block runs; fetches nothing.
+
+        `key` names one version of a source.
+        """
+        copy = SparseFile(self._directory / _folder(key))
+        async with copy.being_read():
+            yield CachedSource(self, copy, reader)
+
+    async def fetch(self, copy: SparseFile, reader: RangeReader, wanted: Spans) -> None:
+        """Add to a copy what is wanted and not in it; see CachedSource."""
+        left = missing(wanted, await asyncio.to_thread(copy.parts))
+        if left:
+            await asyncio.to_thread(self.make_room, total(left))
+            fetched = await copy.add(reader, left, self.budget)
+            SOURCE_FETCHED_BYTES.inc(fetched)
+            log.info("source_fetched", bytes=fetched, of=reader.size_bytes)
+
+    def make_room(self, size_bytes: int) -> None:
+        """Remove the least recently used copies until `size_bytes` more are within the limit."""
+        copies = [SparseFile(path) for path in _by_use(self._directory)]
+        used = {copy: copy.used_bytes() for copy in copies}
+        for copy in copies:
+            if sum(used.values()) + size_bytes <= self._max_bytes:
+                return
+            if copy.remove_unless_read():
+                log.info("source_removed", bytes=used.pop(copy))
+
+
+@dataclass(frozen=True)
+class CachedSource:
+    """A copy of a source on this node, as far as it was fetched. Fetching raises what the reader raises."""
+
+    cache: NodeCache
+    copy: SparseFile
+    reader: RangeReader
+    is_remote: bool = True
+
+    @property
+    def path(self) -> Path:
+        """The copy, with holes where nothing was fetched."""
+        return self.copy.path
+
+    async def need(self, spans: Iterable[Span]) -> None:
+        """Have these parts in the copy. Raises OutOfDisk, SourceFetchFailed, SourceChanged."""
+        await self.cache.fetch(self.copy, self.reader, merged(spans))
+
+    async def need_all(self) -> None:
+        """Have all of the source in the copy; raises as `need` does."""
+        await self.need([(0, self.reader.size_bytes)])
+
+    async def is_whole(self) -> bool:
+        """Tell whether all of the source is in the copy."""
+        return not missing([(0, self.reader.size_bytes)], await asyncio.to_thread(self.copy.parts))
+
+    @asynccontextmanager
+    async def joined(self, spans: Iterable[Span]) -> AsyncIterator[Path]:
+        """Fetch these parts, and yield a file of them alone."""
+        wanted = merged(spans)
+        await self.need(wanted)
+        async with self.copy.joined(wanted, self.cache.budget) as path:
+            yield path
+
+
+def _by_use(directory: Path) -> list[Path]:
+    """Return the copies, the least recently used first."""
+    if not directory.is_dir():
+        return []
+    found = [(entry.stat().st_mtime, Path(entry.path)) for entry in os.scandir(directory) if entry.is_dir()]
+    return [path for _, path in sorted(found)]
+
+
+def _folder(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.transcoder.sources.node_cache import NodeCache
+from shared.errors import OutOfDisk, SourceFetchFailed
+from shared.workspace import disk_budget
+from shared.workspace.disk_budget import DiskBudget
+from tests.volume import Volume
+
+FILM = os.urandom(300_000)
+
+
+@dataclass
+class Reader:
+    """Reads FILM, counts the bytes, and fails at the positions `fails`."""
+
+    film: bytes = FILM
+    read_bytes: int = 0
+    fails: set[int] = field(default_factory=set)
+    pause: asyncio.Event | None = None
+
+    @property
+    def size_bytes(self):
+        return len(self.film)
+
+    async def read(self, start, length):
+        for place in range(start, start + length, 7000):
+            if place in self.fails:
+                self.fails.discard(place)
+                raise SourceFetchFailed("cut")
+            if self.pause:
+                await self.pause.wait()
+            block = self.film[place : min(place + 7000, start + length)]
+            self.read_bytes += len(block)
+            yield block
+
+
+def cache(root, *, max_bytes=10**9):
+    return NodeCache(root / "sources", DiskBudget(root, 0), max_bytes=max_bytes)
+
+
+async def read_part(root, reader, spans, key="a"):
+    async with cache(root).open(key, reader) as source:
+        await source.need(spans)
+        return await asyncio.to_thread(source.path.read_bytes)
+
+
+@asynccontextmanager
+async def whole(cached, key, reader):
+    async with cached.open(key, reader) as source:
+        await source.need_all()
+        assert await source.is_whole()
+        yield source.path
+
+
+async def test_only_what_is_needed_is_fetched_and_lies_where_it_was(tmp_path):
+    reader = Reader()
+    copy = await read_part(tmp_path, reader, [(1000, 20_000), (250_000, 260_000)])
+    assert len(copy) == len(FILM)
+    assert (copy[1000:20_000], copy[250_000:260_000]) == (FILM[1000:20_000], FILM[250_000:260_000])
+    assert copy[20_000:250_000] == bytes(230_000)
+    assert reader.read_bytes == 29_000
+
+
+async def test_nothing_is_fetched_twice(tmp_path):
+    reader = Reader()
+    await read_part(tmp_path, reader, [(1000, 20_000)])
+    copy = await read_part(tmp_path, reader, [(0, 30_000)])
+    assert copy[:30_000] == FILM[:30_000]
+    assert reader.read_bytes == 30_000
+    assert await read_part(tmp_path, reader, [(0, len(FILM))]) == FILM
+    assert reader.read_bytes == len(FILM)
+
+
+async def test_several_users_of_a_source_fetch_it_once(tmp_path):
+    reader, pause = Reader(), asyncio.Event()
+    reader.pause = pause
+    users = [asyncio.create_task(read_part(tmp_path, reader, [(0, len(FILM))])) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    pause.set()
+    assert set(await asyncio.gather(*users)) == {FILM}
+    assert reader.read_bytes == len(FILM)
+
+
+async def test_a_failed_fetch_leaves_nothing_that_is_taken_for_the_source(tmp_path):
+    reader = Reader(fails={14_000})
+    with pytest.raises(SourceFetchFailed):
+        await read_part(tmp_path, reader, [(0, 50_000)])
+    assert (await read_part(tmp_path, reader, [(0, 50_000)]))[:50_000] == FILM[:50_000]
+
+
+async def test_parts_are_joined_where_a_seek_looks_around(tmp_path):
+    spans = [(0, 1000), (200_000, 210_000)]
+    async with cache(tmp_path).open("a", Reader()) as source, source.joined(spans) as path:
+        assert path.read_bytes() == FILM[:1000] + FILM[200_000:210_000]
+        assert not await source.is_whole()
+    assert [path.name for path in tmp_path.rglob("joined*")] == []
+
+
+async def test_the_least_recently_used_source_gives_way(tmp_path):
+    small = cache(tmp_path, max_bytes=700_000)
+    for number, key in enumerate(["a", "b", "a", "c"]):
+        async with whole(small, key, Reader()) as path:
+            os.utime(path.parent, (number, number))
+    again = {key: Reader() for key in "abc"}
+    for key in "ac":
+        async with whole(small, key, again[key]):
+            pass
+    assert [again[key].read_bytes for key in "ac"] == [0, 0]
+    async with whole(small, "b", again["b"]):
+        assert again["b"].read_bytes == len(FILM)
+
+
+async def test_a_source_that_is_being_read_stays(tmp_path):
+    tight = cache(tmp_path, max_bytes=400_000)
+    async with whole(tight, "a", Reader()) as path, whole(tight, "b", Reader()):
+        assert path.read_bytes() == FILM
+
+
+async def test_another_version_of_a_source_is_another_file(tmp_path):
+    await read_part(tmp_path, Reader(), [(0, 1000)], key="film 1")
+    other = Reader(FILM[::-1])
+    assert (await read_part(tmp_path, other, [(0, 1000)], key="film 2"))[:1000] == FILM[::-1][:1000]
+
+
+async def test_nothing_is_fetched_when_the_disk_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 1000))
+    reader = Reader()
+    with pytest.raises(OutOfDisk):
+        await read_part(tmp_path, reader, [(0, 50_000)])
+    assert reader.read_bytes == 0
