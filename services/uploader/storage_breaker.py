@@ -62,6 +62,7 @@ class StorageBreaker:
 
     async def run(self) -> None:
         """Probe the storage repeatedly until it is back; never returns."""
+        STORAGE_OUTAGE_SECONDS.labels(self._name).set(0)
         while True:
             await self._opened.wait()
             await self._until_back()

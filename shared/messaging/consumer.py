@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shared.messaging.processor import Outcome, Processor
 
 IDLE_SECONDS = 0.25
+DEAD_LETTER = ("dead", "undecodable")
 MAX_COUNT = 1_000_000  # attempts and deliveries; far above any real count
 
 log = structlog.get_logger()
@@ -60,6 +61,8 @@ class Consumer:
         self._dead_letters = Publisher(open_link(url, f"{name}.dead-letters"))
         self._idle_seconds, self._outage_seconds = idle_seconds, outage_seconds
         self._queues, self._processor, self._gate = tuple(queues), processor, gate
+        for queue in queues:  # from the start: Prometheus cannot see a first increment
+            MESSAGES_HANDLED.labels(queue, *DEAD_LETTER)
         self._refuse = refuse
         self._slots = asyncio.Semaphore(slots)
         self._draining = asyncio.Event()
@@ -165,7 +168,7 @@ class Consumer:
             except BrokerUnavailable:
                 await asyncio.sleep(self._outage_seconds)
             else:
-                return "dead", "undecodable"
+                return DEAD_LETTER
 
 
 def counts_of(headers: Mapping[str, object]) -> dict[str, int]:

@@ -63,6 +63,10 @@ LEASES_LOST = Counter(
     "Work begun again because an earlier start of it was neither finished nor given back",
     ["work"],
 )
+(
+    LEASES_LOST.labels("plan"),
+    LEASES_LOST.labels("chunk"),
+)  # from the start: Prometheus cannot see a first increment
 
 REFUSED = Counter("vod_refused_total", "Uploads and retries refused to protect accepted work", ["reason"])
 UPLOADS_UNDER_WAY = Gauge("vod_uploads_under_way", "Uploads in progress")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from shared import errors
 from shared.contracts.events import VideoFailed
 from shared.telemetry.metrics import VIDEOS_FAILED
 from shared.videos.sql_results import sql
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
     from shared.messaging.verdicts import GiveUp
 
 
+REASONS: Final = {
+    errors.PipelineError.reason,  # what nobody expected
+    *(
+        kind.reason
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, errors.PermanentError | errors.TransientError)
+        and not issubclass(kind, errors.RequestError)
+        and kind not in (errors.PermanentError, errors.TransientError, errors.SourceError)
+    ),
+}
+
 log = structlog.get_logger()
 
 
@@ -31,6 +44,10 @@ class VideoFailures:
 
     outbox: Outbox
     stage: Stage
+
+    def __post_init__(self) -> None:
+        for reason in REASONS:  # from the start: Prometheus cannot see a first increment
+            VIDEOS_FAILED.labels(self.stage, reason)
 
     async def begin(self, payload: Payload) -> Callable[[GiveUp], Awaitable[bool]]:
         """Return what fails the video, unless it is in another run by then. Raises DatabaseUnavailable."""

@@ -244,7 +244,7 @@ def install() -> None:
     if stamp.exists() and stamp.stat().st_mtime >= LOCK.stat().st_mtime:
         return
     VENV.parent.mkdir(parents=True, exist_ok=True)
-    script = REPOSITORY / "deploy" / "local" / "venv.sh"
+    script = REPOSITORY / "devstack" / "venv.sh"
     run_quietly(["sh", str(script), str(VENV), str(LOCK)], MIN_SECONDS)
 
 

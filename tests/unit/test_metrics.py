@@ -21,6 +21,7 @@ from shared.service.leases import leased
 from shared.storage.measured import MeasuredStorage
 from shared.storage.memory import MemoryStorage
 from shared.storage.storages import Storages
+from shared.videos.failure import VideoFailures
 from tests.handlers import store_handler
 from tests.unit.test_leases import FakeLease
 
@@ -180,6 +181,13 @@ async def test_failures_are_counted_by_reason_and_once_a_run(new_video: Callable
             video.outbox, video.video_id, "encode", EncodeFailed("late"), retryable=True, run=1
         )
     assert failed.by == 1
+
+
+def test_counters_that_alerts_watch_are_there_before_anything_happens(outbox: Outbox) -> None:
+    VideoFailures(outbox, "plan")
+    assert value("vod_videos_failed_total", stage="plan", reason="storage_full") is not None
+    assert value("vod_videos_failed_total", stage="plan", reason="transient_error") is None
+    assert value("vod_leases_lost_total", work="chunk") is not None
 
 
 @pytest.mark.parametrize(("tries", "lost"), [(1, 0), (2, 1)])

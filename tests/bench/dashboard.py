@@ -1,0 +1,141 @@
+"""Draw a dashboard as a picture, from its own JSON and a running Prometheus, where there is no Grafana.
+
+    .stack/bench-venv/bin/python -m tests.bench.dashboard overview $PROMETHEUS_URL overview.png --minutes 10
+
+Needs matplotlib, which the benchmarks' own Python has. Draws time series and single values, no other panels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+import urllib.parse
+import urllib.request
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+DASHBOARDS: Final = Path(__file__).parents[2] / "deploy" / "monitoring" / "dashboards"
+POINTS: Final = 120
+ROW_INCHES, WIDTH_INCHES = 0.36, 15.0
+COLUMNS: Final = 24
+UNITS: Final = {"s": " s", "Bps": "B/s", "bytes": "B", "reqps": "/s", "ops": "/s", "percentunit": " %"}
+PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+SECONDS_LIMIT: Final = 30.0
+
+
+def shown(value: float, unit: str) -> str:
+    """Return a value with its unit, as short as on an axis."""
+    if unit == "percentunit":
+        return f"{value * 100:.3g} %"
+    prefix = ""
+    if unit in ("Bps", "bytes", "short"):
+        scale, prefix = next((pair for pair in PREFIXES if abs(value) >= pair[0]), (1.0, ""))
+        value /= scale
+    gap = " " if prefix and unit != "short" else ""
+    return f"{value:.3g}{gap}{prefix}{UNITS.get(unit, '')}"
+
+
+def legend(template: str, labels: dict[str, str]) -> str:
+    """Return a legend with the labels of its series."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), template)
+
+
+class Prometheus:
+    """Asks a Prometheus for the last minutes."""
+
+    def __init__(self, url: str, minutes: float) -> None:
+        self._url, self._end = url, time.time()
+        self.seconds = minutes * 60
+        self._step = max(5.0, self.seconds / POINTS)
+
+    def series(self, query: str) -> list[tuple[dict[str, str], list[tuple[datetime, float]]]]:
+        """Return each series of a query: its labels, and its points in time."""
+        wanted = {
+            "query": query.replace("$__rate_interval", f"{max(60, int(4 * self._step))}s"),
+            "start": f"{self._end - self.seconds}",
+            "end": f"{self._end}",
+            "step": f"{self._step}",
+        }
+        url = f"{self._url}/api/v1/query_range?{urllib.parse.urlencode(wanted)}"
+        with urllib.request.urlopen(url, timeout=SECONDS_LIMIT) as answer:
+            found = json.load(answer)["data"]["result"]
+        return [(each["metric"], [_point(*pair) for pair in each["values"]]) for each in found]
+
+
+def _point(seconds: float, value: str) -> tuple[datetime, float]:
+    return datetime.fromtimestamp(seconds, UTC), float(value)
+
+
+def draw(dashboard: dict[str, Any], prometheus: Prometheus, target: Path) -> list[str]:
+    """Write the picture; return the titles of the panels that have no data."""
+    matplotlib = import_module("matplotlib")
+    matplotlib.use("Agg")
+    plots = import_module("matplotlib.pyplot")
+    rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
+    figure = plots.figure(figsize=(WIDTH_INCHES, rows * ROW_INCHES), layout="constrained")
+    grid = figure.add_gridspec(rows, COLUMNS)
+    empty = []
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        axes = figure.add_subplot(
+            grid[place["y"] : place["y"] + place["h"], place["x"] : place["x"] + place["w"]]
+        )
+        axes.set_title(panel["title"], fontsize=9, loc="left")
+        lines = [
+            (legend(each["legendFormat"], labels), points)
+            for each in panel["targets"]
+            for labels, points in prometheus.series(each["expr"])
+        ]
+        if not lines:
+            empty.append(panel["title"])
+        (_draw_value if panel["type"] == "stat" else _draw_lines)(axes, panel, lines)
+    figure.suptitle(f"{dashboard['title']}, the last {prometheus.seconds / 60:g} minutes", fontsize=11)
+    figure.savefig(target, dpi=75)
+    return empty
+
+
+def _draw_value(
+    axes: Any, panel: dict[str, Any], lines: list[tuple[str, list[tuple[datetime, float]]]]
+) -> None:
+    axes.axis("off")
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    text = shown(lines[0][1][-1][1], unit) if lines else "no data"
+    axes.text(0.5, 0.4, text, ha="center", va="center", fontsize=22, transform=axes.transAxes)
+
+
+def _draw_lines(
+    axes: Any, panel: dict[str, Any], lines: list[tuple[str, list[tuple[datetime, float]]]]
+) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    for name, points in lines:
+        axes.plot(*zip(*points, strict=True), label=name or None, linewidth=1.2)
+    axes.set_ylim(bottom=defaults.get("min"), top=defaults.get("max"))
+    axes.yaxis.set_major_formatter(lambda value, _: shown(value, defaults["unit"]))
+    axes.xaxis.set_major_formatter(import_module("matplotlib.dates").DateFormatter("%H:%M"))
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if any(name for name, _ in lines):
+        axes.legend(fontsize=6, loc="upper left", framealpha=0.6)
+
+
+def main() -> int:
+    """Draw the dashboard named on the command line; say which panels are empty."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.dashboard")
+    parser.add_argument("name", choices=sorted(path.stem for path in DASHBOARDS.glob("*.json")))
+    parser.add_argument("prometheus")
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    given = parser.parse_args()
+    dashboard = json.loads((DASHBOARDS / f"{given.name}.json").read_text())
+    empty = draw(dashboard, Prometheus(given.prometheus, given.minutes), given.target)
+    print(f"{given.target}: {len(dashboard['panels'])} panels, without data: {', '.join(empty) or 'none'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
