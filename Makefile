@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) -m devstack
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas dashboards sql-stubs lock clean
+.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed test-image test-compose fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas dashboards sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ fuzz: $(READY) ## fuzz every parser of what strangers send, for ten minutes (FUZ
 test-mixed: $(READY) ## run services of earlier versions beside those of today, as during a rolling update
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest -m long tests/e2e/test_mixed_versions.py $(PYTEST_ARGS)
+
+test-image: $(READY) ## build the image and run the system from it (needs root; starts a Docker daemon of its own)
+	@$(PYTHON) -m tests.deploy image $(PYTEST_ARGS)
+
+test-compose: $(READY) ## run compose.yaml, with the servers' images made here (needs root)
+	@$(PYTHON) -m tests.deploy compose $(PYTEST_ARGS)
 
 bench-stream: $(READY) ## compare the streamer and its edge with bare nginx (needs wrk; BENCH_ARGS="--before DIR --seconds 5")
 	@$(LOCAL) install

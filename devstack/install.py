@@ -14,7 +14,7 @@ from devstack.console import say
 from devstack.programs import MissingProgramError, missing_packages
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 LOCK = Path("/run/vod-pipeline-install.lock")
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -26,14 +26,21 @@ def install_missing(optional: Collection[str] = ()) -> None:
 
     Raises MissingProgramError with the command to run if not permitted.
     """
-    if not (packages := missing_packages(optional)):
+    install_packages(lambda: missing_packages(optional))
+
+
+def install_packages(find_missing: Callable[[], list[str]]) -> None:
+    """Install the Debian packages that `find_missing` returns.
+
+    Raises MissingProgramError with the command to run if not permitted.
+    """
+    if not (packages := find_missing()):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise MissingProgramError(f"system packages are missing. Install them with:\n  {command(packages)}")
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Another run may have installed them meanwhile.
-        _apt_install(missing_packages(optional))
+        _apt_install(find_missing())  # another run may have installed them meanwhile
 
 
 def command(packages: list[str]) -> str:

@@ -1,0 +1,100 @@
+"""compose.yaml agrees with the code and with the edge's rules, and lets nobody in by default."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shared.settings import Settings
+
+REPO = Path(__file__).parents[2]
+COMPOSE = REPO / "compose.yaml"
+SERVICES = ("ingest", "transcoder", "transcoder-gpu", "uploader", "streamer")
+PORTS = {"ingest": 8080, "streamer": 8081, "transcoder": 8082, "transcoder-gpu": 8082, "uploader": 8083}
+# What the driver's container toolkit and the one-shot read.
+NOT_OURS = {"NVIDIA_DRIVER_CAPABILITIES", "PYTHONPATH", "BIND"}
+DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+@pytest.fixture(scope="module")
+def services():
+    return yaml.safe_load(COMPOSE.read_text())["services"]
+
+
+@pytest.fixture(scope="module")
+def first_start():
+    path = REPO / "deploy/compose/first_start.py"
+    spec = importlib.util.spec_from_file_location("first_start", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_variable_of_the_services_is_a_setting(services):
+    known = {name.upper() for name in Settings.model_fields} | NOT_OURS
+    for name in (*SERVICES, "setup"):
+        assert set(services[name]["environment"]) <= known, name
+
+
+def test_health_is_asked_at_each_services_port(services):
+    for name, port in PORTS.items():
+        assert f"http://127.0.0.1:{port}/readyz" in services[name]["healthcheck"]["test"][-1]
+
+
+def test_ours_drop_every_privilege_and_write_to_no_root_file_system(services):
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert ("cap_add" in service) == (name in {"postgres", "rabbitmq", "s3"}), name
+
+
+def test_only_the_edge_is_published_and_on_this_machine_alone(services):
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"edge": ["${BIND:-127.0.0.1}:${PORT:-8080}:8080"]}
+
+
+def test_everything_that_lasts_has_a_volume_and_starts_again(services):
+    for name, service in services.items():
+        assert service["restart"] == ("no" if name == "setup" else "unless-stopped"), name
+    volumes = set(yaml.safe_load(COMPOSE.read_text())["volumes"])
+    mounted = {volume.partition(":")[0] for service in services.values() for volume in service["volumes"]}
+    assert volumes <= mounted
+
+
+def test_services_are_given_longer_to_stop_than_they_drain(services):
+    for name in SERVICES:
+        drain = float(services[name]["environment"]["DRAIN_SECONDS"])
+        assert int(services[name]["stop_grace_period"].removesuffix("s")) > drain
+
+
+def test_the_edge_has_every_file_that_its_rules_include(services):
+    include, mounted = re.compile(r"^\s*include (\S+);", re.MULTILINE), {}
+    for volume in services["edge"]["volumes"]:
+        source, place, *_ = volume.split(":")
+        if source.startswith("."):
+            mounted[Path(place).name] = (REPO / source).read_text()
+    included = {name for text in mounted.values() for name in include.findall(text)}
+    assert included <= set(mounted)
+
+
+def test_secrets_have_no_default_but_the_one_that_is_refused_elsewhere(first_start):
+    for name, default in DEFAULT.findall(COMPOSE.read_text()):
+        if re.search(r"PASSWORD|SECRET", name):
+            assert (name in first_start.SECRETS, default) == (True, first_start.LOCAL_ONLY)
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "192.0.2.7", "::"])
+def test_default_secrets_are_named_where_others_can_reach_them(first_start, bind):
+    environ = {
+        "BIND": bind,
+        "DATABASE_URL": "postgresql://vod:local-only@postgres/vod",
+        "RABBITMQ_URL": "amqp://vod:Kx3@rabbitmq/",
+        "S3_SECRET_ACCESS_KEY": "local-only",
+    }
+    assert first_start.weak_secrets(environ) == ["POSTGRES_PASSWORD", "S3_SECRET_ACCESS_KEY"]
+    assert first_start.weak_secrets(environ | {"BIND": "127.0.0.1"}) == []
