@@ -100,7 +100,8 @@ async def _up(options: argparse.Namespace) -> None:
     began = time.monotonic()
     stack = _stack(options)
     install_missing(optional_programs({**stack.state.given, **os.environ}))
-    install_player()
+    if not options.servers_only:
+        install_player()
     values = await stack.up(os.environ, servers_only=options.servers_only)
     say(f"ready after {time.monotonic() - began:.1f} s; the addresses are in {stack.directory.env}")
     for name in ("INGEST_URL", "STREAMER_URL", "PROMETHEUS_URL"):

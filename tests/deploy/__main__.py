@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from devstack.programs import REPOSITORY
 from tests.deploy.build import NAME, build_image
+from tests.deploy.compose_plugin import docker_config
 from tests.deploy.engine import EngineError, running_engine
 from tests.deploy.requirements import reason_not_to_run
 from tests.deploy.servers import build_servers
@@ -62,6 +63,7 @@ def _build_archive(engine: Engine, rest: list[str]) -> None:
 
 
 def _build_all(engine: Engine, rest: list[str]) -> None:
+    docker_config()  # fetched now: the tests reach no registry
     _build_image(engine, rest)
     build_servers(engine)
 

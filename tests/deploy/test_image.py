@@ -32,7 +32,7 @@ MOST_BYTES = 200_000_000
 LOCKED_DOWN = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")
 PORTS = {"ingest": 8080, "streamer": 8081, "transcoder": 8082, "uploader": 8083}
 START_SECONDS = 60.0
-SHELLS_AND_TOOLS = re.compile(r"(^|/)(sh|bash|dash|busybox|apt|apt-get|dpkg|perl|gcc|pip|npm|node)$")
+SHELLS_AND_TOOLS = re.compile(r"bin/(sh|bash|dash|busybox|apt|apt-get|dpkg|perl|gcc|pip|npm|node)$")
 USERS = {
     "as in the image": ("10001:10001", "volume"),
     "any user of group 0, as in OpenShift": ("1000670000:0", "volume"),

@@ -342,6 +342,8 @@ def test_the_image_runs_as_the_user_of_the_pods_and_finds_what_it_copies():
     assert f"USER {security['runAsUser']}:{security['runAsGroup']}\n" in dockerfile
     assert 'ENTRYPOINT ["python", "-m"]\n' in dockerfile
     let_through = (REPO / ".dockerignore").read_text().splitlines()
-    for source in re.findall(r"^COPY (\S+) \S+$", dockerfile, re.MULTILINE):
-        assert f"!{source}" in let_through
-        assert (REPO / source).exists()
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
+        for source in sources.split():
+            above = {str(each) for each in (Path(source), *Path(source).parents)}
+            assert above & {line.removeprefix("!") for line in let_through if line.startswith("!")}
+            assert [*REPO.glob(source)]
