@@ -38,7 +38,7 @@ from shared.service.workspace import WORKSPACE, workspace_context
 from shared.startup import wait_until_available
 from shared.storage.doctor import diagnose
 from shared.storage.rules import StorageRules
-from shared.workspace.disk_budget import DiskBudget
+from shared.workspace.disk_budget import DiskBudget, UnlimitedSpace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -63,7 +63,7 @@ def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> w
     app[DIAGNOSE] = {name: partial(diagnose, each) for name, each in settings.by_storage.items()}
     app[UPLOADING], app[PACE] = set(), pace
     app[ADMISSION] = Admission(
-        DiskBudget(settings.work_dir.resolve(), settings.disk_reserve_bytes),
+        _space(settings),
         max_uploads=settings.max_uploads_at_once,
         max_processing=settings.max_processing_per_user,
         bytes_of_users=ByteQuota(settings.max_bytes_per_user),
@@ -72,7 +72,7 @@ def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> w
     allow_origins(app, CorsPolicy(settings.cors_origins, METHODS, REQUEST_HEADERS, ANSWER_HEADERS))
     app.cleanup_ctx.extend(
         [
-            workspace_context(settings),
+            workspace_context(settings, max_upload_bytes=settings.max_upload_bytes),
             _uploads,
             database_context(settings, PATIENCE),
             work_volume_context(settings),
@@ -83,6 +83,13 @@ def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> w
     )
     app.on_shutdown.append(_stop_uploads)
     return app
+
+
+def _space(settings: IngestSettings) -> DiskBudget:
+    """Return the space for uploads: in a bucket there is no end of it."""
+    if settings.work == "bucket":
+        return UnlimitedSpace()
+    return DiskBudget(settings.work_dir.resolve(), settings.disk_reserve_bytes)
 
 
 async def _uploads(app: web.Application) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ from shared.settings import (
     SizeSettings,
     StreamUrlSettings,
     VisibilitySettings,
-    WorkVolumeSettings,
+    WorkspaceSettings,
 )
 
 
@@ -19,7 +19,7 @@ class IngestSettings(
     ProcessSettings,
     DatabaseSettings,
     BrokerSettings,
-    WorkVolumeSettings,
+    WorkspaceSettings,
     VisibilitySettings,
     StreamUrlSettings,
     CorsSettings,

@@ -28,13 +28,14 @@ from shared.http.server import running
 from shared.service.main import run
 from shared.service.resources import DATABASE, STORAGES, late_database_context, storages_context
 from shared.service.work_volume import VOLUME, work_volume_context
+from shared.service.workspace import volume_context
 from shared.settings import load_settings
 from shared.storage.marker import read_identities
 from shared.storage.s3.client_config import bucket_url
 from shared.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp import web
 
@@ -57,7 +58,7 @@ def create_app(settings: StreamerSettings) -> web.Application:
         [
             late_database_context(settings),
             storages_context(settings, connections=STORAGE_CONNECTIONS, reads_directly=True),
-            *([work_volume_context(settings, only_reads=True)] if settings.storage_type == "local" else []),
+            *(_volume(settings) if settings.storage_type == "local" else ()),
             _identities,
             _catalog,
             partial(_playback, settings),
@@ -69,6 +70,11 @@ def create_app(settings: StreamerSettings) -> web.Application:
     if settings.edge:
         add_edge_routes(app)
     return app
+
+
+def _volume(settings: StreamerSettings) -> tuple[Callable[[web.Application], AsyncIterator[None]], ...]:
+    """Return the contexts of the work volume, on which the local storage lies."""
+    return volume_context(settings), work_volume_context(settings, only_reads=True)
 
 
 async def _identities(app: web.Application) -> AsyncIterator[None]:

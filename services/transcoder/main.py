@@ -24,7 +24,7 @@ from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, Newer
 from services.transcoder.quality.find_judge import find_judge
 from services.transcoder.quality.per_title import PerTitleSearch
 from services.transcoder.settings import TranscoderSettings
-from services.transcoder.sources.allowed_sources import SourcePolicy
+from services.transcoder.sources.allowed_sources import BucketPrefix, SourcePolicy
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
 from services.transcoder.sources.s3 import S3Source
@@ -104,6 +104,7 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
         dirs=settings.source_dirs,
         buckets=settings.source_buckets,
         own_buckets=[each.s3_bucket for each in settings.by_storage.values()],
+        own_prefixes=_work_bucket(settings),
     )
     async with open_s3(settings) as storage:
         openers = {
@@ -115,6 +116,11 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
         room = DiskBudget(work.root, settings.disk_reserve_bytes)
         app[SOURCES] = Sources(work, room, openers, max_bytes=settings.max_upload_bytes, policy=policy)
         yield
+
+
+def _work_bucket(settings: TranscoderSettings) -> list[BucketPrefix]:
+    """Return where the originals of all users are, if they are in a bucket."""
+    return [BucketPrefix(settings.work_bucket, settings.work_prefix)] if settings.work == "bucket" else []
 
 
 def _consumers(settings: TranscoderSettings, app: web.Application) -> list[Consumer]:

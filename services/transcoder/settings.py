@@ -11,7 +11,7 @@ from shared.settings import (
     SourceSettings,
     VisibilitySettings,
     WorkerSettings,
-    WorkVolumeSettings,
+    WorkspaceSettings,
 )
 
 
@@ -19,7 +19,7 @@ class TranscoderSettings(
     ProcessSettings,
     DatabaseSettings,
     BrokerSettings,
-    WorkVolumeSettings,
+    WorkspaceSettings,
     VisibilitySettings,
     SizeSettings,
     WorkerSettings,

@@ -29,12 +29,13 @@ from shared.errors import ConfigurationError, PipelineError, Refused
 from shared.messaging.outbox import Outbox
 from shared.names import DEFAULT_STORAGE
 from shared.playback.urls import PlaybackUrls
+from shared.service.workspace import open_workspace
 from shared.settings import load_settings
 from shared.startup import wait_until_available
 from shared.storage import open_storages
 from shared.storage.doctor import diagnose
 from shared.storage.rules import StorageRules
-from shared.workspace.volume import VolumeWorkspace
+from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -124,10 +125,13 @@ async def _identified(
 ) -> AsyncIterator[IdentifiedStorages]:
     """Yield all storages, identified. Raises StorageUnavailable when one does not answer."""
     url = settings.database_url.get_secret_value()
-    async with open_database(url, connections=connections) as database, open_storages(settings) as storages:
+    async with (
+        open_database(url, connections=connections) as database,
+        open_storages(settings) as storages,
+        open_workspace(settings) as work,
+    ):
         for storage in storages:
             await storage.check()
-        work = VolumeWorkspace.at(settings.work_dir)
         expected = {name: each.storage_id for name, each in settings.by_storage.items()}
         yield await identify_storages(database, storages, work, expected)
 
@@ -150,7 +154,7 @@ async def _import(
 def mover_of(settings: UploaderSettings, database: Database, storages: Storages) -> Mover:
     """Return what moves videos between the storages."""
     return Mover(
-        *(database, storages, VolumeWorkspace.at(settings.work_dir).scratch),
+        *(database, storages, WorkDir(settings.work_dir.resolve())),
         urls=PlaybackUrls.of(settings),
         rules=StorageRules(settings.by_storage),
         lease_seconds=settings.lease_seconds,

@@ -10,7 +10,7 @@ from shared.settings import (
     ProcessSettings,
     StreamUrlSettings,
     WorkerSettings,
-    WorkVolumeSettings,
+    WorkspaceSettings,
 )
 
 
@@ -18,7 +18,7 @@ class UploaderSettings(
     ProcessSettings,
     DatabaseSettings,
     BrokerSettings,
-    WorkVolumeSettings,
+    WorkspaceSettings,
     DefaultStorageSettings,
     StreamUrlSettings,
     WorkerSettings,

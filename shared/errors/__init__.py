@@ -28,7 +28,8 @@
     │   └── TooManyUploads · TooManyProcessing
     ├── Refused                       it would do harm: nothing was changed
     ├── Deferred                      it cannot start yet: the message returns after `seconds`
-    │   └── OutOfDisk                 the work volume is too full to start or continue
+    │   ├── OutOfDisk                 the work volume is too full to start or continue
+    │   └── WorkVolumeUnavailable     the work volume or bucket is a wrong one, or cannot be used
     └── Superseded                    another worker has the work, or it is no longer needed
 
 `reason` is a stable snake_case code, the same in logs, metrics, events and the API. Only the consume
@@ -94,6 +95,7 @@ from shared.errors.storage import (
     StorageMismatch,
     StorageRefused,
     StorageUnavailable,
+    WorkVolumeUnavailable,
 )
 
 __all__ = [
@@ -151,6 +153,7 @@ __all__ = [
     "UnsupportedEncoding",
     "UploadStalled",
     "UploadTooLarge",
+    "WorkVolumeUnavailable",
     "WorkerLost",
     "described",
 ]

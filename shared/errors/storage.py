@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from shared.errors.kinds import TransientError
+from typing import Final
+
+from shared.errors.kinds import Deferred, TransientError
+
+WORK_VOLUME_SECONDS: Final = 5.0  # until another worker may try
 
 
 class StorageUnavailable(TransientError):
@@ -27,6 +31,15 @@ class StorageMismatch(StorageRefused):
     """The configured storage is not the one named in the records."""
 
     reason = "storage_mismatch"
+
+
+class WorkVolumeUnavailable(Deferred):
+    """The work volume or bucket is a wrong one, or cannot be used: another worker has to do the work."""
+
+    reason = "work_volume_unavailable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, seconds=WORK_VOLUME_SECONDS)
 
 
 class StorageInconsistent(TransientError):

@@ -20,7 +20,7 @@ from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay
 from shared.startup import wait_until_available
 from shared.storage import Storages, open_storages
-from shared.storage.open_storage import CONNECTIONS
+from shared.storage.open_storage import CONNECTIONS, open_s3
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.database.pool import Patience
     from shared.messaging.consumer import Consumer
     from shared.settings import BrokerSettings, DatabaseSettings, DefaultStorageSettings, ProcessSettings
+    from shared.workspace.bucket_upload import WorkStorage
 
 DATABASE = web.AppKey("database", Database)
 OUTBOX = web.AppKey("outbox", Outbox)
@@ -47,6 +48,7 @@ class Servers:
     open_database: Callable[..., AbstractAsyncContextManager[Database]] = open_database
     open_database_later: Callable[[str], AbstractAsyncContextManager[Database]] = open_database_later
     open_storages: Callable[..., AbstractAsyncContextManager[Storages]] = open_storages
+    open_work_bucket: Callable[..., AbstractAsyncContextManager[WorkStorage]] = open_s3
     link: Callable[[str, str], BrokerLink] = BrokerLink
 
 

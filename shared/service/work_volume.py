@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -20,23 +19,23 @@ from aiohttp import web
 from shared import videos
 from shared.database.queries import all_rows
 from shared.database.statements import work_volume as sql
-from shared.errors import Deferred, PipelineError, SourceUnavailable, StorageMismatch
+from shared.errors import PipelineError, SourceUnavailable, StorageMismatch, WorkVolumeUnavailable
 from shared.http.health import CHECKS
 from shared.service.resources import DATABASE
+from shared.service.workspace import WORKSPACE
 from shared.storage.marker import marker_text, parse_marker
-from shared.workspace.layout import WorkDir
+from shared.workspace import names
+from shared.workspace.interface import videos_in
+from shared.workspace.names import MARKER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from shared.database.pool import Database
     from shared.settings import WorkVolumeSettings
+    from shared.workspace.interface import Workspace
 
-MARKER: Final = "vod-volume.json"
 LOCK: Final = 0x766F6404  # shared by all processes that mark a storage or volume
-DEFER_SECONDS: Final = 5.0
-CHECKED_SECONDS: Final = 2.0  # how long a check is good for
 CHECK_LIMIT_SECONDS: Final = 5.0
 # The volume, not the file or the video, is at fault.
 FAULTS: Final = (
@@ -49,16 +48,9 @@ FAULTS: Final = (
     errno.ENODEV,
 )
 
+Result = TypeVar("Result")
+
 log = structlog.get_logger()
-
-
-class WorkVolumeUnavailable(Deferred):
-    """WORK_DIR is not the work volume, or cannot be used: another worker has to do the work."""
-
-    reason = "work_volume_unavailable"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, seconds=DEFER_SECONDS)
 
 
 class WorkVolume:
@@ -70,16 +62,16 @@ class WorkVolume:
     def __init__(
         self,
         database: Database,
-        work: WorkDir,
+        work: Workspace,
         *,
         adopts: bool = False,
         only_reads: bool = False,
         limit_seconds: float = CHECK_LIMIT_SECONDS,
     ) -> None:
         self._database, self._work, self._adopts, self._only_reads = database, work, adopts, only_reads
-        self._limit_seconds = limit_seconds
+        self._limit_seconds, self._checked_seconds = limit_seconds, work.check_seconds
         self._id: UUID | None = None
-        self._checked_at = -CHECKED_SECONDS
+        self._checked_at = -work.check_seconds
 
     async def check(self, *, again: bool = False) -> None:
         """Raise WorkVolumeUnavailable unless the volume is the right one.
@@ -87,11 +79,11 @@ class WorkVolume:
         A check made a moment ago counts, unless `again` is set. Raises DatabaseUnavailable while
         the volume is not identified.
         """
-        if not again and time.monotonic() - self._checked_at < CHECKED_SECONDS:
+        if not again and time.monotonic() - self._checked_at < self._checked_seconds:
             return
         if self._id is None:
             self._id = await self._identify()
-        if self._id and (found := await self._on_volume(self._read)) != self._id:
+        if self._id and (found := await self._bounded(self._read())) != self._id:
             raise WorkVolumeUnavailable(_wrong(self._work, found, self._id))
         self._checked_at = time.monotonic()
 
@@ -128,85 +120,52 @@ class WorkVolume:
             if not is_alone:
                 raise WorkVolumeUnavailable("another process identifies the work volume at this moment")
             await self._expect_originals([row["video_id"] for row in await all_rows(sql.uploads(connection))])
-            volume_id: UUID | None = await self._on_volume(self._read)
+            volume_id: UUID | None = await self._bounded(self._read())
             if volume_id is None:
                 volume_id = uuid4()
-                owned = await self._on_volume(self._videos)
+                owned = await self._bounded(videos_in(self._work))
                 is_ours = len(await videos.owners(connection, owned)) == len(owned)
-                name = str(self._work.root)
+                name = self._work.name
                 await videos.add_storage(connection, volume_id, kind="volume", name=name, is_ours=is_ours)
-                await self._on_volume(lambda: self._write(volume_id))
+                await self._bounded(self._work.write_marker(marker_text(volume_id).encode()))
             await sql.adopt(connection, volume_id=volume_id)
-        log.info("work_volume_adopted", volume_id=str(volume_id), directory=str(self._work.root))
+        log.info("work_volume_adopted", volume_id=str(volume_id), where=self._work.where)
         self._adopts = False
         return volume_id
 
     async def _expect_originals(self, uploads: list[UUID]) -> None:
         """Raise WorkVolumeUnavailable when none of the originals that have to be there is."""
-        paths = [self._work.original(video_id) for video_id in uploads]
-        if not paths or self._adopts:
+        originals = [names.original(video_id) for video_id in uploads]
+        if not originals or self._adopts:
             return
-        if not await self._on_volume(lambda: any(path.is_file() for path in paths)):
+        if not await self._bounded(self._work.sizes(originals)):
             raise WorkVolumeUnavailable(
-                f"WORK_DIR ({self._work.root}) holds none of the originals of videos in progress: mount the"
-                " work volume"
+                f"{self._work.where} holds none of the originals of videos in progress: {self._work.advice}"
             )
 
-    async def _on_volume(self, work: Callable[[], Any]) -> Any:
+    async def _bounded(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
             async with asyncio.timeout(self._limit_seconds):
-                return await asyncio.to_thread(work)
+                return await work
         except StorageMismatch as error:
             raise WorkVolumeUnavailable(error.message) from error
         except TimeoutError as error:
-            raise WorkVolumeUnavailable(f"WORK_DIR does not answer in {self._limit_seconds:.0f} s") from error
+            seconds = f"{self._limit_seconds:.0f} s"
+            raise WorkVolumeUnavailable(f"{self._work.where} does not answer in {seconds}") from error
         except OSError as error:
             raise WorkVolumeUnavailable(f"WORK_DIR cannot be used: {error}") from error
 
-    def _read(self) -> UUID | None:
+    async def _read(self) -> UUID | None:
         """Return the id in the marker; None when there is none. Raises OSError if the volume is of no use."""
-        root = self._work.root
-        if not self._only_reads:
-            _expect_writable(root)
-        try:
-            return parse_marker((root / MARKER).read_bytes(), str(root / MARKER))
-        except FileNotFoundError:
-            return None
-
-    def _write(self, volume_id: UUID) -> None:
-        draft = self._work.root / f".{MARKER}.{uuid4().hex}"
-        draft.write_text(marker_text(volume_id))
-        draft.replace(self._work.root / MARKER)
-
-    def _videos(self) -> list[UUID]:
-        """Return the videos that have a directory on the volume."""
-        names = {name for place in ("originals", "chunks") for name in _names(self._work.root / place)}
-        return [UUID(name) for name in names if _is_uuid(name)]
+        body = await self._work.read_marker(writable=not self._only_reads)
+        return parse_marker(body, f"{MARKER} of {self._work.where}") if body is not None else None
 
 
-def _expect_writable(root: Path) -> None:
-    if os.statvfs(root).f_flag & os.ST_RDONLY:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(root))
-    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(root))
-
-
-def _names(directory: Any) -> list[str]:
-    return os.listdir(directory) if os.path.isdir(directory) else []  # noqa: PTH112, PTH208 - names alone
-
-
-def _is_uuid(name: str) -> bool:
-    try:
-        return str(UUID(name)) == name
-    except ValueError:
-        return False
-
-
-def _wrong(work: WorkDir, found: UUID | None, wanted: UUID) -> str:
-    is_what = f"the volume {found}" if found else f"not the work volume: {MARKER} is missing"
+def _wrong(work: Workspace, found: UUID | None, wanted: UUID) -> str:
+    is_what = f"the workspace {found}" if found else f"not that of the other services: {MARKER} is missing"
     return (
-        f"WORK_DIR ({work.root}) is {is_what}; the other services use {wanted}: mount that volume, or, after"
-        " a move, start once with ADOPT_WORK_DIR=true"
+        f"{work.where} is {is_what}; the other services use {wanted}: {work.advice}, or, after a move, start"
+        " once with ADOPT_WORK_DIR=true"
     )
 
 
@@ -216,14 +175,17 @@ VOLUME = web.AppKey("work_volume", WorkVolume)
 def work_volume_context(
     settings: WorkVolumeSettings, *, only_reads: bool = False
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that identifies the work volume; needs the database context before it.
+    """Return a context that identifies the workspace; needs the contexts of database and workspace before it.
 
     The service starts with a wrong volume, but is not ready then and takes no work.
     """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        work, adopts = WorkDir(settings.work_dir.resolve()), settings.adopt_work_dir
-        app[VOLUME] = volume = WorkVolume(app[DATABASE], work, adopts=adopts, only_reads=only_reads)
+        app[VOLUME] = volume = WorkVolume(
+            *(app[DATABASE], app[WORKSPACE]),
+            adopts=settings.adopt_work_dir,
+            only_reads=only_reads,
+        )
         check = app[CHECKS].add("work_dir", partial(volume.check, again=True), "always")
         try:
             await check.require()

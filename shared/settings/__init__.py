@@ -24,6 +24,7 @@ from shared.settings.settings import Settings, check_settings, load_settings
 from shared.settings.storage_settings import StorageSettings
 from shared.settings.storages import NamedStorage
 from shared.settings.urls import expect_scheme
+from shared.settings.workspace import WorkspaceSettings
 
 __all__ = [
     "DATABASE_SCHEMES",
@@ -47,6 +48,7 @@ __all__ = [
     "WorkDirSettings",
     "WorkVolumeSettings",
     "WorkerSettings",
+    "WorkspaceSettings",
     "check_settings",
     "expect_scheme",
     "load_settings",

@@ -21,8 +21,8 @@ from shared.settings.groups import (
     StreamUrlSettings,
     VisibilitySettings,
     WorkerSettings,
-    WorkVolumeSettings,
 )
+from shared.settings.workspace import WorkspaceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ class Settings(
     ProcessSettings,
     DatabaseSettings,
     BrokerSettings,
-    WorkVolumeSettings,
+    WorkspaceSettings,
     VisibilitySettings,
     StreamUrlSettings,
     CorsSettings,

@@ -8,16 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
 
-from shared.storage.interface import ObjectReader, StoredObject, checked_key
+from shared.storage.interface import ObjectReader, OpenUpload, StoredObject, checked_key
 from shared.storage.location import StorageLocation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
     from uuid import UUID
-
-    from shared.storage.interface import OpenUpload
 
 
 @dataclass
@@ -93,6 +92,12 @@ class MemoryStorage:
         checked_key(upload.key)
         self.uploads = [other for other in self.uploads if other != upload]
 
+    async def begin_parts(self, key: str) -> MemoryParts:
+        """Begin an object that is put part by part."""
+        upload = OpenUpload(checked_key(key), uuid4().hex, datetime.now(UTC))
+        self.uploads.append(upload)
+        return MemoryParts(self, upload)
+
     async def keeps_versions(self) -> bool:
         """Return False: deleted objects are gone."""
         return False
@@ -103,6 +108,28 @@ class MemoryStorage:
 
     async def check(self) -> None:
         """Do nothing: memory is always available."""
+
+
+@dataclass
+class MemoryParts:
+    """An object in the making."""
+
+    storage: MemoryStorage
+    upload: OpenUpload
+    body: bytearray = field(default_factory=bytearray)
+
+    async def put(self, body: bytes) -> None:
+        """Append a part."""
+        self.body += body
+
+    async def complete(self) -> None:
+        """Make the object of its parts."""
+        await self.abort()
+        await self.storage.put_bytes(self.upload.key, bytes(self.body))
+
+    async def abort(self) -> None:
+        """Discard the parts."""
+        await self.storage.abort_upload(self.upload)
 
 
 async def _chunks(body: bytes) -> AsyncIterator[bytes]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sys
 import threading
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import OutOfDisk, StorageUnavailable
@@ -19,7 +21,6 @@ from shared.telemetry.metrics import WORK_FREE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -112,6 +113,21 @@ class DiskBudget:
             return os.statvfs(self._root)
         except OSError as error:
             raise StorageUnavailable(f"WORK_DIR does not answer: {error}") from error
+
+
+class UnlimitedSpace(DiskBudget):
+    """For what is written to no disk."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), 0)
+
+    def free_bytes(self) -> int:
+        """Return more than anything needs."""
+        return sys.maxsize
+
+    def most_bytes(self) -> int:
+        """Return the same."""
+        return sys.maxsize
 
 
 class Reservation:

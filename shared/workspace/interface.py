@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from shared.workspace.names import PLACES
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from uuid import UUID
 
     from shared.storage.interface import Storage
@@ -69,6 +72,37 @@ class Workspace(Protocol):
         """The local directories in which this process writes; on a work volume, the volume itself."""
         ...
 
+    @property
+    def check_seconds(self) -> float:
+        """How long a check of it is good for."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The path of the volume, or bucket and prefix."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """What this is and where it lies, for messages."""
+        ...
+
+    @property
+    def advice(self) -> str:
+        """What to do if it is the wrong one."""
+        ...
+
+    async def read_marker(self, *, writable: bool = True) -> bytes | None:
+        """Return the content of the marker; None when there is none.
+
+        Raises OSError where the workspace cannot be written, if it has to be `writable`.
+        """
+        ...
+
+    async def write_marker(self, body: bytes) -> None:
+        """Write the marker, which identifies the workspace."""
+        ...
+
     def uri_of(self, video_id: UUID) -> str:
         """Return the URI by which an event names the uploaded original of a video."""
         ...
@@ -90,6 +124,12 @@ class Workspace(Protocol):
 
     async def clear_scratch(self, name: str) -> None:
         """Remove this process's own copy of a file or directory that is handed over."""
+        ...
+
+    def read(
+        self, name: str, *, start: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open `length` bytes of a file from `start` (all by default). Raises FileNotFoundError."""
         ...
 
     async def store(self, name: str, storage: Storage, key: str) -> int:
@@ -141,3 +181,8 @@ class Workspace(Protocol):
     async def measure(self, name: str) -> Measured | None:
         """Measure a file or directory; None when it does not exist."""
         ...
+
+
+async def videos_in(work: Workspace) -> set[UUID]:
+    """Return the videos that have files in a workspace."""
+    return {video_id for place in PLACES async for some in work.directories(place) for video_id in some}

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
     from shared.artifacts import Artifact
 
+Place = Literal["originals", "chunks"]  # each has a directory for each video
+
 UPLOADS: Final = "uploads"
 ORIGINALS: Final = "originals"
 CHUNKS: Final = "chunks"
+PLACES: Final[tuple[Place, ...]] = (ORIGINALS, CHUNKS)
 SOURCE: Final = "source"
-
-Place = Literal["originals", "chunks"]  # each has a directory for each video
+MARKER: Final = "vod-volume.json"  # identifies the workspace
 
 
 def upload(video_id: UUID) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from shared.workspace.names import Place
 
 STALE_SECONDS: Final = 3600.0  # a live upload writes every MiB and is aborted after a minute without data
+BLOCK_BYTES: Final = 1024**2
 VIDEOS_AT_ONCE: Final = 50  # directories listed in one go
 
 
@@ -42,6 +45,30 @@ class VolumeWorkspace:
     def at(cls, directory: Path) -> VolumeWorkspace:
         """Return the workspace on the volume that is mounted at `directory`."""
         return cls(WorkDir(directory.resolve()))
+
+    @property
+    def check_seconds(self) -> float:
+        return 2.0
+
+    @property
+    def name(self) -> str:
+        return str(self.scratch.root)
+
+    @property
+    def where(self) -> str:
+        return f"WORK_DIR ({self.name})"
+
+    @property
+    def advice(self) -> str:
+        return "mount the right volume"
+
+    async def read_marker(self, *, writable: bool = True) -> bytes | None:
+        """Return the content of the marker file; None when there is none."""
+        return await asyncio.to_thread(self._read_marker, writable=writable)
+
+    async def write_marker(self, body: bytes) -> None:
+        """Write the marker file."""
+        await asyncio.to_thread(self._write_marker, body)
 
     def uri_of(self, video_id: UUID) -> str:
         """Return the absolute `file:` URI of an uploaded original."""
@@ -64,6 +91,15 @@ class VolumeWorkspace:
 
     async def clear_scratch(self, name: str) -> None:
         """Do nothing: there is no other copy."""
+
+    @asynccontextmanager
+    async def read(
+        self, name: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a file or a part of it. Raises FileNotFoundError."""
+        with await asyncio.to_thread(self._path(name).open, "rb") as file:
+            file.seek(start)
+            yield _blocks(file, length)
 
     async def store(self, name: str, storage: Storage, key: str) -> int:
         """Put a file into a storage. Raises FileNotFoundError, and what the storage raises."""
@@ -112,6 +148,20 @@ class VolumeWorkspace:
     def _path(self, name: str) -> Path:
         return self.scratch.root / name
 
+    def _read_marker(self, *, writable: bool) -> bytes | None:
+        root = self.scratch.root
+        if writable:
+            _expect_writable(root)
+        try:
+            return (root / named.MARKER).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _write_marker(self, body: bytes) -> None:
+        draft = self.scratch.root / f".{named.MARKER}.{uuid4().hex}"
+        draft.write_bytes(body)
+        draft.replace(self.scratch.root / named.MARKER)
+
     def _sizes(self, names: Iterable[str]) -> dict[str, int]:
         return {name: size for name in names if (size := file_size(self._path(name))) is not None}
 
@@ -130,6 +180,23 @@ class VolumeWorkspace:
             trial.unlink()
         except OSError as error:
             raise StorageUnavailable(f"WORK_DIR cannot be written: {error}") from error
+
+
+async def _blocks(file: BinaryIO, length: int | None) -> AsyncIterator[bytes]:
+    while length is None or length > 0:
+        wanted = BLOCK_BYTES if length is None else min(BLOCK_BYTES, length)
+        block = await asyncio.to_thread(file.read, wanted)
+        if not block:
+            return
+        length = None if length is None else length - len(block)
+        yield block
+
+
+def _expect_writable(root: Path) -> None:
+    if os.statvfs(root).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(root))
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(root))
 
 
 def remove_stale(uploads: Path, now: float) -> int:

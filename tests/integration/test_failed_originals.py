@@ -10,9 +10,8 @@ import pytest
 from services.uploader.maintenance.failed_originals import FailedOriginals
 from shared import videos
 from shared.contracts.events import Source, VideoUploaded
-from shared.errors import NotAVideo, StorageUnavailable, UnknownStorage
+from shared.errors import NotAVideo, StorageUnavailable, UnknownStorage, WorkVolumeUnavailable
 from shared.messaging.outbox import Outbox
-from shared.service.work_volume import WorkVolumeUnavailable
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
 

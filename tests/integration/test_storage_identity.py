@@ -21,6 +21,7 @@ from shared.names import MASTER, storage_prefix
 from shared.storage.marker import MARKER, read_marker
 from shared.storage.memory import MemoryStorage
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import store_handler
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def volume_with(path: Path, video_id: UUID | None = None) -> VolumePlace:
     work = WorkDir(path)
     if video_id:
         work.original(video_id).parent.mkdir(parents=True)
-    return VolumePlace(work)
+    return VolumePlace(VolumeWorkspace(work))
 
 
 async def put(storage: MemoryStorage, video_id: UUID) -> None:

@@ -24,9 +24,8 @@ from services.uploader.handlers.store_chunk import MAX_REOPENED
 from shared import videos
 from shared.contracts.cloudevents import decode
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoSegmented
-from shared.errors import Deferred, SegmentsLost, SourceUnavailable, Superseded
+from shared.errors import Deferred, SegmentsLost, SourceUnavailable, Superseded, WorkVolumeUnavailable
 from shared.messaging.outbox import Outbox
-from shared.service.work_volume import WorkVolumeUnavailable
 from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir

@@ -30,6 +30,7 @@ from shared.playback.models import Viewer
 from shared.service.work_volume import WorkVolume
 from shared.storage import open_storage
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.service_server import ServiceServer
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ async def storage(settings: Settings) -> AsyncIterator[Storage]:
 
 @pytest.fixture
 async def film(database: Database, storage: Storage, settings: Settings) -> AsyncIterator[Film]:
-    await WorkVolume(database, WorkDir(settings.work_dir)).check()
+    await WorkVolume(database, VolumeWorkspace(WorkDir(settings.work_dir))).check()
     made = Film(database, storage)
     await made.accept()
     yield made

@@ -17,6 +17,7 @@ from aiohttp.test_utils import unused_port
 
 from shared.service.work_volume import WorkVolume
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
 from tests.integration.test_streamer import _environment
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ async def started(settings: Settings, **variables: str) -> AsyncIterator[Service
 
 @pytest.fixture
 async def service(settings: Settings, database: Database) -> AsyncIterator[Service]:
-    await WorkVolume(database, WorkDir(settings.work_dir)).check()
+    await WorkVolume(database, VolumeWorkspace(WorkDir(settings.work_dir))).check()
     async with started(settings) as opened:
         await opened.runs(COUNT)
         yield opened

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.streamer import single_flight_cache
-from shared.service.work_volume import MARKER, WorkVolume
+from shared.service.work_volume import WorkVolume
 from shared.workspace.layout import WorkDir
+from shared.workspace.names import MARKER
+from shared.workspace.volume import VolumeWorkspace
 from tests.integration.test_streamer import (
     LARGE,
     film,
@@ -75,5 +77,5 @@ async def test_a_streamer_decides_not_which_volume_is_the_work_volume(
     async with serving(settings) as client:
         assert (await client.get("/readyz")).status == 200
         assert not (settings.work_dir / MARKER).exists()
-        await WorkVolume(database, WorkDir(settings.work_dir)).check()
+        await WorkVolume(database, VolumeWorkspace(WorkDir(settings.work_dir))).check()
         assert (await client.get("/readyz")).status == 200

@@ -15,9 +15,11 @@ from shared.errors import StorageRefused
 from shared.http.server import DIED
 from shared.messaging.outbox import Outbox
 from shared.service import resources
-from shared.service.work_volume import MARKER, WorkVolume
+from shared.service.work_volume import WorkVolume
 from shared.storage.marker import MARKER as STORAGE_MARKER
 from shared.workspace.layout import WorkDir
+from shared.workspace.names import MARKER
+from shared.workspace.volume import VolumeWorkspace
 from tests.integration.frozen import frozen
 from tests.integration.test_storage_identity import film
 
@@ -77,7 +79,7 @@ async def test_an_uploader_with_a_wrong_volume_answers_and_marks_nothing(
 ):
     wrong = tmp_path / "wrong"
     wrong.mkdir()
-    await WorkVolume(database, WorkDir(tmp_path)).check()
+    await WorkVolume(database, VolumeWorkspace(WorkDir(tmp_path))).check()
     local = settings.model_copy(update={"work_dir": wrong, "storage_type": "local"})
     async with TestClient(TestServer(create_app(local))) as client:
         told = await (await client.get("/readyz")).json()

@@ -14,8 +14,10 @@ from services.transcoder.main import create_app as create_transcoder
 from shared import videos
 from shared.contracts.events import Source, VideoUploaded
 from shared.messaging.outbox import Outbox
-from shared.service.work_volume import MARKER, WorkVolume
+from shared.service.work_volume import WorkVolume
 from shared.workspace.layout import WorkDir
+from shared.workspace.names import MARKER
+from shared.workspace.volume import VolumeWorkspace
 from tests.integration.ingest.conftest import assert_problem, serving
 
 NOW = {"again": True}
@@ -32,13 +34,13 @@ def places(tmp_path):
 
 @pytest.fixture
 async def volume(database, places):
-    opened = WorkVolume(database, places[0])
+    opened = WorkVolume(database, VolumeWorkspace(places[0]))
     await opened.check()
     return opened
 
 
 async def test_services_that_start_together_agree_on_one_volume(database, places, eventually):
-    together = [WorkVolume(database, places[0]) for _ in range(6)]
+    together = [WorkVolume(database, VolumeWorkspace(places[0])) for _ in range(6)]
 
     async def agree():
         results = await asyncio.gather(*(each.check(again=True) for each in together), return_exceptions=True)

@@ -31,9 +31,11 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.publisher import Publisher
 from shared.messaging.topology import DEAD
 from shared.service.resources import SERVERS, Servers
-from shared.service.work_volume import MARKER, WorkVolume
+from shared.service.work_volume import WorkVolume
 from shared.storage.marker import read_marker
 from shared.storage.storages import Storages
+from shared.workspace.names import MARKER
+from shared.workspace.volume import VolumeWorkspace
 from tests.memory_broker import MemoryBroker
 from tests.service_server import ServiceServer
 
@@ -228,7 +230,7 @@ async def test_transcoder_gives_up_a_chunk_whose_original_is_another_file(
 @pytest.fixture
 async def wrong_volume(postgres: Any, work_dir: Any, tmp_path: Path) -> Path:
     """An empty directory; the work volume is another, and marked."""
-    await WorkVolume(postgres.database, work_dir).check()
+    await WorkVolume(postgres.database, VolumeWorkspace(work_dir)).check()
     (tmp_path / "empty").mkdir()
     return tmp_path / "empty"
 

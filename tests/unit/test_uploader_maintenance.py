@@ -629,11 +629,11 @@ async def test_storage_and_volume_are_identified_together(postgres, memory_stora
     assert found.of_volume.is_ours
     assert [each.is_ours for each in found.swept] == [True]
     assert storages.default.storage_id == found.of_storage["default"].storage_id
-    assert await VolumePlace(work_dir).marker() == found.of_volume.storage_id
-    assert VolumePlace(work_dir).name == str(work_dir.root)
+    assert await VolumePlace(VolumeWorkspace(work_dir)).marker() == found.of_volume.storage_id
+    assert VolumePlace(VolumeWorkspace(work_dir)).name == str(work_dir.root)
 
 
 async def test_volume_that_cannot_be_read_is_unavailable(postgres, work_dir):
     (work_dir.root / "vod-volume.json").mkdir()
     with pytest.raises(StorageUnavailable, match="WORK_DIR cannot be used"):
-        await identify(postgres.database, VolumePlace(work_dir))
+        await identify(postgres.database, VolumePlace(VolumeWorkspace(work_dir)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import threading
 from uuid import uuid4
 
 import pytest
@@ -11,10 +11,12 @@ import pytest
 from services.uploader.maintenance.identity import VolumePlace, identify
 from shared import videos
 from shared.contracts.events import Source, VideoUploaded
-from shared.errors import OriginalMissing, SourceUnavailable
+from shared.errors import OriginalMissing, SourceUnavailable, WorkVolumeUnavailable
 from shared.messaging.outbox import Outbox
-from shared.service.work_volume import LOCK, MARKER, WorkVolume, WorkVolumeUnavailable
+from shared.service.work_volume import LOCK, WorkVolume
 from shared.workspace.layout import WorkDir
+from shared.workspace.names import MARKER
+from shared.workspace.volume import VolumeWorkspace
 
 NOW = {"again": True}
 
@@ -35,27 +37,27 @@ def places(tmp_path):
 
 @pytest.fixture
 async def volume(database, places):
-    opened = WorkVolume(database, places[0])
+    opened = WorkVolume(database, VolumeWorkspace(places[0]))
     await opened.check()
     return opened
 
 
 async def wrong(database, place, match):
     with pytest.raises(WorkVolumeUnavailable, match=match):
-        await WorkVolume(database, place).check()
+        await WorkVolume(database, VolumeWorkspace(place)).check()
 
 
 async def test_an_empty_directory_in_place_of_the_volume_is_refused(database, places, volume):
     await wrong(database, places[1], MARKER)
     assert list(places[1].root.iterdir()) == [], "it is left as it was found"
-    await WorkVolume(database, places[0]).check()
+    await WorkVolume(database, VolumeWorkspace(places[0])).check()
 
 
 async def test_the_volume_of_another_system_is_refused(database, places, volume):
     (places[1].root / MARKER).write_text('{"storageId": "%s"}' % uuid4())  # noqa: UP031
-    await wrong(database, places[1], "mount that volume")
-    await WorkVolume(database, places[1], adopts=True).check()
-    await wrong(database, places[0], "mount that volume")
+    await wrong(database, places[1], "mount the right volume")
+    await WorkVolume(database, VolumeWorkspace(places[1]), adopts=True).check()
+    await wrong(database, places[0], "mount the right volume")
 
 
 async def test_a_volume_that_goes_away_or_turns_read_only_is_noticed(places, volume, monkeypatch):
@@ -70,28 +72,28 @@ async def test_a_volume_that_goes_away_or_turns_read_only_is_noticed(places, vol
 
 
 async def test_a_volume_that_hangs_is_refused_in_bounded_time(database, places):
-    answers = threading.Event()
+    answers = asyncio.Event()
 
     class Hanging(WorkVolume):
-        def _read(self):
-            answers.wait()
+        async def _read(self):
+            await answers.wait()
 
     with pytest.raises(WorkVolumeUnavailable, match="does not answer"):
-        await Hanging(database, places[0], limit_seconds=0.01).check()
+        await Hanging(database, VolumeWorkspace(places[0]), limit_seconds=0.01).check()
     answers.set()
 
 
 async def test_service_waits_while_another_identifies_the_volume(database, places):
     async with database.alone(LOCK):
         await wrong(database, places[0], "another process identifies the work volume")
-    await WorkVolume(database, places[0]).check()
+    await WorkVolume(database, VolumeWorkspace(places[0])).check()
 
 
 async def test_service_that_only_reads_takes_any_volume_until_another_has_chosen(database, places):
-    reader = WorkVolume(database, places[1], only_reads=True)
+    reader = WorkVolume(database, VolumeWorkspace(places[1]), only_reads=True)
     await reader.check()
     assert list(places[1].root.iterdir()) == [], "it marks nothing"
-    await WorkVolume(database, places[0]).check()
+    await WorkVolume(database, VolumeWorkspace(places[0])).check()
     with pytest.raises(WorkVolumeUnavailable):
         await reader.check(**NOW)
 
@@ -106,10 +108,10 @@ async def test_check_of_a_moment_ago_is_enough(volume, places):
 async def test_volume_with_videos_that_nobody_knows_is_adopted_and_not_ours(database, places, postgres):
     places[0].original_dir(uuid4()).mkdir(parents=True)
     (places[0].root / "originals" / "no-video").mkdir()
-    await WorkVolume(database, places[0]).check()
+    await WorkVolume(database, VolumeWorkspace(places[0])).check()
     [row] = postgres.rows("storages")
     assert (row["kind"], row["is_ours"]) == ("volume", False)
-    assert not (await identify(database, VolumePlace(places[0]))).is_ours
+    assert not (await identify(database, VolumePlace(VolumeWorkspace(places[0])))).is_ours
 
 
 async def test_an_upgraded_system_adopts_the_volume_that_holds_its_originals(database, places):
@@ -121,7 +123,7 @@ async def test_an_upgraded_system_adopts_the_volume_that_holds_its_originals(dat
     right.parent.mkdir(parents=True)
     right.write_bytes(b"film")
     await wrong(database, places[1], "none of the originals")
-    await WorkVolume(database, places[0]).check()
+    await WorkVolume(database, VolumeWorkspace(places[0])).check()
     await wrong(database, places[1], MARKER)
 
 

@@ -63,6 +63,7 @@ class SourcePolicy:
         dirs: Sequence[str] = (),
         buckets: Sequence[str] = (),
         own_buckets: Sequence[str] = (),
+        own_prefixes: Sequence[BucketPrefix] = (),
     ) -> SourcePolicy:
         """Return the policy that the settings describe; `dirs` are relative to the work directory."""
         root = work_dir.resolve()
@@ -70,7 +71,7 @@ class SourcePolicy:
             root,
             _listed(dirs, lambda name: (root / name).resolve()),
             _listed(buckets, BucketPrefix.parse),
-            tuple(BucketPrefix(bucket, OWN_PREFIX) for bucket in own_buckets if bucket),
+            (*(BucketPrefix(bucket, OWN_PREFIX) for bucket in own_buckets if bucket), *own_prefixes),
         )
 
     def check_not_own(self, path: Path, video_id: UUID) -> None:

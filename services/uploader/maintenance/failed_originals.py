@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from shared import videos
-from shared.errors import PipelineError
-from shared.service.work_volume import WorkVolumeUnavailable
+from shared.errors import PipelineError, WorkVolumeUnavailable
 from shared.workspace import names
 
 if TYPE_CHECKING:

@@ -135,7 +135,7 @@ async def identify_storages(
     another one, StorageUnavailable, DatabaseUnavailable, OSError.
     """
     await storages.default.check()
-    of_volume = await identify(database, VolumePlace(work.scratch))
+    of_volume = await identify(database, VolumePlace(work))
     identified = IdentifiedStorages(database, storages, work, expected, of_volume)
     await identified.identify(storages.default)
     await identified.identify_others()

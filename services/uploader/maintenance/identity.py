@@ -6,9 +6,9 @@ records do not know belongs to another system, until an operator claims the plac
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 import structlog
@@ -17,19 +17,17 @@ from services.uploader.maintenance.orphan_rules import owner_of_key
 from shared import videos
 from shared.errors import StorageMismatch, StorageUnavailable
 from shared.service.work_volume import LOCK
-from shared.service.work_volume import MARKER as VOLUME_MARKER
 from shared.storage.marker import marker_text, parse_marker, read_marker, write_marker
-from shared.workspace import names, work_files
+from shared.workspace.interface import videos_in
+from shared.workspace.names import MARKER as VOLUME_MARKER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection, Iterator
     from uuid import UUID
 
     from shared.database.pool import Database
     from shared.storage import Storage
-    from shared.workspace.layout import WorkDir
-
-Result = TypeVar("Result")
+    from shared.workspace.interface import Workspace
 
 log = structlog.get_logger()
 
@@ -84,37 +82,34 @@ class StoragePlace:
 
 @dataclass(frozen=True)
 class VolumePlace:
-    """The work volume; its marker is a file."""
+    """The workspace; its marker is a file, or an object of the work bucket."""
 
-    work: WorkDir
+    work: Workspace
     kind: str = "volume"
 
     @property
     def name(self) -> str | None:
-        return str(self.work.root)
+        return self.work.name
 
     async def marker(self) -> UUID | None:
-        return await _on_disk(self._read)
+        with _workspace_faults():
+            body = await self.work.read_marker(writable=False)
+        return None if body is None else parse_marker(body, f"{VOLUME_MARKER} of {self.work.where}")
 
     async def mark(self, storage_id: UUID) -> None:
-        await _on_disk(lambda: (self.work.root / VOLUME_MARKER).write_text(marker_text(storage_id)))
+        with _workspace_faults():
+            await self.work.write_marker(marker_text(storage_id).encode())
 
     async def some_videos(self) -> Collection[UUID]:
         """Return the videos that have a directory."""
-        folders = [self.work.root / name for name in (names.ORIGINALS, names.CHUNKS)]
-        return await _on_disk(lambda: {each for folder in folders for each in work_files.videos_in(folder)})
-
-    def _read(self) -> UUID | None:
-        path = self.work.root / VOLUME_MARKER
-        try:
-            return parse_marker(path.read_bytes(), str(path))
-        except FileNotFoundError:
-            return None
+        with _workspace_faults():
+            return await videos_in(self.work)
 
 
-async def _on_disk(work: Callable[[], Result]) -> Result:
+@contextmanager
+def _workspace_faults() -> Iterator[None]:
     try:
-        return await asyncio.to_thread(work)
+        yield
     except OSError as error:
         raise StorageUnavailable(f"WORK_DIR cannot be used: {error}") from error
 

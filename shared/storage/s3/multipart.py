@@ -7,17 +7,18 @@ import os
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from botocore.exceptions import ClientError
+from aiohttp import ClientError as HttpClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.failpoints import failpoint
 from shared.storage.interface import OpenUpload, cache_control, media_type
-from shared.storage.s3.errors import MISSING, error_code
+from shared.storage.s3.errors import MISSING, error_code, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+    from types_aiobotocore_s3.type_defs import CompletedMultipartUploadTypeDef, CompletedPartTypeDef
 
 PARTS_AT_ONCE = 3  # each is held in memory
 
@@ -79,6 +80,69 @@ async def abort_upload(client: S3Client, bucket: str, upload: OpenUpload) -> Non
     except ClientError as error:
         if error_code(error) not in (*MISSING, "NoSuchUpload"):
             raise
+
+
+async def begin_parts(
+    client: S3Client, bucket: str, key: str, *, encryption: Mapping[str, Any]
+) -> StreamedParts:
+    """Begin an object whose parts are put one after the other, as they come."""
+    with mapped(f"begin an upload to {key}"):
+        begun = await client.create_multipart_upload(
+            Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key), **encryption
+        )
+    failpoint("s3.upload_begun")
+    return StreamedParts(client, bucket, key, begun["UploadId"])
+
+
+class StreamedParts:
+    """An object in the making; its parts are put in order, all but the last of one size."""
+
+    def __init__(self, client: S3Client, bucket: str, key: str, upload_id: str) -> None:
+        self._client, self._bucket, self._key, self._id = client, bucket, key, upload_id
+        self._done: list[CompletedPartTypeDef] = []
+        self._bytes = 0
+
+    async def put(self, body: bytes) -> None:
+        """Put the next part. Raises StorageUnavailable."""
+        number = len(self._done) + 1
+        with mapped(f"put part {number} of {self._key}"):
+            answer = await self._client.upload_part(
+                Bucket=self._bucket, Key=self._key, UploadId=self._id, PartNumber=number, Body=body
+            )
+        self._done.append({"PartNumber": number, "ETag": answer["ETag"]})
+        self._bytes += len(body)
+        failpoint("s3.part_put")
+
+    async def complete(self) -> None:
+        """Make the object of its parts. Raises StorageUnavailable."""
+        failpoint("s3.parts_put")
+        with mapped(f"complete the upload to {self._key}"):
+            try:
+                parts: CompletedMultipartUploadTypeDef = {"Parts": self._done}
+                await self._client.complete_multipart_upload(
+                    Bucket=self._bucket, Key=self._key, UploadId=self._id, MultipartUpload=parts
+                )
+            except (ClientError, BotoCoreError, HttpClientError):
+                if not await self._is_whole():  # the answer to an earlier try may have been lost
+                    raise
+
+    async def abort(self) -> None:
+        """Discard the parts; it is no error when they are gone. Raises StorageUnavailable."""
+        with mapped(f"abort the upload to {self._key}"):
+            try:
+                await self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=self._key, UploadId=self._id
+                )
+            except ClientError as error:
+                if error_code(error) not in (*MISSING, "NoSuchUpload"):
+                    raise
+
+    async def _is_whole(self) -> bool:
+        try:
+            found = await self._client.head_object(Bucket=self._bucket, Key=self._key)
+        except (ClientError, BotoCoreError, HttpClientError):
+            return False
+        return found["ContentLength"] == self._bytes
 
 
 class _Upload:

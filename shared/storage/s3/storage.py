@@ -17,7 +17,7 @@ from shared.storage.location import StorageLocation
 from shared.storage.s3.delete import delete_objects
 from shared.storage.s3.direct_reads import chunks_of, described
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
-from shared.storage.s3.multipart import abort_upload, list_uploads, put_parts
+from shared.storage.s3.multipart import abort_upload, begin_parts, list_uploads, put_parts
 from shared.storage.s3.presign import clamp_seconds, presign
 from shared.storage.s3.versions import is_versioned, list_versions
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from shared.storage.interface import OpenUpload
     from shared.storage.s3.direct_reads import DirectReads
+    from shared.storage.s3.multipart import StreamedParts
     from shared.storage.s3.presign import Signer
 
 WHOLE_BYTES = 256 * 1024
@@ -193,6 +194,10 @@ class S3Storage:
         checked_key(upload.key)
         with mapped(f"abort the upload to {upload.key}"):
             await abort_upload(self.client, self.bucket, upload)
+
+    async def begin_parts(self, key: str) -> StreamedParts:
+        """Begin an object that is put part by part."""
+        return await begin_parts(self.client, self.bucket, checked_key(key), encryption=self.encryption)
 
     async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str]:
         """Return the function from a key to a URL that lets anyone read it for `seconds` from `at` (UTC)."""

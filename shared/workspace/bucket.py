@@ -1,0 +1,279 @@
+"""The workspace in a private bucket: files are handed over as objects, below one prefix.
+
+WORK_DIR is then the scratch of one process. There are no file locks; an upload in progress has a small object
+`uploads/{videoId}.part` instead, which is written again while the upload lasts and has gone stale when its
+process is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import time
+from collections import defaultdict
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import structlog
+
+from shared.errors import WorkVolumeUnavailable
+from shared.names import read_uuid
+from shared.workspace import names as named
+from shared.workspace.bucket_upload import STALE_SECONDS, BucketUpload
+from shared.workspace.hand_over import HandOver, bucket_faults
+from shared.workspace.interface import Measured
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from pathlib import Path
+    from uuid import UUID
+
+    from shared.storage.interface import ObjectReader, Storage, StoredObject
+    from shared.workspace.bucket_upload import WorkStorage
+    from shared.workspace.disk_budget import Reservation
+    from shared.workspace.layout import WorkDir
+    from shared.workspace.names import Place
+
+HEADS: Final = 2  # of so many files in a directory each is asked for; of more the directory is listed
+MEMORY_BYTES: Final = 8 * 1024**2  # larger objects are copied through a file
+VIDEOS_AT_ONCE: Final = 50
+ORIGINAL: Final = re.compile(r".*/?originals/([0-9a-f-]{36})/source")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class BucketWorkspace:
+    """Names are keys below `prefix`. Raises WorkVolumeUnavailable while the bucket does not answer."""
+
+    scratch: WorkDir
+    storage: WorkStorage
+    prefix: str
+    part_bytes: int = 8 * 1024**2
+    _hand_over: HandOver = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hand_over", HandOver(self.scratch.root, self.storage, self.prefix))
+
+    @property
+    def check_seconds(self) -> float:
+        return 15.0  # each is a request
+
+    @property
+    def name(self) -> str:
+        return f"{self.storage.bucket}/{self.prefix}"
+
+    @property
+    def where(self) -> str:
+        return f"the work bucket ({self.name})"
+
+    @property
+    def advice(self) -> str:
+        return "correct S3_WORK_BUCKET and S3_WORK_PREFIX"
+
+    def uri_of(self, video_id: UUID) -> str:
+        """Return a `file:` URI: its path is the name in the workspace."""
+        return f"file:///{named.original(video_id)}"
+
+    def name_of(self, uri: str) -> str | None:
+        """Return the name of an uploaded original; nothing else in the workspace can be a source."""
+        parts = urlsplit(uri)
+        found = ORIGINAL.fullmatch(unquote(parts.path)) if parts.scheme == "file" else None
+        video_id = read_uuid(found[1]) if found else None
+        return named.original(video_id) if video_id else None
+
+    async def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the sizes in bytes of those files that exist: by one listing where there are many."""
+        by_directory = defaultdict(set)
+        for name in names:
+            by_directory["/".join(name.split("/")[:-1][:3])].add(name)
+        found: dict[str, int] = {}
+        with bucket_faults():
+            for directory, wanted in by_directory.items():
+                if len(wanted) > HEADS:
+                    stored = await self._below(directory)
+                    found |= {name: size for name, size in stored.items() if name in wanted}
+                else:
+                    heads = [(name, await self.storage.head(self._key(name))) for name in wanted]
+                    found |= {name: each.bytes for name, each in heads if each}
+        return found
+
+    async def hand_over(self, names: Sequence[str]) -> None:
+        """Put files of the scratch into the bucket, unless they were put and have not changed.
+
+        Waits while the bucket does not answer. Raises FileNotFoundError, WorkVolumeUnavailable.
+        """
+        await self._hand_over.put(names)
+
+    async def clear_scratch(self, name: str) -> None:
+        """Remove a file or directory of the scratch."""
+        await asyncio.to_thread(_remove_local, self.scratch.root / name)
+        self._hand_over.forget(name)
+
+    async def store(self, name: str, storage: Storage, key: str) -> int:
+        """Copy an object into a storage. Raises FileNotFoundError when it is not there."""
+        async with self._reading(name) as reader:
+            if reader.object.bytes <= MEMORY_BYTES:
+                with bucket_faults():
+                    body = await reader.body()
+                return await storage.put_bytes(key, body)
+            path = self.scratch.uploads / f"copy-{uuid4().hex}"
+            try:
+                await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+                with await asyncio.to_thread(path.open, "wb") as file, bucket_faults():
+                    async for chunk in reader:
+                        await asyncio.to_thread(file.write, chunk)
+                return await storage.put_file(key, path)
+            finally:
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    @asynccontextmanager
+    async def read(
+        self, name: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a file or a part of it. Raises FileNotFoundError."""
+        async with self._reading(name, start=start, length=length) as reader:
+            yield reader.chunks
+
+    async def discard(self, name: str) -> None:
+        """Remove a file or directory from scratch and bucket, as far as they can be removed."""
+        await self.clear_scratch(name)
+        try:
+            await self.remove(name)
+        except WorkVolumeUnavailable as error:
+            log.warning("not_discarded", name=name, error=error.message)
+
+    async def remove(self, name: str, entries: Sequence[str] | None = None) -> None:
+        """Remove a file or directory, or some entries of one."""
+        with bucket_faults():
+            for each in [name] if entries is None else [f"{name}/{entry}" for entry in entries]:
+                await self.storage.delete(self._key(each))
+                await self.storage.delete_prefix(self._key(each))
+
+    async def read_marker(self, *, writable: bool = True) -> bytes | None:  # noqa: ARG002 - as on a volume
+        """Return the content of the marker; None when there is none."""
+        try:
+            with bucket_faults():
+                async with self.storage.read(self._key(named.MARKER)) as reader:
+                    return await reader.body()
+        except KeyError:
+            return None
+
+    async def write_marker(self, body: bytes) -> None:
+        """Write the marker."""
+        with bucket_faults():
+            await self.storage.put_bytes(self._key(named.MARKER), body)
+
+    # Uploads
+
+    async def expect_uploads(self) -> None:
+        """Raise StorageUnavailable unless the bucket answers."""
+        await self.storage.check()
+
+    def begin_upload(self, video_id: UUID, reservation: Reservation) -> BucketUpload:  # noqa: ARG002 - no disk
+        """Return the upload of a new video."""
+        keys = self._key(named.original(video_id)), self._key(named.upload(video_id))
+        return BucketUpload(self.storage, video_id, self.uri_of(video_id), *keys, part_bytes=self.part_bytes)
+
+    async def remove_stale_uploads(self) -> int:
+        """Remove what uploads of dead processes have left: parts, and the signs that they are in progress."""
+        removed = 0
+        with bucket_faults():
+            for upload in await self.storage.open_uploads(self._key(named.ORIGINALS)):
+                video_id = read_uuid(upload.key.removeprefix(f"{self.prefix}/").split("/")[1])
+                is_old = time.time() - upload.begun.timestamp() > STALE_SECONDS
+                if is_old and video_id and not await self.is_uploading(video_id):
+                    await self.storage.abort_upload(upload)
+                    removed += 1
+            for name in await self.unfinished_uploads():
+                await self.storage.delete(self._key(name))
+                removed += 1
+        return removed
+
+    async def unfinished_uploads(self) -> list[str]:
+        """Return the signs of uploads that have gone stale."""
+        with bucket_faults():
+            found = await self.storage.keys(self._key(named.UPLOADS))
+        return [self._name(each.key) for each in found if _age_seconds(each) > STALE_SECONDS]
+
+    async def is_uploading(self, video_id: UUID) -> bool:
+        """Tell whether an upload gave a sign of life lately, and has not committed its record."""
+        with bucket_faults():
+            found = await self.storage.head(self._key(named.upload(video_id)))
+        return found is not None and _age_seconds(found) <= STALE_SECONDS
+
+    # What the sweep asks
+
+    async def directories(self, place: Place) -> AsyncIterator[Mapping[UUID, Sequence[str]]]:
+        """Yield the videos that have objects in a place, with the entries of their directories."""
+        found: dict[UUID, dict[str, None]] = {}
+        async for stored in self._listed(place):
+            _, video, entry, *_ = (*self._name(stored.key).split("/"), "", "")
+            if (video_id := read_uuid(video)) is None or not entry:
+                continue
+            if video_id not in found and len(found) >= VIDEOS_AT_ONCE:
+                yield {each: sorted(entries) for each, entries in found.items()}
+                found = {}
+            found.setdefault(video_id, {})[entry] = None
+        if found:
+            yield {each: sorted(entries) for each, entries in found.items()}
+
+    async def measure(self, name: str) -> Measured | None:
+        """Measure an object, or all below a name."""
+        with bucket_faults():
+            own = await self.storage.head(self._key(name))
+            found = [own] if own else await self.storage.keys(self._key(name))
+        if not found:
+            return None
+        changed = max(each.modified.timestamp() for each in found)
+        return Measured(sum(each.bytes for each in found), changed)
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}"
+
+    def _name(self, key: str) -> str:
+        return key.removeprefix(f"{self.prefix}/")
+
+    async def _below(self, directory: str) -> dict[str, int]:
+        return {self._name(each.key): each.bytes for each in await self.storage.keys(self._key(directory))}
+
+    async def _listed(self, place: Place) -> AsyncIterator[StoredObject]:
+        pages = self.storage.pages(self._key(place))
+        while True:
+            with bucket_faults():
+                page = await anext(pages, None)
+            if page is None:
+                return
+            for stored in page:
+                yield stored
+
+    @asynccontextmanager
+    async def _reading(
+        self, name: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[ObjectReader]:
+        async with AsyncExitStack() as stack:
+            with bucket_faults():
+                try:
+                    opening = self.storage.read(self._key(name), start=start, length=length)
+                    reader = await stack.enter_async_context(opening)
+                except KeyError:
+                    raise FileNotFoundError(f"{name} is not in {self.where}") from None
+            yield reader
+
+
+def _age_seconds(stored: StoredObject) -> float:
+    return time.time() - stored.modified.timestamp()
+
+
+def _remove_local(path: Path) -> None:
+    """Remove a file or directory if it exists, and its parent if that is empty then."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()

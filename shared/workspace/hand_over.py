@@ -1,0 +1,87 @@
+"""Puts files of the scratch into the work bucket, once each, and waits while it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from shared.errors import StorageRefused, StorageUnavailable, WorkVolumeUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from shared.storage.interface import Storage
+
+PUTS_AT_ONCE: Final = 8
+PATIENCE_SECONDS: Final = 600.0  # encoding again takes longer
+PAUSE_SECONDS: Final = 1.0
+MAX_PAUSE_SECONDS: Final = 15.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """Puts files below `root` under keys below `prefix`."""
+
+    root: Path
+    storage: Storage
+    prefix: str
+    patience_seconds: float = PATIENCE_SECONDS
+    pause_seconds: float = PAUSE_SECONDS
+    # What was put, as it was then: (time of change, size).
+    _put: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
+
+    async def put(self, names: Sequence[str]) -> None:
+        """Put files, unless they were put and have not changed.
+
+        Raises FileNotFoundError, WorkVolumeUnavailable.
+        """
+        places, give_up_at = asyncio.Semaphore(PUTS_AT_ONCE), time.monotonic() + self.patience_seconds
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(self._put_patiently(name, places, give_up_at))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    def forget(self, name: str) -> None:
+        """Forget a file, or all in a directory: it is removed from the scratch."""
+        for each in [each for each in self._put if each == name or each.startswith(f"{name}/")]:
+            self._put.pop(each, None)
+
+    async def _put_patiently(self, name: str, places: asyncio.Semaphore, give_up_at: float) -> None:
+        path, pause = self.root / name, self.pause_seconds
+        status = await asyncio.to_thread(path.stat)
+        now = status.st_mtime_ns, status.st_size
+        while self._put.get(name) != now:
+            try:
+                async with places:
+                    await self.storage.put_file(f"{self.prefix}/{name}", path)
+                self._put[name] = now
+            except StorageUnavailable as error:
+                if isinstance(error, StorageRefused) or time.monotonic() + pause > give_up_at:
+                    raise unavailable(error) from error
+                log.warning("hand_over_waits", name=name, error=error.message)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+
+@contextmanager
+def bucket_faults() -> Iterator[None]:
+    """Raise WorkVolumeUnavailable when the bucket does not answer the block."""
+    try:
+        yield
+    except StorageUnavailable as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: StorageUnavailable) -> WorkVolumeUnavailable:
+    """Return the error of the workspace for one of its bucket."""
+    return WorkVolumeUnavailable(f"the work bucket cannot be used: {error.message}")

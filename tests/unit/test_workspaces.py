@@ -1,0 +1,180 @@
+"""The work volume, and the work bucket in memory, keep the contract of workspaces."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from shared.errors import StorageRefused, StorageUnavailable, WorkVolumeUnavailable
+from shared.storage.memory import MemoryStorage
+from shared.workspace import names
+from shared.workspace.bucket import BucketWorkspace
+from shared.workspace.bucket_upload import STALE_SECONDS
+from shared.workspace.hand_over import HandOver
+from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
+from tests.workspace_contract import WorkspaceContract, content, upload, upload_to, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1024**2
+
+
+def bucket_in(directory: Path, storage: MemoryStorage) -> BucketWorkspace:
+    (directory / "uploads").mkdir(parents=True)
+    return BucketWorkspace(WorkDir(directory), storage, "work", part_bytes=5 * MIB)
+
+
+class TestVolume(WorkspaceContract):
+    @pytest.fixture
+    def work(self, tmp_path):
+        (tmp_path / "uploads").mkdir()
+        return VolumeWorkspace.at(tmp_path)
+
+    @pytest.fixture
+    def other(self, work, tmp_path):
+        return VolumeWorkspace.at(tmp_path)
+
+
+@pytest.fixture
+def storage():
+    return MemoryStorage("s3", bucket="private")
+
+
+@pytest.fixture
+def work(storage, tmp_path):
+    return bucket_in(tmp_path / "one", storage)
+
+
+class TestBucketInMemory(WorkspaceContract):
+    @pytest.fixture
+    def other(self, work, storage, tmp_path):
+        return bucket_in(tmp_path / "two", storage)
+
+
+def age(storage, key, seconds=STALE_SECONDS + 60):
+    stored, body = storage.objects[key]
+    storage.objects[key] = replace(stored, modified=datetime.now(UTC) - timedelta(seconds=seconds)), body
+
+
+async def test_upload_writes_nothing_into_the_scratch_and_holds_two_parts_at_most(work, storage, monkeypatch):
+    held = []
+    begin = MemoryStorage.begin_parts
+
+    async def watched(self, key):
+        parts = await begin(self, key)
+        put = parts.put
+
+        async def counted(body):
+            held.append(len(body))
+            await put(body)
+
+        parts.put = counted
+        return parts
+
+    monkeypatch.setattr(MemoryStorage, "begin_parts", watched)
+    await upload(work, *[b"x" * MIB] * 23)
+    assert held == [5 * MIB] * 4 + [3 * MIB]
+    assert [path for path in work.scratch.root.rglob("*") if path.is_file()] == []
+
+
+async def test_parts_and_signs_of_dead_uploads_are_removed_when_they_are_stale(work, storage):
+    dead, alive = upload_to(work, uuid4()), upload_to(work, uuid4())
+    for each in (dead, alive):
+        for _ in range(11):
+            await each.write(b"x" * MIB)
+        await each._sent()
+    storage.uploads = [
+        replace(each, begun=datetime.fromtimestamp(time.time() - STALE_SECONDS - 1, UTC))
+        for each in storage.uploads
+    ]
+    assert await work.remove_stale_uploads() == 0, "both gave a sign of life"
+    age(storage, f"work/{names.upload(dead.video_id)}")
+    assert await work.unfinished_uploads() == [names.upload(dead.video_id)]
+    assert await work.remove_stale_uploads() == 2
+    assert [each.key for each in storage.uploads] == [f"work/{names.original(alive.video_id)}"]
+    assert await work.is_uploading(alive.video_id)
+
+
+async def test_upload_fails_with_the_bucket_and_leaves_nothing(work, storage, monkeypatch):
+    async def refuse(*_):
+        raise StorageUnavailable("503")
+
+    incoming = upload_to(work, uuid4())
+    await incoming.write(b"film")
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "put_bytes", refuse)
+        with pytest.raises(StorageUnavailable):
+            await incoming.keep()
+    await incoming.discard()
+    assert storage.objects == {}
+
+
+async def test_hand_over_waits_for_the_bucket_and_gives_up_in_the_end(storage, tmp_path, monkeypatch):
+    (tmp_path / "a.ts").write_bytes(b"segment")
+    faults = [StorageUnavailable("503")] * 2
+
+    async def put_file(key, path):
+        if faults:
+            raise faults.pop()
+        return await MemoryStorage.put_file(storage, key, path)
+
+    monkeypatch.setattr(storage, "put_file", put_file)
+    await HandOver(tmp_path, storage, "work", pause_seconds=0.0).put(["a.ts"])
+    assert storage.objects["work/a.ts"][1] == b"segment"
+    for fault, patience in ((StorageUnavailable("503"), -1.0), (StorageRefused("403"), 60.0)):
+        faults.append(fault)
+        with pytest.raises(WorkVolumeUnavailable, match=str(fault)):
+            await HandOver(tmp_path, storage, "work", patience, pause_seconds=0.0).put(["a.ts"])
+
+
+async def test_bucket_that_does_not_answer_is_the_workspace_that_fails(work, storage, monkeypatch):
+    async def refuse(*_):
+        raise StorageUnavailable("503")
+
+    name = await write(work, "chunks/a/00000-1/360p/segment_001.ts")
+    for method in ("head", "keys", "delete"):
+        monkeypatch.setattr(storage, method, refuse)
+    for asked in (work.sizes([name]), work.remove(name), work.measure(name), work.is_uploading(uuid4())):
+        with pytest.raises(WorkVolumeUnavailable, match="503"):
+            await asked
+    await work.discard(name)
+
+
+async def test_storage_that_does_not_answer_is_not_the_workspace(work, storage):
+    async def refuse(*_):
+        raise StorageUnavailable("the other one")
+
+    name = await write(work, "chunks/a/00000-1/360p/segment_001.ts")
+    with pytest.raises(StorageUnavailable, match="the other one"):
+        await work.store(name, SimpleNamespace(put_bytes=refuse, put_file=refuse), "hls/a")
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_named"),
+    [
+        ("file:///originals/{id}/source", True),
+        ("file:originals/{id}/source", True),
+        ("file:///work/originals/{id}/source", True),
+        ("file:///etc/passwd", False),
+        ("file:///originals/../source", False),
+        ("s3://bucket/originals/{id}/source", False),
+    ],
+)
+def test_only_uploaded_originals_are_sources_in_a_bucket(work, uri, is_named):
+    video_id = uuid4()
+    assert work.name_of(uri.format(id=video_id)) == (names.original(video_id) if is_named else None)
+
+
+async def test_scratch_is_cleared_with_its_empty_directories(work):
+    name = await write(work, f"{names.attempt_at(uuid4(), 0, 1)}/360p/segment_001.ts")
+    await work.clear_scratch(names.attempt_of(name))
+    assert list((work.scratch.root / "chunks").iterdir()) == []
+    assert await content(work, name)
