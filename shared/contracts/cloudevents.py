@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
@@ -12,9 +13,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from shared.contracts.events import PAYLOADS
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from shared.contracts.events import Payload
 
 CONTENT_TYPE = "application/cloudevents+json"
+NAME = re.compile(r"[A-Za-z_]{1,32}")
 
 
 class Undecodable(Exception):
@@ -70,7 +74,7 @@ def decode(body: bytes) -> tuple[CloudEvent, Payload]:
     try:
         event = CloudEvent.model_validate(_read_json(body))
         if event.type not in PAYLOADS:
-            raise Undecodable(f"unknown event type {event.type!r}")
+            raise Undecodable(f"unknown event type {event.type[:100]!r}")
     except ValidationError as error:
         raise Undecodable(explain(error)) from error
     try:
@@ -106,4 +110,12 @@ def _holds_nul(value: object) -> bool:
 def explain(error: ValidationError) -> str:
     """Return one line that names the invalid fields and why."""
     faults = error.errors(include_url=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:5])
+    return "; ".join(f"{_where(fault)}: {fault['msg']}" for fault in faults[:5])
+
+
+def _where(fault: ErrorDetails) -> str:
+    """Return the path of a field; an unknown one that does not look like a name may hold a secret."""
+    *parents, last = fault["loc"] or ("body",)
+    if fault["type"] == "extra_forbidden" and not NAME.fullmatch(str(last)):
+        last = "a field that is not known"
+    return ".".join(map(str, (*parents, last)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from aiohttp import web
@@ -20,6 +21,7 @@ PAGE_POLICY = {
     "Referrer-Policy": "no-referrer",
 }
 SCRIPT = "documentation.js"
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 
 
@@ -28,19 +30,25 @@ async def get_openapi(request: web.Request) -> web.Response:
     return web.Response(text=request.app[OPENAPI], content_type="application/json")
 
 
-async def get_docs(_: web.Request) -> web.FileResponse:
+async def get_docs(_: web.Request) -> web.Response:
     """Answer with the page."""
-    return web.FileResponse(PAGE, headers={"Cache-Control": "no-cache"} | PAGE_POLICY)
+    return await _file(PAGE, {"Cache-Control": "no-cache"} | PAGE_POLICY)
 
 
-async def get_docs_asset(request: web.Request) -> web.FileResponse:
+async def get_docs_asset(request: web.Request) -> web.Response:
     """Answer with a file of the page."""
-    if request.match_info["asset"] == SCRIPT:
-        return web.FileResponse(PAGE.with_name(SCRIPT), headers={"Cache-Control": "no-cache"})
-    if request.match_info["asset"] not in ASSETS:
+    name = request.match_info["asset"]
+    if name == SCRIPT:
+        return await _file(PAGE.with_name(SCRIPT), {"Cache-Control": "no-cache"})
+    if name not in ASSETS:
         raise NotFound("there is no file with this name")
-    path = Path(str(swagger_ui_path)) / request.match_info["asset"]
-    return web.FileResponse(path, headers={"Cache-Control": "public, max-age=86400"})
+    return await _file(Path(str(swagger_ui_path)) / name, {"Cache-Control": "public, max-age=86400"})
+
+
+async def _file(path: Path, headers: dict[str, str]) -> web.Response:
+    """Return a whole file. aiohttp's FileResponse fails at dates that Python cannot represent."""
+    body = await asyncio.to_thread(path.read_bytes)
+    return web.Response(body=body, content_type=TYPES[path.suffix], headers=headers)
 
 
 async def go_to_docs(_: web.Request) -> web.Response:

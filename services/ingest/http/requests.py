@@ -42,6 +42,8 @@ def guarded(handler: Handler, scopes: frozenset[Scope], query: type[BaseModel] |
         async with request.app[DATABASE].transaction() as connection:
             request[CALLER] = await find_caller(connection, key)
         request[CALLER].check_scope(scopes)
+        if "\0" in request.path:  # Postgres cannot store it, so that nothing has such a name
+            raise NotFound("there is nothing with this name")
         if query is None and request.query:
             raise InvalidRequest("this operation takes no query parameters")
         return await handler(request)

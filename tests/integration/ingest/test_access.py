@@ -160,3 +160,39 @@ async def test_docs_run_scripts_of_this_server_alone(api: Api) -> None:
     assert (await api.call("GET", "/docs/documentation.js", as_=None))[0] == 200
     for path in ("/docs", "/openapi.json", "/api/videos", "/nothing"):
         assert (await api.call("GET", path))[2]["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "header", ["If-Modified-Since", "If-Unmodified-Since", "If-Range", "If-Match", "Range"]
+)
+@pytest.mark.parametrize("value", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "bytes=9-1", '"'])
+async def test_docs_answer_whatever_condition_a_request_has(api: Api, header: str, value: str) -> None:
+    for path in ("/docs", "/docs/swagger-ui.css", "/docs/documentation.js"):
+        status, body, headers = await api.call("GET", path, as_=None, headers={header: value})
+        assert (status, bool(body)) == (200, True)
+        assert headers["Content-Type"].startswith("text/")
+
+
+async def test_nothing_is_found_by_a_name_that_holds_nul(api: Api) -> None:
+    for method, path in (
+        ("DELETE", "/api/playback-keys/%00"),
+        ("DELETE", "/api/keys/%00"),
+        ("GET", "/api/users/a%00/preferences"),
+        ("GET", "/api/videos/%00"),
+    ):
+        assert_problem(await api.call(method, path, as_="admin"), 404, "not_found")
+
+
+async def test_a_key_in_the_wrong_place_is_not_repeated(api: Api) -> None:
+    key = api.keys["admin"]
+    answers = [
+        await api.call("POST", "/api/keys", as_="admin", json={key: 1}),
+        await api.call("POST", "/api/keys", as_="admin", json={"name": "x", "scope": key}),
+        await api.call("GET", "/api/videos", as_="admin", params={key: "1"}),
+        await api.call("GET", "/api/videos", as_="admin", params={"limit": key}),
+    ]
+    for answer in answers:
+        assert_problem(answer, 400, "invalid_request")
+        assert key not in str(answer[1])
+    _, told, _ = await api.call("GET", "/api/videos", params={"statsu": "ready"})
+    assert "statsu" in told["detail"], "a misspelt name is named"
