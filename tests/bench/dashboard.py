@@ -20,7 +20,7 @@ from typing import Any, Final
 
 DASHBOARDS: Final = Path(__file__).parents[2] / "deploy" / "monitoring" / "dashboards"
 POINTS: Final = 120
-ROW_INCHES, WIDTH_INCHES = 0.36, 15.0
+ROW_INCHES, WIDTH_INCHES = 0.42, 16.0
 COLUMNS: Final = 24
 UNITS: Final = {"s": " s", "Bps": "B/s", "bytes": "B", "reqps": "/s", "ops": "/s", "percentunit": " %"}
 PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -31,6 +31,8 @@ def shown(value: float, unit: str) -> str:
     """Return a value with its unit, as short as on an axis."""
     if unit == "percentunit":
         return f"{value * 100:.3g} %"
+    if unit == "s" and abs(value) >= 120:
+        return f"{value / 3600:.3g} h" if abs(value) >= 7200 else f"{value / 60:.3g} min"
     prefix = ""
     if unit in ("Bps", "bytes", "short"):
         scale, prefix = next((pair for pair in PREFIXES if abs(value) >= pair[0]), (1.0, ""))
