@@ -71,12 +71,15 @@ def envelope(payload: Payload, *, source: str, request_id: str | None = None) ->
 
 def decode(body: bytes) -> tuple[CloudEvent, Payload]:
     """Decode a message. Raises Undecodable naming the invalid field."""
+    value = _read_json(body)
     try:
-        event = CloudEvent.model_validate(_read_json(body))
+        event = CloudEvent.model_validate(value)
         if event.type not in PAYLOADS:
             raise Undecodable(f"unknown event type {event.type[:100]!r}")
     except ValidationError as error:
-        raise Undecodable(explain(error)) from error
+        raise Undecodable(_unstorable(value) or explain(error)) from error
+    if why := _unstorable(value):
+        raise InvalidData(why, event)
     try:
         return event, PAYLOADS[event.type].model_validate(event.data)
     except ValidationError as error:
@@ -84,15 +87,24 @@ def decode(body: bytes) -> tuple[CloudEvent, Payload]:
 
 
 def _read_json(body: bytes) -> object:
-    """Parse JSON that Postgres can store: no NaN, no NUL character, no lone surrogate."""
+    """Parse JSON without NaN."""
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
-        if _holds_nul(value):
-            raise Undecodable("the body contains the character NUL")
-        json.dumps(value, ensure_ascii=False).encode()
+        return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise Undecodable(f"the body is not valid JSON: {error}") from error
-    return value
+
+
+def _unstorable(value: object) -> str | None:
+    """Return what Postgres cannot store in a value of JSON: the character NUL, or a lone surrogate."""
+    try:
+        if _holds_nul(value):
+            return "the body contains the character NUL"
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "the body contains half a surrogate pair, which is no character"
+    except (ValueError, RecursionError) as error:
+        return f"the body is not valid JSON: {error}"
+    return None
 
 
 def _refuse_constant(name: str) -> object:

@@ -48,7 +48,8 @@ def test_decode_lets_unknown_fields_pass_when_a_newer_sender_adds_some():
         (b'{"n": ' + b"1" * 5000 + b"}", "not valid JSON"),
         (b'{"n": NaN}', "not valid JSON"),
         (body(uploaded(filename="a\0b")), "NUL"),
-        (body(uploaded(filename="\ud800")), "not valid JSON"),
+        (body(uploaded(filename="\ud800")), "surrogate"),
+        (body(uploaded() | {"type": "x" * 1000}), "x{100}'$"),
     ],
 )
 def test_decode_names_the_fault_when_a_message_cannot_be_understood(message, why):

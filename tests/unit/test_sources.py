@@ -137,6 +137,18 @@ async def test_fetch_says_so_when_there_is_no_such_file(tmp_path):
         await sources(tmp_path).fetch(VIDEO, "file:nothing.mp4")
 
 
+@pytest.mark.parametrize("uri", ["file:" + "é" * 128, "file:" + "a/" * 2047 + "a"])
+async def test_fetch_refuses_a_path_that_is_too_long_for_any_file(tmp_path, uri):
+    with pytest.raises(SourceUnavailable, match="too long"):
+        await sources(tmp_path).fetch(VIDEO, uri)
+
+
+def test_local_path_repeats_no_password(tmp_path):
+    with pytest.raises(SourceUnavailable, match="names the host 'other'") as refused:
+        local_path("file://user:hunter2@other/x", tmp_path)
+    assert "hunter2" not in str(refused.value)
+
+
 async def test_fetch_names_the_known_schemes_when_it_knows_not_this_one(tmp_path):
     with pytest.raises(SourceUnavailable, match="supported: file, s3"):
         await sources(tmp_path, s3=opener()).fetch(VIDEO, "ftp://host/x")

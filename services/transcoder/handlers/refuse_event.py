@@ -51,6 +51,6 @@ def _video_id(data: dict[str, Any]) -> UUID | None:
 
 
 def _user_id(data: dict[str, Any]) -> str | None:
-    """Return the user as the event wrote it."""
+    """Return the user as the event wrote it; None for one that cannot be printed, let alone stored."""
     user_id = data.get("userId")
-    return user_id[:MAX_USER_ID] if isinstance(user_id, str) else None
+    return user_id[:MAX_USER_ID] if isinstance(user_id, str) and user_id.isprintable() else None

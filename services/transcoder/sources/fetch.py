@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     Opener = Callable[[str], AbstractAsyncContextManager["Opened", Any]]
 
 
+NAME_BYTES, PATH_BYTES = 255, 4096  # of Linux: NAME_MAX and PATH_MAX
+
+
 class Sources:
     """Turns the URI of a source into a local path. `openers` are the readers by URI scheme."""
 
@@ -149,14 +152,18 @@ def local_path(uri: str, root: Path) -> Path:
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
         raise SourceUnavailable(
-            f"source {shown(uri)} names the host {parts.netloc!r}: only local files are supported"
+            f"source {shown(uri)} names the host {parts.netloc.rpartition('@')[2]!r}: only local files are"
+            " supported"
         )
     try:
         path = (root / unquote(parts.path)).resolve()
+        is_possible = max(len(os.fsencode(part)) for part in path.parts) <= NAME_BYTES
     except (OSError, ValueError, RuntimeError) as error:
         raise SourceUnavailable(f"source {shown(uri)} is not a path: {error}") from error
     if not path.is_relative_to(root.resolve()):
         raise SourceUnavailable(f"source {shown(uri)} is outside the work volume")
+    if not is_possible or len(os.fsencode(path)) >= PATH_BYTES:
+        raise SourceUnavailable(f"source {shown(uri)} is not a path: it is too long")
     return path
 
 
