@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.storage import OpenUpload
+from shared.storage import OpenUpload, StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from shared.storage import Storage, StoredObject
+    from shared.storage import Storage
+    from shared.storage.interface import ReadBytes
 
 BODY = bytes(range(256)) * 4
 
@@ -73,6 +74,30 @@ class StorageContract:
     ) -> None:
         assert await storage.put_bytes(f"{prefix}/empty.ts", b"") == 0
         assert await _read(storage, f"{prefix}/empty.ts") == b""
+
+    @pytest.mark.parametrize("size", [0, 1, 3 * 1024**2, 20 * 1024**2 + 1])
+    async def test_copy_from_returns_the_size_and_keeps_the_bytes(
+        self, storage: Storage, prefix: str, size: int
+    ) -> None:
+        body = (BODY * (size // len(BODY) + 1))[:size]
+        await storage.put_bytes(f"{prefix}/from/a", body)
+        await storage.put_bytes(f"{prefix}/to/segment_001.ts", b"what is replaced")
+        copied = await copy(storage, f"{prefix}/from/a", f"{prefix}/to/segment_001.ts")
+        assert copied == size
+        assert await _read(storage, f"{prefix}/to/segment_001.ts") == body
+        assert await _read(storage, f"{prefix}/from/a") == body
+
+    async def test_copy_from_raises_key_error_when_the_object_is_gone(
+        self, storage: Storage, prefix: str
+    ) -> None:
+        await storage.put_bytes(f"{prefix}/a", BODY)
+        stored = await storage.head(f"{prefix}/a")
+        assert stored
+        await storage.delete(f"{prefix}/a")
+        with pytest.raises(KeyError):
+            await storage.copy_from(storage, stored, f"{prefix}/b.ts", reads_of(storage, f"{prefix}/a"))
+        assert await storage.head(f"{prefix}/b.ts") is None
+        assert await storage.open_uploads(prefix) == []
 
     async def test_head_describes_the_object_when_it_is_there(self, storage: Storage, prefix: str) -> None:
         await storage.put_bytes(f"{prefix}/thumbnail.jpg", BODY)
@@ -231,6 +256,9 @@ class StorageContract:
         calls = [
             storage.put_file(key, path),
             storage.put_bytes(key, b""),
+            storage.copy_from(
+                storage, StoredObject("a", 0, '"e"', datetime.now(UTC)), key, reads_of(storage, "a")
+            ),
             storage.head(key),
             _read(storage, key),
             storage.keys(key),
@@ -263,6 +291,23 @@ def assert_same(one: StoredObject, other: StoredObject | None) -> None:
     assert other
     assert (one.key, one.bytes, one.etag.strip('"')) == (other.key, other.bytes, other.etag.strip('"'))
     assert abs(one.modified - other.modified) < timedelta(seconds=1)
+
+
+def reads_of(storage: Storage, key: str) -> ReadBytes:
+    """Return the function that reads parts of an object."""
+
+    async def read(start: int, length: int) -> bytes:
+        async with storage.read(key, start=start, length=length) as reader:
+            return await reader.body()
+
+    return read
+
+
+async def copy(storage: Storage, source: str, key: str) -> int:
+    """Copy an object of a storage within it."""
+    stored = await storage.head(source)
+    assert stored
+    return await storage.copy_from(storage, stored, key, reads_of(storage, source))
 
 
 async def _read(storage: Storage, key: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 from shared.artifacts import ARTIFACTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from pathlib import Path
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from shared.storage.location import StorageLocation
 
+    ReadBytes = Callable[[int, int], Awaitable[bytes]]  # from an offset so many bytes
+
+COPY_BYTES = 8 * 1024**2  # of a copy in memory at once, times the parts at once
 IMMUTABLE = "public, max-age=31536000, immutable"
 PLAYLIST_CACHE = "public, max-age=60"
 
@@ -89,6 +92,14 @@ class Storage(Protocol):
 
     async def put_bytes(self, key: str, body: bytes) -> int:
         """Store `body` under `key`, whole or not at all; return its size in bytes."""
+        ...
+
+    async def copy_from(self, source: Storage, stored: StoredObject, key: str, read: ReadBytes) -> int:
+        """Store an object of another storage under `key`, whole or not at all; return its size in bytes.
+
+        The server copies it if it can; else `read` gives the bytes, and what it raises passes. Content-Type
+        and Cache-Control follow from `key`. Raises KeyError when the server does not find the object.
+        """
         ...
 
     async def head(self, key: str) -> StoredObject | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from shared.storage.interface import ObjectReader, OpenUpload, Storage, StoredObject
+    from shared.storage.interface import ObjectReader, OpenUpload, ReadBytes, Storage, StoredObject
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class MeasuredStorage:
     async def put_bytes(self, key: str, body: bytes) -> int:
         with self._timed("put"):
             return await self.inner.put_bytes(key, body)
+
+    async def copy_from(self, source: Storage, stored: StoredObject, key: str, read: ReadBytes) -> int:
+        known = source.inner if isinstance(source, MeasuredStorage) else source
+        with self._timed("copy"):
+            return await self.inner.copy_from(known, stored, key, read)
 
     async def head(self, key: str) -> StoredObject | None:
         with self._timed("head"):

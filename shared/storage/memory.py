@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from shared.storage.interface import ReadBytes, Storage
+
 
 @dataclass
 class MemoryStorage:
@@ -46,6 +48,16 @@ class MemoryStorage:
         stored = StoredObject(checked_key(key), len(body), etag, datetime.now(UTC).replace(microsecond=0))
         self.objects[key] = stored, body
         return len(body)
+
+    async def copy_from(
+        self,
+        source: Storage,  # noqa: ARG002
+        stored: StoredObject,
+        key: str,
+        read: ReadBytes,
+    ) -> int:
+        """Store the bytes that `read` returns."""
+        return await self.put_bytes(checked_key(key), await read(0, stored.bytes))
 
     async def head(self, key: str) -> StoredObject | None:
         """Return an object's metadata; None when it does not exist."""

@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
 import structlog
 
@@ -32,14 +31,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from shared.storage.interface import ObjectReader, Storage, StoredObject
+    from shared.storage.interface import ObjectReader, ReadBytes, Storage, StoredObject
     from shared.workspace.bucket_upload import WorkStorage
     from shared.workspace.disk_budget import Reservation
     from shared.workspace.layout import WorkDir
     from shared.workspace.names import Place
 
 HEADS: Final = 2  # of so many files in a directory each is asked for; of more the directory is listed
-MEMORY_BYTES: Final = 8 * 1024**2  # larger objects are copied through a file
 VIDEOS_AT_ONCE: Final = 50
 ORIGINAL: Final = re.compile(r".*/?originals/([0-9a-f-]{36})/source")
 
@@ -115,21 +113,15 @@ class BucketWorkspace:
         self._hand_over.forget(name)
 
     async def store(self, name: str, storage: Storage, key: str) -> int:
-        """Copy an object into a storage. Raises FileNotFoundError when it is not there."""
-        async with self._reading(name) as reader:
-            if reader.object.bytes <= MEMORY_BYTES:
-                with bucket_faults():
-                    body = await reader.body()
-                return await storage.put_bytes(key, body)
-            path = self.scratch.uploads / f"copy-{uuid4().hex}"
-            try:
-                await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
-                with await asyncio.to_thread(path.open, "wb") as file, bucket_faults():
-                    async for chunk in reader:
-                        await asyncio.to_thread(file.write, chunk)
-                return await storage.put_file(key, path)
-            finally:
-                await asyncio.to_thread(path.unlink, missing_ok=True)
+        """Copy an object into a storage, by the server where it can. Raises FileNotFoundError."""
+        with bucket_faults():
+            stored = await self.storage.head(self._key(name))
+        try:
+            if stored is None:
+                raise KeyError(name)
+            return await storage.copy_from(self.storage, stored, key, self._bytes_of(name))
+        except KeyError:
+            raise FileNotFoundError(f"{name} is not in {self.where}") from None
 
     @asynccontextmanager
     async def read(
@@ -237,6 +229,14 @@ class BucketWorkspace:
 
     def _name(self, key: str) -> str:
         return key.removeprefix(f"{self.prefix}/")
+
+    def _bytes_of(self, name: str) -> ReadBytes:
+        async def read(start: int, length: int) -> bytes:
+            with bucket_faults():
+                async with self.storage.read(self._key(name), start=start, length=length) as reader:
+                    return await reader.body()
+
+        return read
 
     async def _below(self, directory: str) -> dict[str, int]:
         return {self._name(each.key): each.bytes for each in await self.storage.keys(self._key(directory))}

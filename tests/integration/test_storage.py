@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -12,6 +14,7 @@ import pytest
 from shared.errors import StorageUnavailable
 from shared.storage import open_storage
 from shared.storage.open_storage import open_s3
+from shared.storage.s3.copying import PART_BYTES, ServerCopies
 from shared.storage.s3.storage import S3Storage
 from tests.storage_contract import StorageContract
 
@@ -110,3 +113,34 @@ async def test_read_leaves_no_connection_open_when_the_body_is_not_read_to_its_e
             async with storage.read(f"{prefix}/segment_001.ts") as reader:
                 async for _ in reader:
                     break
+
+
+@pytest.mark.parametrize("part_bytes", [PART_BYTES, 5 * 1024**2])
+async def test_the_server_copies_between_buckets_and_describes_the_object_by_its_new_name(
+    settings: Settings, storage: Storage, prefix: str, part_bytes: int
+) -> None:
+    """No byte passes through this process, whether the object is copied whole or in parts."""
+
+    async def read(start: int, length: int) -> bytes:
+        raise AssertionError(f"{length} bytes were read from {start}")
+
+    assert isinstance(storage, S3Storage)
+    other = f"work-{uuid4().hex[:8]}"
+    body = os.urandom(12 * 1024**2)
+    async with open_s3(settings.model_copy(update={"s3_bucket": other})) as work:
+        await work.client.create_bucket(Bucket=other)
+        try:
+            await work.put_bytes("work/chunks/1/720p_001.part", body)
+            stored = await work.head("work/chunks/1/720p_001.part")
+            assert stored
+            target = replace(storage, copies=ServerCopies(part_bytes))
+            assert await target.copy_from(work, stored, f"{prefix}/segment_001.ts", read) == len(body)
+        finally:
+            await work.delete("work/chunks/1/720p_001.part")
+            await work.client.delete_bucket(Bucket=other)
+    async with storage.read(f"{prefix}/segment_001.ts") as reader:
+        assert await reader.body() == body
+    answer = await storage.client.head_object(Bucket=storage.bucket, Key=f"{prefix}/segment_001.ts")
+    assert answer["ContentType"] == "video/mp2t"
+    assert answer["CacheControl"] == "public, max-age=31536000, immutable"
+    assert await storage.open_uploads(prefix) == []

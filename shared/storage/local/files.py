@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, BinaryIO, cast
 from uuid import uuid4
 
 from shared.storage.interface import OpenUpload, StoredObject
@@ -69,6 +70,20 @@ def link(source: Path, temp: Path) -> None:
 def write(body: bytes, temp: Path) -> None:
     """Write `body` to `temp`."""
     temp.write_bytes(body)
+    _sync(temp)
+
+
+def open_unnamed(root: Path) -> BinaryIO:
+    """Return a new file without a name on the file system of `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    return cast("BinaryIO", TemporaryFile(dir=root))
+
+
+def save(file: BinaryIO, temp: Path) -> None:
+    """Write the content of an open file to `temp`."""
+    file.seek(0)
+    with temp.open("wb") as target:
+        shutil.copyfileobj(file, target)
     _sync(temp)
 
 

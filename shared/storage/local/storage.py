@@ -6,11 +6,12 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 
 from shared.errors import StorageUnavailable
 from shared.names import DEFAULT_STORAGE
-from shared.storage.interface import ObjectReader, checked_key
+from shared.storage.interface import COPY_BYTES, ObjectReader, checked_key
 from shared.storage.local import files
 from shared.storage.location import StorageLocation
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from shared.storage.interface import OpenUpload, StoredObject
+    from shared.storage.interface import OpenUpload, ReadBytes, Storage, StoredObject
 
 CHUNK_BYTES = 256 * 1024
 
@@ -57,6 +58,21 @@ class LocalStorage:
         """Store `body`; return its size in bytes."""
         target = self._path(key)
         return await _run(f"put {key}", lambda: files.place(target, lambda temp: files.write(body, temp)))
+
+    async def copy_from(
+        self,
+        source: Storage,  # noqa: ARG002
+        stored: StoredObject,
+        key: str,
+        read: ReadBytes,
+    ) -> int:
+        """Store the bytes that `read` returns, some at a time."""
+        target = self._path(key)
+        with await _run(f"put {key}", lambda: files.open_unnamed(self.root)) as file:
+            for start in range(0, stored.bytes, COPY_BYTES):
+                body = await read(start, min(COPY_BYTES, stored.bytes - start))
+                await _run(f"put {key}", partial(file.write, body))
+            return await _run(f"put {key}", lambda: files.place(target, lambda temp: files.save(file, temp)))
 
     async def head(self, key: str) -> StoredObject | None:
         """Return an object's metadata; None when it does not exist."""

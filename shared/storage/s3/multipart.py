@@ -1,9 +1,10 @@
-"""Uploads of large files in equal parts (required by R2), a few at a time."""
+"""Uploads of large objects in equal parts (required by R2), a few at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,37 +16,84 @@ from shared.storage.interface import OpenUpload, cache_control, media_type
 from shared.storage.s3.errors import MISSING, error_code, mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import CompletedMultipartUploadTypeDef, CompletedPartTypeDef
 
+    from shared.storage.interface import ReadBytes
+
+    SendPart = Callable[["Part"], Awaitable[str]]
+
 PARTS_AT_ONCE = 3  # each is held in memory
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an upload: `size` bytes from `offset` of the whole; `number` counts from 1."""
+
+    upload_id: str
+    number: int
+    offset: int
+    size: int
+
+
+def reads_of(file: BinaryIO) -> ReadBytes:
+    """Return the function that reads parts of an open file."""
+
+    async def read(start: int, length: int) -> bytes:
+        return await asyncio.to_thread(os.pread, file.fileno(), length, start)
+
+    return read
 
 
 async def put_parts(
     client: S3Client,
     bucket: str,
     key: str,
-    file: BinaryIO,
+    read: ReadBytes,
     *,
+    size: int,
     part_bytes: int,
     encryption: Mapping[str, Any],
 ) -> None:
-    """Upload a file in parts; the upload is aborted when anything fails."""
+    """Upload `size` bytes in parts that `read` returns, a few of them in memory at once."""
+
+    async def send(part: Part) -> str:
+        body = await read(part.offset, part.size)
+        answer = await client.upload_part(
+            Bucket=bucket, Key=key, UploadId=part.upload_id, PartNumber=part.number, Body=body
+        )
+        failpoint("s3.part_put")
+        return answer["ETag"]
+
+    await upload_in_parts(client, bucket, key, send, size=size, part_bytes=part_bytes, encryption=encryption)
+
+
+async def upload_in_parts(
+    client: S3Client,
+    bucket: str,
+    key: str,
+    send: SendPart,
+    *,
+    size: int,
+    part_bytes: int,
+    encryption: Mapping[str, Any],
+) -> None:
+    """Make an object of parts, each sent by `send`, which returns its ETag; aborted when anything fails."""
     begun = await client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key), **encryption
     )
     failpoint("s3.upload_begun")
-    upload = _Upload(client, bucket, key, begun["UploadId"], part_bytes)
+    upload_id = begun["UploadId"]
     try:
-        parts = await upload.send(file)
+        parts = await _send_parts(_parts(upload_id, size, part_bytes), send)
         failpoint("s3.parts_put")
         await client.complete_multipart_upload(
-            Bucket=bucket, Key=key, UploadId=upload.id, MultipartUpload={"Parts": parts}
+            Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
         )
     except BaseException:  # also when cancelled: incomplete uploads keep costing money
-        await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload.id)
+        await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
         raise
 
 
@@ -56,7 +104,15 @@ async def put_parts_of(
     with TemporaryFile() as file:  # parts are read by their offsets
         file.write(body)
         file.flush()
-        await put_parts(client, bucket, key, file, part_bytes=part_bytes, encryption=encryption)
+        await put_parts(
+            client,
+            bucket,
+            key,
+            reads_of(file),
+            size=len(body),
+            part_bytes=part_bytes,
+            encryption=encryption,
+        )
 
 
 async def list_uploads(client: S3Client, bucket: str, prefix: str) -> list[OpenUpload]:
@@ -145,34 +201,24 @@ class StreamedParts:
         return found["ContentLength"] == self._bytes
 
 
-class _Upload:
-    def __init__(self, client: S3Client, bucket: str, key: str, upload_id: str, part_bytes: int) -> None:
-        self.id, self._part_bytes = upload_id, part_bytes
-        self._client, self._bucket, self._key = client, bucket, key
+async def _send_parts(parts: Iterator[Part], send: SendPart) -> list[CompletedPartTypeDef]:
+    """Send every part; the first failure stops the others."""
+    done: list[CompletedPartTypeDef] = []
 
-    async def send(self, file: BinaryIO) -> list[CompletedPartTypeDef]:
-        """Send every part; the first failure stops the others."""
-        numbers = enumerate(_offsets(file, self._part_bytes), start=1)
-        done: list[CompletedPartTypeDef] = []
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(PARTS_AT_ONCE):
-                    group.create_task(self._work(file, numbers, done))
-        except ExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
-        return sorted(done, key=lambda part: part["PartNumber"])
+    async def work() -> None:
+        for part in parts:
+            etag = await send(part)
+            done.append({"PartNumber": part.number, "ETag": etag})
 
-    async def _work(
-        self, file: BinaryIO, numbers: Iterator[tuple[int, int]], done: list[CompletedPartTypeDef]
-    ) -> None:
-        for number, offset in numbers:
-            body = await asyncio.to_thread(os.pread, file.fileno(), self._part_bytes, offset)
-            answer = await self._client.upload_part(
-                Bucket=self._bucket, Key=self._key, UploadId=self.id, PartNumber=number, Body=body
-            )
-            failpoint("s3.part_put")
-            done.append({"PartNumber": number, "ETag": answer["ETag"]})
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PARTS_AT_ONCE):
+                group.create_task(work())
+    except ExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None
+    return sorted(done, key=lambda part: part["PartNumber"])
 
 
-def _offsets(file: BinaryIO, part_bytes: int) -> Iterator[int]:
-    return iter(range(0, os.fstat(file.fileno()).st_size, part_bytes))
+def _parts(upload_id: str, size: int, part_bytes: int) -> Iterator[Part]:
+    for number, offset in enumerate(range(0, size, part_bytes), start=1):
+        yield Part(upload_id, number, offset, min(part_bytes, size - offset))

@@ -12,36 +12,39 @@ from botocore.exceptions import ClientError
 
 from shared.errors import StorageRefused
 from shared.names import DEFAULT_STORAGE
-from shared.storage.interface import ObjectReader, StoredObject, cache_control, checked_key, media_type
+from shared.storage.interface import (
+    COPY_BYTES,
+    ObjectReader,
+    StoredObject,
+    cache_control,
+    checked_key,
+    media_type,
+)
 from shared.storage.location import StorageLocation
+from shared.storage.s3.bodies import chunks, metadata, no_chunks, whole_size
+from shared.storage.s3.copying import Copy, ServerCopies
 from shared.storage.s3.delete import delete_objects
 from shared.storage.s3.direct_reads import chunks_of, described
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
-from shared.storage.s3.multipart import abort_upload, begin_parts, list_uploads, put_parts
+from shared.storage.s3.multipart import abort_upload, begin_parts, list_uploads, put_parts, reads_of
 from shared.storage.s3.presign import clamp_seconds, presign
 from shared.storage.s3.versions import is_versioned, list_versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
     from pathlib import Path
     from uuid import UUID
 
-    from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import (
-        GetObjectOutputTypeDef,
-        GetObjectRequestTypeDef,
-        HeadObjectOutputTypeDef,
-    )
+    from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef, GetObjectRequestTypeDef
 
-    from shared.storage.interface import OpenUpload
+    from shared.storage.interface import OpenUpload, ReadBytes, Storage
     from shared.storage.s3.direct_reads import DirectReads
     from shared.storage.s3.multipart import StreamedParts
     from shared.storage.s3.presign import Signer
 
 WHOLE_BYTES = 256 * 1024
-CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class S3Storage:
     storage_id: UUID | None = None
     kind: Literal["local", "s3"] = "s3"
     name: str = DEFAULT_STORAGE
+    copies: ServerCopies = field(default_factory=ServerCopies, compare=False)
 
     @property
     def location(self) -> StorageLocation:
@@ -86,7 +90,7 @@ class S3Storage:
             size = (await asyncio.to_thread(path.stat)).st_size
             with mapped(f"put {key}"):
                 if size > self.single_put_bytes:
-                    await self._put_parts(key, file)
+                    await self._put_parts(key, size, reads_of(file))
                 else:
                     await self._put(key, file)
         finally:
@@ -100,6 +104,20 @@ class S3Storage:
             await self._put(key, body)
         return len(body)
 
+    async def copy_from(self, source: Storage, stored: StoredObject, key: str, read: ReadBytes) -> int:
+        """Have the server copy an object of the same endpoint, else put its bytes; return the size."""
+        checked_key(key)
+        if isinstance(source, S3Storage) and source.client.meta.endpoint_url == self.client.meta.endpoint_url:
+            copy = Copy(self.client, source.bucket, stored, self.bucket, key, self.encryption)
+            with mapped(f"copy {stored.key} to {key}"):
+                if await self.copies.make(copy):
+                    return stored.bytes
+        if stored.bytes <= min(self.single_put_bytes, COPY_BYTES):
+            return await self.put_bytes(key, await read(0, stored.bytes))
+        await self._put_parts(key, stored.bytes, read)
+        put = await self.head(key)
+        return put.bytes if put else 0
+
     async def head(self, key: str) -> StoredObject | None:
         """Return an object's metadata; None when it does not exist."""
         checked_key(key)
@@ -111,7 +129,7 @@ class S3Storage:
                 if error_code(named) in MISSING:
                     return None
                 raise named from None
-        return _described(key, answer, answer["ContentLength"])
+        return metadata(key, answer, answer["ContentLength"])
 
     @asynccontextmanager
     async def read(
@@ -131,12 +149,12 @@ class S3Storage:
         if answer is None:
             yield await self._nothing_of(key)
             return
-        chunks = _chunks(answer["Body"], key)
+        body = chunks(answer["Body"], key)
         try:
-            yield ObjectReader(_described(key, answer, _whole_size(answer)), chunks)
+            yield ObjectReader(metadata(key, answer, whole_size(answer)), body)
         finally:
             answer["Body"].close()  # an unread body closes its connection
-            await chunks.aclose()
+            await body.aclose()
 
     async def keys(self, prefix: str) -> list[StoredObject]:
         """List the objects below `prefix`."""
@@ -229,10 +247,12 @@ class S3Storage:
             **self.encryption,
         )
 
-    async def _put_parts(self, key: str, file: BinaryIO) -> None:
-        await put_parts(
-            self.client, self.bucket, key, file, part_bytes=self.part_bytes, encryption=self.encryption
-        )
+    async def _put_parts(self, key: str, size: int, read: ReadBytes) -> None:
+        client, bucket, part_bytes, encryption = self.client, self.bucket, self.part_bytes, self.encryption
+        with mapped(f"put {key}"):
+            await put_parts(
+                client, bucket, key, read, size=size, part_bytes=part_bytes, encryption=encryption
+            )
 
     async def _named(self, error: ClientError, prefix: str = "") -> ClientError:
         """Return the error of a listing instead of one without a body, because it has a code."""
@@ -265,33 +285,10 @@ class S3Storage:
         stored = await self.head(key)
         if stored is None:
             raise KeyError(key)
-        return ObjectReader(stored, _no_chunks())
+        return ObjectReader(stored, no_chunks())
 
 
 def _read_if_small(path: Path, max_bytes: int) -> bytes | None:
     """Read a small file in one go: passing it from thread to thread takes longer than sending it."""
     with path.open("rb") as file:
         return file.read() if os.fstat(file.fileno()).st_size <= max_bytes else None
-
-
-def _described(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef, size: int) -> StoredObject:
-    return StoredObject(key, size, answer["ETag"], answer["LastModified"])
-
-
-def _whole_size(answer: GetObjectOutputTypeDef) -> int:
-    whole = answer.get("ContentRange", "").rpartition("/")[2]
-    return int(whole) if whole.isdigit() else answer["ContentLength"]
-
-
-async def _chunks(body: StreamingBody, key: str) -> AsyncGenerator[bytes]:
-    while True:
-        with mapped(f"read {key}"):
-            chunk = await body.read(CHUNK_BYTES)
-        if not chunk:
-            return
-        yield chunk
-
-
-async def _no_chunks() -> AsyncGenerator[bytes]:
-    return
-    yield
