@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from unittest.mock import AsyncMock
 
 from services.uploader.handlers.delete_video import DeleteVideoHandler
@@ -14,17 +15,22 @@ from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.sweep_orphans import Sweeper, Swept
 from services.uploader.retention import Retention
 from services.uploader.storage_breaker import StorageBreaker
+from shared.errors import StorageUnavailable
 from shared.playback.urls import PlaybackUrls
+from shared.storage.local.storage import LocalStorage
 from shared.storage.rules import StorageRules
 from shared.storage.storages import Storages
+from shared.workspace.bucket import BucketWorkspace
+from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from services.uploader.maintenance.find_orphans import OrphanFinder
     from shared.messaging.outbox import Outbox
-    from shared.workspace.layout import WorkDir
+    from shared.workspace.interface import Workspace
 
 LEASE_SECONDS = 30.0
 URLS = PlaybackUrls("http://localhost:8081")
@@ -32,7 +38,7 @@ URLS = PlaybackUrls("http://localhost:8081")
 
 def store_handler(
     outbox: Outbox,
-    work: WorkDir,
+    work: WorkDir | Workspace,
     storage: Any,
     *,
     deletes_local: bool = False,
@@ -41,7 +47,7 @@ def store_handler(
     check_volume: Callable[[], Awaitable[None]] | None = None,
 ) -> StoreChunkHandler:
     """Return the handler that stores chunks and finishes videos."""
-    retention, workspace = Retention(deletes_local), VolumeWorkspace(work)
+    retention, workspace = Retention(deletes_local), workspace_of(work)
     return StoreChunkHandler(
         outbox,
         workspace,
@@ -69,9 +75,27 @@ def sweeper_of(finder: OrphanFinder, *, owns_storage: bool = True, owns_volume: 
     return Sweeper(finder, lambda: swept, owns_volume)
 
 
-def delete_handler(outbox: Outbox, work: WorkDir, *storages: Any) -> DeleteVideoHandler:
+def delete_handler(outbox: Outbox, work: WorkDir | Workspace, *storages: Any) -> DeleteVideoHandler:
     """Return the handler that deletes videos."""
-    workspace = VolumeWorkspace(work)
     return DeleteVideoHandler(
-        outbox, workspace, Storages(storages), LEASE_SECONDS, delete_again_seconds=300.0
+        outbox, workspace_of(work), Storages(storages), LEASE_SECONDS, delete_again_seconds=300.0
     )
+
+
+def workspace_of(work: WorkDir | Workspace) -> Workspace:
+    """Return a workspace as it is, and that on a volume for the directories of one."""
+    return VolumeWorkspace(work) if isinstance(work, WorkDir) else work
+
+
+class BucketOfFiles(LocalStorage):
+    """A bucket whose objects are files; no key is a directory there."""
+
+    async def delete(self, key: str) -> None:
+        with suppress(StorageUnavailable):
+            await super().delete(key)
+
+
+def bucket_of_files(directory: Path, scratch: Path) -> BucketWorkspace:
+    """Return a work bucket whose objects are files below `directory`, which tests can see and damage."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    return BucketWorkspace(WorkDir(scratch), cast("Any", BucketOfFiles(directory.parent)), directory.name)

@@ -11,12 +11,16 @@ import pytest
 from shared.messaging.outbox import Outbox
 from shared.storage.memory import MemoryStorage
 from shared.workspace.layout import WorkDir
+from shared.workspace.volume import VolumeWorkspace
+from tests.handlers import bucket_of_files
 from tests.memory_database import MemoryPostgres
 from tests.sample_video import SampleVideo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from shared.workspace.interface import Workspace
 
 hypothesis.settings.register_profile("unit", deadline=None)  # a loaded machine is no fault of the code
 hypothesis.settings.load_profile("unit")
@@ -39,6 +43,14 @@ def work_dir(tmp_path: Path) -> WorkDir:
     """An empty work volume."""
     (tmp_path / "volume").mkdir()
     return WorkDir(tmp_path / "volume")
+
+
+@pytest.fixture(params=["volume", "bucket"])
+def work(request: pytest.FixtureRequest, work_dir: WorkDir, tmp_path: Path) -> Workspace:
+    """The work volume, and a bucket whose objects are its files."""
+    if request.param == "bucket":
+        return bucket_of_files(work_dir.root, tmp_path / "scratch")
+    return VolumeWorkspace(work_dir)
 
 
 @pytest.fixture

@@ -16,24 +16,31 @@ from shared.errors import (
     StorageRefused,
     StorageUnavailable,
     Superseded,
+    WorkVolumeUnavailable,
 )
+from shared.storage.local.storage import LocalStorage
 from shared.storage.location import StorageLocation
 from shared.storage.memory import MemoryStorage
-from tests.handlers import delete_handler, store_handler
+from tests.handlers import bucket_of_files, delete_handler, store_handler
 from tests.sample_video import LEASE_SECONDS, PICTURE, SEGMENT
 
 
 @pytest.fixture
-def storing(outbox, work_dir, memory_storage):
+def storing(outbox, work, memory_storage):
     def make(storage=memory_storage, **given):
-        return store_handler(outbox, work_dir, storage, **given)
+        return store_handler(outbox, work, storage, **given)
 
     return make
 
 
 @pytest.fixture
-def deleting(outbox, work_dir, memory_storage):
-    return delete_handler(outbox, work_dir, memory_storage)
+def storing_by_bucket(outbox, work_dir, memory_storage, tmp_path):
+    return store_handler(outbox, bucket_of_files(work_dir.root, tmp_path / "scratch"), memory_storage)
+
+
+@pytest.fixture
+def deleting(outbox, work, memory_storage):
+    return delete_handler(outbox, work, memory_storage)
 
 
 class Failing(MemoryStorage):
@@ -45,6 +52,11 @@ class Failing(MemoryStorage):
         if self.error:
             raise self.error
         return await super().put_file(key, path)
+
+    async def copy_from(self, source, stored, key, read):
+        if self.error:
+            raise self.error
+        return await super().copy_from(source, stored, key, read)
 
 
 class Losing(MemoryStorage):
@@ -180,14 +192,42 @@ async def test_rejection_by_the_storage_does_not_open_the_breaker(storing, new_v
     assert (await video.record()).warnings == ()
 
 
+@pytest.mark.parametrize(("unread", "put"), [("/", 0), ("/720p/", 1)])
+async def test_work_bucket_that_is_away_is_waited_for_and_is_no_outage_of_the_storage(
+    storing_by_bucket, new_video, memory_storage, monkeypatch, *, unread, put
+):
+    """It is another place: the storage works, and what was put of the chunk is not put again."""
+    video, handler = await new_video().encoded(), storing_by_bucket
+    answer = LocalStorage.head
+
+    async def head(self, key):
+        if unread in key:
+            raise StorageUnavailable("connection refused")
+        return await answer(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "head", head)
+        with pytest.raises(WorkVolumeUnavailable, match="connection refused"):
+            await handler.store(video.segmented(0))
+    assert not handler.breaker.is_open
+    assert len(memory_storage.objects) == put
+    assert (await video.record()).warnings == (), "users are told of an outage of the storage only"
+    memory_storage.objects.clear()
+    await handler.store(video.segmented(0))
+    assert len(memory_storage.objects) == 2 - put
+    assert await video.chunk_statuses() == ["stored", "encoded", "encoded"]
+
+
 async def test_own_failure_counts_for_nothing_when_another_stored_the_chunk(storing, new_video, postgres):
     video = await new_video().encoded()
 
     class Overtaken(MemoryStorage):
-        async def put_file(self, key, path):
+        async def put_file(self, *_):
             for row in postgres.rows("chunks", chunk=0):
                 row["status"] = "stored"
             raise StorageUnavailable("timeout")
+
+        copy_from = put_file
 
     with pytest.raises(Superseded, match="stored by another worker"):
         await storing(Overtaken(kind="s3", bucket="videos")).store(video.segmented(0))
@@ -243,6 +283,9 @@ async def test_object_of_another_size_is_no_outage(storing, new_video):
         async def put_file(self, key, path):
             return await super().put_file(key, path) - 1
 
+        async def copy_from(self, source, stored, key, read):
+            return await super().copy_from(source, stored, key, read) - 1
+
     video = await new_video().encoded()
     with pytest.raises(StorageInconsistent, match="has 187 bytes in storage, not 188"):
         await storing(Cutting(kind="s3", bucket="videos")).store(video.segmented(0))
@@ -253,12 +296,19 @@ class Weak(MemoryStorage):
 
     left: int = 0
 
-    async def put_file(self, key, path):
+    def take(self, key):
         if not self.left:
             raise StorageUnavailable("503 SlowDown")
         self.left -= 1
         self.put = [*getattr(self, "put", []), key]
+
+    async def put_file(self, key, path):
+        self.take(key)
         return await super().put_file(key, path)
+
+    async def copy_from(self, source, stored, key, read):
+        self.take(key)
+        return await super().copy_from(source, stored, key, read)
 
 
 async def fails(handler, video, chunk=0):

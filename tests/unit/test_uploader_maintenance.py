@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -59,11 +60,9 @@ EVERYTHING_IS_OLD = -10.0
 
 
 @pytest.fixture
-def finder(postgres, work_dir, memory_storage):
+def finder(postgres, work, memory_storage):
     keeps = Retention(delete_local_after_s3=False)
-    return OrphanFinder(
-        postgres.database, VolumeWorkspace(work_dir), memory_storage, keeps, EVERYTHING_IS_OLD
-    )
+    return OrphanFinder(postgres.database, work, memory_storage, keeps, EVERYTHING_IS_OLD)
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ async def test_files_and_objects_without_a_video_are_swept(sweeper, new_video, w
     stranger = uuid4()
     put(work_dir.original(stranger))
     put(work_dir.chunk_attempt(stranger, 0, 1) / "360p" / "segment_001.ts")
-    put(work_dir.upload(stranger))
+    os.utime(put(work_dir.upload(stranger)), (0, 0))  # in a bucket a fresh one is a sign of life
     await memory_storage.put_bytes(f"hls/alice/{stranger}/master.m3u8", b"x")
     upload = OpenUpload(f"hls/alice/{stranger}/a.ts", "1", datetime.now(UTC) - timedelta(days=2))
     memory_storage.uploads.append(upload)

@@ -154,7 +154,7 @@ async def test_storage_that_does_not_answer_is_not_the_workspace(work, storage):
 
     name = await write(work, "chunks/a/00000-1/360p/segment_001.ts")
     with pytest.raises(StorageUnavailable, match="the other one"):
-        await work.store(name, SimpleNamespace(put_bytes=refuse, put_file=refuse), "hls/a")
+        await work.store(name, SimpleNamespace(copy_from=refuse), "hls/a")
 
 
 @pytest.mark.parametrize(

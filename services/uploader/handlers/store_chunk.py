@@ -12,7 +12,14 @@ from services.uploader.handlers.store_lease import Progress, StoreLease
 from shared import videos
 from shared.contracts.events import EncodeChunk
 from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import SegmentsLost, StorageInconsistent, StorageRefused, StorageUnavailable, Superseded
+from shared.errors import (
+    SegmentsLost,
+    StorageInconsistent,
+    StorageRefused,
+    StorageUnavailable,
+    Superseded,
+    WorkVolumeUnavailable,
+)
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
 from shared.telemetry.metrics import TIME_TO_PLAYABLE
@@ -111,6 +118,9 @@ class StoreChunkHandler:
         except (StorageUnavailable, StorageInconsistent) as error:
             await self._give_way(job)
             error.made_progress = await self._keep_progress(job, progress)
+            raise
+        except WorkVolumeUnavailable:
+            await self._keep_progress(job, progress)
             raise
         failpoint("store.segments_put")
         async with self.outbox.transaction() as connection:
