@@ -72,6 +72,12 @@ def test_chart_makes_the_ingress_of_the_example():
     assert comparable(made) == comparable(example)
 
 
+def test_chart_makes_the_pod_monitor_of_the_component():
+    made = [each for each in load(helm_text("--set", "podMonitor=true")) if each["kind"] == "PodMonitor"]
+    component = load((K8S / "components/monitoring/pod-monitor.yaml").read_text())
+    assert comparable(made) == comparable(component)
+
+
 def test_chart_reads_the_rules_of_the_edge_where_they_are():
     assert (CHART / "files/edge").resolve() == REPOSITORY / "deploy/edge"
     (config,) = [each for each in load(helm_text()) if each["metadata"]["name"] == "vod-edge"]

@@ -1,0 +1,161 @@
+"""Builds what the cluster tests run, once, into a cache outside the checkout (`make test-cluster`).
+
+Sources come from the Go module proxy, with the versions and hashes in modules/*/go.mod and go.sum; etcd comes
+from Debian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.places import MODULES, cache, find
+
+BUILD_SECONDS: Final = 3600
+KUBERNETES: Final = "1.34.4"  # as in modules/kubernetes/go.mod
+HELM_CHART_UTIL: Final = "helm.sh/helm/v3/pkg/chartutil"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command of one Go module; `stamps` are the variables that say its version."""
+
+    name: str
+    module: str
+    package: str
+    stamps: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return cache() / "bin" / self.name
+
+    @property
+    def digest(self) -> str:
+        """Return what the program is made of, as a hash."""
+        texts = [(MODULES / self.module / name).read_bytes() for name in ("go.mod", "go.sum")]
+        return hashlib.sha256(b"".join([*texts, repr(self.stamps).encode()])).hexdigest()
+
+    def is_built(self) -> bool:
+        """Return whether the program of this version is in the cache."""
+        stamp = self.path.with_suffix(".sha256")
+        return self.path.exists() and stamp.exists() and stamp.read_text() == self.digest
+
+
+def _kubernetes(name: str) -> Program:
+    version = "k8s.io/component-base/version"
+    stamps = (f"{version}.gitVersion=v{KUBERNETES}", f"{version}.gitMajor=1", f"{version}.gitMinor=34")
+    return Program(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", stamps)
+
+
+HELM_STAMPS: Final = (f"{HELM_CHART_UTIL}.k8sVersionMajor=1", f"{HELM_CHART_UTIL}.k8sVersionMinor=34")
+CONTROL_PLANE: Final = tuple(_kubernetes(name) for name in ("kube-apiserver", "kubectl"))
+CHECKS: Final = (
+    Program("helm", "helm", "helm.sh/helm/v3/cmd/helm", HELM_STAMPS),
+    Program("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """Custom resource definitions in a Go module: its version and hash, and where they lie."""
+
+    module: str
+    total: str
+    pattern: str
+
+    def files(self) -> list[Path]:
+        """Return the files, fetched if need be. Raises OSError when their hash is not the one known here."""
+        command = ["go", "mod", "download", "-json", self.module]
+        done = subprocess.run(
+            command, cwd=cache(), check=True, capture_output=True, text=True, timeout=BUILD_SECONDS
+        )
+        found = json.loads(done.stdout)
+        if found["Sum"] != self.total:
+            raise OSError(f"{self.module} has the hash {found['Sum']}, not {self.total}")
+        return sorted(Path(found["Dir"]).glob(self.pattern))
+
+
+DEFINITIONS: Final = (
+    Definitions(
+        "github.com/kedacore/keda/v2@v2.21.0",
+        "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=",
+        "config/crd/bases/keda.sh_*.yaml",
+    ),
+    Definitions(
+        "sigs.k8s.io/gateway-api@v1.6.3",
+        "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=",
+        "config/crd/standard/gateway.networking.k8s.io_[ghl]*.yaml",
+    ),
+    Definitions(
+        "github.com/external-secrets/external-secrets@v1.3.2",
+        "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
+        "config/crds/bases/external-secrets.io_externalsecrets.yaml",
+    ),
+)
+
+
+def build(program: Program) -> None:
+    """Build a program into the cache. Raises CalledProcessError."""
+    flags = "-s -w " + " ".join(f"-X {stamp}" for stamp in program.stamps)
+    program.path.parent.mkdir(parents=True, exist_ok=True)
+    draft = program.path.with_suffix(".new")
+    subprocess.run(
+        ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", str(draft), program.package],
+        cwd=MODULES / program.module,
+        check=True,
+        timeout=BUILD_SECONDS,
+        env={**os.environ, "CGO_ENABLED": "0"},
+    )
+    draft.replace(program.path)
+    program.path.with_suffix(".sha256").write_text(program.digest)
+
+
+def obstacle(*names: str) -> str | None:
+    """Return why these programs cannot run here; None if they can."""
+    missing = [name for name in names if not find(name)]
+    return (
+        f"{', '.join(missing)}: not built yet, or not to be had here (`make test-cluster`)"
+        if missing
+        else None
+    )
+
+
+def main() -> int:
+    """Build what is missing, or say why that is impossible here: the tests are skipped then."""
+    wanted = [*CONTROL_PLANE, *CHECKS]
+    missing = [each for each in wanted if not each.is_built()]
+    if missing and not shutil.which("go"):
+        print("skipped: Go 1.26 or newer is needed to build Kubernetes")
+        return 0
+    for program in missing:
+        started = time.monotonic()
+        build(program)
+        print(f"built {program.name} in {time.monotonic() - started:.0f} s", flush=True)
+    if not find("etcd"):
+        if not shutil.which("apt-get"):
+            print("skipped: etcd is missing; on Debian: apt-get install etcd-server")
+            return 0
+        _install_etcd()
+    return 0
+
+
+def _install_etcd() -> None:
+    """Take the program alone out of Debian's package, which would start a server."""
+    folder = cache() / "etcd"
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["apt-get", "-q", "download", "etcd-server"], cwd=folder, check=True, capture_output=True)
+    (package,) = folder.glob("etcd-server_*.deb")
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(folder)], check=True)
+    shutil.copy(folder / "usr/bin/etcd", cache() / "bin" / "etcd")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
