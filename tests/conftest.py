@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
+from tests.leaks import leaks_below
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,3 +27,10 @@ def outside_servers() -> Iterator[None]:
 
     with servers_outside():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secrets_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """After all tests, when every stack is down: no log holds a secret that any of them used."""
+    yield
+    assert leaks_below(tmp_path_factory.getbasetemp()) == []

@@ -43,7 +43,32 @@ def leaks_in(directory: Path) -> list[str]:
     return [leak for log in sorted(directory.rglob("*.log")) for leak in _leaks_of(log, secrets)]
 
 
+def leaks_below(root: Path) -> list[str]:
+    """Return which log below a directory holds a secret of any stack that was started below it.
+
+    Each stack's own logs may not hold anything that looks like a secret either.
+    """
+    stacks = [state.parent for state in sorted(root.rglob("state.json")) if _was_started(state)]
+    secrets = {
+        f"{name} of {stack.name}": value for stack in stacks for name, value in secrets_of(stack).items()
+    }
+    known = [
+        f"{log.relative_to(root)}: {name}"
+        for log in sorted(root.rglob("*.log"))
+        for name in _held(log.read_bytes(), secrets)
+    ]
+    return known + [leak for stack in stacks for leak in leaks_in(stack)]
+
+
+def _was_started(state: Path) -> bool:
+    return (state.parent / "env").exists() and "ports" in json.loads(state.read_text())
+
+
+def _held(content: bytes, secrets: dict[str, str]) -> list[str]:
+    return [name for name, value in secrets.items() if value.encode() in content]
+
+
 def _leaks_of(log: Path, secrets: dict[str, str]) -> Iterator[str]:
     content = log.read_bytes()
-    yield from (f"{log.name}: {name}" for name, value in secrets.items() if value.encode() in content)
+    yield from (f"{log.name}: {name}" for name in _held(content, secrets))
     yield from (f"{log.name}: {name}" for name, shape in SHAPES.items() if shape.search(content))

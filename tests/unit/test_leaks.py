@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
-from tests.leaks import leaks_in
+from tests.leaks import leaks_below, leaks_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,3 +29,19 @@ def test_logs_with_a_secret_are_named_and_others_are_not(tmp_path: Path) -> None
     for number, secret in enumerate(SECRETS):
         (logs / f"{number}.log").write_text(f"it is {secret}\n")
     assert [leak.split(":")[0] for leak in leaks_in(tmp_path)] == [f"{number}.log" for number in range(6)]
+
+
+def test_a_secret_of_one_stack_is_found_in_the_log_of_another(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        stack = tmp_path / name
+        stack.mkdir()
+        state = {"secrets": {"postgres": f"password-of-{name}"}, "ports": {}}
+        (stack / "state.json").write_text(json.dumps(state))
+        (stack / "env").write_text("WORK_DIR=/w\n")
+        (stack / "ingest.log").write_text("nothing\n")
+    assert leaks_below(tmp_path) == []
+    (tmp_path / "two" / "ingest.log").write_text("it is password-of-one\n")
+    (tmp_path / "elsewhere.log").write_text("it is password-of-two\n")
+    found = leaks_below(tmp_path)
+    shutil.rmtree(tmp_path)  # or the check after all tests would find it too
+    assert found == ["elsewhere.log: postgres of two", "two/ingest.log: postgres of one"]
