@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devstack.environment import service_values, transcoder_count
-from devstack.programs import REPOSITORY
+from devstack.programs import REPOSITORY, as_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FIRST, SERVERS, SERVICES = range(3)  # stages: started in this order, stopped in reverse
 DRAIN_SECONDS = 30.0
+FIRST_UID = 61300  # of services that share no disk; they need no entry in passwd(5)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,14 @@ class Creation:
 
 
 @dataclass(frozen=True)
+class Scratch:
+    """A directory of one process; `uid` alone may enter it."""
+
+    path: Path
+    uid: int | None
+
+
+@dataclass(frozen=True)
 class Part:
     """One process of the stack.
 
@@ -58,6 +67,7 @@ class Part:
     creation: Creation | None = None
     pid_file: Path | None = None
     owner: int | None = None
+    scratch: Scratch | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     grace_seconds: float = 10.0
     litter: tuple[str, ...] = ()
@@ -78,7 +88,24 @@ def service_parts(directory: StackDir, state: State, programs: Programs) -> list
     """Define the services, with TRANSCODERS transcoders."""
     values = service_values(directory, state)
     names = service_names(transcoder_count(state))
-    return [_service(name, state.ports[name], values, programs.python) for name in names]
+    services = [_service(name, state.ports[name], values, programs.python) for name in names]
+    if values.get("WORK") != "bucket":
+        return services
+    first_uid = FIRST_UID if programs.separates_users else None
+    return [
+        _apart(part, directory.scratch(part.name), first_uid + number if first_uid else None)
+        for number, part in enumerate(services)
+    ]
+
+
+def _apart(part: Part, scratch: Path, uid: int | None) -> Part:
+    """Return a service with a directory and, where `uid` is given, a system user of its own."""
+    return replace(
+        part,
+        argv=(*(as_user(uid) if uid else ()), *part.argv),
+        env={**part.env, "WORK_DIR": str(scratch), "HOME": str(scratch)},
+        scratch=Scratch(scratch, uid),
+    )
 
 
 def _service(name: str, port: int, values: Mapping[str, str], python: Path) -> Part:

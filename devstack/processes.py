@@ -33,6 +33,11 @@ def prepare(part: Part, log: Path) -> None:
     part.cwd.mkdir(parents=True, exist_ok=True)
     if part.owner is not None:
         os.chown(part.cwd, part.owner, -1)
+    if part.scratch:
+        part.scratch.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if part.scratch.uid is not None:
+            part.scratch.path.parent.chmod(0o711)
+            os.chown(part.scratch.path, part.scratch.uid, part.scratch.uid)
     for file in part.files:
         write_atomically(file.path, file.text, file.mode)
         if part.owner is not None:

@@ -43,6 +43,7 @@ class Programs:
     weed: Path
     postgres_uid: int | None = None
     as_postgres: tuple[str, ...] = ()
+    separates_users: bool = False  # whether any user can run the services from this checkout
 
 
 def find_programs(stack_dir: Path) -> Programs:
@@ -60,6 +61,7 @@ def find_programs(stack_dir: Path) -> Programs:
         weed=weed,
         postgres_uid=NOBODY if as_root else None,
         as_postgres=drop_root(may_traverse(postgres_bin, stack_dir)) if as_root else (),
+        separates_users=as_root and may_traverse(Path(sys.executable), REPOSITORY / "services", stack_dir),
     )
 
 
@@ -88,6 +90,11 @@ def drop_root(traversable: bool) -> tuple[str, ...]:
         return command
     kept = "+dac_override"
     return (*command, f"--inh-caps={kept}", f"--ambient-caps={kept}", "--securebits=+no_setuid_fixup")
+
+
+def as_user(uid: int) -> tuple[str, ...]:
+    """Return the command prefix that runs a program as a user, in place of itself."""
+    return ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
 
 
 def may_traverse(*paths: Path) -> bool:

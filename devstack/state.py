@@ -58,6 +58,9 @@ class StackDir:
     def work(self) -> Path:
         return self.root / "work"
 
+    def scratch(self, part: str) -> Path:
+        return self.root / "scratch" / part
+
     def log(self, part: str) -> Path:
         return self.root / "logs" / f"{part}.log"
 

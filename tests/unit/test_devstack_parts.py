@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,25 @@ def test_services_are_started_directly() -> None:
 def test_transcoders_are_as_many_as_given_each_with_a_port_of_its_own() -> None:
     found = [part for name, part in parts(TRANSCODERS="3").items() if name.startswith("transcoder")]
     assert len({part.env["HTTP_PORT"] for part in found}) == 3
+
+
+def test_services_share_a_directory_with_a_work_volume_and_none_with_a_work_bucket() -> None:
+    services = ("ingest", "transcoder-1", "transcoder-2", "uploader", "streamer")
+    together = parts(TRANSCODERS="2")
+    assert len({together[name].env["WORK_DIR"] for name in services}) == 1
+    apart = parts(TRANSCODERS="2", WORK="bucket")
+    assert len({apart[name].env["WORK_DIR"] for name in services}) == 5
+    assert {apart[name].scratch.path for name in services if apart[name].scratch} == {
+        DIRECTORY.scratch(name) for name in services
+    }
+    assert apart["ingest"].argv == together["ingest"].argv, "this checkout cannot be entered by other users"
+
+
+def test_services_that_share_no_disk_are_users_of_their_own_where_root_starts_them() -> None:
+    programs = replace(PROGRAMS, separates_users=True)
+    made = service_parts(DIRECTORY, state(WORK="bucket", TRANSCODERS="2"), programs)
+    assert len({part.scratch.uid for part in made if part.scratch and part.scratch.uid}) == 5
+    assert all(part.argv[:2] == ("setpriv", f"--reuid={part.scratch.uid}") for part in made if part.scratch)
 
 
 @pytest.mark.parametrize(
