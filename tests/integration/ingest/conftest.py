@@ -108,7 +108,8 @@ async def serving(
     servers: Any, database: Database, work_dir: Path, *, pace: UploadPace = UPLOAD_PACE, **changes: Any
 ) -> AsyncIterator[Api]:
     """Run the API with changed settings."""
-    settings = servers.settings(work_dir=work_dir, max_upload_bytes=MAX_UPLOAD_BYTES, **changes)
+    values = {"work_dir": work_dir, "max_upload_bytes": MAX_UPLOAD_BYTES}
+    settings = servers.settings(**values | changes)
     keys = {}
     async with database.transaction() as connection:
         for name, scope in (("alice", "user"), ("bob", "user"), ("service", "service"), ("admin", "admin")):
