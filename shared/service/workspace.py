@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from shared.storage.open_storage import open_s3
 from shared.storage.s3.client_config import bucket_url
 from shared.workspace.bucket import BucketWorkspace
 from shared.workspace.layout import WorkDir
+from shared.workspace.scratch import clean_scratch
 from shared.workspace.volume import VolumeWorkspace
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ async def open_workspace(
     async with open_bucket(settings.of_work_bucket(), name="work") as storage:
         scratch, part_bytes = WorkDir(settings.work_dir.resolve()), _part_bytes(max_upload_bytes)
         await asyncio.to_thread(scratch.uploads.mkdir, parents=True, exist_ok=True)
-        yield BucketWorkspace(scratch, storage, settings.work_prefix, part_bytes)
+        yield BucketWorkspace(
+            scratch, storage, settings.work_prefix, part_bytes, settings.upload_stale_seconds
+        )
 
 
 def _part_bytes(max_upload_bytes: int) -> int:
@@ -65,10 +68,12 @@ def workspace_context(
             settings, max_upload_bytes=max_upload_bytes, open_bucket=servers_of(app).open_work_bucket
         )
         async with opening as workspace:
-            if isinstance(workspace, BucketWorkspace):
-                await expect_private(workspace.storage, workspace.prefix, _urls(settings))
-            app[WORKSPACE] = workspace
-            yield
+            with ExitStack() as held:
+                if isinstance(workspace, BucketWorkspace):
+                    await expect_private(workspace.storage, workspace.prefix, _urls(settings))
+                    await asyncio.to_thread(held.enter_context, clean_scratch(workspace.scratch.root))
+                app[WORKSPACE] = workspace
+                yield
 
     return context
 

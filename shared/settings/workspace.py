@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from shared.settings.groups import DefaultStorageSettings, WorkVolumeSettings
 
@@ -18,6 +18,7 @@ class WorkspaceSettings(WorkVolumeSettings, DefaultStorageSettings):
     work: Literal["volume", "bucket"] = "volume"
     s3_work_bucket: str = ""
     s3_work_prefix: str = "work/"
+    upload_stale_seconds: Annotated[float, Field(ge=10)] = 3600.0
 
     @model_validator(mode="after")
     def _check_work_bucket(self) -> WorkspaceSettings:

@@ -52,6 +52,7 @@ class BucketWorkspace:
     storage: WorkStorage
     prefix: str
     part_bytes: int = 8 * 1024**2
+    stale_seconds: float = STALE_SECONDS
     _hand_over: HandOver = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -169,7 +170,14 @@ class BucketWorkspace:
     def begin_upload(self, video_id: UUID, reservation: Reservation) -> BucketUpload:  # noqa: ARG002 - no disk
         """Return the upload of a new video."""
         keys = self._key(named.original(video_id)), self._key(named.upload(video_id))
-        return BucketUpload(self.storage, video_id, self.uri_of(video_id), *keys, part_bytes=self.part_bytes)
+        return BucketUpload(
+            self.storage,
+            video_id,
+            self.uri_of(video_id),
+            *keys,
+            part_bytes=self.part_bytes,
+            stale_seconds=self.stale_seconds,
+        )
 
     async def remove_stale_uploads(self) -> int:
         """Remove what uploads of dead processes have left: parts, and the signs that they are in progress."""
@@ -177,7 +185,7 @@ class BucketWorkspace:
         with bucket_faults():
             for upload in await self.storage.open_uploads(self._key(named.ORIGINALS)):
                 video_id = read_uuid(upload.key.removeprefix(f"{self.prefix}/").split("/")[1])
-                is_old = time.time() - upload.begun.timestamp() > STALE_SECONDS
+                is_old = time.time() - upload.begun.timestamp() > self.stale_seconds
                 if is_old and video_id and not await self.is_uploading(video_id):
                     await self.storage.abort_upload(upload)
                     removed += 1
@@ -190,13 +198,13 @@ class BucketWorkspace:
         """Return the signs of uploads that have gone stale."""
         with bucket_faults():
             found = await self.storage.keys(self._key(named.UPLOADS))
-        return [self._name(each.key) for each in found if _age_seconds(each) > STALE_SECONDS]
+        return [self._name(each.key) for each in found if _age_seconds(each) > self.stale_seconds]
 
     async def is_uploading(self, video_id: UUID) -> bool:
         """Tell whether an upload gave a sign of life lately, and has not committed its record."""
         with bucket_faults():
             found = await self.storage.head(self._key(named.upload(video_id)))
-        return found is not None and _age_seconds(found) <= STALE_SECONDS
+        return found is not None and _age_seconds(found) <= self.stale_seconds
 
     # What the sweep asks
 

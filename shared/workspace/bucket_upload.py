@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 STALE_SECONDS: Final = 3600.0  # without a sign of life; a live upload gives one more often
-SIGN_SECONDS: Final = 600.0
+SIGNS: Final = 6  # in that time
 
 
 class Parts(Protocol):
@@ -40,7 +40,15 @@ class BucketUpload:
     """
 
     def __init__(
-        self, storage: WorkStorage, video_id: UUID, uri: str, key: str, sign: str, *, part_bytes: int
+        self,
+        storage: WorkStorage,
+        video_id: UUID,
+        uri: str,
+        key: str,
+        sign: str,
+        *,
+        part_bytes: int,
+        stale_seconds: float = STALE_SECONDS,
     ) -> None:
         self.video_id, self.uri, self.size_bytes = video_id, uri, 0
         self._storage, self._key, self._sign, self._part_bytes = storage, key, sign, part_bytes
@@ -48,7 +56,8 @@ class BucketUpload:
         self._buffer = bytearray()
         self._parts: Parts | None = None
         self._sending: asyncio.Task[None] | None = None
-        self._signed_at = -SIGN_SECONDS
+        self._sign_seconds = stale_seconds / SIGNS
+        self._signed_at: float | None = None
         self._is_kept = self._discarded = False
 
     @property
@@ -117,12 +126,12 @@ class BucketUpload:
         self._buffer.clear()
         if self._parts is not None and not self._is_kept:
             await self._parts.abort()
-        if self._signed_at > 0:  # else nothing was written
+        if self._signed_at is not None:  # else nothing was written
             await self._storage.delete(self._key)
             await self._remove_sign()
 
     async def _give_sign(self) -> None:
-        if time.monotonic() - self._signed_at >= SIGN_SECONDS:
+        if self._signed_at is None or time.monotonic() - self._signed_at >= self._sign_seconds:
             await self._storage.put_bytes(self._sign, b"")
             self._signed_at = time.monotonic()
 

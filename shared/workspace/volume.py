@@ -201,6 +201,8 @@ def _expect_writable(root: Path) -> None:
 
 def remove_stale(uploads: Path, now: float) -> int:
     """Remove files without a write for STALE_SECONDS; return how many. `now` is a Unix time."""
+    if not uploads.is_dir():
+        return 0
     old = [Path(entry) for entry in os.scandir(uploads) if _age_seconds(entry, now) > STALE_SECONDS]
     stale = [path for path in old if not is_held(path)]
     for path in stale:

@@ -47,8 +47,12 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.topology import QUEUES
 from shared.storage.interface import OpenUpload
 from shared.storage.marker import read_marker
+from shared.storage.memory import MemoryStorage
 from shared.storage.storages import Storages
-from shared.workspace import work_files
+from shared.workspace import names, work_files
+from shared.workspace.bucket import BucketWorkspace
+from shared.workspace.disk_budget import Reservation, UnlimitedSpace
+from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
 from tests.handlers import sweeper_of
 from tests.memory_broker import MemoryBroker
@@ -114,6 +118,34 @@ async def test_files_and_objects_without_a_video_are_swept(sweeper, new_video, w
     assert not work_dir.chunks(stranger).exists()
     assert memory_storage.objects == {}
     assert memory_storage.uploads == []
+
+
+async def test_sweep_of_a_work_bucket_ends_dead_uploads_and_takes_nothing_of_another_system(
+    finder, new_video, tmp_path
+):
+    await new_video().accepted()
+    bucket = MemoryStorage("s3", bucket="private")
+    work = BucketWorkspace(WorkDir(tmp_path), bucket, "work", part_bytes=1024, stale_seconds=60.0)
+    dead, alive = [work.begin_upload(uuid4(), Reservation(UnlimitedSpace(), "alice")) for _ in range(2)]
+    for upload in (dead, alive):
+        await upload.write(b"x" * 4096)
+        await upload._sent()
+    foreign = [
+        "work/originals/film.mp4",
+        "work/notes/a.txt",
+        f"other/originals/{uuid4()}/source",
+        f"workers/chunks/{uuid4()}/00000-1/a.ts",
+        f"originals/{uuid4()}/source",
+    ]
+    for key in foreign:
+        await bucket.put_bytes(key, b"x")
+    long_ago = datetime.now(UTC) - timedelta(minutes=2)
+    sign = f"work/{names.upload(dead.video_id)}"
+    bucket.objects[sign] = replace(bucket.objects[sign][0], modified=long_ago), b""
+    bucket.uploads = [replace(each, begun=long_ago) for each in bucket.uploads]
+    assert await swept(sweeper_of(replace(finder, work=work))) == [("upload", names.upload(dead.video_id))]
+    assert [each.key for each in bucket.uploads] == [f"work/{names.original(alive.video_id)}"]
+    assert sorted(bucket.objects) == sorted([*foreign, f"work/{names.upload(alive.video_id)}"])
 
 
 async def kept_bytes(outbox):
@@ -441,8 +473,8 @@ CURABLE = {
 
 
 @pytest.fixture
-def failed_originals(postgres, work_dir):
-    return FailedOriginals(postgres.database, VolumeWorkspace(work_dir), AsyncMock(), keep_seconds=3600.0)
+def failed_originals(postgres, work):
+    return FailedOriginals(postgres.database, work, AsyncMock(), keep_seconds=3600.0)
 
 
 @pytest.mark.parametrize("kind", sorted(OF_THE_FILE | CURABLE, key=str))

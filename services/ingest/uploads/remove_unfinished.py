@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from shared.errors import PipelineError
+
 if TYPE_CHECKING:
     from shared.workspace.interface import Workspace
 
@@ -16,11 +18,11 @@ log = structlog.get_logger()
 
 
 async def sweep_uploads(work: Workspace) -> None:
-    """Check repeatedly; continues after disk errors."""
+    """Check repeatedly; continues after errors of the disk or bucket."""
     while True:
         try:
             removed = await work.remove_stale_uploads()
-        except OSError as error:
+        except (OSError, PipelineError) as error:
             log.warning("sweep_failed", error=str(error))
         else:
             if removed:

@@ -91,6 +91,8 @@ class Sweeper:
                     found.append(orphan)
                     is_spared = spares_unknown and orphan.is_unknown
                     await self._act(orphan, remove=remove and self._is_ours(orphan) and not is_spared)
+            if remove and self.owns_volume:
+                await self.finder.work.remove_stale_uploads()  # ingest does too; here for one that is gone
         _measure(found)
         self._report(found, remove=remove, spares_unknown=spares_unknown)
         return found

@@ -1,0 +1,42 @@
+"""The scratch of one process, with a work bucket: what an earlier process has left there is removed."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from shared.workspace import names
+from shared.workspace.file_lock import hold, is_held
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOCK: Final = ".scratch-lock"
+PLACES: Final = (names.CHUNKS, names.ORIGINALS, names.UPLOADS)
+
+
+@contextmanager
+def clean_scratch(root: Path) -> Iterator[None]:
+    """Hold the scratch while the block runs; empty it first, unless a live process holds it.
+
+    What was handed over is in the bucket, and the rest is of attempts that ended with their process.
+    """
+    lock = root / LOCK
+    if not is_held(lock):
+        for place in PLACES:
+            _empty(root / place)
+    with lock.open("a") as file:
+        if not is_held(lock):
+            hold(file.fileno())
+        yield
+
+
+def _empty(directory: Path) -> None:
+    with suppress(FileNotFoundError):
+        for path in directory.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
