@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.cluster.places import find
+from tests.cluster.places import cache, find
 
 if TYPE_CHECKING:
     from typing import Self
@@ -95,7 +95,7 @@ class ControlPlane:
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment in which kubectl and helm find this cluster and each other."""
-        path = f"{Path(find('kubectl') or 'kubectl').parent}:{os.environ['PATH']}"
+        path = f"{cache() / 'bin'}:{os.environ['PATH']}"
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": path, "HOME": str(self.directory)}
 
     def _start(self) -> None:
