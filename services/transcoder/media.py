@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Seeking = Literal["exact", "near", "none"]
 
+# What changes in the colours of a stream: nothing, how pictures are coded, or their primaries as well.
+ColourChange = Literal["none", "coding", "primaries"]
+
 # How a container can be seeked: by its index, by searching (approximate), or not at all.
 SEEKING: Final[dict[str, Seeking]] = {"mov": "exact", "matroska": "exact", "gif": "none"}
 
@@ -25,6 +28,8 @@ HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
 
 # Layouts in which pictures that change their size within a stream are brought to one size.
 SCALABLE_PIXELS: Final = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
+
+FULL_RANGES: Final = frozenset({"pc", "jpeg", "full"})
 
 # The filter that undoes an orientation, by the signs of the display matrix (a, b, c, d).
 ORIENTATIONS: Final[dict[tuple[int, ...], tuple[str, ...]]] = {
@@ -81,12 +86,15 @@ class TimeMap:
     """Maps the times of one stream to a continuous clock; all in ticks.
 
     A time more than `fall` below the one before it starts the next section. `corrections` are
-    (wrong, right) times, both on the clock of the file.
+    (wrong, right) times, both on the clock of the file. Where there are some and the right times are regular,
+    `steps` are the first of them and the ticks from one to the next: later pictures are counted instead of
+    timed, because a decoder that has seen a wrong time no longer keeps to those that follow.
     """
 
     fall: int
     sections: tuple[MapSection, ...]
     corrections: tuple[tuple[int, int], ...] = ()
+    steps: tuple[int, Fraction] | None = None
 
     def scaled(self, times: Fraction) -> TimeMap:
         """Return the same map for ticks `times` times as short."""
@@ -122,6 +130,7 @@ class VideoTrack:
     `x264_build` is the encoder's build, where the decoder needs it: before build 151 x264 wrote 4:4:4
     differently, and a decoder that seeks does not see the build number at the start of the stream.
     `refresh_ticks` is how long after a seek no picture is complete, in streams with gradual refresh.
+    `colours_change` tells what in the description of the colours is not the same in all pictures.
     """
 
     index: int
@@ -142,6 +151,7 @@ class VideoTrack:
     refresh_ticks: int = 0
     time_map: TimeMap | None = None
     tail_frames: int = 0
+    colours_change: ColourChange = "none"
 
     @property
     def start_seconds(self) -> Fraction:

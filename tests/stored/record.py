@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,7 +85,9 @@ def plan() -> dict[str, Any]:
         clip = make_clip(Path(folder, "clip.mp4"), CLIP)
         made = asyncio.run(make_plan(clip, DEFAULT_PRESETS, segment_seconds=1, chunk_seconds=2))
     assert made.audio
-    video, audio = replace(made.video, time_map=IDENTITY), replace(made.audio, time_map=IDENTITY)
+    steps = (made.video.first_pts, 1 / (made.rate * made.video.time_base))
+    video = replace(made.video, time_map=replace(IDENTITY, steps=steps))
+    audio = replace(made.audio, time_map=replace(IDENTITY, steps=(0, Fraction(1))))
     made = replace(made, video=video, audio=audio)
     return {"plan": made.to_json(), "presentation": made.presentation().to_json()}
 

@@ -33,6 +33,10 @@ def box(kind, size, content=b""):
     return size.to_bytes(4, "big") + kind + content
 
 
+def ogg(flags, content):
+    return b"OggS\0" + bytes([flags]) + bytes(20) + bytes([1, len(content)]) + content
+
+
 def ebml(size):
     return b"\x1aE\xdf\xa3\x84abcd\x18S\x80g\x01" + size.to_bytes(7, "big")
 
@@ -52,6 +56,9 @@ def ebml(size):
         (b"RIFF" + bytes(80), None),
         ((b"G" + bytes(187)) * 6, 0),
         ((b"G" + bytes(187)) * 6 + b"G" + bytes(99), 88),
+        ((b"G" + bytes(187)) * 6 + bytes(500), None),  # something else behind the last packet
+        (ogg(2, b"a") + ogg(2, b"b") + ogg(0, b"cd") + ogg(4, b"e"), 0),
+        (ogg(2, b"a") + ogg(0, b"bc") + ogg(2, b"d") + ogg(0, b"ef"), 59),  # a second recording
         (b"GIF89a" + bytes(100) + b";", 0),
         (b"GIF89a" + bytes(100), 1),
         (b"FLV" + bytes(100), None),

@@ -63,6 +63,14 @@ def test_levels_differ_with_their_seconds(change, word):
     assert word in found.message
 
 
+def test_last_block_of_the_source_may_be_a_short_one():
+    source = [(part / 5, -20.0) for part in range(7)]  # ends somewhere in the seventh
+    ours = [*source[:6], (1.2, -32.0), (1.4, -120.0)]
+    assert compare_levels(by_second(source, 0), by_second(ours, 0)) == ()
+    quiet = [(time, level - 6) for time, level in ours]
+    assert compare_levels(by_second(source, 0), by_second(quiet, 0))
+
+
 def test_some_milliseconds_of_a_neighbouring_second_are_no_difference():
     ends = (
         [(part / 5, -20.0) for part in range(5)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.transcoder.media import MapSection, TimeMap
 from services.transcoder.probe.discontinuities import find_clock
 from services.transcoder.probe.packets import PacketLine, Packets
-from services.transcoder.probe.timestamps import correct, find_falls, wrong_times
+from services.transcoder.probe.timestamps import correct, find_falls, regular_steps, wrong_times
 from shared.errors import CorruptSource
 
 BASE = Fraction(1, 90_000)
@@ -150,3 +150,36 @@ def test_more_wrong_times_than_a_command_can_correct_are_refused():
     video = packets([wrong.get(index, time) for index, time in enumerate(times)], FRAME)
     with pytest.raises(CorruptSource, match="600 pictures have wrong timestamps"):
         find_clock("mov", video, BASE, None, BASE)
+
+
+def test_regular_times_are_a_first_one_and_a_step():
+    assert regular_steps([0, 80, 40, 120]) == (0, Fraction(40))
+    assert regular_steps([0, 33, 67, 100]) == (0, Fraction(100, 3))  # rounded times
+    assert regular_steps([0, 40, 100, 120]) is None
+    assert regular_steps([5]) is None
+    assert regular_steps([]) is None
+
+
+def test_pictures_of_a_regular_source_with_wrong_times_are_counted():
+    times = recording(126_000, 8, FRAME)
+    wrong = [time + 90_000 * 60 if 50 <= number < 54 else time for number, time in enumerate(times)]
+    clock = find_clock("mov", packets(wrong, FRAME), BASE, None, BASE)
+    assert clock.video.steps == (126_000, Fraction(FRAME))
+    uneven = [time + (FRAME // 2 if number == 20 else 0) for number, time in enumerate(wrong)]
+    assert find_clock("mov", packets(uneven, FRAME), BASE, None, BASE).video.steps is None
+
+
+@pytest.mark.parametrize("back", [0.25, 0.6, 1.0])
+def test_short_fall_of_picture_and_sound_alike_joins_recordings(back):
+    start = 126_000 + round((4 - back) * 90_000)
+    clock, pictures, _ = clock_of((126_000, 4), (start, 4))
+    assert [warning.code for warning in clock.warnings] == ["recordings_joined"]
+    assert pictures == recording(126_000, 8, FRAME)
+
+
+def test_short_fall_of_the_picture_alone_is_jitter():
+    video, _ = interleaved((126_000, 4), (126_000 + round(3.4 * 90_000), 4))
+    _, audio = interleaved((126_000, 8))
+    assert find_clock("mpegts", video, BASE, audio, BASE).video is None
+    clock, _, _ = clock_of((126_000, 4), (126_000 + round(3.4 * 90_000), 4), container="mov")
+    assert clock.video is None

@@ -84,6 +84,14 @@ def test_audio_that_cannot_be_decoded_is_left_out_and_named():
     assert choose(FILM).warnings == ()
 
 
+def test_audio_that_is_silent_throughout_gives_way():
+    found = Candidates([FILM, {**SOUND, **DEFAULT}, OTHER], {0: 100, 3: 100, 4: 100}, silent=frozenset({3}))
+    choice = choose_tracks(found)
+    assert choice.audio == OTHER
+    assert "silent from beginning to end" in reason(choice, 3)
+    assert [warning.code for warning in choice.warnings] == ["audio_track_replaced"]
+
+
 def test_commentary_is_not_preferred():
     comment = {**SOUND, "disposition": {"comment": 1}}
     assert choose(FILM, comment, OTHER).audio == OTHER

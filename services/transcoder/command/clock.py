@@ -5,14 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from services.transcoder.media import MapSection, TimeMap
 
 
-def moved_to(name: str, time_map: TimeMap | None, zero: int) -> str:
-    """Return the filter `name` (setpts or asetpts) that counts ticks from `zero` on the continuous clock."""
+def moved_to(name: str, time_map: TimeMap | None, zero: int, *, is_complete: bool = False) -> str:
+    """Return the filter `name` (setpts or asetpts) that counts ticks from `zero` on the continuous clock.
+
+    `is_complete` tells that all frames pass the filter, so that they may be counted.
+    """
     if time_map is None:
         return f"{name}=PTS-{zero}"
+    if is_complete and time_map.steps is not None:
+        return f"{name}='{_counted(time_map, *time_map.steps)}-{zero}'"
     return f"{name}='{continuous_times(time_map)}-{zero}'"
+
+
+def _counted(time_map: TimeMap, first: int, step: Fraction) -> str:
+    """Return the time by the number of the frame; variable 3 is the place of the first among all frames."""
+    ticks = f"{step.numerator}/{step.denominator}"
+    place = f"if(eq(N,0),st(3,round(({_corrected(time_map)}-{first})/({ticks}))))"
+    return f"{place};st(2,{first}+round((ld(3)+N)*{ticks}));ld(2)+{_moved(time_map.sections[0])}"
 
 
 def continuous_times(time_map: TimeMap) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from services.transcoder.media import FULL_RANGES
 
 if TYPE_CHECKING:
     from services.transcoder.media import VideoTrack
@@ -32,6 +35,9 @@ ZSCALE_MATRICES: Final = {
     "bt2020c": "2020_cl",
     "ictcp": "ictcp",
 }
+# Matrices that swscale does not know; the others of H.273 follow from the primaries.
+ZSCALE_ONLY: Final = {"ycgco": "ycgco"}
+BY_PRIMARIES: Final = frozenset({"chroma-derived-nc", "chroma-derived-c"})
 ZSCALE_SDR_MATRICES: Final = {
     "bt709": "709",
     "bt601": "170m",
@@ -47,19 +53,29 @@ OTHER_PRIMARIES: Final = {
 } | {"smpte432": "smpte432", "ebu3213": "bt470bg", "jedec-p22": "bt470bg"}
 # Players show all other SDR curves alike, whatever they are called (sRGB, BT.601, BT.2020).
 OTHER_CURVES: Final = frozenset({"linear", "log100", "log316"})
-FULL_RANGES: Final = frozenset({"pc", "jpeg", "full"})
 NOMINAL_PEAK_NITS: Final = 100
+# Where the coding of colours changes, each picture is read by its own description.
+AS_BT709_CODES: Final = "scale=in_color_matrix=auto:out_color_matrix=bt709:out_range=limited"
+ALPHA: Final = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16")
+ON_BLACK: Final = "premultiply=inplace=1"
 
 
 def is_bt709(video: VideoTrack) -> bool:
     """Return whether the picture already has the output colours."""
-    return not _needs_linear_light(video) and _matrix(video) == "bt709" and _range(video) == "limited"
+    coded = _matrix(video) == "bt709" and _range(video) == "limited" and video.colours_change == "none"
+    return coded and not _needs_linear_light(video)
 
 
 def _needs_linear_light(video: VideoTrack) -> bool:
     """Return whether conversion needs linear light: different primaries or transfer curve."""
     colour = video.colour
-    return colour.is_hdr or _primaries(video) != "bt709" or colour.transfer in OTHER_CURVES
+    return (
+        colour.is_hdr
+        or _primaries(video) != "bt709"
+        or colour.transfer in OTHER_CURVES
+        or colour.matrix in ZSCALE_ONLY
+        or video.colours_change == "primaries"
+    )
 
 
 def _primaries(video: VideoTrack) -> str:
@@ -72,10 +88,26 @@ def _primaries(video: VideoTrack) -> str:
 
 def scale_to_bt709(video: VideoTrack, width: int, height: int) -> list[str]:
     """Return the filters that scale the decoded picture to `width` by `height` and convert its colours."""
+    first, video = _prepared(video)
+    return [*first, *_scaled(video, width, height)]
+
+
+def _prepared(video: VideoTrack) -> tuple[list[str], VideoTrack]:
+    """Return the filters that put pictures on black and code them alike, and what they are then."""
+    steps = []
+    if video.pix_fmt.startswith(ALPHA) and video.codec != "gif":  # GIF's own background is white
+        steps.append(ON_BLACK)
+    if video.colours_change != "coding" or _is_rgb(video.pix_fmt):
+        return steps, video
+    alike = replace(video, colour=replace(video.colour, matrix="bt709", range="tv"))
+    return [*steps, AS_BT709_CODES], alike
+
+
+def _scaled(video: VideoTrack, width: int, height: int) -> list[str]:
     if video.colour.is_hdr:
         return [*_even(video), *_tone_mapped(video, width, height)]
     if _needs_linear_light(video):
-        return [*_even(video), _remapped(video, width, height), f"format={PIXELS}"]
+        return [*_even(video), *_remapped(video, width, height), f"format={PIXELS}"]
     options = [f"scale={width}:{height}:flags=bicubic"]
     if not _is_rgb(video.pix_fmt):
         options.append(f"in_color_matrix={_matrix(video)}:in_range={_range(video)}")
@@ -87,9 +119,10 @@ def reference_colours(video: VideoTrack, width: int, height: int) -> list[str]:
 
     SDR goes through linear light whatever its primaries are, so that it does not hang on which need it.
     """
+    first, video = _prepared(video)
     if video.colour.is_hdr:
-        return _tone_mapped(video, width, height)
-    return [_remapped(video, width, height), f"format={PIXELS}"]
+        return [*first, *_tone_mapped(video, width, height)]
+    return [*first, *_remapped(video, width, height), f"format={PIXELS}"]
 
 
 def _even(video: VideoTrack) -> list[str]:
@@ -98,17 +131,22 @@ def _even(video: VideoTrack) -> list[str]:
     return [] if (width, height) == (video.width, video.height) else [f"scale={width}:{height}"]
 
 
-def _remapped(video: VideoTrack, width: int, height: int) -> str:
-    """Return the filter from SDR with other primaries to BT.709, in linear light."""
+def _remapped(video: VideoTrack, width: int, height: int) -> list[str]:
+    """Return the filters from SDR with other primaries to BT.709, in linear light."""
     transfer = video.colour.transfer
     rgb = _is_rgb(video.pix_fmt)
+    scaled = f"zscale=w={width}:h={height}:f=bicubic:tin={transfer if transfer in OTHER_CURVES else '709'}"
+    if video.colours_change == "primaries":
+        # Each picture is read by its own description. By way of RGB, for a zscale that has nothing to do at
+        # first never begins to.
+        to_rgb = f"{scaled}:t=709:p=709:m=gbr:r=full"
+        return [to_rgb, "format=gbrp", "scale=out_color_matrix=bt709:out_range=limited"]
     given = (
-        f"tin={transfer if transfer in OTHER_CURVES else '709'}",
         f"pin={_primaries(video)}",
-        f"min={'gbr' if rgb else ZSCALE_SDR_MATRICES[_matrix(video)]}",
+        f"min={'gbr' if rgb else _zscale_matrix(video)}",
         f"rin={'full' if rgb else _range(video)}",
     )
-    return ":".join((f"zscale=w={width}:h={height}:f=bicubic", *given, "t=709:p=709:m=709:r=limited"))
+    return [":".join((scaled, *given, "t=709:p=709:m=709:r=limited"))]
 
 
 def _tone_mapped(video: VideoTrack, width: int, height: int) -> list[str]:
@@ -132,8 +170,14 @@ def _tone_mapped(video: VideoTrack, width: int, height: int) -> list[str]:
 
 def _matrix(video: VideoTrack) -> str:
     """Return the stream's matrix; untagged: BT.709 for high definition, else BT.601."""
+    if video.colour.matrix in BY_PRIMARIES:
+        return "bt2020" if _primaries(video) == "bt2020" else "bt709"
     is_high = video.width >= 1280 or video.height > 576
     return SCALE_MATRICES.get(video.colour.matrix, "bt709" if is_high else "bt601")
+
+
+def _zscale_matrix(video: VideoTrack) -> str:
+    return ZSCALE_ONLY.get(video.colour.matrix) or ZSCALE_SDR_MATRICES[_matrix(video)]
 
 
 def _range(video: VideoTrack) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import lcm
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -89,7 +90,7 @@ def video_graph(
         scale = f"scale_cuda={top.width}:{top.height}:format={PIXELS}:{CUDA_SCALING}"
         steps += [scale, "setsar=1", SAYS_BT709]
     else:
-        steps += _upright(plan, top)
+        steps += _upright(_named_once(plan) if tolerant else plan, top)
         if encoder == "h264_nvenc":
             steps.append("hwupload_cuda")
     return f"[0:{plan.video.index}]" + ",".join(steps) + _cascade(plan.rungs, encoder)
@@ -102,7 +103,7 @@ def _pick_frames(
 
     After `fps` a timestamp is a frame number, so that rounding cannot matter.
     """
-    steps = [moved_to("setpts", plan.video.time_map, plan.video.first_pts)]
+    steps = [moved_to("setpts", plan.video.time_map, plan.video.first_pts, is_complete=not tolerant)]
     if not on_gpu:
         steps += [*one_shape(plan.video), *_deinterlaced(plan.video)]
     from_start = tolerant and seek_seconds is None
@@ -170,6 +171,13 @@ def _holds(plan: Plan, chunk: Chunk, *, tolerant: bool, from_start: bool) -> lis
     if tolerant or chunk.end_frame > plan.last_source_frame:
         options.append("stop_mode=clone:stop=-1")
     return [f"tpad={':'.join(options)}"] if options else []
+
+
+def _named_once(plan: Plan) -> Plan:
+    """Return `plan` with the primaries of the first picture: zscale refuses pictures that name none."""
+    if plan.video.colours_change != "primaries":
+        return plan
+    return replace(plan, video=replace(plan.video, colours_change="coding"))
 
 
 def _upright(plan: Plan, rung: Rung) -> list[str]:

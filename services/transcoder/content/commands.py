@@ -90,7 +90,7 @@ def source_stretch(plan: Plan, chunk: Chunk, path: str, folder: str, stretch: St
     """Write small pictures of `stretch` (output seconds), some a second."""
     begin, end = (float(plan.zero_seconds) + seconds for seconds in stretch)
     # Not `trim`: a single wrong timestamp would end it.
-    on_clock = moved_to("setpts", plan.video.time_map, 0)
+    on_clock = moved_to("setpts", plan.video.time_map, 0, is_complete=True)
     graph = f"{on_clock},{_thinned(begin, end)},{_small_source(plan)}"
     most = 1 + ceil((end - begin) / DENSE_SECONDS)
 

@@ -72,7 +72,8 @@ class Level:
 def by_second(blocks: Iterable[tuple[float, float]], zero: float) -> dict[int, Level]:
     """Return the level of each second after `zero`.
 
-    Of two blocks with one time the louder counts: at a change of format silence is padded again.
+    Of two blocks with one time the louder counts: at a change of format silence is padded again. The last
+    block of all may be a shorter one, of which nothing tells how short.
     """
     loudest: dict[int, float] = {}
     for time, level in blocks:
@@ -80,14 +81,17 @@ def by_second(blocks: Iterable[tuple[float, float]], zero: float) -> dict[int, L
         loudest[number] = max(level, loudest.get(number, level))
     powers = {number: 10 ** (level / 10) for number, level in loudest.items()}
     counts = Counter(number // BLOCKS_A_SECOND for number in powers)
-    return {second: _level(powers, second, count) for second, count in counts.items()}
+    last = max(powers, default=0)
+    return {second: _level(powers, second, count, last) for second, count in counts.items()}
 
 
-def _level(powers: Mapping[int, float], second: int, count: int) -> Level:
+def _level(powers: Mapping[int, float], second: int, count: int, last: int) -> Level:
     first = second * BLOCKS_A_SECOND
-    nearby = [_mean(powers, first + slip) for slip in (-1, 0, 1)]
     total = sum(powers.get(first + number, 0.0) for number in range(BLOCKS_A_SECOND))
     db = _decibels(total / BLOCKS_A_SECOND)
+    nearby = [_mean(powers, first + slip) for slip in (-1, 0, 1)]
+    if last // BLOCKS_A_SECOND == second:
+        nearby.append(_decibels((total - powers[last]) / BLOCKS_A_SECOND))
     return Level(db, count, min(db, *nearby), max(db, *nearby))
 
 

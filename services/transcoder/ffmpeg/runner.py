@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import re
 import signal
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.ffmpeg.cuda_cache import lent_kernels
 from services.transcoder.ffmpeg.sandbox import MEMORY_BYTES, NOTHING, confined
@@ -240,6 +241,15 @@ class FfmpegRunner:
             check=check,
             environment=environment,
         )
+
+
+def parse_answer(text: str) -> Mapping[str, Any]:
+    """Parse ffprobe's JSON; empty where ffprobe crashed in the middle of it."""
+    try:
+        answer: Mapping[str, Any] = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return answer
 
 
 RUNNER: Final = FfmpegRunner()  # used when no other is given

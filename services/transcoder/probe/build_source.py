@@ -17,12 +17,15 @@ from services.transcoder.probe.completeness import (
     declared_end,
     declared_packets,
     declared_tick,
+    declares_tracks,
     find_damage,
     find_gaps,
+    read_seconds,
 )
 from services.transcoder.probe.discontinuities import find_clock
-from services.transcoder.probe.frame_rate import MAX_REPEATS, bound_frames, measure_grid
+from services.transcoder.probe.frame_rate import bound_frames, measure_grid
 from services.transcoder.probe.packets import lead_ticks
+from services.transcoder.probe.source_warnings import late_start, lost_places, reduced_rate, starts_late
 from services.transcoder.probe.streams import (
     is_interlaced,
     read_aspect,
@@ -32,7 +35,6 @@ from services.transcoder.probe.streams import (
 )
 from services.transcoder.probe.timestamps import wrong_times
 from services.transcoder.probe.track_choice import index_of
-from shared.contracts.warnings import VideoWarning, WarningCode
 from shared.errors import CorruptSource
 
 if TYPE_CHECKING:
@@ -43,11 +45,10 @@ if TYPE_CHECKING:
     from services.transcoder.probe.ffprobe import Description
     from services.transcoder.probe.packets import PacketReader, Packets
     from services.transcoder.probe.track_choice import Choice
+    from shared.contracts.warnings import VideoWarning
 
     Json = Mapping[str, Any]
 
-LATE_SECONDS: Final = Fraction(1, 2)  # undecodable beginning that deserves a warning
-MANY: Final = 10  # one packet in so many without a presentation time: use decode times
 MAX_LEAD_SECONDS: Final = (
     60.0  # no file is interleaved worse than this: a larger lead means that a clock jumped
 )
@@ -97,7 +98,7 @@ def build_source(found: ProbeResult) -> Source:
     if not shown:
         raise CorruptSource("the video stream holds no picture with a timestamp: the file is damaged")
     video = _video_track(found, continuous, shown, clock)
-    sound = _audio_track(found, clock, shown[0] if _starts_late(continuous, shown, base) else None)
+    sound = _audio_track(found, clock, shown[0] if starts_late(continuous, shown, base) else None)
     extent = _extent(found, continuous, shown, clock)
     return Source(
         container=container,
@@ -110,8 +111,8 @@ def build_source(found: ProbeResult) -> Source:
         warnings=(
             *found.choice.warnings,
             *clock.warnings,
-            *_late_start(continuous, shown, base),
-            *_reduced_rate(video, shown),
+            *late_start(continuous, shown, base),
+            *reduced_rate(video, shown),
             *find_gaps(
                 container,
                 Track([*shown, *declared_tick(found.video, container, base)], base),
@@ -119,6 +120,7 @@ def build_source(found: ProbeResult) -> Source:
                 _sounding(found, clock, audio_base),
             ),
             *_damage(found, clock, 1 / video.rate),
+            *lost_places(is_damaged=found.reader.is_damaged),
             *check_complete(extent),
         ),
         tracks=found.choice.tracks,
@@ -153,10 +155,11 @@ def _extent(found: ProbeResult, packets: Packets, shown: Sequence[int], clock: C
     steps = [after - before for before, after in pairwise(shown)]
     last = packets.last_duration or (round(median(steps)) if steps else 0)
     ends = declared_end(container, stream, found.description.format, shown[0] * base)
+    end = (shown[-1] + last) * base
     return Extent(
         container=container,
         begin=shown[0] * base,
-        end=(shown[-1] + last) * base,
+        end=end if declares_tracks(container, stream) else max(end, _last_end(found)),
         declared_end=ends if clock.video is None else None,
         declared_packets=declared_packets(container, stream),
         packets=packets.count,
@@ -165,28 +168,15 @@ def _extent(found: ProbeResult, packets: Packets, shown: Sequence[int], clock: C
     )
 
 
-def _late_start(packets: Packets, shown: Sequence[int], base: Fraction) -> list[VideoWarning]:
-    if not _starts_late(packets, shown, base):
-        return []
-    seconds = float((shown[0] - min(packets.pts)) * base)
-    message = f"the first {seconds:.1f} s cannot be decoded (they precede the first key frame): left out"
-    return [VideoWarning(code=WarningCode.STARTS_LATE, message=message)]
-
-
-def _reduced_rate(video: VideoTrack, shown: Sequence[int]) -> list[VideoWarning]:
-    """Return a warning where pictures in quick succession are lost, because few are shown for long."""
-    closest = min((after - before for before, after in pairwise(shown)), default=0) * video.time_base
-    many = video.frames > MAX_REPEATS * len(shown)
-    if not (video.is_vfr and many and 0 < 2 * closest < 1 / video.rate):
-        return []
-    seconds = float(video.frames / video.rate)
-    message = f"{len(shown)} pictures are shown for {seconds:.0f} s, at {video.rate} frames a second"
-    return [VideoWarning(code=WarningCode.RATE_REDUCED, message=message)]
-
-
-def _starts_late(packets: Packets, shown: Sequence[int], base: Fraction) -> bool:
-    """Return whether a relevant duration before the first decodable picture is missing."""
-    return packets.before_key > 0 and (shown[0] - min(packets.pts)) * base > LATE_SECONDS
+def _last_end(found: ProbeResult) -> Fraction:
+    """Return when the last packet of any stream ends, in seconds on the file's clock."""
+    bases = {index_of(stream): read_fraction(stream.get("time_base")) for stream in found.description.streams}
+    ends = (
+        (max(packets.pts) + max(0, packets.last_duration)) * bases[index]
+        for index, packets in found.reader.packets.items()
+        if packets.pts and index in bases
+    )
+    return max(ends, default=Fraction(0))
 
 
 def _damage(found: ProbeResult, clock: Clock, frame: Fraction) -> list[VideoWarning]:
@@ -205,7 +195,7 @@ def _shown(packets: Packets, found: ProbeResult, clock: Clock) -> list[int]:
     first = found.pictures[0].get("best_effort_timestamp")
     if isinstance(first, int) and clock.video is not None:
         first = clock.video.sections[0].apply(first)
-    if isinstance(first, int) and packets.untimed * MANY > len(packets.pts):
+    if isinstance(first, int) and packets.is_untimed:
         wrong = set(wrong_times(packets.dts, found.video_base))
         decoded = sorted({time for index, time in enumerate(packets.dts) if index not in wrong})
         return [time + first - decoded[0] for time in decoded]
@@ -256,6 +246,8 @@ def _last_duration(found: ProbeResult, packets: Packets, shown: Sequence[int]) -
     ends = declared_end(container, video, found.description.format, shown[0] * base)
     if ends is None or found.missing_bytes or not _declares_track(found, packets):
         return packets.last_duration
+    if container == "mov" and len(found.description.streams) == 1:  # it alone has the length of the movie
+        ends = max(ends, shown[0] * base + read_seconds(found.description.format.get("duration")))
     return max(packets.last_duration, round(ends / base) - shown[-1])
 
 

@@ -54,10 +54,16 @@ def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> F
     if container == "avi" and count.isdigit():
         return int(count) * read_fraction(stream.get("time_base"))
     if container == "mov":
-        return begin + _seconds(stream.get("duration")) if stream.get("duration") else None
+        return begin + read_seconds(stream.get("duration")) if stream.get("duration") else None
     tags = stream.get("tags", {})
-    tag = _clock_seconds(str(tags.get("DURATION", ""))) if isinstance(tags, dict) else None
-    return tag or _seconds(form.get("duration")) or None
+    tag = _clockread_seconds(str(tags.get("DURATION", ""))) if isinstance(tags, dict) else None
+    return tag or read_seconds(form.get("duration")) or None
+
+
+def declares_tracks(container: str, stream: Json) -> bool:
+    """Return whether the declared end is that of the stream, not of the file with all of its streams."""
+    tags = stream.get("tags", {})
+    return container in {"mov", "avi"} or (isinstance(tags, dict) and "DURATION" in tags)
 
 
 def declared_tick(stream: Json, container: str, base: Fraction) -> list[int]:
@@ -73,19 +79,20 @@ def declared_packets(container: str, stream: Json) -> int:
     return int(count) if container in COUNTING and count.isdigit() else 0
 
 
-def _seconds(text: object) -> Fraction:
+def read_seconds(text: object) -> Fraction:
+    """Parse ffprobe's seconds; 0 if there are none."""
     try:
         return Fraction(str(text))
     except ValueError:
         return Fraction(0)
 
 
-def _clock_seconds(text: str) -> Fraction | None:
+def _clockread_seconds(text: str) -> Fraction | None:
     """Return the seconds of "00:00:20.023000000"."""
     parts = text.split(":")
     if len(parts) != 3:
         return None
-    hours, minutes, seconds = map(_seconds, parts)
+    hours, minutes, seconds = map(read_seconds, parts)
     return hours * 3600 + minutes * 60 + seconds
 
 

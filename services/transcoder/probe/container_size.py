@@ -17,6 +17,8 @@ EBML: Final = b"\x1aE\xdf\xa3"
 SEGMENT: Final = b"\x18S\x80g"
 TS_PACKET_BYTES: Final = (188, 192, 204)
 GIF_TRAILER: Final = b"\x3b"
+OGG_PAGE: Final = b"OggS"
+OGG_BEGINS: Final = 2  # the flag of a page that begins a stream (RFC 3533, 6)
 
 
 def missing_bytes(path: str) -> int | None:
@@ -28,6 +30,8 @@ def missing_bytes(path: str) -> int | None:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         head = file.read(16)
+        if head.startswith(OGG_PAGE):
+            return _bytes_of_later_links(file, size)
         end = _declared_end(file, head, size)
         if end is not None and head[4:8] in BOX_START and end < size:
             return _lost_behind(file, end, size)
@@ -63,6 +67,22 @@ def _end_of_boxes(file: BinaryIO) -> int:
             break
         place += length
     return place
+
+
+def _bytes_of_later_links(file: BinaryIO, size: int) -> int:
+    """Return how many bytes of an Ogg file follow its first recording: FFmpeg cannot read them."""
+    place, has_begun = 0, False
+    while place < size:
+        file.seek(place)
+        header = file.read(27)
+        if not header.startswith(OGG_PAGE) or len(header) < 27:
+            break
+        begins = bool(header[5] & OGG_BEGINS)
+        if begins and has_begun:
+            return size - place
+        has_begun = has_begun or not begins
+        place += 27 + header[26] + sum(file.read(header[26]))
+    return 0
 
 
 def _lost_behind(file: BinaryIO, place: int, size: int) -> int:
@@ -114,11 +134,18 @@ def _ends_with(file: BinaryIO, size: int, trailer: bytes) -> bool:
     return trailer in file.read()
 
 
+def _end_of_last_packet(file: BinaryIO, size: int, length: int) -> int | None:
+    """Return where the packet ends that the file ends in; None where something else follows the packets."""
+    whole = size // length * length
+    file.seek(whole + (4 if length == 192 else 0))
+    return None if file.read(1) not in {b"", b"G"} else -(-size // length) * length
+
+
 def _end_of_packets(file: BinaryIO, size: int) -> int | None:
     """Return the end of a transport stream's last packet; packets start with the byte 0x47."""
     for length in TS_PACKET_BYTES:
         file.seek(4 if length == 192 else 0)
         begins = file.read(4 * length + 1)[::length]
         if begins == b"GGGGG":
-            return -(-size // length) * length
+            return _end_of_last_packet(file, size, length)
     return None

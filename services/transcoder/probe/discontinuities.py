@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Final
 from services.transcoder.media import MapSection, TimeMap
 from services.transcoder.probe.timestamps import (
     FALL_SECONDS,
+    SHORT_FALL_SECONDS,
     colliding_times,
     correct,
     find_falls,
+    regular_steps,
     wrong_times,
 )
 from shared.contracts.warnings import VideoWarning, WarningCode
@@ -85,18 +87,36 @@ def find_clock(
     container: str, video: Packets, video_base: Fraction, audio: Packets | None, audio_base: Fraction
 ) -> Clock:
     """Return the clock of a source. Raises CorruptSource when it jumps or is wrong too often."""
-    wrong = wrong_times(video.pts, video_base) or colliding_times(video, video_base)
+    times = video.dts if video.is_untimed else video.pts
+    wrong = wrong_times(times, video_base) or colliding_times(video, video_base)
     if len(wrong) > MAX_CORRECTIONS:
         raise CorruptSource(f"{len(wrong)} pictures have wrong timestamps: too many to correct")
-    corrections = correct(video.pts, wrong)
-    falls = find_falls(video.dts, wrong_times(video.dts, video_base), video_base)
-    starts = tuple(video.order[index] for index in falls)
+    corrections = correct(times, wrong)
+    fall = _fall_seconds(container, video, video_base, audio, audio_base)
+    starts = _starts(video, video_base, fall)
     fixed = dict(corrections)
-    pictures = StreamTimes(video_base, [fixed.get(time, time) for time in video.pts], video.order, starts)
-    sound = _sound(audio, audio_base, len(starts)) if audio and audio.pts else None
+    pictures = StreamTimes(video_base, [fixed.get(time, time) for time in times], video.order, starts)
+    sound = _sound(audio, audio_base, len(starts), fall) if audio and audio.pts else None
     if len(starts) > MAX_JUMPS:
         raise CorruptSource(f"the clock of the file starts again {len(starts)} times: it cannot be followed")
-    return _join(container, pictures, sound, corrections)
+    return _join(container, pictures, sound, corrections, fall)
+
+
+def _starts(packets: Packets, base: Fraction, fall: Fraction) -> tuple[int, ...]:
+    """Return where in the file (by order) the clock of a stream falls back by more than `fall` seconds."""
+    falls = find_falls(packets.dts, wrong_times(packets.dts, base), base, fall)
+    return tuple(packets.order[index] for index in falls)
+
+
+def _fall_seconds(
+    container: str, video: Packets, video_base: Fraction, audio: Packets | None, audio_base: Fraction
+) -> Fraction:
+    """Return how far a clock has to fall to start again: less where sound and picture do so alike."""
+    if container not in STREAMED or not (audio and audio.pts):
+        return FALL_SECONDS
+    pictures = _starts(video, video_base, SHORT_FALL_SECONDS)
+    sounds = _starts(audio, audio_base, SHORT_FALL_SECONDS) if pictures else ()
+    return SHORT_FALL_SECONDS if pictures and len(pictures) == len(sounds) else FALL_SECONDS
 
 
 def _mapped(packets: Packets, time_map: TimeMap | None, starts: tuple[int, ...]) -> Packets:
@@ -113,12 +133,12 @@ def _mapped(packets: Packets, time_map: TimeMap | None, starts: tuple[int, ...])
     )
 
 
-def _sound(audio: Packets, base: Fraction, joins: int) -> StreamTimes:
+def _sound(audio: Packets, base: Fraction, joins: int, fall: Fraction) -> StreamTimes:
     """Return the sound, with its falls where there are as many as the pictures have."""
     wrong = set(wrong_times(audio.pts, base))
     kept = [index for index in range(len(audio.pts)) if index not in wrong]
-    falls = find_falls(audio.dts, wrong_times(audio.dts, base), base)
-    starts = tuple(audio.order[index] for index in falls) if len(falls) == joins else ()
+    found = _starts(audio, base, fall)
+    starts = found if len(found) == joins else ()
     return StreamTimes(base, [audio.pts[i] for i in kept], [audio.order[i] for i in kept], starts)
 
 
@@ -207,6 +227,7 @@ def _join(
     video: StreamTimes,
     audio: StreamTimes | None,
     corrections: tuple[tuple[int, int], ...],
+    fall: Fraction = FALL_SECONDS,
 ) -> Clock:
     deltas = [after - before for before, after in pairwise(sorted(set(video.pts)))]
     jumps = max(deltas, default=0) * video.base > _limit(container)
@@ -223,15 +244,17 @@ def _join(
         warnings.append(VideoWarning(code=WarningCode.TIMES_CORRECTED, message=message))
     if not warnings:
         return Clock()
-    video_map = replace(_map(sections, Fraction(1), video.base), corrections=corrections)
-    audio_map = _map(sections, video.base / audio.base, audio.base) if audio else None
+    video_map = replace(_map(sections, Fraction(1), video.base, fall), corrections=corrections)
+    if corrections and len(sections) == 1:
+        video_map = replace(video_map, steps=regular_steps(video.pts))
+    audio_map = _map(sections, video.base / audio.base, audio.base, fall) if audio else None
     return Clock(video_map, audio_map, video.starts, audio.starts if audio else (), tuple(warnings))
 
 
-def _map(sections: list[tuple[int, Cuts]], ratio: Fraction, base: Fraction) -> TimeMap:
+def _map(sections: list[tuple[int, Cuts]], ratio: Fraction, base: Fraction, fall: Fraction) -> TimeMap:
     """Return the map of a stream of whose ticks, `base` seconds long, `ratio` make one of the video."""
     return TimeMap(
-        fall=int(FALL_SECONDS / base),
+        fall=int(fall / base),
         sections=tuple(
             MapSection(
                 shift=round(shift * ratio),

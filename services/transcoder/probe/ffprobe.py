@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +13,7 @@ from services.transcoder.ffmpeg.input import (
     VIDEO_CODECS,
     input_options,
 )
-from services.transcoder.ffmpeg.runner import RUNNER
+from services.transcoder.ffmpeg.runner import RUNNER, parse_answer
 from services.transcoder.probe.codec_places import find_codec_place
 from services.transcoder.probe.rejections import check_streams, is_cover, unopened_codec, unreadable
 from services.transcoder.probe.view import whole, with_replaced
@@ -113,8 +112,9 @@ async def describe(
             access=view.access,
             log_level="warning",
         )
-        if finished.returncode == 0:
-            found = _read(json.loads(text), opening, view, limits)
+        answer = parse_answer(text) if finished.returncode == 0 else {}
+        if "format" in answer:
+            found = _read(answer, opening, view, limits)
             if not found.has_picture:
                 raise unreadable(obstacle, head)
             return found

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.spans import Span
 
+MANY: Final = 10  # one packet in so many without a presentation time: decode times count
 NEVER: Final = -(1 << 62)
 PACKET_FIELDS: Final = "packet=stream_index,pts,dts,duration,size,pos,flags"
 
@@ -77,6 +78,11 @@ class Packets:
         )
 
     @property
+    def is_untimed(self) -> bool:
+        """Whether many packets have decode times only, so that these are compared."""
+        return self.untimed * MANY > len(self.pts)
+
+    @property
     def key_pts(self) -> list[int]:
         """The times of the key frames."""
         return [time for time, is_key in zip(self.pts, self.is_key, strict=True) if is_key]
@@ -131,6 +137,7 @@ class PacketReader:
 
     packets: dict[int, Packets] = field(default_factory=dict)
     head: list[Span | None] = field(default_factory=list)  # where the first packets of all streams lie
+    is_damaged: bool = False  # the demuxer lost its place in the file
     _order: int = 0
 
     def take(self, line: str) -> None:

@@ -6,11 +6,10 @@ nothing until the whole picture is refreshed. This is no damage, but decoding ha
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.ffmpeg.runner import RUNNER
+from services.transcoder.ffmpeg.runner import RUNNER, parse_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -73,7 +72,7 @@ async def _sample(stream: SampledStream, moment: Fraction) -> PictureSample | No
             timeout_seconds=stream.timeout_seconds,
             access=stream.view.access,
         )
-        sample = read_sample(json.loads(text or "{}").get("packets_and_frames", []))
+        sample = read_sample(parse_answer(text).get("packets_and_frames", []))
         if sample is not None:
             return sample
     return None

@@ -121,13 +121,17 @@ def _looks_like_media(head: bytes) -> bool:
 
 def check_streams(streams: Sequence[Json], container: str, packets: Sequence[Json], limits: Limits) -> None:
     """Raise an error if the streams (ffprobe's JSON) or first packets cannot become a video."""
-    attached = sum(stream.get("codec_type") == "attachment" or is_cover(stream) for stream in streams)
-    if len(streams) - attached > limits.streams:
+    tracks = sum(
+        stream.get("codec_type") in {"video", "audio"} and not is_cover(stream) for stream in streams
+    )
+    if tracks > limits.streams:
         raise LimitsExceeded(
-            f"the file holds {len(streams) - attached} streams; at most {limits.streams} are accepted"
+            f"the file holds {tracks} tracks of pictures and sound; at most {limits.streams} are accepted"
         )
-    if attached > limits.attachments:
-        raise LimitsExceeded(f"the file holds {attached} attachments; at most {limits.attachments}")
+    if len(streams) - tracks > limits.attachments:
+        raise LimitsExceeded(
+            f"the file holds {len(streams) - tracks} subtitles and attachments; at most {limits.attachments}"
+        )
     if not streams:
         raise CorruptSource("the file holds a header but no stream: the upload may be incomplete")
     if any(_is_encrypted(stream) for stream in (*streams, *packets)):

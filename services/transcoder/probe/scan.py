@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import mmap
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.ffmpeg.runner import RUNNER
+from services.transcoder.ffmpeg.runner import RUNNER, parse_answer
 from services.transcoder.probe.audio_frame_positions import index_audio_frames, needs_frame_index
 from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.container_size import missing_bytes
@@ -19,13 +18,17 @@ from services.transcoder.probe.map_bytes import map_bytes
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours
+from services.transcoder.probe.silence import choose_heard
 from services.transcoder.probe.streams import (
+    changes_dynamic_range,
+    colour_change,
     deeper_probe_bytes,
     is_interlaced,
     largest_size,
+    read_colour,
     read_fraction,
 )
-from services.transcoder.probe.track_choice import Candidates, choose_tracks, index_of
+from services.transcoder.probe.track_choice import Candidates, index_of
 from shared.errors import CorruptSource, LimitsExceeded, SourceUnavailable
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 FIRST_PICTURES: Final = (24, 400)  # packets to decode from the first key frame: a few, then many
 MAX_BEFORE_KEY: Final = 100_000
 HEAD_BYTES: Final = 64
+LOST_PLACE: Final = "Packet mismatch"  # FFmpeg's words for an FLV that is spoilt in the middle
 X264_NAME: Final = b"x264 - core "
 X264_WITHIN_BYTES: Final = 1 << 28
 
@@ -68,14 +72,10 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner) -> Sourc
     missing = await asyncio.to_thread(missing_bytes, path)
     if missing:
         reader = await _read_apart(runner, description, reader, limits)
-    choice = choose_tracks(
-        Candidates(
-            description.streams,
-            reader.counts,
-            description.programmes,
-            frozenset(description.opening.unopened),
-        )
+    found = Candidates(
+        description.streams, reader.counts, description.programmes, frozenset(description.opening.unopened)
     )
+    choice = await choose_heard(path, found, limits, description.opening.probe_bytes, runner)
     pictures = await _first_pictures(runner, description, reader.of(index_of(choice.video)), choice, limits)
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
@@ -108,8 +108,18 @@ async def _look_further(
     interlaced = video.interlaced or any(is_interlaced(sample.pictures) for sample in samples)
     delay = max((sample.delay for sample in samples), default=0)
     width, height, aspect = largest_size(video, [sample.pictures[0] for sample in samples])
-    seen = replace(video, width=width, height=height, sample_aspect=aspect)
-    return replace(source, video=replace(seen, interlaced=interlaced, refresh_ticks=delay))
+    colours = [read_colour({}, sample.pictures[0]) for sample in samples]
+    seen = replace(
+        video,
+        width=width,
+        height=height,
+        sample_aspect=aspect,
+        interlaced=interlaced,
+        refresh_ticks=delay,
+        colours_change=colour_change(video.colour, colours),
+    )
+    warnings = (*source.warnings, *changes_dynamic_range(video.colour, colours))
+    return replace(source, video=seen, warnings=warnings)
 
 
 def _read_x264_build(path: str) -> int | None:
@@ -150,7 +160,7 @@ async def _first_pictures(
             timeout_seconds=limits.probe_timeout_seconds,
             access=description.view.access,
         )
-        frames = [frame for frame in json.loads(text or "{}").get("frames", []) if "width" in frame]
+        frames = [frame for frame in parse_answer(text).get("frames", []) if "width" in frame]
         if frames:
             return frames
     raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
@@ -172,7 +182,7 @@ async def _read_packets(
     runner: FfmpegRunner, description: Description, limits: Limits, only: int | None = None
 ) -> PacketReader:
     reader = PacketReader()
-    await runner.run_ffprobe(
+    finished = await runner.run_ffprobe(
         [
             *description.options(limits),
             *(("-select_streams", str(only)) if only is not None else ()),
@@ -182,6 +192,7 @@ async def _read_packets(
         timeout_seconds=limits.scan_timeout_seconds,
         access=description.view.access,
     )
+    reader.is_damaged = LOST_PLACE in finished.stderr
     return reader
 
 

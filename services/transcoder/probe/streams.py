@@ -6,12 +6,13 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
-from services.transcoder.media import ORIENTATIONS, SCALABLE_PIXELS, Colour
+from services.transcoder.media import FULL_RANGES, ORIENTATIONS, SCALABLE_PIXELS, Colour
+from shared.contracts.warnings import VideoWarning, WarningCode
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from services.transcoder.media import VideoTrack
+    from services.transcoder.media import ColourChange, VideoTrack
     from services.transcoder.probe.packets import PacketReader
 
     Json = Mapping[str, Any]
@@ -98,6 +99,25 @@ def read_colour(stream: Json, frame: Json) -> Colour:
         return next((value for value in values if value not in {"unknown", "reserved", "unspecified"}), "")
 
     return Colour(tag("color_range"), tag("color_primaries"), tag("color_transfer"), tag("color_space"))
+
+
+def colour_change(first: Colour, later: Sequence[Colour]) -> ColourChange:
+    """Return what changes in the colours of SDR pictures that all say how they are coded."""
+    every = [first, *later]
+    if any(colour.is_hdr or not colour.matrix for colour in every):
+        return "none"
+    if all(colour.primaries for colour in every) and len({colour.primaries for colour in every}) > 1:
+        return "primaries"
+    coding = {(colour.matrix, colour.range in FULL_RANGES) for colour in every}
+    return "coding" if len(coding) > 1 else "none"
+
+
+def changes_dynamic_range(first: Colour, later: Sequence[Colour]) -> list[VideoWarning]:
+    """Return a warning where some pictures are HDR and others are not."""
+    if all(colour.is_hdr == first.is_hdr for colour in later):
+        return []
+    message = "the video changes between SDR and HDR: parts of it have the wrong brightness and colours"
+    return [VideoWarning(code=WarningCode.PICTURE_DIFFERS, message=message)]
 
 
 def is_interlaced(frames: Sequence[Json]) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from fractions import Fraction
 
     from services.transcoder.probe.packets import Packets
 
 FAR_SECONDS: Final = 10
-FALL_SECONDS: Final = 1
+FALL_SECONDS: Final = Fraction(1)
+SHORT_FALL_SECONDS: Final = Fraction(1, 10)
 MAX_WRONG: Final = 100  # consecutive wrong timestamps
 WRONG_SHARE: Final = 20  # at most one timestamp in this many may be wrong
 MAX_LAST_WRONG: Final = 3  # a clock that falls this close to the end is wrong, not restarted
@@ -75,9 +76,19 @@ def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int]
     return tuple(pairs)
 
 
-def find_falls(times: Sequence[int], wrong: Sequence[int], base: Fraction) -> list[int]:
-    """Return the packets at which the decoding clock falls back permanently."""
-    back, skipped, falls = FALL_SECONDS / base, set(wrong), list[int]()
+def regular_steps(times: Sequence[int]) -> tuple[int, Fraction] | None:
+    """Return the first of `times` and the step between them; None where one strays by a quarter of a step."""
+    ordered, count = sorted(times), len(times) - 1
+    length = ordered[-1] - ordered[0] if count > 0 else 0
+    strays = (abs((time - ordered[0]) * count - number * length) for number, time in enumerate(ordered))
+    return (ordered[0], Fraction(length, count)) if length and 4 * max(strays) < length else None
+
+
+def find_falls(
+    times: Sequence[int], wrong: Sequence[int], base: Fraction, fall: Fraction = FALL_SECONDS
+) -> list[int]:
+    """Return the packets at which the decoding clock falls back permanently, by more than `fall` seconds."""
+    back, skipped, falls = fall / base, set(wrong), list[int]()
     recent: list[int] = []
     for index, time in enumerate(times):
         if index in skipped:

@@ -46,6 +46,7 @@ class Candidates:
     packets: Mapping[int, int]
     programmes: Sequence[frozenset[int]] = ()
     unopened: frozenset[int] = frozenset()  # streams whose decoder does not start
+    silent: frozenset[int] = frozenset()  # audio streams in which nothing is heard
 
     def of_kind(self, kind: str) -> list[Json]:
         """Return the streams of one kind, without covers."""
@@ -104,13 +105,18 @@ def _is_still(packets: int, most: int) -> bool:
 
 def choose_audio(found: Candidates, video: Json) -> Json | None:
     """Return a non-empty audio track of the video's programme: the default one, else the first."""
-    usable = [one for one in found.of_kind("audio") if _problem(found, one, video) is None]
+    usable = usable_audio(found, video)
 
     def rank(audio: Json) -> tuple[int, bool]:
         disposition = audio.get("disposition", {})
         return int(disposition.get("default", 0)), not any(disposition.get(name) for name in SECONDARY)
 
     return max(usable, key=rank, default=None)
+
+
+def usable_audio(found: Candidates, video: Json) -> list[Json]:
+    """Return the audio tracks that could be converted."""
+    return [one for one in found.of_kind("audio") if _problem(found, one, video) is None]
 
 
 def _problem(found: Candidates, audio: Json, video: Json) -> str | None:
@@ -121,6 +127,8 @@ def _problem(found: Candidates, audio: Json, video: Json) -> str | None:
         return "it holds no sound"
     if not _share_programme(found, audio, video):
         return "it belongs to another programme than the picture"
+    if index_of(audio) in found.silent:
+        return "it is silent from beginning to end, another track is not"
     most = max(found.count(one) for one in found.of_kind("audio") if found.can_decode(one))
     return "it holds next to no sound, another track does" if found.count(audio) * FEWER < most else None
 

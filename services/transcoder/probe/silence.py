@@ -1,0 +1,69 @@
+"""Finds the audio track that is heard, where the preferred one is silent from beginning to end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from services.transcoder.ffmpeg.input import source_input
+from services.transcoder.ffmpeg.runner import RUNNER
+from services.transcoder.ffmpeg.sandbox import Access
+from services.transcoder.probe.track_choice import choose_tracks, index_of, usable_audio
+from shared.errors import EncodeStalled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from services.transcoder.ffmpeg.input import Limits
+    from services.transcoder.ffmpeg.runner import FfmpegRunner
+    from services.transcoder.probe.track_choice import Candidates, Choice
+
+    Json = Mapping[str, Any]
+
+MAX_TRACKS: Final = 4  # a silent one is decoded whole
+# Passes nothing but what follows the first sample that is louder than the dither of a digital silence.
+FROM_FIRST_SOUND: Final = "silenceremove=start_periods=1:start_threshold=-80dB:detection=peak"
+
+
+async def choose_heard(
+    path: str, found: Candidates, limits: Limits, probe_bytes: int = 0, runner: FfmpegRunner = RUNNER
+) -> Choice:
+    """Return the tracks to convert: audio that is heard, if there is a choice.
+
+    Raises NoVideoStream, or UnsupportedCodec naming the codec.
+    """
+    first = choose_tracks(found)
+    if len(usable_audio(found, first.video)) < 2:
+        return first
+    choice, silent = first, found.silent
+    for _ in range(MAX_TRACKS):
+        if choice.audio is None:
+            break
+        if await _is_heard(path, choice.audio, limits, probe_bytes, runner):
+            return choice
+        silent |= {index_of(choice.audio)}
+        choice = choose_tracks(replace(found, silent=silent))
+    return first
+
+
+async def _is_heard(path: str, audio: Json, limits: Limits, probe_bytes: int, runner: FfmpegRunner) -> bool:
+    """Return whether there is sound in a track; it ends at the first. What takes too long counts as heard."""
+    heard: list[str] = []
+
+    def take(line: str) -> None:
+        if not line.startswith("#"):
+            heard.append(line)
+
+    command = [
+        *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-vn"),
+        *source_input(path, None, probe_bytes),
+        *("-map", f"0:{index_of(audio)}", "-af", FROM_FIRST_SOUND, "-frames:a", "1", "-f", "framecrc", "-"),
+    ]
+    try:
+        await runner.run_program(
+            command, on_line=take, timeout_seconds=limits.scan_timeout_seconds, access=Access(reads=(path,))
+        )
+    except EncodeStalled:
+        return True
+    return bool(heard)
