@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 UP = ("up", "--detach", "--wait")  # as README.md and compose.yaml say
 UP_SECONDS = 300.0
 ENTRANCE = "http://localhost:8080"
+SMALL = {"360p": (640, 360)}
 OURS = ("ingest", "transcoder", "uploader", "streamer", "edge")
 
 
@@ -88,7 +89,7 @@ async def test_a_segment_is_fetched_once_for_all_viewers(project, clip, tmp_path
     async with aiohttp.ClientSession() as session:
         client, ready = await upload(project, session, clip)
         for _ in range(2):
-            await play(client, ready, tmp_path)
+            await play(client, ready, tmp_path, SMALL)
     lines = [
         json.loads(line)
         for line in project("logs", "--no-log-prefix", "edge").splitlines()
@@ -138,11 +139,11 @@ def test_our_containers_have_no_privileges_and_write_nowhere_else(project):
 
 
 async def test_killed_services_start_again_and_the_video_becomes_ready(project, tmp_path):
-    long = make_clip(tmp_path / "long.mp4", seconds=40, size="1280x720")
+    long = make_clip(tmp_path / "long.mp4", seconds=90, size="1280x720")
     async with aiohttp.ClientSession() as session:
         client = Client(session, {"INGEST_URL": ENTRANCE}, project.addresses().key)
-        uploaded = await client.upload(long)
-        await client.until(uploaded["id"], lambda record: record["stage"] == "transcode", READY_SECONDS)
+        uploaded = await client.upload(long, qualities="360p")
+        await client.until(uploaded["id"], lambda record: record["stage"] == "encode", READY_SECONDS)
         for service in ("transcoder", "uploader", "streamer"):
             project.kill(service)
         await client.ready(uploaded["id"], READY_SECONDS)
@@ -168,7 +169,7 @@ async def test_data_outlives_the_containers(project, clip, tmp_path):
     project(*UP)
     async with aiohttp.ClientSession() as session:
         client = Client(session, {"INGEST_URL": ENTRANCE}, key)
-        await play(client, await client.record(ready["id"]), tmp_path)
+        await play(client, await client.record(ready["id"]), tmp_path, SMALL)
 
 
 def test_the_gpu_profile_adds_a_transcoder_with_a_device(project):
@@ -184,5 +185,5 @@ async def upload(
     project: Project, session: aiohttp.ClientSession, clip: Path
 ) -> tuple[Client, dict[str, Any]]:
     client = Client(session, {"INGEST_URL": ENTRANCE}, project.addresses().key)
-    uploaded = await client.upload(clip)
+    uploaded = await client.upload(clip, qualities="360p")
     return client, await client.ready(uploaded["id"], READY_SECONDS)
