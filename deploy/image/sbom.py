@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 PLACE = "usr/share/sbom/vod-pipeline.cdx.json"
 
@@ -37,8 +38,9 @@ class DebianPackage:
 
     def component(self) -> dict[str, Any]:
         """Return its entry in the bill of materials."""
-        purl = f"pkg:deb/debian/{self.name}@{self.version}?arch={self.architecture}&distro=debian-12"
-        return {"type": "library", "name": self.name, "version": self.version, "purl": purl, "bom-ref": purl}
+        return _component(
+            "deb/debian", self.name, self.version, f"?arch={self.architecture}&distro=debian-12"
+        )
 
 
 def owners_of(files: list[Path]) -> list[DebianPackage]:
@@ -96,16 +98,9 @@ def write_sbom(target: Path, packages: list[DebianPackage]) -> None:
 
 def _ffmpeg() -> dict[str, Any]:
     version = Path("/opt/ffmpeg/licences/version").read_text().strip()
-    purl = f"pkg:deb/debian/ffmpeg@{version}?arch=source&distro=debian-12"
     licence = [{"license": {"id": "GPL-2.0-or-later"}}]
-    return {
-        "type": "application",
-        "name": "ffmpeg",
-        "version": version,
-        "purl": purl,
-        "bom-ref": purl,
-        "licenses": licence,
-    }
+    described = _component("deb/debian", "ffmpeg", version, "?arch=source&distro=debian-12")
+    return described | {"type": "application", "licenses": licence}
 
 
 def _python_packages(target: Path) -> list[dict[str, Any]]:
@@ -125,6 +120,6 @@ def _player_packages(target: Path) -> list[dict[str, Any]]:
     return [_component("npm", each["name"], each["version"]) for each in described]
 
 
-def _component(kind: str, name: str, version: str) -> dict[str, Any]:
-    purl = f"pkg:{kind}/{name}@{version}"
+def _component(kind: str, name: str, version: str, qualifiers: str = "") -> dict[str, Any]:
+    purl = f"pkg:{kind}/{quote(name)}@{quote(version, safe=':')}{qualifiers}"
     return {"type": "library", "name": name, "version": version, "purl": purl, "bom-ref": purl}
