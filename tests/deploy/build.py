@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "vod-pipeline:0.1.0"  # as the manifests and compose.yaml call it
 STAGE: Final = "vod-pipeline-stage"
+NVIDIA: Final = f"{NAME}-nvidia"
 BUILD_SECONDS: Final = 3600.0
 # The name resolution and the registries of the machine, with a daemon that has no bridge.
 BUILD: Final = ("build", "--network", "host", "--force-rm", "--file", str(REPOSITORY / "deploy/Dockerfile"))
@@ -35,6 +36,7 @@ def build_image(engine: Engine, *options: str, name: str = NAME) -> Built:
     revision = _revision()
     build(engine, "--build-arg", f"REVISION={revision}", "--tag", name, *options)
     build(engine, "--target", "image", "--tag", STAGE)
+    build(engine, "--target", "nvidia", "--tag", NVIDIA)
     size = int(engine.docker("inspect", "--format", "{{.Size}}", name))
     return Built(size, time.monotonic() - began)
 

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from devstack.programs import REPOSITORY
-from tests.deploy.build import NAME, STAGE
+from tests.deploy.build import NAME, NVIDIA, STAGE
 from tests.deploy.engine import EngineError
 from tests.deploy.walk import Addresses, walk
 
@@ -86,6 +86,11 @@ def test_the_image_says_what_it_is(engine):
     assert set(labels) == {"title", "description", "licenses", "version", "revision"}
     assert re.fullmatch(r"[0-9a-f]{40}", labels["revision"])
     assert config["User"] == "10001:10001"
+
+
+def test_the_nvidia_target_asks_the_toolkit_for_encoder_and_decoder(engine):
+    values = json.loads(engine.docker("inspect", "--format", "{{json .Config.Env}}", NVIDIA))
+    assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,video,utility"} <= set(values)
 
 
 def test_the_bill_of_materials_has_every_library_and_program(engine):
