@@ -96,7 +96,7 @@ async def _check(job: _Job, tried: _Tried, depth: Depth) -> EncodedChunk:
     found = await check_chunk(tried.checked, depth)
     if found is None:
         return tried.encoded
-    if job.has_holes:
+    if found and job.has_holes:
         raise PartsInDoubt(found[0].message)
     careful = careful_strategy(tried.way, {warning.code for warning in found})
     if careful is None:
