@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import random
 import signal
 import sys
@@ -16,7 +17,12 @@ import aiohttp
 
 from tests.chaos import report
 from tests.chaos.cluster.bootstrap import open_run
-from tests.chaos.cluster.environment import DELETE_AGAIN_SECONDS, Environment
+from tests.chaos.cluster.environment import (
+    DELETE_AGAIN_SECONDS,
+    STALE_SECONDS,
+    SWEEP_INTERVAL_SECONDS,
+    Environment,
+)
 from tests.chaos.cluster.servers import REPO
 from tests.chaos.cluster.services import Fleet
 from tests.chaos.faults import FAULTS
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from tests.chaos.invariants import Verdict
 
 SETTLE_SECONDS = DELETE_AGAIN_SECONDS + 40.0  # a relay's reservation, the second pass of a deletion
+BUCKET_SECONDS = STALE_SECONDS + SWEEP_INTERVAL_SECONDS  # and with a work bucket the removal of dead uploads
 LONG_MINUTES, LONG_OUTAGE_SECONDS = 30.0, 600.0  # a run of that length has one outage of the storage so long
 REPORT = REPO / ".chaos" / "chaos.json"
 
@@ -61,6 +68,12 @@ def _options() -> argparse.Namespace:
         default="all",
         help="comma-separated faults; `none` for kills and pauses only",
     )
+    add(
+        "--work",
+        choices=("volume", "bucket"),
+        default=os.environ.get("WORK", "volume"),
+        help="how files are handed over; with `bucket` a kill takes the scratch of its process with it",
+    )
     add("--keep", action="store_true", help="keep the logs also when nothing was found")
     options = parser.parse_args()
     names = {"all": [*FAULTS], "none": []}.get(options.acts, options.acts.split(","))
@@ -79,10 +92,10 @@ async def _interruptible(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     root = Path(tempfile.mkdtemp(prefix="chaos-"))
-    print(f"seed {options.seed}, {options.minutes:g} minutes, in {root}", flush=True)
+    print(f"seed {options.seed}, {options.minutes:g} minutes, work {options.work}, in {root}", flush=True)
     clock, is_clean = report.Clock(), False
-    environment = await Environment.lay(root)
-    fleet = Fleet(environment.service_env(), root / "logs")
+    environment = await Environment.lay(root, options.work)
+    fleet = Fleet(environment.service_env(), root / "logs", environment.scratches)
     try:
         clips = await asyncio.to_thread(make_clips, root / "clips")
         recorder = await Recorder.start(Addresses.from_env(environment.addresses()))
@@ -132,8 +145,10 @@ async def _process(injector: Injector, recorder: Recorder) -> Verdict:
         keeps_local=False,
         sweeps=True,
     )
-    addresses = Addresses.from_env(injector.environment.addresses())
-    verdict = await check_invariants(addresses, expected, recorder, settle_seconds=SETTLE_SECONDS)
+    environment = injector.environment
+    seconds = SETTLE_SECONDS + (BUCKET_SECONDS if environment.hand_over == "bucket" else 0.0)
+    addresses = Addresses.from_env(environment.addresses())
+    verdict = await check_invariants(addresses, expected, recorder, settle_seconds=seconds)
     await recorder.close()
     return verdict
 

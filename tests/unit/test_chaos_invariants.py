@@ -80,6 +80,11 @@ def test_check_counts_ends(seen, found):
     assert kinds(seen) == found
 
 
+def test_check_finds_what_a_process_keeps_in_its_scratch():
+    seen = replace(WHOLE, scratch=(f"transcoder-1/{MADE}/180p/segment_001.ts",))
+    assert kinds(seen) == {"orphans": 1}
+
+
 def test_check_takes_a_retry_for_a_second_run_with_an_end_of_its_own():
     events = (*WHOLE.events, Event("e2", "video.failed", VIDEO))
     seen = replace(row(run=2), events=events)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiobotocore.session import get_session
 
+from tests.chaos.cluster.environment import WORK_BUCKET
 from tests.chaos.cluster.servers import REPO
 from tests.chaos.failpoints import Points, known_points
 from tests.chaos.faults.injector import Injector
@@ -42,14 +43,15 @@ async def open_run(
     pace: float,
 ) -> tuple[Injector, Killer]:
     """Start the services and return everything a run needs. Raises TimeoutError, RuntimeError."""
+    env = environment.servers.env
+    await _put_sources(env, clips)
     fleet.grow(CROWD)
     await fleet.ready(CROWD_SECONDS)
     if fleet.deaths:
         raise RuntimeError(f"services died during the concurrent start: {'; '.join(fleet.deaths)}")
     await fleet.shrink(CREW)
     fleet.of("streamer")[0].spared = True  # that of the viewers
-    env, draw = environment.servers.env, random.Random(seed)
-    await _put_sources(env, clips)
+    draw = random.Random(seed)
     api = Api(session, fleet, await _admin_key(fleet.env))
     answer = await api.call("PUT", "/api/presets", json=LADDER)
     if answer.status != 200:
@@ -62,7 +64,7 @@ async def open_run(
 
 
 async def _put_sources(env: Mapping[str, str], clips: list[Clip]) -> None:
-    """Put the clips into a separate bucket, for events that name objects."""
+    """Put the clips into a separate bucket, for events that name objects; make the work bucket."""
     async with get_session().create_client(
         "s3",
         endpoint_url=env["S3_ENDPOINT_URL"],
@@ -70,7 +72,8 @@ async def _put_sources(env: Mapping[str, str], clips: list[Clip]) -> None:
         aws_access_key_id=env["S3_ACCESS_KEY_ID"],
         aws_secret_access_key=env["S3_SECRET_ACCESS_KEY"],
     ) as client:
-        await client.create_bucket(Bucket=SOURCES)
+        for bucket in (SOURCES, WORK_BUCKET):
+            await client.create_bucket(Bucket=bucket)
         for clip in clips:
             await client.put_object(Bucket=SOURCES, Key=clip.path.name, Body=clip.path.read_bytes())
 

@@ -1,4 +1,7 @@
-"""The environment of the services: servers behind proxies, a small work volume, short timeouts."""
+"""The environment of the services: servers behind proxies, a small volume, short timeouts.
+
+The volume is the work volume, or with `work="bucket"` it has the scratch of each process.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.chaos.cluster.servers import REPLACING, Servers
@@ -22,6 +25,8 @@ HEARTBEAT_SECONDS = 4  # RabbitMQ redelivers the messages of a paused process af
 LEASE_SECONDS = 3
 DELETE_AGAIN_SECONDS = 20
 SWEEP_INTERVAL_SECONDS = 10
+WORK_BUCKET, WORK_PREFIX = "vod-work", "work"
+STALE_SECONDS = 40  # longer than any pause: an upload that shows no life for so long is taken for dead
 TUNING = {
     "STORAGE_TYPE": "s3",
     "DELETE_LOCAL_AFTER_S3": "true",
@@ -41,6 +46,7 @@ TUNING = {
     "SWEEP": "remove",
     "SWEEP_AGE_SECONDS": "2",  # safe: owned files stay whatever their age, and there is one clock
     "SWEEP_INTERVAL_SECONDS": str(SWEEP_INTERVAL_SECONDS),
+    "UPLOAD_STALE_SECONDS": str(STALE_SECONDS),
     "HTTP_HOST": "127.0.0.1",
     "LOG_FORMAT": "json",
 }
@@ -56,9 +62,10 @@ class Environment:
     postgres: TcpProxy
     s3: S3Proxy
     volume_refused: str | None
+    hand_over: Literal["volume", "bucket"] = "volume"
 
     @classmethod
-    async def lay(cls, root: Path) -> Environment:
+    async def lay(cls, root: Path, hand_over: Literal["volume", "bucket"] = "volume") -> Environment:
         """Start servers and proxies and mount the work volume; `volume_refused` says why that failed."""
         for name in ("points", "work", "logs", "clips"):
             (root / name).mkdir(parents=True, exist_ok=True)
@@ -77,6 +84,7 @@ class Environment:
             postgres=await _proxy(env["DATABASE_URL"]),
             s3=await S3Proxy.start(env["S3_ENDPOINT_URL"]),
             volume_refused=refused,
+            hand_over=hand_over,
         )
 
     @property
@@ -87,9 +95,19 @@ class Environment:
     def work(self) -> Path:
         return self.root / "work"
 
+    @property
+    def scratches(self) -> Path | None:
+        """The directory with a scratch for each process; None where they share the work volume."""
+        return self.work if self.hand_over == "bucket" else None
+
     def addresses(self) -> dict[str, str]:
         """Return the real addresses, for the invariant checks."""
-        return {**self.servers.env, "WORK_DIR": str(self.work)}
+        return {**self.servers.env, "WORK_DIR": str(self.work), **self._work_bucket()}
+
+    def _work_bucket(self) -> dict[str, str]:
+        if self.hand_over == "volume":
+            return {}
+        return {"WORK": "bucket", "S3_WORK_BUCKET": WORK_BUCKET, "S3_WORK_PREFIX": f"{WORK_PREFIX}/"}
 
     def service_env(self) -> dict[str, str]:
         """Return the environment variables of a service: addresses of proxies, short timeouts."""
@@ -99,6 +117,7 @@ class Environment:
             **clean,
             **{name: env[name] for name in env if name.startswith("S3_")},
             **TUNING,
+            **self._work_bucket(),
             "S3_ENDPOINT_URL": self.s3.url,
             "RABBITMQ_URL": f"{_through(env['RABBITMQ_URL'], self.rabbitmq)}?heartbeat={HEARTBEAT_SECONDS}",
             "DATABASE_URL": _through(env["DATABASE_URL"], self.postgres),

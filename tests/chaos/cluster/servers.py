@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REPO = Path(__file__).parents[3]
 STOP_SECONDS = 25.0
 # Variables of the caller's environment that would replace the private servers or change the services.
-REPLACING = ("DATABASE_URL", "RABBITMQ_URL", "S3_ENDPOINT_URL", "WORK_DIR", "TRANSCODERS")
+REPLACING = ("DATABASE_URL", "RABBITMQ_URL", "S3_ENDPOINT_URL", "WORK_DIR", "WORK", "TRANSCODERS")
 
 
 @dataclass(frozen=True)

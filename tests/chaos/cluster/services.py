@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -52,10 +53,14 @@ class Member:
 
 @dataclass
 class Fleet:
-    """Runs the services; `deaths` are exits that the run did not cause."""
+    """Runs the services; `deaths` are exits that the run did not cause.
+
+    With `scratches` each member has a directory there; a kill takes it away, as the loss of a node does.
+    """
 
     env: Mapping[str, str]
     logs: Path
+    scratches: Path | None = None
     members: list[Member] = field(default_factory=list)
     deaths: list[str] = field(default_factory=list)
     _keepers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -133,17 +138,27 @@ class Fleet:
             member.paused, member.started_at = False, time.monotonic()
             code = await member.process.wait()
             if member.process.pid in self._killed:
+                if self.scratches:
+                    await asyncio.to_thread(shutil.rmtree, self.scratches / member.name, ignore_errors=True)
                 await asyncio.sleep(RESTART_SECONDS)
                 continue
             self.deaths.append(f"{member.name} exited with {code}: {_last_line(member.log)}")
             await asyncio.sleep(RESTART_AFTER_FAILURE_SECONDS)
+
+    def _env_of(self, member: Member) -> dict[str, str]:
+        env = {**self.env, "HTTP_PORT": str(member.port)}
+        if self.scratches:
+            scratch = self.scratches / member.name
+            scratch.mkdir(exist_ok=True)
+            env["WORK_DIR"] = str(scratch)
+        return env
 
     async def _start(self, member: Member) -> asyncio.subprocess.Process:
         with member.log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", f"services.{member.service}"),
                 cwd=REPO,
-                env={**self.env, "HTTP_PORT": str(member.port)},
+                env=self._env_of(member),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -27,7 +27,7 @@ REFUSED_EVENT = "invalid_event"
 def check(seen: Snapshot, expected: Expected) -> dict[str, list[Finding]]:
     """Return every finding that needs no object's content, by kind."""
     found: dict[str, list[Finding]] = {kind: [] for kind in KINDS}
-    for invariant in (ends, told_once, objects, files, uploads, at_rest, dead_letters):
+    for invariant in (ends, told_once, objects, files, scratch, uploads, at_rest, dead_letters):
         for kind, finding in invariant(seen, expected):
             found[kind].append(finding)
     return found
@@ -113,7 +113,7 @@ def _complete(row: Row, seen: Snapshot, there: Mapping[str, int]) -> Found:
 
 
 def files(seen: Snapshot, expected: Expected) -> Found:
-    """The work volume contains only needed files, apart from those of dead processes for the sweep."""
+    """The work volume or bucket has only needed files, apart from those of dead processes for the sweep."""
     made_by = {segment.directory for segment in seen.segments}
     for path in seen.files:
         match = FILE.fullmatch(path)
@@ -129,6 +129,12 @@ def files(seen: Snapshot, expected: Expected) -> Found:
             yield _swept(expected), Finding(row.video_id, f"the file {path} is no longer needed")
         elif _is_abandoned(path, match["name"], made_by):
             yield _swept(expected), Finding(row.video_id, f"the file {path} was left by a dead process")
+
+
+def scratch(seen: Snapshot, _: Expected) -> Found:
+    """No process keeps files of its own when nothing is being done."""
+    for path in seen.scratch:
+        yield "orphans", Finding(None, f"a process keeps {path} in its scratch")
 
 
 def _is_abandoned(path: str, name: str, made_by: set[str]) -> bool:

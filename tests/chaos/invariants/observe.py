@@ -53,6 +53,10 @@ async def observe(addresses: Addresses, recorder: Recorder) -> Snapshot:
             await _objects(client, addresses.s3_bucket),
             await _uploads(client, addresses.s3_bucket),
         )
+        files, scratch = files_below(addresses.work_dir), ()
+        if bucket := addresses.s3_work_bucket:
+            files, scratch = await _handed_over(client, addresses), _scratch_files(addresses.work_dir)
+            uploads += await _uploads(client, bucket)
     return Snapshot(
         rows={row["video_id"]: _row(row) for row in videos},
         chunks=tuple(Chunk(**row) for row in chunks),
@@ -60,7 +64,8 @@ async def observe(addresses: Addresses, recorder: Recorder) -> Snapshot:
         unsent=tuple(Unsent(**row) for row in unsent),
         objects=objects,
         uploads=uploads,
-        files=files_below(addresses.work_dir),
+        files=files,
+        scratch=scratch,
         events=tuple(recorder.events),
         waiting=await _waiting(addresses.rabbitmq_url),
     )
@@ -84,6 +89,12 @@ async def _objects(client: Any, bucket: str) -> dict[str, Stored]:
     return found
 
 
+async def _handed_over(client: Any, addresses: Addresses) -> tuple[str, ...]:
+    """Return the names of what lies in the work bucket."""
+    objects = await _objects(client, addresses.s3_work_bucket)
+    return tuple(key.removeprefix(addresses.s3_work_prefix) for key in objects)
+
+
 async def _uploads(client: Any, bucket: str) -> tuple[str, ...]:
     pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
     return tuple([item["Key"] async for page in pages for item in page.get("Uploads", [])])
@@ -96,6 +107,13 @@ def files_below(work_dir: Path) -> tuple[str, ...]:
         for directory, _, names in os.walk(work_dir / place):
             found += [str((Path(directory) / name).relative_to(work_dir)) for name in names]
     return tuple(sorted(found))
+
+
+def _scratch_files(directory: Path) -> tuple[str, ...]:
+    """Return the files in the scratch of each process, apart from what it keeps on purpose."""
+    return tuple(
+        f"{member.name}/{name}" for member in sorted(directory.iterdir()) for name in files_below(member)
+    )
 
 
 async def _waiting(url: str) -> dict[str, int]:

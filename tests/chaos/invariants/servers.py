@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Addresses of the servers, and the work volume of the services."""
+    """Addresses of the servers, and the work volume of the services.
+
+    With `s3_work_bucket` there is a work bucket instead, and `work_dir` has the scratch of each process.
+    """
 
     database_url: str
     rabbitmq_url: str
@@ -26,12 +29,16 @@ class Addresses:
     s3_access_key_id: str
     s3_secret_access_key: str
     work_dir: Path
+    s3_work_bucket: str = ""
+    s3_work_prefix: str = "work/"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Addresses:
         """Read the services' variables. Raises KeyError when one is missing."""
-        names = [name for name in cls.__dataclass_fields__ if name != "work_dir"]
-        return cls(**{name: env[name.upper()] for name in names}, work_dir=Path(env["WORK_DIR"]))
+        names = [name for name in cls.__dataclass_fields__ if not (name == "work_dir" or "s3_work" in name)]
+        optional = [name for name in cls.__dataclass_fields__ if "s3_work" in name and name.upper() in env]
+        given = {name: env[name.upper()] for name in (*names, *optional)}
+        return cls(**given, work_dir=Path(env["WORK_DIR"]))
 
     def s3(self) -> AbstractAsyncContextManager[Any]:
         """Open a client of the bucket's server."""

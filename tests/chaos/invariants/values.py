@@ -134,6 +134,7 @@ class Snapshot:
     objects: Mapping[str, Stored] = field(default_factory=dict)
     uploads: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
     letters: tuple[Letter, ...] = ()
     waiting: Mapping[str, int] = field(default_factory=dict)

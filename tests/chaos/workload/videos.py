@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from tests.chaos.invariants import Addresses
 from tests.chaos.journal import Entry
 from tests.chaos.workload.client import uploaded_event
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from tests.chaos.cluster.environment import Environment
     from tests.chaos.journal import Journal
@@ -118,9 +120,9 @@ class Traffic:
         return None
 
     async def file_event(self) -> None:
-        """Submit a file of the work volume by event."""
+        """Submit a file of the work volume by event, or with a work bucket an object."""
         clip, video_id = self._clip(), str(uuid4())
-        await self._announce(video_id, clip, "file_event", await self._put_in_volume(clip, video_id))
+        await self._announce(video_id, clip, "file_event", await self._put(clip, video_id))
 
     async def s3_event(self) -> None:
         """Submit an object of a bucket by event."""
@@ -130,11 +132,10 @@ class Traffic:
     async def retry_twice(self) -> None:
         """Submit a missing file, create it once the video has failed, and retry twice at once."""
         clip, video_id = self._clip(), str(uuid4())
-        path = self.environment.work / "platform" / f"{video_id}.mp4"
-        entry = await self._announce(video_id, clip, "retry", path.as_uri())
+        entry = await self._announce(video_id, clip, "retry", self._uri(video_id))
         if not await self.journal.until(entry, "failed", seconds=STEP_SECONDS):
             return
-        await self._put_in_volume(clip, video_id)
+        await self._put(clip, video_id)
         await asyncio.gather(self.retry(entry), self.retry(entry))
 
     async def retry(self, entry: Entry) -> None:
@@ -177,11 +178,27 @@ class Traffic:
     async def put_what_is_missing(self, entry: Entry) -> None:
         """Create the missing file of a video that was meant to fail."""
         if entry.how == "retry" and entry.clip is not None:
-            await self._put_in_volume(entry.clip, entry.video_id)
+            await self._put(entry.clip, entry.video_id)
 
-    async def _put_in_volume(self, clip: Clip, video_id: str) -> str:
-        """Write a file as a platform does, waiting while the volume is full."""
-        path = self.environment.work / "platform" / f"{video_id}.mp4"
+    def _path(self, video_id: str) -> Path:
+        return self.environment.work / "platform" / f"{video_id}.mp4"
+
+    def _uri(self, video_id: str) -> str:
+        in_bucket = self.environment.hand_over == "bucket"
+        return f"s3://{SOURCES}/{video_id}.mp4" if in_bucket else self._path(video_id).as_uri()
+
+    async def _put(self, clip: Clip, video_id: str) -> str:
+        """Make the source of an event, as a platform does; return its URI."""
+        if self.environment.hand_over == "bucket":
+            async with Addresses.from_env(self.environment.addresses()).s3() as client:
+                body = await asyncio.to_thread(clip.path.read_bytes)
+                await client.put_object(Bucket=SOURCES, Key=f"{video_id}.mp4", Body=body)
+        else:
+            await self._put_in_volume(clip, self._path(video_id))
+        return self._uri(video_id)
+
+    async def _put_in_volume(self, clip: Clip, path: Path) -> None:
+        """Write a file, waiting while the volume is full."""
         draft = path.with_suffix(".part")
         while True:
             try:
@@ -193,4 +210,4 @@ class Traffic:
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 draft.rename(path)
-                return path.as_uri()
+                return
