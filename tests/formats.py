@@ -83,6 +83,14 @@ FORMATS: Final = (
         "-c:v libaom-av1 -cpu-used 8 -usage realtime -c:a libopus -ac 2",
     ),
     Format(
+        "mp4",
+        "AV1 with film grain",
+        "yuv420p",
+        "Opus",
+        "mono, 48 kHz",
+        "-c:v libaom-av1 -cpu-used 8 -usage realtime -denoise-noise-level 25 -c:a libopus -ac 1",
+    ),
+    Format(
         "mov",
         "ProRes",
         "yuv422p10le",
@@ -153,6 +161,15 @@ FORMATS: Final = (
         "AAC in LATM",
         "stereo, 48 kHz",
         "-c:v libx264 -preset ultrafast -c:a aac -ac 2 -mpegts_flags latm",
+    ),
+    Format(
+        "ts",
+        "HDV (MPEG-2, 1440x1080, interlaced)",
+        "yuv420p",
+        "MP2",
+        "stereo, 48 kHz",
+        "-c:v mpeg2video -g 12 -bf 2 -flags +ildct+ilme -top 1 -aspect 16:9 -c:a mp2 -ac 2",
+        size="1440:1080",
     ),
     Format(
         "mpg",
