@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.uploader.handlers.put_segments import SegmentPuts
 from services.uploader.handlers.store_chunk import MAX_REOPENED
 from shared import videos
 from shared.errors import (
@@ -289,6 +290,84 @@ async def test_object_of_another_size_is_no_outage(storing, new_video):
     video = await new_video().encoded()
     with pytest.raises(StorageInconsistent, match="has 187 bytes in storage, not 188"):
         await storing(Cutting(kind="s3", bucket="videos")).store(video.segmented(0))
+
+
+class Busy(MemoryStorage):
+    """A bucket in which something happens while the first file is put or copied."""
+
+    happens = None
+
+    async def put_file(self, key, path):
+        await self.once()
+        return await super().put_file(key, path)
+
+    async def copy_from(self, source, stored, key, read):
+        await self.once()
+        return await super().copy_from(source, stored, key, read)
+
+    async def once(self):
+        if happens := self.happens:
+            self.happens = None
+            await happens()
+
+
+@pytest.mark.parametrize("is_fenced", [True, False])
+async def test_files_of_an_attempt_that_was_overtaken_meanwhile_make_no_chunk_stored(
+    storing, new_video, outbox, postgres, monkeypatch, *, is_fenced
+):
+    """Without the fence the chunk counts as stored while its segments are being made anew."""
+    video, storage = await new_video().encoded(), Busy(kind="s3", bucket="videos")
+
+    async def encode_again():
+        async with outbox.transaction() as connection:
+            assert await videos.reopen_chunk(
+                connection, await videos.store_job(connection, video.video_id, 0)
+            )
+        await video.claimed(0)
+
+    storage.happens = encode_again
+    if not is_fenced:
+
+        async def chunk_stored(connection, job):
+            for row in postgres.rows("chunks", chunk=job.chunk):
+                row["status"] = "stored"
+
+        monkeypatch.setattr(videos, "chunk_stored", chunk_stored)
+    if is_fenced:
+        with pytest.raises(Superseded):
+            await storing(storage).store(video.segmented(0))
+    else:
+        await storing(storage).store(video.segmented(0))
+    assert (await video.chunk_statuses())[0] == ("encoding" if is_fenced else "stored")
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+@pytest.mark.parametrize("is_copied_first", [True, False])
+async def test_chunk_counts_as_stored_only_when_its_files_are(
+    storing, new_video, monkeypatch, is_copied_first
+):
+    """Without that order players are shown segments that are nowhere, when the uploader dies in between."""
+    video, storage = await new_video().encoded(), Busy(kind="s3", bucket="videos")
+
+    async def die():
+        raise Killed
+
+    storage.happens = die
+    if not is_copied_first:
+
+        async def later(*_):
+            return
+
+        monkeypatch.setattr(SegmentPuts, "put", later)
+        await storing(storage).store(video.segmented(0))
+    else:
+        with pytest.raises(Killed):
+            await storing(storage).store(video.segmented(0))
+    shown, kept = (await video.chunk_statuses())[0] == "stored", len(storage.objects)
+    assert (shown, kept == 2) == ((False, False) if is_copied_first else (True, False))
 
 
 class Weak(MemoryStorage):
