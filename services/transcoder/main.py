@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
@@ -13,10 +13,12 @@ from services.transcoder.encode.check_ffmpeg import check_ffmpeg
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.concurrency import chunks_at_once
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
+from services.transcoder.encode.source_parts import holds_packets
 from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.ffmpeg.runner import FfmpegRunner
 from services.transcoder.ffmpeg.sandbox import report_protection
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
+from services.transcoder.handlers.encode_parts import EncodeParts
 from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.handlers.refuse_event import refuse_event
 from services.transcoder.plan.make_plan import make_plan
@@ -25,8 +27,10 @@ from services.transcoder.quality.find_judge import find_judge
 from services.transcoder.quality.per_title import PerTitleSearch
 from services.transcoder.settings import TranscoderSettings
 from services.transcoder.sources.allowed_sources import BucketPrefix, SourcePolicy
+from services.transcoder.sources.bucket_originals import BucketOriginals
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
+from services.transcoder.sources.node_cache import DIRECTORY, NodeCache
 from services.transcoder.sources.s3 import S3Source
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
 from shared.errors import OriginalMissing, SourceServerUnavailable
@@ -47,6 +51,7 @@ from shared.workspace.disk_budget import DiskBudget
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from services.transcoder.sources.opened_source import Originals
     from shared.contracts.events import Payload
     from shared.errors import PipelineError
 
@@ -58,7 +63,7 @@ ORIGINAL_PATIENCE_SECONDS = 15.0  # a shared volume may show a new file to other
 
 ENCODER = web.AppKey("encoder", Encoder)
 PER_TITLE = web.AppKey("per_title", PerTitleSearch)
-SOURCES = web.AppKey("sources", Sources)
+SOURCES: web.AppKey[Originals] = web.AppKey[Any]("sources", object)
 RESERVE = web.AppKey("reserve", DiskBudget)  # the reserve is available to videos already accepted
 
 log = structlog.get_logger()
@@ -111,10 +116,15 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
             "https": HttpsSource(settings.source_private_hosts).open,
             "s3": S3Source(storage.client, policy).open,
         }
-        work = app[WORKSPACE].scratch
-        app[RESERVE] = DiskBudget(work.root, 0)
-        room = DiskBudget(work.root, settings.disk_reserve_bytes)
-        app[SOURCES] = Sources(work, room, openers, max_bytes=settings.max_upload_bytes, policy=policy)
+        work, most = app[WORKSPACE], settings.max_upload_bytes
+        app[RESERVE] = DiskBudget(work.scratch.root, 0)
+        if settings.work == "bucket":
+            directory = work.scratch.root / DIRECTORY
+            cache = NodeCache(directory, app[RESERVE], max_bytes=settings.source_cache_bytes)
+            app[SOURCES] = BucketOriginals(work, cache, openers, max_bytes=most)
+        else:
+            room = DiskBudget(work.scratch.root, settings.disk_reserve_bytes)
+            app[SOURCES] = Sources(work.scratch, room, openers, max_bytes=most, policy=policy)
         yield
 
 
@@ -179,6 +189,7 @@ def _encoders(settings: TranscoderSettings, app: web.Application, queues: Sequen
         encode_chunk=partial(encode_chunk, encoder=app[ENCODER], check=check),
         lease_seconds=settings.lease_seconds,
         growth_seconds=settings.growth_seconds,
+        encode_parts=EncodeParts(partial(holds_packets, app[ENCODER].runner)),
     )
     patience: dict[type[PipelineError], float] = {
         NewerPlan: NEWER_PLAN_PATIENCE_SECONDS,

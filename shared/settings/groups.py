@@ -225,6 +225,7 @@ class SourceSettings(WorkDirSettings):
     source_private_hosts: Annotated[Listed, AfterValidator(_lowered)] = ()
     source_dirs: Listed = ()
     source_buckets: Listed = ()
+    source_cache_bytes: Annotated[int, Field(gt=0)] = 20 * 1024**3
 
     @model_validator(mode="after")
     def _check_source_dirs_are_in_the_volume(self) -> SourceSettings:

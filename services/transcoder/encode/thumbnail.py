@@ -16,13 +16,13 @@ from services.transcoder.ffmpeg.input import Limits, input_options, input_url
 from services.transcoder.ffmpeg.runner import RUNNER, expect_uninterrupted, require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.ffmpeg.task_group import together
+from services.transcoder.plan.reads import THUMBNAIL_MOMENTS as MOMENTS
 from shared.errors import CorruptSource, EncodeStalled
 
 if TYPE_CHECKING:
     from services.transcoder.ffmpeg.runner import FfmpegRunner, Finished
     from services.transcoder.plan.model import Plan
 
-MOMENTS: Final = (0.125, 0.375, 0.625, 0.875)
 MAX_SIDE: Final = 640  # of one of the four pictures
 TIMEOUT_SECONDS: Final = 120
 MAX_RUN_IN_SECONDS: Final = 30

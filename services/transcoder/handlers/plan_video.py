@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from services.transcoder.encode.thumbnail import is_read_through
 from services.transcoder.handlers.leases import PlanLease
 from services.transcoder.handlers.segmented_event import segmented_event
 from services.transcoder.plan.former_ladder import kept_of
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.unavailable_qualities import unmet_wishes
 from services.transcoder.plan.versions import OutdatedPlan
+from services.transcoder.probe.scan_parts import NeedsWhole
 from shared import videos
 from shared.artifacts import THUMBNAIL
 from shared.contracts.events import DeleteVideo, EncodeChunk
@@ -22,6 +24,7 @@ from shared.errors import (
     Deferred,
     OutOfDisk,
     PermanentError,
+    SourceError,
     SourceServerUnavailable,
     Superseded,
     TransientError,
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
 
     from services.transcoder.plan.former_ladder import Kept
     from services.transcoder.plan.ladder import Offer
-    from services.transcoder.sources.opened_source import Originals
+    from services.transcoder.probe.scan_parts import Need
+    from services.transcoder.sources.opened_source import OpenedSource, Originals
     from shared.contracts.events import ResumeVideo, VideoUploaded
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
@@ -60,7 +64,13 @@ class MakePlan(Protocol):
     """Makes the plan for a file (plan/make_plan.py)."""
 
     async def __call__(
-        self, path: Path, presets: Sequence[Offer], requested: Collection[str], *, kept: Kept | None
+        self,
+        path: Path,
+        presets: Sequence[Offer],
+        requested: Collection[str],
+        *,
+        kept: Kept | None,
+        need: Need | None = ...,
     ) -> Plan: ...
 
 
@@ -200,14 +210,28 @@ class PlanVideoHandler:
             presets.check_qualities(ladder, wanted)
         thumbnail = names.artifact_of(THUMBNAIL, video.video_id, claim.attempt)
         async with self.sources.open(video.video_id, video.source_uri) as source:
-            await source.need_all()
-            plan = await self.make_plan(source.path, ladder, wanted, kept=kept)
+            plan = await self._make_plan(source, ladder, wanted, kept)
             if self.adapt and kept is None:
+                await source.need_all()
                 plan = await self.adapt(plan, source.path, keep_all=bool(wanted))
+            if is_read_through(plan):
+                await source.need_all()
             plan = await self._draw_if_possible(plan, source.path, thumbnail)
         failpoint("plan.thumbnail")
         warnings = unmet_wishes(video.qualities or (), plan.rungs, plan.display_size)
         await self._commit(claim, replace(plan, warnings=(*plan.warnings, *warnings)), thumbnail)
+
+    async def _make_plan(
+        self, source: OpenedSource, ladder: Sequence[Offer], wanted: Collection[str], kept: Kept | None
+    ) -> Plan:
+        """Plan from as little of a remote source as that takes; all of it where parts do not do."""
+        if source.is_remote:
+            try:
+                return await self.make_plan(source.path, ladder, wanted, kept=kept, need=source.need)
+            except (NeedsWhole, SourceError) as error:
+                log.info("source_fetched_to_plan", why=described(error))
+            await source.need_all()
+        return await self.make_plan(source.path, ladder, wanted, kept=kept)
 
     async def _check_storage(self, video: Video) -> None:
         """Raise UnknownStorage, PrivateNotPossible before anything is encoded."""

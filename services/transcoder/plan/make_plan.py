@@ -12,8 +12,10 @@ from services.transcoder.ffmpeg.input import Limits
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.plan.build import build_plan
 from services.transcoder.plan.ladder import build_ladder
+from services.transcoder.plan.reads import THUMBNAIL_MOMENTS, ReadPlanner
 from services.transcoder.plan.report import report_plan
 from services.transcoder.probe.scan import scan_source
+from services.transcoder.probe.scan_parts import NeedsWhole
 from shared.errors import LimitsExceeded
 from shared.workspace.layout import file_size
 
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from services.transcoder.ffmpeg.runner import FfmpegRunner
+    from services.transcoder.media import Source
     from services.transcoder.plan.former_ladder import Kept
     from services.transcoder.plan.ladder import Offer
     from services.transcoder.plan.model import Plan
+    from services.transcoder.probe.scan_parts import Need
 
 
 async def make_plan(
@@ -36,16 +40,18 @@ async def make_plan(
     limits: Limits | None = None,
     kept: Kept | None = None,
     runner: FfmpegRunner = RUNNER,
+    need: Need | None = None,
 ) -> Plan:
     """Return the plan for the file at `path`.
 
     `requested` names the presets to use (empty: all); what is `kept` of an outdated plan overrides them and
-    `segment_seconds`. Raises a SourceError that names the fault when the file cannot become a video,
-    SourceUnavailable when it cannot be opened.
+    `segment_seconds`. `need` fetches parts of a remote file of which `path` is a copy with holes: what the
+    plan and the thumbnail need is there afterwards, or NeedsWhole is raised. Raises a SourceError that names
+    the fault when the file cannot become a video, SourceUnavailable when it cannot be opened.
     """
     limits = limits or Limits()
     source_bytes = await asyncio.to_thread(file_size, Path(path))  # before it is read: it may still grow
-    source = await scan_source(str(path), limits, runner)
+    source = await scan_source(str(path), limits, runner, need)
     _check_duration(source.video.frames / source.video.rate, limits)  # before all its segments are laid out
     plan = await asyncio.to_thread(
         build_plan,
@@ -55,7 +61,17 @@ async def make_plan(
         Fraction(chunk_seconds).limit_denominator(1000),
     )
     _check_duration(plan.duration_seconds, limits)
+    if need:
+        await _fetch_moments(plan, source, need)
     return replace(plan, source_bytes=source_bytes, report=report_plan(source, plan, source_bytes))
+
+
+async def _fetch_moments(plan: Plan, source: Source, need: Need) -> None:
+    """Fetch what the thumbnail is drawn from."""
+    if source.byte_map is None:
+        raise NeedsWhole("it does not tell where its packets lie")
+    spans = await asyncio.to_thread(ReadPlanner(plan, source.byte_map).spans_at, THUMBNAIL_MOMENTS)
+    await need(spans)
 
 
 def _check_duration(seconds: Fraction | float, limits: Limits) -> None:

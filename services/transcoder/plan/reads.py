@@ -17,6 +17,8 @@ from services.transcoder.plan.model import ChunkReads, PacketCount
 from services.transcoder.spans import fewer, merged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from services.transcoder.byte_map import ByteMap, TrackPlaces
     from services.transcoder.plan.model import Chunk, Plan
     from services.transcoder.spans import Spans
@@ -28,8 +30,10 @@ AUDIO_SECONDS: Final = Fraction(1, 2)  # interleaving of sound around the key fr
 BEYOND_SECONDS: Final = Fraction(1, 2)  # of sound after the last picture
 BEYOND_PACKETS: Final = 48  # after the last one needed: 16 threads, 16 reordered pictures, a queue of 8
 GAP_BYTES: Final = 1 << 16  # what is cheaper to read than to leave out
+KEYS_BEYOND: Final = 6  # that a decoder takes before it returns the first one
 SLACK_BYTES: Final = 1 << 16  # the rest of packets that are spread (MPEG-TS)
 MAX_SPANS: Final = 24
+THUMBNAIL_MOMENTS: Final = (0.125, 0.375, 0.625, 0.875)
 
 
 class ReadPlanner:
@@ -55,6 +59,20 @@ class ReadPlanner:
             begin = self._counted_from(chunk.audio_seek_seconds)
             counts.append(self._audio.count(audio.index, chunk.audio_seek_seconds, begin, end))
         return ChunkReads(self._spans(tracks), tuple(counts))
+
+    def spans_at(self, moments: Iterable[float]) -> Spans:
+        """Return what decoding single pictures reads, at moments from 0 (the beginning) to 1.
+
+        Where only key frames are decoded, the decoder returns one when the next ones have come.
+        """
+        video, numbers = self._plan.video, set[int]()
+        for moment in moments:
+            seconds = video.start_seconds + Fraction(moment) * video.frames / video.rate
+            landing = self._landing(float(seconds))
+            numbers.update(range(landing, self._video.stop(seconds)))
+            for key in self._video.keys_from(landing, KEYS_BEYOND):
+                numbers.update(range(key, min(key + 2, self._video.packets)))
+        return merged(self._video.spans(numbers), GAP_BYTES)
 
     def _pictures(self, seek: float | None, end: Fraction) -> range:
         return range(self._landing(seek), self._video.stop(end))
@@ -104,6 +122,14 @@ class _Track:
         self._key_times = [places.times[number] for number in keys]
         self._keys = keys
 
+    @property
+    def packets(self) -> int:
+        return len(self._times)
+
+    def keys_from(self, number: int, most: int) -> list[int]:
+        """Return the first key frames from a packet on."""
+        return sorted(key for key in self._keys if key >= number)[:most]
+
     def seconds(self, number: int) -> Fraction:
         """Return the time of a packet."""
         return self._places.times[number] * self._places.base
@@ -132,7 +158,7 @@ class _Track:
         packets = max(0, bisect_left(self._times, last) - bisect_left(self._times, first))
         return PacketCount(stream, seek, float(end), first, last, packets)
 
-    def spans(self, numbers: range) -> Spans:
+    def spans(self, numbers: Iterable[int]) -> Spans:
         """Return where packets lie."""
         places = self._places
         return tuple(

@@ -29,10 +29,11 @@ CUE_POINT, CUE_POSITIONS, CUE_CLUSTER = 0xBB, 0xB7, 0xF1
 
 @dataclass(frozen=True, slots=True)
 class ContainerIndex:
-    """The index of a file, and the clusters (Matroska) that it leads to."""
+    """The index of a file, the clusters (Matroska) that it leads to, and the kinds of boxes (MP4)."""
 
     spans: Spans
     starts: tuple[int, ...] = ()
+    kinds: frozenset[bytes] = frozenset()
 
 
 def find_index(path: str, container: str) -> ContainerIndex | None:
@@ -53,6 +54,7 @@ def read_index(file: BinaryIO, size: int, container: str) -> ContainerIndex | No
 def _index_of_boxes(file: BinaryIO, size: int) -> ContainerIndex | None:
     """Return all top-level boxes but the content of mdat (ISO/IEC 14496-12, 4.2)."""
     spans: list[Span] = []
+    kinds: set[bytes] = set()
     place = 0
     while place < size:
         file.seek(place)
@@ -68,9 +70,10 @@ def _index_of_boxes(file: BinaryIO, size: int) -> ContainerIndex | None:
         spans.append((place, min(end, place + BOX_HEADER_BYTES) if kind == MDAT else end))
         if len(spans) > 2 * MAX_INDEX_SPANS:
             return None
+        kinds.add(kind)
         place = end
     found = merged(spans)
-    return ContainerIndex(found) if len(found) <= MAX_INDEX_SPANS else None
+    return ContainerIndex(found, kinds=frozenset(kinds)) if len(found) <= MAX_INDEX_SPANS else None
 
 
 def _index_of_segment(file: BinaryIO, size: int) -> ContainerIndex | None:

@@ -48,6 +48,11 @@ class Opening:
     hidden: Mapping[int, bytes] = field(default_factory=dict)
     probe_bytes: int = 0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is opened as it is, by decoders that are allowed anyway."""
+        return not (self.side_decoders or self.unopened or self.hidden)
+
     def view(self) -> View:
         """Return the file as ffprobe should see it; writes to `folder` if that differs."""
         return with_replaced(self.path, self.hidden, self.folder) if self.hidden else whole(self.path)

@@ -67,8 +67,7 @@ def _is_trusted(found: ProbeResult, source: Source) -> bool:
     """Tell whether times and positions of packets say what a seek will read."""
     videos = sum(stream.get("codec_type") == "video" for stream in found.description.streams)
     is_one_clock = source.video.time_map is None and (source.audio is None or source.audio.time_map is None)
-    opening = found.description.opening
-    is_plain = not (found.missing_bytes or opening.hidden or opening.side_decoders)
+    is_plain = found.description.opening.is_plain and not found.missing_bytes
     return videos == 1 and is_one_clock and is_plain and source.seeking != "none"
 
 

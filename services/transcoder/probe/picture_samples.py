@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.transcoder.ffmpeg.runner import RUNNER, parse_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from fractions import Fraction
 
     from services.transcoder.ffmpeg.runner import FfmpegRunner
@@ -44,13 +44,17 @@ def sample_points(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class SampledStream:
-    """The stream to sample, and the options for reading its file."""
+    """The stream to sample, and the options for reading its file.
+
+    `have` fetches so many packets from a moment on, where they are not there.
+    """
 
     view: View
     index: int
     options: Sequence[str]
     timeout_seconds: float
     runner: FfmpegRunner = RUNNER
+    have: Callable[[float, int], Awaitable[None]] | None = None
 
 
 async def sample_pictures(stream: SampledStream, moments: Iterable[Fraction]) -> list[PictureSample]:
@@ -62,6 +66,8 @@ async def sample_pictures(stream: SampledStream, moments: Iterable[Fraction]) ->
 async def _sample(stream: SampledStream, moment: Fraction) -> PictureSample | None:
     """Decode from the key frame at `moment` until a picture appears; None if none does."""
     for packets in PACKETS:
+        if stream.have:
+            await stream.have(float(moment), packets)
         text, _ = await stream.runner.read_ffprobe(
             [
                 *stream.options,

@@ -6,6 +6,7 @@ import asyncio
 import mmap
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from services.transcoder.probe.map_bytes import map_bytes
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours
+from services.transcoder.probe.scan_parts import NeedsWhole, scan_index
 from services.transcoder.probe.silence import choose_heard
 from services.transcoder.probe.streams import (
     changes_dynamic_range,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from services.transcoder.media import FrameIndex, Source
     from services.transcoder.probe.ffprobe import Description
     from services.transcoder.probe.packets import Packets
+    from services.transcoder.probe.scan_parts import Need, PartScan
     from services.transcoder.probe.track_choice import Choice
 
     Json = Mapping[str, Any]
@@ -51,55 +54,71 @@ X264_NAME: Final = b"x264 - core "
 X264_WITHIN_BYTES: Final = 1 << 28
 
 
-async def scan_source(path: str, limits: Limits, runner: FfmpegRunner = RUNNER) -> Source:
+async def scan_source(
+    path: str, limits: Limits, runner: FfmpegRunner = RUNNER, need: Need | None = None
+) -> Source:
     """Return what is known about the file at `path`.
 
-    Raises a SourceError (shared/errors) that names the fault, or SourceUnavailable.
+    `need` fetches parts of a remote file of which `path` is a copy with holes: it gets what has to be read.
+    Raises a SourceError (shared/errors) that names the fault, or SourceUnavailable; with `need` NeedsWhole.
     """
     with tempfile.TemporaryDirectory(prefix="view-") as folder:
-        return await _scan(Opening(path, folder), limits, runner)
+        parts = await scan_index(path, need, limits, runner) if need else None
+        return await _scan(Opening(path, folder), limits, runner, parts)
 
 
-async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner) -> Source:
+async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner, parts: PartScan | None) -> Source:
     path = opening.path
     head = await asyncio.to_thread(_read_head, path)
     description = await describe(opening, head, limits, runner=runner)
-    reader = await _read_packets(runner, description, limits)
+    reader = parts.reader if parts else await _read_packets(runner, description, limits)
     probe_bytes = deeper_probe_bytes(description.streams, reader, description.opening.unopened)
+    if parts and (probe_bytes or not description.opening.is_plain):
+        raise NeedsWhole("it has to be opened in a special way")
     if probe_bytes:
         deeper = replace(description.opening, probe_bytes=probe_bytes)
         description = await describe(deeper, head, limits, runner=runner)
     missing = await asyncio.to_thread(missing_bytes, path)
+    if missing and parts:
+        raise NeedsWhole("it is not complete")
     if missing:
         reader = await _read_apart(runner, description, reader, limits)
     found = Candidates(
         description.streams, reader.counts, description.programmes, frozenset(description.opening.unopened)
     )
     choice = await choose_heard(path, found, limits, description.opening.probe_bytes, runner)
-    pictures = await _first_pictures(runner, description, reader.of(index_of(choice.video)), choice, limits)
+    packets = reader.of(index_of(choice.video))
+    pictures = await _first_pictures(runner, description, packets, choice, limits, parts=parts)
     if int(pictures[0]["width"]) * int(pictures[0]["height"]) > limits.pixels:
         raise LimitsExceeded(f"the picture is larger than {limits.pixels} pixels")
     check_colours(choice.video, pictures)
     frame_index = await _index_audio_frames(runner, description, choice.audio, limits)
     findings = ProbeResult(description, choice, pictures, reader, frame_index, missing)
     source = await asyncio.to_thread(build_source, findings)  # seconds for hundreds of thousands of packets
-    source = await _look_further(runner, source, description, limits)
+    source = await _look_further(runner, source, description, limits, parts)
     source = replace(source, byte_map=await map_bytes(runner, findings, source, limits))
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
+    if parts:
+        raise NeedsWhole("its encoder's build is looked for")
     build = await asyncio.to_thread(_read_x264_build, path)
     return replace(source, video=replace(source.video, x264_build=build))
 
 
 async def _look_further(
-    runner: FfmpegRunner, source: Source, description: Description, limits: Limits
+    runner: FfmpegRunner, source: Source, description: Description, limits: Limits, parts: PartScan | None
 ) -> Source:
     """Return `source` with what later pictures reveal."""
     if source.seeking == "none":
         return source
     video = source.video
     stream = SampledStream(
-        description.view, video.index, description.options(limits), limits.probe_timeout_seconds, runner
+        description.view,
+        video.index,
+        description.options(limits),
+        limits.probe_timeout_seconds,
+        runner,
+        partial(parts.at, video.index, video.time_base) if parts else None,
     )
     moments = [
         video.on_file_clock(key) * video.time_base for key in sample_points(source.key_pts, video.time_base)
@@ -147,10 +166,14 @@ async def _first_pictures(
     packets: Packets,
     choice: Choice,
     limits: Limits,
+    *,
+    parts: PartScan | None = None,
 ) -> list[Json]:
     """Decode the first pictures and return ffprobe's description. Raises CorruptSource if there are none."""
     before = min(packets.before_key, MAX_BEFORE_KEY)
     for count in FIRST_PICTURES:
+        if parts:
+            await parts.first(index_of(choice.video), before + count)
         text, _ = await runner.read_ffprobe(
             [
                 *description.options(limits),
