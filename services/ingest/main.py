@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 NAME, DEFAULT_PORT = "ingest", 8080
 UPLOAD_PACE = UploadPace()
-PATIENCE = Patience(connection_seconds=2.0, command_seconds=2.0)  # clients wait for the answer
+PATIENCE = Patience(silence_seconds=2.0, command_seconds=5.0)  # clients wait for the answer
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id")
 ANSWER_HEADERS = ("Location", "Retry-After", "X-Request-Id")

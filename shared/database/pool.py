@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack, asynccontextmanager
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import structlog
 
 from shared.database.faults import UNREACHABLE, postgres_faults
 from shared.database.migrate import CONNECT_SECONDS, migrate
+from shared.database.turns import Turns
 from shared.errors import DatabaseUnavailable
 from shared.startup import wait_until_available
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
 
+CONNECTIONS = 10
 MIGRATION_PAUSE_SECONDS = 1.0
 SERVER_SETTINGS = {"application_name": "vod-pipeline", "idle_in_transaction_session_timeout": "60000"}
 
@@ -31,9 +34,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Patience:
-    """How long Postgres is waited for: for a connection, and for the end of one command."""
+    """How long Postgres is waited for.
 
-    connection_seconds: float = CONNECT_SECONDS
+    `silence_seconds`: for the beginning of a transaction while no other one gets an answer either;
+    `longest_seconds`: for it in any case, as when all connections are busy; `command_seconds`: for the end of
+    one command.
+    """
+
+    silence_seconds: float = CONNECT_SECONDS
+    longest_seconds: float = CONNECT_SECONDS
     command_seconds: float = 30.0
 
 
@@ -48,10 +57,13 @@ class Database:
         pool: asyncpg.Pool[asyncpg.Record],
         *,
         is_migrated: bool = True,
-        connection_seconds: float = CONNECT_SECONDS,
+        patience: Patience = PATIENT,
+        connections: int = CONNECTIONS,
     ) -> None:
         self._pool, self._migrated = pool, asyncio.Event()
-        self._connection_seconds = connection_seconds
+        self._patience, self._turns = patience, Turns(connections)
+        self._answered_at = time.monotonic()
+        self._abandoned: set[asyncio.Task[None]] = set()
         if is_migrated:
             self._migrated.set()
 
@@ -79,12 +91,53 @@ class Database:
         if not self._migrated.is_set():
             raise DatabaseUnavailable("Postgres has not been reached since this process started")
         with postgres_faults():
-            async with self._connection() as connection, connection.transaction(), _kept(connection):
+            async with AsyncExitStack() as stack:
+                connection = await self._begun(stack)
+                await stack.enter_async_context(_kept(connection))
                 yield connection
+        self._answered_at = time.monotonic()
+
+    async def _begun(self, stack: AsyncExitStack) -> Connection:
+        """Begin a transaction that `stack` ends. Raises TimeoutError; what it gives up ends later."""
+        begun = AsyncExitStack()
+        beginning = asyncio.create_task(self._begin(begun))
+        try:
+            await self._wait(beginning)
+        except BaseException:
+            cleaning = asyncio.create_task(_abandon(beginning, begun))
+            self._abandoned.add(cleaning)
+            cleaning.add_done_callback(self._abandoned.discard)
+            raise
+        stack.push_async_exit(begun)
+        self._answered_at = time.monotonic()
+        return beginning.result()
+
+    async def _begin(self, stack: AsyncExitStack) -> Connection:
+        connection = await stack.enter_async_context(self._connection())
+        try:
+            await stack.enter_async_context(connection.transaction())
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _wait(self, beginning: asyncio.Task[Connection]) -> None:
+        """Wait while Postgres answers others; raises TimeoutError, and what `beginning` raises."""
+        silence, give_up_at = (
+            self._patience.silence_seconds,
+            time.monotonic() + self._patience.longest_seconds,
+        )
+        while not beginning.done():
+            await asyncio.wait({beginning}, timeout=silence)
+            now = time.monotonic()
+            if not beginning.done() and (now - self._answered_at >= silence or now >= give_up_at):
+                raise TimeoutError(f"no answer in {silence:.0f} s")
+        beginning.result()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        async with self._pool.acquire(timeout=self._connection_seconds) as connection, _kept(connection):
+        limit = self._patience.longest_seconds
+        async with self._turns.turn(), self._pool.acquire(timeout=limit) as connection, _kept(connection):
             yield connection
 
     @asynccontextmanager
@@ -106,6 +159,16 @@ class Database:
             await connection.fetchval("select 1")
 
 
+async def _abandon(beginning: asyncio.Task[Connection], begun: AsyncExitStack) -> None:
+    """End a transaction that nobody waits for any more, and give its connection back."""
+    beginning.cancel()
+    await asyncio.wait({beginning})
+    if not beginning.cancelled():
+        beginning.exception()
+    with suppress(Exception):
+        await begun.aclose()
+
+
 @asynccontextmanager
 async def _kept(connection: Connection) -> AsyncIterator[None]:
     """End a connection whose command takes too long: to cancel it, or to roll back, would take as long."""
@@ -118,7 +181,7 @@ async def _kept(connection: Connection) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def open_database(
-    url: str, *, connections: int = 10, patience: Patience = PATIENT
+    url: str, *, connections: int = CONNECTIONS, patience: Patience = PATIENT
 ) -> AsyncIterator[Database]:
     """Bring the schema up to date, then yield a pool; closes it at the end.
 
@@ -126,14 +189,14 @@ async def open_database(
     """
     await wait_until_available(lambda: migrate(url))
     async with _open_pool(url, min_size=1, max_size=connections, patience=patience) as pool:
-        yield Database(pool, connection_seconds=patience.connection_seconds)
+        yield Database(pool, patience=patience, connections=connections)
 
 
 @asynccontextmanager
-async def open_database_later(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
+async def open_database_later(url: str, *, connections: int = CONNECTIONS) -> AsyncIterator[Database]:
     """Yield a database that is not connected yet; its `migrate` must run concurrently."""
     async with _open_pool(url, min_size=0, max_size=connections) as pool:
-        yield Database(pool, is_migrated=False)
+        yield Database(pool, is_migrated=False, connections=connections)
 
 
 @asynccontextmanager
@@ -145,7 +208,7 @@ async def _open_pool(
             url,
             min_size=min_size,
             max_size=max_size,
-            timeout=patience.connection_seconds,
+            timeout=patience.longest_seconds,
             command_timeout=patience.command_seconds,
             server_settings=SERVER_SETTINGS,
             init=_speak_json,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 import pytest
 
-from shared.database.pool import Database
+from shared.database.pool import Database, Patience
 from shared.errors import DatabaseUnavailable
 
 
@@ -47,3 +49,48 @@ async def test_transaction_leaves_other_errors_alone_when_its_block_raises_them(
     with pytest.raises(ZeroDivisionError):
         async with Database(BreakingPool(ZeroDivisionError())).transaction():
             pass
+
+
+class SlowPool:
+    """Provides one connection at a time; `begin` is awaited before each transaction begins."""
+
+    def __init__(self, begin):
+        self._begin, self.ended = begin, 0
+
+    @asynccontextmanager
+    async def acquire(self, *, timeout):  # noqa: ASYNC109 - asyncpg's own
+        yield self
+
+    @asynccontextmanager
+    async def transaction(self):
+        await self._begin()
+        yield
+
+    def terminate(self):
+        self.ended += 1
+
+
+HASTY = Patience(silence_seconds=0.05, longest_seconds=30)
+
+
+async def test_transaction_waits_no_longer_than_postgres_is_silent():
+    pool = SlowPool(asyncio.Event().wait)
+    with pytest.raises(DatabaseUnavailable, match="no answer"):
+        async with asyncio.timeout(20), Database(pool, patience=HASTY).transaction():
+            pass
+    async with asyncio.timeout(20):
+        while not pool.ended:  # its connection ends behind the caller's back
+            await asyncio.sleep(0.01)
+
+
+async def test_transaction_waits_on_while_postgres_answers_others():
+    database = Database(SlowPool(partial(asyncio.sleep, 0)), connections=1, patience=HASTY)
+    order = []
+
+    async def use(name):
+        async with database.transaction():
+            await asyncio.sleep(0.02)
+            order.append(name)
+
+    await asyncio.gather(*(use(number) for number in range(12)))  # the last waits longer than any silence
+    assert order == list(range(12))
