@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from tests.deploy.engine import Engine
 
 # A network namespace of its own, where the tests' daemon may make bridges and rules.
-INSIDE = ("unshare", "--net", "--kill-child", sys.executable, "-m", "tests.deploy.inside")
+INSIDE = ("unshare", "--net", "--kill-child=TERM", sys.executable, "-m", "tests.deploy.inside")
 
 
 def main(arguments: list[str]) -> int:
     """Build what is asked for, then run its tests; return the exit status."""
     what, rest = arguments[0], arguments[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is stopped
     if reason := reason_not_to_run():
         print(f"skipped: {reason}")
         return 0

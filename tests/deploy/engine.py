@@ -82,9 +82,9 @@ def running_engine(*, bridges: bool, environ: dict[str, str] | None = None) -> I
             *(() if bridges else NO_NETWORK),
         ]
         with log.open("wb") as output:
-            # Mounts of containers stay in a namespace that ends with the daemon.
+            # Mounts of containers stay in a namespace that ends with the daemon, and that ends with us.
             daemon = subprocess.Popen(
-                ["unshare", "--mount", "--propagation", "private", *argv],
+                ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private", *argv],
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
