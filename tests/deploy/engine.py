@@ -92,6 +92,7 @@ def running_engine(*, bridges: bool, environ: dict[str, str] | None = None) -> I
         try:
             _wait_until_up(daemon, socket, log)
             engine = Engine(socket, environ or {})
+            _remove_containers(engine)  # those of a run that was killed would start again
             yield engine
             _remove_containers(engine)
         finally:
@@ -122,7 +123,8 @@ def _wait_until_up(daemon: subprocess.Popen[bytes], socket: Path, log: Path) -> 
 def _remove_containers(engine: Engine) -> None:
     if names := engine.docker("ps", "--all", "--quiet").split():
         engine.docker("rm", "--force", "--volumes", *names)
-    engine.docker("volume", "prune", "--force")
+    if volumes := engine.docker("volume", "ls", "--quiet").split():
+        engine.docker("volume", "rm", *volumes)
     engine.docker("network", "prune", "--force")
 
 
