@@ -185,3 +185,37 @@ def test_a_service_does_not_look_at_the_settings_of_others(environment, service,
     assert load_settings(settings_of(service), 8080).http_port == 8080
     with pytest.raises(ConfigurationError):
         load_settings(Settings, 8080)
+
+
+OF_S3 = {"STORAGE_TYPE": "s3", "S3_ENDPOINT_URL": "http://s3", "S3_BUCKET": "videos"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "WORK=bucket needs STORAGE_TYPE=s3"),
+        (OF_S3 | {"S3_PUBLIC_URL": "https://cdn.example.org"}, "name a private bucket in S3_WORK_BUCKET"),
+        (
+            OF_S3 | {"S3_PUBLIC_URL": "https://cdn.example.org", "S3_WORK_BUCKET": "videos"},
+            "anyone can read the bucket videos",
+        ),
+        (OF_S3 | {"S3_WORK_PREFIX": "hls/work"}, "S3_WORK_PREFIX must be a path"),
+        (OF_S3 | {"S3_WORK_PREFIX": "/"}, "S3_WORK_PREFIX must be a path"),
+        (OF_S3 | {"S3_WORK_PREFIX": "../x"}, "S3_WORK_PREFIX must be a path"),
+    ],
+)
+def test_work_bucket_is_refused_where_it_cannot_be_private(environment, given, message):
+    environment(WORK="bucket", **given)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(Settings, 8080)
+    assert message in str(caught.value)
+
+
+def test_work_bucket_is_a_prefix_of_the_storage_unless_another_is_named(environment):
+    environment(WORK="bucket", **OF_S3)
+    settings = load_settings(Settings, 8080)
+    assert (settings.work_bucket, settings.work_prefix) == ("videos", "work")
+    environment(WORK="bucket", **OF_S3, S3_PUBLIC_URL="https://cdn.example.org", S3_WORK_BUCKET="private")
+    settings = load_settings(Settings, 8080)
+    assert (settings.work_bucket, settings.of_work_bucket().s3_bucket) == ("private", "private")
+    assert not settings.of_work_bucket().is_public

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.transcoder.sources.allowed_sources import SourcePolicy
+from services.transcoder.sources.allowed_sources import BucketPrefix, SourcePolicy
 from services.transcoder.sources.fetch import Sources
 from shared.errors import SourceUnavailable
 from shared.settings import SourceSettings
@@ -107,3 +107,12 @@ def test_objects_are_read_from_listed_buckets_and_prefixes_only(tmp_path: Path) 
 def test_a_fetched_source_is_checked_before_its_server_is_asked(tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable):
         policy(tmp_path, source_buckets="none").check_object("incoming", str(uuid4()))
+
+
+def test_originals_in_the_work_bucket_are_no_sources(tmp_path: Path) -> None:
+    chosen = SourcePolicy.of(tmp_path, own_buckets=["videos"], own_prefixes=[BucketPrefix("videos", "work")])
+    for key in (f"work/originals/{OTHER}/source", "work/chunks/a", f"hls/alice/{OTHER}/master.m3u8"):
+        with pytest.raises(SourceUnavailable, match="of the pipeline itself"):
+            chosen.check_object("videos", key)
+    chosen.check_object("videos", "workshop/film.mp4")
+    chosen.check_object("other", f"work/originals/{OTHER}/source")

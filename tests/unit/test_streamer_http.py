@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from services.streamer import responses
 from services.streamer.authentication import AccessControl, KeysInForce
@@ -439,3 +440,30 @@ async def test_playlist_in_memory_costs_no_request() -> None:
         for _ in range(3):
             assert (await client.get(f"{BASE}/720p/playlist.m3u8")).status == 200
         assert counting.asked == ["read"]
+
+
+WORK = f"work/originals/{VIDEO_ID}/source"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/{WORK}",
+        f"/api/stream/{WORK}",
+        f"{BASE}/{WORK}",
+        f"{BASE}/720p/../../../../{WORK}",
+        f"{BASE}/720p/..%2f..%2f..%2f..%2f{WORK.replace('/', '%2f')}",
+        f"{BASE}/..%2f..%2f..%2fwork/master.m3u8",
+        f"{BASE}/work/segment_001.ts",
+        f"{BASE}/720p/source",
+        f"/api/stream/{VIDEO_ID}/t/x/../../../../{WORK}",
+        f"/watch/..%2f{WORK.replace('/', '%2f')}",
+    ],
+)
+async def test_no_route_leads_to_what_the_same_bucket_holds_of_the_workspace(path):
+    storage = MemoryStorage("s3", bucket="videos")
+    for key in (WORK, f"work/chunks/{VIDEO_ID}/00000-1/720p/segment_001.ts", "work/segment_001.ts"):
+        await storage.put_bytes(key, b"SECRET FILM")
+    async with streamer(storage, ready()) as client, client.get(URL(path, encoded=True)) as answer:
+        assert answer.status >= 400
+        assert b"SECRET" not in await answer.read()
