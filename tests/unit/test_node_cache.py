@@ -68,6 +68,13 @@ async def test_only_what_is_needed_is_fetched_and_lies_where_it_was(tmp_path):
     assert reader.read_bytes == 29_000
 
 
+async def test_copy_has_the_size_of_the_source_before_anything_is_fetched(tmp_path):
+    reader = Reader()
+    async with cache(tmp_path).open("a", reader) as source:
+        assert source.path.stat().st_size == reader.size_bytes
+        assert not await source.is_whole()
+
+
 async def test_nothing_is_fetched_twice(tmp_path):
     reader = Reader()
     await read_part(tmp_path, reader, [(1000, 20_000)])

@@ -45,6 +45,7 @@ class NodeCache:
         """
         copy = SparseFile(self._directory / _folder(key))
         async with copy.being_read():
+            await asyncio.to_thread(copy.make, reader.size_bytes)
             yield CachedSource(self, copy, reader)
 
     async def fetch(self, copy: SparseFile, reader: RangeReader, wanted: Spans) -> None:

@@ -53,6 +53,10 @@ class SparseFile:
             return ()
         return tuple((begin, end) for begin, end in found)
 
+    def make(self, size_bytes: int) -> None:
+        """Make the file where there is none: with its size, and nothing but a hole."""
+        os.close(self._open(size_bytes))
+
     async def add(self, reader: RangeReader, spans: Iterable[Span], budget: DiskBudget) -> int:
         """Fetch those of `spans` that are not there; return how many bytes that took.
 
