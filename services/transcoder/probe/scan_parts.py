@@ -136,6 +136,7 @@ async def scan_index(path: str, need: Need, limits: Limits, runner: FfmpegRunner
 
 async def _fetch_index(path: str, need: Need) -> ContainerIndex | None:
     """Fetch the headers of all boxes, as they lead to each other."""
+    await need([(0, 1)])  # the first part that is fetched makes the file, with its size
     size = (await asyncio.to_thread(Path(path).stat)).st_size
     parts: Spans = ()
     for _ in range(MAX_BLOCKS):
