@@ -21,7 +21,11 @@ ANSWERED = (
 )
 
 
-@pytest.mark.parametrize("directory", [K8S, K8S / "overlays/cpu", FULL], ids=["gpu", "cpu", "full"])
+@pytest.mark.parametrize(
+    "directory",
+    [K8S, K8S / "overlays/cpu", K8S / "overlays/bucket", FULL],
+    ids=["gpu", "cpu", "bucket", "full"],
+)
 def test_api_server_accepts_every_variant_strictly(api, directory):
     answer = api.kubectl(*DRY_RUN, "--kustomize", str(directory))
     assert "serverside-applied" in answer.output

@@ -24,6 +24,7 @@ EVERYTHING = (
 VARIANTS = {
     "cpu": (K8S / "overlays/cpu", ()),
     "gpu": (K8S, ("--set", "transcoder.gpu=true,config.ENCODER=libx264")),
+    "bucket": (K8S / "overlays/bucket", ("--set", "work.volume.create=false")),
     "full": (K8S / "overlays/full", ("--set", f"{EVERYTHING},migrate=true")),
 }
 
@@ -85,7 +86,7 @@ def test_chart_reads_the_rules_of_the_edge_where_they_are():
 
 
 def test_chart_serves_local_storage_from_the_volume():
-    documents = load(helm_text("--set", "config.STORAGE_TYPE=local"))
+    documents = load(helm_text("--set", "config.STORAGE_TYPE=local,work.volume.create=true"))
     (config,) = [each for each in documents if each["metadata"]["name"] == "vod-edge"]
     assert config["data"]["segments.conf"] == (REPOSITORY / "deploy/edge/segments-local.conf").read_text()
     (streamer,) = [
@@ -110,7 +111,17 @@ def test_chart_takes_an_image_by_digest():
     )
 
 
-def test_chart_refuses_cpu_transcoders_that_nothing_would_scale():
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("cpuBurst.enabled=true", "cpuBurst needs keda.enabled=true"),
+        (
+            "config.STORAGE_TYPE=local,work.volume.create=false",
+            "config.STORAGE_TYPE=local needs work.volume.create=true",
+        ),
+    ],
+)
+def test_chart_refuses_values_that_do_not_go_together(values, message):
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        helm_text("--set", "cpuBurst.enabled=true")
-    assert "cpuBurst needs keda.enabled=true" in caught.value.stderr
+        helm_text("--set", values)
+    assert message in caught.value.stderr

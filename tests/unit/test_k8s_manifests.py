@@ -32,7 +32,12 @@ SERVERS_AWAITED_AT_START = 3  # Postgres, RabbitMQ, storage, one after the other
 MEMORY = {"Gi": 1024**3, "Mi": 1024**2}
 OWN_KINDS = ("keda.sh/",)  # no official schema
 (SECRET,) = load((K8S / "secret.example.yaml").read_text())
-DIRECTORIES = {"gpu": K8S, "cpu": K8S / "overlays/cpu", "full": K8S / "overlays/full"}
+DIRECTORIES = {
+    "gpu": K8S,
+    "cpu": K8S / "overlays/cpu",
+    "full": K8S / "overlays/full",
+    "bucket": K8S / "overlays/bucket",
+}
 
 
 @pytest.fixture(params=DIRECTORIES)
@@ -206,12 +211,15 @@ def test_disk_of_a_pod_is_above_the_sum_of_its_scratch_space(documents):
         assert all("ephemeral-storage" in each["resources"]["requests"] for each in pod["containers"])
 
 
-def test_only_pods_that_need_the_work_volume_mount_it(documents):
-    (claim,) = of_kind("PersistentVolumeClaim", documents).values()
-    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+def test_a_volume_is_claimed_and_mounted_where_work_is_on_it_and_nowhere_else(documents):
+    claims = of_kind("PersistentVolumeClaim", documents)
+    assert config_of(documents)["WORK"] == ("volume" if claims else "bucket")
+    assert [each["spec"]["accessModes"] for each in claims.values()] in ([], [["ReadWriteMany"]])
+    assert not of_kind("PersistentVolumeClaim", kustomize(DIRECTORIES["bucket"]))
     for name, pod in pods(documents).items():
         mounted = [each["name"] for each in pod["volumes"] if "persistentVolumeClaim" in each]
-        assert mounted == ([] if name in ("streamer", "vod-migrate") else ["work"]), name
+        uses_it = claims and name not in ("streamer", "vod-migrate")
+        assert mounted == (["work"] if uses_it else []), name
     for container in service_containers(documents).values():
         mounts = {each["mountPath"] for each in container["volumeMounts"]}
         assert mounts >= {"/tmp"}

@@ -63,7 +63,7 @@ spec:
         prometheus.io/scrape: "true"
         prometheus.io/port: {{ .port | quote }}
         prometheus.io/path: /metrics
-        checksum/config: {{ toJson .root.Values.config | sha256sum }}
+        checksum/config: {{ toJson (list .root.Values.config .root.Values.work) | sha256sum }}
     spec:
       serviceAccountName: {{ .service }}
       automountServiceAccountToken: false
