@@ -139,7 +139,7 @@ def test_our_containers_have_no_privileges_and_write_nowhere_else(project):
 
 
 async def test_killed_services_start_again_and_the_video_becomes_ready(project, tmp_path):
-    long = make_clip(tmp_path / "long.mp4", seconds=90, size="1280x720")
+    long = make_clip(tmp_path / "long.mp4", seconds=40, size="1280x720")
     async with aiohttp.ClientSession() as session:
         client = Client(session, {"INGEST_URL": ENTRANCE}, project.addresses().key)
         uploaded = await client.upload(long, qualities="360p")
