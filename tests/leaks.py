@@ -40,7 +40,7 @@ def leaks_in(directory: Path) -> list[str]:
     if not (directory / "env").exists():
         return []
     secrets = secrets_of(directory)
-    return [leak for log in sorted(directory.rglob("*.log")) for leak in _leaks_of(log, secrets)]
+    return [leak for log in _logs(directory) for leak in _leaks_of(log, secrets)]
 
 
 def leaks_below(root: Path) -> list[str]:
@@ -53,11 +53,14 @@ def leaks_below(root: Path) -> list[str]:
         f"{name} of {stack.name}": value for stack in stacks for name, value in secrets_of(stack).items()
     }
     known = [
-        f"{log.relative_to(root)}: {name}"
-        for log in sorted(root.rglob("*.log"))
-        for name in _held(log.read_bytes(), secrets)
+        f"{log.relative_to(root)}: {name}" for log in _logs(root) for name in _held(log.read_bytes(), secrets)
     ]
     return known + [leak for stack in stacks for leak in leaks_in(stack)]
+
+
+def _logs(root: Path) -> list[Path]:
+    """Return the logs below a directory, without those of LevelDB (000001.log), SeaweedFS' store of keys."""
+    return sorted(path for path in root.rglob("*.log") if not path.stem.isdigit())
 
 
 def _was_started(state: Path) -> bool:

@@ -27,8 +27,11 @@ def test_logs_with_a_secret_are_named_and_others_are_not(tmp_path: Path) -> None
     (logs / "ingest.log").write_text("not-a-secret vod_***\n")
     assert leaks_in(tmp_path) == []
     for number, secret in enumerate(SECRETS):
-        (logs / f"{number}.log").write_text(f"it is {secret}\n")
-    assert [leak.split(":")[0] for leak in leaks_in(tmp_path)] == [f"{number}.log" for number in range(6)]
+        (logs / f"part-{number}.log").write_text(f"it is {secret}\n")
+    (logs / "000001.log").write_text(f"a key of LevelDB that looks like {GRANT}\n")
+    assert [leak.split(":")[0] for leak in leaks_in(tmp_path)] == [
+        f"part-{number}.log" for number in range(6)
+    ]
 
 
 def test_a_secret_of_one_stack_is_found_in_the_log_of_another(tmp_path: Path) -> None:
