@@ -23,8 +23,8 @@ ANSWERED = (
 
 @pytest.mark.parametrize(
     "directory",
-    [K8S, K8S / "overlays/cpu", K8S / "overlays/bucket", FULL],
-    ids=["gpu", "cpu", "bucket", "full"],
+    [K8S, K8S / "overlays/cpu", K8S / "overlays/volume", FULL],
+    ids=["gpu", "cpu", "volume", "full"],
 )
 def test_api_server_accepts_every_variant_strictly(api, directory):
     answer = api.kubectl(*DRY_RUN, "--kustomize", str(directory))

@@ -24,7 +24,7 @@ EVERYTHING = (
 VARIANTS = {
     "cpu": (K8S / "overlays/cpu", ()),
     "gpu": (K8S, ("--set", "transcoder.gpu=true,config.ENCODER=libx264")),
-    "bucket": (K8S / "overlays/bucket", ("--set", "work.volume.create=false")),
+    "volume": (K8S / "overlays/volume", ("--set", "work.volume.create=true")),
     "full": (K8S / "overlays/full", ("--set", f"{EVERYTHING},migrate=true")),
 }
 
@@ -115,10 +115,7 @@ def test_chart_takes_an_image_by_digest():
     ("values", "message"),
     [
         ("cpuBurst.enabled=true", "cpuBurst needs keda.enabled=true"),
-        (
-            "config.STORAGE_TYPE=local,work.volume.create=false",
-            "config.STORAGE_TYPE=local needs work.volume.create=true",
-        ),
+        ("config.STORAGE_TYPE=local", "config.STORAGE_TYPE=local needs work.volume.create=true"),
     ],
 )
 def test_chart_refuses_values_that_do_not_go_together(values, message):

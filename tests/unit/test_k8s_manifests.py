@@ -36,7 +36,7 @@ DIRECTORIES = {
     "gpu": K8S,
     "cpu": K8S / "overlays/cpu",
     "full": K8S / "overlays/full",
-    "bucket": K8S / "overlays/bucket",
+    "volume": K8S / "overlays/volume",
 }
 
 
@@ -211,11 +211,11 @@ def test_disk_of_a_pod_is_above_the_sum_of_its_scratch_space(documents):
         assert all("ephemeral-storage" in each["resources"]["requests"] for each in pod["containers"])
 
 
-def test_a_volume_is_claimed_and_mounted_where_work_is_on_it_and_nowhere_else(documents):
+def test_no_volume_is_claimed_but_by_its_overlay(documents, request):
     claims = of_kind("PersistentVolumeClaim", documents)
     assert config_of(documents)["WORK"] == ("volume" if claims else "bucket")
     assert [each["spec"]["accessModes"] for each in claims.values()] in ([], [["ReadWriteMany"]])
-    assert not of_kind("PersistentVolumeClaim", kustomize(DIRECTORIES["bucket"]))
+    assert list(of_kind("PersistentVolumeClaim", kustomize(DIRECTORIES["volume"]))) == ["vod-work"]
     for name, pod in pods(documents).items():
         mounted = [each["name"] for each in pod["volumes"] if "persistentVolumeClaim" in each]
         uses_it = claims and name not in ("streamer", "vod-migrate")
