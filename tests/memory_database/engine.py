@@ -136,6 +136,11 @@ class MemoryConnection:
     async def execute(self, text: str, *values: Any) -> str:
         return f"UPDATE {self._run(text, values)}"
 
+    def terminate(self) -> None:
+        """End the connection at once; what it held is free."""
+        self.server.locks -= self.locks
+        self.locks.clear()
+
     def _lock(self, lock: int) -> bool:
         is_free = lock not in self.server.locks
         if is_free:
