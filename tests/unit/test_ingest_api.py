@@ -609,7 +609,7 @@ async def test_local_storage_is_examined(api, work_dir):
     ("path", "status", "kind"),
     [
         ("/docs", 200, "text/html"),
-        ("/docs/swagger-ui-bundle.js", 200, "application/javascript"),
+        ("/docs/swagger-ui-bundle.js", 200, "javascript"),  # text/ or application/: the machine decides
         ("/docs/swagger-ui.css", 200, "text/css"),
         ("/docs/secrets", 404, "application/problem+json"),
         ("/openapi.json", 200, "application/json"),
@@ -619,6 +619,7 @@ async def test_local_storage_is_examined(api, work_dir):
 )
 async def test_documentation_and_probes_need_no_key(api, path, status, kind):
     async with api.client.get(path) as response:
-        assert (response.status, response.content_type) == (status, kind)
+        assert response.status == status
+        assert response.content_type.endswith(kind)
     async with api.client.get("/", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (302, "/docs")
