@@ -44,7 +44,10 @@ class WarningCode(StrEnum):
 
 
 MEANINGS: Final[dict[WarningCode, str]] = {
-    WarningCode.SOURCE_INCOMPLETE: "the file ends before what it declares: an upload or a copy was cut off",
+    WarningCode.SOURCE_INCOMPLETE: (
+        "the file ends before what it declares: an upload or a copy was cut off; or what follows the first"
+        " recording in it cannot be read (Ogg)"
+    ),
     WarningCode.SOURCE_DAMAGED: "part of the source cannot be decoded: held pictures or silence replace it",
     WarningCode.SOURCE_GAP: "pictures or sound are missing within it: held pictures or silence fill in",
     WarningCode.STARTS_LATE: "what precedes the first complete picture cannot be decoded and is left out",
@@ -53,7 +56,9 @@ MEANINGS: Final[dict[WarningCode, str]] = {
     WarningCode.TIMES_CORRECTED: "a few timestamps are far from those around them and were corrected",
     WarningCode.RATE_REDUCED: "the frame rate was reduced because few pictures are shown for very long",
     WarningCode.AUDIO_LEFT_OUT: "the source has sound that cannot be converted: the video is silent",
-    WarningCode.AUDIO_TRACK_REPLACED: "the default audio track is empty: another one is used",
+    WarningCode.AUDIO_TRACK_REPLACED: (
+        "the default audio track is empty or silent throughout: another one is used"
+    ),
     WarningCode.AUDIO_DIFFERS: "the sound is louder or quieter than the source's",
     WarningCode.PICTURE_DIFFERS: "pictures do not look like the source's: content, colour, shape or combing",
     WarningCode.PICTURE_FROZEN: "the picture is frozen while the source's moves",
