@@ -147,11 +147,16 @@ class Database:
         It occupies a connection; the lock is released when the connection returns to the pool or dies.
         Raises DatabaseUnavailable.
         """
-        async with AsyncExitStack() as stack:
+        stack = AsyncExitStack()
+        try:
             with postgres_faults():  # errors of the block itself are not mapped
                 connection = await stack.enter_async_context(self._connection())
-                is_ours = await connection.fetchval("select pg_try_advisory_lock($1)", lock)
+                async with _kept(connection):
+                    is_ours = await connection.fetchval("select pg_try_advisory_lock($1)", lock)
             yield bool(is_ours)
+        finally:
+            with postgres_faults():  # the connection may break as it is given back
+                await stack.aclose()
 
     async def check(self) -> None:
         """Raise DatabaseUnavailable unless Postgres answers."""
@@ -188,26 +193,27 @@ async def open_database(
     Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when its schema differs.
     """
     await wait_until_available(lambda: migrate(url))
-    async with _open_pool(url, min_size=1, max_size=connections, patience=patience) as pool:
+    async with _open_pool(url, connections, patience) as pool:
         yield Database(pool, patience=patience, connections=connections)
 
 
 @asynccontextmanager
 async def open_database_later(url: str, *, connections: int = CONNECTIONS) -> AsyncIterator[Database]:
     """Yield a database that is not connected yet; its `migrate` must run concurrently."""
-    async with _open_pool(url, min_size=0, max_size=connections) as pool:
+    async with _open_pool(url, connections) as pool:
         yield Database(pool, is_migrated=False, connections=connections)
 
 
 @asynccontextmanager
 async def _open_pool(
-    url: str, *, min_size: int, max_size: int, patience: Patience = PATIENT
+    url: str, connections: int, patience: Patience = PATIENT
 ) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    """Yield a pool that connects when it is used: to open it needs no answer of Postgres."""
     with postgres_faults():
         pool = await asyncpg.create_pool(
             url,
-            min_size=min_size,
-            max_size=max_size,
+            min_size=0,
+            max_size=connections,
             timeout=patience.longest_seconds,
             command_timeout=patience.command_seconds,
             server_settings=SERVER_SETTINGS,

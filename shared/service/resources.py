@@ -69,7 +69,7 @@ def database_context(
         url = settings.database_url.get_secret_value()
         async with servers_of(app).open_database(url, patience=patience) as database:
             app[DATABASE] = database
-            await app[CHECKS].add("postgres", database.check, "once").require()
+            await wait_until_available(app[CHECKS].add("postgres", database.check, "once").require)
             yield
 
     return context

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
+from aiohttp import web
+from pydantic import SecretStr
 
 from shared.database.pool import Database, Patience
 from shared.errors import DatabaseUnavailable
+from shared.http.health import CHECKS, Checks
+from shared.service.resources import SERVERS, Servers, database_context
 
 
 class BreakingPool:
@@ -94,3 +99,51 @@ async def test_transaction_waits_on_while_postgres_answers_others():
 
     await asyncio.gather(*(use(number) for number in range(12)))  # the last waits longer than any silence
     assert order == list(range(12))
+
+
+class LosingPool:
+    """Provides a connection that answers, and breaks when it is given back."""
+
+    @asynccontextmanager
+    async def acquire(self, *, timeout):  # noqa: ASYNC109 - asyncpg's own
+        try:
+            yield self
+        finally:
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    async def fetchval(self, *_):
+        return True
+
+
+async def test_alone_says_that_postgres_is_away_when_its_connection_breaks_as_it_is_given_back():
+    with pytest.raises(DatabaseUnavailable, match="closed in the middle"):
+        async with Database(LosingPool()).alone(1) as is_ours:
+            assert is_ours
+
+
+async def test_alone_gives_its_place_back_when_its_connection_breaks():
+    database = Database(LosingPool(), connections=1)
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            async with asyncio.timeout(20), database.alone(1):
+                pass
+
+
+async def test_service_waits_for_postgres_when_its_first_answers_fail(monkeypatch):
+    monkeypatch.setattr("shared.startup.START_PAUSE_SECONDS", 0)
+    answers = iter([DatabaseUnavailable("no answer"), DatabaseUnavailable("no answer"), None])
+
+    class Starting:
+        async def check(self):
+            if error := next(answers):
+                raise error
+
+    @asynccontextmanager
+    async def open_database(url, *, patience):
+        yield Starting()
+
+    app = web.Application()
+    app[CHECKS], app[SERVERS] = Checks(), Servers(open_database=open_database)
+    context = database_context(SimpleNamespace(database_url=SecretStr("postgresql://host/name")))
+    async with asynccontextmanager(context)(app):
+        assert next(answers, "asked until it answered") == "asked until it answered"
