@@ -31,10 +31,12 @@ from services.transcoder.sources.bucket_originals import BucketOriginals
 from services.transcoder.sources.fetch import Sources
 from services.transcoder.sources.https import HttpsSource
 from services.transcoder.sources.node_cache import DIRECTORY, NodeCache
+from services.transcoder.sources.retry_unreachable import SourceRetry
 from services.transcoder.sources.s3 import S3Source
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
 from shared.errors import OriginalMissing, SourceServerUnavailable
 from shared.http.app import create_base_app
+from shared.http.server import running
 from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Processor, Route
 from shared.messaging.retry_policy import RetryPolicy
@@ -64,6 +66,7 @@ ORIGINAL_PATIENCE_SECONDS = 15.0  # a shared volume may show a new file to other
 ENCODER = web.AppKey("encoder", Encoder)
 PER_TITLE = web.AppKey("per_title", PerTitleSearch)
 SOURCES: web.AppKey[Originals] = web.AppKey[Any]("sources", object)
+SOURCE_RETRY = web.AppKey("source_retry", SourceRetry)
 RESERVE = web.AppKey("reserve", DiskBudget)  # the reserve is available to videos already accepted
 
 log = structlog.get_logger()
@@ -80,6 +83,7 @@ def create_app(settings: TranscoderSettings, *, open_encoder: OpenEncoder | None
             workspace_context(settings),
             work_volume_context(settings),
             partial(_sources, settings),
+            partial(_source_retry, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
     )
@@ -112,10 +116,9 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
         own_prefixes=_work_bucket(settings),
     )
     async with open_s3(settings) as storage:
-        openers = {
-            "https": HttpsSource(settings.source_private_hosts).open,
-            "s3": S3Source(storage.client, policy).open,
-        }
+        https, s3 = HttpsSource(settings.source_private_hosts), S3Source(storage.client, policy)
+        openers = {"https": https.open, "s3": s3.open}
+        app[SOURCE_RETRY] = SourceRetry(app[OUTBOX], {"https": https.asking, "s3": s3.asking})
         work, most = app[WORKSPACE], settings.max_upload_bytes
         app[RESERVE] = DiskBudget(work.scratch.root, 0)
         if settings.work == "bucket":
@@ -125,6 +128,14 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
         else:
             room = DiskBudget(work.scratch.root, settings.disk_reserve_bytes)
             app[SOURCES] = Sources(work.scratch, room, openers, max_bytes=most, policy=policy)
+        yield
+
+
+async def _source_retry(settings: TranscoderSettings, app: web.Application) -> AsyncIterator[None]:
+    if not settings.auto_retry or "plan" not in settings.transcoder_queues:
+        yield
+        return
+    async with running(app, app[SOURCE_RETRY].run(), f"{NAME}.source_retry"):
         yield
 
 

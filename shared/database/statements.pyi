@@ -105,6 +105,10 @@ class _Presets:
     async def set_preferences(self, connection: Connection, *, user_id: str | None, qualities: Sequence[str | None] | None) -> str: ...
 
 
+class _SourceChecks:
+    def take_due(self, connection: Connection, *, reason: str | None, max_auto_retries: int | None, max_checks: int | None, first_seconds: float | None, count: int | None) -> AsyncIterator[Record]: ...
+
+
 class _Stalled:
     def find_stalled(self, connection: Connection, *, seconds: float | None, after: UUID | None, count: int | None) -> AsyncIterator[Record]: ...
     async def record_resume(self, connection: Connection, *, count: int | None, video_id: UUID | None, status: str | None, run: int | None, resumes: int | None) -> str: ...
@@ -202,6 +206,7 @@ outbox: _Outbox
 ownership: _Ownership
 playback_keys: _PlaybackKeys
 presets: _Presets
+source_checks: _SourceChecks
 stalled: _Stalled
 storages: _Storages
 videos: _Videos

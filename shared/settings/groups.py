@@ -200,6 +200,7 @@ class WorkerSettings(EnvironmentSettings):
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     storage_patience_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 21_600.0
+    auto_retry: bool = True
     lease_seconds: Annotated[float, Field(ge=2, le=600)] = 15.0
 
 
@@ -237,12 +238,11 @@ class SourceSettings(WorkDirSettings):
 
 
 class MaintenanceSettings(EnvironmentSettings):
-    """What the uploader removes, retries and announces again."""
+    """What the uploader removes and announces again."""
 
     delete_local_after_s3: bool = False
     failed_original_seconds: Annotated[float, Field(ge=0)] = 604_800.0
     delete_again_seconds: Annotated[float, Field(ge=0, le=86400)] = 300.0
-    auto_retry: bool = True
     reconcile_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
     move_grace_seconds: Annotated[float, Field(ge=0, le=30 * 86400)] = 86_400.0
     sweep: Literal["off", "report", "remove"] = "remove"

@@ -108,7 +108,9 @@ STORAGE_OUTAGE_SECONDS = Gauge(
     "How long a storage has been unavailable to this uploader; 0: it answers",
     ["storage"],
 )
-AUTO_RETRIED = Counter("vod_auto_retried_total", "Failed videos taken up again because the storage is back")
+AUTO_RETRIED = Counter(
+    "vod_auto_retried_total", "Failed videos taken up again because storage or source is back"
+)
 STORAGE_SECONDS = Histogram(
     "vod_storage_operation_seconds",
     "Time of an operation on a storage, failed ones included; read: until its first byte",

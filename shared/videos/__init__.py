@@ -70,6 +70,7 @@ from shared.videos.record import (
     source_report,
 )
 from shared.videos.retry_and_delete import delete, retry
+from shared.videos.source_checks import UnreachableSource, retry_reachable, take_source_checks
 from shared.videos.sql_results import changed
 from shared.videos.stalled import StalledVideo, find_stalled, record_resume
 from shared.videos.storages import (
@@ -100,6 +101,7 @@ __all__ = [
     "Status",
     "StoreJob",
     "StoringClaim",
+    "UnreachableSource",
     "Video",
     "accept",
     "add_storage",
@@ -163,6 +165,7 @@ __all__ = [
     "reopen_stored",
     "retry",
     "retry_failed",
+    "retry_reachable",
     "revoke_tokens",
     "save_plan",
     "seconds_until_playable",
@@ -175,5 +178,6 @@ __all__ = [
     "store_job",
     "stored_codecs",
     "stored_segments",
+    "take_source_checks",
     "was_swept",
 ]

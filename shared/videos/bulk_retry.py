@@ -44,13 +44,18 @@ async def retry_failed(
             )
             for row in found:
                 is_automatic = max_auto_retries is not None
-                retried += await _retry(outbox, connection, row["video_id"], is_automatic=is_automatic)
+                retried += await retry_and_announce(
+                    outbox, connection, row["video_id"], is_automatic=is_automatic
+                )
         if not found:
             return retried
         after = found[-1]["video_id"]
 
 
-async def _retry(outbox: Outbox, connection: Connection, video_id: UUID, *, is_automatic: bool) -> bool:
+async def retry_and_announce(
+    outbox: Outbox, connection: Connection, video_id: UUID, *, is_automatic: bool
+) -> bool:
+    """Return a failed video to processing and send its work; False when it cannot be retried."""
     if not await retry_and_delete.retry(connection, video_id, is_automatic=is_automatic):
         return False
     await outbox.drop_unsent(connection, video_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import pytest
@@ -10,10 +11,10 @@ from services.uploader.maintenance.auto_retry import MAX_AUTO_RETRIES, AutoRetry
 from shared import videos
 from shared.contracts.events import Source, VideoUploaded
 from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import CorruptSource, StorageRefused, StorageUnavailable
+from shared.errors import CorruptSource, SourceServerUnavailable, StorageRefused, StorageUnavailable
 from shared.messaging.outbox import Outbox
 from shared.storage.memory import MemoryStorage
-from shared.videos import bulk_retry
+from shared.videos import bulk_retry, source_checks
 
 WAITING = VideoWarning(code=WarningCode.STORAGE_WAITING, message="It waits")
 OTHER = VideoWarning(code=WarningCode.SOURCE_GAP, message="a gap")
@@ -34,8 +35,8 @@ def outbox(database):
     return Outbox(database, "/test")
 
 
-async def add(outbox):
-    event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a.mp4"))
+async def add(outbox, uri="file:a.mp4"):
+    event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri=uri))
     async with outbox.transaction() as connection:
         await videos.accept(connection, event)
     return event.video_id
@@ -46,8 +47,8 @@ async def fail(outbox, video_id, error):
     assert await videos.fail(outbox, video_id, "upload", error, retryable=True, run=run)
 
 
-async def failed(outbox, error):
-    video_id = await add(outbox)
+async def failed(outbox, error, uri="file:a.mp4"):
+    video_id = await add(outbox, uri)
     await fail(outbox, video_id, error)
     return video_id
 
@@ -99,6 +100,43 @@ async def test_the_system_retries_a_few_times_and_then_leaves_it_to_a_person(out
     assert await videos.retry_failed(outbox, "storage_unavailable") == 1
     await fail(outbox, video_id, StorageUnavailable("away again"))
     assert await auto_retry.look() == 1, "a person's retry lets the system try again"
+
+
+async def test_unreachable_sources_are_taken_once_and_at_growing_distances(outbox, monkeypatch):
+    async def take():
+        async with outbox.transaction() as connection:
+            return await videos.take_source_checks(connection, count=10)
+
+    async def pass_minutes(minutes):
+        async with outbox.transaction() as connection:
+            await connection.execute(
+                "update source_checks set checked_at = checked_at - make_interval(mins => $1)", minutes
+            )
+
+    away = SourceServerUnavailable("connection refused")
+    video_id = await failed(outbox, away, uri="https://films.example/a.mp4")
+    await failed(outbox, away)  # a file
+    await failed(outbox, StorageUnavailable("away"), uri="s3://films/b.mp4")
+    assert await take() == []
+    async with outbox.transaction() as connection:
+        await connection.execute("alter table videos disable trigger touch_video")
+        await connection.execute("update videos set updated_at = now() - interval '10 minutes'")
+        await connection.execute("alter table videos enable trigger touch_video")
+    both = await asyncio.gather(take(), take())
+    assert sorted(map(len, both)) == [0, 1]
+    await pass_minutes(19)
+    assert await take() == []
+    await pass_minutes(1)
+    [source] = await take()
+    assert (source.video_id, source.run, source.uri) == (video_id, 1, "https://films.example/a.mp4")
+    assert await videos.retry_reachable(outbox, source)
+    assert (await statuses(outbox))[video_id] == "processing"
+    await fail(outbox, video_id, away)
+    assert await take() == [], "the checks of the earlier run do not count"
+    monkeypatch.setattr(source_checks, "FIRST_CHECK_SECONDS", 0.0)
+    for _ in range(source_checks.MAX_CHECKS):
+        assert len(await take()) == 1
+    assert await take() == []
 
 
 async def test_a_record_warns_while_it_waits_and_no_longer(outbox):

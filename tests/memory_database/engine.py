@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from shared.database.pool import Database
 from shared.database.queries import SQL, queries
-from tests.memory_database import backlog, growth, moves, others, videos  # noqa: F401 - these register statements
+from tests.memory_database import (  # noqa: F401 - these register statements
+    backlog,
+    growth,
+    moves,
+    others,
+    source_checks,
+    videos,
+)
 from tests.memory_database.tables import STATEMENTS, Tables
 
 if TYPE_CHECKING:

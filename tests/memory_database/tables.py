@@ -30,6 +30,7 @@ NAMES = (
     "api_keys",
     "playback_keys",
     "work_volume",
+    "source_checks",
 )
 
 NULL_IN_VIDEO = (
