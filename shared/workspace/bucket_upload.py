@@ -36,7 +36,9 @@ class BucketUpload:
     """One upload. A file of one part is put as it is; a larger one as a multipart upload.
 
     While it lasts an object at `sign` tells the sweep that its process lives. `keep` returns when the server
-    has the whole object: it is as durable as anything in the bucket.
+    has the whole object: it is as durable as anything in the bucket. No sign is given after that: if the last
+    one is younger than half of `stale_seconds` when the record is committed, whatever sweep found the object
+    without a sign of life reads the record afterwards.
     """
 
     def __init__(
@@ -56,8 +58,8 @@ class BucketUpload:
         self._buffer = bytearray()
         self._parts: Parts | None = None
         self._sending: asyncio.Task[None] | None = None
-        self._sign_seconds = stale_seconds / SIGNS
-        self._signed_at: float | None = None
+        self._stale_seconds = stale_seconds
+        self._signed: _Moment | None = None
         self._is_kept = self._discarded = False
 
     @property
@@ -93,6 +95,11 @@ class BucketUpload:
         self._buffer.clear()
         failpoint("upload.renamed")
 
+    def expect_claim(self) -> None:
+        """Raise StorageUnavailable when the last sign of life is too old for the record to be committed."""
+        if self._signed is None or self._signed.seconds_ago() > self._stale_seconds / 2:
+            raise StorageUnavailable("the upload was not committed in time: send it again")
+
     async def release(self) -> None:
         """Take the sign away: the record is committed. One that stays goes stale."""
         await asyncio.shield(self._remove_sign())
@@ -126,17 +133,32 @@ class BucketUpload:
         self._buffer.clear()
         if self._parts is not None and not self._is_kept:
             await self._parts.abort()
-        if self._signed_at is not None:  # else nothing was written
+        if self._signed is not None:  # else nothing was written
             await self._storage.delete(self._key)
             await self._remove_sign()
 
     async def _give_sign(self) -> None:
-        if self._signed_at is None or time.monotonic() - self._signed_at >= self._sign_seconds:
+        if self._signed is None or self._signed.seconds_ago() >= self._stale_seconds / SIGNS:
+            now = _Moment()
             await self._storage.put_bytes(self._sign, b"")
-            self._signed_at = time.monotonic()
+            self._signed = now
 
     async def _remove_sign(self) -> None:
         try:
             await self._storage.delete(self._sign)
         except StorageUnavailable:
             return  # it goes stale
+
+
+class _Moment:
+    """When it was made, by clocks that go on while the process or the machine is suspended."""
+
+    def __init__(self) -> None:
+        self._at = _clocks()
+
+    def seconds_ago(self) -> float:
+        return max(now - then for now, then in zip(_clocks(), self._at, strict=True))
+
+
+def _clocks() -> tuple[float, float]:
+    return time.clock_gettime(time.CLOCK_BOOTTIME), time.time()

@@ -55,6 +55,14 @@ class Upload(Protocol):
         """Make the file durable as the original of its video. Raises like `write`."""
         ...
 
+    def expect_claim(self) -> None:
+        """Raise StorageUnavailable when a sweep may remove the original before its record is there.
+
+        The last thing to ask in the transaction that commits the record: Postgres ends one that then stays
+        idle for a minute (shared/database/pool.py).
+        """
+        ...
+
     async def release(self) -> None:
         """Leave the original to the sweep's rules: its record is committed."""
         ...

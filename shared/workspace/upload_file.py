@@ -57,6 +57,9 @@ class UploadFile:
         """Make the file durable as the original of its video. Raises like `write`."""
         await asyncio.to_thread(self._keep)
 
+    def expect_claim(self) -> None:
+        """Do nothing: the lock lasts as long as the process."""
+
     async def release(self) -> None:
         """Unlock the file: its record is committed."""
         await asyncio.shield(asyncio.to_thread(self._release))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import videos
-from shared.errors import DatabaseUnavailable
+from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def accept_upload(
         await incoming.discard()
         raise
     try:
-        video = await _commit(outbox, admission, event, terms)
+        video = await _commit(outbox, admission, incoming, event, terms)
     except (CommitUnknown, asyncio.CancelledError):
         await incoming.release()  # the sweep removes the file if no record needs it
         raise
@@ -69,17 +69,21 @@ async def accept_upload(
     return video
 
 
-async def _commit(outbox: Outbox, admission: Admission, event: VideoUploaded, terms: Terms) -> Video:
+async def _commit(
+    outbox: Outbox, admission: Admission, incoming: Upload, event: VideoUploaded, terms: Terms
+) -> Video:
     """Commit row and event, waiting a while for Postgres rather than losing the upload.
 
-    Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable;
+    Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable, StorageUnavailable;
     TooManyProcessing, QuotaExceeded.
     """
     loop = asyncio.get_running_loop()
     give_up_at, is_unknown = loop.time() + terms.pace.patience_seconds, False
     while True:
         try:
-            return await _commit_once(outbox, admission, event, terms)
+            return await _commit_once(outbox, admission, incoming, event, terms)
+        except StorageUnavailable as error:
+            raise CommitUnknown(error.message) if is_unknown else error from error
         except DatabaseUnavailable as error:
             is_unknown |= isinstance(error, CommitUnknown)
             if loop.time() >= give_up_at:
@@ -94,15 +98,19 @@ async def _insert(connection: Connection, event: VideoUploaded, terms: Terms) ->
     )
 
 
-async def _commit_once(outbox: Outbox, admission: Admission, event: VideoUploaded, terms: Terms) -> Video:
+async def _commit_once(
+    outbox: Outbox, admission: Admission, incoming: Upload, event: VideoUploaded, terms: Terms
+) -> Video:
     video = None
     try:
         async with outbox.transaction() as connection:
             # The id is new with this upload: a record that is there was committed by an earlier attempt.
-            if await _insert(connection, event, terms):
+            if is_new := await _insert(connection, event, terms):
                 await admission.confirm(connection, event.user_id)
                 await outbox.add(connection, event)
             video = await videos.get(connection, event.video_id)
+            if is_new:
+                incoming.expect_claim()  # last: what follows is the commit
     except DatabaseUnavailable as error:
         if video is None:
             raise
