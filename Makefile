@@ -50,7 +50,7 @@ test-long: $(READY) ## run the tests that take minutes: long clips, large collec
 	@$(LOCAL) install
 	@$(PYTHON) -m pytest -m long -s $(PYTEST_ARGS)
 
-test-cluster: $(READY) ## apply manifests and chart to a real API server of Kubernetes (builds it once; needs Go)
+test-cluster: $(READY) ## apply manifests and chart to a real control plane of Kubernetes (builds it once; needs Go)
 	@$(PYTHON) -m tests.cluster.programs
 	@$(PYTHON) -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
 

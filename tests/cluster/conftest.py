@@ -1,17 +1,25 @@
-"""One API server for all tests of a session."""
+"""One control plane with fake nodes for all tests of a session."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.fake_nodes import FakeNodes, Node
 from tests.cluster.places import K8S
 from tests.cluster.programs import DEFINITIONS, obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+WAIT_SECONDS = 90
+NODES = [
+    *[Node(f"cpu-{index}", cores=16, zone="abc"[index % 3]) for index in range(3)],
+    *[Node(f"gpu-{index}", cores=16, gpus=2, zone="abc"[index]) for index in range(2)],
+]
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +33,35 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
                 cluster.kubectl("apply", "--server-side", "--filename", str(path))
         make_secret(cluster)
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(api: ControlPlane) -> Iterator[ControlPlane]:
+    """The same with nodes that seem to run what the scheduler puts on them."""
+    if reason := obstacle("kube-controller-manager", "kube-scheduler"):
+        pytest.skip(reason)
+    with FakeNodes(api, NODES):
+        yield api
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., Any]:
+    """Return a function that calls another until it answers with something true."""
+
+    def wait(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
+        give_up_at = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < give_up_at, f"{what}: not in {seconds:.0f} s"
+            time.sleep(0.3)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def secret(cluster: ControlPlane) -> None:
+    """The namespace and the Secret, also after a test that has removed them."""
+    make_secret(cluster)
 
 
 def make_secret(cluster: ControlPlane) -> None:

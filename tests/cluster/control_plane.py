@@ -1,4 +1,4 @@
-"""A real API server with etcd on this machine."""
+"""A real control plane on this machine: etcd, API server, controller manager and scheduler."""
 
 from __future__ import annotations
 
@@ -117,6 +117,19 @@ class ControlPlane:
             "--authorization-mode=RBAC",
         )
         self._wait_until_ready()
+        if find("kube-controller-manager") and find("kube-scheduler"):
+            self._start_controllers(key)
+
+    def _start_controllers(self, key: Path) -> None:
+        client = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1")
+        self.start(
+            "kube-controller-manager",
+            *client,
+            f"--secure-port={free_port()}",
+            f"--service-account-private-key-file={key}",
+            "--node-monitor-grace-period=120s",
+        )
+        self.start("kube-scheduler", *client, f"--secure-port={free_port()}")
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a program that ends with the control plane; its log is in the directory."""

@@ -56,7 +56,9 @@ def _kubernetes(name: str) -> Program:
 
 
 HELM_STAMPS: Final = (f"{HELM_CHART_UTIL}.k8sVersionMajor=1", f"{HELM_CHART_UTIL}.k8sVersionMinor=34")
-CONTROL_PLANE: Final = tuple(_kubernetes(name) for name in ("kube-apiserver", "kubectl"))
+CONTROL_PLANE: Final = tuple(
+    _kubernetes(name) for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+)
 CHECKS: Final = (
     Program("helm", "helm", "helm.sh/helm/v3/cmd/helm", HELM_STAMPS),
     Program("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score"),

@@ -1,4 +1,4 @@
-"""The commands of docs/kubernetes.md, followed word by word on an API server of their own."""
+"""The commands of docs/kubernetes.md, followed word by word on a cluster of their own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import shutil
 
 import pytest
 
+from tests.cluster.conftest import NODES
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.fake_nodes import FakeNodes
 from tests.cluster.places import CHART, REPOSITORY, find
 from tests.cluster.programs import obstacle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PAGE = (REPOSITORY / "docs" / "kubernetes.md").read_text()
-NEEDS_NODES = ("docker build", "kubectl --namespace vod rollout", "kubectl --namespace vod exec")
+NEEDS_CONTAINERS = ("docker build", "kubectl --namespace vod exec")  # nothing runs on these nodes
 SERVICES = {"ingest", "streamer", "transcoder", "uploader"}
 
 
@@ -27,10 +29,11 @@ def commands(section):
 
 @pytest.fixture
 def empty(tmp_path):
-    """An API server that knows nothing of ours."""
-    if reason := obstacle("etcd", "kube-apiserver", "kubectl", "helm"):
+    """A cluster that knows nothing of ours."""
+    programs = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
+    if reason := obstacle(*programs):
         pytest.skip(reason)
-    with ControlPlane(tmp_path / "cluster") as cluster:
+    with ControlPlane(tmp_path / "cluster") as cluster, FakeNodes(cluster, NODES):
         yield cluster
 
 
@@ -42,8 +45,8 @@ def checkout(tmp_path):
 
 
 def follow(cluster, checkout, way):
-    lines = [line for line in commands("prepare") + commands(way) if not line.startswith(NEEDS_NODES)]
-    assert len(lines) == 4
+    lines = [line for line in commands("prepare") + commands(way) if not line.startswith(NEEDS_CONTAINERS)]
+    assert len(lines) == 5
     for line in lines:
         cluster.run("bash", "-c", f"cd {checkout} && {line}")
 
@@ -65,15 +68,15 @@ def test_newcomer_follows_the_page_with_kustomize(empty, checkout):
 def test_newcomer_follows_the_page_with_helm_and_changes_the_release(empty, checkout):
     follow(empty, checkout, "helm")
     assert set(deployments(empty)) == SERVICES
-    helm, namespace = find("helm") or "helm", ("--namespace", "vod")
+    helm, namespace, wait = find("helm") or "helm", ("--namespace", "vod"), ("--wait", "--timeout", "3m")
     before = pod_annotations(empty)
     empty.kubectl("scale", "deployment/transcoder", "--replicas", "4", "--namespace", "vod")
-    empty.run(helm, "upgrade", "vod", str(CHART), *namespace, "--set", "config.LOG_LEVEL=DEBUG")
+    empty.run(helm, "upgrade", "vod", str(CHART), *namespace, "--set", "config.LOG_LEVEL=DEBUG", *wait)
     assert pod_annotations(empty) != before, "a changed configuration rolls the pods"
     assert deployments(empty)["transcoder"]["spec"]["replicas"] == 4
-    empty.run(helm, "rollback", "vod", "1", *namespace)
+    empty.run(helm, "rollback", "vod", "1", *namespace, *wait)
     assert pod_annotations(empty) == before
-    empty.run(helm, "uninstall", "vod", *namespace)
+    empty.run(helm, "uninstall", "vod", *namespace, *wait)
     assert deployments(empty) == {}
 
 
