@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(
 
 SERVICES = ("ingest", "transcoder", "uploader", "streamer")
 METADATA = "169.254.169.254"
-POSTGRES, RABBITMQ, RABBITMQ_TLS, HTTPS, DNS = 5432, 5672, 5671, 443, 53
+POSTGRES, RABBITMQ, RABBITMQ_TLS, HTTPS, DNS, OPENSHIFT_DNS = 5432, 5672, 5671, 443, 53, 5353
+NODE_LOCAL_DNS = "169.254.20.10"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,12 @@ def test_a_service_reaches_the_servers_that_it_uses_and_no_broker_that_it_does_w
         for port in (RABBITMQ, RABBITMQ_TLS):
             assert is_allowed(documents, service, "Egress", port, address=address) == (service != "streamer")
     for protocol in ("UDP", "TCP"):
-        assert is_allowed(documents, service, "Egress", DNS, namespace="kube-system", protocol=protocol)
+        for place in (
+            {"port": DNS, "namespace": "kube-system"},
+            {"port": DNS, "address": NODE_LOCAL_DNS},
+            {"port": OPENSHIFT_DNS, "namespace": "openshift-dns"},
+        ):
+            assert is_allowed(documents, service, "Egress", protocol=protocol, **place)
 
 
 @pytest.mark.parametrize("service", SERVICES)
