@@ -189,6 +189,14 @@ def test_every_variable_is_a_setting_and_comes_from_the_config_and_the_secret(do
         assert (config in of_kind("ConfigMap", documents), secret) == (True, SECRET["metadata"]["name"]), name
 
 
+def test_what_a_container_is_told_by_itself_is_a_setting_of_its_service(documents):
+    for name, container in service_containers(documents).items():
+        known = {field.upper() for field in settings_of(service_of(name)).model_fields}
+        own = {each["name"] for each in container.get("env", [])}
+        assert own <= known | {"NVIDIA_DRIVER_CAPABILITIES"}, name
+        assert not own & {"TRUSTED_PROXIES"}, "which an overlay's ConfigMap could not change then"
+
+
 def test_secrets_are_in_the_secret_only(documents):
     fields = [pair for each in SERVICES for pair in settings_of(each).model_fields.items()]
     secret = {name.upper() for name, field in fields if "Secret" in str(field.annotation)}

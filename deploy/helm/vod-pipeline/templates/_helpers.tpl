@@ -64,6 +64,9 @@ spec:
         prometheus.io/port: {{ .port | quote }}
         prometheus.io/path: /metrics
         checksum/config: {{ toJson (list .root.Values.config .root.Values.work) | sha256sum }}
+        {{- if .moreContainers }}
+        checksum/edge: {{ (.root.Files.Glob "files/edge/*.conf").AsConfig | sha256sum }}
+        {{- end }}
     spec:
       serviceAccountName: {{ .service }}
       automountServiceAccountToken: false
