@@ -1,4 +1,4 @@
-"""What compose.yaml's services need before they start: the bucket, and a first API key, which is printed.
+"""What compose.yaml's services need before they start: the buckets, and a first API key, which is printed.
 
 Every `docker compose up` runs this; what is there already is left alone.
 """
@@ -49,7 +49,7 @@ def weak_secrets(environ: Mapping[str, str]) -> list[str]:
 
 
 async def _prepare(environ: Mapping[str, str]) -> str:
-    await _make_bucket(environ)
+    await _make_buckets(environ)
     async with open_database(environ["DATABASE_URL"]) as database, database.transaction() as connection:
         if await list_keys(connection):
             return (
@@ -60,8 +60,8 @@ async def _prepare(environ: Mapping[str, str]) -> str:
     return f"The first API key, for an admin; it is shown this once:\n  {made.key}"
 
 
-async def _make_bucket(environ: Mapping[str, str]) -> None:
-    """Create the bucket unless it is there. Raises ClientError or BotoCoreError."""
+async def _make_buckets(environ: Mapping[str, str]) -> None:
+    """Create the buckets that are not there. Raises ClientError or BotoCoreError."""
     client = get_session().create_client(
         "s3",
         endpoint_url=environ["S3_ENDPOINT_URL"],
@@ -70,12 +70,21 @@ async def _make_bucket(environ: Mapping[str, str]) -> None:
         aws_secret_access_key=environ["S3_SECRET_ACCESS_KEY"],
     )
     async with client as s3:
-        try:
-            await s3.head_bucket(Bucket=environ["S3_BUCKET"])
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-                raise
-            await s3.create_bucket(Bucket=environ["S3_BUCKET"])
+        for bucket in buckets(environ):
+            try:
+                await s3.head_bucket(Bucket=bucket)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                    raise
+                await s3.create_bucket(Bucket=bucket)
+
+
+def buckets(environ: Mapping[str, str]) -> list[str]:
+    """Return the buckets that the services use: the one for work may be that of the videos."""
+    names = [environ["S3_BUCKET"]]
+    if environ["WORK"] == "bucket":
+        names.append(environ.get("S3_WORK_BUCKET") or environ["S3_BUCKET"])
+    return sorted(set(names))
 
 
 def _say(words: str) -> None:

@@ -10,9 +10,12 @@ import pytest
 import yaml
 
 from shared.settings import Settings
+from tests.unit.service_settings import SERVICES as KINDS
+from tests.unit.service_settings import settings_of
 
 REPO = Path(__file__).parents[2]
 COMPOSE = REPO / "compose.yaml"
+BUCKET = REPO / "deploy" / "compose" / "bucket.yaml"
 SERVICES = ("ingest", "transcoder", "transcoder-gpu", "uploader", "streamer")
 PORTS = {"ingest": 8080, "streamer": 8081, "transcoder": 8082, "transcoder-gpu": 8082, "uploader": 8083}
 # What the driver's container toolkit and the one-shot read.
@@ -34,10 +37,43 @@ def first_start():
     return module
 
 
-def test_every_variable_of_the_services_is_a_setting(services):
-    known = {name.upper() for name in Settings.model_fields} | NOT_OURS
+def test_every_variable_of_the_services_is_a_setting_of_one(services):
+    fields = {name.upper() for kind in KINDS for name in settings_of(kind).model_fields}
     for name in (*SERVICES, "setup"):
-        assert set(services[name]["environment"]) <= known, name
+        assert set(services[name]["environment"]) <= fields | NOT_OURS, name
+
+
+def test_what_one_service_is_told_alone_is_a_setting_of_it(services):
+    common = services["uploader"]["environment"]
+    for name in SERVICES:
+        own = {key for key, value in services[name]["environment"].items() if common.get(key) != value}
+        known = {field.upper() for field in settings_of(name.removesuffix("-gpu")).model_fields}
+        assert own <= known | NOT_OURS, name
+
+
+def test_a_work_bucket_leaves_no_directory_that_two_processes_share(services):
+    """As Compose merges files: variables by name, volumes by their place in the container."""
+    changed = yaml.safe_load(BUCKET.read_text())["services"]
+    assert set(changed) == {*SERVICES, "setup"}
+    settings = {name.upper() for name in Settings.model_fields}
+    for name, service in changed.items():
+        assert services[name]["environment"]["WORK"] == "volume"
+        assert service["environment"]["WORK"] == "bucket"
+        assert set(service["environment"]) <= settings
+    assert all(changed[name]["volumes"] == ["/work"] for name in SERVICES)
+    assert "volumes" not in changed["setup"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "made"),
+    [
+        ({"WORK": "volume", "S3_WORK_BUCKET": "other"}, ["videos"]),
+        ({"WORK": "bucket", "S3_WORK_BUCKET": ""}, ["videos"]),
+        ({"WORK": "bucket", "S3_WORK_BUCKET": "other"}, ["other", "videos"]),
+    ],
+)
+def test_every_bucket_that_is_used_is_made(first_start, environ, made):
+    assert first_start.buckets(environ | {"S3_BUCKET": "videos"}) == made
 
 
 def test_health_is_asked_at_each_services_port(services):
