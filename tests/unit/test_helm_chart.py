@@ -17,7 +17,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 HASHED = re.compile(r"\b(vod-config|vod-edge)-[a-z0-9]{10}\b")
-HELM_ALONE = ("checksum/config", "checksum/edge", "helm.sh/hook", "helm.sh/hook-delete-policy", "helm.sh/resource-policy")
+HELM_ALONE = (
+    "checksum/config",
+    "checksum/edge",
+    "helm.sh/hook",
+    "helm.sh/hook-delete-policy",
+    "helm.sh/resource-policy",
+)
 EVERYTHING = (
     "transcoder.gpu=true,transcoder.spot=true,planner.enabled=true,keda.enabled=true,cpuBurst.enabled=true"
 )
