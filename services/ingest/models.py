@@ -260,13 +260,18 @@ class KeyList(Model):
 
 
 class Problem(BaseModel):
-    """Problem details (RFC 9457); `reason` is a stable code."""
+    """Problem details (RFC 9457); `reason` is a stable code.
+
+    The last two come with `upload_outcome_unknown` only: the video that may exist, and where to ask for it.
+    """
 
     type: str
     title: str
     status: int
     reason: str
     detail: str
+    video_id: Annotated[str, Field(serialization_alias="videoId", json_schema_extra={"format": "uuid"})] = ""
+    video_url: Annotated[str, Field(serialization_alias="videoUrl")] = ""
 
 
 class StorageExamination(Request):

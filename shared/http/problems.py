@@ -70,13 +70,23 @@ log = structlog.get_logger()
 
 
 class HttpProblem(PermanentError):
-    """An error answer: status, stable reason, and what to do about it (RFC 9457)."""
+    """An error answer: status, stable reason, and what to do about it (RFC 9457).
+
+    `members` are its extension members (section 3.2).
+    """
 
     def __init__(
-        self, status: int, reason: str, message: str, *, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        headers: dict[str, str] | None = None,
+        members: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.reason, self.headers = status, reason, headers or {}
+        self.members = members or {}
 
 
 @web.middleware
@@ -85,7 +95,8 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         _refuse_encoding(request)
         return await _with_whole_body(request, handler)
     except HttpProblem as error:
-        return problem(error.status, error.reason, error.message, headers=error.headers)
+        members = error.members
+        return problem(error.status, error.reason, error.message, headers=error.headers, members=members)
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -152,11 +163,18 @@ def http_problem(error: web.HTTPException) -> web.Response:
     return problem(status, _snake(status.phrase), status.description or status.phrase, headers=_allow(error))
 
 
-def problem(status: int, reason: str, detail: str, *, headers: dict[str, str] | None = None) -> web.Response:
+def problem(
+    status: int,
+    reason: str,
+    detail: str,
+    *,
+    headers: dict[str, str] | None = None,
+    members: dict[str, str] | None = None,
+) -> web.Response:
     """Return RFC 9457 problem details with our stable `reason`; counts them."""
     HTTP_PROBLEMS.labels(int(status), reason).inc()
     body = {"type": "about:blank", "title": reason.replace("_", " "), "status": status, "reason": reason}
-    text = json.dumps(body | {"detail": detail})
+    text = json.dumps(body | {"detail": detail} | (members or {}))
     return web.Response(text=text, status=status, content_type="application/problem+json", headers=headers)
 
 

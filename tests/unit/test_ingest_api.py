@@ -239,9 +239,13 @@ async def test_upload_is_accepted_once_when_the_answer_to_its_commit_is_lost(pos
 
 async def test_file_stays_when_nobody_can_tell_what_became_of_the_commit(api, postgres):
     postgres.unconfirmed = "videos.insert"
-    assert_problem(await api.upload(), 503, "database_unavailable")
+    answer = await api.upload()
+    assert_problem(answer, 503, "upload_outcome_unknown")
     [row] = postgres.rows("videos")
     assert api.files() == [f"originals/{row['video_id']}/source"]
+    assert answer[1]["videoId"] == str(row["video_id"])
+    status, record = await api.call("GET", answer[1]["videoUrl"])
+    assert (status, record["id"]) == (200, answer[1]["videoId"]), "the client finds it without another upload"
 
 
 async def test_private_upload_is_refused_where_anyone_can_read_the_bucket(postgres, work_dir):

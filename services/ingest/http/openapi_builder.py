@@ -157,7 +157,10 @@ PROBLEMS = {
     409: "The current state does not allow it",
     413: "The upload is too large",
     429: "The user has reached the limit of videos being processed",
-    503: "A dependency is unavailable, or too many uploads are in progress",
+    503: (
+        "A dependency is unavailable, or too many uploads are in progress. After an upload, reason "
+        "`upload_outcome_unknown`: the video may exist; ask `videoUrl` before you send it again"
+    ),
     507: "The disk has no space left",
 }
 RETRIABLE = {"429", "503", "507"}

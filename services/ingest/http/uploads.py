@@ -26,7 +26,7 @@ from services.ingest.http.resources import (
 )
 from services.ingest.http.storages import check_storage
 from services.ingest.http.videos import record
-from services.ingest.uploads.accept import Terms, accept_upload
+from services.ingest.uploads.accept import CommitUnknown, Terms, accept_upload
 from shared.contracts.events import Source, VideoUploaded
 from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
@@ -38,6 +38,7 @@ from shared.videos.presets import all_presets, check_qualities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from aiohttp import web
 
@@ -95,7 +96,24 @@ async def _take_in(request: web.Request, form: Form, incoming: Upload) -> Video:
         # From here on a disconnecting client changes nothing: file and record must be created together.
         terms = Terms(fields.title, ladder, incoming.size_bytes, pace)
         accepting = accept_upload(request.app[OUTBOX], admission, incoming, event, terms)
-        return await asyncio.shield(accepting)
+        try:
+            return await asyncio.shield(accepting)
+        except CommitUnknown as error:
+            raise _outcome_unknown(incoming.video_id, error) from error
+
+
+def _outcome_unknown(video_id: UUID, error: CommitUnknown) -> HttpProblem:
+    """Return the answer that keeps a client from sending everything again; without Retry-After."""
+    log.warning("upload_outcome_unknown", video_id=str(video_id), error=error.message)
+    url = f"/api/videos/{video_id}"
+    return HttpProblem(
+        503,
+        "upload_outcome_unknown",
+        "The upload has arrived, but Postgres failed while it was recorded: the video may exist. Ask"
+        f" GET {url} until it answers 200 (the video was accepted), and upload again only if it still answers"
+        " 404 after a minute",
+        members={"videoId": str(video_id), "videoUrl": url},
+    )
 
 
 async def _invite_body(request: web.Request) -> None:

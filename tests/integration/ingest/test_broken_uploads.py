@@ -170,8 +170,11 @@ async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_com
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(Outbox, "transaction", _lossy(float("inf")))
-        assert_problem(await api.upload(), 503, "database_unavailable")
+        answer = await api.upload()
+    assert_problem(answer, 503, "upload_outcome_unknown")
+    assert "Retry-After" not in answer[2], "nothing is to be sent again"
     [row] = await api.rows("select video_id from videos")
+    assert answer[1]["videoId"] == str(row["video_id"])
     assert api.files() == [f"originals/{row['video_id']}/source"]
 
 
