@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from services.streamer.availability import Availability, availability_so_far
 from services.streamer.encoded_playlists import EncodedPlaylists
+from services.streamer.rewriting import media_playlists
 from services.streamer.single_flight_cache import SingleFlightCache
 from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable
@@ -50,6 +51,16 @@ class Catalog:
     playlists: SingleFlightCache[PlaylistKey, StoredPlaylist | None]
     encoded: EncodedPlaylists = field(default_factory=EncodedPlaylists)
     expect_storage: Callable[[], Awaitable[None]] = _any_storage
+
+    def prefetch_media_playlists(self, multivariant: PlaylistKey, body: bytes) -> None:
+        """Read the playlists that players of a stored multivariant playlist ask for next.
+
+        The storage may hang by then, and what a player was shown must not be missing.
+        """
+        storage, key, revision = multivariant
+        folder = key.rpartition("/")[0]
+        names = media_playlists(body.decode())
+        self.playlists.prefetch((storage, f"{folder}/{name}", revision) for name in names)
 
     async def close(self) -> None:
         """Cancel reads in progress."""

@@ -15,6 +15,7 @@ URI = re.compile(r'URI="([^"]*)"')
 RESOLUTION = re.compile(r"RESOLUTION=(\d+)x(\d+)")
 STREAM = "#EXT-X-STREAM-INF:"
 I_FRAMES = "#EXT-X-I-FRAME-STREAM-INF:"
+OF_RENDITION = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+\.m3u8")
 
 
 def cap_variants(text: str, cap: int | None) -> str:
@@ -39,6 +40,14 @@ def cap_variants(text: str, cap: int | None) -> str:
 def _fits(line: str, cap: int) -> bool:
     size = RESOLUTION.search(line)
     return size is not None and min(int(size[1]), int(size[2])) <= cap
+
+
+def media_playlists(text: str) -> list[str]:
+    """Return the media playlists of this video that a multivariant playlist names, each once.
+
+    I-frame playlists are none of them: few players ask for those.
+    """
+    return [line for line in dict.fromkeys(text.splitlines()) if OF_RENDITION.fullmatch(line)]
 
 
 @dataclass(frozen=True)

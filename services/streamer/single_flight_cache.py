@@ -13,7 +13,7 @@ import structlog
 from shared.telemetry.metrics import CACHE_LOOKUPS, SERVED_STALE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from shared.errors import DatabaseUnavailable, PipelineError, StorageUnavailable
 
@@ -24,6 +24,7 @@ STALE_SECONDS = 24 * 3600.0  # how long a value is used while its source is unav
 PATIENCE_SECONDS = 1.0  # how long a request waits for a value that is not cached
 GRACE_SECONDS = 0.25  # how long a request waits for a newer value than the cached one
 READ_SECONDS = 10.0  # when a read is abandoned, so that the next one can start
+PREFETCHES = 64  # reads in progress, from which on nothing is read that nobody waits for
 
 log = structlog.get_logger()
 
@@ -100,6 +101,14 @@ class SingleFlightCache(Generic[Key, Value]):
         if entry and self._clock() - entry.read_at < FRESH_SECONDS:
             return entry.value
         return await self._result(self._start(key), PATIENCE_SECONDS)
+
+    def prefetch(self, keys: Iterable[Key]) -> None:
+        """Start to read what is neither cached nor being read, unless much is; nobody waits for it."""
+        for key in keys:
+            if len(self._reading) >= PREFETCHES:
+                return
+            if key not in self._entries:
+                self._start(key)
 
     async def close(self) -> None:
         """Cancel reads in progress."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from services.streamer.access_rules import Access
     from services.streamer.availability import Availability, Stored
+    from services.streamer.catalog import PlaylistKey, StoredPlaylist
     from shared.http.client_address import Network
     from shared.storage import Storage
 
@@ -128,10 +129,7 @@ async def _send_playlist(
             return _redirect(url_of(answer.key), cache_control(answer.key))
         storage = storage_of(request, known)
         assert storage is not None  # noqa: S101 - else the request was refused
-        version = (storage.name, answer.key, known.video.revision)
-        stored = await request.app[CATALOG].playlists.get(version)
-        if stored is None:
-            raise NotFound(f"{sent.asked.path} is not there")
+        stored = await _stored_playlist(request, (storage.name, answer.key, known.video.revision), sent)
         body, cache, modified = stored.body, cache_control(answer.key), stored.modified
     adapted = await _adapted(request, body, known, sent)
     return send_playlist(
@@ -141,6 +139,16 @@ async def _send_playlist(
         PRIVATE_CACHE if sent.access.by_token else cache,
         modified=modified if adapted is body else None,  # what it names now is younger than the object
     )
+
+
+async def _stored_playlist(request: web.Request, version: PlaylistKey, sent: Sent) -> StoredPlaylist:
+    catalog = request.app[CATALOG]
+    stored = await catalog.playlists.get(version)
+    if stored is None:
+        raise NotFound(f"{sent.asked.path} is not there")
+    if sent.asked.name == MASTER:
+        catalog.prefetch_media_playlists(version, stored.body)
+    return stored
 
 
 async def _adapted(request: web.Request, body: bytes, known: Availability, sent: Sent) -> bytes:

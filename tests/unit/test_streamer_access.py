@@ -8,7 +8,7 @@ import pytest
 
 from services.streamer.access_rules import effective_cap
 from services.streamer.delivery_mode import delivery_of, signing_window
-from services.streamer.rewriting import cap_variants, rename_segments
+from services.streamer.rewriting import cap_variants, media_playlists, rename_segments
 from shared.errors import TokenNotForThis
 from shared.http.app import loggable
 from shared.http.client_address import client_address
@@ -30,6 +30,13 @@ I_FRAMES = """#EXTM3U
 segment_001.ts
 #EXT-X-ENDLIST
 """
+
+
+def test_media_playlists_are_those_of_renditions_of_this_video() -> None:
+    lines = ["720p/playlist.m3u8", "https://other/playlist.m3u8", "../x/playlist.m3u8", "720p/playlist.m3u8"]
+    text = '#EXT-X-I-FRAME-STREAM-INF:URI="720p/iframes.m3u8"\n' + "\n".join(lines)
+    assert media_playlists(text) == ["720p/playlist.m3u8"]
+    assert media_playlists(MASTER)
 
 
 def test_cap_variants_keeps_what_fits_by_its_short_side() -> None:

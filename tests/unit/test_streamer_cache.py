@@ -216,3 +216,28 @@ async def test_a_read_is_given_up_when_it_hangs(
     reads.gate.set()
     assert await known.get(VIDEO_ID)
     assert reads.count == 2
+
+
+async def test_prefetch_reads_behind_the_answer_what_is_neither_cached_nor_being_read(
+    known: Known, reads: Reads
+) -> None:
+    await known.get(VIDEO_ID)
+    other = uuid4()
+    known.prefetch([VIDEO_ID, other, other])
+    known.prefetch([other])
+    await known.get(other)
+    assert reads.count == 2
+
+
+async def test_prefetch_starts_nothing_when_much_is_being_read(
+    reads: Reads, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single_flight_cache, "PREFETCHES", 3)
+    many: Known = SingleFlightCache(
+        reads, entries=100, name="videos", unavailable=DatabaseUnavailable, clock=clock
+    )
+    reads.gate.clear()
+    many.prefetch(uuid4() for _ in range(10))
+    await asyncio.sleep(0)
+    assert reads.count == 3
+    await many.close()

@@ -467,3 +467,31 @@ async def test_no_route_leads_to_what_the_same_bucket_holds_of_the_workspace(pat
     async with streamer(storage, ready()) as client, client.get(URL(path, encoded=True)) as answer:
         assert answer.status >= 400
         assert b"SECRET" not in await answer.read()
+
+
+async def test_media_playlists_are_there_when_the_storage_goes_away_after_the_multivariant_playlist(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n720p/playlist.m3u8\n"
+    await storage.put_bytes(f"{KEY}/master.m3u8", named)
+    async with streamer(storage, Availability(ready())) as client:
+        read, asked = storage.read, []
+
+        def remembering(key: str, **part: Any) -> Any:
+            asked.append(key)
+            return read(key, **part)
+
+        monkeypatch.setattr(storage, "read", remembering)
+        assert (await client.get(f"{BASE}/master.m3u8")).status == 200
+        async with asyncio.timeout(5):
+            while f"{KEY}/720p/playlist.m3u8" not in asked:
+                await asyncio.sleep(0)
+
+        @asynccontextmanager
+        async def hang(*_: Any, **__: Any) -> AsyncIterator[None]:
+            await asyncio.sleep(60)
+            yield
+
+        monkeypatch.setattr(storage, "read", hang)
+        got = await client.get(f"{BASE}/720p/playlist.m3u8", headers={"Accept-Encoding": "identity"})
+        assert (got.status, await got.read()) == (200, b"#EXTM3U\n")
