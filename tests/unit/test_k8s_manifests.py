@@ -321,6 +321,12 @@ def test_what_scales_by_itself_has_no_fixed_number_of_replicas(documents):
     assert fixed == set(of_kind("Deployment", documents)) - targets - {"transcoder"}
 
 
+def test_every_container_of_what_scales_by_cpu_counts(documents):
+    for name, scaler in of_kind("HorizontalPodAutoscaler", documents).items():
+        measured = [each["containerResource"]["container"] for each in scaler["spec"]["metrics"]]
+        assert measured == [each["name"] for each in pods(documents)[name]["containers"]]
+
+
 def test_keda_scales_on_work_in_progress_and_to_zero_and_back():
     documents = kustomize(DIRECTORIES["full"])
     (login,) = of_kind("TriggerAuthentication", documents)["vod-database"]["spec"]["secretTargetRef"]

@@ -228,6 +228,15 @@ spec:
         target:
           type: Utilization
           averageUtilization: {{ .averageUtilization }}
+    {{- with .edgeAverageUtilization }}
+    - type: ContainerResource
+      containerResource:
+        name: cpu
+        container: edge
+        target:
+          type: Utilization
+          averageUtilization: {{ . }}
+    {{- end }}
 {{- end }}
 {{- end }}
 
