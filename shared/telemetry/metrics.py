@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import Counter, Gauge, Histogram
 
 HTTP_REQUESTS = Counter("vod_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
@@ -70,7 +72,8 @@ LEASES_LOST = Counter(
 
 REFUSED = Counter("vod_refused_total", "Uploads and retries refused to protect accepted work", ["reason"])
 UPLOADS_UNDER_WAY = Gauge("vod_uploads_under_way", "Uploads in progress")
-WORK_FREE_BYTES = Gauge("vod_work_free_bytes", "Free space of the work volume at the last check")
+WORK_FREE_BYTES = Gauge("vod_work_free_bytes", "Free space of the work volume at the last check, or NaN")
+WORK_FREE_BYTES.set(math.nan)  # until a process looks: 0 is a full volume
 UPLOADED_BYTES = Counter("vod_uploaded_bytes_total", "Bytes received in uploads")
 WHOLE_SOURCES = Counter(
     "vod_whole_source_chunks_total", "Chunks for which all of the original was fetched to the node", ["why"]
