@@ -135,7 +135,8 @@ def test_serving_pushes_out_bulk_encoding_and_planners_push_out_nothing(applied,
     assert names(running(applied, "transcoder-cpu")) == filled
     scale(applied, "uploader", 24)
     until(lambda: len(running(applied, "uploader")) == 24, "uploaders run")
-    assert names(running(applied, "transcoder-cpu")) < filled
+    # Fewer than before; some may be new, in room that was freed for several at once.
+    assert len(running(applied, "transcoder-cpu")) < len(filled)
     assert [len(running(applied, name)) for name in ("ingest", "streamer")] == [2, 2]
 
 
