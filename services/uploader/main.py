@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from services.uploader.retention import Retention
 from services.uploader.settings import UploaderSettings
 from services.uploader.storage_breaker import StorageBreaker
 from shared.contracts.events import DeleteVideo, StoreSegments, VideoSegmented
-from shared.errors import SegmentsLost, StorageRefused, StorageUnavailable
+from shared.errors import SegmentsLost, StorageRefused, StorageUnavailable, WorkBucketUnavailable
 from shared.http.app import create_base_app
 from shared.http.server import running
 from shared.messaging.consumer import Consumer
@@ -115,7 +115,7 @@ async def _breakers(app: web.Application) -> AsyncIterator[None]:
 async def _auto_retry(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
     async def retry() -> None:
         await app[IDENTIFICATION].result()
-        await AutoRetry(app[OUTBOX], app[STORAGES]).run()
+        await AutoRetry(app[OUTBOX], app[STORAGES], partial(app[VOLUME].check, again=True)).run()
 
     if not settings.auto_retry:
         yield
@@ -210,7 +210,9 @@ def _storing(settings: UploaderSettings, app: web.Application, storing: StoreInI
     }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
     route = Route(app[VOLUME].guard(storing.store), policy, VideoFailures(app[OUTBOX], "upload"))
-    return _consumer(settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE)
+    return _consumer(
+        settings, app, "uploader.store", {VideoSegmented: route}, CHUNKS_AT_ONCE, waits_for_bucket=False
+    )
 
 
 def _storing_early(settings: UploaderSettings, app: web.Application, storing: StoreInItsStorage) -> Consumer:
@@ -225,7 +227,9 @@ def _deleting(settings: UploaderSettings, app: web.Application) -> Consumer:
     lease_seconds, again_seconds = settings.lease_seconds, settings.delete_again_seconds
 
     deleting = DeleteVideoHandler(app[OUTBOX], app[WORKSPACE], app[STORAGES], lease_seconds, again_seconds)
-    route = Route(deleting.delete, RetryPolicy(None, settings.retry_seconds), failures=None)
+    route = Route(
+        app[VOLUME].guard(deleting.delete), RetryPolicy(None, settings.retry_seconds), failures=None
+    )
     return _consumer(settings, app, "uploader.delete", {DeleteVideo: route}, 1)
 
 
@@ -235,10 +239,15 @@ def _consumer(
     queue: str,
     routes: Mapping[type[Payload], Route],
     slots: int,
+    *,
+    waits_for_bucket: bool = True,
 ) -> Consumer:
+    """Return a consumer; unless it `waits_for_bucket`, messages are handled while the work bucket is away."""
+
     async def gate() -> None:
         app[IDENTIFICATION].require()
-        await app[VOLUME].check()
+        with suppress(*[] if waits_for_bucket else [WorkBucketUnavailable]):
+            await app[VOLUME].check()
 
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),

@@ -30,6 +30,7 @@
     ├── Deferred                      it cannot start yet: the message returns after `seconds`
     │   ├── OutOfDisk                 the work volume is too full to start or continue
     │   └── WorkVolumeUnavailable     the work volume or bucket is a wrong one, or cannot be used
+    │       └── WorkBucketUnavailable  the work bucket did not answer
     └── Superseded                    another worker has the work, or it is no longer needed
 
 `reason` is a stable snake_case code, the same in logs, metrics, events and the API. Only the consume
@@ -95,6 +96,7 @@ from shared.errors.storage import (
     StorageMismatch,
     StorageRefused,
     StorageUnavailable,
+    WorkBucketUnavailable,
     WorkVolumeUnavailable,
 )
 
@@ -153,6 +155,7 @@ __all__ = [
     "UnsupportedEncoding",
     "UploadStalled",
     "UploadTooLarge",
+    "WorkBucketUnavailable",
     "WorkVolumeUnavailable",
     "WorkerLost",
     "described",

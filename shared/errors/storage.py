@@ -42,6 +42,10 @@ class WorkVolumeUnavailable(Deferred):
         super().__init__(message, seconds=WORK_VOLUME_SECONDS)
 
 
+class WorkBucketUnavailable(WorkVolumeUnavailable):
+    """The work bucket did not answer, or is overloaded: no worker can do the work until it does."""
+
+
 class StorageInconsistent(TransientError):
     """The storage answers, but does not keep what it accepted: objects are missing or have another size."""
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
-from shared.errors import WorkVolumeUnavailable
+from shared.errors import WorkBucketUnavailable
 from shared.names import read_uuid
 from shared.workspace import names as named
 from shared.workspace.bucket_upload import STALE_SECONDS, BucketUpload
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 HEADS: Final = 2  # of so many files in a directory each is asked for; of more the directory is listed
 VIDEOS_AT_ONCE: Final = 50
+MARKER_SECONDS: Final = 4.0  # less than a check of the workspace may take
 ORIGINAL: Final = re.compile(r".*/?originals/([0-9a-f-]{36})/source")
 
 log = structlog.get_logger()
@@ -46,7 +47,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class BucketWorkspace:
-    """Names are keys below `prefix`. Raises WorkVolumeUnavailable while the bucket does not answer."""
+    """Names are keys below `prefix`. Raises WorkBucketUnavailable while the bucket does not answer."""
 
     scratch: WorkDir
     storage: WorkStorage
@@ -104,7 +105,7 @@ class BucketWorkspace:
     async def hand_over(self, names: Sequence[str]) -> None:
         """Put files of the scratch into the bucket, unless they were put and have not changed.
 
-        Waits while the bucket does not answer. Raises FileNotFoundError, WorkVolumeUnavailable.
+        Waits while the bucket does not answer. Raises FileNotFoundError, WorkBucketUnavailable.
         """
         await self._hand_over.put(names)
 
@@ -137,7 +138,7 @@ class BucketWorkspace:
         await self.clear_scratch(name)
         try:
             await self.remove(name)
-        except WorkVolumeUnavailable as error:
+        except WorkBucketUnavailable as error:
             log.warning("not_discarded", name=name, error=error.message)
 
     async def remove(self, name: str, entries: Sequence[str] | None = None) -> None:
@@ -148,13 +149,17 @@ class BucketWorkspace:
                 await self.storage.delete_prefix(self._key(each))
 
     async def read_marker(self, *, writable: bool = True) -> bytes | None:  # noqa: ARG002 - as on a volume
-        """Return the content of the marker; None when there is none."""
+        """Return the content of the marker; None when there is none. It is not waited for long."""
         try:
             with bucket_faults():
-                async with self.storage.read(self._key(named.MARKER)) as reader:
-                    return await reader.body()
+                async with asyncio.timeout(MARKER_SECONDS):
+                    async with self.storage.read(self._key(named.MARKER)) as reader:
+                        return await reader.body()
         except KeyError:
             return None
+        except TimeoutError:
+            message = f"{self.where} does not answer in {MARKER_SECONDS:.0f} s"
+            raise WorkBucketUnavailable(message) from None
 
     async def write_marker(self, body: bytes) -> None:
         """Write the marker."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from shared.errors import StorageRefused, StorageUnavailable, WorkVolumeUnavailable
+from shared.errors import StorageRefused, StorageUnavailable, WorkBucketUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class HandOver:
     async def put(self, names: Sequence[str]) -> None:
         """Put files, unless they were put and have not changed.
 
-        Raises FileNotFoundError, WorkVolumeUnavailable.
+        Raises FileNotFoundError, WorkBucketUnavailable.
         """
         places, give_up_at = asyncio.Semaphore(PUTS_AT_ONCE), time.monotonic() + self.patience_seconds
         try:
@@ -75,13 +75,13 @@ class HandOver:
 
 @contextmanager
 def bucket_faults() -> Iterator[None]:
-    """Raise WorkVolumeUnavailable when the bucket does not answer the block."""
+    """Raise WorkBucketUnavailable when the bucket does not answer the block."""
     try:
         yield
     except StorageUnavailable as error:
         raise unavailable(error) from error
 
 
-def unavailable(error: StorageUnavailable) -> WorkVolumeUnavailable:
+def unavailable(error: StorageUnavailable) -> WorkBucketUnavailable:
     """Return the error of the workspace for one of its bucket."""
-    return WorkVolumeUnavailable(f"the work bucket cannot be used: {error.message}")
+    return WorkBucketUnavailable(f"the work bucket cannot be used: {error.message}")

@@ -282,7 +282,7 @@ async def test_an_outage_of_one_storage_holds_up_no_retry_of_the_others(system: 
             )
     away = SimpleNamespace(name="vault", check=AsyncMock(side_effect=StorageUnavailable("away")))
     shelf = system.storages.named("shelf")
-    assert await AutoRetry(system.outbox, [shelf, away]).look() == 1  # type: ignore[arg-type]
+    assert await AutoRetry(system.outbox, [shelf, away], AsyncMock()).look() == 1  # type: ignore[arg-type]
     assert [(await system.get(each)).status for each in made.values()] == ["processing", "failed"]
     assert await retry_failed(system.outbox, "storage_unavailable") == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
@@ -78,7 +79,7 @@ async def test_every_video_of_the_reason_is_retried_and_no_other(outbox, monkeyp
 
 async def test_what_an_outage_failed_goes_on_when_the_storage_is_back(outbox):
     storage = Storage()
-    auto_retry = AutoRetry(outbox, [storage])
+    auto_retry = AutoRetry(outbox, [storage], AsyncMock())
     video_id = await failed(outbox, StorageUnavailable("away"))
     refused = await failed(outbox, StorageRefused("wrong key"))
     storage.fault = StorageUnavailable("still away")
@@ -91,7 +92,7 @@ async def test_what_an_outage_failed_goes_on_when_the_storage_is_back(outbox):
 
 
 async def test_the_system_retries_a_few_times_and_then_leaves_it_to_a_person(outbox):
-    auto_retry = AutoRetry(outbox, [Storage()])
+    auto_retry = AutoRetry(outbox, [Storage()], AsyncMock())
     video_id = await failed(outbox, StorageUnavailable("away"))
     for _ in range(MAX_AUTO_RETRIES):
         assert await auto_retry.look() == 1

@@ -25,7 +25,7 @@ from services.transcoder.settings import TranscoderSettings
 from services.uploader import main as uploader
 from services.uploader.settings import UploaderSettings
 from shared.contracts.cloudevents import envelope
-from shared.errors import StorageUnavailable
+from shared.errors import StorageUnavailable, WorkBucketUnavailable
 from shared.http.server import DIED
 from shared.messaging.connection import BrokerLink
 from shared.messaging.publisher import Publisher
@@ -66,6 +66,7 @@ def run(postgres: Any, broker: MemoryBroker, memory_storage: Any, work_dir: Any)
         open_database=partial(opened, postgres.database),
         open_database_later=partial(opened, postgres.database),
         open_storages=partial(opened, Storages([memory_storage])),
+        open_work_bucket=partial(opened, memory_storage),
         link=partial(BrokerLink, connect=broker.connect),
     )
 
@@ -153,6 +154,32 @@ async def test_uploader_waits_for_its_storage_and_fails_no_video(
         await add(video, *(video.segmented(chunk) for chunk in video.chunks))
         memory_storage.put_bytes = put
         await until(has_status(video, "ready"))
+
+
+async def test_uploader_says_that_it_waits_while_the_work_bucket_is_away(
+    run: Any, s3: Any, new_video: Any, memory_storage: Any, monkeypatch: Any
+) -> None:
+    video = await new_video().encoded()
+    for path in [path for path in s3["work_dir"].rglob("*") if path.is_file()]:
+        await memory_storage.put_file(f"work/{path.relative_to(s3['work_dir'])}", path)
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise StorageUnavailable("connection refused")
+
+    async def gone(*_: Any, **__: Any) -> None:
+        raise WorkBucketUnavailable("connection refused")
+
+    async def waits() -> bool:
+        return any(warning.code == "storage_waiting" for warning in (await video.record()).warnings)
+
+    async with run(uploader.create_app(UploaderSettings(**s3, work="bucket"))):
+        await until(lambda: read_marker(memory_storage))
+        with monkeypatch.context() as patched:
+            patched.setattr(memory_storage, "head", away)
+            patched.setattr(WorkVolume, "check", gone)
+            await add(video, *(video.segmented(chunk) for chunk in video.chunks))
+            await until(waits)
+    assert (await video.record()).status == "processing"
 
 
 async def open_encoder(_: Any, app: Any) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from shared.errors import (
     StorageRefused,
     StorageUnavailable,
     Superseded,
-    WorkVolumeUnavailable,
+    WorkBucketUnavailable,
 )
 from shared.storage.local.storage import LocalStorage
 from shared.storage.location import StorageLocation
@@ -208,14 +208,16 @@ async def test_work_bucket_that_is_away_is_waited_for_and_is_no_outage_of_the_st
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalStorage, "head", head)
-        with pytest.raises(WorkVolumeUnavailable, match="connection refused"):
+        with pytest.raises(StorageUnavailable, match=r"work bucket .* connection refused") as waiting:
             await handler.store(video.segmented(0))
+    assert waiting.value.made_progress == (put > 0)
     assert not handler.breaker.is_open
     assert len(memory_storage.objects) == put
-    assert (await video.record()).warnings == (), "users are told of an outage of the storage only"
+    assert [warning.code for warning in (await video.record()).warnings] == ["storage_waiting"]
     memory_storage.objects.clear()
     await handler.store(video.segmented(0))
     assert len(memory_storage.objects) == 2 - put
+    assert (await video.record()).warnings == ()
     assert await video.chunk_statuses() == ["stored", "encoded", "encoded"]
 
 
@@ -557,3 +559,25 @@ async def test_nothing_counts_as_removed_from_a_storage_that_is_not_identified(
         await deleting.delete(video.delete)
     assert memory_storage.objects == kept
     assert row["swept_at"] is None
+
+
+@pytest.fixture
+def deleting_by_bucket(outbox, work_dir, memory_storage, tmp_path):
+    return delete_handler(outbox, bucket_of_files(work_dir.root, tmp_path / "scratch"), memory_storage)
+
+
+async def test_deletion_is_tried_again_while_the_work_bucket_is_away(
+    deleting_by_bucket, new_video, work_dir, postgres, monkeypatch
+):
+    async def refuse(*_):
+        raise StorageUnavailable("connection refused")
+
+    video = await new_video().deleted()
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "delete_prefix", refuse)
+        with pytest.raises(WorkBucketUnavailable, match="connection refused"):
+            await deleting_by_bucket.delete(video.delete)
+    assert postgres.rows("videos")[0]["swept_at"] is None
+    with pytest.raises(Deferred, match="first pass"):
+        await deleting_by_bucket.delete(video.delete)
+    assert not work_dir.original(video.video_id).exists()

@@ -578,7 +578,7 @@ async def test_reconciler_goes_on_after_an_outage(new_video, outbox, postgres):
 async def test_videos_that_an_outage_failed_are_retried_when_the_storage_is_back(
     outbox, new_video, memory_storage, postgres
 ):
-    automatic = AutoRetry(outbox, [memory_storage])
+    automatic = AutoRetry(outbox, [memory_storage], AsyncMock())
     video, other = await new_video().stored(0), await new_video().failed(EncodeFailed("broken"))
     for time in range(MAX_AUTO_RETRIES):
         assert await videos.fail(
@@ -600,13 +600,13 @@ async def test_nothing_is_retried_while_the_storage_is_away(outbox, new_video, m
 
     memory_storage.check = check
     with pytest.raises(StorageUnavailable):
-        await AutoRetry(outbox, [memory_storage]).look()
+        await AutoRetry(outbox, [memory_storage], AsyncMock()).look()
 
 
 async def test_one_process_retries_at_a_time(outbox, new_video, memory_storage, postgres):
     await new_video().failed(StorageUnavailable("503"))
     async with postgres.database.alone(auto_retry.LOCK):
-        assert await AutoRetry(outbox, [memory_storage]).look() == 0
+        assert await AutoRetry(outbox, [memory_storage], AsyncMock()).look() == 0
 
 
 # Whose a place is

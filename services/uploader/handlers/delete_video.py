@@ -52,7 +52,7 @@ class DeleteVideoHandler:
             removed += await storage.delete_prefix(storage_prefix(video.user_id, video.video_id))
         failpoint("delete.objects_removed")
         for directory in (names.chunks_of(video.video_id), names.originals_of(video.video_id)):
-            await self.work.discard(directory)
+            await self.work.remove(directory)
         failpoint("delete.files_removed")
         async with self.outbox.transaction() as connection:
             await (videos.purge if again else videos.mark_swept)(connection, video.video_id)

@@ -18,7 +18,7 @@ from shared.errors import (
     StorageRefused,
     StorageUnavailable,
     Superseded,
-    WorkVolumeUnavailable,
+    WorkBucketUnavailable,
 )
 from shared.failpoints import failpoint
 from shared.names import storage_prefix
@@ -69,7 +69,10 @@ class StoreChunkHandler:
         return StoreLease(self.outbox, self.lease_seconds)
 
     async def store(self, event: VideoSegmented) -> None:
-        """Store one chunk; finish the video if it was the last."""
+        """Store one chunk; finish the video if it was the last.
+
+        An outage of the work bucket is waited for as one of the storage is, but not taken for one.
+        """
         try:
             async with self.breaker.guarded():
                 await self._store(event.video_id, event.chunk)
@@ -79,6 +82,11 @@ class StoreChunkHandler:
         except StorageUnavailable:
             await self._note_waiting(event.video_id)
             raise
+        except WorkBucketUnavailable as error:
+            await self._note_waiting(event.video_id)
+            waited_for = StorageUnavailable(error.message)
+            waited_for.made_progress = error.made_progress
+            raise waited_for from error
         except Exception:
             await self.tidy(event.video_id)
             raise
@@ -103,7 +111,7 @@ class StoreChunkHandler:
     async def _publish(self, job: StoreJob) -> None:
         try:
             await self.publisher.publish(job, self._store_again)
-        except StorageUnavailable as error:
+        except (StorageUnavailable, WorkBucketUnavailable) as error:
             error.made_progress |= job.chunk_status == "encoded"  # it was stored a moment ago
             raise
 
@@ -115,12 +123,9 @@ class StoreChunkHandler:
             await self.lease.hold(job, self.puts.put(prefix, job.left, progress), progress)
         except (FileNotFoundError, SegmentDamaged) as error:
             await self._encode_again(job, error)
-        except (StorageUnavailable, StorageInconsistent) as error:
+        except (StorageUnavailable, StorageInconsistent, WorkBucketUnavailable) as error:
             await self._give_way(job)
             error.made_progress = await self._keep_progress(job, progress)
-            raise
-        except WorkVolumeUnavailable:
-            await self._keep_progress(job, progress)
             raise
         failpoint("store.segments_put")
         async with self.outbox.transaction() as connection:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from shared import videos
-from shared.errors import DatabaseUnavailable, StorageUnavailable
+from shared.errors import PipelineError, StorageUnavailable
 from shared.telemetry.metrics import AUTO_RETRIED
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from shared.messaging.outbox import Outbox
     from shared.storage import Storages
 
@@ -25,25 +27,30 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class AutoRetry:
-    """Retries videos that failed because the storage was unavailable, one service at a time in the fleet."""
+    """Retries videos that failed because the storage was unavailable, one service at a time in the fleet.
+
+    `check_work` raises WorkVolumeUnavailable while their files cannot be read.
+    """
 
     outbox: Outbox
     storages: Storages
+    check_work: Callable[[], Awaitable[None]]
 
     async def run(self) -> None:
         """Check repeatedly; continues after outages."""
         while True:
             try:
                 await self.look()
-            except (DatabaseUnavailable, StorageUnavailable) as error:
+            except PipelineError as error:
                 log.warning("auto_retry_waits", reason=error.reason, error=error.message)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
         """Retry eligible videos of the storages that answer; return how many.
 
-        Raises StorageUnavailable when none does, DatabaseUnavailable.
+        Raises StorageUnavailable when none does, WorkVolumeUnavailable, DatabaseUnavailable.
         """
+        await self.check_work()
         async with self.outbox.database.alone(LOCK) as is_ours:
             if not is_ours:
                 return 0
