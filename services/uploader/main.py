@@ -76,7 +76,7 @@ def create_app(settings: UploaderSettings) -> web.Application:
             workspace_context(settings),
             work_volume_context(settings),
             partial(_identification, settings),
-            _breakers,
+            partial(_breakers, settings.storage_patience_seconds),
             partial(_auto_retry, settings),
             partial(_reconciler, settings),
             partial(_sweeper, settings),
@@ -102,9 +102,10 @@ async def _identification(settings: UploaderSettings, app: web.Application) -> A
         yield
 
 
-async def _breakers(app: web.Application) -> AsyncIterator[None]:
+async def _breakers(patience_seconds: float, app: web.Application) -> AsyncIterator[None]:
     app[BREAKERS] = breakers = {
-        storage.name: StorageBreaker(storage.check, name=storage.name) for storage in app[STORAGES]
+        storage.name: StorageBreaker(storage.check, name=storage.name, patience_seconds=patience_seconds)
+        for storage in app[STORAGES]
     }
     async with AsyncExitStack() as stack:
         for name, breaker in breakers.items():

@@ -26,6 +26,7 @@ class StorageBreaker:
     """Rejects work for an unavailable storage, to protect it while it recovers.
 
     `check` tests whether the storage answers. A rejection (StorageRefused) is an answer.
+    `patience_seconds` is how long work waits for the storage before it fails (STORAGE_PATIENCE_SECONDS).
     """
 
     def __init__(
@@ -36,9 +37,13 @@ class StorageBreaker:
         name: str = DEFAULT_STORAGE,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         limit_seconds: float = LOOK_LIMIT_SECONDS,
+        patience_seconds: float | None = None,
     ) -> None:
         self._check, self._clock, self._name = check, clock, name
         self._sleep, self._limit_seconds = sleep, limit_seconds
+        self._max_pause = MAX_LOOK_SECONDS
+        if patience_seconds is not None:  # nobody may lose patience with a storage between two looks at it
+            self._max_pause = min(self._max_pause, max(FIRST_LOOK_SECONDS, patience_seconds / 2))
         self._opened = asyncio.Event()
         self._opened_at = 0.0
 
@@ -75,7 +80,7 @@ class StorageBreaker:
         while not await self._answers():
             STORAGE_OUTAGE_SECONDS.labels(self._name).set(self._outage_seconds())
             await self._sleep(pause)
-            pause = min(pause * 2, MAX_LOOK_SECONDS)
+            pause = min(pause * 2, self._max_pause)
 
     async def _answers(self) -> bool:
         try:

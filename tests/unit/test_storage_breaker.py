@@ -100,3 +100,23 @@ async def test_a_storage_that_refuses_is_back(breaker: StorageBreaker, storage: 
     with pytest.raises(StorageUnavailable):
         await use(breaker, StorageUnavailable("away"))
     await until(lambda: not breaker.is_open)
+
+
+async def test_a_returned_storage_is_noticed_before_patience_runs_out(storage: Storage) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 10:
+            storage.fault = None
+        await asyncio.sleep(0)
+
+    breaker = StorageBreaker(storage.check, sleep=sleep, patience_seconds=3)
+    storage.fault = StorageUnavailable("away")
+    looking = asyncio.create_task(breaker.run())
+    with pytest.raises(StorageUnavailable):
+        await use(breaker, StorageUnavailable("away"))
+    await until(lambda: not breaker.is_open)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert max(pauses) <= 1.5
