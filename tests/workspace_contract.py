@@ -84,6 +84,8 @@ class WorkspaceContract:
     async def test_missing_files_are_told(self, work: Workspace) -> None:
         with pytest.raises(FileNotFoundError):
             await work.store("chunks/gone", MemoryStorage(), "hls/a/b")
+        with pytest.raises(FileNotFoundError, match="has 0 bytes, not 9"):
+            await work.store("chunks/gone", MemoryStorage(), "hls/a/b", size_bytes=9)
         with pytest.raises(FileNotFoundError):
             await content(work, "originals/gone/source")
 
@@ -92,6 +94,13 @@ class WorkspaceContract:
         await work.clear_scratch("chunks/a/00000-1")
         assert await other.store(name, storage, "hls/alice/x/360p/segment_001.ts") == len(BODY)
         assert storage.objects["hls/alice/x/360p/segment_001.ts"][1] == BODY
+
+    async def test_file_of_another_size_is_not_stored(self, work: Workspace, other: Workspace) -> None:
+        name, storage = await write(work, "chunks/a/00000-1/360p/segment_001.ts"), MemoryStorage()
+        with pytest.raises(FileNotFoundError, match=f"has {len(BODY)} bytes, not 9"):
+            await other.store(name, storage, "hls/a/b", size_bytes=9)
+        assert storage.objects == {}
+        assert await other.store(name, storage, "hls/a/b", size_bytes=len(BODY)) == len(BODY)
 
     async def test_large_file_is_stored(self, work: Workspace, other: Workspace) -> None:
         body, storage = BODY * 1000, MemoryStorage()

@@ -24,7 +24,7 @@ from shared.names import read_uuid
 from shared.workspace import names as named
 from shared.workspace.bucket_upload import STALE_SECONDS, BucketUpload
 from shared.workspace.hand_over import HandOver, bucket_faults
-from shared.workspace.interface import Measured
+from shared.workspace.interface import Measured, expect_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -114,10 +114,12 @@ class BucketWorkspace:
         await asyncio.to_thread(_remove_local, self.scratch.root / name)
         self._hand_over.forget(name)
 
-    async def store(self, name: str, storage: Storage, key: str) -> int:
+    async def store(self, name: str, storage: Storage, key: str, *, size_bytes: int | None = None) -> int:
         """Copy an object into a storage, by the server where it can. Raises FileNotFoundError."""
         with bucket_faults():
             stored = await self.storage.head(self._key(name))
+        if size_bytes is not None:
+            expect_size(name, stored.bytes if stored else None, size_bytes)
         try:
             if stored is None:
                 raise KeyError(name)
@@ -145,8 +147,8 @@ class BucketWorkspace:
         """Remove a file or directory, or some entries of one."""
         with bucket_faults():
             for each in [name] if entries is None else [f"{name}/{entry}" for entry in entries]:
-                await self.storage.delete(self._key(each))
-                await self.storage.delete_prefix(self._key(each))
+                if not await self.storage.delete_prefix(self._key(each)):  # a file
+                    await self.storage.delete(self._key(each))
 
     async def read_marker(self, *, writable: bool = True) -> bytes | None:  # noqa: ARG002 - as on a volume
         """Return the content of the marker; None when there is none. It is not waited for long."""

@@ -140,10 +140,11 @@ class Workspace(Protocol):
         """Open `length` bytes of a file from `start` (all by default). Raises FileNotFoundError."""
         ...
 
-    async def store(self, name: str, storage: Storage, key: str) -> int:
+    async def store(self, name: str, storage: Storage, key: str, *, size_bytes: int | None = None) -> int:
         """Put a file into a storage; return the size of the object in bytes.
 
-        Raises FileNotFoundError when it is not there, and what the storage raises.
+        Raises FileNotFoundError when it is not there or does not have `size_bytes`, and what the storage
+        raises.
         """
         ...
 
@@ -189,6 +190,12 @@ class Workspace(Protocol):
     async def measure(self, name: str) -> Measured | None:
         """Measure a file or directory; None when it does not exist."""
         ...
+
+
+def expect_size(name: str, found: int | None, size_bytes: int) -> None:
+    """Raise FileNotFoundError unless a file has `size_bytes`; `found` is None when there is none."""
+    if found != size_bytes:
+        raise FileNotFoundError(f"{name} has {found or 0} bytes, not {size_bytes}")
 
 
 async def videos_in(work: Workspace) -> set[UUID]:

@@ -18,6 +18,7 @@ from shared.errors import StorageUnavailable
 from shared.workspace import names as named
 from shared.workspace import work_files
 from shared.workspace.file_lock import is_held
+from shared.workspace.interface import expect_size
 from shared.workspace.layout import WorkDir, file_size
 from shared.workspace.upload_file import UploadFile, sync_directory
 
@@ -101,8 +102,10 @@ class VolumeWorkspace:
             file.seek(start)
             yield _blocks(file, length)
 
-    async def store(self, name: str, storage: Storage, key: str) -> int:
+    async def store(self, name: str, storage: Storage, key: str, *, size_bytes: int | None = None) -> int:
         """Put a file into a storage. Raises FileNotFoundError, and what the storage raises."""
+        if size_bytes is not None:
+            expect_size(name, await asyncio.to_thread(file_size, self._path(name)), size_bytes)
         return await storage.put_file(key, self._path(name))
 
     async def discard(self, name: str) -> None:

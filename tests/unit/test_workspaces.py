@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -11,6 +13,9 @@ from uuid import uuid4
 
 import pytest
 
+from services.uploader.handlers.put_segments import SegmentPuts
+from services.uploader.handlers.store_lease import Progress
+from shared.contracts.events import Segment
 from shared.errors import StorageRefused, StorageUnavailable, WorkVolumeUnavailable
 from shared.storage.memory import MemoryStorage
 from shared.workspace import names
@@ -178,3 +183,55 @@ async def test_scratch_is_cleared_with_its_empty_directories(work):
     await work.clear_scratch(names.attempt_of(name))
     assert list((work.scratch.root / "chunks").iterdir()) == []
     assert await content(work, name)
+
+
+ASKED = ("put_file", "head", "read", "keys", "pages", "delete", "copy_from", "delete_prefix")
+
+
+class Copying(MemoryStorage):
+    """A storage that copies objects itself."""
+
+    async def copy_from(self, source, stored, key, read):
+        return await self.put_bytes(key, source.objects[stored.key][1])
+
+
+def counting(storage, monkeypatch):
+    """Count what is asked of a storage: with S3 each is one request."""
+    asked = Counter()
+
+    def counted(name, method):
+        def call(*arguments, **named):
+            asked[name] += 1
+            return method(*arguments, **named)
+
+        return call
+
+    for name in ASKED:
+        monkeypatch.setattr(storage, name, counted(name, getattr(storage, name)))
+    return asked
+
+
+async def test_chunk_costs_the_requests_that_the_documentation_tells(work, storage, monkeypatch, tmp_path):
+    """See docs/operations.md, Volume or bucket."""
+    attempt, final = names.attempt_at(uuid4(), 0, 1), Copying("s3", bucket="videos")
+    written = [f"{attempt}/{rendition}/segment_00{index}.ts" for rendition in "ab" for index in range(1, 5)]
+    for name in written:
+        path = tmp_path / "one" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"segment")
+    in_bucket, in_storage = counting(storage, monkeypatch), counting(final, monkeypatch)
+    await work.hand_over(written)
+    assert in_bucket == {"put_file": len(written)}
+    in_bucket.clear()
+    places = SegmentPuts(work, final, asyncio.Semaphore(4))
+    await places.put("hls/alice/x", [segment_at(name) for name in written], Progress())
+    assert (in_bucket, in_storage) == ({"head": len(written)}, {"copy_from": len(written)})
+    in_bucket.clear()
+    await work.discard(attempt)
+    assert in_bucket == {"delete_prefix": 1, "keys": 1}
+    assert storage.objects == {}
+
+
+def segment_at(name):
+    *_, rendition, file = name.split("/")
+    return Segment(rendition=rendition, index=int(file[8:11]), path=name, duration_seconds=2.0, bytes=7)

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from shared.workspace.interface import Workspace
 
 
-class SegmentDamaged(Exception):
-    """A segment in the workspace is missing or does not have its registered size."""
-
-
 @dataclass(frozen=True)
 class SegmentPuts:
     """Puts segments of the workspace into one storage; `places` limits how many at once."""
@@ -38,7 +34,7 @@ class SegmentPuts:
     places: asyncio.Semaphore
 
     async def put(self, prefix: str, segments: Sequence[Segment], progress: Progress) -> None:
-        """Put all `segments`. Raises SegmentDamaged, FileNotFoundError, and errors of the storage."""
+        """Put all `segments`. Raises FileNotFoundError, and errors of the storage."""
         puts = (self._put(prefix, segment, progress) for segment in segments)
         for result in await asyncio.gather(*puts, return_exceptions=True):
             if isinstance(result, BaseException):
@@ -62,10 +58,7 @@ class SegmentPuts:
     async def _put(self, prefix: str, segment: Segment, progress: Progress) -> None:
         key = segment_key(prefix, segment.rendition, segment.index)
         async with self.places:
-            local = (await self.work.sizes([segment.path])).get(segment.path)
-            if local != segment.bytes:
-                raise SegmentDamaged(f"{segment.path} has {local or 0} bytes, not {segment.bytes}")
-            stored = await self.work.store(segment.path, self.storage, key)
+            stored = await self.work.store(segment.path, self.storage, key, size_bytes=segment.bytes)
         if stored != segment.bytes:
             raise StorageInconsistent(f"{key} has {stored} bytes in storage, not {segment.bytes}")
         failpoint("store.segment_put")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.uploader.handlers.put_segments import SegmentDamaged
 from services.uploader.handlers.store_lease import Progress, StoreLease
 from shared import videos
 from shared.contracts.events import EncodeChunk
@@ -121,7 +120,7 @@ class StoreChunkHandler:
         progress = Progress()
         try:
             await self.lease.hold(job, self.puts.put(prefix, job.left, progress), progress)
-        except (FileNotFoundError, SegmentDamaged) as error:
+        except FileNotFoundError as error:
             await self._encode_again(job, error)
         except (StorageUnavailable, StorageInconsistent, WorkBucketUnavailable) as error:
             await self._give_way(job)
@@ -165,7 +164,7 @@ class StoreChunkHandler:
             if (await videos.store_job(connection, job.video_id, job.chunk)).chunk_status == "stored":
                 raise Superseded("the chunk was stored by another worker")
 
-    async def _encode_again(self, job: StoreJob, error: FileNotFoundError | SegmentDamaged) -> None:
+    async def _encode_again(self, job: StoreJob, error: FileNotFoundError) -> None:
         """Have a chunk whose files are missing or damaged encoded again.
 
         Raises Superseded when it is, SegmentsLost when that happens again and again, and what `check_volume`

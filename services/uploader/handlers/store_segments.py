@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.uploader.handlers.put_segments import SegmentDamaged
 from services.uploader.handlers.store_lease import Progress
 from shared import videos
 from shared.errors import DatabaseUnavailable, PermanentError, Superseded, TransientError
@@ -81,7 +80,7 @@ class StoreSegmentsHandler:
         renew = partial(self._renew, claim, segments)
         try:
             await run_leased(puts.put(prefix, segments, Progress()), renew, self.lease_seconds)
-        except (FileNotFoundError, SegmentDamaged) as error:
+        except FileNotFoundError as error:
             raise Superseded(f"the attempt at the chunk has ended: {error}") from error
         failpoint("segments.put")
         async with self.outbox.transaction() as connection:
