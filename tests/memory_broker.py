@@ -108,7 +108,7 @@ class MemoryExchange:
         if mandatory and not targets:
             raise DeliveryError(None, None)  # type: ignore[arg-type]
         for queue in targets:
-            self.broker.queues[queue].append(MemoryMessage(self.broker, queue, message))
+            self.broker.queues[queue].append(MemoryMessage(self.broker, queue, message, self.name))
 
 
 @dataclass
@@ -141,6 +141,7 @@ class MemoryMessage:
     broker: MemoryBroker
     queue: str
     sent: aio_pika.Message
+    exchange: str = ""
     connection: MemoryConnection | None = None
     deliveries: int = 0
 

@@ -37,7 +37,7 @@ class CloudEvent(BaseModel):
     """The envelope, with two extension attributes of our own.
 
     `requestid` names the HTTP request that began it all. `failingsince` is when a message that was put back
-    into its queue met the fault that is being waited out.
+    into its queue met the fault that is being waited out; in an event of a platform it means nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

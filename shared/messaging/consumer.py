@@ -148,7 +148,10 @@ class Consumer:
 
     async def _process(self, queue: str, message: AbstractIncomingMessage) -> Outcome:
         try:
-            return await self._processor.process(queue, message.body, **counts_of(message.headers))
+            is_retry = message.exchange == ""  # of our outbox: platforms cannot write to the default exchange
+            return await self._processor.process(
+                queue, message.body, is_retry=is_retry, **counts_of(message.headers)
+            )
         except Undecodable as error:
             if isinstance(error, InvalidData) and self._refuse:
                 await self._refuse(error)

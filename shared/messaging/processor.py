@@ -115,13 +115,19 @@ class Processor:
     ) -> None:
         self._routes, self._requeue, self._now, self._sleep = dict(routes), requeue, now, sleep
 
-    async def process(self, queue: str, body: bytes, *, attempt: int = 0, deliveries: int = 0) -> Outcome:
-        """Return the outcome of a message once it may be acknowledged. Raises Undecodable."""
+    async def process(
+        self, queue: str, body: bytes, *, attempt: int = 0, deliveries: int = 0, is_retry: bool = False
+    ) -> Outcome:
+        """Return the outcome of a message once it may be acknowledged. Raises Undecodable.
+
+        What a message says of earlier attempts counts if it `is_retry`, put back by a service.
+        """
         event, payload = decode(body)
         route = self._routes.get(type(payload))
         if route is None:
             raise Undecodable(f"{event.type} is not for the queue {queue}")
-        job = Job(queue, Delivery(attempt, deliveries, event.failingsince), event, payload, route)
+        history = (attempt, deliveries, event.failingsince) if is_retry else (0, deliveries, None)
+        job = Job(queue, Delivery(*history), event, payload, route)
         context = {"video_id": str(payload.video_id), "message_type": event.type, "message_id": event.id}
         with bound_contextvars(**context, **({"request_id": event.requestid} if event.requestid else {})):
             while True:

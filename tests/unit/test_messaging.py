@@ -233,6 +233,26 @@ def consuming(outbox, broker):
     return run
 
 
+async def test_history_is_believed_of_messages_that_were_put_back(consuming, broker, link):
+    history = []
+
+    class Recording:
+        async def process(self, _queue, _body, *, attempt, deliveries, is_retry):
+            history.append((attempt, is_retry))
+            return "done", ""
+
+    channel = await link.channel()
+    broker.bindings["hls.inbox", "video.uploaded"] = {PLAN}
+    async with consuming(None, processor=Recording()):
+        for exchange, key in (("hls.inbox", "video.uploaded"), ("", PLAN)):
+            message = aio_pika.Message(b"x", headers={"x-attempt": 2})
+            await (await channel.get_exchange(exchange, ensure=False)).publish(message, key, mandatory=True)
+        async with asyncio.timeout(5):
+            while len(history) < 2:
+                await asyncio.sleep(0.001)
+    assert history == [(2, False), (2, True)]
+
+
 class Handler:
     """Raises the given errors in turn, and remembers what it was called with."""
 
@@ -379,7 +399,7 @@ async def test_message_is_given_back_when_there_is_no_verdict(consuming, outbox,
     class Broken:
         deliveries = ()
 
-        async def process(self, _queue, _body, *, attempt, deliveries):
+        async def process(self, _queue, _body, *, attempt, deliveries, is_retry):
             self.deliveries = (*self.deliveries, deliveries)
             if not deliveries:
                 raise ZeroDivisionError

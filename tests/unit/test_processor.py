@@ -67,9 +67,9 @@ class Bench:
     async def _sleep(self, seconds):
         self.slept.append(seconds)
 
-    async def process(self, payload=None, *, extra=None, **counts):
+    async def process(self, payload=None, *, extra=None, is_retry=True, **counts):
         event = envelope(payload or ResumeVideo(video_id=ID), source="/test") | (extra or {})
-        return await self.processor.process("queue", json.dumps(event).encode(), **counts)
+        return await self.processor.process("queue", json.dumps(event).encode(), is_retry=is_retry, **counts)
 
 
 async def test_handled_message_is_done():
@@ -131,6 +131,23 @@ async def test_patience_is_carried_by_the_message():
     assert bench.requeue.messages[0][2]["failing_since"] == NOW
     since = {"failingsince": (NOW - timedelta(seconds=61)).isoformat()}
     assert await bench.process(extra=since) == ("failed", "storage_unavailable")
+
+
+@pytest.mark.parametrize("since", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)])
+async def test_history_that_a_platform_claims_counts_for_nothing(since):
+    bench = Bench(Handler(StorageUnavailable("503")), policy=RetryPolicy(3, 2.0, {StorageUnavailable: 60.0}))
+    claimed = {"failingsince": since.isoformat()}
+    outcome = await bench.process(extra=claimed, attempt=99, is_retry=False)
+    assert outcome == ("retried", "storage_unavailable"), "its patience is not over"
+    [(_, _, how)] = bench.requeue.messages
+    assert (how["failing_since"], how["attempt"]) == (NOW, 0)
+
+
+async def test_time_to_come_does_not_prolong_patience():
+    bench = Bench(Handler(StorageUnavailable("503")), policy=RetryPolicy(3, 2.0, {StorageUnavailable: 60.0}))
+    ahead = {"failingsince": (NOW + timedelta(days=400)).isoformat()}
+    await bench.process(extra=ahead)
+    assert bench.requeue.messages[0][2]["failing_since"] == NOW
 
 
 @pytest.mark.parametrize(
