@@ -18,7 +18,7 @@ from services.uploader.storage_breaker import StorageBreaker
 from shared.errors import StorageUnavailable
 from shared.playback.urls import PlaybackUrls
 from shared.storage.local.storage import LocalStorage
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from shared.storage.storages import Storages
 from shared.workspace.bucket import BucketWorkspace
 from shared.workspace.layout import WorkDir

@@ -37,7 +37,7 @@ from shared.service.work_volume import work_volume_context
 from shared.service.workspace import WORKSPACE, workspace_context
 from shared.startup import wait_until_available
 from shared.storage.doctor import diagnose
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from shared.workspace.disk_budget import DiskBudget, UnlimitedSpace
 
 if TYPE_CHECKING:

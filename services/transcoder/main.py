@@ -45,7 +45,7 @@ from shared.service.resources import OUTBOX, consumers_context, database_context
 from shared.service.work_volume import VOLUME, work_volume_context
 from shared.service.workspace import WORKSPACE, workspace_context
 from shared.storage.open_storage import open_s3
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from shared.telemetry.metrics import ENCODER_INFO
 from shared.videos.failure import VideoFailures
 from shared.workspace.disk_budget import DiskBudget

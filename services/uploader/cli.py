@@ -34,7 +34,7 @@ from shared.settings import load_settings
 from shared.startup import wait_until_available
 from shared.storage import open_storages
 from shared.storage.doctor import diagnose
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from shared.workspace.layout import WorkDir
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ from shared.service.resources import (
 )
 from shared.service.work_volume import VOLUME, work_volume_context
 from shared.service.workspace import WORKSPACE, workspace_context
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from shared.videos.failure import VideoFailures
 
 if TYPE_CHECKING:

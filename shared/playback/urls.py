@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from shared.artifacts import THUMBNAIL
 from shared.names import MASTER
-from shared.storage.rules import find_configured
+from shared.storage.placement import find_configured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
     from shared.storage.location import StorageLocation
-    from shared.storage.rules import Configured as Storage
+    from shared.storage.placement import Configured as Storage
 
 
 class Configured(Protocol):

@@ -23,12 +23,8 @@ from shared.videos.chunks import (
     release_chunk,
     renew_chunk,
 )
-from shared.videos.corrected_events import begin_anew, next_step
 from shared.videos.deletion import has_live_leases, mark_swept, purge, was_swept
-from shared.videos.failure import current_run, fail
-from shared.videos.file_owners import Attempt, Owner, is_any_known, is_named_as_source, owners
-from shared.videos.fsck_records import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
-from shared.videos.growth import (
+from shared.videos.early_segments import (
     StoringClaim,
     claim_storing,
     mark_put,
@@ -37,6 +33,9 @@ from shared.videos.growth import (
     renew_storing,
     segments_stored,
 )
+from shared.videos.failure import current_run, fail
+from shared.videos.file_owners import Attempt, Owner, is_any_known, is_named_as_source, owners
+from shared.videos.fsck_records import Audited, AuditedSegment, audited, count_settled, ids_after, reopen
 from shared.videos.originals import lock_failed_originals, mark_originals_removed, original_bytes_of
 from shared.videos.planning import (
     PlanClaim,
@@ -69,6 +68,7 @@ from shared.videos.record import (
     segments_of_chunk,
     source_report,
 )
+from shared.videos.resubmission import begin_anew, next_step
 from shared.videos.retry_and_delete import delete, retry
 from shared.videos.source_checks import UnreachableSource, retry_reachable, take_source_checks
 from shared.videos.sql_results import changed

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from shared.errors import Deferred, Superseded
-from shared.videos.growth import AGAIN_SECONDS, unstored_segments
+from shared.videos.early_segments import AGAIN_SECONDS, unstored_segments
 from shared.videos.record import segments_of_chunk
 from shared.videos.sql_results import changed, reason_not_workable, sql
 

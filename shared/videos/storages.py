@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.database.statements import storages as sql
 from shared.storage.location import StorageLocation
-from shared.storage.rules import StorageWish
+from shared.storage.placement import StorageWish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

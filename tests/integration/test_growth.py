@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.transcoder.encode.chunk import encode_chunk
-from services.transcoder.encode.growth import Part, verify_part
+from services.transcoder.encode.early_segments import Part, verify_part
 from services.transcoder.plan.make_plan import make_plan
 from services.uploader.handlers.store_segments import StoreSegmentsHandler
 from shared import videos

@@ -15,7 +15,7 @@ from services.uploader.importing.import_video import Importer, ImportRequest
 from services.uploader.importing.tree import NotImportable
 from shared.errors import PrivateNotPossible
 from shared.playback.urls import PlaybackUrls
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from tests.integration.test_named_storages import settings as settings  # noqa: PLC0414 - a fixture
 from tests.integration.test_named_storages import system as system  # noqa: PLC0414 - a fixture
 from tests.service_server import ServiceServer

@@ -20,7 +20,7 @@ from shared import videos
 from shared.contracts.events import DeleteVideo
 from shared.errors import Deferred, StorageUnavailable, Superseded
 from shared.playback.urls import PlaybackUrls
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from shared.storage.storages import Storages
 from shared.videos import moves
 from tests.handlers import delete_handler

@@ -35,7 +35,7 @@ from shared.playback.urls import PlaybackUrls
 from shared.settings import NamedStorage
 from shared.storage import Storages, open_storages
 from shared.storage.marker import write_marker
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from shared.videos.bulk_retry import retry_failed
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace

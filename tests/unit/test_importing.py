@@ -13,7 +13,7 @@ from shared import videos
 from shared.errors import PrivateNotPossible, StorageMismatch
 from shared.storage.marker import write_marker
 from shared.storage.memory import MemoryStorage
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from tests.handlers import URLS
 
 PACKET = b"\x47" + bytes(187)

@@ -15,7 +15,7 @@ from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.storage.marker import write_marker
 from shared.storage.memory import MemoryStorage
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 from shared.storage.storages import Storages
 from shared.videos import moves
 from tests.handlers import URLS

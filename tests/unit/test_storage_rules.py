@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import PrivateNotPossible
 from shared.storage.location import StorageLocation
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 
 
 def configured(bucket: str, *, is_public: bool) -> SimpleNamespace:

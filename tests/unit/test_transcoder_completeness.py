@@ -20,8 +20,8 @@ from services.transcoder.probe.completeness import (
 from services.transcoder.probe.container_size import missing_bytes
 from services.transcoder.probe.ffprobe import Description, Opening
 from services.transcoder.probe.packets import PacketReader
+from services.transcoder.probe.patched_file import whole
 from services.transcoder.probe.track_choice import Choice
-from services.transcoder.probe.view import whole
 from shared.errors import CorruptSource
 
 TAGGED = {"tags": {"DURATION": "00:01:05.5"}}

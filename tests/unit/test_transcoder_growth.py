@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.transcoder.encode import growth as growing
-from services.transcoder.encode.growth import Growth, Part, count_closed
+from services.transcoder.encode import early_segments as growing
+from services.transcoder.encode.early_segments import Growth, Part, count_closed
 from shared.errors import DatabaseUnavailable, EncodeFailed, Superseded
 from shared.names import segment_name
 from tests.unit.transcoder_values import plan

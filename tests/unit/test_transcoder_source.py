@@ -11,6 +11,7 @@ from services.transcoder.ffmpeg.input import Limits
 from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.ffprobe import Description, Opening
 from services.transcoder.probe.packets import PacketReader, lead_ticks
+from services.transcoder.probe.patched_file import whole
 from services.transcoder.probe.rejections import USAC_NAME, check_streams, unopened_codec, unreadable
 from services.transcoder.probe.streams import (
     deeper_probe_bytes,
@@ -21,7 +22,6 @@ from services.transcoder.probe.streams import (
     read_orientation,
 )
 from services.transcoder.probe.track_choice import Choice
-from services.transcoder.probe.view import whole
 from shared.errors import (
     CorruptSource,
     EncryptedSource,

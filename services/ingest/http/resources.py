@@ -12,7 +12,7 @@ from services.ingest.uploads.admission import Admission
 from services.ingest.uploads.pace import UploadPace
 from shared.playback.urls import PlaybackUrls
 from shared.service.resources import DATABASE, OUTBOX
-from shared.storage.rules import StorageRules
+from shared.storage.placement import StorageRules
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping

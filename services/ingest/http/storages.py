@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from shared.database.pool import Connection
-    from shared.storage.rules import StorageWish
+    from shared.storage.placement import StorageWish
     from shared.videos import Video
 
 

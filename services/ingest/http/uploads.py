@@ -32,7 +32,7 @@ from shared.errors import EmptyFile, UploadTooLarge
 from shared.http.problems import HttpProblem
 from shared.service.work_volume import VOLUME
 from shared.service.workspace import WORKSPACE
-from shared.storage.rules import StorageWish
+from shared.storage.placement import StorageWish
 from shared.telemetry.metrics import UPLOADED_BYTES
 from shared.videos.presets import all_presets, check_qualities
 

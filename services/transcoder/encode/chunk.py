@@ -20,6 +20,7 @@ from services.transcoder.content.check import check_chunk
 from services.transcoder.content.checked_chunk import Checked
 from services.transcoder.content.due import is_due
 from services.transcoder.encode.decode_errors import lost_packets
+from services.transcoder.encode.early_segments import carry_counters_on
 from services.transcoder.encode.encoded_chunk import EncodedChunk
 from services.transcoder.encode.final_error import final_error
 from services.transcoder.encode.gpu_fallback import (
@@ -30,7 +31,6 @@ from services.transcoder.encode.gpu_fallback import (
     next_strategy,
     note,
 )
-from services.transcoder.encode.growth import carry_counters_on
 from services.transcoder.encode.source_parts import PartsInDoubt
 from services.transcoder.encode.time_limits import longest_run_seconds, stall_seconds
 from services.transcoder.encode.verify import verify_rendition
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.transcoder.content.check import Depth
+    from services.transcoder.encode.early_segments import Growth
     from services.transcoder.encode.gpu_fallback import Reason
-    from services.transcoder.encode.growth import Growth
     from services.transcoder.encode.select_encoder import Encoder
     from services.transcoder.ffmpeg.runner import Finished
     from services.transcoder.plan.model import Chunk, Plan

@@ -13,7 +13,7 @@ import structlog
 from services.transcoder.command.audio import converted_bytes
 from services.transcoder.command.video import limits_of
 from services.transcoder.content.check import DAMAGED
-from services.transcoder.encode.growth import Growth
+from services.transcoder.encode.early_segments import Growth
 from services.transcoder.encode.source_parts import holds_packets
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.handlers.encode_parts import EncodeParts

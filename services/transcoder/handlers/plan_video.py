@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from shared.contracts.events import ResumeVideo, VideoUploaded
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
-    from shared.storage.rules import StorageRules
+    from shared.storage.placement import StorageRules
     from shared.videos import PlanClaim, Video
     from shared.videos.presets import Preset
     from shared.workspace.disk_budget import DiskBudget

@@ -14,16 +14,16 @@ from services.transcoder.ffmpeg.input import (
     input_options,
 )
 from services.transcoder.ffmpeg.runner import RUNNER, parse_answer
-from services.transcoder.probe.codec_places import find_codec_place
+from services.transcoder.probe.codec_name_offsets import find_codec_place
+from services.transcoder.probe.patched_file import whole, with_replaced
 from services.transcoder.probe.rejections import check_streams, is_cover, unopened_codec, unreadable
-from services.transcoder.probe.view import whole, with_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.ffmpeg.runner import FfmpegRunner
-    from services.transcoder.probe.view import View
+    from services.transcoder.probe.patched_file import View
 
     Json = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from services.transcoder.ffmpeg.runner import FfmpegRunner
-    from services.transcoder.probe.view import View
+    from services.transcoder.probe.patched_file import View
 
     Json = Mapping[str, Any]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
     from shared.storage import Storage, Storages
-    from shared.storage.rules import StorageRules
+    from shared.storage.placement import StorageRules
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from shared.names import segment_name, storage_prefix
 from shared.playback.urls import Place, playlist_url, thumbnail_url
 from shared.storage.interface import KEY
 from shared.storage.marker import expect_marker
-from shared.storage.rules import StorageWish
+from shared.storage.placement import StorageWish
 from shared.videos import imports
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from shared.messaging.outbox import Outbox
     from shared.playback.urls import PlaybackUrls
     from shared.storage import Storage
-    from shared.storage.rules import StorageRules
+    from shared.storage.placement import StorageRules
 
 MAX_PLAYLIST_BYTES: Final = 8 * 1024**2
 MAX_THUMBNAIL_BYTES: Final = 8 * 1024**2

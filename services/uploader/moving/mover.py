@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from shared.database.pool import Database
     from shared.playback.urls import PlaybackUrls
     from shared.storage import Storage, Storages
-    from shared.storage.rules import StorageRules
+    from shared.storage.placement import StorageRules
     from shared.videos import Audited, Video
     from shared.videos.moves import MoveClaim
     from shared.workspace.layout import WorkDir
