@@ -73,7 +73,8 @@ async def test_prometheus_scrapes_every_service_and_evaluates_every_rule(prometh
                 for rule in each["rules"]
             }
             health = {each["labels"]["job"]: each["health"] for each in targets}
-            if "unknown" not in {*health.values(), *(each for each, _ in found.values())}:
+            states = {*health.values(), *(each for each, _ in found.values())}
+            if len(health) == len(SERVICES) and "unknown" not in states:
                 break
             await asyncio.sleep(0.5)
     assert health == dict.fromkeys(("ingest", "transcoder", "uploader", "streamer"), "up")
