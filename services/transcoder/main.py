@@ -48,6 +48,7 @@ from shared.storage.open_storage import open_s3
 from shared.storage.placement import StorageRules
 from shared.telemetry.metrics import ENCODER_INFO
 from shared.videos.failure import VideoFailures
+from shared.workspace.bucket import BucketWorkspace
 from shared.workspace.disk_budget import DiskBudget
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ async def _sources(settings: TranscoderSettings, app: web.Application) -> AsyncI
         app[SOURCE_RETRY] = SourceRetry(app[OUTBOX], {"https": https.asking, "s3": s3.asking})
         work, most = app[WORKSPACE], settings.max_upload_bytes
         app[RESERVE] = DiskBudget(work.scratch.root, 0)
-        if settings.work == "bucket":
+        if isinstance(work, BucketWorkspace):
             directory = work.scratch.root / DIRECTORY
             cache = NodeCache(directory, app[RESERVE], max_bytes=settings.source_cache_bytes)
             app[SOURCES] = BucketOriginals(work, cache, openers, max_bytes=most)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import time
 from collections import defaultdict
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -25,10 +24,10 @@ from shared.workspace import names as named
 from shared.workspace.bucket_upload import STALE_SECONDS, BucketUpload
 from shared.workspace.hand_over import HandOver, bucket_faults
 from shared.workspace.interface import Measured, expect_size
+from shared.workspace.scratch import remove_local
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-    from pathlib import Path
     from uuid import UUID
 
     from shared.storage.interface import ObjectReader, ReadBytes, Storage, StoredObject
@@ -111,7 +110,7 @@ class BucketWorkspace:
 
     async def clear_scratch(self, name: str) -> None:
         """Remove a file or directory of the scratch."""
-        await asyncio.to_thread(_remove_local, self.scratch.root / name)
+        await asyncio.to_thread(remove_local, self.scratch.root / name)
         self._hand_over.forget(name)
 
     async def store(self, name: str, storage: Storage, key: str, *, size_bytes: int | None = None) -> int:
@@ -176,6 +175,13 @@ class BucketWorkspace:
 
     def begin_upload(self, video_id: UUID, reservation: Reservation) -> BucketUpload:  # noqa: ARG002 - no disk
         """Return the upload of a new video."""
+        return self._upload(video_id)
+
+    def begin_fetch(self, video_id: UUID) -> BucketUpload:
+        """Return the upload of a source that other processes may fetch, too."""
+        return self._upload(video_id, only=False)
+
+    def _upload(self, video_id: UUID, *, only: bool = True) -> BucketUpload:
         keys = self._key(named.original(video_id)), self._key(named.upload(video_id))
         return BucketUpload(
             self.storage,
@@ -184,6 +190,7 @@ class BucketWorkspace:
             *keys,
             part_bytes=self.part_bytes,
             stale_seconds=self.stale_seconds,
+            only=only,
         )
 
     async def remove_stale_uploads(self) -> int:
@@ -282,13 +289,3 @@ class BucketWorkspace:
 
 def _age_seconds(stored: StoredObject) -> float:
     return time.time() - stored.modified.timestamp()
-
-
-def _remove_local(path: Path) -> None:
-    """Remove a file or directory if it exists, and its parent if that is empty then."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-    with suppress(OSError):
-        path.parent.rmdir()

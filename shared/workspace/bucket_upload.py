@@ -39,6 +39,8 @@ class BucketUpload:
     has the whole object: it is as durable as anything in the bucket. No sign is given after that: if the last
     one is younger than half of `stale_seconds` when the record is committed, whatever sweep found the object
     without a sign of life reads the record afterwards.
+
+    Unless it is the `only` one of its object, it never removes that: attempts to fetch a source are not.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class BucketUpload:
         *,
         part_bytes: int,
         stale_seconds: float = STALE_SECONDS,
+        only: bool = True,
     ) -> None:
         self.video_id, self.uri, self.size_bytes = video_id, uri, 0
         self._storage, self._key, self._sign, self._part_bytes = storage, key, sign, part_bytes
@@ -58,7 +61,7 @@ class BucketUpload:
         self._buffer = bytearray()
         self._parts: Parts | None = None
         self._sending: asyncio.Task[None] | None = None
-        self._stale_seconds = stale_seconds
+        self._stale_seconds, self._only = stale_seconds, only
         self._signed: _Moment | None = None
         self._is_kept = self._discarded = False
 
@@ -134,7 +137,8 @@ class BucketUpload:
         if self._parts is not None and not self._is_kept:
             await self._parts.abort()
         if self._signed is not None:  # else nothing was written
-            await self._storage.delete(self._key)
+            if self._only:
+                await self._storage.delete(self._key)
             await self._remove_sign()
 
     async def _give_sign(self) -> None:

@@ -40,3 +40,13 @@ def _empty(directory: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def remove_local(path: Path) -> None:
+    """Remove a file or directory if it exists, and its parent if that is empty then."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()

@@ -94,6 +94,35 @@ async def test_nothing_is_left_in_the_bucket_when_a_source_cannot_be_copied(
     assert storage.objects == {}
 
 
+@pytest.mark.parametrize("ends", [SourceFetchFailed("cut"), None])
+async def test_a_late_attempt_neither_removes_nor_replaces_what_another_one_fetched(
+    work, storage, tmp_path, ends
+):
+    arrived, may_go_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def slow(_uri):
+        async def blocks():
+            for place in range(0, len(FILM), 30_000):
+                yield FILM[place : place + 30_000]
+            arrived.set()
+            await may_go_on.wait()
+            if ends:
+                raise ends
+
+        yield Opened(blocks(), len(FILM))
+
+    late = asyncio.create_task(originals(work, tmp_path, https=slow).fetch(VIDEO, HTTPS))
+    await arrived.wait()
+    await originals(work, tmp_path, https=opener()).fetch(VIDEO, HTTPS)
+    fetched = storage.objects[KEY]
+    may_go_on.set()
+    await asyncio.wait([late])
+    assert late.exception() is ends
+    assert storage.objects == {KEY: fetched}
+    assert storage.uploads == []
+
+
 async def test_parts_of_an_upload_are_read_and_no_more(work, storage, tmp_path):
     await storage.put_bytes(KEY, FILM)
     found = originals(work, tmp_path)

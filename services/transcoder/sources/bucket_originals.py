@@ -17,6 +17,7 @@ from shared.errors import (
     SourceFetchFailed,
     SourceUnavailable,
     StorageUnavailable,
+    WorkBucketUnavailable,
     WorkVolumeUnavailable,
 )
 from shared.failpoints import failpoint
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from services.transcoder.sources.fetch import Opener
     from services.transcoder.sources.node_cache import CachedSource, NodeCache
-    from shared.workspace.disk_budget import Reservation
     from shared.workspace.interface import Measured, Upload
 
 SCHEMES_HERE = ("file",)
@@ -44,7 +44,7 @@ class WorkBucket(Protocol):
     def read(
         self, name: str, *, start: int = 0, length: int | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
-    def begin_upload(self, video_id: UUID, reservation: Reservation) -> Upload: ...
+    def begin_fetch(self, video_id: UUID) -> Upload: ...
 
 
 class BucketOriginals:
@@ -70,22 +70,25 @@ class BucketOriginals:
         async with self._openers[scheme](uri) as opened:
             if (opened.size_bytes or 0) > self._max_bytes:
                 raise too_large(uri, self._max_bytes)
-            await self._upload(video_id, limited(opened.blocks, self._max_bytes, uri))
+            await self._upload(video_id, name, limited(opened.blocks, self._max_bytes, uri))
 
-    async def _upload(self, video_id: UUID, blocks: AsyncIterator[bytes]) -> None:
-        async with self._cache.budget.reserve(0) as reservation:
-            upload = self._work.begin_upload(video_id, reservation)
-            try:
-                async for block in blocks:
-                    await upload.write(block)
+    async def _upload(self, video_id: UUID, name: str, blocks: AsyncIterator[bytes]) -> None:
+        """Put a source, unless another attempt has meanwhile: chunks may be read from that."""
+        upload = self._work.begin_fetch(video_id)
+        try:
+            async for block in blocks:
+                await upload.write(block)
+            if await self._work.sizes([name]):
+                await upload.discard()
+            else:
                 await upload.keep()
-            except StorageUnavailable as error:
-                await upload.discard()
-                raise WorkVolumeUnavailable(f"the work bucket cannot be written: {error}") from error
-            except BaseException:
-                await upload.discard()
-                raise
-            await upload.release()
+        except StorageUnavailable as error:
+            await upload.discard()
+            raise WorkBucketUnavailable(f"the work bucket cannot be written: {error}") from error
+        except BaseException:
+            await upload.discard()
+            raise
+        await upload.release()
         failpoint("source.written")
 
     async def size(self, video_id: UUID, uri: str) -> int | None:
@@ -136,7 +139,7 @@ class BucketReader:
                 async for block in blocks:
                     yield block
         except SourceFetchFailed as error:
-            raise WorkVolumeUnavailable(f"the work bucket cannot be read: {error}") from error
+            raise WorkBucketUnavailable(f"the work bucket cannot be read: {error}") from error
 
     @asynccontextmanager
     async def _ask(self, start: int, length: int, validator: str | None) -> AsyncIterator[Answer]:  # noqa: ARG002
