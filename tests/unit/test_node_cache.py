@@ -4,9 +4,11 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from services.transcoder.sources import sparse_file
 from services.transcoder.sources.node_cache import NodeCache
 from shared.errors import OutOfDisk, SourceFetchFailed
 from shared.workspace import disk_budget
@@ -142,3 +144,35 @@ async def test_nothing_is_fetched_when_the_disk_is_full(tmp_path, monkeypatch):
     with pytest.raises(OutOfDisk):
         await read_part(tmp_path, reader, [(0, 50_000)])
     assert reader.read_bytes == 0
+
+
+async def test_fetch_that_fails_goes_on_from_what_it_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(sparse_file, "PIECE_BYTES", 7000)
+    monkeypatch.setattr(sparse_file, "BATCH_BYTES", 70_000)
+    reader = Reader(fails={210_000})
+    with pytest.raises(SourceFetchFailed):
+        await read_part(tmp_path, reader, [(0, len(FILM))])
+    reader.read_bytes = 0
+    assert await read_part(tmp_path, reader, [(0, len(FILM))]) == FILM
+    assert reader.read_bytes == len(FILM) - 210_000
+
+
+async def test_copy_whose_list_of_parts_is_damaged_is_fetched_again(tmp_path):
+    await read_part(tmp_path, Reader(), [(0, 1000)])
+    (parts,) = tmp_path.rglob(sparse_file.PARTS)
+    parts.write_bytes(b"")
+    assert await read_part(tmp_path, Reader(), [(0, len(FILM))]) == FILM
+
+
+async def test_room_is_made_while_another_process_removes_copies_too(tmp_path, monkeypatch):
+    await read_part(tmp_path, Reader(), [(0, 1000)], key="a")
+    scan = os.scandir
+
+    def scan_late(path):
+        entries = list(scan(path))
+        if path == tmp_path / "sources":
+            Path(entries[0].path).rename(tmp_path / "gone")
+        return iter(entries)
+
+    monkeypatch.setattr(os, "scandir", scan_late)
+    await asyncio.to_thread(cache(tmp_path, max_bytes=0).make_room, 1)

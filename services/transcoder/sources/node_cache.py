@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -107,7 +107,10 @@ def _by_use(directory: Path) -> list[Path]:
     """Return the copies, the least recently used first."""
     if not directory.is_dir():
         return []
-    found = [(entry.stat().st_mtime, Path(entry.path)) for entry in os.scandir(directory) if entry.is_dir()]
+    found = []
+    for entry in filter(os.DirEntry.is_dir, os.scandir(directory)):
+        with suppress(FileNotFoundError):  # another process has just removed it
+            found.append((entry.stat().st_mtime, Path(entry.path)))
     return [path for _, path in sorted(found)]
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 8 << 20
 PIECES_AT_ONCE: Final = 4
+BATCH_BYTES: Final = (
+    256 << 20
+)  # after so much it is recorded what is there: a fetch that fails goes on from that
 DATA, PARTS, WRITER, READERS = "data", "parts.json", "writer.lock", "readers.lock"
 LOCK_SECONDS: Final = 0.2  # between attempts to get a lock
 
@@ -46,10 +49,10 @@ class SparseFile:
         return self.directory / DATA
 
     def parts(self) -> Spans:
-        """Return which parts are there."""
+        """Return which parts are there; none where their list was lost with the machine."""
         try:
             found = json.loads((self.directory / PARTS).read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return ()
         return tuple((begin, end) for begin, end in found)
 
@@ -66,13 +69,14 @@ class SparseFile:
             left = missing(spans, await asyncio.to_thread(self.parts))
             if left:
                 async with budget.reserve(total(left)) as reservation:
-                    await self._fetch(reader, left, reservation)
-                await asyncio.to_thread(self._record, left)
+                    for batch in _batches(left):
+                        await self._fetch(reader, batch, reservation)
+                        await asyncio.to_thread(self._record, batch)
             return total(left)
 
-    async def _fetch(self, reader: RangeReader, left: Spans, reservation: Reservation) -> None:
+    async def _fetch(self, reader: RangeReader, batch: Spans, reservation: Reservation) -> None:
         descriptor = await asyncio.to_thread(self._open, reader.size_bytes)
-        pieces = iter(cut(left, PIECE_BYTES))
+        pieces = iter(batch)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(PIECES_AT_ONCE):
@@ -130,6 +134,18 @@ class SparseFile:
                 return False
             shutil.rmtree(self.directory, ignore_errors=True)
             return True
+
+
+def _batches(spans: Spans) -> Iterator[Spans]:
+    """Yield `spans` in pieces, as many at a time as are BATCH_BYTES or a little more."""
+    batch: list[Span] = []
+    for piece in cut(spans, PIECE_BYTES):
+        batch.append(piece)
+        if total(batch) >= BATCH_BYTES:
+            yield tuple(batch)
+            batch = []
+    if batch:
+        yield tuple(batch)
 
 
 async def _fetch_pieces(
