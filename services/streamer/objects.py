@@ -33,6 +33,7 @@ class Objects:
     async def close(self) -> None:
         """Cancel reads in progress."""
         await self._shared.close()
+        await self._wait.close()
 
     def known(self, key: str) -> StoredObject | None:
         """Return an object's metadata from memory; None when they are not there."""
@@ -92,5 +93,5 @@ class StoredObjects:
     def of(self, storage: Storage) -> Objects:
         """Return the objects of a storage."""
         if (found := self._by_storage.get(storage.name)) is None:
-            found = self._by_storage[storage.name] = Objects(storage, StorageWait())
+            found = self._by_storage[storage.name] = Objects(storage, StorageWait(probe=storage.check))
         return found

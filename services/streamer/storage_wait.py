@@ -7,37 +7,57 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from shared.errors import PipelineError, StorageUnavailable
+import structlog
+
+from shared.errors import PipelineError, StorageRefused, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-SILENCE_SECONDS = 1.0  # without any answer before the storage counts as unresponsive
+FIRST_SILENCE_SECONDS = 5.0  # without any answer before the storage counts as unresponsive
+SILENCE_SECONDS = 1.0  # how long a request waits for an unresponsive one
 LONGEST_SECONDS = 10.0  # for one answer, while the storage answers other requests
 
 Result = TypeVar("Result")
+
+log = structlog.get_logger()
 
 
 class StorageWait:
     """Limits waits for one storage.
 
-    A request waits while the storage has answered any request within SILENCE_SECONDS, at most
-    LONGEST_SECONDS.
+    A request waits while the storage has answered any request within FIRST_SILENCE_SECONDS, at most
+    LONGEST_SECONDS: a busy machine may need seconds for what takes milliseconds otherwise. Once the storage
+    was silent for that long, requests wait SILENCE_SECONDS, until it answers one of them or a `probe`, which
+    is repeated as long as it is silent.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        probe: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._clock, self._answered_at = clock, clock()
+        self._probe, self._is_silent = probe, False
+        self._probing: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Cancel the probe."""
+        if self._probing:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
 
     async def until_done(self, work: Awaitable[Result]) -> Result:
         """Return what `work` returns. Raises StorageUnavailable, cancelling it, when it takes too long."""
-        task, give_up_at = asyncio.ensure_future(work), self._clock() + LONGEST_SECONDS
+        task, begun_at = asyncio.ensure_future(work), self._clock()
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=SILENCE_SECONDS)
-                if not task.done() and self._is_hopeless(give_up_at):
+                if not task.done() and self._is_hopeless(begun_at):
                     raise StorageUnavailable("the storage does not answer in time")
-            return self._answer(task)
+            return self._answer(task, begun_at)
         finally:
             if task.cancel():
                 await asyncio.wait({task}, timeout=SILENCE_SECONDS)  # until it has closed what it opened
@@ -48,13 +68,48 @@ class StorageWait:
         async with AsyncExitStack() as stack:
             yield await self.until_done(stack.enter_async_context(opening))
 
-    def _is_hopeless(self, give_up_at: float) -> bool:
-        now = self._clock()
-        return now - self._answered_at >= SILENCE_SECONDS or now >= give_up_at
+    def _is_hopeless(self, begun_at: float) -> bool:
+        most = SILENCE_SECONDS if self._is_silent else FIRST_SILENCE_SECONDS
+        if self._silence(begun_at) >= most:
+            self._note_silence()
+            return True
+        return self._clock() - begun_at >= LONGEST_SECONDS
 
-    def _answer(self, task: asyncio.Future[Result]) -> Result:
+    def _silence(self, begun_at: float) -> float:
+        return self._clock() - max(begun_at, self._answered_at)
+
+    def _answer(self, task: asyncio.Future[Result], begun_at: float) -> Result:
         """Return the result; an error other than the storage's, such as a missing key, is an answer too."""
         error = task.exception()
         if error is None or not isinstance(error, PipelineError):
-            self._answered_at = self._clock()
+            self._note_answer()
+        elif self._silence(begun_at) >= SILENCE_SECONDS:  # it was not reached, which took its time
+            self._note_silence()
         return task.result()
+
+    def _note_answer(self) -> None:
+        self._answered_at = self._clock()
+        if self._is_silent:
+            log.info("storage_answers_again")
+        self._is_silent = False
+
+    def _note_silence(self) -> None:
+        if self._is_silent:
+            return
+        log.warning("storage_is_silent")
+        self._is_silent = True
+        if self._probe and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._until_it_answers(self._probe))
+
+    async def _until_it_answers(self, probe: Callable[[], Awaitable[None]]) -> None:
+        """Ask with more patience than a request has: a storage that became slow is not unresponsive."""
+        while self._is_silent:
+            try:
+                async with asyncio.timeout(FIRST_SILENCE_SECONDS):
+                    await probe()
+            except StorageRefused:
+                self._note_answer()
+            except (StorageUnavailable, TimeoutError):
+                await asyncio.sleep(SILENCE_SECONDS)
+            else:
+                self._note_answer()

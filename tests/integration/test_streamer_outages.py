@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from services.streamer import single_flight_cache
+from services.streamer.storage_wait import FIRST_SILENCE_SECONDS
 from tests.integration.frozen import frozen
 from tests.integration.test_streamer import (
     LARGE,
@@ -104,6 +105,8 @@ async def test_playlists_come_at_once_and_segments_are_refused_soon_when_s3_hang
     async with serving(settings) as client:
         shown = await text(client, playlist)
         with frozen(settings.s3_endpoint_url):
+            async with asyncio.timeout(FIRST_SILENCE_SECONDS + SOON_SECONDS):  # it may be slow only
+                assert await refusal(client, segment) == (503, "storage_unavailable")
             for _ in range(3):
                 assert await promptly(text(client, playlist)) == shown
                 assert await promptly(refusal(client, segment)) == (503, "storage_unavailable")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage_wait, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(storage_wait, "FIRST_SILENCE_SECONDS", 0.2)
     monkeypatch.setattr(storage_wait, "LONGEST_SECONDS", 0.4)
 
 
@@ -39,6 +40,70 @@ async def test_wait_goes_on_when_the_storage_answers_others() -> None:
     while not slow.done():
         await waits.until_done(_after(0.01))
     assert slow.result() == "done"
+
+
+async def test_the_first_request_waits_longer_than_those_after_it_and_an_answer_changes_that() -> None:
+    waits = StorageWait()
+    assert await waits.until_done(_after(0.12)) == "done", "slow, but nobody knows of a hang"
+    with pytest.raises(StorageUnavailable):
+        await waits.until_done(_after(30))
+    with pytest.raises(StorageUnavailable):
+        await waits.until_done(_after(0.12))
+    assert await waits.until_done(_after(0)) == "done"
+    assert await waits.until_done(_after(0.12)) == "done"
+
+
+async def test_a_request_that_waits_ends_soon_after_the_silence_is_known() -> None:
+    waits = StorageWait()
+    first = asyncio.create_task(waits.until_done(_after(30)))
+    await asyncio.sleep(0.14)
+    second = asyncio.create_task(waits.until_done(_after(30)))
+    await asyncio.wait({first, second}, timeout=0.2)
+    assert isinstance(first.exception(), StorageUnavailable)
+    assert isinstance(second.exception(), StorageUnavailable)
+
+
+async def test_the_probe_finds_that_a_silent_storage_has_become_slow() -> None:
+    asked = 0
+
+    async def probe() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StorageUnavailable("still away")
+        await asyncio.sleep(0.1)
+
+    waits = StorageWait(probe=probe)
+    with pytest.raises(StorageUnavailable):
+        await waits.until_done(_after(30))
+    async with asyncio.timeout(5):
+        while asked < 2:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.12)
+    assert await waits.until_done(_after(0.12)) == "done"
+    await asyncio.sleep(0.1)
+    assert asked == 2, "it is asked while it is silent only"
+    await waits.close()
+
+
+async def test_the_probe_ends_with_the_service() -> None:
+    waits = StorageWait(probe=lambda: asyncio.sleep(30))
+    with pytest.raises(StorageUnavailable):
+        await waits.until_done(_after(30))
+    async with asyncio.timeout(1):
+        await waits.close()
+
+
+async def test_a_storage_that_cannot_be_reached_for_long_counts_as_silent() -> None:
+    async def fail_late() -> None:
+        await asyncio.sleep(0.1)
+        raise StorageUnavailable("connecting took too long")
+
+    waits = StorageWait()
+    with pytest.raises(StorageUnavailable, match="connecting"):
+        await waits.until_done(fail_late())
+    with pytest.raises(StorageUnavailable, match="does not answer"):
+        await waits.until_done(_after(0.12))
 
 
 async def test_wait_has_an_end_when_the_storage_answers_others_only() -> None:
@@ -65,8 +130,12 @@ async def test_a_missing_object_is_an_answer_and_a_failure_is_none() -> None:
     clock[0] = 9.0
     with pytest.raises(StorageUnavailable, match="broken"):
         await waits.until_done(fail(StorageUnavailable("broken")))
+    clock[0] = 9.04
+    waiting = asyncio.create_task(waits.until_done(_after(0.08)))
+    await asyncio.sleep(0.01)
+    clock[0] = 9.3
     with pytest.raises(StorageUnavailable, match="does not answer"):
-        await waits.until_done(_after(0.08))
+        await waiting
 
 
 @pytest.mark.parametrize("leaves_while_opening", [True, False])
