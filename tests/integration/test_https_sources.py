@@ -17,8 +17,12 @@ from aiohttp.abc import AbstractResolver
 
 from services.transcoder.sources import https
 from services.transcoder.sources.https import HttpsSource
+from services.transcoder.sources.retry_unreachable import SourceRetry
 from shared.errors import SourceChanged, SourceFetchFailed, SourceServerUnavailable, SourceUnavailable
+from shared.videos.source_checks import FIRST_CHECK_SECONDS
 from tests.certificate import make_certificate
+from tests.memory_database import MemoryPostgres
+from tests.sample_video import SampleVideo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -296,3 +300,20 @@ async def test_a_server_that_is_away_is_waited_for_and_a_wrong_name_is_not(
         async with nowhere.open("https://typo.example/a"):
             raise AssertionError("there is no such host")
     assert type(raised.value) is SourceFetchFailed
+
+
+async def test_a_failed_video_goes_on_when_its_server_answers_again(
+    stranger: Stranger, trusting: HttpsSource
+) -> None:
+    postgres = MemoryPostgres()
+    uri = f"https://films.example:{stranger.port}/a"
+    video = await SampleVideo(postgres.database, source_uri=uri).failed(SourceServerUnavailable("503"))
+    source_retry = SourceRetry(video.outbox, {"https": trusting.asking})
+    stranger.answer("/a", "Content-Length: 0", status="503 Service Unavailable")
+    postgres.pass_time(FIRST_CHECK_SECONDS)
+    assert await source_retry.look() == 0
+    stranger.films["/a"] = (FILM, '"1"')
+    postgres.pass_time(2 * FIRST_CHECK_SECONDS)
+    assert await source_retry.look() == 1
+    assert (await video.record()).status == "processing"
+    assert (stranger.asked["/a"], stranger.sent_bytes) == (2, 1), "a byte is enough"
