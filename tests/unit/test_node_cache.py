@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,3 +178,52 @@ async def test_room_is_made_while_another_process_removes_copies_too(tmp_path, m
 
     monkeypatch.setattr(os, "scandir", scan_late)
     await asyncio.to_thread(cache(tmp_path, max_bytes=0).make_room, 1)
+
+
+async def test_fetch_that_is_cancelled_ends_its_writes_before_their_file_is_closed(tmp_path, monkeypatch):
+    """Else they would go into whatever file gets the same descriptor."""
+    begun, may_go_on, ended, wrong = threading.Event(), threading.Event(), threading.Event(), []
+    write = os.pwrite
+
+    def late(descriptor, data, place):
+        begun.set()
+        may_go_on.wait(20)
+        try:
+            os.fstat(descriptor)
+            return write(descriptor, data, place)
+        except OSError as error:
+            wrong.append(error)
+            return len(data)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(os, "pwrite", late)
+    fetching = asyncio.create_task(read_part(tmp_path, Reader(), [(0, 7000)]))
+    await asyncio.to_thread(begun.wait, 20)
+    fetching.cancel()
+    await asyncio.sleep(0.1)
+    may_go_on.set()
+    await asyncio.wait([fetching])
+    assert fetching.cancelled()
+    assert await asyncio.to_thread(ended.wait, 20)
+    assert wrong == []
+
+
+async def test_cancelled_caller_keeps_no_lock(tmp_path, monkeypatch):
+    """In a thread it would get the lock when nobody is there to give it back."""
+    lock, loop, begun = sparse_file._locked, asyncio.get_running_loop(), asyncio.Event()
+
+    def slow(path, operation):
+        found = lock(path, operation)
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(sparse_file, "_locked", slow)
+    fetching = asyncio.create_task(read_part(tmp_path, Reader(), [(0, 7000)]))
+    await begun.wait()
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    await asyncio.sleep(0.05)
+    (directory,) = (tmp_path / "sources").iterdir()
+    assert sparse_file.SparseFile(directory).remove_unless_read()

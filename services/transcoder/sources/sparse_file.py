@@ -22,7 +22,7 @@ from shared.workspace.disk_budget import disk_faults
 from shared.workspace.file_lock import UNSUPPORTED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from pathlib import Path
 
     from services.transcoder.sources.ranges import RangeReader
@@ -75,13 +75,13 @@ class SparseFile:
             return total(left)
 
     async def _fetch(self, reader: RangeReader, batch: Spans, reservation: Reservation) -> None:
-        descriptor = await asyncio.to_thread(self._open, reader.size_bytes)
+        descriptor = self._open(reader.size_bytes)
         pieces = iter(batch)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(PIECES_AT_ONCE):
                     group.create_task(_fetch_pieces(descriptor, reader, pieces, reservation))
-            await asyncio.to_thread(_sync, descriptor)
+            await _to_its_end(_sync, descriptor)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
@@ -111,7 +111,7 @@ class SparseFile:
         target = self.directory / f"joined.{uuid4().hex}"
         try:
             async with budget.reserve(total(spans)) as reservation:
-                await asyncio.to_thread(_join, self.path, spans, target, reservation)
+                await _to_its_end(_join, self.path, spans, target, reservation)
             yield target
         finally:
             await asyncio.to_thread(target.unlink, missing_ok=True)
@@ -156,10 +156,20 @@ async def _fetch_pieces(
         place = begin
         async with aclosing(reader.read(begin, end - begin)) as blocks:
             async for block in blocks:
-                await asyncio.to_thread(_write, descriptor, block, place, reservation)
+                await _to_its_end(_write, descriptor, block, place, reservation)
                 place += len(block)
         if place != end:
             raise SourceFetchFailed(f"{end - place} bytes of the source are missing at {place}")
+
+
+async def _to_its_end(function: Callable[..., None], *arguments: object) -> None:
+    """Run a function in a thread; wait for its end also when cancelled: its files are closed after that."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def _write(descriptor: int, block: bytes, place: int, reservation: Reservation) -> None:
@@ -187,12 +197,11 @@ def _join(path: Path, spans: Spans, target: Path, reservation: Reservation) -> N
 async def _lock(path: Path, operation: int) -> AsyncIterator[None]:
     """Hold the lock of a file while the block runs; makes its directory.
 
-    Waiting is bounded by the caller's lease. Nothing blocks in a thread, so that no cancelled caller gets it.
+    Waiting is bounded by the caller's lease. No thread asks for it, so that no cancelled caller gets it: the
+    scratch is a local disk.
     """
-    descriptor = await asyncio.to_thread(_locked, path, operation)
-    while descriptor is None:
+    while (descriptor := _locked(path, operation)) is None:  # noqa: ASYNC110 - other processes set no event
         await asyncio.sleep(LOCK_SECONDS)
-        descriptor = await asyncio.to_thread(_locked, path, operation)
     try:
         yield
     finally:
