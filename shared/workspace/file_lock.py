@@ -22,6 +22,20 @@ def hold(descriptor: int) -> None:
     _lock(descriptor, fcntl.LOCK_EX)
 
 
+def share(descriptor: int) -> None:
+    """Lock an open file together with others until its descriptor is closed; waits for who holds it alone."""
+    _lock(descriptor, fcntl.LOCK_SH)
+
+
+def try_hold(descriptor: int) -> bool:
+    """Lock an open file as `hold` does; False when another process has locked it."""
+    try:
+        _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def is_held(path: Path) -> bool:
     """Tell whether a live process holds a file's lock, or may; False when the file does not exist."""
     try:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from shared.workspace import names
-from shared.workspace.file_lock import hold, is_held
+from shared.workspace.file_lock import share, try_hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,17 +19,15 @@ PLACES: Final = (names.CHUNKS, names.ORIGINALS, names.UPLOADS)
 
 @contextmanager
 def clean_scratch(root: Path) -> Iterator[None]:
-    """Hold the scratch while the block runs; empty it first, unless a live process holds it.
+    """Share the lock of the scratch while the block runs; empty it first, if no live process has it.
 
     What was handed over is in the bucket, and the rest is of attempts that ended with their process.
     """
-    lock = root / LOCK
-    if not is_held(lock):
-        for place in PLACES:
-            _empty(root / place)
-    with lock.open("a") as file:
-        if not is_held(lock):
-            hold(file.fileno())
+    with (root / LOCK).open("a") as file:
+        if try_hold(file.fileno()):
+            for place in PLACES:
+                _empty(root / place)
+        share(file.fileno())
         yield
 
 

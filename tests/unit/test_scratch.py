@@ -36,3 +36,13 @@ def test_files_of_a_live_process_stay(tmp_path: Path) -> None:
             assert mine.exists()
     with clean_scratch(tmp_path):
         assert not mine.exists()
+
+
+def test_files_stay_while_the_second_of_two_processes_lives(tmp_path: Path) -> None:
+    first = clean_scratch(tmp_path)
+    first.__enter__()
+    with clean_scratch(tmp_path):
+        mine = put(tmp_path / "chunks" / "v" / "a.ts")
+        first.__exit__(None, None, None)
+        with clean_scratch(tmp_path):
+            assert mine.exists()
