@@ -2,7 +2,8 @@
 
 Always in this order: list, then read the record, then check the age. A record exists before anything is
 written for it, so what is listed and has no owner afterwards never gets one; an upload, which gets its record
-last, locks its file (shared/workspace/file_lock.py). Age is a margin that only file systems without locks
+last, locks its file (shared/workspace/file_lock.py), or in a bucket commits nothing after its signs of life
+have become old (shared/workspace/bucket_upload.py). Age is a margin that only file systems without locks
 need: differing clocks change when orphans are removed, not what is removed.
 """
 
