@@ -146,6 +146,12 @@ async def test_delete_prefix_removes_empty_parents_but_not_the_root_when_nothing
     assert _names(storage.root) == []
 
 
+async def test_delete_prefix_leaves_an_object_of_that_very_name(storage: LocalStorage) -> None:
+    await storage.put_bytes("hls/one/a.ts", b"x")
+    assert await storage.delete_prefix("hls/one/a.ts") == 0
+    assert await storage.head("hls/one/a.ts") is not None
+
+
 async def test_delete_prefix_removes_what_a_crash_left_when_it_is_hidden(storage: LocalStorage) -> None:
     await storage.put_bytes("hls/one/a.ts", b"x")
     (storage.root / "hls/one/.b.ts.123").write_bytes(b"half")

@@ -182,7 +182,12 @@ def remove_file(path: Path, root: Path) -> None:
 
 
 def remove_tree(top: Path, root: Path) -> int:
-    """Remove `top`, then empty parents up to `root` (which stays); return how many objects were removed."""
+    """Remove a directory, then empty parents up to `root` (which stays); return how many objects it had.
+
+    A file has nothing below it, and stays.
+    """
+    if top.is_file():
+        return 0
     count = len(list_objects(top, root))
     for race in range(RACES):
         try:

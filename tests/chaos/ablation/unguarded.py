@@ -49,13 +49,13 @@ def without_commit_first() -> None:
         await asyncio.sleep(LATER_SECONDS)
         await guarded(*arguments)
 
-    async def commit(outbox: Outbox, admission: Any, event: Any, terms: Any) -> Any:
+    async def commit(outbox: Outbox, admission: Any, incoming: Any, event: Any, terms: Any) -> Any:
         with suppress(_RolledBack):
             async with outbox.database.transaction() as connection:
                 await videos.accept(connection, event, title=terms.title, ladder=terms.ladder)
                 video = await videos.get(connection, event.video_id)
                 raise _RolledBack
-        waiting.add(asyncio.create_task(later(outbox, admission, event, terms)))
+        waiting.add(asyncio.create_task(later(outbox, admission, incoming, event, terms)))
         return video
 
     _replace(accept, "_commit", commit)
