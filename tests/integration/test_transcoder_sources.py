@@ -219,7 +219,7 @@ async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
     )
     claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", 1, plan.to_json())
     with pytest.raises(SourceUnavailable, match="another one now"):
-        await encoding._encode(claim, tmp_path / "out", lambda _: None)
+        await encoding._encode(claim, lambda _: None)
 
 
 async def test_thumbnail_drawn_in_one_process_looks_like_one_drawn_moment_by_moment(tmp_path):
