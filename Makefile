@@ -5,6 +5,8 @@ VENV := .venv
 READY := $(VENV)/.installed
 PYTHON := $(VENV)/bin/python
 LOCAL := $(PYTHON) -m devstack
+# how many processes share the tests that need servers; each starts servers of its own
+TEST_PROCESSES ?= 2
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -36,7 +38,7 @@ test: $(READY) ## run the whole test suite; unit tests have to cover their share
 ifeq ($(PYTEST_ARGS),)
 	@$(PYTHON) -m coverage run -m pytest tests/unit
 	@$(PYTHON) -m coverage report
-	@$(PYTHON) -m pytest --ignore=tests/unit
+	@$(PYTHON) -m pytest --ignore=tests/unit --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 else
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 endif

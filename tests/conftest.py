@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,17 @@ structlog.configure(
         structlog.processors.KeyValueRenderer(key_order=["event"]),
     ]
 )
+
+
+SERVERS = ("DATABASE_URL", "RABBITMQ_URL", "S3_ENDPOINT_URL")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse several processes on one set of servers: each would take the other's messages."""
+    given = [name for name in SERVERS if os.environ.get(name)]
+    if given and config.getoption("numprocesses", None):
+        message = "is set, and one set of servers serves one process: run make with TEST_PROCESSES=0"
+        raise pytest.UsageError(f"{given[0]} {message}")
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,13 @@ from testcontainers.community.postgres import PostgresContainer
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
+from tests.conftest import SERVERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 POSTGRES, RABBITMQ, SEAWEEDFS = "postgres:15", "rabbitmq:3.13", "chrislusf/seaweedfs:3.80"
 ENGINE = "/var/run/docker.sock"
-GIVEN = ("DATABASE_URL", "RABBITMQ_URL", "S3_ENDPOINT_URL")
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def servers_outside() -> Iterator[None]:
     private stack of devstack serves.
     """
     with ExitStack() as stack:
-        if not any(os.environ.get(name) for name in GIVEN) and _engine_answers():
+        if not any(os.environ.get(name) for name in SERVERS) and _engine_answers():
             try:
                 found = _start(stack)
             except DockerException as error:
