@@ -7,8 +7,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.integration.access.world import fill, running
-from tests.leaks import API_KEY, JWT
+from devstack.programs import NGINX
+from tests.integration.access.forgeries import grant
+from tests.integration.access.world import DOORS, EDGES, GENERATION, fill, running
+from tests.leaks import API_KEY, GRANT, JWT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def world(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Both services; at the end their logs are searched for all that was shown to them."""
+    """Services and edges; at the end their logs are searched for all that was shown to them."""
+    if not NGINX.exists():
+        pytest.skip("nginx is not installed: apt-get install nginx")
     name = f"test_{uuid4().hex}"
     asyncio.run(_execute(servers.database_url, f'create database "{name}"'))
     folder = tmp_path_factory.mktemp("access")
@@ -26,10 +30,27 @@ def world(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
     settings = servers.settings(work_dir=folder, database_url=url)
     with running(settings, folder) as made:
         asyncio.run(fill(made, settings))
+        _warm(made)
         yield made
         found = leaks(made)
     asyncio.run(_execute(servers.database_url, f'drop database "{name}" with (force)'))
     assert found == []
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> str:
+    """Where a player comes in: the streamer itself, or one of the edges in front of it."""
+    return str(request.param)
+
+
+def _warm(world: World) -> None:
+    """Let each edge cache segments of private videos, so that refusals are not for want of them."""
+    for state in ("ready", "growing"):
+        made = grant(world.ids[state], world.signing, GENERATION)
+        world.secrets.add(made)
+        for edge in EDGES:
+            path = f"/api/stream/{world.ids[state]}/g/{made}/720p/segment_001.ts"
+            assert world.ask(edge, "GET", path).status == 200
 
 
 async def _execute(url: str, statement: str) -> None:
@@ -47,5 +68,7 @@ def leaks(world: World) -> list[str]:
         said = world.said(service)
         found += [f"{service}: {secret}" for secret in world.secrets if secret in said]
         found += [f"{service}: {word}" for word in ("Traceback", "request_failed") if word in said]
-        found += [f"{service}: {what.pattern!r}" for what in (API_KEY, JWT) if what.search(said.encode())]
+        found += [
+            f"{service}: {what.pattern!r}" for what in (API_KEY, JWT, GRANT) if what.search(said.encode())
+        ]
     return found

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FAR = 2**33
 SITE, ELSEWHERE = "https://site.example", "https://evil.example"
+ADDRESS = "203.0.113.7"  # of a viewer to whom a token is bound
 
 
 def _pem(public: Any) -> str:
@@ -107,7 +108,7 @@ def outdated_tokens(video_id: UUID, key: PlaybackKey, generation: int) -> dict[s
         "not yet": ({"not_before": FAR}, "token_invalid"),
         "revoked": ({"generation": generation - 1}, "token_expired"),
         "of a later generation": ({"generation": generation + 1}, "token_expired"),
-        "another address": ({"networks": (tokens.read_network("203.0.113.7"),)}, "token_not_for_this"),
+        "another address": ({"networks": (tokens.read_network(ADDRESS),)}, "token_not_for_this"),
         "another site": ({"origins": (SITE,)}, "token_not_for_this"),
     }
     made = {

@@ -1,4 +1,4 @@
-"""Streamer and ingest as processes, private videos in every state, and requests as strangers send them."""
+"""Streamer, edge and ingest as processes, private videos in every state, and requests of strangers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from aiohttp.test_utils import unused_port
 
+from devstack.edge import command, configuration
 from services.ingest.auth.api_keys import create_key
 from services.ingest.models import NewKey
 from shared import videos
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from shared.storage import Storage
 
 START_SECONDS = 60
+STRANGER = "127.0.0.2"  # no trusted proxy, unlike the edge
+EDGES = {"edge-local": "local", "edge-s3": "s3"}  # with the rules for segments on local disk and in a bucket
+DOORS = ("streamer", *EDGES)  # where players come in
 TITLE = "Unreleased trailer"
 OWNER = "alice"
 GENERATION = 1
@@ -124,7 +128,9 @@ class World:
 
     def ask(self, service: str, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Send a request with its path as it is given."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[service], timeout=20)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.ports[service], timeout=20, source_address=(STRANGER, 0)
+        )
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -150,13 +156,14 @@ def _bytes(body: Any) -> bytes:
 
 @contextmanager
 def running(settings: Settings, folder: Path) -> Iterator[World]:
-    """Run both services on a filled database."""
+    """Run both services, and two edges in front of the streamer, on a filled database."""
     world = World({}, {})
     programs = []
     try:
-        for service in ("streamer", "ingest"):
+        for service in ("streamer", "ingest", *EDGES):
             world.ports[service], world.logs[service] = unused_port(), folder / f"{service}.log"
-            programs.append(_start(settings, service, world))
+            start = _start_edge if service in EDGES else _start
+            programs.append(start(settings, service, world))
         for service in world.ports:
             _wait(world, service)
         yield world
@@ -177,11 +184,23 @@ def _start(settings: Settings, service: str, world: World) -> subprocess.Popen[b
         "HTTP_PORT": str(world.ports[service]),
         "LOG_LEVEL": "DEBUG",
         "DRAIN_SECONDS": "1",
+        "EDGE": "nginx",
+        "TRUSTED_PROXIES": "127.0.0.1",
     }
     with world.logs[service].open("wb") as log:
         return subprocess.Popen(
             (sys.executable, "-m", f"services.{service}"), env=env, stdout=log, stderr=subprocess.STDOUT
         )
+
+
+def _start_edge(settings: Settings, edge: str, world: World) -> subprocess.Popen[bytes]:
+    home, log = settings.work_dir / edge, world.logs[edge]
+    home.mkdir()
+    values = {"STORAGE_TYPE": EDGES[edge], "WORK_DIR": str(settings.work_dir)}
+    for file in configuration(home, values, edge=world.ports[edge], streamer=world.ports["streamer"]):
+        file.path.write_text(file.text)
+    with log.open("wb") as out:
+        return subprocess.Popen(command(home), cwd=home, stdout=out, stderr=subprocess.STDOUT)
 
 
 def _wait(world: World, service: str) -> None:
