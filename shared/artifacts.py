@@ -1,8 +1,8 @@
 """The files of a video besides its segments and playlists; pure.
 
-A new kind is added to ARTIFACTS. That it is stored with the video, counted, served, checked by fsck, kept by
-the sweep as long as it is needed and removed with the video follows from this list. All kinds are made by one
-attempt at a plan, side by side on the work volume (services/transcoder/handlers/plan_video.py).
+To add one, add it to ARTIFACTS: uploading, sizes, serving, fsck, the sweep and deletion all work from this
+list. One planning attempt makes all of them, in one directory of the work volume
+(services/transcoder/handlers/plan_video.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Artifact:
-    """One kind of file; `is_remade` says that the planner makes a lost one again from the original."""
+    """One artifact; with `is_remade` the planner recreates a lost one from the original."""
 
     name: str
     suffix: str
@@ -28,11 +28,11 @@ class Artifact:
         return f"{self.name}{self.suffix}"
 
     def local_name(self, attempt: int) -> str:
-        """Return the name of the file that an attempt at the plan makes."""
+        """Return the name of the file that a planning attempt writes."""
         return f"{self.name}.{attempt}{self.suffix}"
 
     def is_local_name(self, name: str) -> bool:
-        """Tell whether an attempt at a plan makes a file of this name, or the directory of its parts."""
+        """Tell whether a planning attempt writes a file, or a directory of parts, with this name."""
         pattern = rf"{re.escape(self.name)}\.[0-9]+({re.escape(self.suffix)}|\.[a-z0-9_]+\.parts)"
         return re.fullmatch(pattern, name) is not None
 
@@ -42,12 +42,12 @@ ARTIFACTS: Final = (THUMBNAIL,)
 
 
 def is_local_name(name: str) -> bool:
-    """Tell whether an attempt at a plan makes a file of this name."""
+    """Tell whether a planning attempt writes a file with this name."""
     return any(artifact.is_local_name(name) for artifact in ARTIFACTS)
 
 
 def local_paths(thumbnail_path: str | None) -> dict[Artifact, str]:
-    """Return where the artifacts of a plan are, relative to WORK_DIR, if they could be made.
+    """Return the paths of a plan's artifacts, relative to WORK_DIR; some may not exist.
 
     The record has the path of the thumbnail; the same attempt made the others, beside it.
     """
@@ -61,5 +61,5 @@ def local_paths(thumbnail_path: str | None) -> dict[Artifact, str]:
 
 
 def stored_under(name: str) -> Artifact | None:
-    """Return the kind that is stored under a name; None for segments, playlists and what is not ours."""
+    """Return the artifact stored under a name; None for segments, playlists and unknown files."""
     return next((artifact for artifact in ARTIFACTS if artifact.object_name == name), None)

@@ -5,7 +5,7 @@ point for which `<point>.armed` exists in that directory renames the file to `<p
 only one process can do, and stops itself (SIGSTOP). The test then kills it, or continues it (SIGCONT) after
 its work has been given to another process.
 
-Every point is registered below with what is durable when a process dies there and what recovers from it.
+Every point is registered below with the durable state when a process dies there, and how the system recovers.
 docs/failpoints.md is generated from this list (`make schemas`).
 """
 

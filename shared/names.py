@@ -1,4 +1,4 @@
-"""Names of storages and of objects in them, and what a path may contain."""
+"""Names of storages and objects, and the characters allowed in a path."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def storage_prefix(user_id: str, video_id: UUID) -> str:
 
 
 def read_uuid(text: str) -> UUID | None:
-    """Parse a UUID in our spelling; None for any other text."""
+    """Parse a UUID in canonical form; None for any other text."""
     try:
         found = UUID(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""What other programs read and write: models of messages, records and reports."""
+"""Models of the messages, records and reports that other programs read and write."""

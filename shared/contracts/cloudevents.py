@@ -22,7 +22,7 @@ NAME = re.compile(r"[A-Za-z_]{1,32}")
 
 
 class Undecodable(Exception):
-    """The message cannot be decoded, so it cannot be tied to a video; the text says why."""
+    """The message cannot be decoded, so its video is unknown; the text gives the reason."""
 
 
 class InvalidData(Undecodable):
@@ -34,10 +34,10 @@ class InvalidData(Undecodable):
 
 
 class CloudEvent(BaseModel):
-    """The envelope, with two extension attributes of our own.
+    """The envelope, with two extension attributes.
 
-    `requestid` names the HTTP request that began it all. `failingsince` is when a message that was put back
-    into its queue met the fault that is being waited out; in an event of a platform it means nothing.
+    `requestid` identifies the HTTP request that started the processing. `failingsince` is set on requeued
+    messages: when the outage that they wait for began. It is ignored in platform events.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -95,13 +95,13 @@ def _read_json(body: bytes) -> object:
 
 
 def _unstorable(value: object) -> str | None:
-    """Return what Postgres cannot store in a value of JSON: the character NUL, or a lone surrogate."""
+    """Return a character that Postgres cannot store in JSON: NUL, or a lone surrogate."""
     try:
         if _holds_nul(value):
             return "the body contains the character NUL"
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        return "the body contains half a surrogate pair, which is no character"
+        return "the body contains a lone surrogate, which is not a character"
     except (ValueError, RecursionError) as error:
         return f"the body is not valid JSON: {error}"
     return None
@@ -126,8 +126,11 @@ def explain(error: ValidationError) -> str:
 
 
 def _where(fault: ErrorDetails) -> str:
-    """Return the path of a field; an unknown one that does not look like a name may hold a secret."""
+    """Return the path of a field.
+
+    An unknown field whose name looks unusual is not quoted: it may be a secret.
+    """
     *parents, last = fault["loc"] or ("body",)
     if fault["type"] == "extra_forbidden" and not NAME.fullmatch(str(last)):
-        last = "a field that is not known"
+        last = "an unknown field"
     return ".".join(map(str, (*parents, last)))

@@ -14,12 +14,12 @@ from shared.contracts.model import Model
 from shared.contracts.warnings import VideoWarning
 
 EVENTS = "hls.events"
-INBOX = "hls.inbox"  # of platforms whose login may submit videos and nothing else
+INBOX = "hls.inbox"  # for platforms whose RabbitMQ login may only submit videos
 COMMANDS = "hls.commands"
 
 UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 QualityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-WishedQuality = Annotated[str, Field(max_length=64)]  # one that no preset is called fails the video
+WishedQuality = Annotated[str, Field(max_length=64)]  # a name without a preset fails the video
 ChunkIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]  # the range of the database column
 Stage = Literal["plan", "encode", "upload"]
 Visibility = Literal["public", "private"]
@@ -27,16 +27,16 @@ Delivery = Literal["redirect", "signed", "proxy"]
 
 
 class RenditionQuality(Model):
-    """The VMAF that samples of a rendition promise: the mean, and what 95 % of the pictures reach."""
+    """The VMAF expected from samples of a rendition: the mean, and what 95 % of the frames reach."""
 
     vmaf_mean: float
     vmaf_p5: float
 
 
 class Rendition(Model):
-    """One rendition as measured: sizes in pixels, rates in bits and frames per second.
+    """The measured properties of a rendition: sizes in pixels, rates in bits and frames per second.
 
-    `quality` is absent unless samples were judged before encoding (PER_TITLE).
+    `quality` is present only if samples were measured before encoding (PER_TITLE).
     """
 
     name: QualityName
@@ -92,7 +92,7 @@ class VideoUploaded(Payload):
     qualities: Annotated[list[WishedQuality], Field(max_length=16)] | None = None
     visibility: Visibility | None = None
     delivery: Delivery | None = None
-    storage: Annotated[str, Field(max_length=64)] | None = None  # an unknown one fails the video
+    storage: Annotated[str, Field(max_length=64)] | None = None  # an unknown name fails the video
 
 
 class VideoSegmented(Payload):
@@ -123,10 +123,10 @@ class VideoStored(Payload):
 
 
 class VideoFailed(Payload):
-    """A video will not become ready unless someone retries it."""
+    """Processing of a video failed; only a retry can make it ready."""
 
     type = "video.failed"
-    user_id: Annotated[str, Field(max_length=64)] | None  # of a refused event: as it wrote it
+    user_id: Annotated[str, Field(max_length=64)] | None  # of a rejected event: the user id as received
     stage: Stage
     reason: str
     message: str
@@ -154,7 +154,7 @@ class EncodeChunk(Payload):
 
 
 class StoreSegments(Payload):
-    """Store what is registered of a chunk whose encode goes on, so that players are shown it."""
+    """Store the registered segments of a chunk that is still being encoded, so that players can see them."""
 
     type = "chunk.store"
     exchange = COMMANDS

@@ -14,5 +14,5 @@ class Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that other programs see."""
+        """Return the JSON object in its public form."""
         return self.model_dump(mode="json", by_alias=True)

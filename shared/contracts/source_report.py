@@ -11,7 +11,7 @@ Topic = Literal["frame_rate", "timeline", "interlacing", "colour", "audio", "chu
 
 
 class TrackReport(Model):
-    """One track of the source, and why it was used or left out. `packets` is null where none were counted."""
+    """One track of the source, and why it was used or ignored. `packets` is null if they were not counted."""
 
     index: int
     kind: TrackKind
@@ -35,9 +35,9 @@ class Decision(Model):
 
 
 class RateFactor(Model):
-    """A rendition's rate factor for this video, and the quality that samples promise with it.
+    """A rendition's rate factor for this video, and the quality expected from samples.
 
-    The `usual` values are those of its preset, for any video.
+    The `usual` values are the preset's defaults for any video.
     """
 
     rendition: str
@@ -49,10 +49,10 @@ class RateFactor(Model):
 
 
 class QualityReport(Model):
-    """What was found by encoding short samples of the video with several rate factors.
+    """The results of encoding short samples of the video with several rate factors.
 
-    `saved_bytes` is the expected difference to the usual rate factors, with renditions left out; it is
-    negative where a video needs more. `cpu_seconds` is what finding it took.
+    `saved_bytes` is the expected saving against the default rate factors, including omitted renditions;
+    negative if the video needs more. `cpu_seconds` is the cost of the search.
     """
 
     metric: str

@@ -1,6 +1,6 @@
-"""Warnings of a record: what differs between a source and its video, as coded data.
+"""Warnings in a record: coded differences between a source and its video.
 
-The codes are listed here and, for users, in docs/warnings.md; a test keeps the two alike.
+The codes are listed here and, for users, in docs/warnings.md; a test keeps both lists equal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SAME_MOMENT_SECONDS: Final = 1e-6
 
 
 class WarningCode(StrEnum):
-    """What a warning is about. Codes may be added; none changes its meaning."""
+    """The subject of a warning. Codes may be added; their meaning never changes."""
 
     SOURCE_INCOMPLETE = "source_incomplete"
     SOURCE_DAMAGED = "source_damaged"
@@ -73,7 +73,7 @@ MEANINGS: Final[dict[WarningCode, str]] = {
 
 
 class VideoWarning(Model):
-    """One warning; times are seconds of the finished video, null where it concerns all of it."""
+    """One warning; times are in seconds of the finished video, null if the whole video is affected."""
 
     code: Annotated[str, Field(examples=[str(code) for code in WarningCode])]
     message: str
@@ -82,7 +82,7 @@ class VideoWarning(Model):
 
 
 def merge_warnings(warnings: Iterable[VideoWarning]) -> tuple[VideoWarning, ...]:
-    """Return `warnings` in order of time; those of one code and message that touch become one."""
+    """Return `warnings` sorted by time; adjacent ones with equal code and message are merged."""
     kinds: dict[tuple[str, str], list[VideoWarning]] = {}
     for warning in warnings:
         kinds.setdefault((warning.code, warning.message), []).append(warning)
@@ -111,5 +111,5 @@ def _end(warning: VideoWarning) -> float:
 
 
 def _touches(before: VideoWarning, after: VideoWarning) -> bool:
-    """Return whether `after`, which begins no earlier, begins within `before` or at its end."""
+    """Return whether `after`, which does not start earlier, starts within `before` or at its end."""
     return before.start_seconds is not None and _start(after) <= _end(before) + SAME_MOMENT_SECONDS

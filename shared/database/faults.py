@@ -1,4 +1,4 @@
-"""Which of asyncpg's exceptions mean that Postgres is unavailable; mapped here and nowhere else."""
+"""Maps the asyncpg exceptions that mean "Postgres is unavailable"; the only place that does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNREACHABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server closed the connection as a command began
+    asyncpg.InternalClientError,  # the server closed the connection while a command was starting
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,

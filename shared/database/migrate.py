@@ -1,4 +1,4 @@
-"""Migrations: numbered SQL files, applied once each under an advisory lock, checked by checksum."""
+"""Migrations: numbered SQL files, each applied once under an advisory lock and verified by checksum."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_SECONDS = 10.0
-MIGRATION_LOCK = 0x766F645F  # an arbitrary number that nothing else in this database locks
+MIGRATION_LOCK = 0x766F645F  # an arbitrary number that nothing else in this database uses as a lock key
 
 
 async def migrate(url: str) -> None:
-    """Apply missing migrations, each once, also when many services start at the same time.
+    """Apply missing migrations, each exactly once even when many services start at the same time.
 
     Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when its schema differs.
     """

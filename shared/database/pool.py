@@ -34,11 +34,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Patience:
-    """How long Postgres is waited for.
+    """Timeouts for Postgres.
 
-    `silence_seconds`: for the beginning of a transaction while no other one gets an answer either;
-    `longest_seconds`: for it in any case, as when all connections are busy; `command_seconds`: for the end of
-    one command.
+    `silence_seconds`: to begin a transaction while Postgres answers nobody else; `longest_seconds`: to begin
+    one in any case, for example when all connections are busy; `command_seconds`: for one command.
     """
 
     silence_seconds: float = CONNECT_SECONDS
@@ -46,11 +45,11 @@ class Patience:
     command_seconds: float = 30.0
 
 
-PATIENT = Patience()  # of workers, for whom nobody waits
+PATIENT = Patience()  # for workers: no client is waiting
 
 
 class Database:
-    """A pool of connections; every failure to reach Postgres is raised as DatabaseUnavailable."""
+    """A connection pool; every failure to reach Postgres is raised as DatabaseUnavailable."""
 
     def __init__(
         self,
@@ -68,9 +67,9 @@ class Database:
             self._migrated.set()
 
     async def migrate(self, url: str) -> None:
-        """Bring the schema up to date as soon as Postgres answers, then wait until cancelled.
+        """Migrate as soon as Postgres answers, then wait until cancelled.
 
-        Nothing is read before that. Raises ConfigurationError.
+        Nothing is read before the migration. Raises ConfigurationError.
         """
         while not self._migrated.is_set():
             try:
@@ -98,7 +97,10 @@ class Database:
         self._answered_at = time.monotonic()
 
     async def _begun(self, stack: AsyncExitStack) -> Connection:
-        """Begin a transaction that `stack` ends. Raises TimeoutError; what it gives up ends later."""
+        """Begin a transaction that ends with `stack`.
+
+        Raises TimeoutError; the abandoned transaction is ended in the background.
+        """
         begun = AsyncExitStack()
         beginning = asyncio.create_task(self._begin(begun))
         try:
@@ -122,7 +124,10 @@ class Database:
         return connection
 
     async def _wait(self, beginning: asyncio.Task[Connection]) -> None:
-        """Wait while Postgres answers others; raises TimeoutError, and what `beginning` raises."""
+        """Wait for `beginning` as long as Postgres answers other transactions.
+
+        Raises TimeoutError, and the errors of `beginning`.
+        """
         silence, give_up_at = (
             self._patience.silence_seconds,
             time.monotonic() + self._patience.longest_seconds,
@@ -155,7 +160,7 @@ class Database:
                     is_ours = await connection.fetchval("select pg_try_advisory_lock($1)", lock)
             yield bool(is_ours)
         finally:
-            with postgres_faults():  # the connection may break as it is given back
+            with postgres_faults():  # the connection may break while it is released
                 await stack.aclose()
 
     async def check(self) -> None:
@@ -165,7 +170,7 @@ class Database:
 
 
 async def _abandon(beginning: asyncio.Task[Connection], begun: AsyncExitStack) -> None:
-    """End a transaction that nobody waits for any more, and give its connection back."""
+    """End an abandoned transaction and release its connection."""
     beginning.cancel()
     await asyncio.wait({beginning})
     if not beginning.cancelled():
@@ -176,7 +181,7 @@ async def _abandon(beginning: asyncio.Task[Connection], begun: AsyncExitStack) -
 
 @asynccontextmanager
 async def _kept(connection: Connection) -> AsyncIterator[None]:
-    """End a connection whose command takes too long: to cancel it, or to roll back, would take as long."""
+    """Terminate a connection whose command takes too long: cancelling or rolling back could hang as well."""
     try:
         yield
     except TimeoutError:
@@ -188,7 +193,7 @@ async def _kept(connection: Connection) -> AsyncIterator[None]:
 async def open_database(
     url: str, *, connections: int = CONNECTIONS, patience: Patience = PATIENT
 ) -> AsyncIterator[Database]:
-    """Bring the schema up to date, then yield a pool; closes it at the end.
+    """Migrate the schema, then yield a pool; closes it at the end.
 
     Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when its schema differs.
     """
@@ -208,7 +213,7 @@ async def open_database_later(url: str, *, connections: int = CONNECTIONS) -> As
 async def _open_pool(
     url: str, connections: int, patience: Patience = PATIENT
 ) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
-    """Yield a pool that connects when it is used: to open it needs no answer of Postgres."""
+    """Yield a pool that connects on first use, so that it can be opened while Postgres is down."""
     with postgres_faults():
         pool = await asyncpg.create_pool(
             url,

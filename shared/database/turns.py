@@ -1,4 +1,4 @@
-"""A limited number of places, shared out fairly: whoever asks for many waits behind their own requests."""
+"""A limited number of slots, shared fairly: a user with many requests waits behind their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHARE: ContextVar[str] = ContextVar("share", default="")
 
 
 class Turns:
-    """Gives out `places`; when all are taken, each share in turn gets the next (round robin)."""
+    """Gives out `places` slots; when all are taken, the shares get the next ones in turn (round robin)."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -23,7 +23,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold a place during a block; SHARE says in whose name."""
+        """Hold a slot during a block, on behalf of the current SHARE."""
         await self._take(SHARE.get())
         try:
             yield
@@ -44,7 +44,7 @@ class Turns:
             raise
 
     def _pass_on(self) -> None:
-        """Give a place to the next who waits."""
+        """Give a slot to the next waiter."""
         while self._waiting:
             share, places = self._waiting.popitem(last=False)
             place = places.popleft()

@@ -1,4 +1,7 @@
-"""The kinds of errors. The kind decides what follows: a retry, a failed video, or an answer to a client."""
+"""Base classes of errors.
+
+The class decides what follows: a retry, a failed video, or an answer to a client.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ class PipelineError(Exception):
 
     reason = "internal_error"
 
-    made_progress = False  # in spite of it: how long it is waited out counts from then on
+    made_progress = False  # despite it: the time allowed for retries starts again
 
     @property
     def message(self) -> str:
-        """What is wrong and what to do, for humans."""
+        """What is wrong and what to do, as text for users."""
         return str(self)
 
 

@@ -25,7 +25,7 @@ class EncodeStalled(TransientError):
 
 
 class SegmentsLost(TransientError):
-    """The files of a chunk were lost again and again after it was encoded: the work volume loses files."""
+    """The files of a chunk were lost repeatedly after encoding: the work volume loses files."""
 
     reason = "segments_lost"
 

@@ -1,4 +1,4 @@
-"""Errors of requests and events: what is wrong with what a client or a platform sent."""
+"""Errors of requests and events: the client or platform sent something invalid."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class UnknownQuality(PermanentError):
 
 
 class UnknownStorage(PermanentError):
-    """A storage that is not among those in the settings, or not for this user to choose."""
+    """The storage is not configured, or the user may not choose it."""
 
     reason = "unknown_storage"
 
 
 class InvalidEvent(PermanentError):
-    """The data of an event breaks the schema: no record can be made of it."""
+    """The data of an event violates the schema, so that no record can be created."""
 
     reason = "invalid_event"
 
@@ -46,7 +46,7 @@ class Forbidden(RequestError):
 
 
 class QuotaExceeded(Forbidden):
-    """The user has as many bytes of originals as allowed."""
+    """The user's originals have reached the limit in bytes."""
 
     reason = "quota_exceeded"
 
@@ -74,7 +74,7 @@ class EmptyFile(RequestError):
 
 
 class UploadStalled(RequestError):
-    """The client sent too little for too long."""
+    """The client sent too little data for too long."""
 
     reason = "upload_stalled"
 

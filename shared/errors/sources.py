@@ -48,7 +48,7 @@ class SourceUnavailable(PermanentError):
 
 
 class OriginalMissing(SourceUnavailable):
-    """The file of an upload is missing; a volume may show it to other machines a moment later."""
+    """The file of an upload is missing; on a shared volume it may appear with a delay."""
 
 
 class SourceFetchFailed(TransientError):

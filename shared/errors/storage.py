@@ -6,7 +6,7 @@ from typing import Final
 
 from shared.errors.kinds import Deferred, TransientError
 
-WORK_VOLUME_SECONDS: Final = 5.0  # until another worker may try
+WORK_VOLUME_SECONDS: Final = 5.0  # delay before another worker tries
 
 
 class StorageUnavailable(TransientError):
@@ -34,7 +34,7 @@ class StorageMismatch(StorageRefused):
 
 
 class WorkVolumeUnavailable(Deferred):
-    """The work volume or bucket is a wrong one, or cannot be used: another worker has to do the work."""
+    """The work volume or bucket is the wrong one, or unusable: another worker has to do the work."""
 
     reason = "work_volume_unavailable"
 

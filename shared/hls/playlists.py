@@ -29,7 +29,7 @@ DEFAULT_VARIANT_BPS = 2_000_000  # [1.32]: the rate a player should start with
 MAX_FIRST_BPS = 2_500_000  # above this, prefer a lower rate even if it is further away
 VERSION = 3  # required by decimal durations, the newest feature in use [RFC 8216, 7]
 IFRAMES_VERSION = 5  # required by EXT-X-MAP in an I-frame playlist [RFC 8216, 7]
-# Measured: the one form with which hls.js, shaka-player and video.js all start at the beginning.
+# The only form, by measurement, with which hls.js, shaka-player and video.js all start at the beginning.
 START = "#EXT-X-START:TIME-OFFSET=0.001,PRECISE=YES"
 TABLES_BYTES = 3 * 188  # SDT, PAT and PMT: FFmpeg starts every segment with one packet of each
 
@@ -170,7 +170,7 @@ def _key_frames_shown(
 
 @dataclass(frozen=True)
 class Playlists:
-    """All playlists of a complete video: texts by path below its prefix, the multivariant playlist last."""
+    """All playlists of a complete video: text by path below its prefix, the multivariant playlist last."""
 
     renditions: tuple[Rendition, ...]
     texts: Mapping[str, str]

@@ -39,10 +39,10 @@ class StoredSegment:
 
 @dataclass(frozen=True)
 class RenditionSet:
-    """What playlists say about a video apart from its segments; fixed when the video is planned.
+    """The properties of a video that its playlists state besides the segments.
 
-    `renditions` are (name, width, height) in pixels, the largest first; `qualities` what samples of them
-    promised, by name.
+    Fixed when the video is planned. `renditions` are (name, width, height) in pixels, largest first;
+    `qualities` are the values expected from samples, by name.
     """
 
     renditions: tuple[tuple[str, int, int], ...]

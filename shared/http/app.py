@@ -61,7 +61,7 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 def loggable(path: str) -> str:
-    """Return a path without playback tokens and grants, with which a reader of the log could watch."""
+    """Return a path without playback tokens and grants: a reader of the log could use them to watch."""
     return PLAYBACK_CREDENTIAL.sub(r"/\1/-", path)
 
 

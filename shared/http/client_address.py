@@ -1,4 +1,4 @@
-"""The address of the client of a request, also behind proxies that are trusted."""
+"""The address of the client of a request, also behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Network = IPv4Network | IPv6Network
 
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Return addresses and ranges as networks. Raises ValueError naming the one that is none."""
+    """Parse addresses and ranges as networks. Raises ValueError naming an invalid one."""
     return tuple(ip_network(text, strict=False) for text in texts)
 
 

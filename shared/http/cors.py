@@ -17,7 +17,7 @@ MAX_AGE_SECONDS = 86400
 
 @dataclass(frozen=True)
 class CorsPolicy:
-    """The origins that are allowed, with credentials; what they may send, and read of an answer."""
+    """The origins allowed to use credentials, and the headers that they may send and read."""
 
     origins: tuple[str, ...]
     methods: Sequence[str]
@@ -25,7 +25,7 @@ class CorsPolicy:
     answer_headers: Sequence[str]
 
     def headers(self, origin: str | None) -> dict[str, str]:
-        """Return what an answer to a page of this origin carries."""
+        """Return the headers of an answer to a page of this origin."""
         if origin is None or origin not in self.origins:
             return {}
         return {
@@ -36,7 +36,7 @@ class CorsPolicy:
         }
 
     def preflight(self) -> dict[str, str]:
-        """Return what the answer to a preflight adds."""
+        """Return the additional headers of an answer to a preflight."""
         return {
             "Access-Control-Allow-Methods": ", ".join(self.methods),
             "Access-Control-Allow-Headers": ", ".join(self.request_headers),
@@ -47,7 +47,7 @@ class CorsPolicy:
 def allow_origins(app: web.Application, policy: CorsPolicy) -> None:
     """Answer preflights of listed origins, and add to every answer what the policy allows.
 
-    Pages of other origins get what the application itself says.
+    Pages of other origins get the headers that the application itself sets.
     """
     if not policy.origins:
         return

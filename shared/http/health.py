@@ -26,9 +26,9 @@ Readiness = Literal["always", "once", "never"]
 class Check:
     """One dependency: whether it answers, and what an outage means for traffic to this process.
 
-    `readiness` is "always" for what only this process may lack, such as its volume; "once" for servers that
-    all processes share: taking every process out of service during their outage would serve nothing at all;
-    "never" for what answers to clients do not need.
+    `readiness` is "always" for dependencies that only this process may lack, such as its volume; "once" for
+    servers that all processes share: taking all processes out of service during their outage would leave
+    nothing to serve; "never" for those that requests do not need.
     """
 
     def __init__(self, check: Callable[[], Awaitable[None]], readiness: Readiness) -> None:
@@ -41,7 +41,7 @@ class Check:
         return self._readiness != "never"
 
     async def require(self) -> None:
-        """Run the check; remember when the dependency has answered. Raises what the check raises."""
+        """Run the check and record that the dependency has answered. Raises the errors of the check."""
         await self._check()
         self._has_answered = True
 
@@ -50,7 +50,7 @@ class Check:
         return "ok" if self._readiness == "once" and self._has_answered else await self.state()
 
     async def state(self) -> str:
-        """Return "ok" or what is wrong; concurrent callers share one check."""
+        """Return "ok" or the problem; concurrent callers share one check."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         return await asyncio.shield(self._looking)
@@ -66,7 +66,7 @@ class Check:
         except PipelineError as error:
             return error.message
         finally:
-            checking.cancel()  # nobody waits for its end: asking a server that hangs to give up takes long
+            checking.cancel()  # not awaited: cancelling a request to a server that hangs can take long
         return "ok"
 
 
@@ -77,7 +77,7 @@ class Checks:
         self._by_name: dict[str, Check] = {}
 
     def add(self, name: str, check: Callable[[], Awaitable[None]], readiness: Readiness) -> Check:
-        """Register a dependency for /statusz, and for /readyz as `readiness` says."""
+        """Register a dependency for /statusz and, depending on `readiness`, for /readyz."""
         self._by_name[name] = added = Check(check, readiness)
         return added
 
@@ -87,7 +87,7 @@ class Checks:
         return await _gathered({name: check.readiness() for name, check in deciding.items()})
 
     async def states(self) -> dict[str, str]:
-        """Check every dependency; return "ok" or what is wrong by name, and set the metric."""
+        """Check every dependency; return "ok" or the problem by name, and set the metric."""
         states = await _gathered({name: check.state() for name, check in self._by_name.items()})
         for name, state in states.items():
             DEPENDENCY_UP.labels(name).set(state == "ok")
@@ -101,12 +101,12 @@ class Checks:
 
 
 CHECKS = web.AppKey("checks", Checks)
-METRICS_FOLDER = web.AppKey("metrics_folder", str)  # where processes that share a port keep theirs
+METRICS_FOLDER = web.AppKey("metrics_folder", str)  # the directory shared by processes on one port
 METRICS_HEADERS = {"Content-Type": CONTENT_TYPE_LATEST}
 
 
 def _retrieve(checked: asyncio.Task[None]) -> None:
-    """Take an error that comes after the answer, or asyncio would log it."""
+    """Retrieve an error raised after the answer, or asyncio would log it."""
     if not checked.cancelled():
         checked.exception()
 

@@ -1,7 +1,7 @@
-"""HTTP connections that answer and log malformed requests in fixed words.
+"""HTTP connections that answer and log malformed requests with fixed texts.
 
-aiohttp answers requests that never reach a handler by itself, and quotes them in the answer and the log: a
-broken `Authorization` header would put an API key into both.
+aiohttp itself answers requests that never reach a handler, and quotes them in answer and log: a broken
+`Authorization` header would leak an API key.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the answer to a malformed head, or to a request that failed outside its handler.
 
-        Raises ConnectionError when an answer has begun: then the connection can only be closed.
+        Raises ConnectionError if the answer has already started: the connection can only be closed.
         """
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun already")
+            raise ConnectionError("the answer has already started")
         request_id = uuid4().hex
         if status < 500:
             answer = _answer_malformed(exc, request_id)
@@ -77,7 +77,7 @@ class Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs an application with the connections of this module."""
+    """Runs an application with the connection class of this module."""
 
     async def _make_server(self) -> Server:
         made = await super()._make_server()

@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class TooSlow(TimeoutError):
-    """Too few bytes arrived within a window; the message says how many and in what time."""
+    """Too few bytes arrived within a window; the message contains the numbers."""
 
 
 class MinimumRate:
@@ -39,7 +39,7 @@ class MinimumRate:
         self._bytes += size_bytes
 
     async def wait(self, reading: Awaitable[Result]) -> Result:
-        """Return what `reading` returns. Raises TooSlow at the end of a window with too few bytes."""
+        """Return the result of `reading`. Raises TooSlow at the end of a window with too few bytes."""
         began = self._clock()
         result = await reading
         self._count(self._clock() - began)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-STATUS: dict[type[PipelineError], int] = {  # the nearest class in an error's ancestry decides
+STATUS: dict[type[PipelineError], int] = {  # the nearest class in the error's MRO decides
     InvalidRequest: 400,
     EmptyFile: 400,
     PermanentError: 400,
@@ -61,7 +61,7 @@ STATUS: dict[type[PipelineError], int] = {  # the nearest class in an error's an
     PipelineError: 503,
     OutOfDisk: 507,
 }
-CLIENT_GONE = 499  # the client left before the answer: in logs and metrics only
+CLIENT_GONE = 499  # the client disconnected first: for logs and metrics only
 
 REQUEST_ID = "X-Request-Id"
 IDENTITY = "identity"
@@ -70,7 +70,7 @@ log = structlog.get_logger()
 
 
 class HttpProblem(PermanentError):
-    """An error answer: status, stable reason, and what to do about it (RFC 9457).
+    """An error answer: status, stable reason and advice (RFC 9457).
 
     `members` are its extension members (section 3.2).
     """
@@ -108,7 +108,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 
 def _unforeseen(request: web.Request, error: Exception) -> web.Response:
-    """Log an unexpected failure and return its answer; none is needed when the client has left."""
+    """Log an unexpected failure and return the answer, unless the client has disconnected."""
     is_gone = request.transport is None or request.transport.is_closing()
     if isinstance(error, ConnectionError) and is_gone:
         return web.Response(status=CLIENT_GONE)
@@ -171,7 +171,7 @@ def problem(
     headers: dict[str, str] | None = None,
     members: dict[str, str] | None = None,
 ) -> web.Response:
-    """Return RFC 9457 problem details with our stable `reason`; counts them."""
+    """Return RFC 9457 problem details with a stable `reason`, and count them."""
     HTTP_PROBLEMS.labels(int(status), reason).inc()
     body = {"type": "about:blank", "title": reason.replace("_", " "), "status": status, "reason": reason}
     text = json.dumps(body | {"detail": detail} | (members or {}))

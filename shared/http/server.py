@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 SHUTDOWN_SECONDS = 5.0
-# How long a connection may be idle, or take to send the head of a request. Longer than proxies keep idle
-# connections (Google's load balancer: 600 s): they answer 502 when we close one that they are about to use.
+# How long a connection may be idle, or take to send a request head. Longer than proxies keep idle connections
+# (Google's load balancer: 600 s): a proxy answers 502 when we close a connection that it is about to use.
 IDLE_SECONDS = 620.0
 
 
@@ -36,7 +36,7 @@ class Requests:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count one more while the block runs."""
+        """Count a request while the block runs."""
         self._count += 1
         self._none.clear()
         try:
@@ -62,7 +62,7 @@ DIED = web.AppKey("died", asyncio.Future)
 async def running(
     app: web.Application, work: Coroutine[Any, Any, None], name: str
 ) -> AsyncIterator[Callable[[], None]]:
-    """Run a loop while the application runs; a loop that ends by itself ends the process.
+    """Run a loop while the application runs; if the loop ends early, so does the process.
 
     Yields a function to call before the loop is asked to end.
     """
@@ -87,14 +87,14 @@ def _report_death(app: web.Application, task: asyncio.Task[None]) -> None:
     how = "was cancelled unexpectedly" if task.cancelled() else "ended"
     error = error or RuntimeError(f"{task.get_name()} {how}")
     died = app.get(DIED)
-    if died is None:  # another runner than `serve`, which ends the process
+    if died is None:  # not run by `serve`, which would end the process
         log.error("loop_ended", loop=task.get_name(), exc_info=error)
     elif not died.done():
         died.set_exception(error)
 
 
 async def serve(app: web.Application, settings: ProcessSettings, *, shares_port: bool = False) -> None:
-    """Open everything, listen until a signal or the death of a background loop, finish, close everything."""
+    """Open everything, listen until a signal or the end of a background loop, drain, close everything."""
     loop = asyncio.get_running_loop()
     app[DIED] = loop.create_future()
     stopped = asyncio.Event()
@@ -119,7 +119,7 @@ async def serve(app: web.Application, settings: ProcessSettings, *, shares_port:
 
 
 async def _set_up(runner: web.AppRunner, stopped: asyncio.Event) -> bool:
-    """Open what the application needs; False when a signal to stop arrives first."""
+    """Open the application's resources; False when a stop signal arrives first."""
     opening, stopping = asyncio.create_task(runner.setup()), asyncio.create_task(stopped.wait())
     try:
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +135,7 @@ async def _set_up(runner: web.AppRunner, stopped: asyncio.Event) -> bool:
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
-    """Return the runner of `app`, with limits on how long clients may keep connections waiting."""
+    """Return the runner of `app`, with timeouts for slow and idle connections."""
     return Runner(
         app,
         access_log=None,

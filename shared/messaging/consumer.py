@@ -69,7 +69,7 @@ class Consumer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Process messages until drained; waits while the broker is unavailable, or the gate is shut."""
+        """Process messages until drained; waits while the broker is unavailable or the gate is closed."""
         while not self._draining.is_set():
             await self._slots.acquire()
             try:
@@ -86,7 +86,7 @@ class Consumer:
                 self._start(*pulled)
 
     async def _pull(self) -> tuple[str, AbstractIncomingMessage] | None:
-        """Take a message, if this worker may have one. Raises BrokerUnavailable, or what the gate raises."""
+        """Take a message if the gate is open. Raises BrokerUnavailable, and the errors of the gate."""
         if self._gate:
             await self._gate()
         return await deliveries.pull(self.link, self._queues)
@@ -148,7 +148,7 @@ class Consumer:
 
     async def _process(self, queue: str, message: AbstractIncomingMessage) -> Outcome:
         try:
-            is_retry = message.exchange == ""  # of our outbox: platforms cannot write to the default exchange
+            is_retry = message.exchange == ""  # platforms cannot write to the default exchange
             return await self._processor.process(
                 queue, message.body, is_retry=is_retry, **counts_of(message.headers)
             )

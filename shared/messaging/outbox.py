@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class Outbox:
-    """Adds messages to transactions, and wakes this process's relay when they have committed."""
+    """Adds messages to transactions, and wakes this process's relay after the commit."""
 
     def __init__(self, database: Database, source: str) -> None:
         self.database = database

@@ -45,10 +45,12 @@ log = structlog.get_logger()
 
 
 class Failures(Protocol):
-    """Where the failures of a route's messages are recorded."""
+    """Records the failures of a route's messages."""
 
     async def begin(self, payload: Payload) -> RecordFailure:
-        """Return a function that records the failure of the work that starts now. Raises DatabaseUnavailable.
+        """Return a function that records the failure of the work that is about to start.
+
+        Raises DatabaseUnavailable.
 
         The function returns False when the work is no longer needed; it raises DatabaseUnavailable too.
         """
@@ -72,7 +74,7 @@ class Requeue(Protocol):
 
 @dataclass(frozen=True)
 class Route:
-    """The handler of a message type, its retry policy, and where failures are recorded (None: nowhere).
+    """The handler of a message type, its retry policy, and the sink for failures, if any.
 
     `accept` runs first, also for a message that kills its worker: a failure needs a record.
     """
@@ -84,7 +86,7 @@ class Route:
 
     def __post_init__(self) -> None:
         if (self.failures is None) != (self.policy.attempts is None):
-            raise ValueError("a route that may give up needs a sink for failures, others must not have one")
+            raise ValueError("a route needs a sink for failures exactly when its policy may give up")
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Processor:
     ) -> Outcome:
         """Return the outcome of a message once it may be acknowledged. Raises Undecodable.
 
-        What a message says of earlier attempts counts if it `is_retry`, put back by a service.
+        The attempt headers of a message count only if it `is_retry`, requeued by a service.
         """
         event, payload = decode(body)
         route = self._routes.get(type(payload))
@@ -136,10 +138,10 @@ class Processor:
                     return outcome
 
     async def _try(self, job: Job) -> Outcome | None:
-        """Handle a message once; None when it must be handled again."""
+        """Handle a message once; None if it must be handled again."""
         try:
             error = await self._run(partial(job.route.accept, job.payload)) if job.route.accept else None
-            failures = job.route.failures  # from here on it is about the run that `accept` may have begun
+            failures = job.route.failures  # of the run that `accept` may have started
             record = await failures.begin(job.payload) if failures else None
             error = error or await self._handle(job)
             verdict = decide(error, job.delivery, job.route.policy, self._now())
@@ -153,7 +155,7 @@ class Processor:
         return lost or await self._run(partial(job.route.handle, job.payload))
 
     async def _run(self, step: Callable[[], Awaitable[None]]) -> Exception | None:
-        """Run a step of the route; return what it raised."""
+        """Run a step of the route; return the exception that it raised."""
         try:
             await step()
         except PipelineError as error:
@@ -190,7 +192,7 @@ class Processor:
         if verdict.outcome == "deferred":
             log.info("deferred", why=str(error), seconds=delay)
         else:
-            delay *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter is no secret
+            delay *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter need not be secret
             about = {"reason": verdict.reason, "error": str(error), "attempt": verdict.attempt}
             log.warning("will_retry", **about, delay_seconds=delay)
         await self._requeue.add_again(

@@ -1,4 +1,4 @@
-"""Publishing with confirms: a message counts as sent when the broker confirms it."""
+"""Publishing with confirms: a message counts as sent once the broker confirms it."""
 
 from __future__ import annotations
 

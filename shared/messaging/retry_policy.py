@@ -21,10 +21,10 @@ FINAL = (PermanentError, WorkerLost, StorageRefused)  # an early retry changes n
 class RetryPolicy:
     """How errors of one route are retried.
 
-    A transient error gets `attempts` in total; None: no limit, and nothing is given up. An error of a class
-    in `patience` is retried for that many seconds instead, however many attempts that takes. A message that
-    was delivered `max_deliveries` times without being acknowledged has killed its workers; RabbitMQ 4 drops a
-    message of a quorum queue after 20 deliveries.
+    A transient error gets `attempts` in total; None: unlimited. An error class in `patience` is retried for
+    that many seconds instead, regardless of the number of attempts. A message that was delivered
+    `max_deliveries` times without being acknowledged has killed its workers; RabbitMQ 4 drops a message of a
+    quorum queue after 20 deliveries.
     """
 
     attempts: int | None

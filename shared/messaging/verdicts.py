@@ -1,16 +1,16 @@
-"""What happens to a message: a pure function of its handler's error, its history and its retry policy.
+"""Decides about a message: a pure function of its handler's error, its history and its retry policy.
 
 handled                        acknowledged, after the handler has committed
 Superseded                     acknowledged: another worker has the work, or it is no longer needed
-DatabaseUnavailable            kept, and handled again when Postgres answers
+DatabaseUnavailable            held, and handled again when Postgres answers
 Deferred                       retried after the delay in the error; no attempt is counted
-an error with patience         retried with growing delays until the patience ends, which progress renews
+an error with patience retried with growing delays until the patience ends; progress restarts it
 PermanentError                 given up
 TransientError, or a bug       retried with back-off; given up after the last attempt
 kills its worker every time    given up: `worker_lost`
 
-The route's sink records what is given up. A route without a sink, whose policy has no limit of attempts,
-never gives up. A message that cannot be decoded has no route: it becomes a dead letter (processor.py).
+The route's sink records failures. A route without a sink has a policy without limits and never gives up. A
+message that cannot be decoded has no route: it becomes a dead letter (processor.py).
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ class InternalError(TransientError):
 class Delivery:
     """The history of a message: failed attempts, and deliveries that were not acknowledged.
 
-    `failing_since` is when the current error with patience first occurred since there was progress; None
-    without one.
+    `failing_since` is when the current error with patience first occurred since the last progress, if any.
     """
 
     attempt: int = 0
@@ -95,11 +94,11 @@ def lost_worker(delivery: Delivery, policy: RetryPolicy) -> WorkerLost | None:
     """Return the error of a message that has killed its workers; None for any other."""
     if delivery.deliveries < policy.max_deliveries:
         return None
-    return WorkerLost(f"delivered {delivery.deliveries + 1} times without an answer")
+    return WorkerLost(f"delivered {delivery.deliveries + 1} times and never acknowledged")
 
 
 def decide(error: Exception | None, delivery: Delivery, policy: RetryPolicy, now: datetime) -> Verdict:
-    """Return what happens to a message whose handler raised `error` (None: it succeeded)."""
+    """Return the verdict on a message whose handler raised `error` (None: it succeeded)."""
     match error:
         case None:
             return Acknowledge("done")
@@ -130,7 +129,7 @@ def _after_fault(error: PipelineError, delivery: Delivery, policy: RetryPolicy, 
 def _wait_out(
     error: PipelineError, delivery: Delivery, policy: RetryPolicy, now: datetime, patience_seconds: float
 ) -> Verdict:
-    since = min(delivery.failing_since or now, now)  # clocks of machines differ
+    since = min(delivery.failing_since or now, now)  # machine clocks differ
     if error.made_progress:
         since = now
     waited = (now - since).total_seconds()

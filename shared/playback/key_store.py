@@ -1,4 +1,4 @@
-"""The keys that verify playback tokens: our own, which rotate, and public keys registered by platforms."""
+"""The keys that verify playback tokens: our own rotating keys, and public keys registered by platforms."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ async def registered(connection: Connection) -> list[dict[str, Any]]:
 
 
 async def remove(connection: Connection, kid: str) -> bool:
-    """Remove a platform's key, and with it all tokens that it signed; False when there is none."""
+    """Remove a platform's key, which invalidates all tokens signed with it; False when there is none."""
     return str(await sql.remove(connection, kid=kid)).endswith("1")
 
 
 async def rotate(connection: Connection, *, keep_seconds: float) -> str:
-    """Create a new signing key and return its id; previous ones verify for `keep_seconds` more."""
+    """Create a new signing key and return its id; previous ones still verify for `keep_seconds`."""
     kid = f"own{secrets.token_hex(6)}"
     await sql.retire_own(connection, keep_seconds=keep_seconds)
     await sql.add_own(connection, kid=kid, material=secrets.token_hex(SECRET_BYTES))

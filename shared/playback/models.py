@@ -16,7 +16,7 @@ AUDIENCE = "playback"
 
 @dataclass(frozen=True)
 class PlaybackKey:
-    """A key that verifies tokens; HS256 keys are ours, and also sign tokens and grants.
+    """A key that verifies tokens. HS256 keys are our own; they also sign tokens and grants.
 
     `material` is the secret itself (HS256) or a public key in PEM (EdDSA, RS256).
     """
@@ -34,8 +34,8 @@ class PlaybackKey:
 class Viewer:
     """The claims of a verified token: who may watch one video.
 
-    `generation` must be the video's; otherwise its tokens have been revoked. `max_height` bounds the short
-    side of renditions in pixels (None: no bound); empty `origins` or `networks` allow any.
+    If `generation` is not the video's, the token has been revoked. `max_height` limits the short side of
+    renditions in pixels (None: no limit); empty `origins` or `networks` allow any.
     """
 
     video_id: UUID

@@ -31,7 +31,7 @@ PATTERN = r"[0-9]{1,12}-[A-Za-z0-9_]{1,64}-[A-Za-z0-9_-]{22}"
 
 @dataclass(frozen=True)
 class Scope:
-    """The scope of a grant: a video and the generation of its tokens (raised to revoke them all)."""
+    """The scope of a grant: a video and its token generation (raised to revoke all tokens)."""
 
     video_id: UUID
     generation: int
@@ -39,14 +39,17 @@ class Scope:
 
 @dataclass(frozen=True)
 class Grant:
-    """A grant as in a path, and its expiry (seconds since 1970)."""
+    """A grant as it appears in a path, and its expiry (seconds since 1970)."""
 
     text: str
     expires_at: int
 
 
 def expiry(now: float, duration_seconds: float) -> int:
-    """Return when a grant made now ends: it outlasts the video twice, and is the same for a whole bucket."""
+    """Return the expiry of a grant made now.
+
+    At least twice the video's length ahead, and equal within a bucket.
+    """
     return ceil((now + max(2 * duration_seconds, MIN_SECONDS)) / BUCKET_SECONDS) * BUCKET_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Viewer tokens: JSON Web Tokens (RFC 7519) that travel as a segment of the path.
+"""Viewer tokens: JSON Web Tokens (RFC 7519), sent as a path segment.
 
 The algorithm is that of the key named by `kid`, and is never read from the token (RFC 8725, section 3.1).
 """
@@ -24,11 +24,11 @@ MAX_CHARACTERS = 4096
 MAX_TIME = 10**11  # seconds since 1970: the year 5138
 MAX_ENTRIES = 64  # of origins, and of networks
 REQUIRED = ("exp", "sub", "aud")
-IPV6_SUBSCRIBER_BITS = 64  # one customer has a /64, within which a phone changes its address often
+IPV6_SUBSCRIBER_BITS = 64  # a customer has a /64, within which a phone changes its address often
 
 
 def sign(viewer: Viewer, key: PlaybackKey) -> str:
-    """Return the token of a viewer, signed with a key of ours."""
+    """Return a viewer's token, signed with one of our keys."""
     claims: dict[str, Any] = {
         "sub": str(viewer.video_id),
         "aud": AUDIENCE,
@@ -47,7 +47,7 @@ def sign(viewer: Viewer, key: PlaybackKey) -> str:
 
 
 def read_kid(token: str) -> str:
-    """Return the id of the key that a token names, not verified. Raises TokenInvalid."""
+    """Return the key id in a token, without verifying it. Raises TokenInvalid."""
     if len(token) > MAX_CHARACTERS:
         raise TokenInvalid(f"the playback token is longer than {MAX_CHARACTERS} characters")
     try:
@@ -88,7 +88,7 @@ def check(viewer: Viewer, *, now: float, video_id: UUID, generation: int) -> Non
 
 
 def check_place(viewer: Viewer, *, address: str | None, origin: str | None, own_origin: str) -> None:
-    """Raise TokenNotForThis for an address or the origin of a page that the token does not allow."""
+    """Raise TokenNotForThis if the token does not allow the client's address or the page's origin."""
     if viewer.networks and not (address and any(ip_address(address) in net for net in viewer.networks)):
         raise TokenNotForThis("the playback token is not for this address")
     if viewer.origins and origin not in {None, own_origin, *viewer.origins}:

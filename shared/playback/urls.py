@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Configured(Protocol):
-    """The settings that decide about URLs."""
+    """The settings that determine URLs."""
 
     @property
     def public_stream_url(self) -> str: ...
@@ -28,7 +28,7 @@ class Configured(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a video lies: its storage, what the settings call it, and the key of its folder."""
+    """The location of a video: its storage, the storage's name in the settings, and the key of its folder."""
 
     location: StorageLocation
     storage_name: str | None
@@ -37,33 +37,33 @@ class Place:
 
 @dataclass(frozen=True)
 class PlaybackUrls:
-    """Where players find videos: at the streamer, or in a storage that is public (S3_PUBLIC_URL)."""
+    """Builds the URLs of videos: at the streamer, or in a public storage (S3_PUBLIC_URL)."""
 
     public_stream_url: str
     by_storage: Mapping[str, Storage] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Configured) -> PlaybackUrls:
-        """Return the URLs that the settings describe."""
+        """Return the URL builder for the settings."""
         return cls(settings.public_stream_url.rstrip("/"), settings.by_storage)
 
     def at_streamer(self, video_id: UUID) -> str:
-        """Return the base of a video at the streamer."""
+        """Return the base URL of a video at the streamer."""
         return f"{self.public_stream_url}/api/stream/{video_id}"
 
     def base(self, video_id: UUID, place: Place) -> str:
-        """Return the base of a stored video: in public storage if its place is that, else at the streamer."""
+        """Return the base URL of a stored video: in its storage if that is public, else at the streamer."""
         storage = find_configured(self.by_storage, place.location, place.storage_name)
         if storage and storage.storage_type == "s3" and storage.s3_public_url:
             return f"{storage.s3_public_url.rstrip('/')}/{place.s3_key}"
         return self.at_streamer(video_id)
 
     def player(self, video_id: UUID, token: str | None = None) -> str:
-        """Return the page that plays a video; a private one needs a token."""
+        """Return the URL of the page that plays a video; a private one needs a token."""
         return f"{self.public_stream_url}/watch/{video_id}{f'/t/{token}' if token else ''}"
 
     def playlist_with(self, token: str, video_id: UUID) -> str:
-        """Return the multivariant playlist of a video with a playback token in its path."""
+        """Return the URL of a video's multivariant playlist, with a playback token in its path."""
         return playlist_url(f"{self.at_streamer(video_id)}/t/{token}")
 
 

@@ -1,6 +1,6 @@
-"""Work under a lease: claimed, renewed while it runs, given back on failure, cancelled when it is lost.
+"""Work under a lease: claimed, renewed while it runs, released on failure, cancelled when the lease is lost.
 
-A lease fences late workers off: its claim has a number, `attempt`, that guards every later write.
+A lease fences off late workers: its claim has a number, `attempt`, that guards every later write.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 RENEWALS_IN_A_LEASE = 5
-MAX_TRIES = 8  # starts without an end after which work is treated as killing its workers
+MAX_TRIES = 8  # unfinished starts after which work is treated as killing its workers
 
 Result = TypeVar("Result")
 
 
 class Claim(Protocol):
-    """The right to do some work; `tries` counts starts without an end."""
+    """The right to do some work; `tries` counts unfinished starts."""
 
     @property
     def attempt(self) -> int: ...
@@ -37,49 +37,49 @@ ClaimT = TypeVar("ClaimT", bound=Claim)
 
 
 class Lease(Protocol[ClaimT]):
-    """How one kind of work is claimed, kept and given back."""
+    """How work of one type is claimed, renewed and released."""
 
     @property
     def kind(self) -> str:
-        """The kind of work, for metrics."""
+        """The type of work, for metrics."""
 
     @property
     def what(self) -> str:
-        """The work in a few words, for messages."""
+        """A short description of the work, for messages."""
 
     @property
     def seconds(self) -> float:
-        """How long a claim lives without being renewed."""
+        """How long a claim lasts without renewal."""
 
     async def claim(self) -> ClaimT:
-        """Take the work. Raises Deferred when another worker has it, Superseded when it is not wanted."""
+        """Claim the work. Raises Deferred when another worker has it, Superseded when it is not needed."""
 
     async def renew(self, claim: ClaimT) -> None:
-        """Keep the claim alive. Raises Superseded when it was lost."""
+        """Renew the claim. Raises Superseded when it was lost."""
 
     async def release(self, claim: ClaimT) -> bool:
-        """Give the claim back; False when it was lost."""
+        """Release the claim; False when it was lost."""
 
 
 @dataclass(frozen=True)
 class Held(Generic[ClaimT]):
-    """A claim that was taken."""
+    """A claim that is held."""
 
     lease: Lease[ClaimT]
     claim: ClaimT
 
     async def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Return what `work` returns, renewing the claim meanwhile; a lost claim cancels the work."""
+        """Return the result of `work`, renewing the claim meanwhile; a lost claim cancels the work."""
         return await run_leased(work, partial(self.lease.renew, self.claim), self.lease.seconds)
 
 
 @asynccontextmanager
 async def leased(lease: Lease[ClaimT]) -> AsyncIterator[Held[ClaimT]]:
-    """Hold a claim during a block; a block that fails gives it back, so that another can take it at once.
+    """Hold a claim during a block.
 
-    When the claim is lost by then, another worker has the work and its failure here counts for nothing: it
-    becomes Superseded.
-    Raises WorkerLost for work that was begun MAX_TRIES times without an end.
+    If the block fails, it is released, so that another worker can claim at once. If the claim was lost by
+    then, another worker has the work and the failure here is irrelevant: it becomes Superseded. Raises
+    WorkerLost for work that was started MAX_TRIES times and never finished.
     """
     claim = await lease.claim()
     if claim.tries > 1:
@@ -95,7 +95,7 @@ async def leased(lease: Lease[ClaimT]) -> AsyncIterator[Held[ClaimT]]:
 
 
 async def _was_released(lease: Lease[ClaimT], claim: ClaimT) -> bool:
-    """Give the claim back; True also when Postgres is away: then nothing says that it was lost."""
+    """Release the claim; also True while Postgres is unavailable, since the claim may not be lost."""
     with suppress(DatabaseUnavailable):
         return await lease.release(claim)
     return True
@@ -108,15 +108,18 @@ async def run_leased(
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Result:
-    """Return what `work` returns, calling `renew` meanwhile; an error of `renew` ends the work.
+    """Return the result of `work`, calling `renew` meanwhile; an error of `renew` cancels the work.
 
-    DatabaseUnavailable does not: later writes are guarded, however old the lease is.
+    DatabaseUnavailable does not: later writes are guarded even if the lease has expired.
     """
     return await run_beside(work, _keep_renewed(renew, lease_seconds / RENEWALS_IN_A_LEASE, sleep))
 
 
 async def run_beside(work: Coroutine[Any, Any, Result], other: Coroutine[Any, Any, None]) -> Result:
-    """Return what `work` returns while `other` runs; an error of `other` ends the work, its end does not."""
+    """Return the result of `work` while `other` runs.
+
+    `other` cancels the work if it fails, not if it returns.
+    """
     working, running = asyncio.create_task(work), asyncio.create_task(other)
     try:
         await asyncio.wait({working, running}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Whether the work bucket is private: it holds everybody's originals."""
+"""Checks that the work bucket, which holds the originals of all users, is private."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = structlog.get_logger()
 
 
 async def expect_private(storage: Storage, prefix: str, urls: Collection[str]) -> None:
-    """Put a probe into the work bucket and read it without credentials at its `urls`, which must not succeed.
+    """Put a probe into the work bucket and check that it cannot be read at its `urls` without credentials.
 
-    Raises ConfigurationError when it does; StorageUnavailable when the bucket does not answer for long.
+    Raises ConfigurationError when it can; StorageUnavailable when the bucket does not answer for long.
     """
     key = f"{prefix}/access-probe-{uuid4().hex}"
     await wait_until_available(lambda: _put(storage, key))
@@ -32,8 +32,8 @@ async def expect_private(storage: Storage, prefix: str, urls: Collection[str]) -
         for url in urls:
             if await _can_read(f"{url}/{key}"):
                 raise ConfigurationError(
-                    f"WORK=bucket: anyone can read the bucket {storage.bucket} at {url}: make it"
-                    " private, or name a private one in S3_WORK_BUCKET"
+                    f"WORK=bucket: anyone can read the bucket {storage.bucket} at {url}: make it private, "
+                    "or set S3_WORK_BUCKET to a private one"
                 )
     finally:
         try:
@@ -47,7 +47,7 @@ async def _put(storage: Storage, key: str) -> None:
 
 
 async def _can_read(url: str) -> bool:
-    """Tell whether a request without credentials succeeds; one that finds nobody does not."""
+    """Tell whether an unauthenticated request succeeds; an unreachable server counts as no."""
     timeout = aiohttp.ClientTimeout(total=LIMIT_SECONDS)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:

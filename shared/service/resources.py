@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DATABASE = web.AppKey("database", Database)
 OUTBOX = web.AppKey("outbox", Outbox)
-SHORT_START_SECONDS = 5.0  # how long the start waits for a server that the service can start without
+SHORT_START_SECONDS = 5.0  # how long to wait at start for an optional server
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ STORAGES = web.AppKey("storages", Storages)
 
 @dataclass(frozen=True)
 class Servers:
-    """How a service reaches the servers that it needs; tests put others into the application."""
+    """How a service connects to its servers; tests replace them in the application."""
 
     open_database: Callable[..., AbstractAsyncContextManager[Database]] = open_database
     open_database_later: Callable[[str], AbstractAsyncContextManager[Database]] = open_database_later
@@ -56,7 +56,7 @@ SERVERS = web.AppKey("servers", Servers)
 
 
 def servers_of(app: web.Application) -> Servers:
-    """Return the servers of an application: the real ones, unless it has others."""
+    """Return the servers of an application: the real ones unless replaced."""
     return app.get(SERVERS) or Servers()
 
 
@@ -76,7 +76,7 @@ def database_context(
 
 
 def late_database_context(settings: DatabaseSettings) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that opens Postgres, if necessary after the service has started."""
+    """Return a context that opens Postgres, possibly after the service has started."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         url = settings.database_url.get_secret_value()
@@ -106,7 +106,7 @@ def outbox_context(settings: BrokerSettings, name: str) -> Callable[[web.Applica
     async def context(app: web.Application) -> AsyncIterator[None]:
         app[OUTBOX] = outbox = Outbox(app[DATABASE], f"/{name}")
         link = servers_of(app).link(settings.rabbitmq_url.get_secret_value(), f"{name}.publish")
-        app[CHECKS].add("rabbitmq", link.check, "never")  # messages wait in the outbox
+        app[CHECKS].add("rabbitmq", link.check, "never")  # messages stay in the outbox meanwhile
         await _try_briefly(link.check)  # so that platforms find the exchange as soon as the service is ready
         try:
             async with running(app, Relay(outbox, Publisher(link)).run(), f"{name}.relay"):
@@ -120,7 +120,7 @@ def outbox_context(settings: BrokerSettings, name: str) -> Callable[[web.Applica
 def storages_context(
     settings: DefaultStorageSettings, *, connections: int = CONNECTIONS, reads_directly: bool = False
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that opens all storages and has their states told; the service starts without them."""
+    """Return a context that opens all storages and reports their states; the service starts without them."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         opened = servers_of(app).open_storages(

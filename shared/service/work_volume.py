@@ -1,7 +1,7 @@
 """The work volume: known by a marker file on it and a row in Postgres, checked before work is taken.
 
-A worker whose WORK_DIR is an empty directory, another volume or read-only must neither take work nor decide
-that a source is missing: its messages go back to their queue, for another worker.
+A worker whose WORK_DIR is an empty directory, another volume or read-only must neither take work nor conclude
+that a source is missing: its messages return to the queue, for another worker.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from shared.settings import WorkVolumeSettings
     from shared.workspace.interface import Workspace
 
-LOCK: Final = 0x766F6404  # shared by all processes that mark a storage or volume
+LOCK: Final = 0x766F6404  # advisory lock of all processes that mark a storage or volume
 CHECK_LIMIT_SECONDS: Final = 5.0
-# The volume, not the file or the video, is at fault.
+# Errors of the volume, not of a file or video.
 FAULTS: Final = (
     errno.EROFS,
     errno.EACCES,
@@ -56,7 +56,8 @@ log = structlog.get_logger()
 class WorkVolume:
     """Checks that WORK_DIR is the volume that the other services use, and can be written.
 
-    A service that only reads it never decides which volume that is: until another has, any will do.
+    A service that only reads the volume never identifies it: until another service has, any volume is
+    accepted.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class WorkVolume:
     async def check(self, *, again: bool = False) -> None:
         """Raise WorkVolumeUnavailable unless the volume is the right one.
 
-        A check made a moment ago counts, unless `again` is set. Raises DatabaseUnavailable while
+        A recent result is reused unless `again` is set. Raises DatabaseUnavailable while
         the volume is not identified.
         """
         if not again and time.monotonic() - self._checked_at < self._checked_seconds:
@@ -88,10 +89,7 @@ class WorkVolume:
         self._checked_at = time.monotonic()
 
     def guard(self, handle: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
-        """Return a handler whose faults of the volume are told from faults of the video.
-
-        Raises WorkVolumeUnavailable for them.
-        """
+        """Return a handler that raises WorkVolumeUnavailable if the volume, not the video, is at fault."""
 
         async def guarded(message: Any) -> None:
             try:
@@ -107,7 +105,7 @@ class WorkVolume:
         return guarded
 
     async def _identify(self) -> UUID | None:
-        """Return the id that the marker has to have; the first service to start that writes chooses it."""
+        """Return the id that the marker must have; the first writing service to start chooses it."""
         async with self._database.transaction() as connection:
             known: UUID | None = await sql.volume_id(connection)
         return known if self._only_reads or (known and not self._adopts) else await self._adopt()
@@ -118,7 +116,7 @@ class WorkVolume:
             if known and not self._adopts:
                 return UUID(str(known))
             if not is_alone:
-                raise WorkVolumeUnavailable("another process identifies the work volume at this moment")
+                raise WorkVolumeUnavailable("another process is identifying the work volume")
             await self._expect_originals([row["video_id"] for row in await all_rows(sql.uploads(connection))])
             volume_id: UUID | None = await self._bounded(self._read())
             if volume_id is None:
@@ -134,7 +132,7 @@ class WorkVolume:
         return volume_id
 
     async def _expect_originals(self, uploads: list[UUID]) -> None:
-        """Raise WorkVolumeUnavailable when none of the originals that have to be there is."""
+        """Raise WorkVolumeUnavailable when all originals that should exist are missing."""
         originals = [names.original(video_id) for video_id in uploads]
         if not originals or self._adopts:
             return
@@ -156,7 +154,7 @@ class WorkVolume:
             raise WorkVolumeUnavailable(f"WORK_DIR cannot be used: {error}") from error
 
     async def _read(self) -> UUID | None:
-        """Return the id in the marker; None when there is none. Raises OSError if the volume is of no use."""
+        """Return the id in the marker; None without a marker. Raises OSError if the volume is unusable."""
         body = await self._work.read_marker(writable=not self._only_reads)
         return parse_marker(body, f"{MARKER} of {self._work.where}") if body is not None else None
 
@@ -177,7 +175,7 @@ def work_volume_context(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that identifies the workspace; needs the contexts of database and workspace before it.
 
-    The service starts with a wrong volume, but is not ready then and takes no work.
+    With a wrong volume the service starts, but is not ready and takes no work.
     """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
@@ -190,7 +188,7 @@ def work_volume_context(
         try:
             await check.require()
         except PipelineError as error:
-            log.error("work_volume_unavailable", error=error.message)  # noqa: TRY400 - it says it all
+            log.error("work_volume_unavailable", error=error.message)  # noqa: TRY400 - no stack is needed
         yield
 
     return context

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.workspace.interface import Workspace
 
 MAX_PARTS: Final = 10_000  # of a multipart upload
-MIN_PART_BYTES: Final = 5 * 1024**2  # of all parts but the last
+MIN_PART_BYTES: Final = 5 * 1024**2  # except the last part
 
 WORKSPACE: web.AppKey[Workspace] = web.AppKey[Any]("workspace", object)
 
@@ -51,14 +51,14 @@ async def open_workspace(
 
 
 def _part_bytes(max_upload_bytes: int) -> int:
-    """Return the size of parts in which the largest upload still fits."""
+    """Return a part size large enough for the largest upload."""
     return max(MIN_PART_BYTES, -(-max_upload_bytes // MAX_PARTS))
 
 
 def workspace_context(
     settings: WorkspaceSettings, *, max_upload_bytes: int = 0
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a context that opens the workspace; `max_upload_bytes` are those of the largest upload.
+    """Return a context that opens the workspace; `max_upload_bytes` is the size limit of uploads.
 
     Raises ConfigurationError when anyone can read the work bucket.
     """
@@ -79,7 +79,7 @@ def workspace_context(
 
 
 def _urls(settings: WorkspaceSettings) -> set[str]:
-    """Return the addresses of the work bucket: ours, and that of players where it differs."""
+    """Return the URLs of the work bucket: for services, and for players if different."""
     own = settings.s3_endpoint_url
     endpoints = (own, settings.s3_presign_endpoint_url or own)
     return {bucket_url(settings.of_work_bucket(), each) for each in endpoints}

@@ -1,4 +1,7 @@
-"""Groups of settings: what one part of a service reads. A service's settings are the groups that it uses."""
+"""Groups of settings, each for one part of a service.
+
+A service's settings combine the groups that it uses.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def _secret_url(*schemes: str) -> AfterValidator:
 
 
 def _split(value: object) -> object:
-    """Split a list that is written with commas."""
+    """Split a comma-separated list."""
     return (
         tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
     )
@@ -38,7 +41,7 @@ def _checked_origins(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         expect_scheme(value, "http", "https")
         if value.count("/") != 2:
-            raise ValueError(f"{value} is no origin: give scheme, host and port alone")
+            raise ValueError(f"{value} is not an origin: give only scheme, host and port")
     return values
 
 
@@ -47,16 +50,14 @@ def _checked_networks(values: tuple[str, ...]) -> tuple[str, ...]:
         try:
             ip_network(value, strict=False)
         except ValueError:
-            raise ValueError(f"{value} is no address or range") from None
+            raise ValueError(f"{value} is not an address or range") from None
     return values
 
 
 def _checked_queues(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if value not in TRANSCODER_QUEUES:
-            raise ValueError(
-                f"{value} is no queue of transcoders: choose from {', '.join(TRANSCODER_QUEUES)}"
-            )
+            raise ValueError(f"{value} is not a transcoder queue: choose from {', '.join(TRANSCODER_QUEUES)}")
     if not values:
         raise ValueError(f"name at least one of {', '.join(TRANSCODER_QUEUES)}")
     return values
@@ -70,19 +71,19 @@ Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class EnvironmentSettings(BaseSettings):
-    """Settings of the environment; every field is read from the variable of its name."""
+    """Settings from the environment; every field is read from the variable with its name."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     def masked(self) -> dict[str, str]:
-        """Return every setting by the name of its variable, with secrets and URL passwords masked."""
+        """Return every setting by variable name, with secrets and URL passwords masked."""
         return {name.upper(): _mask(value) for name, value in self}
 
 
 class ProcessSettings(EnvironmentSettings):
-    """The process of a service: where it listens, how it logs, how it stops."""
+    """The process of a service: listening, logging, shutdown."""
 
-    http_host: str = "0.0.0.0"  # noqa: S104 - in a pod the service listens on every address
+    http_host: str = "0.0.0.0"  # noqa: S104 - a service in a pod listens on every address
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -114,7 +115,7 @@ class WorkVolumeSettings(WorkDirSettings):
 
 
 class DefaultStorageSettings(StorageSettings, WorkDirSettings):
-    """The storage that the environment describes, and those in the file of STORAGES."""
+    """The storage described by the environment, and those in the STORAGES file."""
 
     aws_region: str = ""
     aws_default_region: str = ""
@@ -128,18 +129,18 @@ class DefaultStorageSettings(StorageSettings, WorkDirSettings):
             directory = (each.directory or Path()).resolve()
             if place_of(each, directory) == here:
                 raise ValueError(
-                    f"STORAGES: {each.name} lies where the default storage does: give it another bucket or"
-                    " directory, or remove it"
+                    f"STORAGES: {each.name} is in the same place as the default storage: give it another "
+                    "bucket or directory, or remove it"
                 )
-            if each.directory is None or directory == root:  # that of the default one while it was local
+            if each.directory is None or directory == root:  # the default storage's, while it was local
                 continue
             if directory.is_relative_to(self.work_dir.resolve()):
-                raise ValueError(f"STORAGES: {each.name}: directory must not lie in WORK_DIR")
+                raise ValueError(f"STORAGES: {each.name}: directory must be outside WORK_DIR")
         return self
 
     @property
     def local_root(self) -> Path:
-        """The directory below which the default storage keeps its objects when it is local."""
+        """The root directory of the default storage if it is local."""
         return self.work_dir / "media"
 
     @property
@@ -153,7 +154,7 @@ class DefaultStorageSettings(StorageSettings, WorkDirSettings):
 
 
 class VisibilitySettings(DefaultStorageSettings):
-    """Who may watch videos that do not choose."""
+    """The default visibility of videos."""
 
     default_visibility: Literal["public", "private"] = "public"
 
@@ -161,33 +162,33 @@ class VisibilitySettings(DefaultStorageSettings):
     def _check_privacy(self) -> VisibilitySettings:
         if self.default_visibility == "private" and self.is_public and not self.has_private_storage:
             raise ValueError(
-                "DEFAULT_VISIBILITY=private needs a private storage: unset S3_PUBLIC_URL, or name one in"
-                " STORAGES"
+                "DEFAULT_VISIBILITY=private needs a private storage: unset S3_PUBLIC_URL, or add one to "
+                "STORAGES"
             )
         return self
 
 
 class StreamUrlSettings(EnvironmentSettings):
-    """The streamer as players reach it."""
+    """The public address of the streamer."""
 
     public_stream_url: HttpUrl = "http://localhost:8081"
 
 
 class CorsSettings(EnvironmentSettings):
-    """Pages that may use a service."""
+    """Web origins that may use a service."""
 
     cors_origins: Annotated[Listed, AfterValidator(_checked_origins)] = ()
 
 
 class SizeSettings(EnvironmentSettings):
-    """How much is taken in, uploaded or fetched."""
+    """Size limits of uploads and fetched sources."""
 
     max_upload_bytes: Annotated[int, Field(gt=0)] = 50 * 1024**3
     disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1024**3
 
 
 class AdmissionSettings(EnvironmentSettings):
-    """How many uploads are accepted."""
+    """Limits on uploads."""
 
     max_uploads_at_once: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_processing_per_user: Annotated[int, Field(ge=0)] = 1000
@@ -195,7 +196,7 @@ class AdmissionSettings(EnvironmentSettings):
 
 
 class WorkerSettings(EnvironmentSettings):
-    """How long work is tried."""
+    """Retries and timeouts."""
 
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 6
     retry_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
@@ -221,7 +222,7 @@ class EncodingSettings(EnvironmentSettings):
 
 
 class SourceSettings(WorkDirSettings):
-    """Where sources may be."""
+    """Permitted sources."""
 
     source_private_hosts: Annotated[Listed, AfterValidator(_lowered)] = ()
     source_dirs: Listed = ()
@@ -233,12 +234,12 @@ class SourceSettings(WorkDirSettings):
         root = self.work_dir.resolve()
         for name in self.source_dirs:
             if not (root / name).resolve().is_relative_to(root):
-                raise ValueError(f"SOURCE_DIRS: {name} lies outside WORK_DIR")
+                raise ValueError(f"SOURCE_DIRS: {name} is outside WORK_DIR")
         return self
 
 
 class MaintenanceSettings(EnvironmentSettings):
-    """What the uploader removes and announces again."""
+    """What the uploader removes, and when it announces work again."""
 
     delete_local_after_s3: bool = False
     failed_original_seconds: Annotated[float, Field(ge=0)] = 604_800.0
@@ -255,7 +256,7 @@ class PlayerSettings(EnvironmentSettings):
 
     delivery: Literal["redirect", "signed", "proxy"] | None = None
     edge: Literal["", "nginx"] = ""
-    streamer_processes: Annotated[int, Field(ge=0, le=256)] = 1  # 0: one a core
+    streamer_processes: Annotated[int, Field(ge=0, le=256)] = 1  # 0: one per core
     trusted_proxies: Annotated[Listed, AfterValidator(_checked_networks)] = ()
     embed_origins: Listed = ("*",)
     viewing_numbers: bool = True

@@ -1,4 +1,4 @@
-"""Defaults that follow from S3_PROVIDER for variables that are not set; pure."""
+"""Defaults derived from S3_PROVIDER for unset variables; pure."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def _region(provider: object, values: Mapping[str, object]) -> object:
 
 
 def _has_dots(values: Mapping[str, object]) -> bool:
-    """Tell whether the bucket name has dots: AWS's certificate covers a single label before its host."""
+    """Tell whether the bucket name has dots: AWS's wildcard certificate covers only one label."""
     return "." in str(values.get("s3_bucket", ""))

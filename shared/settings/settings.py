@@ -46,11 +46,11 @@ class Settings(
     MaintenanceSettings,
     PlayerSettings,
 ):
-    """All settings of all services: an environment for the whole system is checked against them."""
+    """All settings of all services, to check an environment for the whole system."""
 
 
 def check_settings(values: Mapping[str, str]) -> None:
-    """Raise ConfigurationError naming every variable that is wrong among these, given by field."""
+    """Raise ConfigurationError naming every invalid variable among these fields."""
     try:
         Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -60,7 +60,7 @@ def check_settings(values: Mapping[str, str]) -> None:
 def load_settings(kind: type[Read], default_port: int) -> Read:
     """Read the settings of a service from the environment; HTTP_PORT falls back to `default_port`.
 
-    Raises ConfigurationError naming every variable that is missing or wrong.
+    Raises ConfigurationError naming every missing or invalid variable.
     """
     try:
         settings = kind()

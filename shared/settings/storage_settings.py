@@ -14,7 +14,7 @@ from shared.settings.urls import HttpUrl
 
 
 class StorageSettings(BaseModel):
-    """What is set for a storage; the fields have the names of the environment variables."""
+    """The settings of a storage; fields are named like the environment variables."""
 
     storage_type: Literal["local", "s3"] = "local"
     storage_id: UUID | None = None
@@ -55,11 +55,11 @@ class StorageSettings(BaseModel):
     @property
     @abstractmethod
     def local_root(self) -> Path:
-        """The directory below which a local storage keeps its objects."""
+        """The root directory of a local storage."""
 
     @property
     def takes_private(self) -> bool:
-        """Whether private videos are stored here when their own storage is public."""
+        """Whether private videos are stored here if their own storage is public."""
         return False
 
     @property
@@ -69,5 +69,5 @@ class StorageSettings(BaseModel):
 
     @property
     def is_public(self) -> bool:
-        """Whether anyone can read the storage, which then keeps no private video."""
+        """Whether anyone can read the storage, which rules out private videos."""
         return bool(self.s3_public_url)

@@ -1,4 +1,4 @@
-"""Named storages beside the default one: read from the TOML or JSON file that STORAGES names.
+"""Named storages besides the default one, from the TOML or JSON file in STORAGES.
 
 [archive]
 storage_type = "s3"
@@ -28,10 +28,10 @@ SECRETS: Final = ("s3_secret_access_key", "s3_session_token")
 
 
 class NamedStorage(StorageSettings):
-    """A storage beside the default one.
+    """A storage besides the default one.
 
-    `directory` is where a local one keeps its objects. Users may choose it where it is `choosable`; private
-    videos whose own storage is public are stored in the first that is `private`.
+    `directory` is the root of a local one. Users may choose it if it is `choosable`; private videos whose own
+    storage is public go to the first `private` one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,14 +46,14 @@ class NamedStorage(StorageSettings):
         if self.storage_type == "local" and (self.directory is None or not self.directory.is_absolute()):
             raise ValueError("a local storage needs directory, an absolute path")
         if self.storage_type == "s3" and self.directory is not None:
-            raise ValueError("directory is for a local storage")
+            raise ValueError("directory is for local storages only")
         if self.private and self.is_public:
             raise ValueError("private and s3_public_url contradict each other")
         return self
 
     @property
     def local_root(self) -> Path:
-        """The directory below which a local storage keeps its objects."""
+        """The root directory of a local storage."""
         assert self.directory is not None  # noqa: S101 - checked above
         return self.directory
 
@@ -70,7 +70,7 @@ class NamedStorage(StorageSettings):
 
 
 def read_storages(given: object) -> object:
-    """Return the storages in a file. Raises ValueError with a sentence for each fault."""
+    """Return the storages in a file. Raises ValueError with a sentence for each error."""
     if not isinstance(given, str | Path):
         return given
     tables = _parse(Path(given))
@@ -98,14 +98,14 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _read(name: str, table: object, faults: list[str]) -> NamedStorage | None:
-    """Return a storage; None, after its faults were added, when anything is wrong with it."""
+    """Return a storage; None if it is invalid, after adding its errors."""
     if not NAME.fullmatch(name) or name == DEFAULT_STORAGE:
         faults.append(
             f"{name[:40]!r} cannot be the name of a storage: use up to 32 of a-z 0-9 _ -, not default"
         )
         return None
     if not isinstance(table, dict) or "name" in table:
-        faults.append(f"{name}: must be a table of settings, without a name of its own")
+        faults.append(f"{name}: must be a table of settings without a field `name`")
         return None
     try:
         return NamedStorage(
@@ -121,10 +121,10 @@ def _read(name: str, table: object, faults: list[str]) -> NamedStorage | None:
 
 
 def _value(field: str, value: object) -> object:
-    """Return a value, read from where it points to. Raises ValueError, naming the field but no secret."""
+    """Return a value, resolving references. Raises ValueError that names the field but no secret."""
     if not isinstance(value, dict):
         if field in SECRETS:
-            raise ValueError(f'{field} must not be in the file: write {{env = "NAME"}} or {{file = "/path"}}')
+            raise ValueError(f'{field} must not be in the file: use {{env = "NAME"}} or {{file = "/path"}}')
         return value
     match value:
         case {"env": str(variable), **rest} if not rest:
@@ -143,12 +143,12 @@ def _told(fault: Any) -> str:
     field = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        message = "there is no such setting"
+        message = "unknown setting"
     return f"{field}: {message}" if field else message
 
 
 def place_of(settings: StorageSettings, directory: Path) -> tuple[str, ...]:
-    """Return what tells one storage from another before any is contacted."""
+    """Return what distinguishes a storage from others before it is contacted."""
     if settings.storage_type == "local":
         return ("local", str(directory))
     return ("s3", settings.s3_endpoint_url.rstrip("/"), settings.s3_bucket)

@@ -1,4 +1,4 @@
-"""The check of URLs in settings; pure."""
+"""Validates URLs in settings; pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 
 
 def expect_url(url: str) -> None:
-    """Raise ValueError for a URL that no client can use; the message does not contain the password."""
+    """Raise ValueError for an unusable URL; the message does not contain the password."""
     address = url.partition("?")[0]
     try:
         if urlsplit(address).scheme and "," not in address:  # Postgres accepts several hosts
@@ -23,9 +23,9 @@ def expect_url(url: str) -> None:
 
 
 def expect_scheme(url: str, *schemes: str) -> None:
-    """Raise ValueError unless a URL has one of the schemes, and a host where it is no database's.
+    """Raise ValueError unless a URL has one of the schemes, and a host (optional for databases.
 
-    Postgres may be reached by a socket. The text says nothing of the password.
+    Postgres may use a socket). The message does not contain the password.
     """
     expect_url(url)
     scheme, found, rest = url.partition("://")

@@ -13,7 +13,7 @@ PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*
 
 
 class WorkspaceSettings(WorkVolumeSettings, DefaultStorageSettings):
-    """The work volume, or the private bucket in its place; then WORK_DIR is the scratch of each process."""
+    """The work volume, or a private bucket instead; with a bucket WORK_DIR is the scratch of each process."""
 
     work: Literal["volume", "bucket"] = "volume"
     s3_work_bucket: str = ""
@@ -35,7 +35,7 @@ class WorkspaceSettings(WorkVolumeSettings, DefaultStorageSettings):
             if each.is_public and (each.s3_endpoint_url, each.s3_bucket) == self._work_place:
                 raise ValueError(
                     f"WORK=bucket: anyone can read the bucket {each.s3_bucket}, since the storage {name} has"
-                    " S3_PUBLIC_URL: name a private bucket in S3_WORK_BUCKET"
+                    " S3_PUBLIC_URL: set S3_WORK_BUCKET to a private bucket"
                 )
         return self
 
@@ -52,5 +52,5 @@ class WorkspaceSettings(WorkVolumeSettings, DefaultStorageSettings):
         return self.s3_endpoint_url, self.work_bucket
 
     def of_work_bucket(self) -> WorkspaceSettings:
-        """Return the settings with which the work bucket is opened as a storage."""
+        """Return the settings to open the work bucket as a storage."""
         return self.model_copy(update={"s3_bucket": self.work_bucket, "s3_public_url": ""})

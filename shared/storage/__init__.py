@@ -1,4 +1,4 @@
-"""Storage of finished media: `open_storages(settings)` yields what the configuration names."""
+"""Storage of finished media: `open_storages(settings)` yields the configured storages."""
 
 from shared.storage.interface import ObjectReader, OpenUpload, Storage, StoredObject
 from shared.storage.open_storage import open_storage, open_storages

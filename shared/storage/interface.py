@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from shared.storage.location import StorageLocation
 
-    ReadBytes = Callable[[int, int], Awaitable[bytes]]  # from an offset so many bytes
+    ReadBytes = Callable[[int, int], Awaitable[bytes]]  # (offset, length)
 
-COPY_BYTES = 8 * 1024**2  # of a copy in memory at once, times the parts at once
+COPY_BYTES = 8 * 1024**2  # held in memory for each part in transfer
 IMMUTABLE = "public, max-age=31536000, immutable"
 PLAYLIST_CACHE = "public, max-age=60"
 
@@ -45,7 +45,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class OpenUpload:
-    """An upload that was neither completed nor aborted: it uses space, but is not an object."""
+    """An upload that was neither completed nor aborted; it uses space but is not an object."""
 
     key: str
     id: str
@@ -58,7 +58,7 @@ class ObjectReader:
 
     object: StoredObject
     chunks: AsyncIterator[bytes]
-    file: BinaryIO | None = None  # for sendfile, where the storage has an open file
+    file: BinaryIO | None = None  # for sendfile, if the storage has an open file
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.chunks
@@ -97,8 +97,9 @@ class Storage(Protocol):
     async def copy_from(self, source: Storage, stored: StoredObject, key: str, read: ReadBytes) -> int:
         """Store an object of another storage under `key`, whole or not at all; return its size in bytes.
 
-        The server copies it if it can; else `read` gives the bytes, and what it raises passes. Content-Type
-        and Cache-Control follow from `key`. Raises KeyError when the server does not find the object.
+        The server copies it if it can; otherwise the bytes come from `read`, whose errors are passed on.
+        Content-Type and Cache-Control follow from `key`. Raises KeyError when the source object does not
+        exist.
         """
         ...
 
@@ -120,15 +121,15 @@ class Storage(Protocol):
         ...
 
     def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
-        """Yield the same objects in pages of any size and order, for listings that exceed memory."""
+        """Yield the same objects in pages of any size and order, for listings too large for memory."""
         ...
 
     async def delete(self, key: str) -> None:
-        """Delete one object; it is no error when it does not exist."""
+        """Delete one object; not an error if it does not exist."""
         ...
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete every object below `prefix` + "/"; return how many there were."""
+        """Delete every object below `prefix` + "/"; return their number."""
         ...
 
     async def open_uploads(self, prefix: str) -> list[OpenUpload]:
@@ -136,7 +137,7 @@ class Storage(Protocol):
         ...
 
     async def abort_upload(self, upload: OpenUpload) -> None:
-        """Discard an upload; it is no error when it does not exist. A writer still using it fails."""
+        """Discard an upload; not an error if it does not exist. A writer still using it fails."""
         ...
 
     async def keeps_versions(self) -> bool:
@@ -146,8 +147,8 @@ class Storage(Protocol):
     async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:
         """Return the function from a key to a URL that lets anyone read it for `seconds` from `at` (UTC).
 
-        Equal times give equal URLs. The URLs last 7 days at most, and no longer than our credentials.
-        None where the storage has no such thing.
+        Equal times give equal URLs. They are valid for at most 7 days, and no longer than our credentials.
+        None if the storage has no such URLs.
         """
         ...
 
@@ -165,7 +166,7 @@ class Storage(Protocol):
 
     @property
     def storage_id(self) -> UUID | None:
-        """The identity by which records know the storage; None before its marker was read."""
+        """The storage's identity in the records; None before its marker was read."""
         ...
 
     @property
@@ -180,10 +181,10 @@ def checked_key(key: str) -> str:
 
 
 def media_type(key: str) -> str:
-    """Return the Content-Type for an object's name."""
+    """Return the Content-Type for an object name."""
     return MEDIA_TYPES.get(PurePosixPath(key).suffix, "application/octet-stream")
 
 
 def cache_control(key: str) -> str:
-    """Return the Cache-Control for an object's name; media are immutable, as repairs write equal content."""
+    """Return the Cache-Control for an object name; media are immutable, since repairs write equal content."""
     return PLAYLIST_CACHE if key.endswith(".m3u8") else IMMUTABLE

@@ -18,7 +18,7 @@ class StorageLocation:
     storage_id: UUID | None = None
 
     def is_same(self, other: StorageLocation) -> bool:
-        """Tell whether both are the same storage; equal names at different servers are not."""
+        """Tell whether both are the same storage; equal names on different servers are not."""
         if self.storage_id is not None and other.storage_id is not None:
             return self.storage_id == other.storage_id
         return (self.storage_type, self.s3_bucket) == (other.storage_type, other.s3_bucket)

@@ -20,9 +20,9 @@ log = structlog.get_logger()
 
 
 async def read_marker(storage: Storage) -> UUID | None:
-    """Return the identity of a storage; None when it has none yet.
+    """Return the identity of a storage; None if it has none yet.
 
-    Raises StorageMismatch when the marker's key has another object, StorageUnavailable.
+    Raises StorageMismatch if another object is in the marker's place, StorageUnavailable.
     """
     try:
         async with storage.read(MARKER) as reader:
@@ -51,7 +51,7 @@ def parse_marker(text: bytes | str, name: str) -> UUID:
 
 
 async def read_identities(storages: Storages) -> None:
-    """Read the markers of storages that are not identified yet; those that do not answer stay so."""
+    """Read the markers of storages that are not identified yet; skips those that do not answer."""
     for storage in storages:
         if storage.storage_id is not None:
             continue

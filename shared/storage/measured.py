@@ -1,4 +1,4 @@
-"""A storage whose operations are timed, and its failures counted, for metrics."""
+"""A storage whose operations are timed and whose failures are counted, for metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeasuredStorage:
-    """Does everything by `inner`, which has no identity of its own."""
+    """Delegates to `inner`, which is never identified itself."""
 
     inner: Storage
     storage_id: UUID | None = None
@@ -68,7 +68,7 @@ class MeasuredStorage:
     async def read(
         self, key: str, *, start: int = 0, length: int | None = None
     ) -> AsyncIterator[ObjectReader]:
-        """Open an object: timed until it is open; a failure while it is read counts too."""
+        """Open an object: timed until open; failures while reading count too."""
         async with AsyncExitStack() as stack:
             with self._timed("read"):
                 reader = await stack.enter_async_context(self.inner.read(key, start=start, length=length))

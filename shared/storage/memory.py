@@ -88,7 +88,7 @@ class MemoryStorage:
         self.objects.pop(checked_key(key), None)
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete the objects below `prefix`; return how many there were."""
+        """Delete the objects below `prefix`; return their number."""
         found = await self.keys(prefix)
         for stored in found:
             del self.objects[stored.key]
@@ -105,17 +105,17 @@ class MemoryStorage:
         self.uploads = [other for other in self.uploads if other != upload]
 
     async def begin_parts(self, key: str) -> MemoryParts:
-        """Begin an object that is put part by part."""
+        """Begin an object that is stored part by part."""
         upload = OpenUpload(checked_key(key), uuid4().hex, datetime.now(UTC))
         self.uploads.append(upload)
         return MemoryParts(self, upload)
 
     async def keeps_versions(self) -> bool:
-        """Return False: deleted objects are gone."""
+        """Return False: memory keeps no versions."""
         return False
 
     async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:  # noqa: ARG002
-        """Return None: there is no server of its own that could check a signature."""
+        """Return None: no server could check a signature."""
         return None
 
     async def check(self) -> None:
@@ -124,7 +124,7 @@ class MemoryStorage:
 
 @dataclass
 class MemoryParts:
-    """An object in the making."""
+    """An object that is being stored."""
 
     storage: MemoryStorage
     upload: OpenUpload
@@ -135,7 +135,7 @@ class MemoryParts:
         self.body += body
 
     async def complete(self) -> None:
-        """Make the object of its parts."""
+        """Create the object from its parts."""
         await self.abort()
         await self.storage.put_bytes(self.upload.key, bytes(self.body))
 

@@ -40,8 +40,8 @@ async def open_storages(
 ) -> AsyncIterator[Storages]:
     """Yield all configured storages without contacting any (Storage.check does that).
 
-    `connections` limits the concurrent requests to S3, for each; `reads_directly`: without botocore where it
-    can.
+    `connections` limits the concurrent requests to each S3 storage; `reads_directly`: read without botocore
+    where possible.
     """
     async with AsyncExitStack() as stack:
         opened = [

@@ -1,4 +1,4 @@
-"""Which storage a video is to be stored in, and who may read it there; pure."""
+"""Chooses the storage of a video, considering who can read it there; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Visibility = Literal["public", "private"]
 
 
 class Configured(Protocol):
-    """What is set for a storage, as far as it decides here."""
+    """The settings of a storage that matter for the choice."""
 
     @property
     def storage_type(self) -> Literal["local", "s3"]: ...
@@ -35,7 +35,7 @@ class Configured(Protocol):
 
 @dataclass(frozen=True)
 class StorageWish:
-    """What decides: the name in the upload or event, the one an admin gave the user, and the visibility."""
+    """The input of the choice: the name in the upload or event, the user's storage, the visibility."""
 
     upload: str | None
     user: str | None
@@ -44,7 +44,7 @@ class StorageWish:
 
 @dataclass(frozen=True)
 class StorageRules:
-    """The configured storages by name, and the visibility of videos that do not choose."""
+    """The configured storages by name, and the default visibility."""
 
     by_name: Mapping[str, Configured]
     default_visibility: Visibility = "public"
@@ -56,7 +56,7 @@ class StorageRules:
     def choose(self, wish: StorageWish) -> str:
         """Return the name of the storage for a video.
 
-        A private video goes to a private storage where its user's, or the default one, is public. Raises
+        A private video goes to a private storage if its user's, or the default one, is public. Raises
         UnknownStorage, PrivateNotPossible.
         """
         name = wish.upload or wish.user or DEFAULT_STORAGE
@@ -66,67 +66,66 @@ class StorageRules:
         private = [each for each, storage in self.by_name.items() if storage.takes_private]
         if wish.upload or not private:
             raise PrivateNotPossible(
-                f"visibility: a private video is not possible in the storage {name}, because anyone can read"
-                " it under S3_PUBLIC_URL; name a private storage in STORAGES, or unset S3_PUBLIC_URL"
+                f"visibility: a private video is not possible in the storage {name}, because anyone can "
+                "read it under S3_PUBLIC_URL; add a private storage to STORAGES, or unset S3_PUBLIC_URL"
             )
         return private[0]
 
     def expect_known(self, name: str) -> None:
-        """Raise UnknownStorage when no storage has the name."""
+        """Raise UnknownStorage unless a storage has the name."""
         if name not in self.by_name:
             raise UnknownStorage(
-                f"storage: there is none named {name}; valid names: {', '.join(self.by_name)}"
+                f"storage: no storage is named {name}; valid names: {', '.join(self.by_name)}"
             )
 
     def expect_choosable(self, name: str) -> None:
-        """Raise UnknownStorage for a storage that users may not name."""
+        """Raise UnknownStorage for a storage that users may not choose."""
         allowed = [each for each, storage in self.by_name.items() if storage.is_choosable]
         if name not in allowed:
             known = ", ".join(allowed) or "there is none"
             raise UnknownStorage(f"storage: {name} is not one that users may choose: {known}")
 
     def expect_private(self, location: StorageLocation, name: str | None) -> None:
-        """Raise PrivateNotPossible for a video that anyone can read where it lies, or may be able to."""
+        """Raise PrivateNotPossible if anyone can, or may be able to, read the video in its storage."""
         same = _same_place(self.by_name, location)
         if not same:
             raise PrivateNotPossible(
-                f"visibility: the video lies in {location}, which is not configured here: anyone may be able"
-                " to read it; add its storage to STORAGES first"
+                f"visibility: the video is in {location}, which is not configured here, so anyone may be "
+                "able to read it; add its storage to STORAGES first"
             )
         found = [same[name]] if name in same else list(same.values())
         if any(storage.is_public for storage in found):
             raise PrivateNotPossible(
-                "visibility: anyone can read this video where it lies, under S3_PUBLIC_URL; move it to a"
+                "visibility: anyone can read this video under S3_PUBLIC_URL of its storage; move it to a"
                 " private storage first (python -m services.uploader storage move)"
             )
 
     def expect_no_public_copy(self, name: str | None) -> None:
-        """Raise PrivateNotPossible while a copy of a video that was moved is where anyone can read it.
+        """Raise PrivateNotPossible while anyone can read a copy of a moved video.
 
-        A storage that is not configured here may be such a one.
+        A storage that is not configured here counts as public.
         """
         storage = self.by_name.get(name) if name else None
         if storage is None or storage.is_public:
             raise PrivateNotPossible(
-                "visibility: the video is being moved, and anyone can read its copy in the storage"
-                f" {name or 'without a name'}, or may be able to; try again when the move is over"
-                " (MOVE_GRACE_SECONDS)"
+                "visibility: the video is being moved, and anyone can, or may be able to, read its copy in "
+                f"the storage {name or 'without a name'}; try again after the move (MOVE_GRACE_SECONDS)"
             )
 
 
 def find_configured(
     by_name: Mapping[str, Configured], location: StorageLocation, name: str | None
 ) -> Configured | None:
-    """Return what is set for the storage in which a video lies; None when it is not configured.
+    """Return the settings of the storage that a video is in; None if it is not configured.
 
-    `name` is what the uploader's settings call it; None when it is not known.
+    `name` is its name in the uploader's settings, if known.
     """
     same = _same_place(by_name, location)
     return same.get(name) if name else next(iter(same.values()), None)
 
 
 def _same_place(by_name: Mapping[str, Configured], location: StorageLocation) -> dict[str, Configured]:
-    """Return the storages, by name, of a location's type and bucket."""
+    """Return the storages, by name, that have a location's type and bucket."""
     return {
         each: storage
         for each, storage in by_name.items()

@@ -1,4 +1,4 @@
-"""All configured storages, which are open at once; a video lies in one of them."""
+"""All configured storages, open at the same time; each video is in one of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Storages:
-    """The storages by name, the default one first. A storage is identified when its marker was read."""
+    """The storages by name, the default one first. A storage is identified once its marker was read."""
 
     def __init__(self, opened: Iterable[Storage]) -> None:
         self._by_name = {storage.name: storage for storage in opened}
@@ -30,22 +30,22 @@ class Storages:
         return next(iter(self._by_name.values()))
 
     def named(self, name: str) -> Storage:
-        """Return a storage by its name. Raises StorageMismatch when none has it."""
+        """Return a storage by name. Raises StorageMismatch if there is none."""
         if name not in self._by_name:
             raise StorageMismatch(
-                f"no storage is named {name}: add it to the file of STORAGES, which has {self._names()}"
+                f"no storage is named {name}: add it to the STORAGES file, which has {self._names()}"
             )
         return self._by_name[name]
 
     def by_id(self, storage_id: UUID) -> Storage | None:
-        """Return the storage with an identity; None when none that is identified has it."""
+        """Return the storage with an identity; None if no identified storage has it."""
         return next((storage for storage in self if storage.storage_id == storage_id), None)
 
     def find(self, location: StorageLocation) -> Storage | None:
         """Return the storage of a location; None when it is not configured.
 
-        Identities decide. A storage that is not identified yet, or a video from before storages had
-        identities, is known by type and bucket; None as well when several come into question.
+        Compares identities. If the storage is not identified yet, or the video is older than identities,
+        compares type and bucket; then also None if several match.
         """
         same = [storage for storage in self if storage.location.is_same(location)]
         exact = [
@@ -58,7 +58,10 @@ class Storages:
         return same[0] if len(same) == 1 else None
 
     def identify(self, name: str, storage_id: UUID) -> Storage:
-        """Note the identity of a storage, and return it. Raises StorageMismatch when another has it."""
+        """Record the identity of a storage, and return the storage.
+
+        Raises StorageMismatch if another one has it.
+        """
         for other in self:
             if other.name != name and other.storage_id == storage_id:
                 raise StorageMismatch(

@@ -1,4 +1,4 @@
-"""The log line of an HTTP request, written without the detours of other lines: each request has one."""
+"""Logs one line per HTTP request, bypassing the processors of other lines for speed."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REMEMBERED: Final = 4096
-OWN_ID: Final = re.compile(r"[0-9a-f-]{32,36}")  # neither needs masking nor quoting
+OWN_ID: Final = re.compile(r"[0-9a-f-]{32,36}")  # needs neither masking nor quoting
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = structlog.get_logger()
 
 
 class AccessLog:
-    """Writes the lines of requests: as JSON by itself once it is told how, until then as any other line."""
+    """Writes the lines of requests: directly as JSON once configured, until then like any other line."""
 
     def __init__(self) -> None:
         self._path: Callable[[str], str] = json.dumps
         self._service: str | None = None
 
     def write_json(self, service: str, redact: Callable[[str], str]) -> None:
-        """Write JSON to standard output from now on; `redact` masks what clients may have put into a path."""
+        """Write JSON to standard output from now on; `redact` masks secrets that clients put into a path."""
         self._service, self._path = service, lru_cache(REMEMBERED)(lambda text: json.dumps(redact(text)))
 
     def write_as_others(self) -> None:
-        """Write requests like all other lines."""
+        """Write the lines of requests like all others."""
         self._service = None
 
     def write(
         self, about: dict[str, float], ids: dict[str, str], path: str, method: str, *, is_probe: bool = False
     ) -> None:
-        """Log a request; `about` holds numbers, `ids` what other lines of the request have by themselves."""
+        """Log a request; `about` holds numbers, `ids` the context that other lines get automatically."""
         if self._service is None or is_probe:
             (log.debug if is_probe else log.info)("http", method=method, path=path, **about)
             return

@@ -64,7 +64,7 @@ def configure_logs(settings: ProcessSettings, service: str) -> None:
 
 
 def _quieten_libraries() -> None:
-    warnings.filterwarnings("ignore", category=BadContentDispositionHeader)  # both quote the request
+    warnings.filterwarnings("ignore", category=BadContentDispositionHeader)  # both would quote the request
     warnings.filterwarnings("ignore", category=BadContentDispositionParam)
     for library in ("aiobotocore", "aiohttp", "asyncio", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -45,12 +45,12 @@ OLDEST_PROCESSING = Gauge(
 )
 OLDEST_WAITING = Gauge(
     "vod_oldest_waiting_seconds",
-    "How long the oldest video (transcoder.plan) or chunk of a queue has waited that nobody works on",
+    "How long the oldest video (transcoder.plan) or chunk without a worker has waited, by queue",
     ["queue"],
 )
 UNENCODED_SECONDS = Gauge(
     "vod_unencoded_media_seconds",
-    "Seconds of media in chunks that are not encoded; encoding: of whole chunks that are in work",
+    "Seconds of media in chunks that are not yet encoded; encoding: whole chunks being encoded",
     ["queue", "state"],
 )
 TIME_TO_PLAYABLE = Histogram(
@@ -62,7 +62,7 @@ VIDEOS_READY = Counter("vod_videos_ready_total", "Videos that became ready, with
 VIDEOS_FAILED = Counter("vod_videos_failed_total", "Videos that failed", ["stage", "reason"])
 LEASES_LOST = Counter(
     "vod_leases_lost_total",
-    "Work begun again because an earlier start of it was neither finished nor given back",
+    "Work started again because an earlier attempt was neither finished nor released",
     ["work"],
 )
 (
@@ -72,11 +72,13 @@ LEASES_LOST = Counter(
 
 REFUSED = Counter("vod_refused_total", "Uploads and retries refused to protect accepted work", ["reason"])
 UPLOADS_UNDER_WAY = Gauge("vod_uploads_under_way", "Uploads in progress")
-WORK_FREE_BYTES = Gauge("vod_work_free_bytes", "Free space of the work volume at the last check, or NaN")
-WORK_FREE_BYTES.set(math.nan)  # until a process looks: 0 is a full volume
+WORK_FREE_BYTES = Gauge(
+    "vod_work_free_bytes", "Free space of the work volume at the last check; initially NaN"
+)
+WORK_FREE_BYTES.set(math.nan)  # before the first check: 0 would mean a full volume
 UPLOADED_BYTES = Counter("vod_uploaded_bytes_total", "Bytes received in uploads")
 WHOLE_SOURCES = Counter(
-    "vod_whole_source_chunks_total", "Chunks for which all of the original was fetched to the node", ["why"]
+    "vod_whole_source_chunks_total", "Chunks for which the whole original was fetched to the node", ["why"]
 )
 SOURCE_FETCHED_BYTES = Counter("vod_source_fetched_bytes_total", "Bytes of originals fetched to this node")
 ENCODED_SECONDS = Counter("vod_encoded_media_seconds_total", "Seconds of source encoded", ["encoder"])
@@ -94,7 +96,8 @@ SANDBOX_ACTIVE = Gauge(
 )
 ENCODER_FALLBACKS = Counter(
     "vod_encoder_fallbacks_total",
-    "Chunks that the GPU could not process: reason decode continued with NVENC, all others with libx264",
+    "Chunks that the GPU could not process; with reason decode they continued with NVENC, otherwise with "
+    "libx264",
     ["reason"],
 )
 RECONCILED = Counter(
@@ -108,15 +111,15 @@ SWEEP_REMOVED = Counter("vod_sweep_removed_total", "Orphans removed by sweeps", 
 SWEEP_LAST = Gauge("vod_sweep_last_timestamp_seconds", "Time of the last complete sweep by this process")
 STORAGE_OUTAGE_SECONDS = Gauge(
     "vod_storage_outage_seconds",
-    "How long a storage has been unavailable to this uploader; 0: it answers",
+    "How long a storage has been unavailable to this uploader; 0 while it is available",
     ["storage"],
 )
 AUTO_RETRIED = Counter(
-    "vod_auto_retried_total", "Failed videos taken up again because storage or source is back"
+    "vod_auto_retried_total", "Failed videos retried because storage or source is available again"
 )
 STORAGE_SECONDS = Histogram(
     "vod_storage_operation_seconds",
-    "Time of an operation on a storage, failed ones included; read: until its first byte",
+    "Duration of an operation on a storage, failed ones included; read: until the first byte",
     ["storage", "operation"],
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
@@ -130,27 +133,28 @@ SERVED_STALE = Counter(
 )
 CACHE_LOOKUPS = Counter(
     "vod_cache_lookups_total",
-    "What the streamer had in memory (hit) or had to read (miss): videos, keys, playlists, segments, heads",
+    "Lookups answered from the streamer's memory (hit) or by a read (miss): videos, keys, playlists, "
+    "segments, heads",
     ["cache", "result"],
 )
 SERVED_BYTES = Counter("vod_served_bytes_total", "Bytes of media sent to players", ["kind"])
 VIEWING_START = Histogram(
     "vod_viewing_start_seconds",
-    "Time from the wish to play until the first picture, as players report it",
+    "Time from the start of playback until the first picture, as reported by players",
     ["rendition"],
     buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32),
 )
 VIEWING_STALL = Histogram(
     "vod_viewing_stall_seconds",
-    "Length of a stall, as players report it",
+    "Length of a stall, as reported by players",
     ["rendition"],
     buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32),
 )
 VIEWING_ERRORS = Counter(
     "vod_viewing_errors_total",
-    "Errors that ended a viewing, as players report them: network, media, refused, other",
+    "Errors that ended playback, as reported by players: network, media, refused, other",
     ["rendition", "reason"],
 )
 VIEWING_PLAYED = Counter(
-    "vod_viewing_played_seconds_total", "Time that players report to have played", ["rendition"]
+    "vod_viewing_played_seconds_total", "Playing time reported by players", ["rendition"]
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shared.settings import EnvironmentSettings
 
 MASK: Final = "***"
-MIN_LENGTH: Final = 8  # a shorter secret may be part of ordinary words; it is masked only in URLs
+MIN_LENGTH: Final = 8  # shorter secrets may be part of ordinary words; they are masked only in URLs
 PATTERNS: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -33,7 +33,7 @@ PATTERNS: Final = tuple(
 
 
 def secrets_of(settings: EnvironmentSettings) -> frozenset[str]:
-    """Return every secret of the configuration, including passwords in URLs, in each form that logs quote."""
+    """Return every secret of the configuration (also passwords in URLs), in each form that logs contain."""
     values = (value.get_secret_value() for _, value in settings if isinstance(value, SecretStr))
     forms = (form for value in values for form in _forms(_password(value)))
     return frozenset(form for form in forms if len(form) >= MIN_LENGTH)
@@ -53,7 +53,7 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that masks these secrets in a text, and everything that looks like a secret."""
+    """Return a function that masks these secrets, and everything that looks like a secret, in a text."""
     exact = "|".join(map(re.escape, sorted(secrets, key=len, reverse=True)))
     known = re.compile(exact) if exact else None
 

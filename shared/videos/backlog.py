@@ -1,4 +1,4 @@
-"""What waits in the pipeline and for how long, of all videos that are processing (uploader, for metrics)."""
+"""The backlog of all videos being processed, and its age (uploader, for metrics)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageBacklog:
-    """The videos in a stage; `waiting_seconds` is None when somebody works on each of them."""
+    """The videos in a stage; `waiting_seconds` is None if each has a worker."""
 
     videos: int
     oldest_seconds: float
@@ -25,7 +25,7 @@ class StageBacklog:
 
 @dataclass(frozen=True)
 class QueueBacklog:
-    """The chunks of a queue in seconds of media, waiting and in work; `waiting_seconds` as above."""
+    """The chunks of a queue in seconds of media, waiting and in progress; `waiting_seconds` as above."""
 
     waiting_media_seconds: float
     held_media_seconds: float
@@ -34,14 +34,14 @@ class QueueBacklog:
 
 @dataclass(frozen=True)
 class Backlog:
-    """Unfinished videos by stage, and unstored chunks by the queue that their next step is taken from."""
+    """Unfinished videos by stage, and unstored chunks by the queue of their next step."""
 
     by_stage: Mapping[str, StageBacklog]
     by_queue: Mapping[str, QueueBacklog]
 
 
 async def read_backlog(connection: Connection) -> Backlog:
-    """Add up what is not done yet; what nothing is in is left out."""
+    """Return the outstanding work; empty stages and queues are omitted."""
     videos = [dict(row) for row in await all_rows(sql.of_videos(connection))]
     chunks = [dict(row) for row in await all_rows(sql.of_chunks(connection))]
     return Backlog(

@@ -22,9 +22,9 @@ AT_ONCE: Final = 100
 async def retry_failed(
     outbox: Outbox, reason: str, *, max_auto_retries: int | None = None, without: Sequence[str] = ()
 ) -> int:
-    """Return every video that failed with `reason` to processing; return how many there were.
+    """Return every video that failed with `reason` to processing; return their number.
 
-    Videos in storages with the names `without` are left alone.
+    Videos in storages named in `without` are skipped.
 
     `max_auto_retries` is for automatic retries: the maximum per video until a user retries it. Raises
     DatabaseUnavailable; videos retried before that continue.

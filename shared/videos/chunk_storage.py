@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class StoreJob:
     """The segments of an encoded chunk as registered; `attempt` guards the commit.
 
-    `left` are those that were not put while the chunk was being encoded.
+    `left` are those that were not stored while the chunk was being encoded.
     """
 
     video_id: UUID
@@ -36,13 +36,13 @@ class StoreJob:
 async def store_job(connection: Connection, video_id: UUID, chunk: int) -> StoreJob:
     """Return what to store of a chunk.
 
-    Raises Superseded when it is no longer needed, Deferred while another uploader still puts some of it.
+    Raises Superseded when it is no longer needed, Deferred while another uploader is storing part of it.
     """
     row = await sql.chunk_for_storing(connection, video_id=video_id, chunk=chunk)
     if not row or row["status"] != "processing" or row["chunk_status"] not in ("encoded", "stored"):
         raise Superseded(reason_not_workable(row))
     if row["chunk_status"] == "encoded" and row["storing_left_seconds"]:
-        raise Deferred("another uploader still puts segments of this chunk", seconds=AGAIN_SECONDS)
+        raise Deferred("another uploader is storing segments of this chunk", seconds=AGAIN_SECONDS)
     return StoreJob(
         video_id,
         row["user_id"],
@@ -72,7 +72,7 @@ async def seconds_until_playable(connection: Connection, job: StoreJob) -> float
 async def reopen_chunk(connection: Connection, job: StoreJob) -> int:
     """Have a chunk whose files are lost encoded again; return how often that happened in this run.
 
-    0 when its state changed meanwhile.
+    Returns 0 if its state has changed.
     """
     again = await sql.reopen_chunk(connection, video_id=job.video_id, chunk=job.chunk, attempt=job.attempt)
     return int(again or 0)

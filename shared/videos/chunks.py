@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class ChunkClaim:
     """The right to encode a chunk; `attempt` guards every later write, `tries` counts unfinished claims.
 
-    `plan` is the chunk's part of the plan that the planning numbered `plan_attempt` made.
+    `plan` is the chunk's part of the plan made by planning attempt `plan_attempt`.
     """
 
     video_id: UUID
@@ -49,7 +49,7 @@ async def claim_chunk(
     state = await sql.chunk_state(connection, video_id=video_id, chunk=chunk)
     if state and state["status"] == "processing" and state["chunk_status"] in ("pending", "encoding"):
         # Pending: released a moment ago, perhaps by the previous holder of this message.
-        raise Deferred("another worker encodes this chunk", seconds=state["lease_left_seconds"] + 1)
+        raise Deferred("another worker is encoding this chunk", seconds=state["lease_left_seconds"] + 1)
     raise Superseded(reason_not_workable(state))
 
 
@@ -124,12 +124,15 @@ async def add_warnings(connection: Connection, video_id: UUID, warnings: Sequenc
 
 
 async def clear_warning(connection: Connection, video_id: UUID, code: WarningCode) -> None:
-    """Remove what a record warns of under `code`: it is over."""
+    """Remove warnings with `code` from a record: they no longer apply."""
     await sql.clear_warning(connection, video_id=video_id, code=code)
 
 
 async def _expect_finished(connection: Connection, claim: ChunkClaim) -> None:
-    """Distinguish a lost claim from a commit whose answer was lost: then our own attempt has finished."""
+    """Distinguish a lost claim from a commit whose answer was lost.
+
+    In the latter case our own attempt has finished.
+    """
     state = await sql.chunk_state(connection, video_id=claim.video_id, chunk=claim.chunk)
     if state is None or (state["chunk_status"], state["attempt"]) not in (
         ("encoded", claim.attempt),

@@ -1,7 +1,7 @@
-"""Segments of a chunk that is still being encoded: registered by the transcoder, put by an uploader.
+"""Segments of a chunk that is still being encoded: registered by the transcoder, stored by an uploader.
 
-The attempt at the chunk guards every write, as it does those of the whole chunk. A later attempt registers
-its own files for the same segments; until they are put, players get those of the earlier one.
+The chunk's attempt number guards every write, as for whole chunks. A later attempt registers its own files
+for the same segments; until these are stored, players get the earlier ones.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from shared.hls.stored_renditions import KeyFrame
     from shared.videos.chunks import ChunkClaim
 
-AGAIN_SECONDS = 1.0  # how soon another uploader is asked after
+AGAIN_SECONDS = 1.0  # delay before checking whether the other uploader is done
 
 
 @dataclass(frozen=True)
 class StoringClaim:
-    """The right to put `segments` of a chunk in progress, by index; `attempt` guards what is recorded."""
+    """The right to store `segments` of a chunk in progress, by index; `attempt` guards the records."""
 
     video_id: UUID
     user_id: str
@@ -46,7 +46,10 @@ async def register_segments(
     progress: float,
     lease_seconds: float,
 ) -> None:
-    """Record verified segments of a chunk whose encode goes on. Raises Superseded when the claim was lost."""
+    """Record verified segments of a chunk that is still being encoded.
+
+    Raises Superseded when the claim was lost.
+    """
     await renew_chunk(connection, claim, progress=progress, lease_seconds=lease_seconds)
     await insert_segments(connection, claim, segments, key_frames)
 
@@ -56,21 +59,21 @@ async def claim_storing(
 ) -> StoringClaim:
     """Claim the registered segments of a chunk in progress, to store them.
 
-    Raises Deferred while another uploader does it, Superseded when the chunk is not being encoded: then its
-    segments are stored with it.
+    Raises Deferred while another uploader does that, Superseded when the chunk is no longer being encoded:
+    its segments are then stored with it.
     """
     row = await sql.claim_storing(connection, video_id=video_id, chunk=chunk, lease_seconds=lease_seconds)
     if row is None:
         state = await sql.chunk_state(connection, video_id=video_id, chunk=chunk)
         if state and (state["status"], state["chunk_status"]) == ("processing", "encoding"):
-            raise Deferred("another uploader stores segments of this chunk", seconds=AGAIN_SECONDS)
+            raise Deferred("another uploader is storing segments of this chunk", seconds=AGAIN_SECONDS)
         raise Superseded(reason_not_workable(state))
     rows = await unstored_segments(connection, video_id, chunk)
     return StoringClaim(video_id, row["user_id"], chunk, row["attempt"], rows)
 
 
 async def unstored_segments(connection: Connection, video_id: UUID, chunk: int) -> tuple[Segment, ...]:
-    """Return the registered segments of a chunk, by index, whose files were not put before their chunk."""
+    """Return the registered segments of a chunk, by index, whose files were not stored before their chunk."""
     rows = await all_rows(sql.unstored_segments(connection, video_id=video_id, chunk=chunk))
     return tuple(Segment.model_validate(dict(row)) for row in rows)
 
@@ -78,7 +81,7 @@ async def unstored_segments(connection: Connection, video_id: UUID, chunk: int) 
 async def renew_storing(
     connection: Connection, claim: StoringClaim, put: Sequence[Segment], *, lease_seconds: float
 ) -> None:
-    """Renew the lease while `put` are put. Raises Superseded when other files took their place."""
+    """Renew the lease while `put` are stored. Raises Superseded when other files have replaced them."""
     done = await sql.renew_storing(
         connection,
         video_id=claim.video_id,
@@ -88,11 +91,14 @@ async def renew_storing(
         lease_seconds=lease_seconds,
     )
     if not changed(done):
-        raise Superseded("the segments are encoded again, or the video is no longer processing")
+        raise Superseded("the segments are being encoded again, or the video is no longer processing")
 
 
 async def segments_stored(connection: Connection, claim: StoringClaim, put: Sequence[Segment]) -> None:
-    """Record that `put` are in storage: players are shown them. Raises Superseded when the claim was lost."""
+    """Record that `put` are in storage, and show them to players.
+
+    Raises Superseded when the claim was lost.
+    """
     done = await sql.segments_stored(
         connection,
         video_id=claim.video_id,
@@ -101,17 +107,17 @@ async def segments_stored(connection: Connection, claim: StoringClaim, put: Sequ
         until=max(segment.index for segment in put),
     )
     if not changed(done):
-        raise Superseded("the chunk is encoded again or stored, or the video is no longer processing")
+        raise Superseded("the chunk is being encoded again or stored, or the video is no longer processing")
     await sql.mark_segments_stored(
         connection, video_id=claim.video_id, chunk=claim.chunk, paths=[segment.path for segment in put]
     )
 
 
 async def mark_put(connection: Connection, video_id: UUID, chunk: int, paths: Sequence[str]) -> None:
-    """Record that files of an encoded chunk are in storage: only the rest is left to be put."""
+    """Record that files of an encoded chunk are in storage, so that only the rest must be stored."""
     await sql.mark_segments_stored(connection, video_id=video_id, chunk=chunk, paths=list(paths))
 
 
 async def release_storing(connection: Connection, claim: StoringClaim) -> None:
-    """Give a claim back early."""
+    """Release a claim early."""
     await sql.release_storing(connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt)

@@ -1,4 +1,4 @@
-"""The transition to `failed`, once a run; owned by the stage that failed."""
+"""The transition to `failed`, at most once per run; owned by the stage that failed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class VideoFailures:
-    """Records what a stage gives up as the failure of the video that the message is about."""
+    """Marks a message's video as failed when a stage gives up."""
 
     outbox: Outbox
     stage: Stage
@@ -50,7 +50,10 @@ class VideoFailures:
             VIDEOS_FAILED.labels(self.stage, reason)
 
     async def begin(self, payload: Payload) -> Callable[[GiveUp], Awaitable[bool]]:
-        """Return what fails the video, unless it is in another run by then. Raises DatabaseUnavailable."""
+        """Return a function that fails the video, unless it is in another run by then.
+
+        Raises DatabaseUnavailable.
+        """
         run = await current_run(self.outbox.database, payload.video_id)
 
         async def record(given_up: GiveUp) -> bool:

@@ -1,4 +1,4 @@
-"""Which files and objects the records own, for many videos at once."""
+"""The files and objects that records own, for many videos at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The current attempt at a chunk; alive while its lease is."""
+    """The current attempt at a chunk; alive until its lease expires."""
 
     status: Literal["pending", "encoding", "encoded", "stored"]
     attempt: int

@@ -39,7 +39,7 @@ class Audited:
     """Everything the records say about a ready or failed video.
 
     `source_bytes` is the size of the planned original; None for plans without it. `artifacts` are sizes in
-    bytes by the name of the artifact; None for a video that an earlier version finished.
+    bytes by artifact name; None for videos finished by an earlier version.
     """
 
     video: Video
@@ -79,7 +79,7 @@ async def audited(connection: Connection, video_id: UUID) -> Audited | None:
 async def reopen(
     connection: Connection, video: Video, *, store: Collection[int], encode: Collection[int]
 ) -> bool:
-    """Mark chunks to be stored or encoded again: at once for a ready video, with its retry for a failed one.
+    """Mark chunks to be stored or encoded again: immediately for a ready video, on retry for a failed one.
 
     False when the video has changed since `video` was read.
     """

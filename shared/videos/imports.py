@@ -1,4 +1,4 @@
-"""The transition that makes a ready video of a tree that lies in a storage already (uploader)."""
+"""The transition that turns an HLS tree in a storage into a ready video (uploader)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Imported:
-    """An imported video; its segments are those of one chunk that is stored."""
+    """An imported video; its segments form one stored chunk."""
 
     stored: VideoStored
     title: str | None

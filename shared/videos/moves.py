@@ -1,4 +1,4 @@
-"""Transitions of videos on their way between storages (uploader)."""
+"""Transitions of videos that are moved between storages (uploader)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MoveRequest:
-    """Which videos to move to the storage `target`; None stands for any.
+    """Which videos to move to the storage `target`; None means any.
 
-    `waits`: videos in processing are moved when they are ready, instead of being left alone.
+    With `waits`, videos in processing are moved when ready instead of skipped.
     """
 
     target: str
@@ -36,7 +36,7 @@ class MoveRequest:
 
 @dataclass(frozen=True)
 class MoveClaim:
-    """The right to move a video; `run` and the storages are those of what was copied so far."""
+    """The right to move a video; `run` and the storages are those of the copies so far."""
 
     video_id: UUID
     attempt: int
@@ -51,7 +51,7 @@ class MoveClaim:
 
 @dataclass(frozen=True)
 class OpenMove:
-    """A move as it is shown."""
+    """A move, as shown to operators."""
 
     video_id: UUID
     target: str
@@ -62,7 +62,7 @@ class OpenMove:
 
 @dataclass(frozen=True)
 class Switched:
-    """Where a video lies after its move, and the URLs that its record keeps."""
+    """Where a video is after its move, and the URLs in its record."""
 
     location: StorageLocation
     s3_public_url: str | None
@@ -72,7 +72,7 @@ class Switched:
 
 
 async def request_moves(connection: Connection, wanted: MoveRequest) -> list[UUID]:
-    """Ask for videos to be moved; return those that were not on their way already."""
+    """Request moves; return the videos that were not already being moved."""
     rows = await all_rows(
         sql.request(
             connection,
@@ -89,7 +89,7 @@ async def request_moves(connection: Connection, wanted: MoveRequest) -> list[UUI
 
 
 async def next_copy(connection: Connection, *, without: Sequence[UUID]) -> UUID | None:
-    """Return the next video to copy, but for some; None when there is none."""
+    """Return the next video to copy, except some; None if there is none."""
     found: UUID | None = await sql.next_copy(connection, without=list(without))
     return found
 
@@ -97,7 +97,7 @@ async def next_copy(connection: Connection, *, without: Sequence[UUID]) -> UUID 
 async def next_removal(
     connection: Connection, *, grace_seconds: float, without: Sequence[UUID]
 ) -> UUID | None:
-    """Return the next video whose old objects were kept for long enough, but for some; None: none."""
+    """Return the next video whose old objects were kept long enough, except some; None if there is none."""
     found: UUID | None = await sql.next_removal(
         connection, grace_seconds=grace_seconds, without=list(without)
     )
@@ -105,10 +105,10 @@ async def next_removal(
 
 
 async def claim_move(connection: Connection, video_id: UUID, *, lease_seconds: float) -> MoveClaim:
-    """Claim the move of a video; the caller has the lock that movers share. Raises Superseded."""
+    """Claim the move of a video; the caller holds the lock that movers share. Raises Superseded."""
     row = await sql.claim(connection, video_id=video_id, lease_seconds=lease_seconds)
     if row is None:
-        raise Superseded("the video was deleted, or its move is over")
+        raise Superseded("the video was deleted, or its move has ended")
     return MoveClaim(video_id, **dict(row))
 
 
@@ -122,7 +122,7 @@ class Ends:
 
 
 async def begin_copy(connection: Connection, claim: MoveClaim, ends: Ends) -> None:
-    """Record between which storages is copied; what was copied of another run is copied again.
+    """Record the storages of the copy; copies of another run are made again.
 
     Raises Superseded when the video has become private and the target is public.
     """
@@ -142,7 +142,7 @@ async def begin_copy(connection: Connection, claim: MoveClaim, ends: Ends) -> No
 
 
 async def renew_move(connection: Connection, claim: MoveClaim, *, lease_seconds: float) -> None:
-    """Renew the lease. Raises Superseded when the video was deleted, or is processed again."""
+    """Renew the lease. Raises Superseded when the video was deleted, or is being processed again."""
     _expect(
         await sql.renew(
             connection, video_id=claim.video_id, attempt=claim.attempt, lease_seconds=lease_seconds
@@ -172,7 +172,7 @@ async def moved_objects(connection: Connection, video_id: UUID) -> dict[str, int
 
 
 async def switch_storage(connection: Connection, claim: MoveClaim, to: Switched) -> None:
-    """Have players get the copy. Raises Superseded when the video has changed since it was copied."""
+    """Direct players to the copy. Raises Superseded when the video has changed since it was copied."""
     _expect(
         await sql.switch_video(
             connection,
@@ -191,7 +191,7 @@ async def switch_storage(connection: Connection, claim: MoveClaim, to: Switched)
 
 
 async def fail_move(connection: Connection, claim: MoveClaim, error: str, *, is_cleared: bool) -> None:
-    """End a move that cannot succeed; the video stays where it is. `is_cleared`: its copies are removed."""
+    """End a move that cannot succeed; the video stays where it is. `is_cleared`: its copies were removed."""
     if is_cleared:
         await sql.forget_objects(connection, video_id=claim.video_id)
         _expect(await sql.forget_copy(connection, video_id=claim.video_id, attempt=claim.attempt))
@@ -199,28 +199,28 @@ async def fail_move(connection: Connection, claim: MoveClaim, error: str, *, is_
 
 
 async def release_move(connection: Connection, claim: MoveClaim) -> None:
-    """Give the claim back, for a later attempt."""
+    """Release the claim, for a later attempt."""
     await sql.release(connection, video_id=claim.video_id, attempt=claim.attempt)
 
 
 async def finish_move(connection: Connection, claim: MoveClaim) -> None:
-    """Forget a move whose old objects were removed."""
+    """Delete the record of a move whose old objects were removed."""
     await sql.finish(connection, video_id=claim.video_id, attempt=claim.attempt)
 
 
 async def forget_move(connection: Connection, video_id: UUID) -> None:
-    """Forget the move of a video that was deleted, with all its copies."""
+    """Delete the record of the move of a video that was deleted with all its copies."""
     await sql.forget(connection, video_id=video_id)
 
 
 async def copies_of(connection: Connection, video_id: UUID) -> dict[UUID, str | None]:
-    """Return the storages, with their names, that may have objects of a video beside its own."""
+    """Return the storages, with their names, that may have objects of a video besides its own."""
     rows = await all_rows(sql.copies_of(connection, video_id=video_id))
     return {row["storage_id"]: row["label"] for row in rows}
 
 
 async def open_moves(connection: Connection) -> list[OpenMove]:
-    """Return all moves that are not over."""
+    """Return all open moves."""
     return [OpenMove(**dict(row)) for row in await all_rows(sql.open(connection))]
 
 

@@ -1,4 +1,4 @@
-"""The originals that users have uploaded: their bytes (ingest), and when they are removed (uploader)."""
+"""Uploaded originals: their total size (ingest), and their removal (uploader)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ async def original_bytes_of(connection: Connection, user_id: str) -> int:
 
 
 async def lock_failed_originals(connection: Connection, *, seconds: float, count: int) -> list[UUID]:
-    """Return up to `count` videos that failed for good because of their files, which remain.
+    """Return up to `count` videos that failed permanently because of their files, which still exist.
 
-    They have been untouched for `seconds`. A video whose failure a corrected setting, preset or FFmpeg may
-    cure is never among them. They are locked until the transaction ends; those that are locked already are
-    left out.
+    They have been untouched for `seconds`. Videos that a corrected setting, preset or FFmpeg may fix are
+    never included. The rows are locked until the transaction ends; rows that are already locked are skipped.
     """
     rows = await all_rows(sql.of_failed(connection, seconds=seconds, count=count))
     return [row["video_id"] for row in rows]
 
 
 async def mark_originals_removed(connection: Connection, video_ids: Sequence[UUID]) -> None:
-    """Record that the originals are gone: uploads that were never ready cannot be retried then."""
+    """Record that the originals are gone: uploads that were never ready can then not be retried."""
     await sql.mark_removed(connection, video_ids=list(video_ids))

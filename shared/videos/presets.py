@@ -1,4 +1,4 @@
-"""The presets from which ladders are made, and each user's default qualities."""
+"""The presets that ladders are made from, and each user's default qualities."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preset:
-    """A rung as configured: short side in pixels, rates in bits per second.
+    """A configured rung: short side in pixels, rates in bits per second.
 
-    `quality` is a mean VMAF, None the usual one; with `rate_control` "abr" it has no meaning.
+    `quality` is a mean VMAF (None: the default); it is ignored with `rate_control` "abr".
     """
 
     name: str
@@ -38,12 +38,12 @@ async def all_presets(connection: Connection) -> tuple[Preset, ...]:
 
 
 def ladder_to_json(presets: Sequence[Preset]) -> list[dict[str, Any]]:
-    """Return presets as a video keeps them."""
+    """Return presets in the form stored with a video."""
     return [asdict(preset) for preset in presets]
 
 
 async def ladder_of(connection: Connection, video_id: UUID) -> tuple[Preset, ...]:
-    """Return the presets that a video was accepted with; the present ones where it kept none."""
+    """Return the presets that a video was accepted with; the current ones if none were stored."""
     kept = await sql.ladder_of(connection, video_id=video_id)
     return tuple(Preset(**values) for values in kept) if kept else await all_presets(connection)
 
@@ -73,7 +73,7 @@ async def preferences_of(connection: Connection, user_id: str) -> tuple[str, ...
 
 
 async def set_preferences(connection: Connection, user_id: str, qualities: Sequence[str]) -> None:
-    """Set a user's default qualities; none means every preset."""
+    """Set a user's default qualities; empty means every preset."""
     await sql.set_preferences(connection, user_id=user_id, qualities=list(qualities))
 
 

@@ -1,4 +1,4 @@
-"""What a complete video consists of, and the transition that makes it ready (uploader)."""
+"""The parts of a complete video, and the transition that makes it ready (uploader)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def choose_storage(connection: Connection, video_id: UUID, here: StorageLo
 async def reopen_stored(
     connection: Connection, video_id: UUID, segments: Sequence[StoredSegment]
 ) -> list[int]:
-    """Have the chunks of segments that are lost stored again; return the chunks."""
+    """Have the chunks of lost segments stored again; return the chunks."""
     rows = await all_rows(
         sql.reopen_stored(
             connection,
@@ -88,8 +88,8 @@ async def mark_ready(
 ) -> bool:
     """Mark a complete video ready and record where it is; False when its run is over.
 
-    `artifacts` are sizes in bytes by the name of the artifact; None: not known. `removes_original` says that
-    the original is removed then.
+    `artifacts` are sizes in bytes by artifact name; None if unknown. `removes_original`: the original is
+    removed afterwards.
     """
     done = await sql.mark_ready(
         connection,

@@ -1,4 +1,4 @@
-"""How many videos of a user are being processed, and the limit on that (ingest)."""
+"""Counts the videos of a user that are being processed, and enforces the limit (ingest)."""
 
 from __future__ import annotations
 

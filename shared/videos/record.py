@@ -33,8 +33,7 @@ Status = Literal["processing", "ready", "failed", "deleted"]
 class Video:
     """A video as the API shows it; `stage`, `progress` (0..1) and `playable` are derived from its chunks.
 
-    `storage_name` is what the settings call the storage in which it lies; `wished_storage` the one that was
-    asked for.
+    `storage_name` is the name of its storage in the settings; `wished_storage` the requested one.
     """
 
     video_id: UUID
@@ -76,14 +75,14 @@ class Video:
 
     @property
     def location(self) -> StorageLocation | None:
-        """Where the video lies; None before its first chunk is stored."""
+        """Where the video is stored; None before its first chunk."""
         if self.storage_type is None:
             return None
         return StorageLocation(self.storage_type, self.s3_bucket, self.storage_id)
 
     @property
     def was_ready(self) -> bool:
-        """Whether it was completely stored before: then it plays also while lost objects are repaired."""
+        """Whether it was completely stored before: it then plays even while lost objects are repaired."""
         return self.status == "ready" or (self.status != "deleted" and bool(self.renditions))
 
     @classmethod
@@ -104,7 +103,7 @@ class Chunk:
 
 
 def digest_of(event: VideoUploaded) -> bytes:
-    """Return what events with the same data have in common; fields that are not set count for nothing."""
+    """Return a fingerprint of an event's data; unset fields are ignored."""
     data = event.model_dump(mode="json", by_alias=True, exclude_none=True)
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()
 
@@ -120,8 +119,8 @@ async def accept(
 ) -> bool:
     """Create the record of a submitted video; False when it exists.
 
-    `visibility` is for an event that names none. The `ladder` stays that of the video, whatever becomes of
-    the presets; None: the one when it is planned. `original_bytes` is the size of an upload.
+    `visibility` is the default for events that set none. The `ladder` stays fixed even if the presets change;
+    None: use the presets at planning time. `original_bytes` is the size of an upload.
     """
     done = await sql.insert(
         connection,
@@ -142,7 +141,7 @@ async def accept(
 
 
 async def get(connection: Connection, video_id: UUID) -> Video | None:
-    """Return a video, also a deleted one; None when there never was one."""
+    """Return a video, even a deleted one; None if it never existed."""
     row = await sql.get(connection, video_id=video_id)
     return Video.from_row(row) if row else None
 

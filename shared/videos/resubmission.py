@@ -1,7 +1,7 @@
 """The transition for a corrected event (transcoder): a failed or deleted video is processed again.
 
-An id that a platform chose is not used up by one wrong event. Only data that the video has not been accepted
-with begins a new run, so that an event that is delivered again, however late, changes nothing.
+A wrong event does not use up the id that a platform chose. Only data that the video was not accepted with
+starts a new run, so that a redelivered event, however late, changes nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ Step = Literal["nothing", "wait", "delete", "begin"]
 
 
 async def next_step(connection: Connection, event: VideoUploaded, upload_uri: str) -> Step:
-    """Return what an event about a known video calls for; the video is locked until the transaction ends.
+    """Return the step that an event about a known video requires.
 
-    "wait": a worker, or the deletion, is not done with the earlier run. "delete": its objects have to be
-    removed first. A video that was uploaded, from `upload_uri`, is its owner's to retry.
+    The video is locked until the transaction ends. "wait": a worker, or the deletion, has not finished with
+    the earlier run. "delete": its objects have to be removed first. Uploaded videos (from `upload_uri`) can
+    only be retried by their owner.
     """
     row = await sql.lock_for_event(
         connection,
@@ -51,7 +52,7 @@ async def begin_anew(
 ) -> None:
     """Process a video again for an event; `next_step` returned "begin" in the same transaction.
 
-    `visibility` is for an event that names none.
+    `visibility` is the default for events that set none.
     """
     await sql.begin_anew(
         connection,

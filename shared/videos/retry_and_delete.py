@@ -1,4 +1,4 @@
-"""Transitions that a user asks for (ingest): retry a failed video, delete any."""
+"""Transitions that users request (ingest): retry a failed video, delete any."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 async def retry(connection: Connection, video_id: UUID, *, is_automatic: bool = False) -> bool:
-    """Take a failed video back into processing; False when it is not failed, or cannot be processed again.
+    """Return a failed video to processing; False if it has not failed, or cannot be processed again.
 
     The latter is an upload that was never ready and whose original was removed.
 
-    Automatic retries are counted until a person retries it.
+    Automatic retries are counted until a user retries it.
     """
     await sql.forget_tries(connection, video_id=video_id)
     return changed(await sql.retry(connection, video_id=video_id, is_automatic=is_automatic))

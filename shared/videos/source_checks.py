@@ -1,4 +1,4 @@
-"""Videos whose source was unreachable: which source may be asked again (transcoder)."""
+"""Videos whose source was unreachable: sources to check again (transcoder)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.database.pool import Connection
     from shared.messaging.outbox import Outbox
 
-FIRST_CHECK_SECONDS: Final = 600.0  # after the failure; then twice as long, and so on
+FIRST_CHECK_SECONDS: Final = 600.0  # after the failure; doubles with every check
 MAX_CHECKS: Final = 10  # the last one a week after the failure
 MAX_SOURCE_RETRIES: Final = 3  # until a user retries the video
 
@@ -32,7 +32,7 @@ class UnreachableSource:
 
 
 async def take_source_checks(connection: Connection, *, count: int) -> list[UnreachableSource]:
-    """Return up to `count` sources to be asked now, counted as asked: no other caller gets them too."""
+    """Return up to `count` sources that are due, counting the check: no other caller gets the same ones."""
     rows = await all_rows(
         sql.take_due(
             connection,
@@ -47,7 +47,7 @@ async def take_source_checks(connection: Connection, *, count: int) -> list[Unre
 
 
 async def retry_reachable(outbox: Outbox, source: UnreachableSource) -> bool:
-    """Return a video to processing whose source answers; False when it is no longer failed in that run."""
+    """Return a video whose source answers to processing; False if it is no longer failed in that run."""
     async with outbox.transaction() as connection:
         video = await get(connection, source.video_id)
         if video is None or video.run != source.run:

@@ -1,4 +1,4 @@
-"""Reads results of the statements about videos."""
+"""Interprets results of the statements about videos."""
 
 from __future__ import annotations
 

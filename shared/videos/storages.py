@@ -34,17 +34,17 @@ async def claim_storage(connection: Connection, storage_id: UUID) -> None:
 
 
 async def label_storage(connection: Connection, storage_id: UUID, label: str) -> None:
-    """Record the name that the settings give to a storage."""
+    """Record the name of a storage in the settings."""
     await sql.label(connection, storage_id=storage_id, label=label)
 
 
 async def count_elsewhere(connection: Connection, storage_ids: Sequence[UUID]) -> int:
-    """Return how many videos are in other storages than these."""
+    """Return how many videos are in storages other than these."""
     return int(await sql.count_elsewhere(connection, storage_ids=list(storage_ids)))
 
 
 async def storage_wish(connection: Connection, video_id: UUID) -> StorageWish | None:
-    """Return what decides where a video is stored, locking its row; None when there is no such video."""
+    """Return the values that decide where a video is stored, locking its row; None if it does not exist."""
     row = await sql.wish(connection, video_id=video_id)
     return StorageWish(**dict(row)) if row else None
 
@@ -56,7 +56,7 @@ async def storage_of_user(connection: Connection, user_id: str) -> str | None:
 
 
 async def set_storage_of_user(connection: Connection, user_id: str, name: str | None) -> None:
-    """Set the storage for a user's videos; takes effect for videos of which nothing is stored yet."""
+    """Set the storage for a user's videos; takes effect for videos without stored chunks."""
     if name is None:
         await sql.clear_storage_of_user(connection, user_id=user_id)
     else:

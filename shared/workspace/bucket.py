@@ -1,8 +1,7 @@
-"""The workspace in a private bucket: files are handed over as objects, below one prefix.
+"""The workspace in a private bucket: files are passed on as objects below one prefix.
 
-WORK_DIR is then the scratch of one process. There are no file locks; an upload in progress has a small object
-`uploads/{videoId}.part` instead, which is written again while the upload lasts and has gone stale when its
-process is dead.
+WORK_DIR is then the scratch of one process. Instead of a file lock, an upload in progress has a small object
+`uploads/{videoId}.part`, which is rewritten regularly and goes stale when the process dies.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ if TYPE_CHECKING:
     from shared.workspace.layout import WorkDir
     from shared.workspace.names import Place
 
-HEADS: Final = 2  # of so many files in a directory each is asked for; of more the directory is listed
+HEADS: Final = 2  # for up to so many files one request each; for more a listing of the directory
 VIDEOS_AT_ONCE: Final = 50
-MARKER_SECONDS: Final = 4.0  # less than a check of the workspace may take
+MARKER_SECONDS: Final = 4.0  # shorter than the time limit of a workspace check
 ORIGINAL: Final = re.compile(r".*/?originals/([0-9a-f-]{36})/source")
 
 log = structlog.get_logger()
@@ -46,7 +45,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class BucketWorkspace:
-    """Names are keys below `prefix`. Raises WorkBucketUnavailable while the bucket does not answer."""
+    """Names are keys below `prefix`. Raises WorkBucketUnavailable while the bucket is unavailable."""
 
     scratch: WorkDir
     storage: WorkStorage
@@ -60,7 +59,7 @@ class BucketWorkspace:
 
     @property
     def check_seconds(self) -> float:
-        return 15.0  # each is a request
+        return 15.0  # one request each
 
     @property
     def name(self) -> str:
@@ -79,14 +78,14 @@ class BucketWorkspace:
         return f"file:///{named.original(video_id)}"
 
     def name_of(self, uri: str) -> str | None:
-        """Return the name of an uploaded original; nothing else in the workspace can be a source."""
+        """Return the name of an uploaded original; no other file of the workspace can be a source."""
         parts = urlsplit(uri)
         found = ORIGINAL.fullmatch(unquote(parts.path)) if parts.scheme == "file" else None
         video_id = read_uuid(found[1]) if found else None
         return named.original(video_id) if video_id else None
 
     async def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the sizes in bytes of those files that exist: by one listing where there are many."""
+        """Return the sizes in bytes of existing files: with one listing if there are many."""
         by_directory = defaultdict(set)
         for name in names:
             by_directory["/".join(name.split("/")[:-1][:3])].add(name)
@@ -102,9 +101,9 @@ class BucketWorkspace:
         return found
 
     async def hand_over(self, names: Sequence[str]) -> None:
-        """Put files of the scratch into the bucket, unless they were put and have not changed.
+        """Upload files from the scratch to the bucket, except those uploaded before and unchanged.
 
-        Waits while the bucket does not answer. Raises FileNotFoundError, WorkBucketUnavailable.
+        Waits while the bucket is unavailable. Raises FileNotFoundError, WorkBucketUnavailable.
         """
         await self._hand_over.put(names)
 
@@ -114,7 +113,7 @@ class BucketWorkspace:
         self._hand_over.forget(name)
 
     async def store(self, name: str, storage: Storage, key: str, *, size_bytes: int | None = None) -> int:
-        """Copy an object into a storage, by the server where it can. Raises FileNotFoundError."""
+        """Copy an object into a storage, on the server if possible. Raises FileNotFoundError."""
         with bucket_faults():
             stored = await self.storage.head(self._key(name))
         if size_bytes is not None:
@@ -135,7 +134,7 @@ class BucketWorkspace:
             yield reader.chunks
 
     async def discard(self, name: str) -> None:
-        """Remove a file or directory from scratch and bucket, as far as they can be removed."""
+        """Remove a file or directory from scratch and bucket, as far as possible."""
         await self.clear_scratch(name)
         try:
             await self.remove(name)
@@ -150,7 +149,7 @@ class BucketWorkspace:
                     await self.storage.delete(self._key(each))
 
     async def read_marker(self, *, writable: bool = True) -> bytes | None:  # noqa: ARG002 - as on a volume
-        """Return the content of the marker; None when there is none. It is not waited for long."""
+        """Return the content of the marker, with a short timeout; None if there is none."""
         try:
             with bucket_faults():
                 async with asyncio.timeout(MARKER_SECONDS):
@@ -178,7 +177,7 @@ class BucketWorkspace:
         return self._upload(video_id)
 
     def begin_fetch(self, video_id: UUID) -> BucketUpload:
-        """Return the upload of a source that other processes may fetch, too."""
+        """Return the upload of a source that other processes may fetch as well."""
         return self._upload(video_id, only=False)
 
     def _upload(self, video_id: UUID, *, only: bool = True) -> BucketUpload:
@@ -194,7 +193,7 @@ class BucketWorkspace:
         )
 
     async def remove_stale_uploads(self) -> int:
-        """Remove what uploads of dead processes have left: parts, and the signs that they are in progress."""
+        """Remove the remains of uploads of dead processes: parts and heartbeat objects."""
         removed = 0
         with bucket_faults():
             for upload in await self.storage.open_uploads(self._key(named.ORIGINALS)):
@@ -209,18 +208,18 @@ class BucketWorkspace:
         return removed
 
     async def unfinished_uploads(self) -> list[str]:
-        """Return the signs of uploads that have gone stale."""
+        """Return the heartbeat objects that have gone stale."""
         with bucket_faults():
             found = await self.storage.keys(self._key(named.UPLOADS))
         return [self._name(each.key) for each in found if _age_seconds(each) > self.stale_seconds]
 
     async def is_uploading(self, video_id: UUID) -> bool:
-        """Tell whether an upload gave a sign of life lately, and has not committed its record."""
+        """Tell whether an upload has a recent heartbeat and has not committed its record."""
         with bucket_faults():
             found = await self.storage.head(self._key(named.upload(video_id)))
         return found is not None and _age_seconds(found) <= self.stale_seconds
 
-    # What the sweep asks
+    # For the sweep
 
     async def directories(self, place: Place) -> AsyncIterator[Mapping[UUID, Sequence[str]]]:
         """Yield the videos that have objects in a place, with the entries of their directories."""

@@ -1,4 +1,4 @@
-"""An upload that goes into the work bucket as it comes: no disk, and two parts of it in memory at most."""
+"""An upload streamed into the work bucket: no disk, and at most two parts in memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shared.storage.interface import Storage
 if TYPE_CHECKING:
     from uuid import UUID
 
-STALE_SECONDS: Final = 3600.0  # without a sign of life; a live upload gives one more often
+STALE_SECONDS: Final = 3600.0  # without a heartbeat; live uploads send them more often
 SIGNS: Final = 6  # in that time
 
 
 class Parts(Protocol):
-    """An object that is written part by part; all but the last have one size. Raises StorageUnavailable."""
+    """An object that is written part by part; all but the last have equal size. Raises StorageUnavailable."""
 
     async def put(self, body: bytes) -> None: ...
     async def complete(self) -> None: ...
@@ -33,14 +33,15 @@ class WorkStorage(Storage, Protocol):
 
 
 class BucketUpload:
-    """One upload. A file of one part is put as it is; a larger one as a multipart upload.
+    """One upload. A file of one part is stored directly; a larger one as a multipart upload.
 
-    While it lasts an object at `sign` tells the sweep that its process lives. `keep` returns when the server
-    has the whole object: it is as durable as anything in the bucket. No sign is given after that: if the last
-    one is younger than half of `stale_seconds` when the record is committed, whatever sweep found the object
-    without a sign of life reads the record afterwards.
+    While it lasts, a heartbeat object at `sign` tells the sweep that the process is alive. `keep` returns
+    when the server has the whole object. There are no heartbeats after that: if the last one is younger than
+    half of `stale_seconds` when the record is committed, any sweep that found the object without a heartbeat
+    reads the record afterwards.
 
-    Unless it is the `only` one of its object, it never removes that: attempts to fetch a source are not.
+    Unless it is the `only` upload of its object, it never removes the object: several attempts may fetch the
+    same source.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class BucketUpload:
         return self._digest.hexdigest()
 
     async def write(self, data: bytes | bytearray) -> None:
-        """Append data; each full part is sent while the next one comes. Raises StorageUnavailable."""
+        """Append data; each full part is sent while the next one arrives. Raises StorageUnavailable."""
         if self._discarded:
             return
         await self._give_sign()
@@ -83,7 +84,7 @@ class BucketUpload:
             await self._send(part)
 
     async def keep(self) -> None:
-        """Make the object whole. Raises StorageUnavailable."""
+        """Complete the object. Raises StorageUnavailable."""
         if self._discarded:
             return
         if self._parts is None and self._sending is None:
@@ -99,20 +100,20 @@ class BucketUpload:
         failpoint("upload.renamed")
 
     def expect_claim(self) -> None:
-        """Raise StorageUnavailable when the last sign of life is too old for the record to be committed."""
+        """Raise StorageUnavailable when the last heartbeat is too old to commit the record."""
         if self._signed is None or self._signed.seconds_ago() > self._stale_seconds / 2:
             raise StorageUnavailable("the upload was not committed in time: send it again")
 
     async def release(self) -> None:
-        """Take the sign away: the record is committed. One that stays goes stale."""
+        """Remove the heartbeat object: the record is committed. If it stays, it goes stale."""
         await asyncio.shield(self._remove_sign())
 
     async def discard(self) -> None:
-        """Remove all that was sent, even when the caller is cancelled meanwhile."""
+        """Remove everything sent so far, even if the caller is cancelled meanwhile."""
         await asyncio.shield(self._discard())
 
     async def _send(self, part: bytes) -> None:
-        """Begin to send a part; the one before it has to be sent by then."""
+        """Start sending a part; the previous one must have been sent."""
         if self._sending is not None:
             await asyncio.shield(self._sending)
         self._sending = asyncio.create_task(self._put(part))
@@ -155,7 +156,7 @@ class BucketUpload:
 
 
 class _Moment:
-    """When it was made, by clocks that go on while the process or the machine is suspended."""
+    """The time of a heartbeat, by clocks that continue while the process or machine is suspended."""
 
     def __init__(self) -> None:
         self._at = _clocks()

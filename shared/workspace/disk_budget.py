@@ -1,4 +1,4 @@
-"""Space on the work volume: what is free, minus a reserve for accepted work, minus open reservations.
+"""Space on the work volume: free space, minus a reserve for accepted work, minus open reservations.
 
 Each process counts its own reservations. Several processes may reserve the same bytes; they notice when they
 write, because every write checks the volume again and none uses the reserve.
@@ -116,13 +116,13 @@ class DiskBudget:
 
 
 class UnlimitedSpace(DiskBudget):
-    """For what is written to no disk."""
+    """For writes that use no disk."""
 
     def __init__(self) -> None:
         super().__init__(Path(), 0)
 
     def free_bytes(self) -> int:
-        """Return more than anything needs."""
+        """Return more than any file needs."""
         return sys.maxsize
 
     def most_bytes(self) -> int:

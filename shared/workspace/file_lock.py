@@ -1,7 +1,7 @@
-"""File locks: a lock shows that a process is using a file, and ends with the process however it dies.
+"""File locks: a lock shows that a process is using a file, and ends with the process in any case.
 
-flock(2) works on local file systems and, between machines, on NFS version 4. Where it is not supported no
-file is locked, and only age protects it.
+flock(2) works on local file systems and, between machines, on NFS version 4. Without support files are not
+locked, and only their age protects them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def hold(descriptor: int) -> None:
 
 
 def share(descriptor: int) -> None:
-    """Lock an open file together with others until its descriptor is closed; waits for who holds it alone."""
+    """Lock an open file, shared, until its descriptor is closed; waits for an exclusive lock."""
     _lock(descriptor, fcntl.LOCK_SH)
 
 
@@ -37,12 +37,12 @@ def try_hold(descriptor: int) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a live process holds a file's lock, or may; False when the file does not exist."""
+    """Tell whether a live process holds, or may hold, a file's lock; False if the file does not exist."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # NFS requires a writable descriptor
     except (FileNotFoundError, IsADirectoryError):
         return False
-    except PermissionError:  # it cannot be determined
+    except PermissionError:  # unknown
         return True
     try:
         _lock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Puts files of the scratch into the work bucket, once each, and waits while it does not answer."""
+"""Uploads files from the scratch to the work bucket, each once; waits while the bucket is unavailable."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class HandOver:
-    """Puts files below `root` under keys below `prefix`."""
+    """Uploads files below `root` to keys below `prefix`."""
 
     root: Path
     storage: Storage
     prefix: str
     patience_seconds: float = PATIENCE_SECONDS
     pause_seconds: float = PAUSE_SECONDS
-    # What was put, as it was then: (time of change, size).
+    # Uploaded files, as they were: (time of change, size).
     _put: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
     async def put(self, names: Sequence[str]) -> None:
-        """Put files, unless they were put and have not changed.
+        """Upload files, except those uploaded before and unchanged.
 
         Raises FileNotFoundError, WorkBucketUnavailable.
         """
@@ -52,7 +52,7 @@ class HandOver:
             raise errors.exceptions[0] from None
 
     def forget(self, name: str) -> None:
-        """Forget a file, or all in a directory: it is removed from the scratch."""
+        """Forget a file, or all files in a directory, removed from the scratch."""
         for each in [each for each in self._put if each == name or each.startswith(f"{name}/")]:
             self._put.pop(each, None)
 
@@ -75,7 +75,7 @@ class HandOver:
 
 @contextmanager
 def bucket_faults() -> Iterator[None]:
-    """Raise WorkBucketUnavailable when the bucket does not answer the block."""
+    """Raise WorkBucketUnavailable when a request in the block fails."""
     try:
         yield
     except StorageUnavailable as error:
@@ -83,5 +83,5 @@ def bucket_faults() -> Iterator[None]:
 
 
 def unavailable(error: StorageUnavailable) -> WorkBucketUnavailable:
-    """Return the error of the workspace for one of its bucket."""
+    """Return the workspace error for a storage error of the bucket."""
     return WorkBucketUnavailable(f"the work bucket cannot be used: {error.message}")

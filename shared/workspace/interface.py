@@ -1,7 +1,7 @@
-"""The workspace: where originals and chunk output pass from one process to the next.
+"""The workspace: how originals and chunk output pass from one process to the next.
 
-Names are the relative paths of shared/workspace/names.py. A process writes a file into its scratch, and hands
-it over under the name that its path has there; any process may then read it.
+Names are the relative paths of shared/workspace/names.py. A process writes a file into its scratch and then
+hands it over under its relative path; after that any process may read it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Upload(Protocol):
     """An upload in progress: bytes are appended until it is kept or discarded.
 
     `size_bytes` counts written bytes, `sha256` is the hex digest, `uri` names the original as events do.
-    Cancelling a caller leaves the upload in a state that `discard` can end; what follows `discard` does
-    nothing. No sweep takes it for that of a dead process until `discard` or `release`.
+    Cancelling a caller leaves the upload in a state that `discard` can end; calls after `discard` do nothing.
+    Until `discard` or `release` no sweep treats the upload as abandoned.
     """
 
     @property
@@ -58,13 +58,13 @@ class Upload(Protocol):
     def expect_claim(self) -> None:
         """Raise StorageUnavailable when a sweep may remove the original before its record is there.
 
-        The last thing to ask in the transaction that commits the record: Postgres ends one that then stays
-        idle for a minute (shared/database/pool.py).
+        Called last in the transaction that commits the record: Postgres ends transactions that stay idle for
+        a minute (shared/database/pool.py).
         """
         ...
 
     async def release(self) -> None:
-        """Leave the original to the sweep's rules: its record is committed."""
+        """Leave the original to the sweep: its record is committed."""
         ...
 
     async def discard(self) -> None:
@@ -77,12 +77,12 @@ class Workspace(Protocol):
 
     @property
     def scratch(self) -> WorkDir:
-        """The local directories in which this process writes; on a work volume, the volume itself."""
+        """The local directories that this process writes to; on a work volume, the volume itself."""
         ...
 
     @property
     def check_seconds(self) -> float:
-        """How long a check of it is good for."""
+        """How long a check remains valid."""
         ...
 
     @property
@@ -92,18 +92,18 @@ class Workspace(Protocol):
 
     @property
     def where(self) -> str:
-        """What this is and where it lies, for messages."""
+        """What the workspace is and where, for messages."""
         ...
 
     @property
     def advice(self) -> str:
-        """What to do if it is the wrong one."""
+        """Advice if it is the wrong one."""
         ...
 
     async def read_marker(self, *, writable: bool = True) -> bytes | None:
         """Return the content of the marker; None when there is none.
 
-        Raises OSError where the workspace cannot be written, if it has to be `writable`.
+        If it has to be `writable`, raises OSError when it is not.
         """
         ...
 
@@ -112,7 +112,7 @@ class Workspace(Protocol):
         ...
 
     def uri_of(self, video_id: UUID) -> str:
-        """Return the URI by which an event names the uploaded original of a video."""
+        """Return the URI of a video's uploaded original, as in events."""
         ...
 
     def name_of(self, uri: str) -> str | None:
@@ -124,14 +124,14 @@ class Workspace(Protocol):
         ...
 
     async def hand_over(self, names: Sequence[str]) -> None:
-        """Let other processes read files of the scratch; what was handed over and is the same stays.
+        """Let other processes read files of the scratch; unchanged files are not sent again.
 
-        Raises FileNotFoundError when one is not there.
+        Raises FileNotFoundError when one is missing.
         """
         ...
 
     async def clear_scratch(self, name: str) -> None:
-        """Remove this process's own copy of a file or directory that is handed over."""
+        """Remove this process's copy of a file or directory that was handed over."""
         ...
 
     def read(
@@ -143,19 +143,19 @@ class Workspace(Protocol):
     async def store(self, name: str, storage: Storage, key: str, *, size_bytes: int | None = None) -> int:
         """Put a file into a storage; return the size of the object in bytes.
 
-        Raises FileNotFoundError when it is not there or does not have `size_bytes`, and what the storage
-        raises.
+        Raises FileNotFoundError when it is missing or does not have `size_bytes`, and errors of the storage.
         """
         ...
 
     async def discard(self, name: str) -> None:
-        """Remove a file or directory that is not needed; the sweep removes what cannot be removed."""
+        """Remove a file or directory that is not needed; the sweep removes it if that fails."""
         ...
 
     async def remove(self, name: str, entries: Sequence[str] | None = None) -> None:
-        """Remove a file or directory; with `entries` only these of a directory, then itself if it is empty.
+        """Remove a file or directory.
 
-        Missing files are no error.
+        With `entries` only these of a directory, and then the directory if it is empty. Missing files are not
+        an error.
         """
         ...
 
@@ -170,21 +170,21 @@ class Workspace(Protocol):
         ...
 
     async def remove_stale_uploads(self) -> int:
-        """Remove the uploads of dead processes, while others may upload; return how many."""
+        """Remove the uploads of dead processes, while others may be uploading; return their number."""
         ...
 
-    # What the sweep asks
+    # For the sweep
 
     async def unfinished_uploads(self) -> list[str]:
-        """Return the names of uploads that no live process writes."""
+        """Return the names of uploads without a live process."""
         ...
 
     async def is_uploading(self, video_id: UUID) -> bool:
-        """Tell whether a live upload is making the original of a video, or has yet to commit its record."""
+        """Tell whether a live upload is writing a video's original, or has yet to commit its record."""
         ...
 
     def directories(self, place: Place) -> AsyncIterator[Mapping[UUID, Sequence[str]]]:
-        """Yield the videos that have a directory in a place, with its entries, some at a time."""
+        """Yield the videos that have a directory in a place, with its entries, in batches."""
         ...
 
     async def measure(self, name: str) -> Measured | None:
@@ -193,7 +193,7 @@ class Workspace(Protocol):
 
 
 def expect_size(name: str, found: int | None, size_bytes: int) -> None:
-    """Raise FileNotFoundError unless a file has `size_bytes`; `found` is None when there is none."""
+    """Raise FileNotFoundError unless a file has `size_bytes`; `found` is None if it does not exist."""
     if found != size_bytes:
         raise FileNotFoundError(f"{name} has {found or 0} bytes, not {size_bytes}")
 

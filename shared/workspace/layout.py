@@ -1,6 +1,7 @@
-"""Paths below a work directory: those of the names in the workspace, and of the local storage.
+"""Paths below a work directory, for names in the workspace and for the local storage.
 
-media/hls/{userId}/{videoId}/ is the local storage, when S3 is off; shared/workspace/names.py has the others.
+media/hls/{userId}/{videoId}/ is in the local storage (without S3); the others are in
+shared/workspace/names.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def file_size(path: Path) -> int | None:
-    """Return the size of a file in bytes; None when there is none."""
+    """Return the size of a file in bytes; None if it does not exist."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):

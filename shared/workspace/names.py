@@ -1,10 +1,9 @@
 """Names in the workspace: relative paths, as records and events hold them; pure.
 
-uploads/{videoId}.part                     an upload in progress
-originals/{videoId}/source                 the original, until it is no longer needed
-chunks/{videoId}/{chunk}-{attempt}/        segments of one attempt at a chunk
-chunks/{videoId}/thumbnail.{attempt}.jpg   made by one attempt at the plan (its parts: .{random}.parts/), as
-                                           are other artifacts
+uploads/{videoId}.part                     an upload in progress originals/{videoId}/source
+the original, until it is no longer needed chunks/{videoId}/{chunk}-{attempt}/        segments of one attempt
+at a chunk chunks/{videoId}/thumbnail.{attempt}.jpg   made by one planning attempt (temporary files:
+.{random}.parts/), like other artifacts
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from shared.artifacts import Artifact
 
-Place = Literal["originals", "chunks"]  # each has a directory for each video
+Place = Literal["originals", "chunks"]  # each has one directory per video
 
 UPLOADS: Final = "uploads"
 ORIGINALS: Final = "originals"
@@ -43,17 +42,17 @@ def original(video_id: UUID) -> str:
 
 
 def chunks_of(video_id: UUID) -> str:
-    """Return the directory of what is made of a video."""
+    """Return the directory of a video's output."""
     return f"{CHUNKS}/{video_id}"
 
 
 def artifact_of(artifact: Artifact, video_id: UUID, attempt: int) -> str:
-    """Return the name of an artifact that an attempt at the plan makes."""
+    """Return the name of an artifact made by a planning attempt."""
     return f"{chunks_of(video_id)}/{artifact.local_name(attempt)}"
 
 
 def attempt_at(video_id: UUID, chunk: int, attempt: int) -> str:
-    """Return the directory of an attempt at a chunk."""
+    """Return the directory of one attempt at a chunk."""
     return f"{chunks_of(video_id)}/{chunk:05d}-{attempt}"
 
 

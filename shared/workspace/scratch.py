@@ -1,4 +1,4 @@
-"""The scratch of one process, with a work bucket: what an earlier process has left there is removed."""
+"""The scratch of one process, with a work bucket: remains of an earlier process are removed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ PLACES: Final = (names.CHUNKS, names.ORIGINALS, names.UPLOADS)
 
 @contextmanager
 def clean_scratch(root: Path) -> Iterator[None]:
-    """Share the lock of the scratch while the block runs; empty it first, if no live process has it.
+    """Hold a shared lock on the scratch while the block runs.
 
-    What was handed over is in the bucket, and the rest is of attempts that ended with their process.
+    Empty it first unless a live process holds the lock. Files that were handed over are in the bucket; the
+    rest belongs to attempts that ended with their process.
     """
     with (root / LOCK).open("a") as file:
         if try_hold(file.fileno()):
@@ -41,7 +42,7 @@ def _empty(directory: Path) -> None:
 
 
 def remove_local(path: Path) -> None:
-    """Remove a file or directory if it exists, and its parent if that is empty then."""
+    """Remove a file or directory if it exists, and its parent if that leaves it empty."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):

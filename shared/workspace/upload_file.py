@@ -28,7 +28,7 @@ class UploadFile:
 
     A cancelled caller leaves its thread running: the lock makes `discard` wait for a write in progress, and
     calls after `discard` do nothing. The file is locked (shared/workspace/file_lock.py) from its first byte
-    until `discard` or `release`, so that no sweep takes it for the upload of a dead process.
+    until `discard` or `release`, so that no sweep treats the upload as abandoned.
     """
 
     def __init__(self, work: WorkDir, video_id: UUID, reservation: Reservation) -> None:
@@ -61,7 +61,7 @@ class UploadFile:
         """Do nothing: the lock lasts as long as the process."""
 
     async def release(self) -> None:
-        """Unlock the file: its record is committed."""
+        """Unlock the file, after its record was committed."""
         await asyncio.shield(asyncio.to_thread(self._release))
 
     async def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""The workspace on a volume that all processes share: handing a file over is leaving it where it is."""
+"""The workspace on a volume that all processes share: files are handed over in place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STALE_SECONDS: Final = 3600.0  # a live upload writes every MiB and is aborted after a minute without data
 BLOCK_BYTES: Final = 1024**2
-VIDEOS_AT_ONCE: Final = 50  # directories listed in one go
+VIDEOS_AT_ONCE: Final = 50  # directories listed at once
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class VolumeWorkspace:
         return await asyncio.to_thread(self._sizes, tuple(names))
 
     async def hand_over(self, names: Sequence[str]) -> None:
-        """Do nothing: what is on the volume can be read by all."""
+        """Do nothing: all processes can read the volume."""
 
     async def clear_scratch(self, name: str) -> None:
         """Do nothing: there is no other copy."""
@@ -103,13 +103,13 @@ class VolumeWorkspace:
             yield _blocks(file, length)
 
     async def store(self, name: str, storage: Storage, key: str, *, size_bytes: int | None = None) -> int:
-        """Put a file into a storage. Raises FileNotFoundError, and what the storage raises."""
+        """Put a file into a storage. Raises FileNotFoundError, and errors of the storage."""
         if size_bytes is not None:
             expect_size(name, await asyncio.to_thread(file_size, self._path(name)), size_bytes)
         return await storage.put_file(key, self._path(name))
 
     async def discard(self, name: str) -> None:
-        """Remove a directory, as far as it can be removed."""
+        """Remove a directory, as far as possible."""
         await asyncio.to_thread(shutil.rmtree, self._path(name), ignore_errors=True)
 
     async def remove(self, name: str, entries: Sequence[str] | None = None) -> None:
@@ -125,15 +125,15 @@ class VolumeWorkspace:
         return UploadFile(self.scratch, video_id, reservation)
 
     async def remove_stale_uploads(self) -> int:
-        """Remove uploads without a write for STALE_SECONDS that no process locks."""
+        """Remove uploads without a write for STALE_SECONDS that no process has locked."""
         return await asyncio.to_thread(remove_stale, self.scratch.uploads, time.time())
 
     async def unfinished_uploads(self) -> list[str]:
-        """Return the uploads that no process locks."""
+        """Return the uploads that no process has locked."""
         return await asyncio.to_thread(self._unfinished)
 
     async def is_uploading(self, video_id: UUID) -> bool:
-        """Tell whether a live upload locks the original, before its record is committed."""
+        """Tell whether a live upload has locked the original because its record is not committed yet."""
         paths = (self.scratch.upload(video_id), self.scratch.original(video_id))
         return await asyncio.to_thread(lambda: any(is_held(path) for path in paths))
 
@@ -203,7 +203,7 @@ def _expect_writable(root: Path) -> None:
 
 
 def remove_stale(uploads: Path, now: float) -> int:
-    """Remove files without a write for STALE_SECONDS; return how many. `now` is a Unix time."""
+    """Remove files without a write for STALE_SECONDS; return their number. `now` is a Unix time."""
     if not uploads.is_dir():
         return 0
     old = [Path(entry) for entry in os.scandir(uploads) if _age_seconds(entry, now) > STALE_SECONDS]

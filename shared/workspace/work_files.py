@@ -23,7 +23,7 @@ def videos_in(directory: Path) -> list[UUID]:
 
 
 def names_in(directory: Path) -> list[str]:
-    """Return the names in a directory; none when it does not exist."""
+    """Return the names in a directory; empty if it does not exist."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return sorted(os.listdir(directory))  # noqa: PTH208 - names only, without stat
     return []
@@ -53,9 +53,9 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def remove(path: Path, entries: Sequence[str] | None) -> None:
-    """Remove a file or tree; with `entries` only these, then the directory if it is empty.
+    """Remove a file or tree; with `entries` only these, and then the directory if it is empty.
 
-    Missing files are no error.
+    Missing files are not an error.
     """
     for each in [path] if entries is None else [path / name for name in entries]:
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
--- The objects that records expect, for comparison with the storage, and the repair of lost ones.
+-- The objects that the records expect, for comparison with the storage, and repair of missing ones.
 
 -- name: ids_after
 select video_id from videos where video_id > :after and status in ('ready', 'failed') order by video_id limit :count;

@@ -1,7 +1,7 @@
--- What is not done yet, of the videos that are processing.
+-- Outstanding work of the videos that are being processed.
 
 -- name: of_videos
--- By stage; `waiting_seconds` is the age of the oldest that nobody is planning.
+-- By stage; `waiting_seconds` is the age of the oldest video that no worker is planning.
 select
     stage, count(*) as videos, extract(epoch from now() - min(processing_since))::float8 as oldest_seconds,
     extract(epoch from now() - min(processing_since) filter (where not is_held))::float8 as waiting_seconds
@@ -20,7 +20,7 @@ from (
 group by stage order by stage;
 
 -- name: of_chunks
--- By queue, in seconds of media; `waiting_seconds` is the age of the oldest chunk that nobody works on.
+-- By queue, in seconds of media; `waiting_seconds` is the age of the oldest chunk without a worker.
 select
     queue, coalesce(sum(seconds) filter (where not is_held), 0)::float8 as waiting_media_seconds,
     coalesce(sum(seconds) filter (where is_held), 0)::float8 as held_media_seconds,

@@ -1,4 +1,4 @@
--- Videos whose objects were in a storage before their record.
+-- Videos whose objects were in a storage before their record existed.
 
 -- name: insert_video!
 insert into videos (

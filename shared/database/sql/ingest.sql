@@ -1,4 +1,4 @@
--- Queries of ingest only: API keys, and the state of many videos at once.
+-- Queries used only by ingest: API keys, and the state of many videos at once.
 
 -- name: insert_key^
 insert into api_keys (name, scope, user_id, key_hash, expires_at)
@@ -12,12 +12,12 @@ from api_keys
 where key_hash = :key_hash and revoked_at is null and (expires_at is null or expires_at > now());
 
 -- name: record_use!
--- Requests of one key at the same moment do not wait for each other.
+-- Concurrent requests with the same key do not wait for each other.
 update api_keys set last_used_at = now()
 where key_id = (select key_id from api_keys where key_id = :key_id for update skip locked);
 
 -- name: ended_keys
--- Those of these keys that no longer work.
+-- Which of these keys no longer work.
 select key_id from api_keys
 where key_id = any(:key_ids::uuid[]) and (revoked_at is not null or expires_at <= now());
 

@@ -1,7 +1,7 @@
 -- Moving videos between storages: requested, copied under a lease, switched in one transaction, old objects removed.
 
 -- name: request
--- A video that is on its way already is left alone; a move that failed begins again.
+-- A video that is already being moved is left alone; a failed move starts again.
 insert into storage_moves (video_id, target, bytes_per_second)
 select v.video_id, :target, :bytes_per_second::bigint
 from videos v
@@ -26,7 +26,7 @@ order by m.requested_at, m.video_id
 limit 1;
 
 -- name: next_removal$
--- The next video whose old objects nobody needs any more.
+-- The next video whose old objects are no longer needed.
 select video_id from storage_moves
 where status = 'switched' and switched_at < now() - make_interval(secs => :grace_seconds)
   and video_id <> all(:without::uuid[])
@@ -34,7 +34,8 @@ order by switched_at
 limit 1;
 
 -- name: claim^
--- Whoever claims has the lock that movers share: an earlier mover is dead, or its writes match no row from now on.
+-- The caller holds the lock that movers share: an earlier mover is dead, or its writes match no row from now
+-- on.
 update storage_moves m
 set status = case when m.status = 'switched' then 'switched' else 'copying' end,
     attempt = m.attempt + 1, lease_until = now() + make_interval(secs => :lease_seconds)
@@ -44,8 +45,8 @@ where m.video_id = :video_id and v.video_id = m.video_id and m.status in ('waiti
 returning m.attempt, m.status, m.target, m.bytes_per_second, m.source_id, m.target_id, m.run, v.run as video_run;
 
 -- name: begin!
--- What was copied of an earlier run, or between other storages, counts for nothing. The row of the video is locked:
--- it is private already, or whoever makes it private finds that it is being copied.
+-- Copies of an earlier run, or between other storages, are discarded. The row of the video is locked: either
+-- it is already private, or the transaction that makes it private sees that it is being copied.
 update storage_moves set run = :run, source_id = :source_id, target_id = :target_id
 where video_id = (
     select v.video_id from videos v
@@ -54,7 +55,7 @@ where video_id = (
 ) and attempt = :attempt and status = 'copying';
 
 -- name: forget_copy!
--- The target has nothing of the video any more.
+-- The target has no objects of the video any more.
 update storage_moves set run = null, source_id = null, target_id = null
 where video_id = :video_id and attempt = :attempt and status = 'copying';
 
@@ -104,7 +105,7 @@ delete from storage_moves where video_id = :video_id and attempt = :attempt and 
 delete from storage_moves where video_id = :video_id;
 
 -- name: copies_of
--- The storages that have objects of a video on its way, or may have.
+-- The storages that have, or may have, objects of a video that is being moved.
 select s.storage_id, s.label
 from storage_moves m join storages s on s.storage_id in (m.source_id, m.target_id)
 where m.video_id = :video_id;

@@ -1,12 +1,13 @@
--- Originals on the work volume: how many bytes a user has, and those of videos that failed for good.
+-- Originals on the work volume: bytes per user, and originals of videos that failed permanently.
 
 -- name: bytes_of_user$
 select coalesce(sum(original_bytes), 0)::bigint from videos
 where user_id = :user_id and original_bytes is not null and original_removed_at is null and status <> 'deleted';
 
 -- name: of_failed
--- Lock what is found: a retry waits until the originals are removed, and is refused then. Only reasons that lie in the
--- file itself: every other one may be cured by a corrected setting or preset, another FFmpeg, or a volume that is back.
+-- Lock the rows: a retry waits until the originals are removed, and is then refused. Only failures caused by
+-- the file itself: all others may be fixed by a corrected setting or preset, another FFmpeg, or a volume that
+-- is back.
 select video_id from videos
 where status = 'failed' and error ->> 'retryable' = 'false' and original_removed_at is null
   and error ->> 'reason' in ('no_video_stream', 'not_a_video', 'corrupt_source', 'encrypted_source', 'limits_exceeded')

@@ -1,4 +1,4 @@
--- Which files and objects the records own.
+-- Files and objects that belong to a record.
 
 -- name: owners
 select video_id, user_id, status, purged_at is not null as is_purged, plan is not null as is_planned,
@@ -11,7 +11,7 @@ select video_id, chunk, status, attempt, coalesce(greatest(lease_until, storing_
 from chunks where video_id = any(:video_ids::uuid[]);
 
 -- name: named_as_source$
--- A platform may name one of our files as the source of its own video.
+-- A platform may name one of our files as the source of another video.
 select exists (
     select from videos
     where status <> 'deleted' and video_id <> :video_id and strpos(source_uri, (:video_id)::uuid::text) > 0

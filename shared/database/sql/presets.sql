@@ -30,5 +30,5 @@ insert into preferences (user_id, qualities) values (:user_id, :qualities)
 on conflict (user_id) do update set qualities = excluded.qualities, updated_at = now();
 
 -- name: ladder_of$
--- The presets as they were when a video was accepted.
+-- The presets at the time a video was accepted.
 select ladder from videos where video_id = :video_id;

@@ -1,8 +1,8 @@
--- Sources that were unreachable: which of them may be asked again.
+-- Unreachable sources that may be checked again.
 
 -- name: take_due
--- Failed videos whose source is due for a check, counted before it is done: each is taken once. The time until the next
--- check doubles with every check, and begins higher after every automatic retry.
+-- Failed videos whose source is due for a check. The check is counted before it is made, so that each video
+-- is taken once. The interval doubles with every check, and starts longer after every automatic retry.
 with due as (
     select v.video_id, v.run, v.source_uri, coalesce(c.checks, 0) as checks
     from videos v left join source_checks c on c.video_id = v.video_id and c.run = v.run

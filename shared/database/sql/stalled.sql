@@ -1,4 +1,4 @@
--- Videos that should make progress and do not.
+-- Videos that should make progress but do not.
 
 -- name: find_stalled
 -- A video is active when its row changes, a message about it is sent, or a lease is or was held.
@@ -21,6 +21,7 @@ order by v.video_id
 limit :count;
 
 -- name: record_resume!
--- Count an announcement; `count` is 0 where it proves nothing. The update itself counts as activity.
+-- Count an announcement; `count` is 0 for one that should not be counted. The update itself counts as
+-- activity.
 update videos set resumes = resumes + :count
 where video_id = :video_id and status = :status and run = :run and resumes = :resumes;

@@ -11,7 +11,7 @@ on conflict (storage_id) do nothing;
 update storages set is_ours = true where storage_id = :storage_id;
 
 -- name: label!
--- A name stands for one storage: the one that was identified last.
+-- A name refers to one storage: the one identified last.
 update storages set label = case when storage_id = :storage_id then :label end
 where (storage_id = :storage_id and label is distinct from :label) or (storage_id <> :storage_id and label = :label);
 
@@ -22,7 +22,7 @@ select count(*) from videos where storage_id <> all(:storage_ids::uuid[]) and st
 select storage_type, s3_bucket, storage_id from videos where video_id = :video_id and storage_type is not null;
 
 -- name: wish^
--- What decides where a video is stored. Its row is locked until the transaction ends.
+-- The values that decide where a video is stored. Its row is locked until the transaction ends.
 select v.wished_storage as upload, u.storage as user, v.visibility
 from videos v left join user_storages u using (user_id)
 where v.video_id = :video_id for update of v;

@@ -40,7 +40,7 @@ returning token_generation;
 select pg_advisory_xact_lock(1987015798, hashtext(:user_id));
 
 -- name: count_processing$
--- Count up to the limit only, and without videos in repair, which their user did not request.
+-- Count up to the limit only, without videos under repair, which the user did not request.
 select count(*) from (
     select from videos where user_id = :user_id and status = 'processing' and renditions = '[]' limit :most
 ) counted;
@@ -163,7 +163,7 @@ where video_id = :video_id and coded_warnings @> jsonb_build_array(jsonb_build_o
 select source_report from videos where video_id = :video_id;
 
 -- name: reopen_chunk$
--- The encoded files are lost: encode the chunk again.
+-- The encoded files are lost: the chunk is encoded again.
 update chunks
 set status = 'pending', progress = 0, codecs = null, lease_until = null, reopened = reopened + 1, waiting_since = now()
 where video_id = :video_id and chunk = :chunk and attempt = :attempt and status = 'encoded'
@@ -174,7 +174,8 @@ returning reopened;
 delete from segments where video_id = :video_id and chunk = :chunk and path <> all(:paths::text[]);
 
 -- name: insert_segments!
--- A file that was registered and put before stays known as put; another file for the same segment replaces it.
+-- A file that was already registered and stored keeps that state; another file for the same segment replaces
+-- it.
 insert into segments (video_id, rendition, index, chunk, path, duration_seconds, bytes, key_frames)
 select :video_id, r, i, :chunk, p, d, b, :key_frames::jsonb -> (n - 1)::int
 from unnest(:renditions::text[], :indexes::int[], :paths::text[], :durations::float8[], :sizes::bigint[])
@@ -185,7 +186,8 @@ set chunk = excluded.chunk, path = excluded.path, duration_seconds = excluded.du
     is_stored = segments.is_stored and segments.path = excluded.path;
 
 -- name: claim_storing^
--- Take what is registered of a chunk that is still being encoded, unless another uploader puts it.
+-- Claim the registered segments of a chunk that is still being encoded, unless another uploader is storing
+-- them.
 update chunks c set storing_until = now() + make_interval(secs => :lease_seconds)
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and c.status = 'encoding' and v.video_id = c.video_id
@@ -193,7 +195,7 @@ where c.video_id = :video_id and c.chunk = :chunk and c.status = 'encoding' and 
 returning v.user_id, c.attempt;
 
 -- name: renew_storing!
--- Renew the lease as long as the files that are put are those that are registered.
+-- Renew the lease as long as the files being stored are the registered ones.
 update chunks c set storing_until = now() + make_interval(secs => :lease_seconds)
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status in ('encoding', 'encoded')
@@ -207,7 +209,7 @@ where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c
 update chunks set storing_until = null where video_id = :video_id and chunk = :chunk and attempt = :attempt;
 
 -- name: segments_stored!
--- What players were shown stays shown.
+-- Segments that players have seen stay visible.
 update chunks c set stored_until = greatest(c.stored_until, :until::int), storing_until = null
 from videos v
 where c.video_id = :video_id and c.chunk = :chunk and c.attempt = :attempt and c.status in ('encoding', 'encoded')
@@ -223,7 +225,7 @@ from segments where video_id = :video_id and chunk = :chunk and not is_stored
 order by index, rendition;
 
 -- name: forget_stored_segments!
--- Their objects may be lost: put all of them again.
+-- Their objects may be lost: store all of them again.
 update segments set is_stored = false where video_id = :video_id and chunk = any(:chunks::int[]) and is_stored;
 
 -- name: chunk_for_storing^
@@ -259,7 +261,7 @@ where video_id = :video_id and status = 'processing'
 returning storage_type, s3_bucket, storage_id;
 
 -- name: reopen_stored
--- Have chunks stored again whose segments are not in storage although they were put.
+-- Store chunks again whose segments are missing in storage although they were stored.
 update chunks c set status = 'encoded', lease_until = null, stored_until = null, waiting_since = now()
 from videos v
 where c.video_id = :video_id and v.video_id = c.video_id and v.status = 'processing' and c.status = 'stored'
@@ -279,7 +281,7 @@ where video_id = :video_id and status = 'processing' and renditions = '[]';
 select count(*) from chunks where video_id = :video_id and status <> 'stored';
 
 -- name: stored_segments
--- Those of stored chunks, and the first ones of a chunk that is still being encoded.
+-- The segments of stored chunks, and the first ones of a chunk that is still being encoded.
 select s.rendition, s.index, s.duration_seconds, s.bytes
 from segments s join chunks c using (video_id, chunk)
 where s.video_id = :video_id and (c.status = 'stored' or s.index <= c.stored_until)
@@ -292,7 +294,8 @@ select rendition, index, key_frames from segments where video_id = :video_id ord
 select codecs from chunks where video_id = :video_id and status = 'stored' order by chunk;
 
 -- name: mark_ready!
--- The URLs are read by earlier versions only, which may still run: records are given those of the present settings.
+-- Only earlier versions, which may still be running, read these URLs: records get them from the current
+-- settings.
 update videos
 set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s3_bucket, s3_key = :s3_key,
     s3_public_url = :s3_public_url, playlist_url = :playlist_url, thumbnail_url = :thumbnail_url,
@@ -301,7 +304,7 @@ set status = 'ready', error = null, storage_type = :storage_type, s3_bucket = :s
 where video_id = :video_id and run = :run and status = 'processing';
 
 -- name: fail$
--- Nothing waits any more.
+-- Nothing is waiting any more.
 update videos
 set status = 'failed', error = :error, coded_warnings = (
     select coalesce(jsonb_agg(w), '[]') from jsonb_array_elements(coded_warnings) w
@@ -312,7 +315,7 @@ returning user_id;
 
 -- name: retry!
 -- Raising the attempt fences a planner of the previous run that is still active. An upload whose original was removed
--- before it was ever ready cannot be processed again; one that was ready has what the original was needed for.
+-- before it was ever ready cannot be processed again; one that was ready no longer needs it.
 update videos
 set status = 'processing', run = run + 1, error = null, plan_attempt = plan_attempt + 1, plan_tries = 0,
     plan_lease_until = null, resumes = 0, processing_since = now(),
@@ -366,7 +369,7 @@ delete from segments where video_id = :video_id;
 delete from chunks where video_id = :video_id;
 
 -- name: lock_for_event^
--- What decides whether an event begins a new run. Claims are kept out until the transaction ends.
+-- The values that decide whether an event starts a new run. Claims are kept out until the transaction ends.
 select v.status, v.storage_type, v.purged_at is not null as is_purged, v.source_uri,
        :digest = any (v.event_digests)
            or (v.event_digests = '{}' and (v.status = 'deleted' or (v.user_id, v.source_uri) = (:user_id, :source_uri)))
@@ -376,7 +379,7 @@ select v.status, v.storage_type, v.purged_at is not null as is_purged, v.source_
 from videos v where v.video_id = :video_id for update of v;
 
 -- name: begin_anew!
--- Every attempt of the earlier run stays fenced off; of what it left nothing is used again.
+-- Every attempt of the earlier run stays fenced off; nothing that it left is used again.
 update videos
 set status = 'processing', run = run + 1, error = null, user_id = :user_id, title = null, filename = :filename,
     source_uri = :source_uri, qualities = :qualities, visibility = :visibility,

@@ -1,4 +1,4 @@
-"""Tells what is wrong with the configured storage, in plain sentences, and leaves nothing behind."""
+"""Diagnoses a configured storage in plain sentences; leaves nothing behind."""
 
 from shared.storage.doctor.diagnose import diagnose
 from shared.storage.doctor.findings import Finding, Report

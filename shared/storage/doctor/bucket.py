@@ -1,4 +1,4 @@
-"""What the bucket does on its own: versions, lifecycle rules, identity."""
+"""Checks properties of the bucket: versioning, lifecycle rules, identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def check_bucket(probe: Probe) -> None:
-    """Look at versioning and lifecycle rules."""
+    """Check versioning and lifecycle rules."""
     await _versioning(probe)
     await _lifecycle(probe)
 
@@ -26,33 +26,33 @@ async def _versioning(probe: Probe) -> None:
         if await probe.storage.keeps_versions():
             probe.report.warn(
                 "versioning",
-                "the bucket keeps every version of what is deleted: deleted videos still take up room",
+                "the bucket keeps all versions of deleted objects: deleted videos still use space",
                 "set S3_DELETE_VERSIONS=true, or have a lifecycle rule expire noncurrent versions",
             )
         else:
-            probe.report.ok("versioning", "what is deleted is gone")
+            probe.report.ok("versioning", "deleted objects are gone")
 
 
 async def _lifecycle(probe: Probe) -> None:
     try:
         answer = await probe.storage.client.get_bucket_lifecycle_configuration(Bucket=probe.bucket)
-    except ClientError:  # none is set, or the server knows none, or the credentials may not ask
-        probe.report.skip("lifecycle", "no rules can be read")
+    except ClientError:  # no rules, not supported, or not permitted to read them
+        probe.report.skip("lifecycle", "rules cannot be read")
         return
     expiring = [rule for rule in answer.get("Rules", []) if _expires_media(rule)]
     if expiring:
         name = expiring[0].get("ID", "without a name")
         probe.report.fail(
             "lifecycle",
-            f"the lifecycle rule {name} removes objects below hls/ by their age",
-            "restrict the rule to other prefixes: a video whose objects vanish no longer plays",
+            f"the lifecycle rule {name} removes objects below hls/ by age",
+            "restrict the rule to other prefixes: videos that lose objects no longer play",
         )
     else:
         probe.report.ok("lifecycle", "no rule removes media")
 
 
 def _expires_media(rule: Mapping[str, Any]) -> bool:
-    """Tell whether a rule removes current objects that lie below hls/."""
+    """Tell whether a rule removes current objects below hls/."""
     conditions = rule.get("Filter", {})
     prefix = conditions.get("Prefix", conditions.get("And", {}).get("Prefix", rule.get("Prefix", "")))
     touches = "hls/".startswith(prefix) or str(prefix).startswith("hls/")
@@ -69,7 +69,7 @@ async def check_identity(probe: Probe) -> None:
         probe.report.fail("identity", error.message, f"restore {MARKER}, or remove it")
         return
     except StorageUnavailable as error:
-        probe.report.fail("identity", error.message, "allow s3:GetObject to the credentials")
+        probe.report.fail("identity", error.message, "grant s3:GetObject to the credentials")
         return
     if expected and found and found != expected:
         probe.report.fail(

@@ -1,4 +1,4 @@
-"""Which check an error of S3 belongs to, and what to do about it: pure."""
+"""Assigns S3 errors to checks, with advice; pure."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ CHECK_OF_CODE: Final = {
 }
 ADVICE: Final = {
     "reach": "check S3_ENDPOINT_URL, name resolution and firewalls, and that the server runs",
-    "tls": "check S3_ENDPOINT_URL and the server's certificate; SSL_CERT_FILE names authorities of your own",
+    "tls": "check S3_ENDPOINT_URL and the server's certificate; SSL_CERT_FILE adds a private authority",
     "credentials": "check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, and S3_SESSION_TOKEN if there is one",
     "region": "set S3_REGION to the region of the bucket",
     "bucket": "create the bucket, or correct S3_BUCKET",
     "clock": "set the clock of this machine, with NTP for example",
     "quota": "raise the quota, or make room",
-    "overload": "the server has too much to do, or refuses bursts: try again, or ask for higher limits",
+    "overload": "the server is overloaded or limits requests: try again, or ask for higher limits",
 }
 
 
 def check_of(error: BaseException, during: str) -> str:
-    """Return the check that an error belongs to; `during` where it tells nothing more."""
+    """Return the check that an error belongs to; `during` if the error is not specific."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "credentials"
     if isinstance(error, SSLError | ssl.SSLError):
@@ -67,16 +67,16 @@ def check_of(error: BaseException, during: str) -> str:
 
 
 def advice_for(check: str, error: BaseException, right: str = "") -> str:
-    """Return what to do about an error; `right` names what the credentials need for what was tried."""
+    """Return advice for an error; `right` is the permission needed for the failed operation."""
     region = true_region(error) if isinstance(error, ClientError) else None
     if region:
         return f"set S3_REGION={region}"
     if check in ADVICE:
         return ADVICE[check]
     if isinstance(error, ClientError) and http_status(error) in (401, 403):
-        return f"allow {right} to the credentials, or check the bucket's policy" if right else KEYS
+        return f"grant {right} to the credentials, or check the bucket policy" if right else KEYS
     if isinstance(error, ClientError) and http_status(error) in (405, 501):
-        return "the server lacks this operation: use one that has it"
+        return "the server does not support this operation: use one that does"
     return ""
 
 

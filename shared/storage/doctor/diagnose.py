@@ -1,4 +1,4 @@
-"""The whole examination, in the order in which one finding explains the next."""
+"""The whole diagnosis, ordered so that earlier findings explain later ones."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ READ_SECONDS = 10.0
 async def diagnose(
     settings: StorageSettings, *, origins: Sequence[str] = (), fixes_cors: bool = False
 ) -> Report:
-    """Examine a storage; what was put for it is removed again.
+    """Diagnose a storage; test objects are removed afterwards.
 
-    `origins` are the sites that players run on; `fixes_cors` writes CORS rules for them into the bucket.
+    `origins` are the sites that embed players; `fixes_cors` writes CORS rules for them into the bucket.
     """
     if settings.storage_type == "local":
         storage = LocalStorage(settings.local_root)
@@ -61,7 +61,7 @@ async def _examine(probe: Probe) -> None:
         await check_bucket(probe)
         await check_deletion(probe)
     finally:
-        with suppress(StorageUnavailable):  # a check has said so
+        with suppress(StorageUnavailable):  # already reported by a check
             await probe.storage.delete_prefix(probe.prefix)
 
 

@@ -1,4 +1,4 @@
-"""What the doctor says: pure."""
+"""The doctor's findings; pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Status = Literal["ok", "warning", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check; `advice` says what to do, empty where nothing has to be done."""
+    """The outcome of one check; `advice` says what to do; empty if nothing."""
 
     check: str
     status: Status
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """All findings, in the order in which they were made."""
+    """All findings, in order."""
 
     storage: str
     findings: list[Finding] = field(default_factory=list)
@@ -48,11 +48,11 @@ class Report:
 
     @property
     def is_healthy(self) -> bool:
-        """Tell whether nothing failed; warnings are no failures."""
+        """Tell whether nothing failed; warnings are not failures."""
         return not any(finding.status == "failed" for finding in self.findings)
 
     def failed_checks(self) -> list[str]:
-        """Return the checks that failed."""
+        """Return the failed checks."""
         return [finding.check for finding in self.findings if finding.status == "failed"]
 
     def to_json(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Report:
         }
 
     def to_text(self) -> str:
-        """Return the report for people, a line a finding and one for its advice."""
+        """Return the report as text: one line per finding, one for its advice."""
         lines = [self.storage]
         for each in self.findings:
             lines.append(f"  {each.status:<8}{each.check:<14}{each.message}")

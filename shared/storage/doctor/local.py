@@ -1,4 +1,4 @@
-"""The local storage under examination."""
+"""Diagnosis of a local storage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from shared.storage.doctor.findings import Report
     from shared.storage.local.storage import LocalStorage
 
-WRITABLE: Final = "let the user of the services write WORK_DIR/media, and see that the volume is mounted"
+WRITABLE: Final = "let the services' user write to WORK_DIR/media, and check that the volume is mounted"
 
 
 async def check_local(settings: StorageSettings, storage: LocalStorage, report: Report) -> None:
@@ -35,7 +35,7 @@ async def _put(storage: LocalStorage, prefix: str) -> None:
 
 async def _list(storage: LocalStorage, prefix: str) -> None:
     if not await storage.keys(prefix):
-        raise StorageUnavailable("what was put is not there")
+        raise StorageUnavailable("the stored object is missing")
 
 
 async def _delete(storage: LocalStorage, prefix: str) -> None:

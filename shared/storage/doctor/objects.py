@@ -1,4 +1,4 @@
-"""What the credentials may do with objects, right by right, and whether the server does it well."""
+"""Checks each permission on objects, and that the server handles the operations correctly."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from shared.storage.doctor.run_context import Probe
 
 BODY: Final = bytes(range(256)) * 8
-PART_BYTES: Final = 5 * 1024**2  # AWS takes no smaller part but the last
+PART_BYTES: Final = 5 * 1024**2  # AWS's minimum part size
 
 
 async def check_objects(probe: Probe) -> None:
-    """Put, read, replace and list, also in parts."""
+    """Put, read, replace and list objects, also in parts."""
     if not await _put(probe):
         return
     probe.can_read = await _read(probe)
@@ -34,7 +34,7 @@ async def check_objects(probe: Probe) -> None:
 
 
 async def check_deletion(probe: Probe) -> None:
-    """Delete what was put, one object and many at once."""
+    """Delete the test objects, one alone and many at once."""
     await _delete(probe)
     await _delete_batch(probe)
 
@@ -42,7 +42,7 @@ async def check_deletion(probe: Probe) -> None:
 async def _put(probe: Probe) -> bool:
     with probe.trying("put", "s3:PutObject"):
         await probe.storage.put_bytes(f"{probe.prefix}/probe_001.ts", BODY)
-        probe.report.ok("put", "an object was put")
+        probe.report.ok("put", "an object was stored")
         return True
     return False
 
@@ -59,13 +59,13 @@ async def _replace(probe: Probe) -> None:
         else:
             probe.report.fail(
                 "replace",
-                "after it was replaced, an object is still read as it was",
-                "turn off object lock and caches between here and the server",
+                "a replaced object is still returned with its old content",
+                "turn off object lock, and caches in front of the server",
             )
 
 
 async def _read(probe: Probe) -> bool:
-    """Read a range and the type; tell whether the credentials may read at all."""
+    """Read a range and the Content-Type; tell whether the credentials may read at all."""
     key = f"{probe.prefix}/probe_001.ts"
     with probe.trying("range", "s3:GetObject"):
         async with probe.storage.read(key, start=256, length=3) as reader:
@@ -73,7 +73,7 @@ async def _read(probe: Probe) -> bool:
         described = await probe.storage.client.head_object(Bucket=probe.bucket, Key=key)
         if found != BODY[256:259]:
             probe.report.fail(
-                "range", "a range of an object is not what was put", "use a server that serves ranges"
+                "range", "a range of an object has wrong content", "use a server that supports ranges"
             )
         elif described.get("ContentType") != media_type(key):
             probe.report.fail(
@@ -82,7 +82,7 @@ async def _read(probe: Probe) -> bool:
                 "have the server keep Content-Type",
             )
         else:
-            probe.report.ok("range", "objects are read, whole and in part, with their type")
+            probe.report.ok("range", "objects can be read, whole and in part, with their type")
         return True
     return False
 
@@ -93,13 +93,13 @@ async def _list(probe: Probe) -> None:
         if f"{probe.prefix}/probe_001.ts" not in keys:
             probe.report.fail(
                 "list",
-                "what was just put is not listed",
-                "use a server whose listings are consistent: a video becomes ready by one",
+                "a new object is not listed",
+                "use a server with consistent listings: a video becomes ready by one",
             )
 
 
 async def _multipart(probe: Probe) -> bool:
-    """Put a large object; tell whether uploads in parts work at all."""
+    """Put a large object; tell whether multipart uploads work."""
     key = f"{probe.prefix}/probe_003.ts"
     with probe.trying("multipart", "s3:PutObject and s3:AbortMultipartUpload"):
         body = bytes(PART_BYTES) + BODY
@@ -114,7 +114,7 @@ async def _multipart(probe: Probe) -> bool:
         sizes = {stored.key: stored.bytes for stored in await probe.storage.keys(probe.prefix)}
         if sizes.get(key) != len(body):
             raise StorageUnavailable(f"{sizes.get(key, 0)} of {len(body)} bytes were stored")
-        probe.report.ok("multipart", "large objects go in parts")
+        probe.report.ok("multipart", "multipart uploads work")
         return True
     return False
 
@@ -132,8 +132,8 @@ async def _open_uploads(probe: Probe) -> None:
         if not found:
             probe.report.warn(
                 "open_uploads",
-                "an upload that was begun is not listed: what a dead process leaves cannot be found",
-                "have the bucket abort incomplete uploads after a day, by a lifecycle rule",
+                "an unfinished upload is not listed: uploads of dead processes cannot be found",
+                "add a lifecycle rule that aborts incomplete uploads after a day",
             )
         else:
             probe.report.ok("open_uploads", "unfinished uploads are found and aborted")
@@ -146,7 +146,7 @@ async def _delete(probe: Probe) -> None:
         if key in [stored.key for stored in await probe.storage.keys(probe.prefix)]:
             probe.report.fail(
                 "delete",
-                "an object is still there after it was deleted",
+                "an object still exists after its deletion",
                 "turn off object lock and retention for this bucket",
             )
         else:
@@ -165,8 +165,8 @@ async def _delete_batch(probe: Probe) -> None:
                 raise
             probe.report.warn(
                 "batch_delete",
-                f"the server does not delete many objects at once ({said(error)})",
-                "nothing has to be done: each object is deleted by a request of its own, which takes longer",
+                f"the server does not support bulk deletion ({said(error)})",
+                "nothing to do: objects are deleted one by one, which takes longer",
             )
             return
-        probe.report.ok("batch_delete", "many objects are deleted at once")
+        probe.report.ok("batch_delete", "bulk deletion works")

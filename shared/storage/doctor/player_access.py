@@ -1,4 +1,4 @@
-"""What players meet: presigned URLs, and the public base with type, ranges and CORS."""
+"""Checks access by players: presigned URLs, and the public URL with type, ranges and CORS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES_IN_CORS: Final = ["Content-Length", "Content-Range", "ETag"]
 
 
 async def check_players(probe: Probe) -> None:
-    """Fetch what players would fetch, without credentials."""
+    """Fetch as players do, without credentials."""
     key = f"{probe.prefix}/probe_001.ts"
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HTTP_SECONDS)) as session:
         await _presigned(probe, session, key)
@@ -63,20 +63,20 @@ async def _public(probe: Probe, session: aiohttp.ClientSession, url: str) -> Non
     if problem:
         probe.report.fail("public_url", *problem)
     else:
-        probe.report.ok("public_url", "anyone can read objects, also in part, with the right type")
+        probe.report.ok("public_url", "anyone can read objects, also in part, with the correct type")
 
 
 def _problem(status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, str] | None:
     if status in (401, 403):
-        return "S3_PUBLIC_URL rejects requests without a signature", "allow anonymous reads of hls/* there"
+        return "S3_PUBLIC_URL rejects requests without a signature", "allow anonymous reads of hls/*"
     if status not in (200, 206):
-        return f"S3_PUBLIC_URL answers {status} for an object that is there", "point it at this very bucket"
+        return f"S3_PUBLIC_URL answers {status} for an existing object", "point it at this bucket"
     if status == 200 or body != BODY[:10]:
-        return "S3_PUBLIC_URL serves no ranges", "have the server or CDN in between pass Range on"
+        return "S3_PUBLIC_URL does not support ranges", "let the server or CDN forward Range"
     if headers.get("Content-Type") != TYPE:
         return (
             f"segments come as {headers.get('Content-Type')}, not as {TYPE}",
-            "keep Content-Type on the way",
+            "let the server or CDN keep Content-Type",
         )
     return None
 
@@ -94,12 +94,12 @@ async def _cors(probe: Probe, session: aiohttp.ClientSession, url: str, origin: 
         probe.report.fail(
             "cors",
             f"players on {origin} may not read: Access-Control-Allow-Origin is {allowed or 'missing'}",
-            "allow GET and HEAD from the origin in the bucket's CORS rules (--fix-cors) or in the CDN",
+            "allow GET and HEAD from this origin in the bucket's CORS rules (--fix-cors) or in the CDN",
         )
 
 
 async def _fix_cors(probe: Probe) -> None:
-    """Have the bucket allow the origins to read."""
+    """Write CORS rules that let the origins read."""
     with probe.trying("cors", "s3:PutBucketCORS"):
         await probe.storage.client.put_bucket_cors(
             Bucket=probe.bucket,

@@ -1,4 +1,4 @@
-"""Whether the bucket can be reached at all: network, TLS, clock, credentials, region."""
+"""Checks that the bucket is reachable: network, TLS, clock, credentials, region."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from shared.storage.doctor.run_context import Probe
 
 CONNECT_SECONDS: Final = 10.0
-SKEW_SECONDS: Final = 30.0  # AWS refuses from 15 minutes on
+SKEW_SECONDS: Final = 30.0  # AWS rejects 15 minutes or more
 EXPIRES_SOON_DAYS: Final = 14
 REGION: Final = re.compile("<Region>([a-z0-9-]+)</Region>")
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 
 
 async def check_access(probe: Probe) -> bool:
-    """List one key; write down what that tells. False when nothing more can be asked."""
+    """List one key and record the findings. False when no further checks are possible."""
     if not await _check_region(probe):
         return False
     try:
@@ -43,13 +43,14 @@ async def check_access(probe: Probe) -> bool:
 
 def _check_clock(probe: Probe, headers: dict[str, str]) -> None:
     if not (date := headers.get("date")):
-        probe.report.skip("clock", "the server tells no time")
+        probe.report.skip("clock", "the server sends no Date")
         return
     skew = abs((datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds())
     if skew > SKEW_SECONDS:
         probe.report.warn(
             "clock",
-            f"the clocks of this machine and the server differ by {skew:.0f} s; from 900 s all is refused",
+            f"the clocks of this machine and the server differ by {skew:.0f} s; from 900 s on all requests "
+            "are rejected",
             "set the clock of this machine, with NTP for example",
         )
     else:
@@ -57,7 +58,7 @@ def _check_clock(probe: Probe, headers: dict[str, str]) -> None:
 
 
 async def _check_region(probe: Probe) -> bool:
-    """Ask by a presigned URL, which no library corrects on the way as it does with requests."""
+    """Send a presigned request, which no library corrects."""
     target = {"Bucket": probe.bucket, "MaxKeys": 1}
     try:
         url = await probe.storage.client.generate_presigned_url("list_objects_v2", Params=target)
@@ -65,12 +66,12 @@ async def _check_region(probe: Probe) -> bool:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
             text = await answer.text()
     except (*FAULTS, aiohttp.ClientError):
-        return True  # the listing that follows says more of what is wrong
+        return True  # the listing that follows gives a better error
     region = REGION.search(text)
     if answer.status >= 300 and region and region[1] != probe.settings.s3_region:
         probe.report.fail(
             "region",
-            f"the bucket lies in {region[1]}, not in {probe.settings.s3_region}",
+            f"the bucket is in {region[1]}, not in {probe.settings.s3_region}",
             f"set S3_REGION={region[1]}",
         )
         return False
@@ -80,14 +81,14 @@ async def _check_region(probe: Probe) -> bool:
 
 
 async def check_credentials(probe: Probe, credentials: Any) -> None:
-    """Say which credentials are used, and when they expire."""
+    """Report which credentials are used, and when they expire."""
     if probe.settings.s3_access_key_id:
         temporary = probe.settings.s3_session_token.get_secret_value()
         if temporary:
             probe.report.warn(
                 "credentials",
                 "S3_SESSION_TOKEN belongs to temporary keys, which will expire and are not renewed",
-                "use keys without a token, or leave all three out where AWS gives the pod a role",
+                "use keys without a token, or omit all three if AWS gives the pod a role",
             )
         else:
             probe.report.ok("credentials", "keys from S3_ACCESS_KEY_ID are accepted")
@@ -98,13 +99,13 @@ async def check_credentials(probe: Probe, credentials: Any) -> None:
 
 
 async def check_tls(probe: Probe) -> None:
-    """Look at the server's certificate, or say that nothing is encrypted."""
+    """Check the server's certificate, or report that the connection is not encrypted."""
     url = urlsplit(probe.storage.client.meta.endpoint_url)
     if url.scheme != "https":
         if url.hostname in LOCAL_HOSTS:
-            probe.report.skip("tls", "not encrypted, on this machine")
+            probe.report.skip("tls", "not encrypted, but on this machine")
         else:
-            probe.report.warn("tls", "nothing is encrypted on the way", "use an https:// S3_ENDPOINT_URL")
+            probe.report.warn("tls", "the connection is not encrypted", "use an https:// S3_ENDPOINT_URL")
         return
     with probe.trying("tls"):
         until = await _certificate_end(str(url.hostname), url.port or 443)
@@ -112,7 +113,7 @@ async def check_tls(probe: Probe) -> None:
         if days < EXPIRES_SOON_DAYS:
             probe.report.warn("tls", f"the certificate expires in {days} days", "renew it")
         else:
-            probe.report.ok("tls", f"the certificate is good for {days} days")
+            probe.report.ok("tls", f"the certificate is valid for {days} days")
 
 
 async def _certificate_end(host: str, port: int) -> datetime:

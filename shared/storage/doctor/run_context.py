@@ -1,4 +1,4 @@
-"""A run of the doctor over a bucket: what it may ask, and how it writes down what fails."""
+"""A run of the doctor over a bucket: its clients, and how failures are recorded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAULTS = (ClientError, BotoCoreError, HttpClientError, TimeoutError, OSError, St
 
 @dataclass
 class Probe:
-    """The storage under examination; everything that is put lies below `prefix`."""
+    """The storage being diagnosed; all test objects are below `prefix`."""
 
     settings: StorageSettings
     storage: S3Storage
@@ -41,7 +41,7 @@ class Probe:
 
     @contextmanager
     def trying(self, check: str, right: str = "", advice: str = "") -> Iterator[None]:
-        """Write down what fails in the block, under the check that it belongs to."""
+        """Record an error in the block under the check that it belongs to."""
         try:
             yield
         except FAULTS as error:

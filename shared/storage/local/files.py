@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 TEMP = re.compile(
     r"\.([A-Za-z0-9_-][A-Za-z0-9._-]*)\.[0-9a-f]{32}"
-)  # written by `place` for the object of that name
+)  # written by `place` on the way to the object of that name
 RACES = 20  # how often to recreate a directory that another process has just removed
 
 
 def place(target: Path, fill: Callable[[Path], None]) -> int:
-    """Let `fill` write a hidden file, sync it and rename it to `target`; return its size in bytes."""
+    """Have `fill` write a hidden file, sync it and rename it to `target`; return its size in bytes."""
     temp = target.with_name(f".{target.name}.{uuid4().hex}")
     for race in range(RACES):
         try:
@@ -42,7 +42,7 @@ def place(target: Path, fill: Callable[[Path], None]) -> int:
             if race == RACES - 1:
                 raise
         finally:
-            temp.unlink(missing_ok=True)  # it remains when it is a link to the same file
+            temp.unlink(missing_ok=True)  # renaming a link to the same file leaves it behind
     _sync(target.parent)
     if target.stat().st_size != size:
         raise OSError(f"{target} does not have the size that was stored ({size} bytes)")
@@ -138,7 +138,7 @@ def list_uploads(top: Path, root: Path) -> list[OpenUpload]:
 
 @dataclass(frozen=True)
 class Page:
-    """The contents of one directory."""
+    """The content of one directory."""
 
     objects: list[StoredObject]
     uploads: list[OpenUpload]
@@ -182,9 +182,9 @@ def remove_file(path: Path, root: Path) -> None:
 
 
 def remove_tree(top: Path, root: Path) -> int:
-    """Remove a directory, then empty parents up to `root` (which stays); return how many objects it had.
+    """Remove a directory, then empty parents up to `root` (which stays); return the number of its objects.
 
-    A file has nothing below it, and stays.
+    A file is left alone.
     """
     if top.is_file():
         return 0

@@ -66,7 +66,7 @@ class LocalStorage:
         key: str,
         read: ReadBytes,
     ) -> int:
-        """Store the bytes that `read` returns, some at a time."""
+        """Store the bytes that `read` returns, in pieces."""
         target = self._path(key)
         with await _run(f"put {key}", lambda: files.open_unnamed(self.root)) as file:
             for start in range(0, stored.bytes, COPY_BYTES):
@@ -108,12 +108,12 @@ class LocalStorage:
             yield page.objects
 
     async def delete(self, key: str) -> None:
-        """Delete one object and the directories that are empty then."""
+        """Delete one object, and directories that this leaves empty."""
         path = self._path(key)
         await _run(f"delete {key}", lambda: files.remove_file(path, self.root))
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete the objects below `prefix` and emptied directories; return how many objects."""
+        """Delete the objects below `prefix` and emptied directories; return the number of objects."""
         top = self._path(prefix)
         return await _run(f"delete {prefix}", lambda: files.remove_tree(top, self.root))
 
@@ -123,16 +123,16 @@ class LocalStorage:
         return await _run(f"list uploads to {prefix}", lambda: files.list_uploads(top, self.root))
 
     async def abort_upload(self, upload: OpenUpload) -> None:
-        """Remove a hidden file and the directories that are empty then."""
+        """Remove a hidden file, and directories that this leaves empty."""
         path = self._path(upload.key).with_name(files.checked_temp(upload.id))
         await _run(f"abort the upload to {upload.key}", lambda: files.remove_file(path, self.root))
 
     async def keeps_versions(self) -> bool:
-        """Return False: deleted objects are gone."""
+        """Return False: the disk keeps no versions."""
         return False
 
     async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str] | None:  # noqa: ARG002
-        """Return None: there is no server of its own that could check a signature."""
+        """Return None: no server could check a signature."""
         return None
 
     async def check(self) -> None:

@@ -22,13 +22,13 @@ def metadata(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef,
 
 
 def whole_size(answer: GetObjectOutputTypeDef) -> int:
-    """Return the size in bytes of the object that an answer, perhaps to a range, is of."""
+    """Return the size in bytes of the whole object from an answer, which may contain only a range."""
     whole = answer.get("ContentRange", "").rpartition("/")[2]
     return int(whole) if whole.isdigit() else answer["ContentLength"]
 
 
 async def chunks(body: StreamingBody, key: str) -> AsyncGenerator[bytes]:
-    """Yield a body as it comes. Raises StorageUnavailable."""
+    """Yield a body as it arrives. Raises StorageUnavailable."""
     while True:
         with mapped(f"read {key}"):
             chunk = await body.read(CHUNK_BYTES)

@@ -35,7 +35,7 @@ def client_config(
     is_guarded_by_tls = urlsplit(settings.s3_endpoint_url).scheme != "http"
     return AioConfig(
         region_name=settings.s3_region,
-        signature_version="s3v4",  # the default presigns URLs with version 2
+        signature_version="s3v4",  # by default URLs are presigned with version 2
         # R2, older MinIO and Garage refuse the CRC checksums that botocore sends by default.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -63,7 +63,7 @@ async def open_client(
 ) -> AsyncIterator[S3Client]:
     """Yield a client of the S3 server at `endpoint_url` (AWS when empty); connects on the first call.
 
-    Without S3_ACCESS_KEY_ID the credentials are those that AWS provides to the machine or pod.
+    Without S3_ACCESS_KEY_ID the credentials that AWS provides to the machine or pod are used.
     Raises StorageRefused when the configuration is invalid.
     """
     client = session.create_client(
@@ -91,7 +91,7 @@ def encryption(settings: StorageSettings) -> dict[str, str]:
 
 
 def signer(session: AioSession, settings: StorageSettings, *, for_players: bool = True) -> Signer:
-    """Return what signs URLs for players, or for ourselves, with the credentials that the client has."""
+    """Return a signer of URLs, for players or for ourselves, with the client's credentials."""
 
     async def credentials() -> Credentials:
         if settings.s3_access_key_id:
@@ -103,7 +103,7 @@ def signer(session: AioSession, settings: StorageSettings, *, for_players: bool 
         if found is None:
             raise StorageRefused("there are no credentials to sign URLs with: set S3_ACCESS_KEY_ID")
         frozen = await found.get_frozen_credentials()
-        expiry = vars(found).get("_expiry_time")  # of credentials that a role gives; there is no public name
+        expiry = vars(found).get("_expiry_time")  # of a role's credentials; they have no public name
         expires_at = expiry.timestamp() if expiry else None
         return Credentials(str(frozen.access_key), str(frozen.secret_key), frozen.token, expires_at)
 
@@ -115,7 +115,7 @@ def signer(session: AioSession, settings: StorageSettings, *, for_players: bool 
 def public_base_url(settings: StorageSettings) -> str | None:
     """Return the public base URL of the bucket's keys, without a trailing slash.
 
-    None where there is none: R2's S3 endpoint serves signed requests only.
+    None if there is none: R2's S3 endpoint serves only signed requests.
     """
     if settings.s3_public_url:
         return settings.s3_public_url.rstrip("/")
@@ -126,7 +126,7 @@ def public_base_url(settings: StorageSettings) -> str | None:
 
 
 def bucket_url(settings: StorageSettings, endpoint: str) -> str:
-    """Return the URL of the bucket at an endpoint (AWS when empty), without a slash at the end."""
+    """Return the URL of the bucket at an endpoint (AWS when empty), without a trailing slash."""
     endpoint = endpoint.rstrip("/")
     if not endpoint:
         return _aws_url(settings)

@@ -1,4 +1,4 @@
-"""Copies of objects that the server makes itself, between buckets of one endpoint."""
+"""Server-side copies of objects between buckets of one endpoint."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from shared.storage.interface import StoredObject
     from shared.storage.s3.multipart import Part
 
-# CopyObject takes 5 GiB at most. Servers may send nothing while they copy, so parts have to fit the timeouts.
+# CopyObject takes 5 GiB at most. Servers may send nothing while they copy, so each part has to finish within
+# the timeouts.
 PART_BYTES: Final = 128 * 1024**2
-REFUSED_SECONDS: Final = 600.0  # how long a server that refuses copies is not asked again
-FAILED_SECONDS: Final = 60.0  # and one whose copies fail, which bytes may not
+REFUSED_SECONDS: Final = 600.0  # how long a server that refuses copies is not tried again
+FAILED_SECONDS: Final = 60.0  # and one whose copies fail, although plain transfers may work
 GONE: Final = "NoSuchKey"
 
 log = structlog.get_logger()
@@ -35,7 +36,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy to make: of `source_bucket` and `stored.key`, under `key` in `bucket`."""
+    """A copy of `stored.key` in `source_bucket` to `key` in `bucket`."""
 
     client: S3Client
     source_bucket: str
@@ -51,16 +52,16 @@ class Copy:
 
 @dataclass
 class ServerCopies:
-    """Has the server copy objects, for as long as it does that."""
+    """Has the server copy objects, as long as that works."""
 
     part_bytes: int = PART_BYTES
     clock: Callable[[], float] = time.monotonic
     _paused_until: float = field(default=0.0, init=False)
 
     async def make(self, copy: Copy) -> bool:
-        """Make a copy; False when the server refuses, or the copy is not as long as its source.
+        """Make a copy; False when the server refuses, or the copy has another size.
 
-        Raises KeyError when the source is gone, and errors of botocore that a retry may cure.
+        Raises KeyError when the source is gone, and errors of botocore that a retry may fix.
         """
         if self.clock() < self._paused_until:
             return False
@@ -80,7 +81,7 @@ class ServerCopies:
         return False
 
     async def _copied(self, copy: Copy) -> str:
-        """Return the ETag without quotes; empty where it says nothing."""
+        """Return the ETag without quotes; empty if it is of no use."""
         if copy.stored.bytes > self.part_bytes:
             await _copy_parts(copy, self.part_bytes)
             return ""

@@ -1,4 +1,4 @@
-"""Deletion of many objects, also on servers that reject DeleteObjects as botocore sends it."""
+"""Bulk deletion, also on servers that reject botocore's DeleteObjects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SINGLES_AT_ONCE = 16
 
 
 async def delete_objects(client: S3Client, bucket: str, objects: Sequence[ObjectIdentifierTypeDef]) -> None:
-    """Delete objects, or versions of them, in batches, else singly; missing ones are no error."""
+    """Delete objects, or versions of them, in batches, else one by one; missing ones are not an error."""
     for first in range(0, len(objects), BATCH):
         left = await _delete_batch(client, bucket, objects[first : first + BATCH])
         await _delete_singly(client, bucket, left)
@@ -29,11 +29,11 @@ async def delete_objects(client: S3Client, bucket: str, objects: Sequence[Object
 async def _delete_batch(
     client: S3Client, bucket: str, objects: Sequence[ObjectIdentifierTypeDef]
 ) -> Sequence[ObjectIdentifierTypeDef]:
-    """Delete one batch; return the objects that the server did not delete this way."""
+    """Delete one batch; return the objects that were not deleted."""
     try:
         answer = await client.delete_objects(Bucket=bucket, Delete={"Objects": list(objects), "Quiet": True})
     except ClientError as error:
-        # Some servers reject every checksum a client can send (400), some lack the operation (405, 501).
+        # Some servers reject every checksum that a client can send (400), some lack the operation (405, 501).
         if http_status(error) in (400, 405, 411, 501):
             return objects
         raise

@@ -1,6 +1,7 @@
 """Reads objects by presigned URLs over HTTP: a third of the CPU time of the same request through botocore.
 
-Only what succeeds at once is read this way; all else that the server answers is left to botocore to name.
+Only immediate successes are read this way; for any other answer botocore repeats the request and raises the
+proper error.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
     from shared.storage.s3.presign import Signer
 
 BUFFER_BYTES: Final = 128 * 1024
-PERIOD_SECONDS: Final = 300  # one signature serves all reads of a period
+PERIOD_SECONDS: Final = 300  # all reads in a period share a signature
 LASTS_SECONDS: Final = 3 * PERIOD_SECONDS
 REFUSED: Final = (400, 401, 403, 501)
-PAUSE_SECONDS: Final = 600.0  # after a server has refused such a URL
+PAUSE_SECONDS: Final = 600.0  # after a server has rejected such a URL
 REMEMBERED: Final = 4096
 
 log = structlog.get_logger()
 
 
 class DirectReads:
-    """Opens objects by URLs of the server that `signer` names."""
+    """Opens objects by URLs that `signer` signs."""
 
     def __init__(
         self, session: aiohttp.ClientSession, signer: Signer, clock: Callable[[], float] = time.time
@@ -86,7 +87,7 @@ def described(key: str, answer: aiohttp.ClientResponse) -> StoredObject:
 
 
 async def chunks_of(answer: aiohttp.ClientResponse, key: str) -> AsyncGenerator[bytes]:
-    """Yield the body of an answer as it comes. Raises StorageUnavailable."""
+    """Yield the body of an answer as it arrives. Raises StorageUnavailable."""
     while True:
         with mapped(f"read {key}"):
             chunk = await answer.content.readany()
@@ -99,7 +100,7 @@ async def chunks_of(answer: aiohttp.ClientResponse, key: str) -> AsyncGenerator[
 async def open_direct_reads(
     signer: Signer, *, connections: int, connect_seconds: float, read_seconds: float
 ) -> AsyncIterator[DirectReads]:
-    """Yield direct reads with connections of their own."""
+    """Yield direct reads with a separate connection pool."""
     timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),

@@ -1,4 +1,4 @@
-"""Maps errors of S3 and the network to errors of the pipeline, with a hint what to check."""
+"""Maps errors of S3 and the network to errors of the pipeline, with a hint on what to check."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HINTS: Final = {
     "PartialCredentialsError": "set both S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
     "EndpointConnectionError": "check S3_ENDPOINT_URL, and that the server is running",
     "SSLError": "check S3_ENDPOINT_URL and its certificate",
-    "NotImplemented": "this server lacks the operation",
+    "NotImplemented": "this server does not support the operation",
 }
 MISSING: Final = ("NoSuchKey", "NotFound", "404")
 FULL: Final = (
@@ -59,7 +59,7 @@ FULL: Final = (
     "XMinioStorageFull",
 )
 FULL_IN_WORDS: Final = ("cap exceeded", "no space left", "quota exceeded")  # under a general error code
-# Codes of 4xx answers that a retry may cure.
+# Codes of 4xx answers that a retry may fix.
 TRANSIENT: Final = (
     "BadDigest",
     "IncompleteBody",
@@ -82,7 +82,7 @@ REFUSED: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationEr
 
 @contextmanager
 def mapped(operation: str) -> Iterator[None]:
-    """Raise StorageUnavailable or a subclass for what S3 or the network raises; it names `operation`.
+    """Raise StorageUnavailable or a subclass for errors of S3 or the network, naming `operation`.
 
     The block must contain calls to S3 only: a player's broken connection would be mapped as well.
     """
@@ -93,7 +93,7 @@ def mapped(operation: str) -> Iterator[None]:
 
 
 def classified(error: Exception) -> type[StorageUnavailable]:
-    """Return the class of an error: StorageUnavailable itself where a retry may help."""
+    """Return the class of an error: StorageUnavailable itself if a retry may help."""
     if isinstance(error, ClientError):
         return _of_answer(error)
     if isinstance(error, REFUSED) or "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -111,7 +111,7 @@ def _of_answer(error: ClientError) -> type[StorageUnavailable]:
 
 
 def explain(operation: str, error: Exception) -> str:
-    """Return what failed, why, and what to check."""
+    """Return a message: what failed, why, and what to check."""
     hint = _hint(error)
     said = str(error) or type(error).__name__
     return f"S3 cannot {operation}: {said}" + (f" ({hint})" if hint else "")
@@ -141,7 +141,7 @@ def error_code(error: Exception) -> str:
 
 
 def has_no_code(error: ClientError) -> bool:
-    """Tell whether an error answer had no body with a code, like answers to HEAD."""
+    """Tell whether an error answer had no error code, like answers to HEAD."""
     return error_code(error).isdecimal() or error_code(error) in ("unknown", "NotFound", "Forbidden")
 
 

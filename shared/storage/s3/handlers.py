@@ -44,7 +44,7 @@ class _Retries:
         self._credentials, self._attempts = credentials, attempts
 
     def __call__(self, response: Any, attempts: int, **_: object) -> float | None:
-        """Return after how many seconds to retry; None not to."""
+        """Return the delay in seconds before a retry; None for no retry."""
         if response is None or attempts >= self._attempts:
             return None
         http, parsed = response
@@ -60,10 +60,10 @@ def _expire(credentials: object) -> bool:
     """Make the next request fetch new credentials; False when they are static."""
     if not isinstance(credentials, AioRefreshableCredentials):
         return False
-    state = vars(credentials)  # there is no public method for this
+    state = vars(credentials)  # no public method exists for this
     state["_expiry_time"] = datetime.now(UTC)
     fetcher = getattr(state.get("_refresh_using"), "__self__", None)
-    cache = getattr(fetcher, "_cache", None)  # that of an assumed role would return the same credentials
+    cache = getattr(fetcher, "_cache", None)  # the method of assumed roles would return the same credentials
     if isinstance(cache, dict):
         cache.clear()
     return True
@@ -71,5 +71,5 @@ def _expire(credentials: object) -> bool:
 
 def _delay_seconds(attempts: int, retry_after: str) -> float:
     asked = float(retry_after) if retry_after.isdecimal() else 0.0
-    backoff = random.uniform(0.5, 1.0) * 2.0 ** (attempts - 1)  # noqa: S311 - jitter, no secret
+    backoff = random.uniform(0.5, 1.0) * 2.0 ** (attempts - 1)  # noqa: S311 - jitter need not be secret
     return min(MAX_DELAY_SECONDS, max(asked, backoff))

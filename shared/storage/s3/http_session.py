@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIN_BYTES_PER_SECOND = 64 * 1024
-BUFFERED_BYTES: Final = 4 * 1024**2  # so much of a body may be in kernel buffers, where progress is invisible
+BUFFERED_BYTES: Final = 4 * 1024**2  # a body's bytes in kernel buffers, where progress is invisible
 DEFAULT_READ_SECONDS: Final = 30.0
 REDIRECTS: Final = (301, 302, 307)
 REGION_HEADER: Final = "x-amz-bucket-region"
@@ -21,7 +21,7 @@ WATCHED_BYTES: Final = 256 * 1024  # smaller bodies are written at once
 
 
 class BoundedSession(AIOHTTPSession):
-    """Limits each request twice: how long its body may make no progress, and how long it may take in total.
+    """Sets two timeouts for each request: without progress of its body, and in total.
 
     aiohttp's timeouts cover connecting and waiting for an answer, but neither a body that the server does not
     read nor an answer that arrives too slowly.
@@ -45,9 +45,9 @@ class BoundedSession(AIOHTTPSession):
 
 
 def _without_endless_redirect(request: Any, answer: Any) -> Any:
-    """Return the answer; a redirect of HEAD that names no region becomes a bad request.
+    """Return the answer; a redirect of HEAD without a region becomes a bad request.
 
-    botocore would ask for the bucket's region by the same request again, and so on until the stack overflows.
+    botocore would look up the bucket's region with the same request again, until the stack overflows.
     """
     if request.method == "HEAD" and answer.status_code in REDIRECTS and REGION_HEADER not in answer.headers:
         answer.status_code = 400
@@ -65,7 +65,7 @@ def whole_seconds(body_bytes: int, read_seconds: float) -> float:
 
 
 def _as_file(body: Any) -> tuple[io.IOBase | None, int]:
-    """Return a body as a file if it is large enough to watch, and its remaining size in bytes."""
+    """Return a body as a file if it is large enough to monitor, and its remaining size in bytes."""
     if isinstance(body, io.IOBase):
         start = body.tell()
         size = body.seek(0, io.SEEK_END) - start

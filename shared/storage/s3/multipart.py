@@ -80,7 +80,7 @@ async def upload_in_parts(
     part_bytes: int,
     encryption: Mapping[str, Any],
 ) -> None:
-    """Make an object of parts, each sent by `send`, which returns its ETag; aborted when anything fails."""
+    """Create an object from parts, each sent by `send`, which returns its ETag; aborted on any failure."""
     begun = await client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key), **encryption
     )
@@ -130,7 +130,7 @@ async def list_uploads(client: S3Client, bucket: str, prefix: str) -> list[OpenU
 
 
 async def abort_upload(client: S3Client, bucket: str, upload: OpenUpload) -> None:
-    """Abort an upload; it is no error when it does not exist."""
+    """Abort an upload; not an error if it does not exist."""
     try:
         await client.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.id)
     except ClientError as error:
@@ -141,7 +141,7 @@ async def abort_upload(client: S3Client, bucket: str, upload: OpenUpload) -> Non
 async def begin_parts(
     client: S3Client, bucket: str, key: str, *, encryption: Mapping[str, Any]
 ) -> StreamedParts:
-    """Begin an object whose parts are put one after the other, as they come."""
+    """Begin an object whose parts are stored one after the other as they arrive."""
     with mapped(f"begin an upload to {key}"):
         begun = await client.create_multipart_upload(
             Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key), **encryption
@@ -151,7 +151,7 @@ async def begin_parts(
 
 
 class StreamedParts:
-    """An object in the making; its parts are put in order, all but the last of one size."""
+    """An object that is being stored: parts come in order, all but the last of equal size."""
 
     def __init__(self, client: S3Client, bucket: str, key: str, upload_id: str) -> None:
         self._client, self._bucket, self._key, self._id = client, bucket, key, upload_id
@@ -159,7 +159,7 @@ class StreamedParts:
         self._bytes = 0
 
     async def put(self, body: bytes) -> None:
-        """Put the next part. Raises StorageUnavailable."""
+        """Store the next part. Raises StorageUnavailable."""
         number = len(self._done) + 1
         with mapped(f"put part {number} of {self._key}"):
             answer = await self._client.upload_part(
@@ -170,7 +170,7 @@ class StreamedParts:
         failpoint("s3.part_put")
 
     async def complete(self) -> None:
-        """Make the object of its parts. Raises StorageUnavailable."""
+        """Create the object from its parts. Raises StorageUnavailable."""
         failpoint("s3.parts_put")
         with mapped(f"complete the upload to {self._key}"):
             try:
@@ -179,11 +179,11 @@ class StreamedParts:
                     Bucket=self._bucket, Key=self._key, UploadId=self._id, MultipartUpload=parts
                 )
             except (ClientError, BotoCoreError, HttpClientError):
-                if not await self._is_whole():  # the answer to an earlier try may have been lost
+                if not await self._is_whole():  # the answer to an earlier attempt may have been lost
                     raise
 
     async def abort(self) -> None:
-        """Discard the parts; it is no error when they are gone. Raises StorageUnavailable."""
+        """Discard the parts; not an error if they are gone. Raises StorageUnavailable."""
         with mapped(f"abort the upload to {self._key}"):
             try:
                 await self._client.abort_multipart_upload(
@@ -202,7 +202,7 @@ class StreamedParts:
 
 
 async def _send_parts(parts: Iterator[Part], send: SendPart) -> list[CompletedPartTypeDef]:
-    """Send every part; the first failure stops the others."""
+    """Send all parts; the first failure cancels the others."""
     done: list[CompletedPartTypeDef] = []
 
     async def work() -> None:

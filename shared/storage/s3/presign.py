@@ -22,7 +22,7 @@ ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 @dataclass(frozen=True)
 class Credentials:
-    """Credentials for signing; `expires_at` is in seconds since 1970, None for permanent keys."""
+    """Signing credentials; `expires_at` is in seconds since 1970, None for permanent keys."""
 
     access_key: str
     secret_key: str
@@ -40,7 +40,7 @@ class Signer:
 
 
 def clamp_seconds(credentials: Credentials, *, at: datetime, seconds: int) -> int:
-    """Return how long a URL signed at `at` can last: 7 days at most, and no longer than what signs it."""
+    """Return how long a URL signed at `at` is valid: at most 7 days, and no longer than the credentials."""
     lasts = min(seconds, MAX_SECONDS)
     if credentials.expires_at is not None:
         lasts = min(lasts, int(credentials.expires_at - at.timestamp()))
@@ -50,7 +50,7 @@ def clamp_seconds(credentials: Credentials, *, at: datetime, seconds: int) -> in
 def presign(
     base_url: str, region: str, credentials: Credentials, key: str, *, at: datetime, seconds: int
 ) -> str:
-    """Return the URL of `key` below `base_url` (host and bucket), good for `seconds` from `at` (UTC)."""
+    """Return the URL of `key` below `base_url` (host and bucket), valid for `seconds` from `at` (UTC)."""
     url = urlsplit(f"{base_url}/{quote(key, safe='/-_.~')}")
     stamp, day = f"{at:%Y%m%dT%H%M%SZ}", f"{at:%Y%m%d}"
     scope = f"{day}/{region}/s3/aws4_request"

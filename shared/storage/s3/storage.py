@@ -1,4 +1,4 @@
-"""Storage in a bucket: AWS S3, Cloudflare R2, MinIO, Garage, SeaweedFS and others that speak S3."""
+"""Storage in a bucket: AWS S3, Cloudflare R2, MinIO, Garage, SeaweedFS and other S3 servers."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ WHOLE_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class S3Storage:
-    """Keeps objects in one bucket; `signer` signs URLs of the endpoint that players reach.
+    """Keeps objects in one bucket; `signer` signs URLs of the endpoint that players use.
 
-    What is larger than `single_put_bytes` goes in parts of `part_bytes`. `encryption` goes along with every
-    object; `region` is where the bucket must be, None if the server's region does not matter.
-    `direct_reads` reads objects without botocore where it can.
+    Objects larger than `single_put_bytes` are uploaded in parts of `part_bytes`. `encryption` parameters are
+    sent with every object; `region` is where the bucket must be, None for any. `direct_reads` reads objects
+    without botocore where possible.
     """
 
     client: S3Client
@@ -77,7 +77,7 @@ class S3Storage:
         return StorageLocation(self.kind, self.bucket, self.storage_id)
 
     async def put_file(self, key: str, path: Path) -> int:
-        """Store a file, in parts when it is large; return its size in bytes.
+        """Store a file, in parts if it is large; return its size in bytes.
 
         Raises FileNotFoundError when `path` does not exist.
         """
@@ -105,7 +105,7 @@ class S3Storage:
         return len(body)
 
     async def copy_from(self, source: Storage, stored: StoredObject, key: str, read: ReadBytes) -> int:
-        """Have the server copy an object of the same endpoint, else put its bytes; return the size."""
+        """Have the server copy an object of the same endpoint, else upload its bytes; return the size."""
         checked_key(key)
         if isinstance(source, S3Storage) and source.client.meta.endpoint_url == self.client.meta.endpoint_url:
             copy = Copy(self.client, source.bucket, stored, self.bucket, key, self.encryption)
@@ -143,7 +143,7 @@ class S3Storage:
                     stored = described(key, direct)
                 yield ObjectReader(stored, chunks_of(direct, key))
             finally:
-                direct.close()  # does nothing to a connection whose body was read
+                direct.close()  # no effect on a connection whose body was read
             return
         answer = await self._get(key, start, length)
         if answer is None:
@@ -186,7 +186,7 @@ class S3Storage:
                 await self.client.delete_object(Bucket=self.bucket, Key=key)
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete the objects below `prefix`; return how many there were."""
+        """Delete the objects below `prefix`; return their number."""
         found = await self.keys(prefix)
         with mapped(f"delete {prefix}"):
             if self.deletes_versions:
@@ -198,7 +198,7 @@ class S3Storage:
 
     async def keeps_versions(self) -> bool:
         """Tell whether deleted objects stay as older versions."""
-        with mapped(f"ask for the versioning of {self.bucket}"):
+        with mapped(f"read the versioning of {self.bucket}"):
             return not self.deletes_versions and await is_versioned(self.client, self.bucket)
 
     async def open_uploads(self, prefix: str) -> list[OpenUpload]:
@@ -214,7 +214,7 @@ class S3Storage:
             await abort_upload(self.client, self.bucket, upload)
 
     async def begin_parts(self, key: str) -> StreamedParts:
-        """Begin an object that is put part by part."""
+        """Begin an object that is stored part by part."""
         return await begin_parts(self.client, self.bucket, checked_key(key), encryption=self.encryption)
 
     async def presigner(self, *, at: datetime, seconds: int) -> Callable[[str], str]:
@@ -255,7 +255,7 @@ class S3Storage:
             )
 
     async def _named(self, error: ClientError, prefix: str = "") -> ClientError:
-        """Return the error of a listing instead of one without a body, because it has a code."""
+        """Return the error of a listing, which has a code, in place of one without a body."""
         if not has_no_code(error):
             return error
         try:
@@ -289,6 +289,6 @@ class S3Storage:
 
 
 def _read_if_small(path: Path, max_bytes: int) -> bytes | None:
-    """Read a small file in one go: passing it from thread to thread takes longer than sending it."""
+    """Read a small file at once: passing pieces between threads takes longer than sending it."""
     with path.open("rb") as file:
         return file.read() if os.fstat(file.fileno()).st_size <= max_bytes else None
