@@ -1,4 +1,4 @@
-"""Storages with one thing wrong each, and what the doctor has to say about it."""
+"""Storages that each have one fault, and the finding that the doctor must report."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "make room",
     ),
     "overload": ({"rules": [answering(503, "SlowDown", "PutObject")]}, "failed", "overload", "limits"),
-    "multipart": ({"rules": [no_multipart]}, "failed", "multipart", "lacks this operation"),
-    "batches": ({"rules": [no_batches]}, "warning", "batch_delete", "a request of its own"),
+    "multipart": ({"rules": [no_multipart]}, "failed", "multipart", "does not support this operation"),
+    "batches": ({"rules": [no_batches]}, "warning", "batch_delete", "one by one"),
     "stale reads": ({"rules": [Stale()]}, "failed", "replace", "caches"),
     "ranges": ({"transforms": [without_ranges]}, "failed", "range", "ranges"),
     "types": ({"transforms": [without_type]}, "failed", "range", "Content-Type"),
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "private": ({"public": {"allows_anonymous": False}}, "failed", "public_url", "anonymous reads"),
     "public ranges": ({"public": {"transforms": [without_ranges]}}, "failed", "public_url", "Range"),
     "public types": ({"public": {"transforms": [without_type]}}, "failed", "public_url", "Content-Type"),
-    "another bucket": ({"public": {"bucket": "else"}}, "failed", "public_url", "this very bucket"),
+    "another bucket": ({"public": {"bucket": "else"}}, "failed", "public_url", "this bucket"),
     "cors": ({"public": {}, "origins": ["https://play.example"]}, "failed", "cors", "--fix-cors"),
     "presign": (
         {"s3_presign_endpoint_url": "http://127.0.0.1:1"},

@@ -73,7 +73,7 @@ def test_a_storage_takes_nothing_from_the_settings_of_the_default_one(load) -> N
     [
         ("[shelf]\n", "shelf: a local storage needs directory, an absolute path"),
         ('[a]\nstorage_type = "s3"\n', "a: STORAGE_TYPE=s3 needs S3_BUCKET and S3_ENDPOINT_URL"),
-        ('[a]\ndirectory = "/a"\ncolour = "red"\n', "a: colour: there is no such setting"),
+        ('[a]\ndirectory = "/a"\ncolour = "red"\n', "a: colour: unknown setting"),
         (f'[a]\n{S3 % "x"}s3_secret_access_key = "abc"\n', "a: s3_secret_access_key must not be in the file"),
         (f'[a]\n{S3 % "x"}s3_access_key_id = {{env = "NONE"}}\n', "the environment variable NONE is not set"),
         (f'[a]\n{S3 % "x"}s3_access_key_id = {{file = "/none"}}\n', "/none cannot be read"),
@@ -83,8 +83,8 @@ def test_a_storage_takes_nothing_from_the_settings_of_the_default_one(load) -> N
         ),
         (f"[a]\n{S3 % 'x'}[b]\n{S3 % 'x'}", "a and b are the same storage"),
         ('[default]\ndirectory = "/a"\n', "'default' cannot be the name of a storage"),
-        ('[media]\ndirectory = "/work/media"\n', "STORAGES: media lies where the default storage does"),
-        ('[shelf]\ndirectory = "/work/shelf"\n', "STORAGES: shelf: directory must not lie in WORK_DIR"),
+        ('[media]\ndirectory = "/work/media"\n', "STORAGES: media is in the same place as the default storage"),
+        ('[shelf]\ndirectory = "/work/shelf"\n', "STORAGES: shelf: directory must be outside WORK_DIR"),
         ("[a", "is not valid TOML"),
     ],
 )
@@ -100,7 +100,7 @@ def test_local_storage_that_was_the_default_one_can_be_named(load) -> None:
     settings = load('[former]\ndirectory = "/work/media"\n', **given)
     assert settings.by_storage["former"].local_root == settings.local_root
     for directory in ("/work", "/work/media/films", "/work/originals"):
-        with pytest.raises(ConfigurationError, match="former: directory must not lie in WORK_DIR"):
+        with pytest.raises(ConfigurationError, match="former: directory must be outside WORK_DIR"):
             load(f'[former]\ndirectory = "{directory}"\n', **given)
 
 

@@ -144,9 +144,9 @@ def test_settings_refuse_a_kms_key_without_the_encryption_that_uses_it(environme
         ("S3_PUBLIC_URL", "cdn.example.org", "S3_PUBLIC_URL: must begin with"),
         ("S3_PRESIGN_ENDPOINT_URL", "s3://h", "S3_PRESIGN_ENDPOINT_URL: must begin with"),
         ("PUBLIC_STREAM_URL", "localhost:8081", "PUBLIC_STREAM_URL: must begin with"),
-        ("SOURCE_DIRS", "incoming,../other", "SOURCE_DIRS: ../other lies outside WORK_DIR"),
-        ("SOURCE_DIRS", "/etc", "SOURCE_DIRS: /etc lies outside WORK_DIR"),
-        ("TRANSCODER_QUEUES", "plan,chunks", "TRANSCODER_QUEUES: chunks is no queue of transcoders"),
+        ("SOURCE_DIRS", "incoming,../other", "SOURCE_DIRS: ../other is outside WORK_DIR"),
+        ("SOURCE_DIRS", "/etc", "SOURCE_DIRS: /etc is outside WORK_DIR"),
+        ("TRANSCODER_QUEUES", "plan,chunks", "TRANSCODER_QUEUES: chunks is not a transcoder queue"),
         ("TRANSCODER_QUEUES", ",", "TRANSCODER_QUEUES: name at least one of plan, first, bulk"),
     ],
 )
@@ -194,7 +194,7 @@ OF_S3 = {"STORAGE_TYPE": "s3", "S3_ENDPOINT_URL": "http://s3", "S3_BUCKET": "vid
     ("given", "message"),
     [
         ({}, "WORK=bucket needs STORAGE_TYPE=s3"),
-        (OF_S3 | {"S3_PUBLIC_URL": "https://cdn.example.org"}, "name a private bucket in S3_WORK_BUCKET"),
+        (OF_S3 | {"S3_PUBLIC_URL": "https://cdn.example.org"}, "set S3_WORK_BUCKET to a private bucket"),
         (
             OF_S3 | {"S3_PUBLIC_URL": "https://cdn.example.org", "S3_WORK_BUCKET": "videos"},
             "anyone can read the bucket videos",

@@ -106,8 +106,8 @@ def refusal(status: int, code: str, **headers: str) -> ClientError:
         (refusal(301, "PermanentRedirect", **{"x-amz-bucket-region": "eu-1"}), "region", "S3_REGION=eu-1"),
         (refusal(507, "QuotaExceeded"), "quota", "make room"),
         (refusal(503, "SlowDown"), "overload", "limits"),
-        (refusal(403, "AccessDenied"), "put", "allow s3:PutObject"),
-        (refusal(501, "NotImplemented"), "put", "lacks this operation"),
+        (refusal(403, "AccessDenied"), "put", "grant s3:PutObject"),
+        (refusal(501, "NotImplemented"), "put", "does not support this operation"),
     ],
 )
 def test_error_belongs_to_the_check_that_explains_it(error: Exception, check: str, advice: str) -> None:

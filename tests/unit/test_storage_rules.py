@@ -1,4 +1,4 @@
-"""Whether a video can be made private, by the storage in which it lies."""
+"""Whether a video can be made private, depending on its storage."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_video_may_be_private_where_nobody_can_read_it(bucket, name):
 
 @pytest.mark.parametrize("name", ["open", "renamed", "vault", None])
 def test_video_may_not_be_private_where_anyone_can_read_it_or_may_be_able_to(name):
-    with pytest.raises(PrivateNotPossible, match="anyone can read this video where it lies"):
+    with pytest.raises(PrivateNotPossible, match="anyone can read this video under S3_PUBLIC_URL"):
         RULES.expect_private(StorageLocation("s3", "films"), name)
 
 
 @pytest.mark.parametrize("name", ["default", "attic", None])
 def test_video_may_not_be_private_in_a_storage_that_is_not_configured(name):
-    with pytest.raises(PrivateNotPossible, match="lies in s3 storage attic, which is not configured here"):
+    with pytest.raises(PrivateNotPossible, match="the video is in s3 storage attic, which is not configured here"):
         RULES.expect_private(StorageLocation("s3", "attic"), name)
 
 

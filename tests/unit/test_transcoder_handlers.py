@@ -398,7 +398,7 @@ async def test_encoded_chunk_is_recorded_and_announced(encoding, new_video, post
 async def test_chunk_that_another_encodes_is_deferred_until_its_lease_ends(encoding, new_video):
     video = await new_video().planned()
     await video.claimed(0)
-    with pytest.raises(Deferred, match="another worker encodes this chunk") as deferred:
+    with pytest.raises(Deferred, match="another worker is encoding this chunk") as deferred:
         await encoding(EncoderOf(video)).encode(video.encode(0))
     assert deferred.value.seconds == LEASE_SECONDS + 1
 

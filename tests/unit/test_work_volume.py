@@ -85,7 +85,7 @@ async def test_a_volume_that_hangs_is_refused_in_bounded_time(database, places):
 
 async def test_service_waits_while_another_identifies_the_volume(database, places):
     async with database.alone(LOCK):
-        await wrong(database, places[0], "another process identifies the work volume")
+        await wrong(database, places[0], "another process is identifying the work volume")
     await WorkVolume(database, VolumeWorkspace(places[0])).check()
 
 
