@@ -1,9 +1,9 @@
-"""What an operator runs by hand, with nothing but DATABASE_URL:
+"""Commands for operators; they need only DATABASE_URL:
 
-python -m services.ingest create-key --scope admin --name me   an API key
-python -m services.ingest playback-token VIDEO_ID              a token that lets its holder watch a video
-python -m services.ingest inspect-token TOKEN                  what a playback token says, and if it is good
-python -m services.ingest rotate-playback-key                  a new key that signs tokens and grants
+python -m services.ingest create-key --scope admin --name me   an API key python -m services.ingest
+playback-token VIDEO_ID              a token that lets its holder watch a video python -m services.ingest
+inspect-token TOKEN                  the claims of a playback token, and whether it is valid python -m
+services.ingest rotate-playback-key                  a new key that signs tokens and grants
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run a command; return 0, 1 if it failed or 2 for a usage error, with one line on standard error."""
-    structlog.configure(  # standard output is for the result alone, standard error for one line
+    structlog.configure(  # standard output is for the result only, standard error for one line
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
     )
@@ -77,12 +77,14 @@ def _parse(arguments: Sequence[str]) -> Command:
     key = commands.add_parser("create-key", help="create an API key and print it")
     key.add_argument("--scope", required=True, choices=["admin", "service", "user"])
     key.add_argument("--user-id", help="required for scope user, not allowed for others")
-    key.add_argument("--name", required=True, help="who will hold the key")
+    key.add_argument("--name", required=True, help="the holder of the key")
     token = commands.add_parser("playback-token", help="print a token that lets its holder watch a video")
     token.add_argument("video_id", type=UUID)
     token.add_argument("--ttl-seconds", type=int, default=3600)
     token.add_argument("--max-height", type=int, help="the largest short side of renditions, in pixels")
-    inspect = commands.add_parser("inspect-token", help="print what a playback token says and if it is good")
+    inspect = commands.add_parser(
+        "inspect-token", help="print the claims of a playback token and whether it is valid"
+    )
     inspect.add_argument("token")
     commands.add_parser("rotate-playback-key", help="make a new key that signs tokens and grants")
     return _command(parser.parse_args(arguments))
@@ -125,7 +127,7 @@ async def _playback_token(connection: Connection, video_id: UUID, wanted: TokenR
 
 
 async def _inspect_token(connection: Connection, token: str) -> str:
-    """Describe a token as JSON; `fault` is null when it is good now."""
+    """Describe a token as JSON; `fault` is null if it is valid now."""
     viewer = tokens.read(token, {key.kid: key for key in await key_store.all_keys(connection)})
     video = await videos.get(connection, viewer.video_id)
     generation = video.token_generation if video else -1

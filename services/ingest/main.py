@@ -86,7 +86,7 @@ def create_app(settings: IngestSettings, *, pace: UploadPace = UPLOAD_PACE) -> w
 
 
 def _space(settings: IngestSettings) -> DiskBudget:
-    """Return the space for uploads: in a bucket there is no end of it."""
+    """Return the space for uploads; in a bucket it is unlimited."""
     if settings.work == "bucket":
         return UnlimitedSpace()
     return DiskBudget(settings.work_dir.resolve(), settings.disk_reserve_bytes)
@@ -112,7 +112,7 @@ async def _sweep(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _stop_uploads(app: web.Application) -> None:
-    """End uploads: from here on aiohttp drops received data, so that no upload could finish."""
+    """End uploads: aiohttp now drops received data, so that no upload could finish."""
     message, headers = "the service is restarting: send the upload again", {"Retry-After": "5"}
     for body in app[UPLOADING]:
         body.set_exception(HttpProblem(503, "stopping", message, headers=headers))

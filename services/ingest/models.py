@@ -24,7 +24,7 @@ from shared.contracts.model import Model
 from shared.contracts.warnings import VideoWarning
 from shared.names import DEFAULT_STORAGE
 
-MIN_YEAR, MAX_YEAR = 1970, 9000  # converting to UTC never leaves what Postgres and Python can hold
+MIN_YEAR, MAX_YEAR = 1970, 9000  # so that conversion to UTC stays within the range of Postgres and Python
 
 StorageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Scope = Literal["admin", "service", "user"]
@@ -85,7 +85,7 @@ class VideoPage(Model):
 
 
 class VideoQuery(Request):
-    """Which videos to list."""
+    """Filters for a list of videos."""
 
     user_id: UserId | None = None
     status: ShownStatus | None = None
@@ -100,7 +100,7 @@ class RetryQuery(Request):
 
 
 class Retried(Model):
-    """The number of failed videos being processed again."""
+    """The number of retried videos."""
 
     retried: int
 
@@ -117,7 +117,7 @@ class VideoProgress(Model):
 
 
 def _split(value: object) -> object:
-    """Split "720p,480p"; an empty text means no choice."""
+    """Split "720p,480p"; an empty string means no choice."""
     return (
         [part.strip() for part in value.split(",") if part.strip()] or None
         if isinstance(value, str)
@@ -168,9 +168,8 @@ class VideoChange(Request):
 class PresetModel(Request):
     """A preset: short side in pixels, rates in bits per second.
 
-    `videoBitrate` is never exceeded on average. `rateControl` `quality` takes as much of it as a picture of
-    `quality` needs (a mean VMAF; null: the usual, about 93), `abr` all of it. `profile` weighs CPU time
-    against bits.
+    `videoBitrate` is never exceeded on average. `rateControl` `quality` uses as much of it as `quality` needs
+    (a mean VMAF; null: the default, about 93), `abr` all of it. `profile` weighs CPU time against bits.
     """
 
     name: QualityName
@@ -184,14 +183,18 @@ class PresetModel(Request):
     @model_validator(mode="after")
     def _quality_goes_with_its_rate_control(self) -> Self:
         if self.rate_control == "abr" and self.quality is not None:
-            raise PydanticCustomError("quality", "a quality goes with the rate control quality, not with abr")
+            raise PydanticCustomError(
+                "quality", "quality is only allowed with the rate control quality, not with abr"
+            )
         return self
 
 
 def _names_differ(presets: list[PresetModel]) -> list[PresetModel]:
     names = [preset.name for preset in presets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise PydanticCustomError("twice", "names must differ, not so {names}", {"names": ", ".join(twice)})
+        raise PydanticCustomError(
+            "twice", "names must be unique; repeated: {names}", {"names": ", ".join(twice)}
+        )
     return presets
 
 
@@ -215,7 +218,7 @@ class Preferences(Request):
 
 def _storable(value: datetime) -> datetime:
     if not MIN_YEAR <= value.year <= MAX_YEAR:
-        raise PydanticCustomError("time", f"must lie between the years {MIN_YEAR} and {MAX_YEAR}")
+        raise PydanticCustomError("time", f"must be between the years {MIN_YEAR} and {MAX_YEAR}")
     return value
 
 
@@ -262,7 +265,7 @@ class KeyList(Model):
 class Problem(BaseModel):
     """Problem details (RFC 9457); `reason` is a stable code.
 
-    The last two come with `upload_outcome_unknown` only: the video that may exist, and where to ask for it.
+    The last two are only present with `upload_outcome_unknown`: the video that may exist, and its URL.
     """
 
     type: str
@@ -275,7 +278,7 @@ class Problem(BaseModel):
 
 
 class StorageExamination(Request):
-    """Which storage to examine, and for which sites that players run on (CORS)."""
+    """The storage to diagnose, and the sites that embed players (CORS)."""
 
     storage: StorageName = DEFAULT_STORAGE
     origins: Annotated[list[str], Field(default_factory=list, max_length=20)]
@@ -283,7 +286,7 @@ class StorageExamination(Request):
 
 
 class StorageFinding(Model):
-    """The outcome of one check; `advice` says what to do."""
+    """The outcome of one check, with advice."""
 
     check: str
     status: Literal["ok", "warning", "failed", "skipped"]
@@ -292,7 +295,7 @@ class StorageFinding(Model):
 
 
 class StorageReport(Model):
-    """What the doctor found; warnings are no failures."""
+    """The doctor's findings; warnings are not failures."""
 
     storage: str
     healthy: bool

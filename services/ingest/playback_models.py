@@ -1,4 +1,4 @@
-"""What the API takes and returns about playback: tokens and the keys of platforms, as pydantic models."""
+"""API models of playback: tokens, and the keys of platforms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Network = Annotated[str, AfterValidator(_network)]
 
 
 class TokenRequest(Request):
-    """Who may watch a video, and for how long; `maxHeight` bounds the short side of renditions in pixels."""
+    """Who may watch a video, and for how long; `maxHeight` limits the short side of renditions in pixels."""
 
     ttl_seconds: Annotated[int, Field(ge=1, le=7 * 86400)] = 3600
     max_height: Annotated[int, Field(ge=16, le=8192)] | None = None
@@ -57,7 +57,7 @@ class TokensRevoked(Model):
 
 
 class NewPlaybackKey(Request):
-    """A public key (PEM) with which a platform signs playback tokens by itself; tokens name it by `kid`."""
+    """A public key (PEM) for playback tokens signed by a platform; tokens refer to it by `kid`."""
 
     kid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
     alg: Literal["EdDSA", "RS256"]

@@ -1,4 +1,4 @@
-"""Makes API records from videos; pure."""
+"""Creates API records from videos; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def render(video: Video, urls: PlaybackUrls) -> VideoRecord:
-    """Return the record of a video that is not deleted; its URLs follow the configuration of now."""
+    """Return the record of a video that is not deleted; its URLs follow the current configuration."""
     base = _base_url(video, urls)
     return VideoRecord(
         id=video.video_id,

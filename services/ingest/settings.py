@@ -1,4 +1,4 @@
-"""What ingest reads from the environment."""
+"""Settings that ingest reads from the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a request may see of a video, from its record and the presented credentials; pure."""
+"""Decides what a request may access, from the video's record and the credentials; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HIDDEN = "there is no such public video: a private one needs a playback token in
 
 @dataclass(frozen=True)
 class Credentials:
-    """The credentials of a request: token or grant in its path, client address, origin of its page."""
+    """The credentials of a request: token or grant in the path, client address, origin of the page."""
 
     token: str | None = None
     grant: str | None = None
@@ -29,10 +29,10 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Access:
-    """What a request may see: renditions up to `cap` (short side in pixels; None: all).
+    """What a request may access: renditions up to `cap` (short side in pixels; None: all).
 
-    `by_token`: the answer is for one viewer, and playlists name segments through a grant. `shared_until`: it
-    came through a grant, and caches may keep it until then (seconds since 1970).
+    `by_token`: the answer is for one viewer, and segment URLs in playlists contain a grant. `shared_until`:
+    the request has a grant, and caches may keep the answer until then (seconds since 1970).
     """
 
     cap: int | None = None
@@ -60,7 +60,10 @@ def token_access(viewer: Viewer, heights: Mapping[str, int], rendition: str | No
 
 
 def effective_cap(max_height: int | None, heights: Mapping[str, int]) -> int | None:
-    """Return the largest short side that a token allows, None when it allows all: equal for equal views."""
+    """Return the largest short side that a token allows, None for all.
+
+    Equal for tokens that allow the same renditions.
+    """
     if max_height is None or not heights or max_height >= max(heights.values()):
         return None
     return max((height for height in heights.values() if height <= max_height), default=0)

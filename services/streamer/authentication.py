@@ -1,4 +1,4 @@
-"""Verifies the credentials of requests with the valid keys: tokens, grants, or neither."""
+"""Verifies the credentials of requests, if any: tokens and grants."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOKENS = 10_000  # cached verified tokens: checking a signature costs more than 
 
 @dataclass(frozen=True)
 class KeysInForce:
-    """The keys by id, our newest one, and whether any video is private."""
+    """The keys by id, our newest key, and whether any video is private."""
 
     by_kid: Mapping[str, PlaybackKey]
     signing: PlaybackKey
@@ -51,7 +51,7 @@ async def read_keys(database: Database, _: str = "") -> KeysInForce:
 
 
 class AccessControl:
-    """Decides what each request may see; caches keys and verified tokens."""
+    """Decides what each request may access; caches keys and verified tokens."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class AccessControl:
     async def admit(
         self, shown: Credentials, video_id: UUID, known: Availability | None, rendition: str | None
     ) -> Access:
-        """Return what the request may see. Raises PlaybackRefused, NotFound, DatabaseUnavailable."""
+        """Return what the request may access. Raises PlaybackRefused, NotFound, DatabaseUnavailable."""
         if shown.token is not None:
             return await self._by_token(shown, shown.token, video_id, known, rendition)
         if shown.grant is not None:
@@ -83,14 +83,14 @@ class AccessControl:
         return public_access(None, hides_unknown=hides)
 
     async def grant(self, video: Video, access: Access) -> Grant:
-        """Return the grant under which a playlist names the segments that `access` covers."""
+        """Return the grant for segment URLs in a playlist, covering what `access` covers."""
         key = (await self._keys.get("")).signing
         scope = path_grants.Scope(video.video_id, video.token_generation)
         seconds = video.duration_seconds or 0.0
         return path_grants.issue(scope, access.cap, key, now=self._clock(), duration_seconds=seconds)
 
     async def origins_of(self, token: str) -> tuple[str, ...]:
-        """Return the origins that a token allows; none for a token that is not valid."""
+        """Return the origins that a token allows; none for an invalid token."""
         try:
             return (await self._viewer(token)).origins
         except PlaybackRefused:
@@ -125,7 +125,7 @@ class AccessControl:
     async def _viewer(self, token: str) -> Viewer:
         kid = tokens.read_kid(token)
         by_kid = (await self._keys.get("")).by_kid
-        if kid not in by_kid:  # it may be new
+        if kid not in by_kid:  # the key may be new
             by_kid = (await self._keys.get_fresh("")).by_kid
         if (viewer := self._viewers.get(token)) is None or viewer.kid not in by_kid:
             viewer = tokens.read(token, by_kid)

@@ -1,4 +1,4 @@
-"""What players get of a video at a given moment: a pure function of its record and its segments."""
+"""Which files of a video players can get now: a pure function of its record and its segments."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Availability:
 
     @property
     def is_final(self) -> bool:
-        """Whether a file that is refused now can never become available."""
+        """Whether a file that is unavailable now will never become available."""
         return self.video.status == "deleted"
 
 
@@ -85,7 +85,7 @@ def availability_so_far(
 def resolve(
     availability: Availability | None, asked: RequestedFile, *, is_configured: bool
 ) -> Stored | Rendered | Refused:
-    """Return the answer to a player's request for a file; `is_configured`: its storage is known here."""
+    """Return the answer to a player's request for a file; `is_configured`: the storage is configured here."""
     if availability is None or availability.video.status == "deleted":
         return Refused(404, "not_found", "there is no such video")
     if not availability.video.was_ready and (availability.presentation is None or not availability.segments):

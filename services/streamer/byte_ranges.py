@@ -49,7 +49,7 @@ def _suffix(length: int, size: int) -> ByteRange:
 def parse_absolute_range(header: str) -> tuple[int, int | None] | None:
     """Return start and length of a range that can be read without knowing the size; length None: to the end.
 
-    None for suffixes, and for what `parse_range` ignores.
+    None for suffixes, and for headers that `parse_range` ignores.
     """
     match = SINGLE.fullmatch(header)
     if not match or not match[1]:

@@ -1,4 +1,4 @@
-"""What the streamer caches: the availability of videos, and playlists as they are stored and sent."""
+"""The streamer's caches: the availability of videos, and playlists as stored and as sent."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class StoredPlaylist:
 
 
 async def _any_storage() -> None:
-    """Do nothing: where nothing can be mounted wrongly, what is missing is missing."""
+    """Do nothing: without a volume, missing objects are really missing."""
 
 
 @dataclass(frozen=True)
 class Catalog:
     """Caches in front of Postgres and S3: one read serves thousands of requests for a popular video.
 
-    `expect_storage` raises StorageUnavailable when what is read is not the storage of the records.
+    `expect_storage` raises StorageUnavailable if the storage is not the one in the records.
     """
 
     videos: SingleFlightCache[UUID, Availability | None]
@@ -53,9 +53,9 @@ class Catalog:
     expect_storage: Callable[[], Awaitable[None]] = _any_storage
 
     def prefetch_media_playlists(self, multivariant: PlaylistKey, body: bytes) -> None:
-        """Read the playlists that players of a stored multivariant playlist ask for next.
+        """Read the playlists that players request after a stored multivariant playlist.
 
-        The storage may hang by then, and what a player was shown must not be missing.
+        The storage may hang by then, and players must get every playlist that they were told about.
         """
         storage, key, revision = multivariant
         folder = key.rpartition("/")[0]
@@ -91,7 +91,7 @@ def create_catalog(
 
 
 async def read_availability(database: Database, video_id: UUID) -> Availability | None:
-    """Read the availability of a video; None when there never was one."""
+    """Read the availability of a video; None if it never existed."""
     async with database.transaction() as connection:
         video = await videos.get(connection, video_id)
         if video is None:

@@ -69,7 +69,7 @@ def parse_date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
         return date.astimezone(UTC) if date.tzinfo else None
-    except (ValueError, OverflowError):  # a year outside the calendar, perhaps only in UTC
+    except (ValueError, OverflowError):  # a year out of range, perhaps only in UTC
         return None
 
 

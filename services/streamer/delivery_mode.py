@@ -13,7 +13,7 @@ MIN_SECONDS = 6 * 3600
 
 
 def delivery_of(video: Video, default: Delivery | None, kind: Literal["local", "s3"]) -> Delivery:
-    """Return how a video is delivered: as it asks itself, else as configured; local storage is proxied.
+    """Return the delivery mode: the video's, else the configured one; local storage is always proxied.
 
     A private video is never sent to public storage: it is signed instead of redirected.
     """
@@ -26,9 +26,10 @@ def delivery_of(video: Video, default: Delivery | None, kind: Literal["local", "
 
 
 def signing_window(now: float, duration_seconds: float) -> tuple[int, int]:
-    """Return when the presigned URLs of this hour are signed, and for how long they are good (seconds).
+    """Return the signing time of this hour's presigned URLs, and how long they are valid (seconds).
 
-    All viewers of an hour get the same URLs; they outlast the video twice and 6 hours at least, from now on.
+    All viewers within an hour get the same URLs, valid from now for at least twice the video's length and at
+    least 6 hours.
     """
     start = int(now) // BUCKET_SECONDS * BUCKET_SECONDS
     return start, BUCKET_SECONDS + max(int(2 * duration_seconds) + 1, MIN_SECONDS)

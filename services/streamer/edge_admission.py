@@ -1,8 +1,8 @@
-"""What the streamer tells the edge, the nginx in front of it (EDGE=nginx): pure.
+"""Decides what the edge, the nginx in front of the streamer (EDGE=nginx), may cache; pure.
 
-The edge keeps segments for long, and asks once a second for each video and grant whether it may send them;
-so a deletion, a change of visibility and a revoked grant reach it without a purge. Other answers that all
-players share it keeps for a second. `Cache-Control` is for the edge then, CLIENT_CACHE what players get.
+The edge caches segments for a long time, and checks once a second per video and grant whether it may send
+them; so deletions, changes of visibility and revoked grants take effect without a purge. It keeps other
+shared answers for a second. `Cache-Control` then addresses the edge, and players get CLIENT_CACHE.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ CLIENT_CACHE: Final = "X-Client-Cache-Control"
 FOLDER: Final = "X-Edge-Folder"
 VERSION: Final = "X-Edge-Version"
 FRESH_SECONDS: Final = 1
-UPDATING_SECONDS: Final = 3  # how long the former answer may be used while one request fetches a new one
-OUTAGE_SECONDS: Final = 3600  # how long it may be used while the streamer does not answer
+UPDATING_SECONDS: Final = 3  # how long a stale answer may be used while one request fetches a new one
+OUTAGE_SECONDS: Final = 3600  # how long a stale answer may be used while the streamer is down
 GRANT_OUTAGE_SECONDS: Final = 60
-ROUNDING_SECONDS: Final = 2  # nginx counts whole seconds, as we do: no grant may outlive its end
+ROUNDING_SECONDS: Final = 2  # nginx counts whole seconds: no grant may be used after its expiry
 
 
 @dataclass(frozen=True)
 class Admission:
-    """Leave to send segments of a video from the edge's cache, or from `folder` of the local disk, if any.
+    """Permission to send a video's segments from the edge's cache, or from `folder` of the local disk.
 
-    `version` names what may be cached: segments of another run may differ.
+    `version` is part of the cache key: segments of another run may differ.
     """
 
     version: str
@@ -59,13 +59,13 @@ def edge_cache(updating_seconds: int = UPDATING_SECONDS, outage_seconds: int = O
 
 
 def admission(known: Availability, access: Access, storage: Storage, *, now: int) -> Admission | None:
-    """Return the leave to send segments that an admitted request has; None: the streamer answers itself.
+    """Return the permission for an admitted request; None if the streamer must answer itself.
 
-    `storage` is where the video lies.
+    `storage` is the video's storage.
     """
     if known.video.status == "deleted" or not (known.video.was_ready or known.segments):
         return None
-    # Until a video is ready, a later attempt at a chunk may replace segments that were shown before.
+    # Until a video is ready, a later attempt at a chunk may replace published segments.
     state = "ready" if known.video.was_ready else "growing"
     version = f"{known.video.video_id}-{known.video.run}-{state}"
     folder = _folder(known.video) if (storage.kind, storage.name) == ("local", DEFAULT_STORAGE) else ""

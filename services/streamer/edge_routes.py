@@ -24,14 +24,14 @@ KEPT = (200, 304, 404)
 
 
 def add_edge_routes(app: web.Application) -> None:
-    """Answer the edge's questions, and tell it how long to keep what all players share."""
+    """Answer the edge's subrequests, and set how long it keeps shared answers."""
     app.router.add_get(BASE, _get_admission)
     app.router.add_get(OF_GRANT, _get_admission)
     app.on_response_prepare.append(_tell_edge)
 
 
 async def _get_admission(request: web.Request) -> web.Response:
-    """Answer 204 with the leave to send segments; 403 when the streamer has to answer the request itself."""
+    """Answer 204 with permission to send segments; 403 if the streamer must answer the request itself."""
     try:
         found = await _admission(request)
     except (NotFound, PlaybackRefused):
@@ -51,7 +51,7 @@ async def _admission(request: web.Request) -> Admission | None:
 
 
 async def _tell_edge(request: web.Request, response: web.StreamResponse) -> None:
-    """Say how long the edge may keep a public playlist or picture, and a 404 of what is not there yet."""
+    """Set how long the edge may keep a public playlist, a thumbnail, or a 404 of a file that may appear."""
     about = request.match_info
     is_shared = "video_id" in about and not {"token", "grant", "segment"} & about.keys()
     if not is_shared or response.status not in KEPT or not request.path.startswith("/api/stream/"):

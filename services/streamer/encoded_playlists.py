@@ -16,7 +16,7 @@ REMEMBERED = 256
 
 
 class EncodedPlaylists:
-    """Compresses and hashes playlists; remembers the results, for all players of a popular video."""
+    """Compresses and hashes playlists; caches the results for all players."""
 
     def __init__(self) -> None:
         self._encode = lru_cache(maxsize=REMEMBERED)(_encode)
@@ -27,7 +27,7 @@ class EncodedPlaylists:
         return self._encode(body, zipped=zipped)
 
     def rename(self, body: bytes, uri_of: Callable[[str], str]) -> bytes:
-        """Return a playlist that names each segment by `uri_of` its file name."""
+        """Return a playlist with each segment's URI replaced by `uri_of` its file name."""
         return self._rename(body, uri_of) if isinstance(uri_of, Prefix) else _rename(body, uri_of)
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 NAME, DEFAULT_PORT = "streamer", 8081
-IDENTITY_SECONDS, IDENTITY_LIMIT_SECONDS = 10.0, 3.0  # between two looks at markers; for the first look
+IDENTITY_SECONDS, IDENTITY_LIMIT_SECONDS = 10.0, 3.0  # between reads of markers; limit of the first read
 STORAGE_CONNECTIONS = 4096  # a slow player holds one while it reads a segment
 
 
@@ -73,12 +73,12 @@ def create_app(settings: StreamerSettings) -> web.Application:
 
 
 def _volume(settings: StreamerSettings) -> tuple[Callable[[web.Application], AsyncIterator[None]], ...]:
-    """Return the contexts of the work volume, on which the local storage lies."""
+    """Return the contexts of the work volume, which has the local storage."""
     return volume_context(settings), work_volume_context(settings, only_reads=True)
 
 
 async def _identities(app: web.Application) -> AsyncIterator[None]:
-    """Learn which storage is which; until then they are known by type and bucket."""
+    """Identify the storages; until then they are known by type and bucket."""
     storages = app[STORAGES]
 
     async def keep_looking() -> None:
@@ -103,7 +103,7 @@ async def _catalog(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _expect_volume(volume: WorkVolume) -> None:
-    """Raise StorageUnavailable when WORK_DIR is another volume: what it lacks may exist."""
+    """Raise StorageUnavailable if WORK_DIR is another volume: files missing on it may exist."""
     try:
         await volume.check(again=True)
     except PipelineError as error:
@@ -139,7 +139,7 @@ def main() -> int:
     """Run the streamer as one process or several until a signal to stop; return the exit code."""
     if is_child():
         return run(NAME, DEFAULT_PORT, StreamerSettings, create_app, shares_port=True)
-    with suppress(ConfigurationError):  # `run` says what is wrong
+    with suppress(ConfigurationError):  # `run` reports the error
         settings = load_settings(StreamerSettings, DEFAULT_PORT)
         if (count := settings.streamer_processes or default_count()) > 1:
             configure_logs(settings, NAME)

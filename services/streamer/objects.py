@@ -1,4 +1,4 @@
-"""The objects of the storage as the streamer reads them: shared reads, and metadata from memory."""
+"""Reads of the storage by the streamer: shared among viewers, with metadata in memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from shared.storage.interface import ObjectReader, Storage, StoredObject
 
 KNOWN: Final = 20_000
-KNOWN_SECONDS: Final = 300.0  # media do not change; what is deleted is refused before anybody looks here
+KNOWN_SECONDS: Final = 300.0  # media do not change; deleted videos are refused before this lookup
 
 
 class Objects:
-    """Reads objects, and remembers their sizes and versions."""
+    """Reads objects, and caches their sizes and versions."""
 
     def __init__(
         self, storage: Storage, wait: StorageWait, clock: Callable[[], float] = time.monotonic
@@ -36,14 +36,14 @@ class Objects:
         await self._wait.close()
 
     def known(self, key: str) -> StoredObject | None:
-        """Return an object's metadata from memory; None when they are not there."""
+        """Return an object's metadata from memory; None if not cached."""
         found = self._known.get(key)
         if found is None or self._clock() - found[1] > KNOWN_SECONDS:
             return None
         return found[0]
 
     async def head(self, key: str) -> StoredObject:
-        """Return an object's metadata. Raises KeyError when there is none, StorageUnavailable."""
+        """Return an object's metadata. Raises KeyError if it does not exist, StorageUnavailable."""
         known = self.known(key)
         CACHE_LOOKUPS.labels("heads", "miss" if known is None else "hit").inc()
         if known is not None:
@@ -68,7 +68,7 @@ class Objects:
             yield reader
 
     def forget(self, key: str) -> None:
-        """Drop what is known of an object."""
+        """Drop the cached metadata of an object."""
         self._known.pop(key, None)
 
     def _remember(self, stored: StoredObject) -> StoredObject:

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of what players ask for: pure."""
+"""The OpenAPI 3.1 document of the player API; pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEDIA: Final = {
 }
 PARAMETERS: Final = {
     "video_id": "The id of the video",
-    "token": "A playback token: a private video is under these paths only",
+    "token": "A playback token; private videos are only under these paths",
     "grant": "A grant that the playlist of a private video contains",
     "rendition": "The name of a rendition, such as 720p",
     "segment": "The name of a segment, such as segment_001.ts",
@@ -32,18 +32,18 @@ DESCRIPTION: Final = (
 )
 ANSWERS: Final = {
     "200": "The file",
-    "206": "The range that was asked for",
+    "206": "The requested range",
     "304": "The player has this version",
     "401": "The video is private: a token is needed",
     "403": "The token does not allow this",
     "404": "There is no such video or file, or it is not ready yet (`not_ready_yet`, with Retry-After)",
-    "416": "The file has none of the bytes that were asked for",
-    "503": "A dependency is unavailable, or the video lies in a storage that is not configured here",
+    "416": "The file has none of the requested bytes",
+    "503": "A dependency is unavailable, or the video is in a storage that is not configured here",
 }
 
 
 def describe(paths: Iterable[str]) -> Json:
-    """Return the document for these routes, given as aiohttp writes them."""
+    """Return the document for these routes, given in aiohttp's notation."""
     plain = [PATTERN.sub(r"{\1}", path) for path in paths]
     return {
         "openapi": "3.1.0",

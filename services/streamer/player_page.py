@@ -40,7 +40,7 @@ class Player:
 
     @property
     def missing(self) -> list[str]:
-        """Name the files that were not installed: without them only Safari plays."""
+        """Return the files that are not installed: without them only Safari plays."""
         return [name for name in FILES if name not in self.files]
 
 
@@ -56,7 +56,7 @@ def load_player() -> Player:
 
 @dataclass(frozen=True)
 class Words:
-    """What a page says before its script has asked for the state of the video."""
+    """What a page shows before its script has requested the state of the video."""
 
     headline: str
     detail: str
@@ -64,9 +64,10 @@ class Words:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the page finds its video (`base`: /{videoId}, or /{videoId}/t/{token}), and where it reports to.
+    """Where the page finds its video (`base`.
 
-    `token_url`: where it renews its token; empty: it asks the page that embeds it.
+    /{videoId}, or /{videoId}/t/{token}), and where it sends reports. `token_url`: where it renews its token;
+    empty: it asks the embedding page.
     """
 
     base: str
@@ -74,7 +75,7 @@ class Addresses:
     reports: bool
 
     def values(self) -> dict[str, str]:
-        """Return what stands in the template for them."""
+        """Return the values for the template."""
         return {
             "stream": f"/api/stream{self.base}",
             "state": f"/watch{self.base}/state",
@@ -98,7 +99,7 @@ def render(player: Player, addresses: Addresses, known: Availability | None, wor
 
 
 def state(known: Availability) -> dict[str, Any]:
-    """Return what the page asks for every few seconds until the video plays."""
+    """Return the state that the page polls until the video plays."""
     video = known.video
     return {
         "title": video.title,
@@ -111,16 +112,17 @@ def state(known: Availability) -> dict[str, Any]:
 def content_security_policy(
     frame_ancestors: Sequence[str], storage_origins: Sequence[str], token_origins: Sequence[str] = ()
 ) -> str:
-    """Return the policy of the page: scripts from here, media from here and storage, embedded as allowed.
+    """Return the page's Content-Security-Policy.
 
-    `token_origins`: where it may ask for a new token.
+    Scripts from here, media from here and storage, embedding as allowed. `token_origins`: where it may
+    request a new token.
     """
     elsewhere = " ".join(("'self'", *storage_origins))
     rules = {
         "default-src": "'none'",
         "script-src": "'self'",
         "worker-src": "'self'",
-        "style-src": "'self' 'unsafe-inline'",  # media-chrome styles its elements inline
+        "style-src": "'self' 'unsafe-inline'",  # media-chrome uses inline styles
         "img-src": f"{elsewhere} data:",
         "media-src": f"{elsewhere} blob:",
         "connect-src": " ".join((elsewhere, *token_origins)),

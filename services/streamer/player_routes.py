@@ -52,9 +52,9 @@ def add_watch_routes(
     *,
     takes_reports: bool = True,
 ) -> None:
-    """Add the player page; without its libraries it plays in browsers that play HLS themselves.
+    """Add the player page; without its libraries it plays only in browsers with native HLS.
 
-    With `takes_reports` the page reports how viewing goes.
+    With `takes_reports` the page reports playback quality.
     """
     app[PLAYER], app[EMBED_ORIGINS] = load_player(), tuple(embed_origins)
     app[STORAGE_ORIGINS], app[REPORTS] = tuple(storage_origins), takes_reports
@@ -69,7 +69,7 @@ def add_watch_routes(
 
 
 async def _get_page(request: web.Request) -> web.Response:
-    """Answer with the page, for a refused viewer too: it says why, and can be given a token."""
+    """Answer with the page, even for a refused viewer: it shows the reason, and can be given a token."""
     known, status, words = await _known(request)
     ancestors = await _ancestors(request)
     token_url = _token_url(request, ancestors)
@@ -88,7 +88,7 @@ async def _get_page(request: web.Request) -> web.Response:
 
 
 def _token_url(request: web.Request, ancestors: Sequence[str]) -> str:
-    """Return where the page renews its token: `tokenUrl` of its address, on an origin that may embed it."""
+    """Return where the page renews its token: `tokenUrl` in its query, on an origin that may embed it."""
     url = request.query.get("tokenUrl", "")
     return url if url and origin_of(url) in ancestors else ""
 
@@ -124,7 +124,7 @@ async def _get_asset(request: web.Request) -> web.Response:
 
 
 async def _ancestors(request: web.Request) -> Sequence[str]:
-    """Return who may embed the page: the origins of the token, else those of the settings."""
+    """Return the origins that may embed the page: the token's, else the configured ones."""
     token = request.match_info.get("token")
     origins = await request.app[ACCESS_CONTROL].origins_of(token) if token else ()
     return ("'self'", *origins) if origins else request.app[EMBED_ORIGINS]

@@ -1,8 +1,8 @@
 """Several streamers on one port (STREAMER_PROCESSES): a parent starts, replaces and stops them.
 
 The kernel spreads connections over the processes that listen (SO_REUSEPORT). The parent serves nothing. A
-process that dies is replaced; where one after another dies at its start, the parent ends them all, with the
-exit code of the last.
+process that dies is replaced; if several in a row die at start, the parent ends all of them with the exit
+code of the last.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shared.service.main import WRONG_CONFIGURATION
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PARENT: Final = "STREAMER_PARENT"  # in the environment of each process: who started it
+PARENT: Final = "STREAMER_PARENT"  # in the environment of each process: the parent's process id
 METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"  # the name that prometheus_client reads
 PR_SET_PDEATHSIG: Final = 1
 MIN_LIFE_SECONDS: Final = 10.0
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 
 def default_count(cgroup: Path = CGROUP) -> int:
-    """Return how many processes this machine or container has cores and memory for."""
+    """Return how many processes fit this machine's or container's cores and memory."""
     cores = len(os.sched_getaffinity(0))
     quota, _, period = _read(cgroup / "cpu.max").partition(" ")
     if quota.isdigit() and period.strip().isdigit():
@@ -57,17 +57,17 @@ def _read(path: Path) -> str:
 
 
 def is_child() -> bool:
-    """Tell whether a parent has started this process; from then on it dies with that parent."""
+    """Tell whether a parent has started this process; if so, it now dies with that parent."""
     if (parent := os.environ.get(PARENT)) is None:
         return False
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we asked
+    if os.getppid() != int(parent):  # it died before the call
         sys.exit(1)
     return True
 
 
 def metrics_folder() -> str | None:
-    """Return the folder in which this process and its siblings keep their metrics; None if none is set."""
+    """Return the directory where this process and its siblings keep their metrics; None if not set."""
     return os.environ.get(METRICS)
 
 
@@ -80,7 +80,7 @@ async def supervise(argv: Sequence[str], count: int, drain_seconds: float) -> in
         env = {**os.environ, PARENT: str(os.getpid()), METRICS: metrics}
         keepers = [asyncio.create_task(_keep(argv, env, stopped, drain_seconds)) for _ in range(count)]
         for keeper in keepers:
-            keeper.add_done_callback(lambda _: stopped.set())  # one that gives up ends all
+            keeper.add_done_callback(lambda _: stopped.set())  # the first failure ends all
         codes = await asyncio.gather(*keepers)
     return max(codes)
 
@@ -88,7 +88,7 @@ async def supervise(argv: Sequence[str], count: int, drain_seconds: float) -> in
 async def _keep(
     argv: Sequence[str], env: Mapping[str, str], stopped: asyncio.Event, drain_seconds: float
 ) -> int:
-    """Run one process, again when it dies; return its exit code once all are to stop."""
+    """Run one process, restarting it when it dies; return its exit code at shutdown."""
     early_deaths = 0
     while True:
         began = time.monotonic()
@@ -105,7 +105,7 @@ async def _keep(
 
 
 async def _ended(process: asyncio.subprocess.Process, stopped: asyncio.Event, drain_seconds: float) -> int:
-    """Wait until a process exits, on its own or after being told to."""
+    """Wait until a process exits, by itself or on request."""
     waits = {asyncio.create_task(process.wait()), asyncio.create_task(stopped.wait())}
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

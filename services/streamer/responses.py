@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from services.streamer.objects import Objects
     from shared.storage.interface import ObjectReader, StoredObject
 
-STALL_SECONDS = 30.0  # a player that reads nothing for so long is disconnected, which frees its S3 connection
+STALL_SECONDS = 30.0  # a player that reads nothing for this long is disconnected, to free its S3 connection
 PIECE_BYTES = 4 << 20
 CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Range")
 NEEDS_HEAD = ("Range", "If-None-Match", "If-Modified-Since")
@@ -65,9 +65,9 @@ def send_playlist(
 async def send_object(
     request: web.Request, objects: Objects, key: str, *, cache: str | None = None
 ) -> web.StreamResponse:
-    """Answer with an object or the part of it that is asked for; `cache` replaces its Cache-Control.
+    """Answer with an object or the requested part; `cache` replaces its Cache-Control.
 
-    Raises KeyError when there is none, StorageUnavailable when the storage does not answer in time.
+    Raises KeyError if it does not exist, StorageUnavailable when the storage does not answer in time.
     """
     is_get = request.method == "GET"
     if is_get and not any(name in request.headers for name in NEEDS_HEAD):
@@ -86,7 +86,7 @@ async def send_object(
 
 
 def _readable_range(request: web.Request) -> tuple[int, int | None] | None:
-    """Return the range to read at once, without asking for the size or version of the object first."""
+    """Return a range that can be read without first requesting the object's size or version."""
     if any(name in request.headers for name in CONDITIONS):
         return None
     return parse_absolute_range(request.headers.get("Range", ""))
@@ -146,7 +146,7 @@ async def _send(
                     await response.write(chunk)
                 served.inc(len(chunk))
     except (StorageUnavailable, TimeoutError) as error:
-        # The headers are sent: only closing the connection can tell the player that the body is incomplete.
+        # The headers are sent: only closing the connection shows the player that the body is incomplete.
         log.warning("sending_broken_off", key=reader.object.key, error=str(error) or "the player stalled")
         _abort(request)
     except ConnectionError:  # the player has disconnected; the transport may not know yet
@@ -177,7 +177,7 @@ def _abort(request: web.Request) -> None:
 
 
 def _kind(key: str) -> str:
-    """Return the kind of an object for metrics."""
+    """Return the type of an object for metrics."""
     name = key.rpartition("/")[2]
     artifact = stored_under(name)
     return artifact.name if artifact else KINDS.get(f".{name.rpartition('.')[2]}", "other")

@@ -1,4 +1,4 @@
-"""Playlists as one viewer gets them: without renditions above a cap, segments under other URLs; pure."""
+"""Adapts playlists to a viewer: no renditions above a cap, other segment URLs; pure."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def _fits(line: str, cap: int) -> bool:
 
 
 def media_playlists(text: str) -> list[str]:
-    """Return the media playlists of this video that a multivariant playlist names, each once.
+    """Return the media playlists of this video in a multivariant playlist, each once.
 
-    I-frame playlists are none of them: few players ask for those.
+    I-frame playlists are omitted: few players request them.
     """
     return [line for line in dict.fromkeys(text.splitlines()) if OF_RENDITION.fullmatch(line)]
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """Names a segment by what comes before its file name: equal prefixes give equal playlists."""
+    """Prefixes a segment's file name: equal prefixes give equal playlists."""
 
     text: str
 
@@ -61,7 +61,7 @@ class Prefix:
 
 
 def rename_segments(text: str, uri_of: Callable[[str], str]) -> str:
-    """Return a media or I-frame playlist that names each segment by `uri_of` its file name."""
+    """Return a media or I-frame playlist with each segment's URI replaced by `uri_of` its file name."""
     lines = [_renamed(line, uri_of) for line in text.splitlines()]
     return "\n".join(lines) + "\n"
 

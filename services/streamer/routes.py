@@ -47,7 +47,7 @@ PREFLIGHT = {
 
 
 def paths() -> Iterator[str]:
-    """Yield every path under which players find something."""
+    """Yield every path of the player API."""
     for base in (VIDEO, WITH_TOKEN):
         yield from (f"{base}/{name}" for name in FILES)
     yield f"{WITH_GRANT}/{SEGMENT}"

@@ -1,4 +1,4 @@
-"""The URLs under which a playlist names its segments, by how the video is delivered."""
+"""The segment URLs in a playlist, by delivery mode of the video."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegmentUrls:
-    """Makes URLs of segments: presigned, of public storage, or through a grant of this streamer."""
+    """Creates segment URLs: presigned, of public storage, or with a grant at this streamer."""
 
     storages: Storages
     access_control: AccessControl
@@ -30,12 +30,12 @@ class SegmentUrls:
     clock: Callable[[], float] = time.time
 
     def delivery(self, video: Video) -> Delivery:
-        """Return how the bytes of a video reach players."""
+        """Return the delivery mode of a video."""
         wanted = delivery_of(video, self.default_delivery, self._storage(video).kind)
         return "proxy" if wanted == "redirect" and self._public_base(video) is None else wanted
 
     async def direct(self, video: Video) -> Callable[[str], str] | None:
-        """Return the function from a key to its URL in the storage itself; None where it is proxied."""
+        """Return the function from a key to its URL in the storage; None if the video is proxied."""
         delivery = self.delivery(video)
         if delivery == "redirect":
             base = self._public_base(video)
@@ -50,7 +50,7 @@ class SegmentUrls:
     async def in_playlist(
         self, video: Video, folder: str, rendition: str, access: Access
     ) -> Callable[[str], str] | None:
-        """Return the function from a segment's file name to its URI; None keeps the names.
+        """Return the function from a segment's file name to its URI; None leaves the names unchanged.
 
         `folder` is the key of the rendition's folder in storage.
         """
@@ -65,6 +65,6 @@ class SegmentUrls:
         return video.s3_public_url or self._storage(video).public_base_url
 
     def _storage(self, video: Video) -> Storage:
-        """Return the storage of a video that lies in one of ours."""
+        """Return the storage of a video, which must be configured."""
         found = self.storages.find(video.location) if video.location else None
         return found or self.storages.default

@@ -1,4 +1,4 @@
-"""What the streamer reads from the environment."""
+"""Settings that the streamer reads from the environment."""
 
 from __future__ import annotations
 

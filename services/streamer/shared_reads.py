@@ -1,11 +1,10 @@
-"""One read of the storage for all viewers who ask for the same object at the same time.
+"""One read of the storage for all viewers who request the same object at the same time.
 
-The first request starts the read; requests that come while anybody is still served from it follow it from
-its beginning. The read does not depend on the first viewer, and runs at the storage's pace: a slow viewer
-does not delay the others. Memory is bounded: an object is kept whole while it has followers, within
-`budget_bytes` for all objects. When another object needs the memory, the last few slow followers of a read
-that has ended go on with reads of their own, and a request for which no memory is left reads alone from the
-beginning.
+The first request starts the read; requests that arrive while it is in use follow it from the beginning. The
+read does not depend on the first viewer, and runs at the storage's pace: a slow viewer does not delay the
+others. Memory is bounded: an object is kept whole while it has followers, within `budget_bytes` for all
+objects. When another object needs the memory, the last few slow followers of a completed read continue with
+separate reads, and a request for which no memory is left starts with a separate read.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 
 BUDGET_BYTES: Final = 128 * 1024**2
 MAX_OBJECT_BYTES: Final = 64 * 1024**2
-HOLD_SECONDS: Final = 5.0  # how long slow followers may take at least after the read has ended
-FEW: Final = 2  # followers that may be sent on alone when another object needs the memory
+HOLD_SECONDS: Final = 5.0  # minimum time for slow followers after the read has ended
+FEW: Final = 2  # followers that may be detached when another object needs the memory
 
 
 class _Read:
-    """A read in progress or ended: what it has brought so far, and who follows it."""
+    """A read, in progress or completed: its data so far, and its followers."""
 
     def __init__(self) -> None:
         self.opened: asyncio.Future[StoredObject] = asyncio.get_running_loop().create_future()
@@ -53,7 +52,7 @@ class _Read:
         self._grown = asyncio.Event()
 
     async def follow(self) -> AsyncGenerator[bytes]:
-        """Yield the chunks from the first one, as they come; ends early when they are dropped."""
+        """Yield all chunks as they arrive; ends early if they are dropped."""
         position = 0
         while not self.is_dropped:
             if position < len(self.chunks):
@@ -68,7 +67,7 @@ class _Read:
 
 
 class SharedReads:
-    """Opens whole objects of a storage, each by one read for all who ask at the same time."""
+    """Opens whole objects of a storage, with one read for all simultaneous requests."""
 
     def __init__(
         self,
@@ -92,9 +91,9 @@ class SharedReads:
 
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[ObjectReader]:
-        """Open an object. Raises KeyError when there is none, StorageUnavailable."""
+        """Open an object. Raises KeyError if it does not exist, StorageUnavailable."""
         if self._storage.kind == "local":
-            # Files are sent by the kernel, from its own cache.
+            # Files are sent by the kernel, from its page cache.
             async with self._wait.open(self._storage.read(key)) as reader:
                 yield reader
             return
@@ -126,10 +125,10 @@ class SharedReads:
         if read.task and not read.task.done():
             read.task.cancel()
         if read.opened.done() and not read.opened.cancelled():
-            read.opened.exception()  # retrieve it: everybody may have left
+            read.opened.exception()  # retrieve it: all followers may have left
 
     async def _run(self, key: str, read: _Read) -> None:
-        """Bring an object into memory, and drop it when its time is over. Errors go to the followers."""
+        """Read an object into memory, and drop it after its time. Errors go to the followers."""
         reserved = 0
         try:
             async with self._wait.open(self._storage.read(key)) as reader:
@@ -156,7 +155,7 @@ class SharedReads:
             self._drop(read)
 
     async def _make_room(self, size: int) -> None:
-        """End reads that few slow viewers still follow, the oldest first, until `size` bytes are free."""
+        """Drop completed reads with few slow followers, the oldest first, until `size` bytes are free."""
         latest = self._clock() - self._hold_seconds
         for read in sorted(self._reads.values(), key=lambda read: read.ended_at):
             if self._free_bytes >= size:
@@ -176,16 +175,16 @@ class SharedReads:
             read.error = error
 
     def _drop(self, read: _Read) -> None:
-        """Free the memory; who is not served by then goes on alone. An error is left for them to find."""
+        """Free the memory; remaining followers continue with separate reads. An error is kept for them."""
         if not read.opened.done():
             read.opened.set_exception(StorageUnavailable("the read of the object ended early"))
-            read.opened.exception()  # nobody may be left to retrieve it
+            read.opened.exception()  # all followers may have left
         read.is_dropped = read.error is None
         read.chunks = [] if read.is_dropped else read.chunks
         read.grew()
 
     async def _chunks(self, read: _Read, stored: StoredObject) -> AsyncGenerator[bytes]:
-        """Yield the object from the shared read, and what that does not have any more from one of our own."""
+        """Yield the object from the shared read, and the rest from a separate one if it was dropped."""
         sent = 0
         if read.is_shared:
             followed = read.follow()

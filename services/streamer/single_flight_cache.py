@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from shared.errors import DatabaseUnavailable, PipelineError, StorageUnavailable
 
 SECONDS = 1.5
-AHEAD = 2 / 3  # a value in use is read again from this part of its time on, so that no request waits for it
+AHEAD = 2 / 3  # share of its lifetime after which a value in use is refreshed, so that no request waits
 FRESH_SECONDS = 0.2  # minimum time between two reads of one value
 STALE_SECONDS = 24 * 3600.0  # how long a value is used while its source is unavailable
 PATIENCE_SECONDS = 1.0  # how long a request waits for a value that is not cached
 GRACE_SECONDS = 0.25  # how long a request waits for a newer value than the cached one
-READ_SECONDS = 10.0  # when a read is abandoned, so that the next one can start
-PREFETCHES = 64  # reads in progress, from which on nothing is read that nobody waits for
+READ_SECONDS = 10.0  # after which a read is abandoned, so that the next one can start
+PREFETCHES = 64  # reads in progress above which no read starts without a waiting request
 
 log = structlog.get_logger()
 
@@ -40,12 +40,11 @@ class _Entry(Generic[Value]):
 
 
 class SingleFlightCache(Generic[Key, Value]):
-    """Caches what `read` returns: requests for one key share one read; the latest `entries` are kept.
+    """Caches the results of `read`: requests for one key share a read; the latest `entries` are kept.
 
-    `seconds` is how old a value may be, None: SECONDS.
-
-    No request waits longer than PATIENCE_SECONDS, whatever the source does. `unavailable` is what the source
-    raises when it fails, and what is raised for it when it does not answer.
+    `seconds` is the maximum age of a value (None: SECONDS). No request waits longer than PATIENCE_SECONDS,
+    whatever the source does. `unavailable` is the source's error for outages; it is also raised when the
+    source does not answer.
     """
 
     def __init__(
@@ -65,9 +64,9 @@ class SingleFlightCache(Generic[Key, Value]):
         self._is_silent = False
 
     async def get(self, key: Key) -> Value:
-        """Return a value that is at most `seconds` old while its source answers, else the cached one.
+        """Return a value at most `seconds` old, or during an outage the cached one.
 
-        Raises `unavailable` when nothing is cached, or nothing younger than STALE_SECONDS.
+        Raises `unavailable` if nothing younger than STALE_SECONDS is cached.
         """
         entry = self._entries.get(key)
         age, seconds = self._age(entry), self._allowed(entry)
@@ -75,7 +74,7 @@ class SingleFlightCache(Generic[Key, Value]):
         CACHE_LOOKUPS.labels(self._name, "hit" if is_hit else "miss").inc()
         if entry and is_hit:
             if age > seconds * AHEAD:
-                self._start(key)  # nobody waits for it
+                self._start(key)  # no request waits for it
             return entry.value
         reading = self._start(key)
         if entry is None or self._clock() - entry.read_at > STALE_SECONDS:
@@ -90,20 +89,20 @@ class SingleFlightCache(Generic[Key, Value]):
         return self._clock() - entry.tried_at if entry else 0.0
 
     def _allowed(self, entry: _Entry[Value] | None) -> float:
-        """Return how old a value may be: one that is missing may appear at any time."""
+        """Return the maximum age of a value: a missing one may appear at any time."""
         if self._seconds is None or (entry and entry.value is None):
             return SECONDS
         return self._seconds if SECONDS else 0.0
 
     async def get_fresh(self, key: Key) -> Value:
-        """Return a value that is at most FRESH_SECONDS old. Raises `unavailable` when there is none."""
+        """Return a value at most FRESH_SECONDS old. Raises `unavailable` if there is none."""
         entry = self._entries.get(key)
         if entry and self._clock() - entry.read_at < FRESH_SECONDS:
             return entry.value
         return await self._result(self._start(key), PATIENCE_SECONDS)
 
     def prefetch(self, keys: Iterable[Key]) -> None:
-        """Start to read what is neither cached nor being read, unless much is; nobody waits for it."""
+        """Start reading a value that is neither cached nor being read, unless many reads are in progress."""
         for key in keys:
             if len(self._reading) >= PREFETCHES:
                 return

@@ -1,4 +1,4 @@
-"""How long a request waits for the storage: distinguishes a slow storage from an unresponsive one."""
+"""Limits how long a request waits for the storage; distinguishes slow from unresponsive storages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-FIRST_SILENCE_SECONDS = 5.0  # without any answer before the storage counts as unresponsive
+FIRST_SILENCE_SECONDS = 5.0  # without any answer until the storage counts as unresponsive
 SILENCE_SECONDS = 1.0  # how long a request waits for an unresponsive one
 LONGEST_SECONDS = 10.0  # for one answer, while the storage answers other requests
 
@@ -27,10 +27,10 @@ log = structlog.get_logger()
 class StorageWait:
     """Limits waits for one storage.
 
-    A request waits while the storage has answered any request within FIRST_SILENCE_SECONDS, at most
-    LONGEST_SECONDS: a busy machine may need seconds for what takes milliseconds otherwise. Once the storage
-    was silent for that long, requests wait SILENCE_SECONDS, until it answers one of them or a `probe`, which
-    is repeated as long as it is silent.
+    A request waits as long as the storage has answered any request within FIRST_SILENCE_SECONDS, up to
+    LONGEST_SECONDS: a busy machine may take seconds instead of milliseconds. Once the storage was silent for
+    that long, requests wait SILENCE_SECONDS, until it answers one of them or a `probe`, which is repeated
+    meanwhile.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class StorageWait:
             await asyncio.gather(self._probing, return_exceptions=True)
 
     async def until_done(self, work: Awaitable[Result]) -> Result:
-        """Return what `work` returns. Raises StorageUnavailable, cancelling it, when it takes too long."""
+        """Return the result of `work`; cancels it and raises StorageUnavailable if it takes too long."""
         task, begun_at = asyncio.ensure_future(work), self._clock()
         try:
             while not task.done():
@@ -64,7 +64,7 @@ class StorageWait:
 
     @asynccontextmanager
     async def open(self, opening: AbstractAsyncContextManager[Result]) -> AsyncIterator[Result]:
-        """Enter `opening` within these limits, exit it after the block. Raises like `until_done`."""
+        """Enter `opening` within these limits, and exit it after the block. Raises like `until_done`."""
         async with AsyncExitStack() as stack:
             yield await self.until_done(stack.enter_async_context(opening))
 
@@ -79,11 +79,11 @@ class StorageWait:
         return self._clock() - max(begun_at, self._answered_at)
 
     def _answer(self, task: asyncio.Future[Result], begun_at: float) -> Result:
-        """Return the result; an error other than the storage's, such as a missing key, is an answer too."""
+        """Return the result; errors that are not the storage's, such as a missing key, count as answers."""
         error = task.exception()
         if error is None or not isinstance(error, PipelineError):
             self._note_answer()
-        elif self._silence(begun_at) >= SILENCE_SECONDS:  # it was not reached, which took its time
+        elif self._silence(begun_at) >= SILENCE_SECONDS:  # it could not be reached, which took time
             self._note_silence()
         return task.result()
 
@@ -102,7 +102,7 @@ class StorageWait:
             self._probing = asyncio.create_task(self._until_it_answers(self._probe))
 
     async def _until_it_answers(self, probe: Callable[[], Awaitable[None]]) -> None:
-        """Ask with more patience than a request has: a storage that became slow is not unresponsive."""
+        """Probe with a longer timeout than a request: a slow storage is not unresponsive."""
         while self._is_silent:
             try:
                 async with asyncio.timeout(FIRST_SILENCE_SECONDS):

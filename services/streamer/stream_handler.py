@@ -1,4 +1,4 @@
-"""Answers a player: admit the request, decide what it gets, adapt playlists, send."""
+"""Answers a player: authorizes the request, decides on the answer, adapts playlists, sends."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PRIVATE_CACHE = "private, no-store"
 
 @dataclass(frozen=True)
 class Admitted:
-    """An admitted request: the video, and what may be seen of it."""
+    """An admitted request: the video, and its permitted access."""
 
     known: Availability | None
     access: Access
@@ -53,14 +53,14 @@ class Admitted:
 
 @dataclass(frozen=True)
 class Sent:
-    """What is sent: the file that was asked for, to whom it may go."""
+    """The file to send, and the request's access."""
 
     asked: RequestedFile
     access: Access
 
 
 async def serve(request: web.Request) -> web.StreamResponse:
-    """Answer a request of a player for any file of a video."""
+    """Answer a player's request for any file of a video."""
     video_id = UUID(request.match_info["video_id"])
     asked = RequestedFile(request.match_info.get("rendition"), request.path.rpartition("/")[2])
     admitted = await admit(request, video_id, asked)
@@ -72,7 +72,7 @@ async def serve(request: web.Request) -> web.StreamResponse:
 
 
 async def admit(request: web.Request, video_id: UUID, asked: RequestedFile | None) -> Admitted:
-    """Return the video and what the request may see of it; `asked` None: of the video as a whole.
+    """Return the video and the permitted access; `asked` None: to the video as a whole.
 
     Raises PlaybackRefused, NotFound.
     """
@@ -81,7 +81,7 @@ async def admit(request: web.Request, video_id: UUID, asked: RequestedFile | Non
     rendition = asked.rendition if asked else None
     try:
         access = await control.admit(shown, video_id, known, rendition)
-    except (PlaybackRefused, NotFound):  # it may have been made or changed a moment ago
+    except (PlaybackRefused, NotFound):  # it may be new or just changed
         known = await videos.get_fresh(video_id)
         access = await control.admit(shown, video_id, known, rendition)
     return Admitted(known, access)
@@ -102,7 +102,7 @@ async def _answer(
     known = admitted.known
     answer = resolve(known, asked, is_configured=storage_of(request, known) is not None)
     if isinstance(answer, Refused) and not (known and known.is_final):
-        # Another streamer may have shown more already.
+        # Another streamer may already have shown more segments.
         known = await request.app[CATALOG].videos.get_fresh(video_id)
         answer = resolve(known, asked, is_configured=storage_of(request, known) is not None)
     if isinstance(answer, Refused):
@@ -113,7 +113,7 @@ async def _answer(
 
 
 def storage_of(request: web.Request, known: Availability | None) -> Storage | None:
-    """Return the storage in which a video lies; None when it is not configured here, or nothing is stored."""
+    """Return the storage of a video; None if it is not configured here, or nothing is stored."""
     location = known.video.location if known else None
     return request.app[STORAGES].find(location) if location else None
 
@@ -137,7 +137,7 @@ async def _send_playlist(
         request.app[CATALOG].encoded,
         adapted,
         PRIVATE_CACHE if sent.access.by_token else cache,
-        modified=modified if adapted is body else None,  # what it names now is younger than the object
+        modified=modified if adapted is body else None,  # the playlist is newer than the object
     )
 
 
@@ -145,16 +145,16 @@ async def _stored_playlist(request: web.Request, version: PlaylistKey, sent: Sen
     catalog = request.app[CATALOG]
     stored = await catalog.playlists.get(version)
     if stored is None:
-        raise NotFound(f"{sent.asked.path} is not there")
+        raise NotFound(f"{sent.asked.path} does not exist")
     if sent.asked.name == MASTER:
         catalog.prefetch_media_playlists(version, stored.body)
     return stored
 
 
 async def _adapted(request: web.Request, body: bytes, known: Availability, sent: Sent) -> bytes:
-    """Return a playlist without what is above the cap, and with the URLs that this request has to use.
+    """Return a playlist without renditions above the cap and with the URLs for this request.
 
-    The same object when nothing changes.
+    The same object if nothing changes.
     """
     video, rendition = known.video, sent.asked.rendition
     if rendition is None:
@@ -177,16 +177,16 @@ async def _send_object(request: web.Request, key: str, known: Availability, sent
     except KeyError:
         if storage.name == DEFAULT_STORAGE:
             await catalog.expect_storage()
-        raise NotFound(f"{sent.asked.path} is not there") from None
+        raise NotFound(f"{sent.asked.path} does not exist") from None
 
 
 def _redirect(url: str, cache: str) -> web.Response:
-    """Send a player to where storage itself serves an object."""
+    """Redirect a player to the object in the storage."""
     return web.Response(status=302, headers={"Location": url, "Cache-Control": cache})
 
 
 def _cache(access: Access) -> str | None:
-    """Return an object's Cache-Control if it depends on who asks; None if only its name decides."""
+    """Return an object's Cache-Control if it depends on the request; None if only on the name."""
     if access.by_token:
         return PRIVATE_CACHE
     if access.shared_until is not None:

@@ -1,4 +1,4 @@
-"""Collects numbers about viewing from players as metrics: no cookies, no ids, no addresses."""
+"""Collects playback metrics from players: no cookies, no ids, no addresses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REPORTS_PER_SECOND = 200.0
 
 
 class Rate:
-    """Lets through so many a second on average, and as many at once."""
+    """A token bucket: a rate per second, and a burst of the same size."""
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second, self._clock = per_second, clock
@@ -51,7 +51,7 @@ RATE = web.AppKey("viewing_rate", Rate)
 
 
 def add_viewing_routes(app: web.Application, bases: Iterable[str]) -> None:
-    """Accept reports at {base}/viewing from whoever may watch."""
+    """Accept reports at {base}/viewing from requests that may watch."""
     app[RATE] = Rate(REPORTS_PER_SECOND)
     for base in bases:
         app.router.add_post(f"{base}/viewing", _take_report)
@@ -79,7 +79,7 @@ async def _body(request: web.Request) -> str:
         async with asyncio.timeout(READ_SECONDS):
             body = b"".join([piece async for piece in _bounded(request.content)])
     except TimeoutError:
-        raise HttpProblem(408, "report_stalled", "The report did not arrive") from None
+        raise HttpProblem(408, "report_stalled", "The report did not arrive completely") from None
     return body.decode()
 
 
@@ -88,7 +88,9 @@ async def _bounded(content: StreamReader) -> AsyncIterator[bytes]:
     async for piece in content.iter_any():
         received += len(piece)
         if received > MAX_BYTES:
-            raise HttpProblem(413, "report_too_large", f"Reports may have {MAX_BYTES} bytes at once")
+            raise HttpProblem(
+                413, "report_too_large", f"A request may contain at most {MAX_BYTES} bytes of reports"
+            )
         yield piece
 
 

@@ -1,6 +1,6 @@
-"""What players say about a viewing: CMCD version 2 event reports (CTA-5004-B), one a line; pure.
+"""Parses players' CMCD version 2 event reports (CTA-5004-B), one per line; pure.
 
-Read are `msd` (start-up), `bsd` (stalls), `ec` (errors), and two custom keys of the player page:
+It reads `msd` (start-up), `bsd` (stalls), `ec` (errors), and two custom keys of the player page:
 `vod-rendition`, and `vod-played` (milliseconds played since the last report). Ids are skipped.
 """
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 MAX_LINES: Final = 32
-MAX_VALUES: Final = 4  # of one key in a report; the page sends one
-MAX_SECONDS: Final = 600.0  # longer than any viewer waits: the clock was set, or somebody makes numbers up
+MAX_VALUES: Final = 4  # values of one key in a report; the page sends one
+MAX_SECONDS: Final = 600.0  # longer than any viewer waits: a changed clock, or made-up numbers
 ERRORS: Final = ("network", "media", "refused")
 OTHER: Final = "other"
 KEY: Final = r"[A-Za-z*][A-Za-z0-9_.*-]*"
@@ -27,7 +27,7 @@ STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class ViewingReport:
-    """One report: the rendition on screen, and what happened since the last one, in seconds."""
+    """One report: the displayed rendition, and durations since the last report, in seconds."""
 
     rendition: str
     starts: tuple[float, ...] = ()
@@ -37,7 +37,7 @@ class ViewingReport:
 
 
 def read_reports(body: str, renditions: Collection[str]) -> list[ViewingReport]:
-    """Return the reports of a body; a rendition that the video does not have is named `other`.
+    """Return the reports in a body; a rendition that the video does not have becomes `other`.
 
     Raises ValueError when a line is not a dictionary of structured fields (RFC 8941), or there are too many.
     """

@@ -83,7 +83,10 @@ def test_a_storage_takes_nothing_from_the_settings_of_the_default_one(load) -> N
         ),
         (f"[a]\n{S3 % 'x'}[b]\n{S3 % 'x'}", "a and b are the same storage"),
         ('[default]\ndirectory = "/a"\n', "'default' cannot be the name of a storage"),
-        ('[media]\ndirectory = "/work/media"\n', "STORAGES: media is in the same place as the default storage"),
+        (
+            '[media]\ndirectory = "/work/media"\n',
+            "STORAGES: media is in the same place as the default storage",
+        ),
         ('[shelf]\ndirectory = "/work/shelf"\n', "STORAGES: shelf: directory must be outside WORK_DIR"),
         ("[a", "is not valid TOML"),
     ],

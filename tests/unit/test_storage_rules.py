@@ -39,7 +39,9 @@ def test_video_may_not_be_private_where_anyone_can_read_it_or_may_be_able_to(nam
 
 @pytest.mark.parametrize("name", ["default", "attic", None])
 def test_video_may_not_be_private_in_a_storage_that_is_not_configured(name):
-    with pytest.raises(PrivateNotPossible, match="the video is in s3 storage attic, which is not configured here"):
+    with pytest.raises(
+        PrivateNotPossible, match="the video is in s3 storage attic, which is not configured here"
+    ):
         RULES.expect_private(StorageLocation("s3", "attic"), name)
 
 

@@ -27,7 +27,7 @@ class Caller:
 
     @property
     def share(self) -> str:
-        """Whose share of upload places and disk space this caller uses: the user's, else the key's."""
+        """Whose share of upload slots and disk space this caller uses: the user's, else the key's."""
         return f"user {self.user_id}" if self.user_id else f"key {self.key_id}"
 
     def may_see(self, user_id: str) -> bool:

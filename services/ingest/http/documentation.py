@@ -1,4 +1,4 @@
-"""The OpenAPI document, and a page that shows it without loading from other hosts."""
+"""The OpenAPI document, and a page that shows it without loading anything from other hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.ingest.http.resources import OPENAPI
 from shared.errors import NotFound
 
 PAGE = Path(__file__).with_name("documentation.html")
-# Swagger UI draws with inline styles and data: pictures; scripts come from this server's files alone.
+# Swagger UI needs inline styles and data: images; scripts come only from this server.
 PAGE_POLICY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"

@@ -22,13 +22,13 @@ LAST_EVENT_ID = "Last-Event-ID"
 
 
 async def watch_video(request: web.Request) -> web.StreamResponse:
-    """Stream the states of a video until its end; a client that has seen the end gets 204."""
+    """Stream the states of a video until it is final; a client that has seen the final state gets 204."""
     async with request.app[DATABASE].transaction() as connection:
         video = await visible_video(connection, request[CALLER], read_uuid(request, "video_id"))
     state = VideoState.of(vars(video))
     seen = request.headers.get(LAST_EVENT_ID) == state.event_id
     if seen and state.is_terminal:
-        return web.Response(status=204)  # the one status that stops an EventSource from reconnecting
+        return web.Response(status=204)  # the only status that stops an EventSource from reconnecting
     response = await _begin(request)
     with (
         request.app[FEED].watch(state, request[CALLER].key_id) as watcher,

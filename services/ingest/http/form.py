@@ -25,7 +25,7 @@ FILE = "file"
 FIELDS = tuple(field.alias or name for name, field in UploadFields.model_fields.items())
 MAX_PARTS = 20
 MAX_FIELD_BYTES = 4096
-FORM_BYTES = 128 * 1024  # what fields, part headers and boundaries may add to the size of the file
+FORM_BYTES = 128 * 1024  # allowance for fields, part headers and boundaries beyond the file's size
 READ_BYTES = 256 * 1024
 FILENAME_CHARACTERS = 1024
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -120,9 +120,9 @@ class Form:
 
 
 def _known(name: str | None) -> str:
-    """Return the name of a field. Raises InvalidRequest for one that is not known, without repeating it."""
+    """Return the name of a field. Raises InvalidRequest for an unknown one, without quoting it."""
     if name not in FIELDS:
-        raise InvalidRequest(f"the form has a field that is not known; known are file, {', '.join(FIELDS)}")
+        raise InvalidRequest(f"the form has an unknown field; known are file, {', '.join(FIELDS)}")
     return name or ""
 
 

@@ -1,4 +1,4 @@
-"""Who may watch: changing a video, playback tokens, and the keys that platforms sign with."""
+"""Access to playback: changing a video, playback tokens, and the keys of platforms."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def change_video(request: web.Request) -> web.Response:
         await visible_video(connection, request[CALLER], video_id)
         await videos.change(connection, video_id, _change(wanted))
         video = await visible_video(connection, request[CALLER], video_id)
-        if wanted.visibility == "private":  # its row is locked now: no chunk of it goes elsewhere meanwhile
+        if wanted.visibility == "private":  # its row is locked: no chunk can go to another storage meanwhile
             await expect_private_possible(connection, request, video)
     return answer(record(request, video))
 
@@ -57,7 +57,7 @@ def _change(wanted: VideoChange) -> videos.Change:
 
 
 async def create_token(request: web.Request) -> web.Response:
-    """Answer with a token that lets its holder watch one video for a while."""
+    """Answer with a token that lets its holder watch one video for a limited time."""
     wanted = await read_json(request, TokenRequest, empty=TokenRequest())
     async with request.app[DATABASE].transaction() as connection:
         video = await visible_video(connection, request[CALLER], read_uuid(request, "video_id"))
@@ -110,7 +110,7 @@ async def list_playback_keys(request: web.Request) -> web.Response:
 
 
 async def register_playback_key(request: web.Request) -> web.Response:
-    """Register a public key; tokens signed with its private half are good from then on."""
+    """Register a public key; tokens signed with its private key are valid from then on."""
     new = await read_json(request, NewPlaybackKey)
     async with request.app[DATABASE].transaction() as connection:
         if not await key_store.register(connection, new.kid, new.alg, new.public_key):

@@ -1,4 +1,4 @@
-"""The operations that say who may watch a video."""
+"""The operations that control access to playback."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAYBACK = (
     Operation(
         "POST",
         f"{VIDEO}/playback-tokens",
-        "Make a token that lets its holder watch a private video for a while; the body may be empty",
+        "Create a token that lets its holder watch a private video for a limited time; the body may be empty",
         Answer(201, "The token, and the URLs that carry it", PlaybackToken),
         playback_access.create_token,
         ANYONE_WITH_A_KEY,
@@ -58,7 +58,7 @@ PLAYBACK = (
     Operation(
         "POST",
         "/api/playback-keys",
-        "Register a public key with which a platform signs playback tokens by itself",
+        "Register a public key for playback tokens signed by a platform",
         Answer(201, "The key", PlaybackKeyRecord),
         playback_access.register_playback_key,
         ADMIN,

@@ -33,20 +33,20 @@ USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
 
 
 def guarded(handler: Handler, scopes: frozenset[Scope], query: type[BaseModel] | None) -> Handler:
-    """Return the handler with a check of the API key in front; it sets CALLER.
+    """Return the handler preceded by a check of the API key, which sets CALLER.
 
-    The key is looked up for each request, so that a revoked key stops working at once. Without a model of its
-    query an operation takes no parameters.
+    The key is looked up for each request, so that a revoked key stops working at once. Without a query model
+    an operation takes no parameters.
     """
 
     async def guard(request: web.Request) -> web.StreamResponse:
         key = bearer_key(request.headers.get("Authorization"))
-        SHARE.set(hashlib.sha256(key.encode()).hexdigest())  # no key gets all connections to Postgres
+        SHARE.set(hashlib.sha256(key.encode()).hexdigest())  # no key may occupy all connections to Postgres
         async with request.app[DATABASE].transaction() as connection:
             request[CALLER] = await find_caller(connection, key)
         SHARE.set(request[CALLER].share)
         request[CALLER].check_scope(scopes)
-        if "\0" in request.path:  # Postgres cannot store it, so that nothing has such a name
+        if "\0" in request.path:  # Postgres cannot store it, so nothing can have this name
             raise NotFound("there is nothing with this name")
         if query is None and request.query:
             raise InvalidRequest("this operation takes no query parameters")
@@ -62,7 +62,7 @@ def answer(model: BaseModel, *, status: int = 200, headers: dict[str, str] | Non
 
 
 async def read_json(request: web.Request, model: type[Body], *, empty: Body | None = None) -> Body:
-    """Read the body; one without a byte reads as `empty`. Raises InvalidRequest naming the wrong fields."""
+    """Read the body; an empty one counts as `empty`. Raises InvalidRequest naming the invalid fields."""
     body = await request.read()
     if not body and empty is not None:
         return empty

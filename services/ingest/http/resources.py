@@ -1,4 +1,4 @@
-"""Keys of the resources that handlers find in the application."""
+"""Keys of the application's resources, for handlers."""
 
 from __future__ import annotations
 

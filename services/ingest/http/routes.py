@@ -78,7 +78,7 @@ VIDEOS = (
     Operation(
         "GET",
         f"{VIDEO}/source",
-        "Get what the source contains, and what was decided about it and why",
+        "Get the content of the source, and the decisions about it with their reasons",
         Answer(200, "The tracks and the decisions of the plan", SourceReport),
         videos.get_source,
         ANYONE_WITH_A_KEY,
@@ -105,8 +105,8 @@ VIDEOS = (
     Operation(
         "POST",
         "/api/videos/retry",
-        "Take up again every video that failed for one reason",
-        Answer(202, "The number of videos being processed again", Retried),
+        "Retry every video that failed for one reason",
+        Answer(202, "The number of retried videos", Retried),
         videos.retry_videos,
         PLATFORMS,
         query=RetryQuery,
@@ -127,8 +127,8 @@ STORAGE = (
     Operation(
         "POST",
         "/api/storage/doctor",
-        "Examine a storage: what is wrong with it, and what to do",
-        Answer(200, "The findings, in the order in which one explains the next", StorageReport),
+        "Diagnose a storage: problems, with advice",
+        Answer(200, "The findings, ordered so that earlier ones explain later ones", StorageReport),
         storages.examine_storage,
         ADMIN,
         body=StorageExamination,

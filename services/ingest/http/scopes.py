@@ -1,4 +1,4 @@
-"""Who may call an operation, by the scope of the API key."""
+"""The scopes of API keys that may call an operation."""
 
 from __future__ import annotations
 

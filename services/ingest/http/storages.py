@@ -1,4 +1,4 @@
-"""Which storage videos go to, and what is wrong with one."""
+"""Endpoints for the choice and the diagnosis of storages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def check_storage(request: web.Request, wish: StorageWish, user_id: str) -> None:
-    """Raise UnknownStorage, PrivateNotPossible where an upload of a user cannot be stored as it asks."""
+    """Raise UnknownStorage, PrivateNotPossible if a user's upload cannot be stored as requested."""
     rules = request.app[STORAGE_RULES]
     if wish.upload and request[CALLER].scope == "user":
         rules.expect_choosable(wish.upload)
@@ -47,7 +47,7 @@ async def get_user_storage(request: web.Request) -> web.Response:
 
 
 async def put_user_storage(request: web.Request) -> web.Response:
-    """Set the storage for a user's videos; what is stored already stays where it is."""
+    """Set the storage for a user's videos; stored videos stay where they are."""
     user_id, wanted = read_user_id(request), await read_json(request, UserStorage)
     if wanted.storage is not None:
         request.app[STORAGE_RULES].expect_known(wanted.storage)

@@ -103,7 +103,7 @@ async def _take_in(request: web.Request, form: Form, incoming: Upload) -> Video:
 
 
 def _outcome_unknown(video_id: UUID, error: CommitUnknown) -> HttpProblem:
-    """Return the answer that keeps a client from sending everything again; without Retry-After."""
+    """Return the answer that tells a client not to send everything again; without Retry-After."""
     log.warning("upload_outcome_unknown", video_id=str(video_id), error=error.message)
     url = f"/api/videos/{video_id}"
     return HttpProblem(
@@ -136,7 +136,7 @@ def _interruptible(request: web.Request) -> Iterator[None]:
 
 
 async def _ladder(request: web.Request, fields: UploadFields) -> tuple[Preset, ...]:
-    """Return the presets as they are now. Raises UnknownQuality for a quality that none of them offers."""
+    """Return the current presets. Raises UnknownQuality for a quality without a preset."""
     async with request.app[DATABASE].transaction() as connection:
         ladder = await all_presets(connection)
     check_qualities(ladder, fields.qualities or ())
@@ -145,7 +145,7 @@ async def _ladder(request: web.Request, fields: UploadFields) -> tuple[Preset, .
 
 @dataclass(frozen=True)
 class _Limits:
-    """How large a file may be: in all, and for its user; and how much of it is collected before a write."""
+    """The size limits of a file, absolute and of its user, and how much is buffered before a write."""
 
     max_bytes: int
     allowance: ByteAllowance

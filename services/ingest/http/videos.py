@@ -53,7 +53,7 @@ async def get_video(request: web.Request) -> web.Response:
 
 
 async def get_source(request: web.Request) -> web.Response:
-    """Answer with what was decided about the source of a video, and why."""
+    """Answer with the decisions about the source of a video and their reasons."""
     video_id = read_uuid(request, "video_id")
     async with request.app[DATABASE].transaction() as connection:
         await visible_video(connection, request[CALLER], video_id)
@@ -99,7 +99,7 @@ def _not_retryable(video: Video) -> HttpProblem:
 
 
 async def retry_videos(request: web.Request) -> web.Response:
-    """Take up every video that failed for one reason."""
+    """Retry every video that failed for one reason."""
     query = read_query(request, RetryQuery)
     retried = await videos.retry_failed(request.app[OUTBOX], query.reason)
     return answer(Retried(retried=retried), status=202)

@@ -33,7 +33,7 @@ class VideoState:
 
     @classmethod
     def of(cls, values: Mapping[str, Any] | asyncpg.Record) -> Self:
-        """Make the state from a row or from the fields of a video."""
+        """Create the state from a row or from the fields of a video."""
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
     @property

@@ -31,9 +31,9 @@ class CommitUnknown(DatabaseUnavailable):
 
 @dataclass(frozen=True)
 class Terms:
-    """What an upload is accepted with beside its event: a title, the presets when it began, and its size.
+    """Data stored with an upload besides its event: title, the presets when it started, and its size.
 
-    `pace` says how long to wait for Postgres.
+    `pace` defines how long to wait for Postgres.
     """
 
     title: str | None
@@ -72,7 +72,7 @@ async def accept_upload(
 async def _commit(
     outbox: Outbox, admission: Admission, incoming: Upload, event: VideoUploaded, terms: Terms
 ) -> Video:
-    """Commit row and event, waiting a while for Postgres rather than losing the upload.
+    """Commit row and event; waits for Postgres for a while rather than losing the upload.
 
     Raises CommitUnknown when any attempt may have committed, else DatabaseUnavailable, StorageUnavailable;
     TooManyProcessing, QuotaExceeded.

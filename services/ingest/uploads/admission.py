@@ -1,6 +1,6 @@
 """Admission: uploads that would exceed a limit are refused, to protect accepted ones.
 
-Everything that the head of a request reveals is checked before the body is requested.
+Everything in the request head is checked before the body is requested.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ USER_SECONDS: Final = 30  # a video of the user has to become ready first
 
 
 class Admission:
-    """Limits uploads in progress in this process, disk space, and videos and bytes of a user.
+    """Limits uploads in progress in this process, disk space, and videos and bytes per user.
 
-    Places and disk space are shared fairly: no user can take so much that nothing is left for another.
+    Slots and disk space are shared fairly: no user can take everything.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Admission:
 
     @asynccontextmanager
     async def upload(self, size_bytes: int | None, caller: Caller) -> AsyncIterator[Reservation]:
-        """Hold a place and disk space for an upload while the block runs; the size may be unknown.
+        """Hold a slot and disk space for an upload while the block runs; the size may be unknown.
 
         Raises TooManyUploads, OutOfDisk; OutOfDisk also when the block runs out of space.
         """
@@ -57,10 +57,10 @@ class Admission:
                 raise refused(OutOfDisk(message, error.seconds)) from error
 
     def _check_place(self, caller: Caller) -> None:
-        """Raise TooManyUploads when all places are taken, or the caller holds as many as are free.
+        """Raise TooManyUploads when all slots are taken, or the caller holds as many as are free.
 
         The latter is the dynamic threshold of Choudhury and Hahne (1998): the first user gets at most half of
-        all places, each later user half of the rest.
+        all slots, each later user half of the rest.
         """
         left = self._max_uploads - self._uploads
         if left > 0 and (caller.user_id is None or self._places_of[caller.share] < left):
@@ -69,7 +69,7 @@ class Admission:
         raise refused(TooManyUploads(f"the limit of {whose} is reached", seconds=CROWD_SECONDS))
 
     async def check_user(self, database: Database, user_id: str, size_bytes: int) -> None:
-        """Raise TooManyProcessing or QuotaExceeded when the user may not upload that much now."""
+        """Raise TooManyProcessing or QuotaExceeded if the user may not upload that much now."""
         self._bytes.check(user_id, await self._bytes.kept(database, user_id), size_bytes)
         await self._check_processing(database, user_id)
 

@@ -1,4 +1,4 @@
-"""The limit on the bytes of a user's originals: those that are kept, and those being uploaded."""
+"""The limit on the bytes of a user's originals, stored or being uploaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ByteQuota:
         self._uploading_of: Counter[str] = Counter()
 
     async def kept(self, database: Database, user_id: str) -> int:
-        """Return the bytes kept for a user; 0 when there is no limit to compare them with."""
+        """Return the stored bytes of a user; 0 if there is no limit."""
         if not self._max_bytes:
             return 0
         async with database.transaction() as connection:
@@ -56,7 +56,7 @@ class ByteQuota:
             raise self._exceeded(user_id, kept)
 
     def add(self, user_id: str, size_bytes: int) -> None:
-        """Count more bytes as being uploaded, or fewer."""
+        """Change the number of bytes being uploaded."""
         self._uploading_of[user_id] += size_bytes
         self._uploading_of += Counter()  # drops users without uploads
 
@@ -69,14 +69,14 @@ class ByteQuota:
 
 
 class ByteAllowance:
-    """What one upload is counted with: the size that it named, or what has come when that is more."""
+    """The counted size of an upload: the declared size, or the received bytes if those are more."""
 
     def __init__(self, quota: ByteQuota, user_id: str, kept_bytes: int) -> None:
         self._quota, self._user_id, self._kept_bytes = quota, user_id, kept_bytes
         self.bytes = 0
 
     def extend_to(self, size_bytes: int) -> None:
-        """Count the upload with at least `size_bytes`. Raises QuotaExceeded."""
+        """Count the upload as at least `size_bytes`. Raises QuotaExceeded."""
         more = size_bytes - self.bytes
         if more > 0:
             self._quota.check(self._user_id, self._kept_bytes, more)

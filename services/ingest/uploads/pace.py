@@ -1,4 +1,4 @@
-"""How fast an upload has to come, and how long it waits for Postgres."""
+"""The minimum speed of an upload, and how long it waits for Postgres."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class UploadPace:
-    """An upload from which nothing comes for `stall_seconds` is given up.
+    """An upload without data for `stall_seconds` is aborted.
 
-    `write_bytes` are collected before they are written. When all bytes have come, the upload waits
-    `patience_seconds` for Postgres, with pauses between its attempts.
+    `write_bytes` are buffered before they are written. After the last byte, the upload waits up to
+    `patience_seconds` for Postgres, with pauses between attempts.
     """
 
     stall_seconds: float = 60.0

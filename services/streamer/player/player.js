@@ -1,4 +1,4 @@
-// The player page: waits until the video can be played, plays it with hls.js, and says honestly what is wrong.
+// The player page: waits until the video can be played, plays it with hls.js, and shows what is wrong.
 "use strict";
 
 const STATE_SECONDS = 2;
@@ -29,8 +29,8 @@ function say(title, text, share = null) {
   if (share !== null) progress.value = share;
 }
 
-// On a refusal the page asks its `tokenUrl`, else whoever embeds it, for a new token, and goes on where it was.
-// A new token that is refused too is asked for a few times only.
+// On a refusal the page asks its `tokenUrl`, else the embedding page, for a new token, and continues where it was.
+// If the new token is refused too, the page asks only a few more times.
 let renewal = null;
 let refusals = 0;
 function renewToken() {
@@ -104,7 +104,7 @@ function giveUp(reason, notice = reason === "refused" ? "forbidden" : "unavailab
   say(...NOTICES[notice]);
 }
 
-// A browser that plays HLS by itself keeps its paths: after a renewal it loads anew, at the same position.
+// A browser with native HLS keeps its paths: after a renewal it reloads, at the same position.
 function playNatively() {
   const load = (position) => {
     video.src = current(`${body.dataset.stream}/master.m3u8`);
@@ -139,9 +139,9 @@ function playWithHls() {
     const renewed = refused && (await renewToken());
     if (renewed) {
       if (fault.fatal) hls.startLoad();
-      hls.nextLevel = Number(quality.value);  // hls.js has turned to another one
+      hls.nextLevel = Number(quality.value);  // hls.js has switched to another one
     } else if (refused) {
-      end("refused");  // at once: hls.js would go on to ask for other renditions
+      end("refused");  // immediately: hls.js would go on to request other renditions
     } else if (!fault.fatal) {
       return;
     } else if (fault.type === Hls.ErrorTypes.MEDIA_ERROR && recoveries++ < 3) {
@@ -179,7 +179,7 @@ const speed = document.getElementById("speed");
 speed.onchange = () => { video.playbackRate = Number(speed.value); };
 video.addEventListener("ratechange", () => { speed.value = String(video.playbackRate); });
 
-// The button for captions is there when there are some.
+// The captions button is shown only if there are captions.
 video.textTracks.addEventListener("addtrack", ({ track }) => {
   if (["captions", "subtitles"].includes(track.kind)) player.querySelector("media-captions-button").hidden = false;
 });

@@ -1,9 +1,9 @@
-// Reports how viewing goes, as CMCD version 2 event reports (CTA-5004-B): no cookie, no id of viewer or session.
+// Reports playback quality as CMCD version 2 event reports (CTA-5004-B): no cookies, no ids of viewer or session.
 "use strict";
 
 const REPORT_SECONDS = 30;
 
-// `address()` is where reports go; what was played is reported by the rendition that was on the screen.
+// `address()` is where reports go; playing time is reported per displayed rendition.
 function observeViewing(video, address) {
   let rendition = "other", wished = null, stalled = null, started = false, playedSince = null, played = 0;
 
