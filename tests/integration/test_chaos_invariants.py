@@ -7,7 +7,6 @@ import json
 import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -19,7 +18,6 @@ from tests.chaos.faults.tcp_proxy import TcpProxy
 from tests.chaos.invariants import Accepted, Addresses, Expected, Recorder, check_invariants
 from tests.chaos.invariants.observe import QUEUES
 
-MIGRATIONS = sorted((Path(__file__).parents[2] / "shared" / "database" / "migrations").glob("*.sql"))
 VIDEO = "00000000-0000-0000-0000-00000000000a"
 PREFIX = f"hls/alice/{VIDEO}"
 FRAMES, RATE, SECONDS = 100, 25, 2
@@ -118,8 +116,6 @@ async def scene(servers, database_url, tree, tmp_path):
     own = {"database_url": database_url, "s3_bucket": f"judge-{uuid4().hex[:12]}", "work_dir": tmp_path}
     addresses = Addresses(**{**names, **own})
     database = await asyncpg.connect(database_url)
-    for path in MIGRATIONS:
-        await database.execute(path.read_text())
     async with await aio_pika.connect(servers.rabbitmq_url) as broker, own_bucket(addresses) as client:
         await empty_queues(broker)
         recorder = await Recorder.start(addresses)

@@ -41,12 +41,12 @@ async def test_backlog_counts_what_waits_and_what_is_in_work_of_videos_in_progre
     assert await backlog(database) == idle
 
 
-async def test_migrate_command_makes_the_schema_from_the_address_of_the_database_alone(database_url):
+async def test_migrate_command_makes_the_schema_from_the_address_of_the_database_alone(empty_database_url):
     command = (sys.executable, "-m", "services.uploader", "migrate")
-    environment = {"DATABASE_URL": database_url, "PATH": os.environ["PATH"]}
+    environment = {"DATABASE_URL": empty_database_url, "PATH": os.environ["PATH"]}
     for _ in range(2):
         process = await asyncio.create_subprocess_exec(*command, env=environment)
         assert await asyncio.wait_for(process.wait(), 60) == 0
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(empty_database_url)
     assert await connection.fetchval("select count(*) from schema_migrations") > 20
     await connection.close()

@@ -26,10 +26,10 @@ def settings(servers, tmp_path):
 
 
 @pytest.fixture
-def environ(settings, database_url):
+def environ(settings, empty_database_url):
     return {
         "BIND": "127.0.0.1",
-        "DATABASE_URL": database_url,
+        "DATABASE_URL": empty_database_url,
         "RABBITMQ_URL": "amqp://of-no-use",
         "S3_ENDPOINT_URL": settings.s3_endpoint_url,
         "S3_REGION": settings.s3_region,

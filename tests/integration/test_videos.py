@@ -369,15 +369,15 @@ async def test_retry_takes_up_only_a_failed_video(outbox, planned):
     assert (video.status, video.run, video.error) == ("processing", 2, None)
 
 
-async def test_migrations_are_applied_once_when_ten_services_start_together(database_url):
-    await asyncio.gather(*(migrate(database_url) for _ in range(10)))
-    async with open_database(database_url) as database, database.transaction() as connection:
+async def test_migrations_are_applied_once_when_ten_services_start_together(empty_database_url):
+    await asyncio.gather(*(migrate(empty_database_url) for _ in range(10)))
+    async with open_database(empty_database_url) as database, database.transaction() as connection:
         assert await connection.fetchval("select count(*) from presets") == 4
 
 
-async def test_migration_is_refused_when_its_file_was_changed_after_it_was_applied(database_url):
-    await migrate(database_url)
-    async with open_database(database_url) as database, database.transaction() as connection:
+async def test_migration_is_refused_when_its_file_was_changed_after_it_was_applied(empty_database_url):
+    await migrate(empty_database_url)
+    async with open_database(empty_database_url) as database, database.transaction() as connection:
         await connection.execute("update schema_migrations set checksum = 'other'")
     with pytest.raises(ConfigurationError, match="add a new migration"):
-        await migrate(database_url)
+        await migrate(empty_database_url)
