@@ -1,4 +1,4 @@
-"""Where the packets of a source lie in its file, and what FFmpeg reads besides them; pure."""
+"""Where the packets of a source are in its file, and what else FFmpeg reads; pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from services.transcoder.spans import Spans
 
-# How FFmpeg finds packets: each by the index, a cluster by the index and the rest behind it, or by searching.
+# How FFmpeg finds packets: each by the index, a cluster by the index and then sequentially, or by searching.
 Layout = Literal["indexed", "clustered", "searched"]
 
 
@@ -20,9 +20,9 @@ def _numbers() -> array[int]:
 
 @dataclass(slots=True)
 class TrackPlaces:
-    """All packets of a track in the order of the file: times in ticks of `base`, places and sizes in bytes.
+    """All packets of a track in file order: times in ticks of `base`, positions and sizes in bytes.
 
-    `is_whole` is False when a packet has no position of its own: then it has that of the packet before.
+    `is_whole` is False if a packet has no position, and was given that of the packet before.
     """
 
     times: array[int] = field(default_factory=_numbers)
@@ -33,7 +33,7 @@ class TrackPlaces:
     base: Fraction = Fraction(1)
 
     def add(self, time: int | None, position: int | None, size: int, is_key: bool) -> None:
-        """Take one packet; one without a time has that of the packet before."""
+        """Add one packet; one without a time gets that of the packet before."""
         if position is None:
             self.is_whole = False
             position = self.positions[-1] if self.positions else 0
@@ -45,10 +45,10 @@ class TrackPlaces:
 
 @dataclass(frozen=True, slots=True)
 class ByteMap:
-    """Where everything lies that a chunk of a source can need.
+    """The positions of everything that a chunk can need.
 
-    `head` is what FFmpeg reads of the file when it opens it, the index included; `starts` are the clusters
-    that a seek can lead to.
+    `head` is the part that FFmpeg reads to open the file, including the index; `starts` are the clusters that
+    a seek can reach.
     """
 
     layout: Layout

@@ -15,7 +15,7 @@ MACROBLOCK: Final = 16  # pixels
 HIGH_PROFILE_BITS: Final = (
     1250  # bits in a unit of MaxBR and MaxCPB for High profile (Table A-2, cpbBrVclFactor)
 )
-DECODED_PICTURES: Final = 4  # of x264 with B-frames as references, the larger value of our two encoders
+DECODED_PICTURES: Final = 4  # x264's with B-frames as references; NVENC's is smaller
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-# Spatial adaptive quantization, as x264 has it. Two B-frames between references, and no B-frame as a
-# reference: not every GPU can do more. -no-scenecut: key frames only where we set them.
+# Spatial adaptive quantization, as x264 has it. Two B-frames between references, and none used as a
+# reference: not every GPU supports more. -no-scenecut: key frames only where we set them.
 NVENC: Final = (
     *("-c:v", "h264_nvenc", "-preset", "p4", "-tune", "hq", "-rc", "vbr", "-profile:v", "high"),
     *("-spatial-aq", "1", "-no-scenecut", "1", "-b_ref_mode", "disabled"),
 )
-# Its constant-quality scale differs from x264's by a few steps; uncalibrated, on the side of better quality.
+# Its constant-quality scale differs from x264's by a few steps; not calibrated, chosen towards better
+# quality.
 CQ_OVER_CRF: Final = 3.0
 
 

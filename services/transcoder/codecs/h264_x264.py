@@ -2,8 +2,8 @@
 
 Against the preset veryfast, in bits for the same VMAF (docs/benchmarks.md): adaptive quantization by variance
 (aq-mode 2) with a look-ahead of 20 frames saves 6 % and no time; trellis quantization another 7 % for 9 %
-more time; estimating motion to the half sample only (subme 1) gives 8 % of that back and saves a quarter of
-the time. Slower presets gain less for the same time.
+more time; estimating motion to the half sample only (subme 1) loses 8 % again and saves a quarter of the
+time. Slower presets gain less for the same time.
 """
 
 from __future__ import annotations

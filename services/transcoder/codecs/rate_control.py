@@ -2,7 +2,7 @@
 
 With a target quality the encoder needs no estimate of the content, so every chunk starts at the quality at
 which the last one ended; with ABR each chunk starts with an estimate that is 1 to 2 dB off for a second.
-The quality's scale is x264's rate factor (CRF): 6 more halve the bits.
+The scale is x264's rate factor (CRF): an increase of 6 halves the bits.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ BUFFER_SECONDS: Final = 2  # of the decoder's buffer (VBV), at the average rate
 CAPPED_PEAK: Final = 1.0
 BUFFER_AT_START: Final = 0.4
 ABR_PEAK: Final = 1.5  # Apple, HLS authoring specification 1.30: at most 2
-# The mean VMAF that an unnamed quality aims at, and the rate factors that reach it on hard camera pictures
-# with the balanced profile: small pictures are watched enlarged.
+# The default mean VMAF, and the rate factors that reach it on difficult camera pictures with the balanced
+# profile; lower for small pictures, which are watched enlarged.
 USUAL_VMAF: Final = 93.0
 VMAF_PER_CRF: Final = 2.0
 LARGE_ROWS: Final = 720
@@ -40,20 +40,20 @@ class Limits:
 
 
 def limits(video_bps: int, *, is_capped: bool) -> Limits:
-    """Return the limits of a rendition of `video_bps` on average; `is_capped`: it aims at a quality."""
+    """Return the limits of a rendition at `video_bps` on average; `is_capped`: it has a target quality."""
     peak = CAPPED_PEAK if is_capped else ABR_PEAK
     return Limits(int(video_bps * peak), video_bps * BUFFER_SECONDS)
 
 
 def rate_factor(short_side: int, vmaf: float | None) -> float:
-    """Return the CRF for pictures of `short_side` pixels that aims at a mean VMAF (None: the usual)."""
+    """Return the CRF for a target mean VMAF (None: the default) at `short_side` pixels."""
     usual = _usual_crf(short_side)
     better = 0.0 if vmaf is None else vmaf - USUAL_VMAF
     return min(MAX_CRF, max(MIN_CRF, usual - better / VMAF_PER_CRF))
 
 
 def aimed_vmaf(short_side: int, crf: float) -> float:
-    """Return the mean VMAF that `crf` aims at for pictures of `short_side` pixels (see rate_factor)."""
+    """Return the target mean VMAF of `crf` at `short_side` pixels (see rate_factor)."""
     return USUAL_VMAF + (_usual_crf(short_side) - crf) * VMAF_PER_CRF
 
 

@@ -27,15 +27,15 @@ RESAMPLER_RUN_IN: Final = 4800  # samples at 48 kHz
 HOLE_SECONDS: Final = 0.01  # on a regular grid every difference is a gap
 ANCHOR_TOLERANCE: Final = 120  # samples; frames are at least 128 long
 JITTER_SECONDS: Final = 0.05  # otherwise smaller differences are jitter, not silence
-FILE_HOLE_SECONDS: Final = 0.0005  # in a file of one format times are exact, but may leap where it changed
+FILE_HOLE_SECONDS: Final = 0.0005  # within one format times are exact, but they may jump where it changes
 # Mono goes to both sides at full level: the following stereo mix attenuates a centre channel by 3 dB.
 MONO_GAIN: Final = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
 # Where the sample rate changes, FFmpeg 5.1 labels one frame with the old rate but computes its time with the
 # new one, and would insert seconds of silence before it. The distance is measured from the end of the
 # previous frame, because frames may be long.
 NO_LEAP: Final = "aselect='st(1,isnan(prev_t)+lt(t-ld(0),0.5));st(0,t+samples_n/sample_rate);ld(1)'"
-EVERY_ERROR: Final = ("-max_error_rate", "1")  # else FFmpeg fails where most of what it decodes is damaged
-STEREO_FLOAT_BYTES: Final = 8  # of a sample: two channels in single precision
+EVERY_ERROR: Final = ("-max_error_rate", "1")  # otherwise FFmpeg fails if most packets are damaged
+STEREO_FLOAT_BYTES: Final = 8  # per sample: two channels in single precision
 # In floating point, centre and surrounds are added at -3 dB (ITU-R BS.775) and nothing is scaled down; with
 # integers swresample would make a 5.1 mix 7.7 dB quieter.
 STEREO: Final = "aformat=sample_fmts=fltp:channel_layouts=stereo"
@@ -103,7 +103,7 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
 
 
 def _converted(plan: Plan, chunk: Chunk) -> tuple[Fraction, Fraction]:
-    """Return the times (of the plan) between which sound is converted for a chunk, with a second to spare."""
+    """Return the range (plan times) of sound converted for a chunk, with a margin of one second."""
     span = _span(plan, chunk)
     begin = Fraction(span.first_sample - RESAMPLER_RUN_IN, AUDIO_RATE)
     end = Fraction(span.end_sample, AUDIO_RATE)
@@ -119,14 +119,14 @@ def converted_bytes(plan: Plan, chunk: Chunk) -> int:
 
 
 def to_stereo(audio: AudioTrack) -> str:
-    """Return the filters that bring sound to one format by its timestamps, whatever it changes to."""
+    """Return the filters that convert sound to one format by timestamps, whatever its formats are."""
     rate = [f"aformat=sample_rates={audio.sample_rate}"] if audio.time_map else []
     resampled = f"aresample={AUDIO_RATE}:async=1"
     return ",".join([*rate, *_on_one_clock(audio), NO_LEAP, MONO_GAIN, resampled, STEREO])
 
 
 def _on_one_clock(audio: AudioTrack) -> list[str]:
-    """Return the filter that makes the audio clock continuous, if it is not."""
+    """Return the filter that makes the audio clock continuous, if necessary."""
     return [moved_to("asetpts", audio.time_map, 0)] if audio.time_map else []
 
 
@@ -136,9 +136,9 @@ def audio_path(outdir: str) -> str:
 
 
 def audio_graph(plan: Plan, chunk: Chunk, *, from_file: bool = False) -> str:
-    """Return the graph from the second input to one labelled output a bit rate: [a0], [a1], …
+    """Return the graph from the second input to one labelled output per bit rate: [a0], [a1], … `from_file`.
 
-    `from_file` tells that the input is what `audio_argv` wrote.
+    The input was written by `audio_argv`.
     """
     assert plan.audio is not None  # noqa: S101 - called only for videos with audio
     span = _span(plan, chunk)
@@ -159,8 +159,8 @@ def _silence(span: _Span) -> list[str]:
 def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> list[str]:
     """Return filters that produce the span's samples, identical for neighbouring chunks.
 
-    Input samples are counted from output zero. Reading begins at a sample where the resampler's phase is
-    zero, so that its phase is the same in every chunk; after it samples are counted, not timed.
+    Input samples are counted from output zero. Reading starts at a sample where the resampler's phase is
+    zero, so that the phase is the same in every chunk; from there on samples are counted, not timed.
     """
     span, zero = _span(plan, chunk), round_half_up(plan.zero_seconds * audio.sample_rate)
     common = gcd(audio.sample_rate, AUDIO_RATE)
@@ -171,7 +171,7 @@ def _sound(plan: Plan, chunk: Chunk, audio: AudioTrack, *, from_file: bool) -> l
     hole = FILE_HOLE_SECONDS if from_file else hole
     ends = round_half_up((audio.end_seconds - plan.zero_seconds) * AUDIO_RATE)
     return [
-        f"aformat=sample_rates={audio.sample_rate}",  # the stream may differ here
+        f"aformat=sample_rates={audio.sample_rate}",  # the format may change here
         *_on_one_clock(audio),
         *(_counter(anchor, zero) if anchor else [_clock(audio.lattice, zero)]),
         f"atrim=start_pts={begin_in}",
@@ -202,12 +202,12 @@ def _counter(anchor: AudioAnchor, zero: int) -> list[str]:
 
 
 def audio_bit_rates(plan: Plan) -> tuple[int, ...]:
-    """Return the bit rates that the sound is encoded with, each once however many renditions share it."""
+    """Return the distinct audio bit rates; renditions may share one."""
     return tuple(dict.fromkeys(rung.audio_bps for rung in plan.rungs)) if plan.audio else ()
 
 
 def audio_options(plan: Plan, chunk: Chunk) -> list[str]:
-    """Return the encoder options of the sound, with the filter that drops run-in and run-out.
+    """Return the audio encoder options, with the filter that drops run-in and run-out.
 
     The filter counts in samples, the encoder's time base, whatever the version of FFmpeg: up to 6.1 packets
     are brought to the time base of the muxer first, and the tee muxer has none of its own.

@@ -57,11 +57,10 @@ def chunk_argv(
 ) -> list[str]:
     """Return the ffmpeg command that writes `chunk` to `<outdir>/<rendition>/segment_NNN.ts`.
 
-    `tolerant` is for damaged sources: it reads the chunk before as well, and holds pictures and silence
-    wherever something is missing, instead of ending short; with `key_frames_only` it reads no others, but
-    from the beginning. With it or with `audio_from_file` the sound comes from the file that `audio_argv`
-    writes.
-    `gpu_decode` allows NVENC's pictures to be decoded on the GPU as well, where it can do all of it.
+    `tolerant` is for damaged sources: it also reads the previous chunk, and fills gaps with held pictures and
+    silence instead of ending early; with `key_frames_only` it reads only key frames, from the beginning. With
+    `tolerant` or `audio_from_file` the sound comes from the file that `audio_argv` writes. `gpu_decode`
+    allows decoding on the GPU as well, if the GPU supports all of it.
     """
     from_file = tolerant or audio_from_file
     on_gpu = gpu_decode and decodes_on_gpu(plan, chunk, encoder, tolerant=tolerant)
@@ -86,7 +85,7 @@ def chunk_argv(
 
 
 def video_input(plan: Plan, path: str, seek: float | None, *, on_gpu: bool) -> list[str]:
-    """Return the options that open the source's picture as an input, read from about `seek` seconds on."""
+    """Return the options that open the source as an input for pictures, read from about `seek` seconds on."""
     hardware = HARDWARE if on_gpu else ()
     decoder = decoder_options(plan.video)
     return [*hardware, "-noautorotate", *NO_REBUILD, *decoder, *source_input(path, seek, plan.probe_bytes)]
@@ -103,7 +102,7 @@ def _audio_input(plan: Plan, chunk: Chunk, path: str, outdir: str, *, from_file:
 
 
 def _streams(plan: Plan) -> list[str]:
-    """Return which streams are encoded; nothing else of the source gets in."""
+    """Return the options that select the encoded streams, and exclude everything else."""
     labels = [f"[v{number}]" for number in range(len(plan.rungs))]
     labels += [f"[a{number}]" for number in range(len(audio_bit_rates(plan)))]
     maps = [word for label in labels for word in ("-map", label)]
@@ -111,9 +110,9 @@ def _streams(plan: Plan) -> list[str]:
 
 
 def _files(plan: Plan, chunk: Chunk, outdir: str) -> list[str]:
-    """Return how the segments are muxed: on one clock, without delay, laid out alike in every chunk.
+    """Return the muxer options of segments: one clock, no delay, the same layout in every chunk.
 
-    One muxer hands each rendition its picture and the sound of its bit rate, which is encoded once for all.
+    One muxer gives each rendition its pictures and the sound of its bit rate, which is encoded once for all.
     """
     outputs = [_rendition(plan, chunk, number, outdir) for number in range(len(plan.rungs))]
     return ["-muxdelay", "0", "-muxpreload", "0", "-f", "tee", "|".join(outputs)]
@@ -136,7 +135,7 @@ def _rendition(plan: Plan, chunk: Chunk, number: int, outdir: str) -> str:
 
 
 def _escaped(path: str) -> str:
-    """Return `path` for the tee muxer, to which these characters mean something."""
+    """Return `path`, escaped for the tee muxer."""
     return re.sub(r"([\\'|])", r"\\\1", path)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def moved_to(name: str, time_map: TimeMap | None, zero: int, *, is_complete: bool = False) -> str:
     """Return the filter `name` (setpts or asetpts) that counts ticks from `zero` on the continuous clock.
 
-    `is_complete` tells that all frames pass the filter, so that they may be counted.
+    `is_complete`: all frames pass the filter, so that they can be counted.
     """
     if time_map is None:
         return f"{name}=PTS-{zero}"
@@ -23,7 +23,7 @@ def moved_to(name: str, time_map: TimeMap | None, zero: int, *, is_complete: boo
 
 
 def _counted(time_map: TimeMap, first: int, step: Fraction) -> str:
-    """Return the time by the number of the frame; variable 3 is the place of the first among all frames."""
+    """Return the time from the frame number; variable 3 is the number of the first frame."""
     ticks = f"{step.numerator}/{step.denominator}"
     place = f"if(eq(N,0),st(3,round(({_corrected(time_map)}-{first})/({ticks}))))"
     return f"{place};st(2,{first}+round((ld(3)+N)*{ticks}));ld(2)+{_moved(time_map.sections[0])}"
@@ -32,8 +32,8 @@ def _counted(time_map: TimeMap, first: int, step: Fraction) -> str:
 def continuous_times(time_map: TimeMap) -> str:
     """Return the expression of setpts and asetpts for a frame's time on the continuous clock, in ticks.
 
-    Variable 2 of it is the time of the file, corrected; variable 0 counts how often the clock fell back,
-    which is right only where frames are read from the beginning.
+    Its variable 2 is the corrected file time; variable 0 counts how often the clock fell back, which is only
+    correct if frames are read from the beginning.
     """
     if len(time_map.sections) == 1:
         return f"{_corrected(time_map)}+{_moved(time_map.sections[0])}"

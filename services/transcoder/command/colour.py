@@ -15,7 +15,7 @@ OUTPUT_TAGS: Final = (
     *("-color_range", "tv", "-colorspace", "bt709"),
     *("-color_primaries", "bt709", "-color_trc", "bt709"),
 )
-# FFmpeg 8.0 and later convert untagged pictures to the colours of OUTPUT_TAGS, and fail to on a GPU. Pictures
+# FFmpeg 8.0 and later convert untagged pictures to the colours of OUTPUT_TAGS, which fails on a GPU. Pictures
 # that have these colours already (is_bt709) are tagged by this filter; swscale and zscale tag theirs.
 SAYS_BT709: Final = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
 # FFmpeg's names of matrices, as in swscale's `in_color_matrix`.
@@ -46,15 +46,15 @@ ZSCALE_SDR_MATRICES: Final = {
     "bt2020": "2020_ncl",
 }
 ZSCALE_PRIMARIES: Final = {"bt709": "709", "smpte432": "smpte432", "smpte431": "smpte431"}
-# What else than BT.709 a stream may say of its primaries, and what zscale calls them (EBU 3213 is PAL's).
+# Primaries of a stream other than BT.709, and zscale's names for them (EBU 3213 is PAL's).
 OTHER_PRIMARIES: Final = {
     name: name
     for name in ("bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte428", "smpte431")
 } | {"smpte432": "smpte432", "ebu3213": "bt470bg", "jedec-p22": "bt470bg"}
-# Players show all other SDR curves alike, whatever they are called (sRGB, BT.601, BT.2020).
+# Players treat all other SDR curves alike (sRGB, BT.601, BT.2020).
 OTHER_CURVES: Final = frozenset({"linear", "log100", "log316"})
 NOMINAL_PEAK_NITS: Final = 100
-# Where the coding of colours changes, each picture is read by its own description.
+# If the colour coding changes, each picture is read by its own tags.
 AS_BT709_CODES: Final = "scale=in_color_matrix=auto:out_color_matrix=bt709:out_range=limited"
 ALPHA: Final = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16")
 ON_BLACK: Final = "premultiply=inplace=1"
@@ -93,7 +93,7 @@ def scale_to_bt709(video: VideoTrack, width: int, height: int) -> list[str]:
 
 
 def _prepared(video: VideoTrack) -> tuple[list[str], VideoTrack]:
-    """Return the filters that put pictures on black and code them alike, and what they are then."""
+    """Return the filters that put pictures on black with equal coding, and the resulting format."""
     steps = []
     if video.pix_fmt.startswith(ALPHA) and video.codec != "gif":  # GIF's own background is white
         steps.append(ON_BLACK)
@@ -117,7 +117,7 @@ def _scaled(video: VideoTrack, width: int, height: int) -> list[str]:
 def reference_colours(video: VideoTrack, width: int, height: int) -> list[str]:
     """Return the filters by which the content check judges colours.
 
-    SDR goes through linear light whatever its primaries are, so that it does not hang on which need it.
+    All SDR goes through linear light, so that the result does not depend on which primaries need it.
     """
     first, video = _prepared(video)
     if video.colour.is_hdr:
@@ -137,8 +137,8 @@ def _remapped(video: VideoTrack, width: int, height: int) -> list[str]:
     rgb = _is_rgb(video.pix_fmt)
     scaled = f"zscale=w={width}:h={height}:f=bicubic:tin={transfer if transfer in OTHER_CURVES else '709'}"
     if video.colours_change == "primaries":
-        # Each picture is read by its own description. By way of RGB, for a zscale that has nothing to do at
-        # first never begins to.
+        # Each picture is read by its own tags. Via RGB, because a zscale that has nothing to do at first
+        # never starts converting.
         to_rgb = f"{scaled}:t=709:p=709:m=gbr:r=full"
         return [to_rgb, "format=gbrp", "scale=out_color_matrix=bt709:out_range=limited"]
     given = (

@@ -28,21 +28,21 @@ EncoderName = Literal["libx264", "h264_nvenc"]
 # Its default, bicubic, does not average when scaling down: jagged, and darker from rung to rung.
 # Bilinear scaling does: its result is closer to the CPU scaler's, though a little softer (docs/gpu.md).
 CUDA_SCALING: Final = "interp_algo=bilinear"
-MICROSECONDS: Final = 1_000_000  # a second in the unit of FFmpeg's options
+MICROSECONDS: Final = 1_000_000  # one second in the unit of FFmpeg's options
 NO_KEY_FRAMES: Final = "100000"  # no automatic key frames: ours are forced
 REORDER_RATE: Final = 5  # below this rate B-frames would delay presentation by seconds
 REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC needs one
 # Not av1: FFmpeg uses libdav1d, which has no GPU support.
 NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "vc1", "vp8"})
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
-# Codecs in which any single picture may be interlaced.
+# Codecs in which single pictures may be interlaced.
 INTERLACED_CODECS: Final = frozenset(
     {
         *("h264", "mpeg2video", "mpeg4", "vc1", "wmv3", "dvvideo", "prores", "dnxhd", "mjpeg", "jpeg2000"),
         *("ffv1", "huffyuv", "ffvhuff", "utvideo", "v210", "rawvideo", "cfhd", "svq3"),
     }
 )
-SAME_SHAPE: Final = 0.01  # aspect ratios may differ by this much without bars
+SAME_SHAPE: Final = 0.01  # difference of aspect ratios that needs no bars
 
 
 def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: bool) -> bool:
@@ -59,9 +59,10 @@ def decodes_on_gpu(plan: Plan, chunk: Chunk, encoder: EncoderName, *, tolerant: 
 
 
 def tolerant_seek(plan: Plan, chunk: Chunk) -> float | None:
-    """Return where a tolerant chunk is read from: as the one before, whose last picture may have to be held.
+    """Return where a tolerant chunk is read from.
 
-    Work stays proportional to the video's length, whatever part of it is damaged.
+    Where the previous one starts, whose last picture may have to be held. The work stays proportional to the
+    video's length, whichever part is damaged.
     """
     return plan.chunks[chunk.index - 1].video_seek_seconds if chunk.index else None
 
@@ -139,7 +140,7 @@ def one_shape(video: VideoTrack) -> list[str]:
 
 
 def deinterlaces(video: VideoTrack) -> bool:
-    """Return whether pictures that say they are interlaced are woven, unless they stay on the GPU."""
+    """Return whether pictures marked as interlaced are deinterlaced on the CPU."""
     may_be = video.codec in INTERLACED_CODECS and video.pix_fmt.startswith(("yuv4", "yuvj4"))
     return video.interlaced or may_be
 
@@ -152,7 +153,7 @@ def _deinterlaced(video: VideoTrack) -> list[str]:
 def _exact_frame(plan: Plan, frame: int) -> int:
     """Return the last frame up to `frame` whose time is a whole number of ticks and of microseconds.
 
-    The filter that puts pictures on the grid rounds where it begins: a shift of all other pictures.
+    The filter for the grid rounds its start time, which would shift all pictures.
     """
     ticks = 1 / (plan.rate * plan.video.time_base)
     step = lcm(ticks.denominator, (MICROSECONDS / plan.rate).denominator)
@@ -174,7 +175,7 @@ def _holds(plan: Plan, chunk: Chunk, *, tolerant: bool, from_start: bool) -> lis
 
 
 def _named_once(plan: Plan) -> Plan:
-    """Return `plan` with the primaries of the first picture: zscale refuses pictures that name none."""
+    """Return `plan` with the primaries of the first picture: zscale refuses pictures without."""
     if plan.video.colours_change != "primaries":
         return plan
     return replace(plan, video=replace(plan.video, colours_change="coding"))
@@ -187,7 +188,7 @@ def _upright(plan: Plan, rung: Rung) -> list[str]:
 
 
 def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
-    """Return the last part of the graph: every rung is scaled from the next larger one."""
+    """Return the end of the graph: every rung is scaled from the next larger one."""
     if len(rungs) == 1:
         return "[v0]"
     scale = "scale_cuda" if encoder == "h264_nvenc" else "scale"
@@ -202,7 +203,7 @@ def _cascade(rungs: tuple[Rung, ...], encoder: EncoderName) -> str:
 
 
 def video_options(plan: Plan, chunk: Chunk, encoder: EncoderName) -> list[str]:
-    """Return the encoder options of all renditions, the same in every chunk but for times."""
+    """Return the encoder options of all renditions, equal in every chunk except for times."""
     shared = NVENC if encoder == "h264_nvenc" else x264.X264
     own = [
         word
@@ -219,9 +220,9 @@ def video_options(plan: Plan, chunk: Chunk, encoder: EncoderName) -> list[str]:
 
 
 def _own_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName) -> dict[str, str]:
-    """Return the options of one rendition: rates, level, and what its encoder calls the quality.
+    """Return the options of one rendition: rates, level, and the encoder's option for quality.
 
-    Forced key frames as well: from FFmpeg 6.0 on, only the first stream gets those that are named for all.
+    Forced key frames are included: from FFmpeg 6.0 on, options for all streams apply only to the first.
     """
     allowed = limits_of(rung)
     level = lowest_level(rung.width, rung.height, plan.rate, allowed.peak_bps, allowed.buffer_bits)
@@ -240,7 +241,7 @@ def limits_of(rung: Rung) -> Limits:
 
 
 def x264_options(rung: Rung) -> dict[str, str]:
-    """Return libx264's options of one rendition; without a rate factor it uses the average bit rate."""
+    """Return libx264's options of one rendition; without a rate factor, by average bit rate."""
     own = [*x264.parameters(rung.profile, rung.height)]
     rate = {"-b": str(rung.video_bps)}
     if rung.crf is not None:
@@ -251,7 +252,7 @@ def x264_options(rung: Rung) -> dict[str, str]:
 
 
 def nvenc_options(rung: Rung) -> dict[str, str]:
-    """Return NVENC's options of one rendition; without a rate factor it aims at the average rate."""
+    """Return NVENC's options of one rendition; without a rate factor, by average bit rate."""
     if rung.crf is None:
         return {"-b": str(rung.video_bps)}
     return {"-cq": f"{constant_quality(rung.crf):g}", "-b": "0"}

@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 Depth = Literal["quick", "full"]
 
 PACKETS: Final = "packets.crc"
-FAR_SECONDS: Final = 60  # sources that must be read from the beginning are checked only up to here
+FAR_SECONDS: Final = 60  # limit for sources that must be read from the beginning
 MIN_SECONDS: Final = 60
 MAX_TIMES_REAL_TIME: Final = 20
 MIN_PICTURES: Final = 3
-MAX_LOST: Final = 0.5  # a stretch that lacks more than this share of its pictures is damaged
+MAX_LOST: Final = 0.5  # a section that lacks more than this share of its pictures is damaged
 
-DAMAGED: Final = "the source is damaged: held pictures or silence replace what cannot be decoded"
+DAMAGED: Final = "the source is damaged: held pictures or silence replace parts that cannot be decoded"
 
 log = structlog.get_logger()
 
@@ -56,7 +56,8 @@ log = structlog.get_logger()
 async def check_chunk(job: Checked, depth: Depth) -> tuple[VideoWarning, ...] | None:
     """Return the differences between an encoded chunk and its source, with times; empty if there are none.
 
-    None when the check could not run, which is logged: the segments are verified, their content is not.
+    Returns None, and logs the reason, if the check could not run: the segments are verified, but their
+    content is not.
     """
     with tempfile.TemporaryDirectory(dir=job.outdir, prefix="check.") as folder:
         try:
@@ -64,7 +65,7 @@ async def check_chunk(job: Checked, depth: Depth) -> tuple[VideoWarning, ...] | 
                 *await _compare(job, folder),
                 *(await _compare_all(job, folder) if depth == "full" else ()),
             ]
-        except Exception as error:  # noqa: BLE001 - a chunk that is good must not fail because of its check
+        except Exception as error:  # noqa: BLE001 - a good chunk must not fail because of its check
             log.warning("content_check_failed", chunk=job.chunk.index, error=repr(error))
             return None
     return merge_warnings(_moved(warning, job) for warning in found)
@@ -154,7 +155,7 @@ def _read_packets(path: Path) -> list[Packet]:
 
 
 async def _look_closely(job: Checked, folder: str, suspicion: Suspicion) -> VideoWarning | None:
-    """Compare the pictures of a stretch: what the source's decoder gives, what the output shows."""
+    """Compare the pictures of a section: decoded from the source, and shown in the output."""
     stretch, (begin, end) = suspicion.stretch, suspicion.stretch
     wanted = await _source_stretch(job, folder, stretch)
     if suspicion.pictures >= MIN_PICTURES and len(wanted) < MAX_LOST * suspicion.pictures:
@@ -166,7 +167,7 @@ async def _look_closely(job: Checked, folder: str, suspicion: Suspicion) -> Vide
         return None
     return VideoWarning(
         code=WarningCode.PICTURE_FROZEN,
-        message="the picture is frozen while the source's moves",
+        message="the picture is frozen while the source's is moving",
         start_seconds=begin,
         end_seconds=end,
     )
@@ -193,15 +194,15 @@ async def _read_pictures(folder: str) -> list[Picture]:
 
 
 def _read_picture(path: Path) -> Picture:
-    """Return the picture at `path`, whose name is that of commands.NAMED."""
+    """Return the picture at `path`, which is named by commands.NAMED."""
     number = int(path.stem)
     return Picture(number // 2 / 1_000_000, read_ppm(path.read_bytes()), bool(number % 2))
 
 
 async def _run(job: Checked, readings: Sequence[Reading], levels: LevelReader | None = None) -> None:
-    """Read the data to compare; what cannot be decoded is missing from the result.
+    """Read the data to compare; parts that cannot be decoded are missing from the result.
 
-    Raises EncodeFailed when FFmpeg fails: what it gave until then is no basis for a comparison.
+    Raises EncodeFailed when FFmpeg fails: its output until then is not comparable.
     """
     if readings:
         finished = await (job.runner or RUNNER).run_program(

@@ -61,11 +61,11 @@ class Checked:
         )
 
     def frame_of(self, source_seconds: float) -> int:
-        """Return the output frame that a moment of the source, on the clock of the plan, falls on."""
+        """Return the output frame for a moment of the source on the plan's clock."""
         return self.frame_at(self.output_seconds(source_seconds))
 
     def frame_at(self, seconds: float) -> int:
-        """Return the frame that a picture of that moment of the output is shown in."""
+        """Return the output frame that shows a picture of that moment."""
         return math.floor(seconds * float(self.plan.rate) + 0.5)
 
     @property

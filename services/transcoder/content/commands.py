@@ -1,6 +1,6 @@
 """The command lines of the content check: pure functions of the plan.
 
-The source is read differently than by the encode: by time instead of by count, with filters rebuilt whenever
+The source is read differently than for the encode: by time instead of by count, with filters rebuilt whenever
 the format changes, and with colours always converted in linear light.
 """
 
@@ -41,7 +41,7 @@ HEAD: Final = (
 )
 # A picture's name is twice its time in microseconds, plus one if it is interlaced.
 NAMED: Final = "settb=1/1000000,setpts='2*round(T*1000000)+INTERLACED'"
-# From one field alone, for neighbouring pictures are not at hand; it doubles the ticks of time.
+# From one field only, because neighbouring pictures are not available; doubles the time ticks.
 WEAVE: Final = "estdif=mode=frame:deint=interlaced,settb=1/1000000"
 AS_FILES: Final = (
     *("-fps_mode", "passthrough", "-enc_time_base", "1/1000000"),
@@ -49,14 +49,14 @@ AS_FILES: Final = (
 )
 SMALL: Final = f"scale={WIDTH}:{HEIGHT}:flags=area:in_color_matrix=bt709,format=rgb24"
 NOWHERE: Final = ("-map", "[a]", "-f", "null", "-")
-ONE_THREAD: Final = ("-threads", "1")  # for a few pictures more of them take more than they give
-KEY_SECONDS: Final = 2.2  # our key frames are at most so far apart
-DENSE_SECONDS: Final = 0.2  # between compared pictures of a stretch
+ONE_THREAD: Final = ("-threads", "1")  # with few pictures more threads cost more than they gain
+KEY_SECONDS: Final = 2.2  # maximum distance of our key frames
+DENSE_SECONDS: Final = 0.2  # between compared pictures of a section
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One input of a command and, for the number it has there, what is done with it."""
+    """One input of a command, and its outputs as a function of the input's number."""
 
     input: tuple[str, ...]
     outputs: Callable[[int], list[str]]
@@ -72,9 +72,9 @@ def command(*readings: Reading) -> list[str]:
 
 
 def source_picture(plan: Plan, path: str, folder: str, moment: float | None) -> Reading:
-    """Write a small picture near `moment` on the clock of the file (None: its beginning).
+    """Write a small picture near `moment` on the file's clock (None: its beginning).
 
-    It is the first that decodes there; its name is that of NAMED.
+    It is the first one that decodes there, and is named by NAMED.
     """
 
     def outputs(number: int) -> list[str]:
@@ -87,7 +87,7 @@ def source_picture(plan: Plan, path: str, folder: str, moment: float | None) -> 
 
 
 def source_stretch(plan: Plan, chunk: Chunk, path: str, folder: str, stretch: Stretch) -> Reading:
-    """Write small pictures of `stretch` (output seconds), some a second."""
+    """Write a few small pictures per second of `stretch` (output seconds)."""
     begin, end = (float(plan.zero_seconds) + seconds for seconds in stretch)
     # Not `trim`: a single wrong timestamp would end it.
     on_clock = moved_to("setpts", plan.video.time_map, 0, is_complete=True)
@@ -113,7 +113,7 @@ def source_packets(plan: Plan, chunk: Chunk, path: str, packets_path: str) -> Re
 
 
 def source_levels(plan: Plan, chunk: Chunk, path: str) -> Reading:
-    """Print the levels of a chunk's sound as the source's decoder gives it."""
+    """Print the levels of a chunk's sound as decoded from the source."""
     assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
     first = round((float(plan.zero_seconds) + _first_block(plan, chunk)) * AUDIO_RATE)
     end = float(plan.zero_seconds + chunk.end_frame / plan.rate)
@@ -123,9 +123,9 @@ def source_levels(plan: Plan, chunk: Chunk, path: str) -> Reading:
 
 
 def output_pictures(plan: Plan, segments: str, folder: str, numbers: Iterable[int]) -> Reading:
-    """Write small pictures of the frames `numbers` and of those beside them.
+    """Write small pictures of the frames `numbers` and their neighbours.
 
-    `segments` is here and below the URL of the segments that hold them (`joined`).
+    `segments` is, here and below, the URL of their segments (`joined`).
     """
     wanted = "+".join(
         "between(t,{:.6f},{:.6f})".format(*_beside(plan, number)) for number in sorted(set(numbers))
@@ -134,7 +134,7 @@ def output_pictures(plan: Plan, segments: str, folder: str, numbers: Iterable[in
 
 
 def output_picture(plan: Plan, segment: str, folder: str, number: int) -> Reading:
-    """Write small pictures of the frame `number` and of those beside it, decoded from a key frame before."""
+    """Write small pictures of the frame `number` and its neighbours, decoded from the previous key frame."""
     begin, end = _beside(plan, number)
     seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{begin - KEY_SECONDS:.6f}", *ONE_THREAD)
     found = _output(segment, f"select='between(t,{begin:.6f},{end:.6f})'", folder, most=3)
@@ -142,19 +142,19 @@ def output_picture(plan: Plan, segment: str, folder: str, number: int) -> Readin
 
 
 def _beside(plan: Plan, number: int) -> tuple[float, float]:
-    """Return the times in the segments between which a frame and its neighbours are."""
+    """Return the range of times in the segments that contains a frame and its neighbours."""
     time, near = BASE_SECONDS + float(number / plan.rate), 1.5 / float(plan.rate)
     return time - near, time + near
 
 
 def output_stretch(segments: str, folder: str, stretch: Stretch) -> Reading:
-    """Write small pictures of `stretch` (output seconds), some a second."""
+    """Write a few small pictures per second of `stretch` (output seconds)."""
     begin, end = (BASE_SECONDS + seconds for seconds in stretch)
     return _output(segments, _thinned(begin, end), folder)
 
 
 def output_measures(plan: Plan, chunk: Chunk, segments: str, packets_path: str, *, levels: bool) -> Reading:
-    """Write times and sizes of the packets of all pictures, and print the levels of the sound if wanted."""
+    """Write times and sizes of the packets of all pictures, and optionally print the levels of the sound."""
     first = round((BASE_SECONDS + _first_block(plan, chunk)) * AUDIO_RATE)
 
     def outputs(number: int) -> list[str]:
@@ -166,7 +166,7 @@ def output_measures(plan: Plan, chunk: Chunk, segments: str, packets_path: str, 
 
 
 def _first_block(plan: Plan, chunk: Chunk) -> float:
-    """Return where the first block of levels within a chunk begins, in seconds of the output."""
+    """Return where the first block of levels in a chunk starts, in seconds of the output."""
     return ceil(chunk.first_frame / plan.rate / Fraction(BLOCK_SECONDS)) * BLOCK_SECONDS
 
 
@@ -181,10 +181,7 @@ def _video_input(plan: Plan, path: str, moment: float | None) -> list[str]:
 
 
 def _small_source(plan: Plan) -> str:
-    """Return the filters from a decoded picture to a small one as the player should show it.
-
-    FFmpeg has turned it upright before.
-    """
+    """Return the filters from a decoded, upright picture to a small one as a player should show it."""
     rung = plan.rungs[-1]
     square = "scale=w='max(2,iw*if(between(sar,0.05,20),sar,1))':h=ih:flags=area,setsar=1"
     box = f"{rung.width}:{rung.height}"
@@ -206,9 +203,9 @@ def _output(segments: str, pick: str, folder: str, most: int | None = None) -> R
 
 
 def joined(list_path: str) -> str:
-    """Return the URL of the files listed at `list_path`, one after the other.
+    """Return the URL of the concatenated files listed at `list_path`.
 
-    Their names do not fit into a command line where there are hundreds.
+    Hundreds of names would not fit into a command line.
     """
     return f"concatf:{list_path}"
 
@@ -220,6 +217,6 @@ def segment_list(segments: Sequence[str]) -> str:
 
 
 def _thinned(begin: float, end: float) -> str:
-    """Return the filter that takes some pictures a second of those between two moments."""
+    """Return the filter that selects a few pictures per second between two moments."""
     first_or_later = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{DENSE_SECONDS - 0.001})"
     return f"select='between(t,{begin:.6f},{end:.6f})*({first_or_later})'"

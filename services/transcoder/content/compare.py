@@ -35,9 +35,9 @@ MAX_UNSHOWN_SHARE: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A stretch (output seconds) in which the output may stand still, and how many pictures the source has.
+    """A section (output seconds) in which the output may be frozen.
 
-    They are counted at the sampling rate.
+    `pictures` is the number of source pictures in it, counted at the sampling rate.
     """
 
     stretch: Stretch
@@ -74,7 +74,7 @@ def compare_counts(job: Checked, packets: Sequence[Packet]) -> list[VideoWarning
 def suspicious_stretches(
     job: Checked, packets: Sequence[Packet], output: Sequence[Packet]
 ) -> list[Suspicion]:
-    """Return where the output's packets repeat a picture and the source's do not."""
+    """Return where the output's packets repeat a picture but the source's do not."""
     rung, video = job.plan.rungs[-1], job.plan.video
     runs = still_runs(output, still_bytes(rung.width, rung.height))
     limit = still_bytes(video.width, video.height)
@@ -93,7 +93,7 @@ def compare_pictures(job: Checked, wanted: Sequence[Picture], shown: Sequence[Pi
 
 
 def _not_alike(job: Checked, pictures: Sequence[Picture]) -> list[VideoWarning]:
-    message = "the picture does not look like the source's: another content, other colours or another shape"
+    message = "the picture does not look like the source's: different content, colours or shape"
     return [
         VideoWarning(
             code=WarningCode.PICTURE_DIFFERS,

@@ -1,4 +1,4 @@
-"""Which chunks the quick check looks at: all, unless encoding is so cheap that the check would show; pure."""
+"""Selects the chunks for the quick check: all, unless encoding is so cheap that this costs too much; pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, Plan
 
 MAX_SHARE: Final = 0.03  # of the encode's CPU time
-ALLOWANCE_SECONDS: Final = 1.0  # of CPU time a video: short ones are checked as a whole
-# What both take on one core of a current server (docs/benchmarks.md), in seconds.
+ALLOWANCE_SECONDS: Final = 1.0  # of CPU time per video: short ones are checked completely
+# The cost of encoding and checking on one core of a current server (docs/benchmarks.md), in seconds.
 ENCODE_A_FRAME, ENCODE_A_PIXEL = 1e-3, 1 / 65e6
 CHECK_A_CHUNK, CHECK_A_SECOND = 0.2, 0.009
 
 
 def is_due(plan: Plan, chunk: Chunk) -> bool:
-    """Return whether `chunk` is checked: while all checks up to it take no more than their share."""
+    """Return whether `chunk` is checked: as long as all checks so far take no more than their share."""
     spent = encoded = 0.0
     due = False
     for one in plan.chunks[: chunk.index + 1]:

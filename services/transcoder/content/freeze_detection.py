@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SHORTEST_SECONDS: Final = 1 / 58  # a frame at the highest rate, with the container's rounding
+SHORTEST_SECONDS: Final = 1 / 58  # one frame at the highest rate, plus the container's rounding
 MIN_STILL_SECONDS: Final = 0.5
-HEADER_BYTES: Final = 48  # of a picture in which nothing changes
+HEADER_BYTES: Final = 48  # of an unchanged picture
 MACROBLOCKS_A_BYTE: Final = 40
 MIN_PICTURES_A_SECOND: Final = 3
 
@@ -48,7 +48,7 @@ class PacketReader:
 
 
 def unshown(packets: Sequence[Packet], frame_of: Callable[[float], int]) -> list[Packet]:
-    """Return the pictures (in presentation order) that share a frame, but would not at 60 per second."""
+    """Return the pictures (in presentation order) that share a frame but would not at 60 per second."""
     return [
         packet
         for before, packet in pairwise(packets)
@@ -58,7 +58,7 @@ def unshown(packets: Sequence[Packet], frame_of: Callable[[float], int]) -> list
 
 
 def still_bytes(width: int, height: int) -> int:
-    """Return the maximum packet size of a picture that only repeats the one before."""
+    """Return the maximum packet size of a picture that only repeats the previous one."""
     return HEADER_BYTES + width * height // 256 // MACROBLOCKS_A_BYTE
 
 
@@ -92,7 +92,7 @@ def _close(runs: list[tuple[float, float]], begin: float | None, end: float) -> 
 
 
 def goes_on(packets: Sequence[Packet], begin: float, end: float, limit: int) -> bool:
-    """Return whether a source's packets say that its picture changes between two moments."""
+    """Return whether the source's picture changes between two moments, judging by packets."""
     within = [packet for packet in packets if begin <= packet.seconds < end]
     changing = [packet for packet in within if packet.bytes > limit]
     return len(changing) >= max(2, MIN_PICTURES_A_SECOND * (end - begin)) and 2 * len(changing) >= len(within)

@@ -17,14 +17,14 @@ BLOCK_SAMPLES: Final = 9_600  # a fifth of a second at 48 kHz
 BLOCK_SECONDS: Final = BLOCK_SAMPLES / 48_000
 BLOCKS_A_SECOND: Final = 48_000 // BLOCK_SAMPLES
 KEY: Final = "lavfi.astats.Overall.RMS_level"
-HEARD: Final = 4  # one in so many samples is measured: a run at the beginning of each block
+HEARD: Final = 4  # one in this many samples is measured: a run at the beginning of each block
 PRINT: Final = (
     f"asetnsamples=n={BLOCK_SAMPLES // HEARD}:p=0,aselect='not(mod(n,{HEARD}))'"
     ",astats=metadata=1:reset=1:measure_perchannel=none:measure_overall=RMS_level"
     f",ametadata=mode=print:key={KEY}:file=pipe\\\\:1"
 )
 TIME: Final = re.compile(r"^frame:\d+\s+pts:\S+\s+pts_time:(\S+)")
-MAX_DIFFERENCE_DB: Final = 2.5  # AAC at our bit rates stays within; a lost channel (3 dB) does not
+MAX_DIFFERENCE_DB: Final = 2.5  # more than AAC changes at our bit rates, less than a lost channel (3 dB)
 AUDIBLE_DB: Final = -50.0
 SILENCE_DB: Final = -120.0
 MIN_BLOCKS: Final = 3  # of a second, for a meaningful level
@@ -60,7 +60,7 @@ class LevelReader:
 class Level:
     """The level of one second in dB, and its number of blocks; missing blocks are silent.
 
-    `low` and `high` are the least and the most of it that begins and ends up to a block earlier or later.
+    `low` and `high` are the extremes of windows shifted by up to one block.
     """
 
     db: float
@@ -72,8 +72,8 @@ class Level:
 def by_second(blocks: Iterable[tuple[float, float]], zero: float) -> dict[int, Level]:
     """Return the level of each second after `zero`.
 
-    Of two blocks with one time the louder counts: at a change of format silence is padded again. The last
-    block of all may be a shorter one, of which nothing tells how short.
+    If two blocks have the same time the louder one counts: silence is padded again at a change of format. The
+    last block may be shorter, by an unknown amount.
     """
     loudest: dict[int, float] = {}
     for time, level in blocks:
@@ -108,9 +108,8 @@ def _decibels(power: float) -> float:
 def compare_levels(source: Mapping[int, Level], output: Mapping[int, Level]) -> tuple[VideoWarning, ...]:
     """Return a warning for each run of seconds that are louder or quieter than the source's.
 
-    Where sound begins or ends, a few milliseconds decide to which second it belongs: seconds of the source
-    that begin a block earlier or later count as well.
-    There is none where one side could not be read.
+    Where sound starts or ends, a few milliseconds decide which second it belongs to: source seconds shifted
+    by one block are accepted as well. No warning where one side could not be read.
     """
     if not (source and output):
         return ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 WIDTH, HEIGHT = 64, 36
-BLOCK: Final = 4  # pixels: block means are compared, which noise and edges hardly change
+BLOCK: Final = 4  # pixels: block means are compared, which are robust to noise and edges
 MAX_BLOCK_DIFFERENCE: Final = 26  # of 255
 MAX_DIFFERING: Final = 0.08  # of all blocks
 MOTION: Final = 0.4  # mean difference of consecutive pictures, of 255, that counts as motion
@@ -70,7 +70,7 @@ def differing(
 ) -> list[Picture]:
     """Return the source's pictures that the output does not show at their frame or an adjacent one.
 
-    `numbers` is the output frame of each source picture; pictures without one in the output are skipped.
+    `numbers` is the output frame of each source picture; those missing in the output are skipped.
     """
     found = []
     for picture in source:

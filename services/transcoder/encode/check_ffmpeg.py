@@ -1,7 +1,7 @@
-"""Find out at start whether the FFmpeg on PATH makes segments as we need them, by making some.
+"""Checks at start that the FFmpeg on PATH produces correct segments, by producing some.
 
-Builds of one version have different features, and versions treat options differently. So a clip
-of a second and a half is planned, and one of its chunks encoded and verified like any other.
+Builds of one version have different features, and versions treat options differently. So a clip of 1.5
+seconds is planned, and one of its chunks is encoded and verified like any other.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 SUPPORTED: Final = "5.1 to 9"
 VERSION: Final = re.compile(r"^\w+ version (\S+)")
 PRESETS: Final = (Preset("96p", 96, 200_000, 64_000), Preset("64p", 64, 100_000, 64_000))
-RATE: Final = "30000/1001"  # where ticks are hardest to count
+RATE: Final = "30000/1001"  # a rate whose ticks are hard to count
 SECONDS: Final = 1.5
 SEGMENT_SECONDS, CHUNK_SECONDS = 0.5, 1.0
 TIMEOUT_SECONDS: Final = 60
-# Filters that only some sources need, and which.
+# Filters that only some sources need, with a description of these.
 SOMETIMES_NEEDED: Final = {"zscale": "HDR", "tonemap": "HDR", "bwdif": "interlaced"}
 
 
@@ -43,17 +43,14 @@ class UnsuitableFfmpeg(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Ffmpeg:
-    """The version of the FFmpeg on PATH as it names itself.
-
-    Sources of the kinds in `cannot_convert` need a filter that it lacks.
-    """
+    """The version of the FFmpeg on PATH. Sources in `cannot_convert` need a filter that it lacks."""
 
     version: str
     cannot_convert: tuple[str, ...] = ()
 
 
 async def check_ffmpeg(runner: FfmpegRunner = RUNNER) -> Ffmpeg:
-    """Check the FFmpeg on PATH. Raises UnsuitableFfmpeg naming its version and what it cannot do."""
+    """Check the FFmpeg on PATH. Raises UnsuitableFfmpeg with its version and the failure."""
     version = parse_version((await _output(runner, "ffmpeg", "-version"))[0])
     prober = parse_version((await _output(runner, "ffprobe", "-version"))[0])
     try:
@@ -95,7 +92,7 @@ async def _output(runner: FfmpegRunner, program: str, *arguments: str) -> list[s
 
 
 async def _encode_trial(runner: FfmpegRunner, folder: Path) -> None:
-    """Make a clip, plan it, encode and verify its second chunk. Raises the errors of these steps."""
+    """Create a clip, plan it, encode and verify its second chunk. Raises the errors of these steps."""
     clip = folder / "clip.mp4"
     await _make_clip(runner, clip)
     plan = await make_plan(

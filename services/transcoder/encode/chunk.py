@@ -53,12 +53,12 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, Plan
 
 
-CAREFUL: Final = "careful"  # where a chunk is encoded once more
+CAREFUL: Final = "careful"  # where a chunk is encoded again
 
 log = structlog.get_logger()
 
 
-async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its doing
+async def encode_chunk(  # noqa: PLR0917 - the parts of a job, in order of use
     plan: Plan,
     chunk_index: int,
     source_path: str | Path,
@@ -72,12 +72,12 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
 ) -> EncodedChunk:
     """Encode chunk `chunk_index` (from 0) of `plan` into `<outdir>/<rendition>/segment_NNN.ts`.
 
-    `on_progress` gets the finished fraction, 0 to 1. `check` is how deeply its content is compared with the
-    source's (None: not at all): what differs is encoded once more, more carefully, if there is such a way,
-    and what differs still is told. `growth` gets segments before the chunk is encoded. `has_holes` means that
-    only the chunk's parts of the source are there: PartsInDoubt is raised where all of it may help.
-    Raises EncodeInterrupted or EncodeStalled (try again),
-    CorruptSource (it is too damaged here), NotConvertible, SourceUnavailable. Cancelling kills ffmpeg.
+    `on_progress` gets the finished fraction, 0 to 1. `check` is how thoroughly the content is compared with
+    the source (None: not at all): a chunk that differs is encoded again with a more careful strategy, if
+    there is one, and remaining differences are reported. `growth` gets segments before the chunk is complete.
+    `has_holes` means that only the chunk's parts of the source are present: PartsInDoubt is raised if the
+    whole source may help. Raises EncodeInterrupted or EncodeStalled (try again), CorruptSource (it is too
+    damaged here), NotConvertible, SourceUnavailable. Cancelling kills ffmpeg.
     """
     chunk = plan.chunk(chunk_index)
     job = _Job(plan, chunk, str(source_path), str(outdir), encoder, on_progress, growth, has_holes)
@@ -92,7 +92,7 @@ async def encode_chunk(  # noqa: PLR0917 - a job's parts, in the order of its do
 
 
 async def _check(job: _Job, tried: _Tried, depth: Depth) -> EncodedChunk:
-    """Compare a chunk with its source, encode it once more where that may help, and tell what differs."""
+    """Compare a chunk with its source, encode it again if that may help, and report differences."""
     found = await check_chunk(tried.checked, depth)
     if found is None:
         return tried.encoded
@@ -110,13 +110,13 @@ async def _check(job: _Job, tried: _Tried, depth: Depth) -> EncodedChunk:
 
 
 async def _encode_carefully(first: _Tried, careful: Strategy) -> _Tried | None:
-    """Encode once more beside the first encode, which is removed if that succeeds; None if it does not."""
+    """Encode again next to the first result, which is removed on success; None on failure."""
     place = Path(first.job.outdir, CAREFUL)
     try:
         again = await _try_strategies(replace(first.job, outdir=str(place), growth=None), careful)
     except EncodeInterrupted:
         raise
-    except (CorruptSource, NotConvertible, EncodeStalled):  # what differed is still better than nothing
+    except (CorruptSource, NotConvertible, EncodeStalled):  # a result with differences is better than none
         await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
         return None
     for segment in first.encoded.segments:
@@ -140,7 +140,7 @@ class _Job:
         return Access(reads=(self.source_path,), writes=(self.outdir,))
 
     async def begun_anew(self) -> _Job:
-        """Return the job of the next way: in another directory where files of one before were handed over."""
+        """Return the job of the next strategy, in another directory if earlier files were handed over."""
         if self.growth is None:
             return self
         return replace(self, outdir=await asyncio.to_thread(self.growth.next_place, self.outdir))
@@ -148,7 +148,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """What one way of encoding a chunk has produced."""
+    """The output of one strategy."""
 
     job: _Job
     way: Strategy
@@ -169,7 +169,7 @@ class _GpuFailed(EncodeFailed):
 
 
 async def _try_strategies(job: _Job, way: Strategy) -> _Tried:
-    """Encode one way after another, `way` first, until one succeeds; raises what the last one failed with."""
+    """Try one strategy after another, `way` first, until one succeeds; raises the error of the last."""
     notes: tuple[str, ...] = ()
     while True:
         at = await job.begun_anew()
@@ -226,7 +226,7 @@ async def _attempt(job: _Job, way: Strategy) -> EncodedChunk:
 
 
 async def _run(job: _Job, way: Strategy) -> Finished:
-    """Run ffmpeg one way and return how it ended: well.
+    """Run ffmpeg with one strategy and return its successful result.
 
     Raises EncodeFailed, EncodeStalled, EncodeInterrupted or _GpuFailed.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # for the decoder, the scalers and each other. A 1080p chunk takes 0.6 GB; larger sources take more.
 CORES_A_CHUNK: Final = 6
 MEMORY_A_CHUNK_BYTES: Final = 1024**3
-# On a GPU one chunk is decoded and scaled while another is encoded; consumer cards allow few sessions.
+# On a GPU one chunk is decoded and scaled while another is encoded; consumer cards allow only a few sessions.
 CHUNKS_ON_GPU: Final = 2
 MAX_CHUNKS: Final = 64
 CGROUP: Final = Path("/sys/fs/cgroup")
@@ -42,7 +42,7 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
 
 
 def usable_memory_bytes(cgroup: Path = CGROUP) -> int:
-    """Return how much memory this process may use: the machine's, or less by the limit of its cgroup (v2)."""
+    """Return how much memory this process may use: the machine's, or its cgroup's limit (v2) if lower."""
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _read(cgroup / "memory.max")
     return min(installed, int(limit)) if limit.isdigit() else installed

@@ -1,7 +1,7 @@
 """Hands the segments of a chunk over as ffmpeg closes them, before the rest of the chunk is encoded.
 
-They are verified as those of a whole chunk are. When a way of encoding fails after it has handed segments
-over, the next one writes into a directory of its own: nobody reads a file that is still being written.
+They are verified like those of a whole chunk. If a strategy fails after it has handed over segments, the next
+one writes into another directory, so that no file is read while it is being written.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How far a chunk was handed over: its first `segments`, with so many audio frames by rendition."""
+    """Progress of the hand-over: the number of `segments`, and of audio frames by rendition."""
 
     segments: int = 0
     audio_frames: dict[str, int] = field(default_factory=dict)
@@ -57,14 +57,14 @@ class Growth:
     async def beside(
         self, work: Coroutine[Any, Any, Result], plan: Plan, chunk: Chunk, outdir: str
     ) -> Result:
-        """Return what `work` returns, which writes the chunk; an error of `hand_over` ends it.
+        """Return the result of `work`, which writes the chunk; an error of `hand_over` cancels it.
 
-        Postgres being away does not: its segments are handed over later, or with the chunk.
+        An outage of Postgres does not: the segments are handed over later, or with the chunk.
         """
         return await run_beside(work, self._watch(plan, chunk, outdir))
 
     def next_place(self, outdir: str) -> str:
-        """Return where the next way writes: not where files were handed over, which are removed."""
+        """Return where the next strategy writes: not where files were handed over, which are removed."""
         if self._place is None or self._is_used:
             for path in Path(self._place).glob("*/segment_*.ts") if self._place else ():
                 path.unlink(missing_ok=True)
@@ -85,9 +85,9 @@ class Growth:
                 files, part = await _to_its_end(verify_part, plan, chunk, outdir, done, closed)
             except (EncodeFailed, BrokenStream, OSError) as error:
                 log.warning("segments_not_handed_over", chunk=chunk.index, error=str(error))
-                return  # what is wrong is found out about the whole chunk
+                return  # errors are detected when the whole chunk is verified
             with suppress(DatabaseUnavailable):
-                self._is_used = True  # before: an answer to the commit may be lost
+                self._is_used = True  # first: the answer to the commit may be lost
                 await self.hand_over(files)
                 done, handed_at = part, time.monotonic()
 
@@ -138,15 +138,15 @@ def verify_part(
 
 
 def carry_counters_on(plan: Plan, chunk: Chunk, outdir: str, numbers: range) -> None:
-    """Let the continuity counters of segments `numbers` (from 0) follow those of the segments before.
+    """Make the continuity counters of segments `numbers` (from 0) continue those of the segments before.
 
-    A file that is right already is left alone: an uploader may be reading it.
+    A correct file is not rewritten: an uploader may be reading it.
     """
     for rung in plan.rungs:
         for number in numbers:
             index = chunk.first_segment + number
             path = Path(outdir, rung.name, segment_name(index))
-            with suppress(FileNotFoundError, BrokenStream):  # verification says what is wrong
+            with suppress(FileNotFoundError, BrokenStream):  # verification reports the error
                 written = path.read_bytes()
                 if (carried := carry_on(written, index)) != written:
                     path.write_bytes(carried)

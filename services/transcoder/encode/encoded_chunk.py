@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class EncodedChunk:
     """A chunk on disk: verified segments, the CODECS string of each rendition by name.
 
-    `notes` say, in the words of the record, why `encoder` is not the one that was asked for. A repaired chunk
-    was encoded by the tolerant strategy: held pictures or silence replace what cannot be decoded. If the
-    content was checked, `differences` say what is missing.
+    `notes` explain, as in the record, why `encoder` is not the requested one. A repaired chunk was encoded by
+    the tolerant strategy: held pictures or silence replace parts that cannot be decoded. If the content was
+    checked, `differences` lists what is missing.
     """
 
     segments: tuple[SegmentFile, ...]

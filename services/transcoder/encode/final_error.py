@@ -1,4 +1,4 @@
-"""The error for users when no way of encoding a chunk is left."""
+"""The error for users when no strategy is left for a chunk."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = structlog.get_logger()
 
 
 def final_error(plan: Plan, chunk: Chunk, error: EncodeFailed) -> CorruptSource | NotConvertible:
-    """Return the error for users when nothing is left to try: another try would end alike.
+    """Return the permanent error for users when all strategies have failed.
 
-    What ffmpeg said is for operators: it goes to the log.
+    ffmpeg's messages are for operators and go to the log.
     """
     log.error("chunk_not_convertible", chunk=chunk.index, error=error.message)
     begin, end = (float(frame / plan.rate) for frame in (chunk.first_frame, chunk.end_frame))

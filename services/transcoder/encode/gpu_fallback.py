@@ -1,4 +1,4 @@
-"""What a failed GPU encode means, and which strategy to try next: pure functions of ffmpeg's messages.
+"""Classifies failed GPU encodes and chooses the next strategy: pure functions of ffmpeg's messages.
 
 A chunk that the GPU rejects (no free session, no memory, a missing driver) is encoded by libx264 at once: a
 GPU problem must not fail a user's video. A source counts as damaged only when libx264 fails on it too.
@@ -87,7 +87,7 @@ SENTENCES: Final[dict[Reason, str]] = {
     "old_driver": "the NVIDIA driver is too old",
     "session_limit": "the GPU had no encoding session free",
     "memory": "the GPU had no memory left",
-    "no_device": "no GPU that can encode was found",
+    "no_device": "no GPU with an encoder was found",
     "decode": "the GPU could not decode the source",
     "unsupported": "the GPU does not support this size, rate or setting",
     "gpu_error": "the GPU failed",
@@ -99,10 +99,10 @@ SENTENCES: Final[dict[Reason, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A way to encode a chunk. A tolerant strategy is for damaged sources and always decodes on the CPU.
+    """How to encode a chunk. A tolerant strategy is for damaged sources and always decodes on the CPU.
 
     `audio_from_file` is for audio that changes its format: it is converted before the encode.
-    `key_frames_only` is for chunks of which nothing decodes: an earlier key frame is held.
+    `key_frames_only` is for chunks that cannot be decoded at all: an earlier key frame is held.
     """
 
     encoder: EncoderName
@@ -131,7 +131,7 @@ def next_strategy(way: Strategy, fault: Reason | None, *, audio_changes: bool = 
     if audio_changes and not (way.audio_from_file or way.is_tolerant):
         return replace(way, audio_from_file=True)
     on_gpu = way.encoder == "h264_nvenc"
-    # Also without a fault: a changing size, for example, rebuilds the graph on the GPU and loses frames.
+    # Also without a GPU fault: for example, a change of size rebuilds the graph on the GPU and loses frames.
     if way.decodes_on_gpu and fault in ("decode", None):
         return replace(way, decodes_on_gpu=False)
     if on_gpu and fault is not None:
@@ -157,5 +157,5 @@ def careful_strategy(way: Strategy, codes: Collection[str]) -> Strategy | None:
 
 
 def note(reason: Reason) -> str:
-    """Return the sentence for people about chunks that libx264 encoded instead of the GPU."""
+    """Return the sentence for users about chunks encoded by libx264 instead of the GPU."""
     return f"parts of the video were encoded on the CPU: {SENTENCES[reason]}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EncoderChoice = Literal["auto", "h264_nvenc", "libx264"]
 
 PREFERENCE: Final[tuple[EncoderName, ...]] = ("h264_nvenc", "libx264")
-# The options of a real chunk, to detect at start a GPU that lacks one of them.
+# The options of a real chunk, to detect at start that a GPU lacks one of them.
 OPTIONS: Final[dict[EncoderName, tuple[str, ...]]] = {
     "h264_nvenc": (*NVENC, "-bf", "2"),
     "libx264": (*X264, "-x264-params", ":".join(FAST)),
@@ -56,7 +56,7 @@ async def choose_encoder(
     """Return the encoder for `choice`; auto selects NVENC where a trial encode succeeds.
 
     Raises EncodeFailed with ffmpeg's message when the chosen encoder does not work on this machine.
-    What the GPU's driver compiles for it is kept in `cuda_folder`, which lasts as long as the encoder.
+    The kernels compiled by the GPU's driver are kept in `cuda_folder` for the lifetime of the encoder.
     """
     wanted = PREFERENCE if choice == "auto" else (choice,)
     problems = []
@@ -79,7 +79,7 @@ async def find_problem(encoder: EncoderName, runner: FfmpegRunner = RUNNER) -> s
             timeout_seconds=TRIAL_SECONDS,
             stall_seconds=TRIAL_SECONDS,
         )
-    except EncodeStalled as error:  # a driver that hangs
+    except EncodeStalled as error:  # the driver hangs
         return error.message
     if finished.returncode == 0:
         return None
@@ -111,7 +111,7 @@ async def translate_kernels(runner: FfmpegRunner, folder: str) -> FfmpegRunner:
             access=Access(writes=(folder,)),
             environment={VARIABLE: folder},
         )
-        require_success(finished, "translating the GPU's filters")
+        require_success(finished, "compiling the GPU's filters")
     except (EncodeFailed, EncodeStalled) as error:
         log.warning("gpu_kernels_not_kept", error=error.message)
         return runner

@@ -1,7 +1,7 @@
-"""Encoding from parts of a source: what a hole could hide is found out before and after.
+"""Detects data missing from a partial copy of a source.
 
-A hole reads as zeros. Most decoders complain about them, but raw sound is silent and a skipped cluster is
-just not there. So the packets of the parts are counted as they were when the video was planned.
+A hole reads as zeros. Most decoders report these as errors, but raw sound becomes silent and a skipped
+cluster goes unnoticed. So the packets in the parts are counted and compared with the plan.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, PacketCount, Plan
     from services.transcoder.spans import Spans
 
-REORDERED_FRAMES: Final = 17  # so many pictures later, and this much,
-BEYOND_SECONDS: Final = 1.0  # all packets have come whose pictures are shown before
+REORDERED_FRAMES: Final = 17  # after this many pictures and seconds
+BEYOND_SECONDS: Final = 1.0  # all packets of earlier pictures have come
 
 
 class PartsInDoubt(EncodeFailed):
-    """What was encoded from parts of a source may lack something: encode from all of it."""
+    """The result of encoding from parts may be incomplete: encode from the whole source."""
 
 
 async def holds_packets(runner: FfmpegRunner, plan: Plan, chunk: Chunk, path: str, spans: Spans) -> bool:
     """Tell whether a chunk's packets are in a copy of its source that has only `spans`.
 
-    Each stream must have as many as when the video was planned, and none of them where the copy has a hole.
+    Each stream must have as many as in the plan, and none of them in a hole of the copy.
     """
     if chunk.reads is None:
         return False
@@ -56,7 +56,7 @@ async def _holds(runner: FfmpegRunner, plan: Plan, count: PacketCount, path: str
 
 @dataclass(slots=True)
 class _Seen:
-    """Counts the packets of `count`, and those of them that are not in `spans` (empty: not looked at)."""
+    """Counts the packets of `count`, and those outside `spans` (empty: not checked)."""
 
     count: PacketCount
     spans: Spans

@@ -28,7 +28,7 @@ TIMEOUT_SECONDS: Final = 120
 MAX_RUN_IN_SECONDS: Final = 30
 COMMAND: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y")
 PROGRESS: Final = ("-progress", "pipe:1")
-MAX_GOP_SECONDS: Final = 15  # encoders set key frames closer than that, if they set any
+MAX_GOP_SECONDS: Final = 15  # encoders usually place key frames closer than this
 GRID: Final = "xstack=inputs=4:layout=0_0|w0_0|0_h0|w0_h0"
 # JPEG has the colours of BT.601 in full range (JFIF 1.02).
 FROM_BT709: Final = "scale=in_color_matrix=bt709:in_range=limited:out_color_matrix=bt601:out_range=full"
@@ -41,11 +41,11 @@ async def make_thumbnail(
 ) -> None:
     """Write the JPEG of four moments to `out_path`.
 
-    One process draws them all: in one reading where key frames are rare, else by a seek for each. Where that
-    fails, each is tried by itself, and a moment that cannot be decoded gives way to one that can; raises
+    One process draws all of them: in a single pass if key frames are rare, else with a seek for each. If that
+    fails, each is tried separately, and a moment that cannot be decoded is replaced by one that can; raises
     CorruptSource if there is none.
     """
-    out = Path(out_path)  # temporary files beside it, where the sweep finds those of a killed planner
+    out = Path(out_path)  # temporary files next to it, where the sweep finds the remains of a killed planner
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.stem}.", suffix=".parts") as folder:
         whole = Path(folder, out.name)
         if is_read_through(plan):
@@ -56,14 +56,14 @@ async def make_thumbnail(
 
 
 def is_read_through(plan: Plan) -> bool:
-    """Return whether moments are so far from key frames that one reading is cheaper than a seek for each."""
+    """Return whether the moments are so far from key frames that a single pass is cheaper than seeking."""
     video = plan.video
     starts_again = video.time_map is not None and len(video.time_map.sections) > 1
     return starts_again or plan.longest_run_in_seconds > MAX_RUN_IN_SECONDS
 
 
 async def _draw_reading_on(runner: FfmpegRunner, plan: Plan, source_path: str, whole: Path) -> None:
-    """Draw the moments that one reading from the beginning reaches; what would take too long is left."""
+    """Draw the moments reached by one pass from the beginning, within a time limit."""
     folder = str(whole.parent)
     with contextlib.suppress(EncodeStalled):
         argv = reading_argv(plan, source_path, f"{folder}/%d.png")
@@ -96,7 +96,7 @@ async def _draw_one_by_one(runner: FfmpegRunner, plan: Plan, source_path: str, w
 
 
 async def _lay_out(runner: FfmpegRunner, cells: list[Path], whole: Path) -> None:
-    """Put the pictures together; one that is missing gives way to the first."""
+    """Combine the pictures; the first one replaces missing ones."""
     folder = str(whole.parent)
     made = [cell for cell in cells if cell.exists()]
     if not made:
@@ -125,7 +125,7 @@ def cell_size(plan: Plan) -> tuple[int, int]:
 
 
 def moments_argv(plan: Plan, source_path: str, out_path: str) -> list[str]:
-    """Return the command that draws all moments: at key frames if those are closer than the moments."""
+    """Return the command that draws all moments, at key frames if these are dense enough."""
     at_key_frames = plan.duration_seconds / len(MOMENTS) > MAX_GOP_SECONDS
     by_key = ["-noaccurate_seek", "-skip_frame", "nokey"] if at_key_frames else []
     inputs = [word for moment in MOMENTS for word in (*by_key, *_input(plan, source_path, moment))]

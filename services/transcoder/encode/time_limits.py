@@ -1,4 +1,4 @@
-"""How long a chunk may take, and ffmpeg may write no frame, by what has to be decoded; pure."""
+"""Time limits of a chunk, in total and without a new frame, by the amount to decode; pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, Plan
 
 STALL_SECONDS: Final = 180
-MAX_TIMES_REAL_TIME: Final = 60  # a chunk that takes longer counts as hanging
+MAX_TIMES_REAL_TIME: Final = 60  # a chunk that takes longer counts as hung
 MIN_SECONDS: Final = 300
 
 
 def read_from(plan: Plan, chunk: Chunk, way: Strategy) -> int:
-    """Return the frame near which `way` begins to read."""
+    """Return the frame near which `way` starts reading."""
     if not way.is_tolerant:
         return 0 if chunk.video_seek_seconds is None else chunk.first_frame
     is_near = tolerant_seek(plan, chunk) is not None and not way.key_frames_only
@@ -24,15 +24,15 @@ def read_from(plan: Plan, chunk: Chunk, way: Strategy) -> int:
 
 
 def longest_run_seconds(plan: Plan, chunk: Chunk, way: Strategy) -> float:
-    """Return how long a chunk may take one way."""
+    """Return the time limit of a chunk with one strategy."""
     frames = chunk.end_frame - read_from(plan, chunk, way)
     return max(MIN_SECONDS, MAX_TIMES_REAL_TIME * float(frames / plan.rate))
 
 
 def stall_seconds(plan: Plan, chunk: Chunk) -> float:
-    """Return how long ffmpeg may write no frame: as much longer as it decodes before the chunk begins.
+    """Return how long ffmpeg may write no frame, including the time to decode up to the chunk's start.
 
-    Plans of older versions do not tell how much that is where they read from the beginning.
+    Plans of older versions do not contain that amount for sources that are read from the beginning.
     """
     from_start = 0.0 if chunk.video_seek_seconds is not None else float(chunk.first_frame / plan.rate)
     return STALL_SECONDS + MAX_TIMES_REAL_TIME * (chunk.run_in_seconds or from_start)

@@ -1,4 +1,4 @@
-"""MPEG-2 transport streams (ISO/IEC 13818-1) as FFmpeg writes them: read them, carry counters on.
+"""Reads MPEG-2 transport streams (ISO/IEC 13818-1) written by FFmpeg, and continues their counters.
 
 A segment is a few thousand packets of 188 bytes; reading them here costs less than starting a program does.
 """
@@ -27,12 +27,12 @@ ADTS_HEADER: Final = 7
 
 
 class BrokenStream(ValueError):
-    """The file is no transport stream as we write them; the message says where."""
+    """The file is not a transport stream as we write them; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A picture, or an audio frame: when it is shown and decoded (90 kHz), where its PES packet begins."""
+    """A picture or audio frame: presentation and decode time (90 kHz), and the start of its PES packet."""
 
     time: int
     decoded: int
@@ -42,7 +42,7 @@ class Access:
 
 @dataclass(slots=True)
 class Contents:
-    """What a segment holds, in order of the file, and whether its counters run on without a gap."""
+    """The content of a segment, in file order, and whether its counters are continuous."""
 
     video: list[Access] = field(default_factory=list)
     audio: list[Access] = field(default_factory=list)
@@ -78,7 +78,7 @@ def _payload_at(data: bytes | bytearray, offset: int, control: int) -> int:
 
 
 def _pes_times(data: bytes, begin: int) -> tuple[int, int, int]:
-    """Return PTS and DTS of the PES packet at `begin`, and where its content begins (2.4.3.6)."""
+    """Return PTS and DTS of the PES packet at `begin`, and where its content starts (2.4.3.6)."""
     if data[begin : begin + 3] != START_CODE or not data[begin + 7] & 0x80:
         raise BrokenStream(f"no PES packet with a time at byte {begin}")
     shown = _time(data, begin + 9)
@@ -104,7 +104,7 @@ def _picture(data: bytes, offset: int, control: int) -> Access:
 
 
 def first_slice(data: bytes, offset: int, content: int) -> int | None:
-    """Return the type of the first NAL unit of a picture in the PES packet at `offset`, None for none."""
+    """Return the type of the first NAL unit of a picture in the PES packet at `offset`, or None."""
     unit = data[content : offset + PACKET] + b"".join(_rest_of_unit(data, offset + PACKET))
     place = unit.find(START_CODE)
     while 0 <= place < len(unit) - 3:
@@ -154,11 +154,11 @@ class _Sound:
 
 
 def carry_on(data: bytes, index: int) -> bytes:
-    """Return segment `index` (from 1) with continuity counters that run on from segment to segment.
+    """Return segment `index` (from 1) with continuity counters that continue from segment to segment.
 
-    FFmpeg's begin at 0 in each, and what the segment before ended with is known to no other process. So the
-    packets of picture and sound are made a multiple of 16, by cutting some near the end in two: every segment
-    begins with 0 and ends with 15. Tables come once in a segment: their counter is the segment's.
+    FFmpeg's start at 0 in each, and other processes do not know where the previous segment ended. So the
+    numbers of picture and sound packets are made multiples of 16, by splitting some near the end: every
+    segment starts with 0 and ends with 15. Tables occur once per segment: their counter is the segment's.
     """
     out = bytearray(data)
     places: dict[int, list[int]] = {}
@@ -174,7 +174,7 @@ def carry_on(data: bytes, index: int) -> bytes:
 
 
 def _cuts(data: bytes, places: dict[int, list[int]]) -> dict[int, int]:
-    """Return how often each packet (by its offset) is to be cut in two."""
+    """Return how often to split each packet (by offset)."""
     cuts: dict[int, int] = {}
     for pid in (VIDEO_PID, AUDIO_PID):
         offsets = places.get(pid, [])
@@ -206,7 +206,7 @@ def _set_counter(data: bytearray, offset: int, counter: int) -> None:
 
 
 def _split(data: bytearray, cuts: dict[int, int]) -> bytes:
-    """Return the stream with the packets of `cuts` cut, and the counters behind them right."""
+    """Return the stream with the packets of `cuts` split, and the counters after them corrected."""
     first = min(cuts)
     tail, counters = bytearray(), dict.fromkeys((VIDEO_PID, AUDIO_PID), 0)
     for offset, pid, _, control in packets(data):

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from services.transcoder.plan.ladder import Rung
     from services.transcoder.plan.model import Chunk, Plan
 
-CLOCK: Final = 90_000  # ticks a second in MPEG-TS
+CLOCK: Final = 90_000  # ticks per second in MPEG-TS
 TICKS_A_FRAME: Final = AUDIO_FRAME * CLOCK // AUDIO_RATE  # in one AAC frame
 TOLERANCE_TICKS: Final = 3
-MAX_SKEW_FRAMES: Final = 24  # half a second of sound: how far it may lag behind where a segment ends
+MAX_SKEW_FRAMES: Final = 24  # half a second of sound, which may lag behind the end of a segment
 TS_PACKET_BYTES: Final = 188
 HEAD_PACKETS: Final = 64  # contain the tables and the first picture's parameter sets
 START_CODE_SPS: Final = re.compile(rb"\x00\x00\x01[\x07\x27\x47\x67](...)", re.DOTALL)
@@ -51,8 +51,8 @@ async def verify_rendition(
 ) -> tuple[tuple[SegmentFile, ...], str]:
     """Return a rendition's segments and its CODECS string (RFC 6381), read from the bits.
 
-    Raises EncodeFailed unless every segment holds exactly the planned frames at the planned times and
-    begins with a key frame, and the audio is exactly the chunk's part of the AAC grid.
+    Raises EncodeFailed unless every segment has exactly the planned frames at the planned times and starts
+    with a key frame, and the audio is exactly the chunk's part of the AAC grid.
     """
     return await asyncio.to_thread(_verify, plan, chunk, rung, outdir)
 
@@ -93,7 +93,7 @@ def _verify(plan: Plan, chunk: Chunk, rung: Rung, outdir: str) -> tuple[tuple[Se
 
 
 def _read(chunk: Chunk, rung: Rung, outdir: str) -> tuple[dict[Path, bytes], list[Contents]]:
-    """Return the files of a chunk's segments and what they hold. Raises EncodeFailed."""
+    """Return the files of a chunk's segments and their content. Raises EncodeFailed."""
     files: dict[Path, bytes] = {}
     for index in range(chunk.first_segment, chunk.first_segment + chunk.segments):
         path = Path(outdir, rung.name, segment_name(index))
@@ -125,7 +125,7 @@ def _segments(
 
 
 def _key_frames(found: Contents, end: int) -> tuple[KeyFrame, ...]:
-    """Return the key frames of a segment: each lasts until the next packet of any stream begins."""
+    """Return the key frames of a segment; each extends to the start of the next packet of any stream."""
     places = sorted({access.position for access in (*found.video, *found.audio)} | {end})
     return tuple(
         KeyFrame(

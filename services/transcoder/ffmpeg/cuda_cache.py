@@ -1,6 +1,6 @@
 """FFmpeg's GPU kernels, compiled for the card once; each run gets a private copy.
 
-The driver compiles kernels for 7 s, and again for each scaler of a graph (H200). It caches the result in the
+The driver takes 7 s to compile kernels, again for each scaler of a graph (H200). It caches the result in the
 directory of CUDA_CACHE_PATH, which it uses only if writable. With a shared directory a compromised run could
 change what the next one executes, so each run gets its own copy.
 """
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 @contextlib.contextmanager
 def lent_kernels(kept: str | None, argv: Sequence[str], access: Access) -> Iterator[dict[str, str]]:
-    """Copy the cache `kept` to where a run may write, and yield the environment that names it.
+    """Copy the cache `kept` to a writable directory, and yield the environment that points to it.
 
     Only runs that use the GPU get a copy; None: there is no cache.
     """
@@ -44,7 +44,7 @@ def lent_kernels(kept: str | None, argv: Sequence[str], access: Access) -> Itera
 
 
 def _copied(kept: str, folder: Path) -> bool:
-    """Copy the cache; without it a run is only slower."""
+    """Copy the cache; on failure the run is only slower."""
     try:
         shutil.copytree(kept, folder, dirs_exist_ok=True)
     except OSError as error:

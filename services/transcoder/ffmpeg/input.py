@@ -55,10 +55,10 @@ class Limits:
 
 
 def input_options(max_pixels: int, probe_bytes: int = 0, protocols: str = "file") -> list[str]:
-    """Return the options that go before `-i` (or the file name of ffprobe) whenever a source is read.
+    """Return the options before `-i` (or ffprobe's file name) for reading any source.
 
-    `probe_bytes` is how far into the file the parameters of its streams are looked for (0: FFmpeg's
-    default of 5 MB or a few seconds, behind which a stream that begins late does not exist).
+    `probe_bytes` is how far into the file FFmpeg looks for the parameters of streams (0: its default of 5 MB
+    or a few seconds, which misses streams that start later).
     """
     deeper = ["-probesize", str(probe_bytes), "-analyzeduration", PROBE_MICROSECONDS] if probe_bytes else []
     return [

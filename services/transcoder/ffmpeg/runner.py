@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     LineSink = Callable[[str], None]
 
-STDERR_LINES: Final = 200  # x264 alone says fifteen for each rendition
+STDERR_LINES: Final = 200  # x264 alone writes fifteen lines per rendition
 LINE_LIMIT_BYTES: Final = 1 << 20
 PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
                     "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")  # fmt: skip
-# Static builds crash when they convert a programme name with another libc's tables; names are not used.
+# Static builds crash when they convert a programme name with another libc's tables; the names are not used.
 WITHOUT_CONVERTERS: Final = {"GCONV_PATH": "/nonexistent"}
 ADDRESS: Final = re.compile(r" @ 0x[0-9a-f]+")
 
@@ -130,9 +130,9 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FfmpegRunner:
-    """Runs ffmpeg and ffprobe on this machine, confined as `mode` says, each with `memory_bytes` at most.
+    """Runs ffmpeg and ffprobe, confined according to `mode`, each with at most `memory_bytes`.
 
-    `cuda_cache` is the folder of FFmpeg's GPU filters, compiled for this card, if there is one.
+    `cuda_cache` is the directory of FFmpeg's compiled GPU filters, if any.
     """
 
     mode: Mode = "best-effort"
@@ -149,7 +149,7 @@ class FfmpegRunner:
         check: Callable[[], None] = lambda: None,
         environment: Mapping[str, str] | None = None,
     ) -> Finished:
-        """Run `argv` with `access`, pass each line of output to `on_line`, return how it ended.
+        """Run `argv` with `access`, pass each line of output to `on_line`, and return the result.
 
         `check` is called about once a second and may raise. Anything that ends this function early
         (EncodeStalled after `timeout_seconds`, cancellation, an error in a callback) kills the program
@@ -194,7 +194,7 @@ class FfmpegRunner:
         access: Access = NOTHING,
         log_level: str = "error",
     ) -> tuple[str, Finished]:
-        """Run ffprobe with `arguments` and return its output with how it ended."""
+        """Run ffprobe with `arguments` and return its output and result."""
         lines: list[str] = []
         finished = await self.run_ffprobe(
             arguments,
@@ -216,10 +216,10 @@ class FfmpegRunner:
         on_progress: Callable[[float], None] = lambda _: None,
         environment: Mapping[str, str] | None = None,
     ) -> Finished:
-        """Run an ffmpeg command that reports with `-progress pipe:1` and return how it ended.
+        """Run an ffmpeg command that reports with `-progress pipe:1` and return its result.
 
-        `on_progress` gets the fraction of `frames` that is written (0 to 1). Raises EncodeStalled when
-        `timeout_seconds` have passed, or `stall_seconds` without one more frame.
+        `on_progress` gets the written fraction of `frames` (0 to 1). Raises EncodeStalled after
+        `timeout_seconds`, or after `stall_seconds` without a new frame.
         """
         watch = _Watch()
 
@@ -244,7 +244,7 @@ class FfmpegRunner:
 
 
 def parse_answer(text: str) -> Mapping[str, Any]:
-    """Parse ffprobe's JSON; empty where ffprobe crashed in the middle of it."""
+    """Parse ffprobe's JSON; empty if ffprobe crashed while writing it."""
     try:
         answer: Mapping[str, Any] = json.loads(text or "{}")
     except json.JSONDecodeError:

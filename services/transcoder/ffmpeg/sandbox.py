@@ -1,4 +1,4 @@
-"""What ffmpeg and ffprobe may access: the command line of sandbox_exec.py, and what this kernel enforces."""
+"""Confines ffmpeg and ffprobe: the command line of sandbox_exec.py, and checks of the kernel's support."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ NOTHING: Final = Access()
 
 def uses_gpu(argv: Sequence[str]) -> bool:
     """Tell whether a command uses the GPU driver, which needs devices and a large address space."""
-    # Only options count: the codec allow-list names GPU decoders without using one.
+    # Only options count: the codec allow-list contains GPU decoders without using them.
     return any(
         word in value
         for before, value in pairwise(argv)
@@ -92,9 +92,9 @@ def confined(
         *("--parent", str(os.getpid()), "--mode", mode, "--core-bytes", "0"),
         *("--cpu-seconds", str(cpu_seconds), "--file-bytes", str(FILE_BYTES)),
         *("--open-files", str(OPEN_FILES)),
-        # Memory that is the program's own: threads reserve addresses that they never use.
+        # Limits data, not address space: threads reserve addresses that they never use.
         *("--data-bytes", str(memory_bytes)),
-        # The GPU driver reserves 15 GiB of them on an H200.
+        # The GPU driver reserves 15 GiB of addresses on an H200.
         *(() if gpu else ("--address-bytes", str(ADDRESS_BYTES))),
     ]
     for option, paths in _rules(program, access, gpu=gpu).items():
@@ -119,7 +119,7 @@ def _found(patterns: Sequence[str]) -> list[str]:
 
 
 async def report_protection(mode: Mode) -> dict[str, int]:
-    """Try `mode`, log and expose what of it is active here, and return that.
+    """Try `mode`; log, export and return the protections that are active here.
 
     Raises SandboxMissing when `mode` is required and something is missing.
     """

@@ -44,7 +44,7 @@ LIMITS = {
     "--core-bytes": resource.RLIMIT_CORE,
 }
 
-# machine: its AUDIT_ARCH, then the numbers of socket, clone and of the calls that are refused outright:
+# machine: its AUDIT_ARCH, then the numbers of socket, clone and of the calls that are always refused:
 # ptrace, process_vm_readv and _writev, io_uring_setup (which opens sockets past a filter), fork, vfork.
 SYSCALLS = {
     "x86_64": (0xC000003E, 41, 56, (101, 310, 311, 425, 57, 58)),
