@@ -21,6 +21,7 @@ from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.encode_parts import EncodeParts
 from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.handlers.refuse_event import refuse_event
+from services.transcoder.handlers.work_bucket import MAX_WAIT_SECONDS, WaitForWorkBucket
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
 from services.transcoder.quality.find_judge import find_judge
@@ -34,7 +35,7 @@ from services.transcoder.sources.node_cache import DIRECTORY, NodeCache
 from services.transcoder.sources.retry_unreachable import SourceRetry
 from services.transcoder.sources.s3 import S3Source
 from shared.contracts.events import EncodeChunk, ResumeVideo, VideoUploaded
-from shared.errors import OriginalMissing, SourceServerUnavailable
+from shared.errors import OriginalMissing, SourceServerUnavailable, WorkBucketUnavailable
 from shared.http.app import create_base_app
 from shared.http.server import running
 from shared.messaging.consumer import Consumer
@@ -52,12 +53,14 @@ from shared.workspace.bucket import BucketWorkspace
 from shared.workspace.disk_budget import DiskBudget
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from services.transcoder.sources.opened_source import Originals
     from shared.contracts.events import Payload
     from shared.errors import PipelineError
 
+    Handler = Callable[[Any], Awaitable[None]]
+    Guard = Callable[[Handler], Handler]
     OpenEncoder = Callable[[TranscoderSettings, web.Application], AsyncIterator[None]]
 
 NAME, DEFAULT_PORT = "transcoder", 8082
@@ -152,7 +155,7 @@ def _consumers(settings: TranscoderSettings, app: web.Application) -> list[Consu
 
 
 def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
-    volume, runner = app[VOLUME], app[ENCODER].runner
+    guard, runner = _guard(settings, app), app[ENCODER].runner
     planning = PlanVideoHandler(
         app[OUTBOX],
         app[WORKSPACE],
@@ -172,12 +175,13 @@ def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
     patience: dict[type[PipelineError], float] = {
         SourceServerUnavailable: settings.storage_patience_seconds,
         OriginalMissing: ORIGINAL_PATIENCE_SECONDS,
+        WorkBucketUnavailable: settings.storage_patience_seconds,
     }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
     failures = VideoFailures(app[OUTBOX], "plan")
     routes: dict[type[Payload], Route] = {
-        VideoUploaded: Route(volume.guard(planning.uploaded), policy, failures, planning.accept),
-        ResumeVideo: Route(volume.guard(planning.resume), policy, failures),
+        VideoUploaded: Route(guard(planning.uploaded), policy, failures, planning.accept),
+        ResumeVideo: Route(guard(planning.resume), policy, failures),
     }
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
@@ -185,7 +189,7 @@ def _planner(settings: TranscoderSettings, app: web.Application) -> Consumer:
         queues=["transcoder.plan"],
         processor=Processor(routes, app[OUTBOX]),
         slots=PLANS_AT_ONCE,
-        gate=volume.check,
+        gate=app[VOLUME].gate,
         open_link=servers_of(app).link,
         refuse=partial(refuse_event, app[OUTBOX]),
     )
@@ -206,18 +210,26 @@ def _encoders(settings: TranscoderSettings, app: web.Application, queues: Sequen
     patience: dict[type[PipelineError], float] = {
         NewerPlan: NEWER_PLAN_PATIENCE_SECONDS,
         OriginalMissing: ORIGINAL_PATIENCE_SECONDS,
+        WorkBucketUnavailable: settings.storage_patience_seconds,
     }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
-    route = Route(app[VOLUME].guard(encoding.encode), policy, VideoFailures(app[OUTBOX], "encode"))
+    route = Route(_guard(settings, app)(encoding.encode), policy, VideoFailures(app[OUTBOX], "encode"))
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),
         name=f"{NAME}.encode",
         queues=queues,
         processor=Processor({EncodeChunk: route}, app[OUTBOX]),
         slots=chunks_at_once(_wanted(settings), app[ENCODER].name),
-        gate=app[VOLUME].check,
+        gate=app[VOLUME].gate,
         open_link=servers_of(app).link,
     )
+
+
+def _guard(settings: TranscoderSettings, app: web.Application) -> Guard:
+    """Return what keeps faults of the workspace from being taken for those of a video."""
+    volume, seconds = app[VOLUME], min(MAX_WAIT_SECONDS, settings.storage_patience_seconds / 2)
+    waiting = WaitForWorkBucket(app[OUTBOX], volume.check, seconds)
+    return lambda handle: volume.guard(waiting.guard(handle))
 
 
 def _wanted(settings: TranscoderSettings) -> int | None:

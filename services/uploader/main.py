@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -207,6 +207,7 @@ def _storing(settings: UploaderSettings, app: web.Application, storing: StoreInI
     patience: dict[type[PipelineError], float] = {
         StorageUnavailable: settings.storage_patience_seconds,
         StorageRefused: 0.0,
+        WorkBucketUnavailable: settings.storage_patience_seconds,
         SegmentsLost: 0.0,
     }
     policy = RetryPolicy(settings.retry_attempts, settings.retry_seconds, patience)
@@ -244,11 +245,11 @@ def _consumer(
     waits_for_bucket: bool = True,
 ) -> Consumer:
     """Return a consumer; unless it `waits_for_bucket`, messages are handled while the work bucket is away."""
+    volume = app[VOLUME]
 
     async def gate() -> None:
         app[IDENTIFICATION].require()
-        with suppress(*[] if waits_for_bucket else [WorkBucketUnavailable]):
-            await app[VOLUME].check()
+        await (volume.check() if waits_for_bucket else volume.gate())
 
     return Consumer(
         settings.rabbitmq_url.get_secret_value(),

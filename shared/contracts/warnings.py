@@ -81,6 +81,12 @@ class VideoWarning(Model):
     end_seconds: float | None = None
 
 
+WAITS_FOR_STORAGE: Final = VideoWarning(
+    code=WarningCode.STORAGE_WAITING,
+    message="The storage is unavailable: the video waits and continues by itself",
+)
+
+
 def merge_warnings(warnings: Iterable[VideoWarning]) -> tuple[VideoWarning, ...]:
     """Return `warnings` sorted by time; adjacent ones with equal code and message are merged."""
     kinds: dict[tuple[str, str], list[VideoWarning]] = {}

@@ -43,7 +43,14 @@ class WorkVolumeUnavailable(Deferred):
 
 
 class WorkBucketUnavailable(WorkVolumeUnavailable):
-    """The work bucket did not answer, or is overloaded: no worker can do the work until it does."""
+    """The work bucket did not answer, is overloaded, or refused a request: what its storage raised tells.
+
+    A video that waits for it too long fails as one that waits for the storage does.
+    """
+
+    def __init__(self, message: str, kind: type[StorageUnavailable] = StorageUnavailable) -> None:
+        super().__init__(message)
+        self.reason = kind.reason
 
 
 class StorageInconsistent(TransientError):

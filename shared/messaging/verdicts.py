@@ -3,8 +3,8 @@
 handled                        acknowledged, after the handler has committed
 Superseded                     acknowledged: another worker has the work, or it is no longer needed
 DatabaseUnavailable            held, and handled again when Postgres answers
-Deferred                       retried after the delay in the error; no attempt is counted
-an error with patience retried with growing delays until the patience ends; progress restarts it
+an error with patience         retried with growing delays until the patience ends; progress restarts it
+any other Deferred             retried after the delay in the error; no attempt is counted
 PermanentError                 given up
 TransientError, or a bug       retried with back-off; given up after the last attempt
 kills its worker every time    given up: `worker_lost`
@@ -106,7 +106,7 @@ def decide(error: Exception | None, delivery: Delivery, policy: RetryPolicy, now
             return Acknowledge("superseded")
         case DatabaseUnavailable():
             return Keep(OUTAGE_SECONDS)
-        case Deferred():
+        case Deferred() if policy.patience_seconds(error) is None:
             since = delivery.failing_since
             return TryAgain("deferred", error.reason, error.seconds, delivery.attempt, since)
         case PipelineError():

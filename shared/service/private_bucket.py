@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 import aiohttp
 import structlog
 
 from shared.errors import ConfigurationError, PipelineError
 from shared.startup import wait_until_available
+from shared.workspace import names
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,7 +26,7 @@ async def expect_private(storage: Storage, prefix: str, urls: Collection[str]) -
 
     Raises ConfigurationError when it can; StorageUnavailable when the bucket does not answer for long.
     """
-    key = f"{prefix}/access-probe-{uuid4().hex}"
+    key = f"{prefix}/{names.probe()}"
     await wait_until_available(lambda: _put(storage, key))
     try:
         for url in urls:

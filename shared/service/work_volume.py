@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID, uuid4
@@ -19,7 +20,13 @@ from aiohttp import web
 from shared import videos
 from shared.database.queries import all_rows
 from shared.database.statements import work_volume as sql
-from shared.errors import PipelineError, SourceUnavailable, StorageMismatch, WorkVolumeUnavailable
+from shared.errors import (
+    PipelineError,
+    SourceUnavailable,
+    StorageMismatch,
+    WorkBucketUnavailable,
+    WorkVolumeUnavailable,
+)
 from shared.http.health import CHECKS
 from shared.service.resources import DATABASE
 from shared.service.workspace import WORKSPACE
@@ -88,6 +95,11 @@ class WorkVolume:
             raise WorkVolumeUnavailable(_wrong(self._work, found, self._id))
         self._checked_at = time.monotonic()
 
+    async def gate(self) -> None:
+        """Raise as `check` does, but not while a work bucket is away: how long, each message counts."""
+        with suppress(WorkBucketUnavailable):
+            await self.check()
+
     def guard(self, handle: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
         """Return a handler that raises WorkVolumeUnavailable if the volume, not the video, is at fault."""
 
@@ -96,6 +108,9 @@ class WorkVolume:
                 await handle(message)
             except SourceUnavailable:
                 await self.check(again=True)
+                raise
+            except WorkBucketUnavailable:
+                self._checked_at = -self._checked_seconds
                 raise
             except OSError as error:
                 if error.errno in FAULTS:

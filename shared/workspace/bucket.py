@@ -148,11 +148,16 @@ class BucketWorkspace:
                 if not await self.storage.delete_prefix(self._key(each)):  # a file
                     await self.storage.delete(self._key(each))
 
-    async def read_marker(self, *, writable: bool = True) -> bytes | None:  # noqa: ARG002 - as on a volume
-        """Return the content of the marker, with a short timeout; None if there is none."""
+    async def read_marker(self, *, writable: bool = True) -> bytes | None:
+        """Return the content of the marker, with a short timeout; None if there is none.
+
+        `writable` is checked only after a failed upload: that takes two more requests.
+        """
         try:
             with bucket_faults():
                 async with asyncio.timeout(MARKER_SECONDS):
+                    if writable:
+                        await self._hand_over.expect_writable()
                     async with self.storage.read(self._key(named.MARKER)) as reader:
                         return await reader.body()
         except KeyError:

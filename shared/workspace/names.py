@@ -1,15 +1,18 @@
 """Names in the workspace: relative paths, as records and events hold them; pure.
 
-uploads/{videoId}.part                     an upload in progress originals/{videoId}/source
-the original, until it is no longer needed chunks/{videoId}/{chunk}-{attempt}/        segments of one attempt
-at a chunk chunks/{videoId}/thumbnail.{attempt}.jpg   made by one planning attempt (temporary files:
-.{random}.parts/), like other artifacts
+uploads/{videoId}.part                     an upload in progress
+uploads/probe-{random}                     tests whether the bucket can be written, or read by anyone
+originals/{videoId}/source                 the original, until it is no longer needed
+chunks/{videoId}/{chunk}-{attempt}/        segments of one attempt at a chunk
+chunks/{videoId}/thumbnail.{attempt}.jpg   made by one planning attempt (temporary files: .{random}.parts/),
+                                           like other artifacts
 """
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -29,6 +32,11 @@ MARKER: Final = "vod-volume.json"  # identifies the workspace
 def upload(video_id: UUID) -> str:
     """Return the name of an upload in progress."""
     return f"{UPLOADS}/{video_id}.part"
+
+
+def probe() -> str:
+    """Return a new name for a file that is removed at once; one that stays goes stale like an upload."""
+    return f"{UPLOADS}/probe-{uuid4().hex}"
 
 
 def originals_of(video_id: UUID) -> str:

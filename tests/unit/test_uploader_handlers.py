@@ -208,7 +208,7 @@ async def test_work_bucket_that_is_away_is_waited_for_and_is_no_outage_of_the_st
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalStorage, "head", head)
-        with pytest.raises(StorageUnavailable, match=r"work bucket .* connection refused") as waiting:
+        with pytest.raises(WorkBucketUnavailable, match=r"work bucket .* connection refused") as waiting:
             await handler.store(video.segmented(0))
     assert waiting.value.made_progress == (put > 0)
     assert not handler.breaker.is_open

@@ -63,6 +63,16 @@ def test_deferral_uses_up_no_attempt(error):
     assert verdict == TryAgain("deferred", error.reason, error.seconds, attempt=2)
 
 
+def test_deferral_with_patience_is_waited_out_and_then_given_up():
+    policy = RetryPolicy(3, 2.0, {errors.WorkBucketUnavailable: 600.0})
+    error = errors.WorkBucketUnavailable("x", StorageRefused)
+    first = decide(error, Delivery(attempt=2), policy, NOW)
+    assert first == TryAgain("retried", "storage_refused", 2.0, 2, NOW)
+    since = NOW - timedelta(seconds=600)
+    last = decide(error, Delivery(attempt=2, failing_since=since), policy, NOW)
+    assert last == GiveUp(error, retryable=True)
+
+
 @pytest.mark.parametrize("error", [EncodeFailed("x"), RuntimeError("a bug")])
 def test_fault_is_tried_again_until_the_last_attempt(error):
     verdicts = [decide(error, Delivery(attempt), POLICY, NOW) for attempt in range(3)]

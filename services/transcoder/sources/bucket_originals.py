@@ -22,6 +22,7 @@ from shared.errors import (
 )
 from shared.failpoints import failpoint
 from shared.workspace import names
+from shared.workspace.hand_over import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
@@ -84,7 +85,7 @@ class BucketOriginals:
                 await upload.keep()
         except StorageUnavailable as error:
             await upload.discard()
-            raise WorkBucketUnavailable(f"the work bucket cannot be written: {error}") from error
+            raise unavailable(error) from error
         except BaseException:
             await upload.discard()
             raise

@@ -10,7 +10,7 @@ import structlog
 from services.uploader.handlers.store_lease import Progress, StoreLease
 from shared import videos
 from shared.contracts.events import EncodeChunk
-from shared.contracts.warnings import VideoWarning, WarningCode
+from shared.contracts.warnings import WAITS_FOR_STORAGE, WarningCode
 from shared.errors import (
     SegmentsLost,
     StorageInconsistent,
@@ -37,11 +37,6 @@ if TYPE_CHECKING:
     from shared.storage.interface import Storage
     from shared.videos import StoreJob
     from shared.workspace.interface import Workspace
-
-WAITING = VideoWarning(
-    code=WarningCode.STORAGE_WAITING,
-    message="The storage is unavailable: the video waits and continues by itself",
-)
 
 MAX_REOPENED = 3  # times that a chunk is encoded again in one run because its files are lost
 
@@ -70,7 +65,7 @@ class StoreChunkHandler:
     async def store(self, event: VideoSegmented) -> None:
         """Store one chunk; finish the video if it was the last.
 
-        An outage of the work bucket is waited for as one of the storage is, but not taken for one.
+        An outage of the work bucket is not taken for one of the storage.
         """
         try:
             async with self.breaker.guarded():
@@ -78,14 +73,9 @@ class StoreChunkHandler:
         except StorageRefused:
             await self.tidy(event.video_id)
             raise
-        except StorageUnavailable:
+        except (StorageUnavailable, WorkBucketUnavailable):
             await self._note_waiting(event.video_id)
             raise
-        except WorkBucketUnavailable as error:
-            await self._note_waiting(event.video_id)
-            waited_for = StorageUnavailable(error.message)
-            waited_for.made_progress = error.made_progress
-            raise waited_for from error
         except Exception:
             await self.tidy(event.video_id)
             raise
@@ -93,7 +83,7 @@ class StoreChunkHandler:
     async def _note_waiting(self, video_id: UUID) -> None:
         """Add a warning to the record about the wait."""
         async with self.outbox.transaction() as connection:
-            await videos.add_warnings(connection, video_id, [WAITING])
+            await videos.add_warnings(connection, video_id, [WAITS_FOR_STORAGE])
 
     async def _store(self, video_id: UUID, chunk: int) -> None:
         async with self.outbox.transaction() as connection:
