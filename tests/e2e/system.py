@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from uuid import uuid4
 import aio_pika
 import aiohttp
 import m3u8
+import pytest
 from aiobotocore.session import get_session
 
 from tests.leaks import leaks_in
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 REPO = Path(__file__).parents[2]
+IN_BUCKET = os.environ.get("WORK") == "bucket"  # of all stacks that do not choose themselves
+needs_volume = pytest.mark.skipif(IN_BUCKET, reason="with WORK=bucket the services share no directory")
 CONVERSION_SECONDS = 120.0
 EVENT_SECONDS = 30.0
 
@@ -110,6 +114,31 @@ class System:
                 async for page in pages
                 for item in page.get("Contents", [])
             }
+
+    async def work_files(self, name: str) -> dict[str, int]:
+        """Return the sizes of what is handed over below a name, by the rest of their names."""
+        if IN_BUCKET:
+            return await self.bucket(f"work/{name}")
+        top = self.work / name
+        found = [path for path in top.rglob("*") if path.is_file()]
+        return {path.relative_to(top).as_posix(): path.stat().st_size for path in found}
+
+    async def remove_work(self, name: str) -> None:
+        """Remove what is handed over below a name, as a disk that is lost does."""
+        if not IN_BUCKET:
+            shutil.rmtree(self.work / name)
+            return
+        async with self.s3() as client:
+            for rest in await self.work_files(name):
+                await client.delete_object(Bucket=self.env["S3_BUCKET"], Key=f"work/{name}/{rest}")
+
+    async def until_gone(self, video_id: str) -> None:
+        """Wait until nothing is left of a video in the workspace, nor in any scratch."""
+        async with asyncio.timeout(30):
+            while any(files and video_id in path for path, _, files in os.walk(self.directory)) or any(
+                [await self.work_files(f"{place}/{video_id}") for place in ("chunks", "originals")]
+            ):
+                await asyncio.sleep(0.2)
 
     async def purge(self) -> int:
         """Purge every queue, as an operator or a lost disk would; return how many messages were lost."""

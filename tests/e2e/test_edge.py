@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import m3u8
 import pytest
 
+from tests.e2e.system import needs_volume
 from tests.e2e.test_pipeline import expect_playable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(params=["s3", "local"])
+@pytest.fixture(params=["s3", pytest.param("local", marks=needs_volume)])
 def edge_mode(system: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The system with an edge; without it afterwards."""
     system.up(EDGE="nginx", STORAGE_TYPE=request.param)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
 from uuid import uuid4
 
@@ -36,8 +35,9 @@ def faults_of(report, video_id):
     return {(each["kind"], each["key"].split("/", 3)[3]) for each in damage_of(report, video_id)["faults"]}
 
 
-def attempts(system, video_id):
-    return {path.name for path in (system.work / "chunks" / video_id).glob("*-*")}
+async def attempts(system, video_id):
+    files = await system.work_files(f"chunks/{video_id}")
+    return {name.split("/")[0] for name in files if name.endswith(".ts")}
 
 
 async def test_fsck_has_made_again_only_what_is_spoiled(s3_mode, long_clip, tmp_path):
@@ -46,7 +46,7 @@ async def test_fsck_has_made_again_only_what_is_spoiled(s3_mode, long_clip, tmp_
         bucket = s3_mode.env["S3_BUCKET"]
         record = await client.ready((await client.upload(long_clip))["id"])
         video_id, prefix = record["id"], record["s3Key"]
-        before = attempts(s3_mode, video_id)
+        before = await attempts(s3_mode, video_id)
         assert len(before) > 1, "one chunk would prove nothing"
         assert not any(each["videoId"] == video_id for each in (await fsck(s3_mode))[1]["damaged"])
 
@@ -70,10 +70,10 @@ async def test_fsck_has_made_again_only_what_is_spoiled(s3_mode, long_clip, tmp_
         assert damage_of(report, video_id)["repair"] == ["in_work"]
         again = await client.ready(video_id)
         await expect_whole(s3_mode, client, again, tmp_path)
-        assert attempts(s3_mode, video_id) == before, "what the encoder wrote is still there"
+        assert await attempts(s3_mode, video_id) == before, "what the encoder wrote is still there"
         assert len(await events.of(video_id, "video.stored", at_least=2)) == 2
 
-        shutil.rmtree(s3_mode.work / "chunks" / video_id)
+        await s3_mode.remove_work(f"chunks/{video_id}")
         await s3.delete_object(Bucket=bucket, Key=f"{prefix}/360p/segment_001.ts")
         await s3.delete_object(Bucket=bucket, Key=f"{prefix}/thumbnail.jpg")
         _, report = await fsck(s3_mode, "--repair")
@@ -81,7 +81,7 @@ async def test_fsck_has_made_again_only_what_is_spoiled(s3_mode, long_clip, tmp_
         await client.fetch(again["playlistUrl"])  # it plays on
         again = await client.ready(video_id)
         await expect_whole(s3_mode, client, again, tmp_path)
-        assert {name.split("-")[0] for name in attempts(s3_mode, video_id)} == {"00000"}
+        assert {name.split("-")[0] for name in await attempts(s3_mode, video_id)} == {"00000"}
         assert (await client.fetch(again["thumbnailUrl"]))[:2] == b"\xff\xd8"
         await s3.delete_object(Bucket=bucket, Key=foreign)
         assert not any(each["videoId"] == video_id for each in (await fsck(s3_mode))[1]["damaged"])
@@ -91,8 +91,8 @@ async def test_fsck_mends_what_it_can_when_the_original_is_gone(s3_mode, small_c
     async with s3_mode.client() as client, s3_mode.s3() as s3:
         record = await client.ready((await client.upload(small_clip))["id"])
         bucket, segment = s3_mode.env["S3_BUCKET"], f"{record['renditions'][0]['name']}/segment_001.ts"
-        shutil.rmtree(s3_mode.work / "chunks" / record["id"])
-        (s3_mode.work / "originals" / record["id"] / "source").unlink()
+        for place in ("chunks", "originals"):
+            await s3_mode.remove_work(f"{place}/{record['id']}")
         await s3.delete_object(Bucket=bucket, Key=f"{record['s3Key']}/{segment}")
         code, report = await fsck(s3_mode, "--repair")
         assert (code, damage_of(report, record["id"])["repair"]) == (1, ["no_original"])

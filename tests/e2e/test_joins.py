@@ -46,6 +46,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             **OWN_SERVERS,
             TRANSCODERS=str(len(TRANSCODERS)),
             STORAGE_TYPE="local",
+            WORK="volume",
             HLS_SEGMENT_SECONDS="10",
             CHUNK_SECONDS="30",
         )

@@ -29,6 +29,7 @@ ALONE_SECONDS = 15.0  # longer than it takes until a fault has used up its attem
 BASES = ("HEAD~1", "0954c29")
 VARIABLES = {
     "STORAGE_TYPE": "local",
+    "WORK": "volume",
     "HLS_SEGMENT_SECONDS": "2",
     "CHUNK_SECONDS": "4",
     "LEASE_SECONDS": "3",

@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(420)]
 def system(outside_servers, tmp_path_factory):
     running = System(tmp_path_factory.mktemp("neighbours"))
     try:
-        running.up(STORAGE_TYPE="local", HLS_SEGMENT_SECONDS="2", MAX_UPLOADS_AT_ONCE="100")
+        running.up(STORAGE_TYPE="local", WORK="volume", HLS_SEGMENT_SECONDS="2", MAX_UPLOADS_AT_ONCE="100")
         yield running
     finally:
         running.down()

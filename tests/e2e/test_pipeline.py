@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-import os
 import subprocess
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
+
+from tests.e2e.system import needs_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,10 +52,6 @@ def files_below(directory: Path) -> dict[str, int]:
         for path in directory.rglob("*")
         if path.is_file()
     }
-
-
-def local_segments(system, video_id: str) -> list[Path]:
-    return list((system.work / "chunks" / video_id).rglob("*.ts"))
 
 
 def expect_grid(jpeg: bytes, tmp_path: Path) -> None:
@@ -116,7 +112,8 @@ async def test_upload_ends_ready_in_s3_with_tree_record_events_and_playback(s3_m
 
         await expect_playable(client, ready, tmp_path, frames=225)
         expect_grid(await client.fetch(ready["thumbnailUrl"]), tmp_path)
-        assert len(local_segments(s3_mode, video_id)) == 15, "local files stay"
+        kept = [name for name in await s3_mode.work_files(f"chunks/{video_id}") if name.endswith(".ts")]
+        assert len(kept) == 15, "segments stay where they were handed over"
 
         segmented = await events.of(video_id, "video.segmented")
         assert {event["chunk"] for event in segmented} == {0, 1, 2}
@@ -158,11 +155,12 @@ async def test_local_files_go_when_they_are_to_be_deleted_after_s3(s3_mode, smal
     s3_mode.up(DELETE_LOCAL_AFTER_S3="true")
     async with s3_mode.client() as client:
         ready = await client.ready((await client.upload(small_clip))["id"])
-        await eventually_gone(s3_mode.work, ready["id"])
+        await s3_mode.until_gone(ready["id"])
         assert "master.m3u8" in await s3_mode.bucket(ready["s3Key"])
         await client.fetch(ready["playlistUrl"])
 
 
+@needs_volume
 async def test_upload_ends_ready_on_local_disk_when_s3_is_off(system, clip, tmp_path):
     system.up(STORAGE_TYPE="local", DELETE_LOCAL_AFTER_S3="true")
     async with system.client() as client, system.events() as events:
@@ -177,13 +175,7 @@ async def test_upload_ends_ready_on_local_disk_when_s3_is_off(system, clip, tmp_
         [done] = await events.of(record["id"], "video.stored", at_least=1)
         assert done["bytes"] == sum(tree.values())
         await client.call("DELETE", f"/api/videos/{record['id']}", 204)
-        await eventually_gone(system.work, record["id"])
-
-
-async def eventually_gone(work: Path, video_id: str) -> None:
-    async with asyncio.timeout(30):
-        while any(files and video_id in path for path, _, files in os.walk(work)):
-            await asyncio.sleep(0.2)
+        await system.until_gone(record["id"])
 
 
 async def test_players_may_begin_while_the_rest_is_still_encoded(s3_mode, long_clip):
@@ -272,7 +264,7 @@ async def test_delete_leaves_no_object_and_no_file(s3_mode, small_clip):
         ready = await client.ready((await client.upload(small_clip))["id"])
         await client.call("DELETE", f"/api/videos/{ready['id']}", 204)
         assert (await client.call("GET", f"/api/videos/{ready['id']}", 404))["reason"] == "not_found"
-        await eventually_gone(s3_mode.work, ready["id"])
+        await s3_mode.until_gone(ready["id"])
         assert await s3_mode.bucket(ready["s3Key"]) == {}
 
 
@@ -281,7 +273,7 @@ async def test_delete_stops_the_work_when_a_video_is_being_encoded(s3_mode, long
         video_id = (await client.upload(long_clip))["id"]
         await client.until(video_id, lambda record: record["playable"])
         await client.call("DELETE", f"/api/videos/{video_id}", 204)
-        await eventually_gone(s3_mode.work, video_id)
+        await s3_mode.until_gone(video_id)
         assert await s3_mode.bucket(f"hls/system/{video_id}") == {}
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import asyncpg
 import pytest
@@ -41,9 +41,16 @@ class Servers:
     s3_secret_access_key: str
 
     def settings(self, **overrides: Any) -> Settings:
-        """Return settings that reach these servers; `work_dir` must be given."""
+        """Return settings that reach these servers; `work_dir` must be given.
+
+        With WORK=bucket in the environment, each `work_dir` of a service with S3 has a work bucket.
+        """
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Settings(**(values | {"storage_type": "local", "http_host": "127.0.0.1"} | overrides))
+        values |= {"storage_type": "local", "http_host": "127.0.0.1"} | overrides
+        if os.environ.get("WORK") == "bucket" and values["storage_type"] == "s3":
+            prefix = f"work-{uuid5(NAMESPACE_URL, str(values['work_dir'])).hex}/"
+            values = {"work": "bucket", "s3_work_prefix": prefix} | values
+        return Settings(**values)
 
 
 NAMES = tuple(name.upper() for name in Servers.__dataclass_fields__)

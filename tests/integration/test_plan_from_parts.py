@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 
 import pytest
@@ -11,13 +10,11 @@ import pytest
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.probe.scan_parts import NeedsWhole
-from services.transcoder.spans import merged, missing, total
-from tests.large_film import make_large_film
+from services.transcoder.spans import merged, missing
 from tests.media import Clip, make_clip
 
 SMALL = (Preset("96p", 96, 300_000, 64_000),)
 NOISE = "noise=alls=60:allf=t"
-GIB = 1024**3
 
 
 @dataclass
@@ -40,10 +37,6 @@ class Copy:
                 copy.seek(begin)
                 copy.write(source.read(end - begin))
         self.parts = merged([*self.parts, *left])
-
-    @property
-    def share(self):
-        return total(self.parts) / self.source.stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -73,19 +66,3 @@ async def test_other_files_are_planned_whole(suffix, clip, tmp_path):
     copy = Copy(make_clip(tmp_path / f"clip.{suffix}", clip), tmp_path / f"copy.{suffix}")
     with pytest.raises(NeedsWhole):
         await make_plan(copy.path, SMALL, need=copy.need)
-
-
-def hour(folder):
-    """Return an hour of film, of one clip again and again."""
-    clip, film = make_clip(folder / "clip.mp4", Clip(frames=600, audio_rate=None)), folder / "film.mp4"
-    loop = ["ffmpeg", "-loglevel", "error", "-stream_loop", "149", "-i", clip, "-c", "copy", film]
-    subprocess.run(loop, check=True)
-    return film
-
-
-async def test_large_film_is_planned_with_less_than_a_hundredth_of_it(tmp_path):
-    copy = Copy(make_large_film(hour(tmp_path), tmp_path / "large.mp4", 20 * GIB), tmp_path / "copy.mp4")
-    plan = await make_plan(copy.path, SMALL, need=copy.need)
-    assert plan.source_bytes > 20 * GIB
-    assert plan.total_frames == 90_000
-    assert copy.share < 0.01

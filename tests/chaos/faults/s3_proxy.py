@@ -50,7 +50,11 @@ class Fault:
 
 
 class S3Proxy:
-    """Forwards to one S3 server, streaming both ways; `injected` counts served faults."""
+    """Forwards to one S3 server, streaming both ways.
+
+    `injected` counts served faults; `requests` and `sent_bytes` count requests and the bytes of their answers
+    by method.
+    """
 
     def __init__(self, endpoint_url: str) -> None:
         self._endpoint_url = endpoint_url.rstrip("/")
@@ -58,6 +62,8 @@ class S3Proxy:
         self._healed = asyncio.Event()
         self._closed = asyncio.Event()
         self.injected: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        self.sent_bytes: Counter[str] = Counter()
         self.url = ""
 
     @classmethod
@@ -104,6 +110,7 @@ class S3Proxy:
         return fault.kind
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.requests[request.method] += 1
         kind = self._take_fault(request)
         if kind == "unavailable":
             return _error(503, "SlowDown")
@@ -141,6 +148,7 @@ class S3Proxy:
         await response.prepare(request)
         async for data in self._cut(answer.content, answer.content_length, kind):
             await response.write(data)
+            self.sent_bytes[request.method] += len(data)
         await response.write_eof()
         return response
 
