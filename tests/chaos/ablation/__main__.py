@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def main() -> int:
     """Run the trials; return 0 when every guard prevents the damage that its absence causes."""
     options = _options()
     try:
-        report = asyncio.run(_interruptible(options.only))
+        report = asyncio.run(_interruptible(options.only, options.work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", file=sys.stderr)
         return 130
@@ -35,9 +36,9 @@ def main() -> int:
     return 0 if report["held"] else 1
 
 
-async def _interruptible(controls: list[Control]) -> dict[str, Any]:
+async def _interruptible(controls: list[Control], work: str) -> dict[str, Any]:
     """Stop cleanly on SIGTERM, as on Ctrl-C: nothing is left running."""
-    task = asyncio.ensure_future(run_controls(controls, _print_trial))
+    task = asyncio.ensure_future(run_controls(controls, _print_trial, work=work))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task
 
@@ -46,6 +47,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.ablation", description=__doc__)
     names = [control.name for control in CONTROLS]
     parser.add_argument("--only", default=",".join(names), help="comma-separated names (default: all)")
+    work = os.environ.get("WORK", "volume")
+    parser.add_argument("--work", choices=("volume", "bucket"), default=work, help="how files pass on")
     parser.add_argument("--report", type=Path, default=REPORT, help="default: .chaos/controls.json")
     options = parser.parse_args()
     if unknown := set(options.only.split(",")) - set(names):

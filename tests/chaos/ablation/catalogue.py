@@ -24,6 +24,7 @@ class Control:
     scenario: Scenario
     costs: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    works: tuple[str, ...] = ("volume", "bucket")  # how files are handed over where the fault is possible
 
     @property
     def fault(self) -> str:
@@ -57,6 +58,7 @@ CONTROLS = (
         scenarios.late_put,
         "orphans",
         {"S3_SINGLE_PUT_BYTES": "0", "LEASE_SECONDS": "600"},  # no renewal stops it before the put
+        works=("volume",),  # in a bucket nothing is left to be copied after a deletion
     ),
     Control(
         "outbox",
@@ -82,12 +84,20 @@ CONTROLS = (
         "stored objects are compared with what was put",
         scenarios.half_kept,
         "damaged",
+        works=("volume",),  # within a bucket the server copies
     ),
     Control(
         "holding",
-        "a sweep skips files locked by a live process",
+        "a sweep skips the original of a live upload",
         scenarios.late_record,
         "lost",
         {"SWEEP": "remove", "SWEEP_AGE_SECONDS": "0.001", "SWEEP_INTERVAL_SECONDS": "0.2"},
+    ),
+    Control(
+        "hand-over",
+        "segments are in the work bucket before they are recorded",
+        scenarios.killed_after_encode,
+        "lost",
+        works=("bucket",),
     ),
 )

@@ -1,4 +1,4 @@
-"""A separate database, bucket and work volume with empty queues for each trial, on shared servers."""
+"""A separate database, bucket and workspace with empty queues for each trial, on shared servers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ QUORUM = {"x-queue-type": "quorum"}
 
 @asynccontextmanager
 async def fresh_environment(servers: Addresses, work_dir: Path) -> AsyncIterator[Addresses]:
-    """Yield the addresses for one scenario; database and bucket are removed afterwards, queues emptied."""
+    """Yield the addresses for one scenario; database and buckets are removed afterwards, queues emptied.
+
+    There is a work bucket if `servers` names one.
+    """
     name = f"controls-{uuid4().hex[:12]}"
     work_dir.mkdir(parents=True)
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(_database(servers.database_url, name))
         addresses = replace(servers, database_url=url, s3_bucket=name, work_dir=work_dir)
-        await stack.enter_async_context(_bucket(addresses))
+        await stack.enter_async_context(_bucket(addresses, name))
+        if servers.s3_work_bucket:
+            addresses = replace(addresses, s3_work_bucket=f"{name}-work")
+            await stack.enter_async_context(_bucket(addresses, addresses.s3_work_bucket))
         await stack.enter_async_context(_queues(addresses.rabbitmq_url))
         yield addresses
 
@@ -46,16 +52,16 @@ async def _database(url: str, name: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _bucket(addresses: Addresses) -> AsyncIterator[None]:
+async def _bucket(addresses: Addresses, name: str) -> AsyncIterator[None]:
     async with addresses.s3() as client:
-        await client.create_bucket(Bucket=addresses.s3_bucket)
+        await client.create_bucket(Bucket=name)
         try:
             yield
         finally:
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=addresses.s3_bucket)
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=name)
             for key in [item["Key"] async for page in pages for item in page.get("Contents", [])]:
-                await client.delete_object(Bucket=addresses.s3_bucket, Key=key)
-            await client.delete_bucket(Bucket=addresses.s3_bucket)
+                await client.delete_object(Bucket=name, Key=key)
+            await client.delete_bucket(Bucket=name)
 
 
 @asynccontextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,7 +21,6 @@ from tests.chaos.faults.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 START_SECONDS = 120.0
 LOOK_SECONDS = 0.05
@@ -34,6 +35,7 @@ class ServiceProcess:
     log: Path
     broker: TcpProxy
     process: asyncio.subprocess.Process
+    scratch: Path | None
 
     @classmethod
     async def start(
@@ -45,6 +47,7 @@ class ServiceProcess:
         Raises RuntimeError with its last output when it exits, TimeoutError when it is too slow.
         """
         port, broker = _free_port(), await _proxy(env["RABBITMQ_URL"])
+        scratch = Path(env["WORK_DIR"]) if env.get("WORK") == "bucket" else None
         where = {"HTTP_PORT": str(port), "RABBITMQ_URL": _through(env["RABBITMQ_URL"], broker)}
         program = ["tests.chaos.ablation.unguarded", guard, service] if guard else [f"services.{service}"]
         bound = ["taskset", "-c", str(min(os.sched_getaffinity(0)))] if one_core else []
@@ -57,7 +60,7 @@ class ServiceProcess:
                 stdout=output,
                 stderr=output,
             )
-        actor = cls(service, f"http://127.0.0.1:{port}", log, broker, process)
+        actor = cls(service, f"http://127.0.0.1:{port}", log, broker, process, scratch)
         try:
             await actor._until_ready()
         except BaseException:
@@ -74,10 +77,12 @@ class ServiceProcess:
         os.kill(self.process.pid, signal.SIGCONT)
 
     async def kill(self) -> None:
-        """Kill it with SIGKILL, stopped or not; idempotent."""
+        """Kill it with SIGKILL, stopped or not; its scratch goes with it, as with its node. Idempotent."""
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
+        if self.scratch:
+            await asyncio.to_thread(shutil.rmtree, self.scratch, ignore_errors=True)
         await self.broker.close()
 
     async def _until_ready(self) -> None:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 async def run_controls(
-    controls: Sequence[Control] = CONTROLS, tell: Callable[[Trial], None] = lambda _: None
+    controls: Sequence[Control] = CONTROLS,
+    tell: Callable[[Trial], None] = lambda _: None,
+    *,
+    work: str = "volume",
 ) -> dict[str, Any]:
     """Run one trial after another; return the report. Trials are deterministic: there is no seed."""
     root = Path(tempfile.mkdtemp(prefix="controls-"))
@@ -31,14 +34,16 @@ async def run_controls(
     try:
         await servers.up()
         clip = await asyncio.to_thread(make_clip, root / "clip.mp4")
-        addresses = Addresses.from_env({"WORK_DIR": str(root), **servers.env})
-        for control in controls:
+        bucket = {"S3_WORK_BUCKET": "to be made"} if work == "bucket" else {}
+        addresses = Addresses.from_env({**servers.env, "WORK_DIR": str(root), **bucket})
+        for control in [each for each in controls if work in each.works]:
             trials.append(await try_control(control, addresses, clip, root / control.name))
             tell(trials[-1])
     finally:
         await servers.down()
         shutil.rmtree(root, ignore_errors=True)
     return {
+        "work": work,
         "held": all(trial.held for trial in trials),
         "seconds": round(sum(trial.seconds for trial in trials), 1),
         "controls": [trial.to_json() for trial in trials],

@@ -78,6 +78,15 @@ async def killed_in_work(testbed: Testbed) -> None:
     await testbed.start("transcoder")
 
 
+async def killed_after_encode(testbed: Testbed) -> None:
+    """A transcoder is lost with its scratch right after it has committed a chunk."""
+    testbed.arm("encode.committed")
+    await testbed.start("transcoder", "uploader")
+    await testbed.submit()
+    await (await testbed.stopped("encode.committed")).kill()
+    await testbed.start("transcoder")
+
+
 async def killed_after_answer(testbed: Testbed) -> None:
     """An ingest is killed as soon as its client has the answer 202."""
     ingest, *_ = await testbed.start("ingest", "transcoder", "uploader")

@@ -64,8 +64,9 @@ class Testbed:
         starting = []
         async with asyncio.TaskGroup() as group:  # a failure stops the others
             for number, service in enumerate(services, start=len(self.actors)):
-                log = self.root / f"{number}-{service}.log"
-                start = ServiceProcess.start(service, self._env(), log, guard=self.guard, one_core=one_core)
+                name = f"{number}-{service}"
+                env, log = self._env(name), self.root / f"{name}.log"
+                start = ServiceProcess.start(service, env, log, guard=self.guard, one_core=one_core)
                 starting.append(group.create_task(start))
         started = [task.result() for task in starting]
         self.actors += started
@@ -94,11 +95,19 @@ class Testbed:
     async def submit(self) -> Accepted:
         """Submit the clip as a platform does, by an event that the broker confirms."""
         video_id = str(uuid4())
-        place = self.addresses.work_dir / "platform" / f"{video_id}.mp4"
+        await submit(self.addresses.rabbitmq_url, video_id, USER, await self._put_source(f"{video_id}.mp4"))
+        return self.accepted(video_id)
+
+    async def _put_source(self, name: str) -> str:
+        """Put the clip where the services may read it; return its URI."""
+        if bucket := self.addresses.s3_work_bucket:  # but not below the prefix of the services
+            async with self.addresses.s3() as s3:
+                await s3.put_object(Bucket=bucket, Key=f"platform/{name}", Body=self.clip.path.read_bytes())
+            return f"s3://{bucket}/platform/{name}"
+        place = self.addresses.work_dir / "platform" / name
         place.parent.mkdir(exist_ok=True)
         shutil.copyfile(self.clip.path, place)
-        await submit(self.addresses.rabbitmq_url, video_id, USER, place.as_uri())
-        return self.accepted(video_id)
+        return place.as_uri()
 
     async def upload(self, ingest: ServiceProcess, key: str) -> Accepted:
         """Upload the clip to an ingest, which must answer 202."""
@@ -140,7 +149,7 @@ class Testbed:
                 "controls",
             ),
             cwd=REPO,
-            env=self._env(),
+            env=self._env("keys"),
             stdout=asyncio.subprocess.PIPE,
         )
         said, _ = await process.communicate()
@@ -198,12 +207,17 @@ class Testbed:
             raise TimeoutError(otherwise) from None
         return found
 
-    def _env(self) -> dict[str, str]:
+    def _env(self, name: str) -> dict[str, str]:
+        """Return the variables of a process; with a work bucket it has a scratch of that name."""
         machine = {name: value for name, value in os.environ.items() if name not in REPLACING}
         places = {
             name.upper(): str(getattr(self.addresses, name)) for name in self.addresses.__dataclass_fields__
         }
         ours = {"S3_ENDPOINT_URL": self.s3.url, "CRASH_POINTS_DIR": str(self.root)}
+        if self.addresses.s3_work_bucket:
+            scratch = self.addresses.work_dir / name
+            scratch.mkdir(exist_ok=True)
+            ours |= {"WORK": "bucket", "WORK_DIR": str(scratch)}
         return {**machine, **places, **SETTINGS, **self.settings, **ours}
 
 

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from services.ingest.uploads import accept
+from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.uploader.handlers import publish_video
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.reconcile import Reconciler
@@ -26,7 +27,7 @@ from shared.messaging.connection import BrokerLink
 from shared.messaging.outbox import Outbox
 from shared.messaging.publisher import Publisher
 from shared.videos.sql_results import sql
-from shared.workspace import volume
+from shared.workspace import bucket, volume
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -157,7 +158,20 @@ def without_holding() -> None:
     def is_held(path: Path) -> bool:
         return False
 
+    def age_seconds(stored: Any) -> float:
+        return float("inf")
+
     _replace(volume, "is_held", is_held)
+    _replace(bucket, "_age_seconds", age_seconds)
+
+
+def without_hand_over() -> None:
+    """Let a transcoder record segments that are in its scratch alone."""
+
+    async def hand_over(self: EncodeChunkHandler, files: Any) -> None:
+        return
+
+    _replace(EncodeChunkHandler, "_hand_over", hand_over)
 
 
 def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
@@ -186,6 +200,7 @@ GUARDS: dict[str, Callable[[], None]] = {
     "reconciler": without_reconciler,
     "size-check": without_size_check,
     "holding": without_holding,
+    "hand-over": without_hand_over,
 }
 
 
