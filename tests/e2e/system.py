@@ -40,6 +40,7 @@ class System:
 
     directory: Path
     given: dict[str, str] = field(default_factory=dict)
+    python: Path = Path(sys.executable)
 
     def up(self, **variables: str) -> None:
         """Start what is not running; `variables` reach the services."""
@@ -52,7 +53,7 @@ class System:
         assert leaks_in(self.directory) == []
 
     def _local(self, command: str) -> None:
-        run = [sys.executable, "-m", "devstack", command, "--dir", str(self.directory)]
+        run = [str(self.python), "-m", "devstack", command, "--dir", str(self.directory)]
         done = subprocess.run(
             run, cwd=REPO, env=os.environ | self.given, capture_output=True, text=True, check=False
         )
