@@ -286,7 +286,7 @@ async def test_claims_of_a_long_film_bring_a_small_part_of_its_plan(services):
     async with services.outbox.transaction() as connection:
         claim = await videos.claim_chunk(connection, ID, 2, lease_seconds=30.0)
     assert claim.plan["segment_starts"] == [3000, 3250, 3500, 3750, 4000, 4250]
-    assert claim.plan["chunks"] == [chunks[2]]
+    assert claim.plan["chunks"] == chunks[1:3], "the tolerant way reads from the one before"
     assert len(json.dumps(claim.plan)) < 3000
 
 

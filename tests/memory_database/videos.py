@@ -133,12 +133,12 @@ def videos__claim_chunk(tables: Tables, *, video_id: UUID, chunk: int, lease_sec
 
 
 def _part(plan: Row, chunk: int) -> Row:
-    """Return a plan with one of its chunks, and the starts of that one's segments."""
-    chunks, starts = plan.get("chunks", [None] * (chunk + 1)), plan.get("segment_starts", [])
+    """Return a plan with one of its chunks and the one before, and the starts of that one's segments."""
+    chunks, starts = plan.get("chunks", []), plan.get("segment_starts", [])
     mine = chunks[chunk] if chunk < len(chunks) else None
     first = mine["first_segment"] - 1 if mine else 0
     return plan | {
-        "chunks": [mine],
+        "chunks": chunks[max(chunk - 1, 0) : chunk + 1],
         "segment_starts": starts[first : first + mine["segments"]] if mine else [],
     }
 

@@ -9,6 +9,9 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter
 
+from services.transcoder.command.chunk import chunk_argv
+from services.transcoder.encode.gpu_fallback import Strategy
+from services.transcoder.encode.time_limits import longest_run_seconds
 from services.transcoder.plan.former_ladder import kept_of
 from services.transcoder.plan.model import FOR_PEOPLE, Plan
 from services.transcoder.plan.versions import VERSION, NewerPlan, OutdatedPlan, upgrade
@@ -98,6 +101,14 @@ def test_part_of_a_plan_is_all_that_its_chunk_needs():
         part = Plan.from_json(json.loads(json.dumps(whole.part(chunk.index).to_json())))
         assert (part.chunk(chunk.index), part.frames_in(chunk)) == (chunk, whole.frames_in(chunk))
         assert part.seconds_in(chunk) == whole.seconds_in(chunk)
+        for is_tolerant in (False, True):
+            way = Strategy("libx264", decodes_on_gpu=False, is_tolerant=is_tolerant)
+            assert longest_run_seconds(part, chunk, way) == longest_run_seconds(whole, chunk, way)
+            command, own = (
+                chunk_argv(each, chunk, "in.mp4", "out", "libx264", tolerant=is_tolerant)
+                for each in (whole, part)
+            )
+            assert own == command
         with pytest.raises(LookupError):
             part.chunk(chunk.index + 1)
 

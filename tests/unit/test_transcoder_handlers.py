@@ -383,7 +383,7 @@ async def test_encoded_chunk_is_recorded_and_announced(encoding, new_video, post
     await encoding(encoder).encode(video.encode(1))
     assert await video.chunk_statuses() == ["pending", "encoded", "pending"]
     [(part, source)] = encoder.parts
-    assert ([chunk.index for chunk in part.chunks], part.segment_starts) == ([1], (300, 599))
+    assert ([chunk.index for chunk in part.chunks], part.segment_starts) == ([0, 1], (300, 599))
     assert source == work_dir.original(video.video_id)
     [(key, event)] = postgres.sent
     assert (key, event["chunk"], event["chunks"]) == ("video.segmented", 1, 3)

@@ -64,7 +64,7 @@ def tolerant_seek(plan: Plan, chunk: Chunk) -> float | None:
     Where the previous one starts, whose last picture may have to be held. The work stays proportional to the
     video's length, whichever part is damaged.
     """
-    return plan.chunks[chunk.index - 1].video_seek_seconds if chunk.index else None
+    return plan.chunk(chunk.index - 1).video_seek_seconds if chunk.index else None
 
 
 def decoder_options(video: VideoTrack) -> list[str]:

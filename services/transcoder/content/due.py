@@ -18,7 +18,9 @@ def is_due(plan: Plan, chunk: Chunk) -> bool:
     """Return whether `chunk` is checked: as long as all checks so far take no more than their share."""
     spent = encoded = 0.0
     due = False
-    for one in plan.chunks[: chunk.index + 1]:
+    for one in plan.chunks:
+        if one.index > chunk.index:
+            break
         encoded += _encode_seconds(plan, one)
         cost = CHECK_A_CHUNK + CHECK_A_SECOND * plan.seconds_in(one)
         due = spent + cost <= ALLOWANCE_SECONDS + MAX_SHARE * encoded or one.index == 0

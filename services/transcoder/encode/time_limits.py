@@ -20,7 +20,7 @@ def read_from(plan: Plan, chunk: Chunk, way: Strategy) -> int:
     if not way.is_tolerant:
         return 0 if chunk.video_seek_seconds is None else chunk.first_frame
     is_near = tolerant_seek(plan, chunk) is not None and not way.key_frames_only
-    return plan.chunks[chunk.index - 1].first_frame if is_near else 0
+    return plan.chunk(chunk.index - 1).first_frame if is_near else 0
 
 
 def longest_run_seconds(plan: Plan, chunk: Chunk, way: Strategy) -> float:

@@ -80,7 +80,8 @@ class Plan:
     into the file to probe for streams. `head` is what is read of the file to open it, and `is_searched` tells
     that a seek looks around in it, so that it must have no holes.
 
-    A claim returns one chunk's part of a plan: the plan with only that chunk and the starts of its segments.
+    A claim returns one chunk's part of a plan: the plan with only that chunk, the one before, from which the
+    tolerant way reads, and the starts of the chunk's segments.
     versions.py handles plans of other versions.
     """
 
@@ -140,8 +141,8 @@ class Plan:
 
     def part(self, index: int) -> Plan:
         """Return the part of the plan for chunk `index`."""
-        chunk = self.chunk(index)
-        return replace(self, chunks=(chunk,), segment_starts=self.starts_in(chunk))
+        chunks = tuple(chunk for chunk in self.chunks if index - 1 <= chunk.index <= index)
+        return replace(self, chunks=chunks, segment_starts=self.starts_in(self.chunk(index)))
 
     def starts_in(self, chunk: Chunk) -> tuple[int, ...]:
         """Return the first frame of each segment of `chunk`."""

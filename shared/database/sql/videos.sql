@@ -62,8 +62,9 @@ where video_id = :video_id;
 select chunk, status, attempt from chunks where video_id = :video_id order by chunk;
 
 -- name: claim_chunk^
--- Claim a chunk: raise its attempt, unless another claim is alive. Only the chunk's part of the plan is returned:
--- every plan has its chunks under `chunks` and the first frames of all segments under `segment_starts`.
+-- Claim a chunk: raise its attempt, unless another claim is alive. Only the chunk's part of the plan is returned,
+-- with the chunk before: every plan has its chunks under `chunks` and the first frames of all segments under
+-- `segment_starts`.
 update chunks c
 set status = 'encoding', attempt = attempt + 1, tries = tries + 1, progress = 0, checks_version = true,
     lease_until = now() + make_interval(secs => :lease_seconds)
@@ -72,7 +73,12 @@ where c.video_id = :video_id and c.chunk = :chunk and v.video_id = c.video_id an
   and (c.status = 'pending' or (c.status = 'encoding' and c.lease_until < now()))
 returning c.attempt, c.tries, v.user_id, v.source_uri, v.plan_attempt,
     v.plan - array['chunks', 'segment_starts'] || jsonb_build_object(
-        'chunks', jsonb_build_array(v.plan -> 'chunks' -> c.chunk),
+        'chunks', jsonb_path_query_array(
+            v.plan,
+            '$.chunks[$first to $last]',
+            jsonb_build_object('first', greatest(c.chunk - 1, 0), 'last', c.chunk),
+            true
+        ),
         'segment_starts', jsonb_path_query_array(
             v.plan,
             '$.segment_starts[$chunk.first_segment - 1 to $chunk.first_segment + $chunk.segments - 2]',
