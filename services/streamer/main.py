@@ -57,7 +57,7 @@ def create_app(settings: StreamerSettings) -> web.Application:
     app.cleanup_ctx.extend(
         [
             late_database_context(settings),
-            storages_context(settings, connections=STORAGE_CONNECTIONS, reads_directly=True),
+            storages_context(settings, connections=STORAGE_CONNECTIONS),
             *(_volume(settings) if settings.storage_type == "local" else ()),
             _identities,
             _catalog,

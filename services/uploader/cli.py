@@ -182,17 +182,12 @@ async def _storage(settings: UploaderSettings, given: argparse.Namespace) -> int
             return await _import(settings, given, identified)
         if given.action == "move":
             return await command.move(mover_of(settings, identified.database, identified.storages), given)
-        storages = [(_label(name), identity) for name, identity in identified.of_storage.items()]
-        for label, identity in (*storages, ("work volume", identified.of_volume)):
+        for label, place, identity in identified.places:
             if given.action == "claim":
-                await claim(identified.database, identity)
+                await claim(identified.database, place, identity)
             is_ours = given.action == "claim" or identity.is_ours
             sys.stdout.write(f"{label:<12}{identity.storage_id}  {'ours' if is_ours else 'not ours'}\n")
     return 0
-
-
-def _label(name: str) -> str:
-    return "storage" if name == DEFAULT_STORAGE else f"storage {name} "
 
 
 async def _doctor(settings: UploaderSettings, given: argparse.Namespace) -> int:

@@ -118,15 +118,12 @@ def outbox_context(settings: BrokerSettings, name: str) -> Callable[[web.Applica
 
 
 def storages_context(
-    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS, reads_directly: bool = False
+    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that opens all storages and reports their states; the service starts without them."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        opened = servers_of(app).open_storages(
-            settings, connections=connections, reads_directly=reads_directly
-        )
-        async with opened as storages:
+        async with servers_of(app).open_storages(settings, connections=connections) as storages:
             app[STORAGES] = storages
             default, *others = storages
             check = app[CHECKS].add("storage", default.check, "once")

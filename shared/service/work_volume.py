@@ -30,7 +30,7 @@ from shared.errors import (
 from shared.http.health import CHECKS
 from shared.service.resources import DATABASE
 from shared.service.workspace import WORKSPACE
-from shared.storage.marker import marker_text, parse_marker
+from shared.storage.marker import Marker, parse_marker
 from shared.workspace import names
 from shared.workspace.interface import videos_in
 from shared.workspace.names import MARKER
@@ -140,7 +140,8 @@ class WorkVolume:
                 is_ours = len(await videos.owners(connection, owned)) == len(owned)
                 name = self._work.name
                 await videos.add_storage(connection, volume_id, kind="volume", name=name, is_ours=is_ours)
-                await self._bounded(self._work.write_marker(marker_text(volume_id).encode()))
+                marker = Marker(volume_id, is_shared=not is_ours)
+                await self._bounded(self._work.write_marker(marker.to_json()))
             await sql.adopt(connection, volume_id=volume_id)
         log.info("work_volume_adopted", volume_id=str(volume_id), where=self._work.where)
         self._adopts = False
@@ -171,7 +172,7 @@ class WorkVolume:
     async def _read(self) -> UUID | None:
         """Return the id in the marker; None without a marker. Raises OSError if the volume is unusable."""
         body = await self._work.read_marker(writable=not self._only_reads)
-        return parse_marker(body, f"{MARKER} of {self._work.where}") if body is not None else None
+        return parse_marker(body, f"{MARKER} of {self._work.where}").storage_id if body is not None else None
 
 
 def _wrong(work: Workspace, found: UUID | None, wanted: UUID) -> str:

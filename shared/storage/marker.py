@@ -1,8 +1,13 @@
-"""The marker object that identifies a storage, whatever its endpoint and bucket name."""
+"""The marker object that identifies a storage, whatever its endpoint and bucket name.
+
+It also tells whether several systems store there: the first one would not learn it otherwise, and take the
+objects of the others for orphans.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -19,8 +24,21 @@ MARKER: Final = "hls/vod-storage.json"
 log = structlog.get_logger()
 
 
-async def read_marker(storage: Storage) -> UUID | None:
-    """Return the identity of a storage; None if it has none yet.
+@dataclass(frozen=True)
+class Marker:
+    """The identity of a storage or work volume, and whether other systems use it as well."""
+
+    storage_id: UUID
+    is_shared: bool = False
+
+    def to_json(self) -> bytes:
+        """Return the content of the marker."""
+        shared = {"shared": True} if self.is_shared else {}
+        return json.dumps({"storageId": str(self.storage_id), **shared}).encode()
+
+
+async def read_marker(storage: Storage) -> Marker | None:
+    """Return the marker of a storage; None if it has none yet.
 
     Raises StorageMismatch if another object is in the marker's place, StorageUnavailable.
     """
@@ -32,22 +50,25 @@ async def read_marker(storage: Storage) -> UUID | None:
     return parse_marker(text, MARKER)
 
 
-async def write_marker(storage: Storage, storage_id: UUID) -> None:
-    """Give a storage its identity. Raises StorageUnavailable."""
-    await storage.put_bytes(MARKER, marker_text(storage_id).encode())
+async def write_marker(storage: Storage, marker: Marker) -> None:
+    """Give a storage its marker. Raises StorageUnavailable."""
+    await storage.put_bytes(MARKER, marker.to_json())
 
 
-def marker_text(storage_id: UUID) -> str:
-    """Return the content of a marker."""
-    return json.dumps({"storageId": str(storage_id)})
-
-
-def parse_marker(text: bytes | str, name: str) -> UUID:
+def parse_marker(text: bytes | str, name: str) -> Marker:
     """Parse a marker. Raises StorageMismatch, naming it, when it is invalid."""
     try:
-        return UUID(str(json.loads(text)["storageId"]))
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(text)
+        return Marker(UUID(str(found["storageId"])), found.get("shared") is True)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageMismatch(f"{name} is not a valid marker: remove or restore it") from error
+
+
+def shared_by_others(marker: Marker) -> tuple[str, str]:
+    """Return what an operator is told about a shared storage, and what to do."""
+    message = f"several systems use the storage {marker.storage_id}: none of them removes orphans here"
+    advice = "give each system a storage of its own, then run: python -m services.uploader storage claim"
+    return message, advice
 
 
 async def read_identities(storages: Storages) -> None:
@@ -57,16 +78,18 @@ async def read_identities(storages: Storages) -> None:
             continue
         try:
             if found := await read_marker(storage):
-                storages.identify(storage.name, found)
+                storages.identify(storage.name, found.storage_id)
         except StorageUnavailable as error:
             log.warning("storage_not_identified", storage=storage.name, error=error.message)
 
 
-async def expect_marker(storage: Storage) -> None:
-    """Raise StorageMismatch unless the storage is still the identified one."""
+async def expect_marker(storage: Storage) -> Marker | None:
+    """Return the marker. Raises StorageMismatch unless the storage is still the identified one."""
     found = await read_marker(storage)
-    if storage.storage_id is not None and found != storage.storage_id:
+    answers = found.storage_id if found else None
+    if storage.storage_id is not None and answers != storage.storage_id:
         raise StorageMismatch(
-            f"the storage that answers is {found or 'an unmarked one'}, not {storage.storage_id}: correct the"
-            " S3_* settings, or mount the right volume"
+            f"the storage that answers is {answers or 'an unmarked one'}, not {storage.storage_id}: correct"
+            " the S3_* settings, or mount the right volume"
         )
+    return found

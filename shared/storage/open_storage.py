@@ -16,11 +16,14 @@ from shared.storage.s3.client_config import (
     READ_SECONDS,
     client_config,
     encryption,
+    encryption_headers,
     open_client,
     public_base_url,
     signer,
 )
-from shared.storage.s3.direct_reads import open_direct_reads
+from shared.storage.s3.direct_puts import DirectPuts
+from shared.storage.s3.direct_reads import DirectReads
+from shared.storage.s3.direct_session import Pause, direct_session
 from shared.storage.s3.storage import S3Storage
 from shared.storage.storages import Storages
 
@@ -36,18 +39,15 @@ CONNECTIONS = 32
 
 @asynccontextmanager
 async def open_storages(
-    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS, reads_directly: bool = False
+    settings: DefaultStorageSettings, *, connections: int = CONNECTIONS
 ) -> AsyncIterator[Storages]:
     """Yield all configured storages without contacting any (Storage.check does that).
 
-    `connections` limits the concurrent requests to each S3 storage; `reads_directly`: read without botocore
-    where possible.
+    `connections` limits the concurrent requests to each S3 storage.
     """
     async with AsyncExitStack() as stack:
         opened = [
-            await stack.enter_async_context(
-                open_storage(each, name=name, connections=connections, reads_directly=reads_directly)
-            )
+            await stack.enter_async_context(open_storage(each, name=name, connections=connections))
             for name, each in settings.by_storage.items()
         ]
         yield Storages(MeasuredStorage(each) for each in opened)
@@ -59,12 +59,10 @@ async def open_storage(
     *,
     name: str = DEFAULT_STORAGE,
     connections: int = CONNECTIONS,
-    reads_directly: bool = False,
 ) -> AsyncIterator[Storage]:
     """Yield one storage without contacting it."""
     if settings.storage_type == "s3":
-        opening = open_s3(settings, name=name, connections=connections, reads_directly=reads_directly)
-        async with opening as storage:
+        async with open_s3(settings, name=name, connections=connections) as storage:
             yield storage
     else:
         yield LocalStorage(settings.local_root, name=name)
@@ -78,7 +76,6 @@ async def open_s3(
     connections: int = CONNECTIONS,
     attempts: int = ATTEMPTS,
     read_seconds: float = READ_SECONDS,
-    reads_directly: bool = False,
 ) -> AsyncIterator[S3Storage]:
     """Yield the storage in the configured bucket; connects on the first call."""
     session = get_session()
@@ -87,15 +84,12 @@ async def open_s3(
         client = await stack.enter_async_context(
             open_client(session, settings, settings.s3_endpoint_url, config, attempts=attempts)
         )
-        direct_reads = None
-        if reads_directly:
-            own = open_direct_reads(
-                signer(session, settings, for_players=False),
-                connections=connections,
-                connect_seconds=CONNECT_SECONDS,
-                read_seconds=read_seconds,
+        http = await stack.enter_async_context(
+            direct_session(
+                session, connections=connections, connect_seconds=CONNECT_SECONDS, read_seconds=read_seconds
             )
-            direct_reads = await stack.enter_async_context(own)
+        )
+        ours, extra, pause = signer(session, settings, for_players=False), encryption(settings), Pause()
         yield S3Storage(
             client,
             signer(session, settings),
@@ -103,9 +97,10 @@ async def open_s3(
             public_base_url(settings),
             single_put_bytes=settings.s3_single_put_bytes,
             part_bytes=settings.s3_part_bytes,
-            encryption=encryption(settings),
+            encryption=extra,
             deletes_versions=settings.s3_delete_versions,
             region=settings.s3_region if settings.s3_provider == "aws" else None,
             name=name,
-            direct_reads=direct_reads,
+            direct_reads=DirectReads(http, ours, pause),
+            direct_puts=DirectPuts(http, ours, encryption_headers(extra), read_seconds / 3, pause),
         )

@@ -34,7 +34,7 @@ from shared.messaging.outbox import Outbox
 from shared.playback.urls import PlaybackUrls
 from shared.settings import NamedStorage
 from shared.storage import Storages, open_storages
-from shared.storage.marker import write_marker
+from shared.storage.marker import Marker, write_marker
 from shared.storage.placement import StorageRules
 from shared.videos.bulk_retry import retry_failed
 from shared.workspace.layout import WorkDir
@@ -293,7 +293,7 @@ async def test_a_named_storage_that_another_system_has_marked_is_refused_until_i
     theirs = uuid4()
     async with open_storages(settings) as storages:
         await storages.default.delete_prefix("hls")
-        await write_marker(storages.named("shelf"), theirs)
+        await write_marker(storages.named("shelf"), Marker(theirs))
         expected: dict[str, UUID | None] = dict.fromkeys(settings.by_storage)
         identified = await identify_storages(
             database, storages, VolumeWorkspace.at(settings.work_dir), expected

@@ -14,7 +14,7 @@ from aiobotocore.session import get_session
 from aiohttp import web
 
 from shared.storage.doctor import diagnose
-from shared.storage.marker import MARKER, marker_text
+from shared.storage.marker import MARKER, Marker
 from tests.doctor_cases import CASES, examined
 from tests.providers.front import Backend
 
@@ -98,7 +98,7 @@ async def test_doctor_names_another_storage_than_the_configured_one(
         aws_secret_access_key=backend.secret,
     )
     async with client as s3:
-        await s3.put_object(Bucket=backend.bucket, Key=MARKER, Body=marker_text(marker).encode())
+        await s3.put_object(Bucket=backend.bucket, Key=MARKER, Body=Marker(marker).to_json())
     async with examined(servers.settings, backend, tmp_path, storage_id=uuid4()) as examine:
         report = await examine()
     assert report.failed_checks() == ["identity"]

@@ -18,7 +18,7 @@ from shared.errors import StorageInconsistent, StorageMismatch, StorageUnavailab
 from shared.hls.stored_renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import MASTER, storage_prefix
-from shared.storage.marker import MARKER, read_marker
+from shared.storage.marker import MARKER, Marker, read_marker
 from shared.storage.memory import MemoryStorage
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
@@ -64,7 +64,7 @@ async def test_empty_place_is_marked_as_ours_and_known_again(database, storage, 
         first, second = [await identify(database, place) for _ in range(2)]
         assert first == second
         assert first.is_ours
-        assert await place.marker() == first.storage_id
+        assert await place.marker() == Marker(first.storage_id)
 
 
 async def test_place_with_our_videos_is_ours_when_it_gets_its_marker(database, outbox, storage, tmp_path):
@@ -82,7 +82,7 @@ async def test_place_with_unknown_videos_is_not_ours_until_it_is_claimed(databas
         found = await identify(database, place)
         assert not found.is_ours
         assert not (await identify(database, place)).is_ours
-        await claim(database, found)
+        await claim(database, place, found)
         assert (await identify(database, place)).is_ours
 
 
@@ -116,7 +116,7 @@ async def test_one_marker_is_written_when_many_start_at_once(database, storage):
     outcomes = await asyncio.gather(*tries, return_exceptions=True)
     ids = {each.storage_id for each in outcomes if not isinstance(each, BaseException)}
     assert all(isinstance(each, StorageUnavailable) for each in outcomes if isinstance(each, BaseException))
-    assert ids == {await read_marker(storage)}
+    assert [Marker(each) for each in ids] == [await read_marker(storage)]
 
 
 @pytest.fixture

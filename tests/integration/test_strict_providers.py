@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from shared.errors import StorageRefused
 from shared.storage.open_storage import open_s3
+from tests.certificate import make_certificate
 from tests.doctor_cases import KEYS, REGION
 from tests.integration.test_storage_doctor import backend
 from tests.providers.front import Front
@@ -23,7 +25,9 @@ from tests.providers.rules import (
     AwsSlowDown,
     R2EqualParts,
     R2WriteRate,
+    aws_elsewhere,
     aws_encryption,
+    aws_tls,
     aws_without_list,
     r2_domain,
     r2_headers,
@@ -207,13 +211,9 @@ async def test_aws_refuses_a_clock_that_is_off(servers: Any, backend: Backend, t
             await storage.put_bytes("hls/a.ts", b"x")
 
 
-async def test_aws_layer_refuses_a_naive_client(backend: Backend) -> None:
-    async with aws(backend, aws_encryption) as front:
-        async with naive(front, REGION) as client:
-            with pytest.raises(ClientError, match="AccessDenied"):
-                await client.put_object(Bucket="videos", Key="a", Body=b"x")
-        async with naive(front, "us-east-1", signature_version="s3v4") as client:
-            assert await presigned_status(client) == 400, "the region is wrong"
+async def test_aws_layer_refuses_what_a_naive_client_presigns(backend: Backend) -> None:
+    async with aws(backend) as front, naive(front, "us-east-1", signature_version="s3v4") as client:
+        assert await presigned_status(client) == 400, "the region is wrong"
 
 
 class SecurityTokens:
@@ -263,3 +263,81 @@ async def test_aws_credentials_of_a_pod_are_fetched_anew_when_they_expire(
     finally:
         await runner.cleanup()
     assert tokens.given == 3
+
+
+async def test_r2_domain_refuses_a_naive_client(backend: Backend) -> None:
+    domain = r2(backend, allows_anonymous=True, rules=[r2_domain])
+    async with domain, naive(domain, "auto", signature_version="s3v4") as client:
+        assert await presigned_status(client) == 400, "presigned URLs are for the S3 host alone"
+
+
+SHORT_LIVED = 2  # requests
+
+
+async def look_and_put(client: Any) -> None:
+    """Put a key a few times, and ask for one that is not there."""
+    for _ in range(SHORT_LIVED + 1):
+        await client.put_object(Bucket="videos", Key="a", Body=b"x")
+    await client.head_object(Bucket="videos", Key="gone")
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"rules": [aws_encryption]}, "AccessDenied"),
+        ({"rules": [aws_tls]}, "AccessDenied"),
+        # It signs for the other region then, and asks the same endpoint again.
+        ({"rules": [aws_elsewhere("eu-west-3")]}, "AuthorizationHeaderMalformed"),
+        ({"rules": [aws_without_list(set())]}, "403"),
+        ({"rules": [AwsSlowDown(9)]}, "SlowDown"),
+        ({"rules": [AwsExpiry(SHORT_LIVED)]}, "ExpiredToken"),
+        ({"clock_offset": timedelta(minutes=-20)}, "RequestTimeTooSkewed"),
+    ],
+    ids=["encryption", "tls", "301", "no list", "burst", "expiry", "clock"],
+)
+async def test_each_rule_of_aws_refuses_a_naive_client(
+    backend: Backend, options: dict[str, Any], code: str
+) -> None:
+    front = Front(backend, KEYS, **{"region": REGION, **options})
+    async with front, naive(front, REGION, signature_version="s3v4") as client:
+        with pytest.raises(ClientError) as refused:
+            await look_and_put(client)
+    assert refused.value.response["Error"]["Code"] == code
+
+
+async def test_aws_policy_that_demands_tls_takes_what_we_send(
+    servers: Any, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    async with (
+        aws(backend, aws_tls, tls=context) as front,
+        ours(servers, tmp_path, front, **AWS) as storage,
+    ):
+        await use(storage, tmp_path)
+        assert is_direct(front), "the bundle is trusted without botocore as well"
+    async with aws(backend, aws_tls) as front, ours(servers, tmp_path, front, **AWS) as storage:
+        with pytest.raises(StorageRefused, match="AccessDenied"):
+            await storage.put_bytes("hls/a.ts", b"x")
+
+
+def is_direct(front: Front) -> bool:
+    """Tell whether objects were put and read without botocore."""
+    agents = {
+        asked.method: asked.headers["user-agent"] for asked in front.seen if asked.key.endswith(".m3u8")
+    }
+    return "aiohttp" in agents["PUT"]
+
+
+async def test_aws_names_the_region_of_a_bucket_that_is_elsewhere(
+    servers: Any, backend: Backend, tmp_path: Path
+) -> None:
+    async with (
+        aws(backend, aws_elsewhere("eu-west-3")) as front,
+        ours(servers, tmp_path, front, **AWS) as storage,
+    ):
+        for ask in (storage.put_bytes("hls/a.ts", b"x"), storage.check()):
+            with pytest.raises(StorageRefused, match="set S3_REGION=eu-west-3"):
+                await ask

@@ -22,6 +22,7 @@ from yarl import URL
 from tests.providers.signatures import expected_signature, is_skewed, read_signature
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from tests.providers.signatures import Signed
@@ -41,6 +42,7 @@ class Asked:
     headers: dict[str, str]
     signed: Signed | None
     body: bytes
+    is_secure: bool = False
 
     @property
     def operation(self) -> str:
@@ -90,6 +92,7 @@ class Front:
     transforms: Sequence[Transform] = ()
     allows_anonymous: bool = False
     clock_offset: timedelta = timedelta()
+    tls: ssl.SSLContext | None = None
     seen: list[Asked] = field(default_factory=list)
     url: str = ""
 
@@ -97,8 +100,9 @@ class Front:
         self._session = aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=(hdrs.CONTENT_TYPE,))
         self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls).start()
+        port = self._runner.addresses[0][1]
+        self.url = f"https://localhost:{port}" if self.tls else f"http://127.0.0.1:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -181,7 +185,8 @@ async def _asked(request: web.BaseRequest) -> Asked:
     headers = {name.lower(): value for name, value in request.headers.items()}
     query = dict(parse_qsl(raw_query, keep_blank_values=True))
     body = b"".join([data async for data in request.content.iter_any()])  # read() would stop at 1 MiB
-    return Asked(request.method, bucket, key, query, headers, read_signature(headers, query), body)
+    signed = read_signature(headers, query)
+    return Asked(request.method, bucket, key, query, headers, signed, body, request.secure)
 
 
 def error(status: int, code: str, extra: str = "", headers: dict[str, str] | None = None) -> web.Response:

@@ -1,4 +1,8 @@
-"""What R2 and AWS refuse by their documentation, as rules of the strict server."""
+"""What R2 and AWS refuse by their documentation, and others by public reports, as rules of the strict server.
+
+The reports: B2 (jschneier/django-storages#1498, diced/zipline#746), OVH (ovh/public-cloud-roadmap#781), OCI
+(benbjohnson/litestream#802, activepieces/activepieces#14110), and listings without ETags (s3tools/s3cmd#755).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
     from tests.providers.front import Asked, Rule
 
 # R2: "Header '…' with value '…' not implemented", status 501.
+MAX_PARTS = 1000
+B2_LACKS = re.compile(r"x-amz-(acl|tagging|checksum-.*|sdk-checksum-.*|trailer)")
 R2_LACKS = re.compile(
     r"x-amz-(acl|grant-.*|tagging|server-side-encryption.*|object-lock-.*|checksum-.*|trailer)"
 )
@@ -71,6 +77,71 @@ def aws_encryption(asked: Asked) -> web.Response | None:
     if (writes or begins) and asked.headers.get("x-amz-server-side-encryption") not in ("AES256", "aws:kms"):
         return error(403, "AccessDenied")
     return None
+
+
+def aws_tls(asked: Asked) -> web.Response | None:
+    """A bucket policy that denies everything where aws:SecureTransport is false."""
+    return None if asked.is_secure else error(403, "AccessDenied")
+
+
+def aws_elsewhere(region: str) -> Rule:
+    """The bucket is in another region than this endpoint serves."""
+
+    def rule(_: Asked) -> web.Response | None:
+        where = {"x-amz-bucket-region": region}
+        text = f"<Endpoint>videos.s3.{region}.amazonaws.com</Endpoint>"
+        return error(301, "PermanentRedirect", text, where)
+
+    return rule
+
+
+def b2_headers(asked: Asked) -> web.Response | None:
+    """Backblaze B2 refuses headers that it does not know, of reads as well."""
+    wanted = [name for name in asked.headers if B2_LACKS.fullmatch(name)]
+    return error(400, "InvalidArgument") if wanted else None
+
+
+def ovh_checksums(asked: Asked) -> web.Response | None:
+    """OVH refuses CRC32, and trailing checksums."""
+    is_trailing = asked.headers.get("x-amz-content-sha256", "").endswith("-TRAILER")
+    is_crc32 = asked.headers.get("x-amz-sdk-checksum-algorithm", "").upper() == "CRC32"
+    return error(400, "InvalidRequest") if is_trailing or is_crc32 else None
+
+
+def oci_requests(asked: Asked) -> web.Response | None:
+    """OCI takes no bodies in chunks, and deletes no batch without one of three checksums."""
+    if "aws-chunked" in asked.headers.get("content-encoding", ""):
+        return error(501, "NotImplemented")
+    accepted = {"content-md5", "x-amz-checksum-sha256", "x-amz-checksum-crc32c"}
+    is_unchecked = asked.method == "POST" and "delete" in asked.query and not accepted & asked.headers.keys()
+    return error(400, "InvalidRequest") if is_unchecked else None
+
+
+def scaleway_parts(asked: Asked) -> web.Response | None:
+    """Scaleway takes a thousand parts of an upload."""
+    number = int(asked.query.get("partNumber", "0"))
+    return error(400, "InvalidArgument") if number > MAX_PARTS else None
+
+
+def without_etags(
+    asked: Asked, status: int, headers: dict[str, str], body: bytes
+) -> tuple[int, dict[str, str], bytes]:
+    """S3Proxy lists the objects of some of its backends without ETags."""
+    if asked.method == "GET" and not asked.key:
+        body = re.sub(rb"<ETag>.*?</ETag>", b"", body)
+    return status, headers, body
+
+
+def unquoted_etags(
+    _: Asked, status: int, headers: dict[str, str], body: bytes
+) -> tuple[int, dict[str, str], bytes]:
+    """Some gateways do not quote ETags."""
+    bare = {name: value.strip('"') if name.lower() == "etag" else value for name, value in headers.items()}
+    return (
+        status,
+        bare,
+        re.sub(rb"<ETag>(&#34;|&quot;|\")*(.*?)(&#34;|&quot;|\")*</ETag>", rb"<ETag>\2</ETag>", body),
+    )
 
 
 def aws_without_list(keys: set[str]) -> Rule:

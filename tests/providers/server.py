@@ -13,7 +13,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.providers.catalogue import BUCKET, KEY, SECRET
+from tests.providers.catalogue import BUCKET, KEY, SECRET, config_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.providers.catalogue import Provider
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0  # Ceph takes 30 on an idle machine
 STOP_SECONDS = 10.0
 
 
@@ -37,13 +37,17 @@ def install(provider: Provider) -> None:
 @contextmanager
 def serving(provider: Provider, home: Path) -> Iterator[dict[str, str]]:
     """Run a server with an empty bucket; yield the variables by which services reach it."""
-    port = _free_port()
+    port = free_port()
     data = home / "data"
     data.mkdir(parents=True)
+    if provider.config:
+        config = config_of(data)
+        config.write_text(provider.config(data, port, free_port()))
+        config.chmod(0o600)  # it has secrets
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(provider.program), *provider.argv(data, port)],
-            env={**os.environ, **provider.env, "HOME": str(home)},
+            [*(provider.launcher or [str(provider.program)]), *provider.argv(data, port)],
+            env={**os.environ, "HOME": str(home), **provider.env},
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -96,7 +100,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

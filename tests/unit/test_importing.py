@@ -11,7 +11,7 @@ from services.uploader.importing.import_video import Importer, ImportRequest
 from services.uploader.importing.tree import NotImportable
 from shared import videos
 from shared.errors import PrivateNotPossible, StorageMismatch
-from shared.storage.marker import write_marker
+from shared.storage.marker import Marker, write_marker
 from shared.storage.memory import MemoryStorage
 from shared.storage.placement import StorageRules
 from tests.handlers import URLS
@@ -29,7 +29,7 @@ MEDIA = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n0.ts\n#EXTINF:3.5,\n1.ts\
 @pytest.fixture
 async def storage():
     made = MemoryStorage(kind="s3", bucket="videos", storage_id=uuid4())
-    await write_marker(made, made.storage_id)
+    await write_marker(made, Marker(made.storage_id))
     for name, packets in (("hd", 40), ("sd", 10)):
         await made.put_bytes(f"films/one/{name}/index.m3u8", MEDIA.encode())
         for number in (0, 1):

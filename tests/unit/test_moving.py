@@ -13,7 +13,7 @@ from services.uploader.moving.copy import Copier, Pace
 from services.uploader.moving.mover import LOCK, Mover
 from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable
-from shared.storage.marker import write_marker
+from shared.storage.marker import Marker, write_marker
 from shared.storage.memory import MemoryStorage
 from shared.storage.placement import StorageRules
 from shared.storage.storages import Storages
@@ -56,7 +56,7 @@ async def storages(postgres):
     opened = Storages(made)
     for storage in made:
         storage_id = uuid4()
-        await write_marker(storage, storage_id)
+        await write_marker(storage, Marker(storage_id))
         opened.identify(storage.name, storage_id)
         row = {"storage_id": storage_id, "kind": "s3", "name": storage.bucket, "label": storage.name}
         postgres.tables.rows["storages"].append(row | {"is_ours": True})

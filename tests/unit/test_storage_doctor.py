@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from shared.storage.doctor import diagnose
 from shared.storage.doctor.causes import advice_for, check_of, said
 from shared.storage.doctor.findings import Report
-from shared.storage.marker import MARKER, marker_text
+from shared.storage.marker import MARKER, Marker
 from tests.doctor_cases import CASES, examined
 from tests.memory_s3 import MemoryS3
 from tests.unit.test_storage_s3 import s3_settings
@@ -138,7 +138,7 @@ async def test_doctor_names_another_storage_than_the_configured_one(
     server: MemoryS3, backend: Backend, tmp_path: Path
 ) -> None:
     marker = uuid4()
-    server.objects[MARKER] = marker_text(marker).encode(), "application/json"
+    server.objects[MARKER] = Marker(marker).to_json(), "application/json"
     async with examined(s3_settings, backend, tmp_path, storage_id=uuid4()) as examine:
         assert (await examine()).failed_checks() == ["identity"]
     async with examined(s3_settings, backend, tmp_path, storage_id=marker) as examine:
@@ -161,7 +161,7 @@ async def test_doctor_examines_a_disk(tmp_path: Path) -> None:
 async def test_doctor_reads_the_marker_of_a_disk(tmp_path: Path) -> None:
     path, marker = tmp_path / "media" / MARKER, uuid4()
     path.parent.mkdir(parents=True)
-    path.write_text(marker_text(marker))
+    path.write_bytes(Marker(marker).to_json())
     assert (await diagnose(local_settings(tmp_path, storage_id=marker))).is_healthy
     assert (await diagnose(local_settings(tmp_path, storage_id=uuid4()))).failed_checks() == ["identity"]
     path.write_text("no marker")

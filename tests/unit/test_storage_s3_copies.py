@@ -156,6 +156,14 @@ async def test_an_error_or_nothing_in_an_answer_of_200_is_never_taken_for_a_copy
     assert list(server.sizes.values()) == [3]
 
 
+async def test_bytes_are_put_when_the_server_takes_copies_of_parts_for_uploads() -> None:
+    server = Server([(200, "")])
+    async with s3_that(server.answer, s3_single_put_bytes=LARGE.bytes) as opened:
+        storage = replace(opened, copies=ServerCopies(PART))
+        assert await copy(storage, LARGE) == LARGE.bytes
+    assert server.asked == ["POST", "copy", "copy", "copy", "DELETE", "PUT"]
+
+
 async def test_a_failing_copy_raises_and_the_next_attempt_puts_bytes() -> None:
     server = Server([(503, ERROR.format(code="SlowDown", message="because"))])
     async with s3_that(server.answer) as storage:

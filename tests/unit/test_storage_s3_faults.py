@@ -259,7 +259,7 @@ async def test_put_is_tried_again_when_the_server_has_too_much_to_do(
     server = Busy(status, code, 2)
     async with s3_that(server.answer, attempts=3) as storage:
         assert await storage.put_bytes("hls/a.ts", b"x") == 1
-    assert server.bodies == 3
+    assert server.bodies == 1 + 3, "once without botocore, which then makes all its attempts"
 
 
 async def test_put_gives_up_when_the_server_is_still_busy_after_all_attempts(

@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import StorageMismatch
 from shared.storage.location import StorageLocation
-from shared.storage.marker import read_identities, write_marker
+from shared.storage.marker import Marker, read_identities, write_marker
 from shared.storage.memory import MemoryStorage
 from shared.storage.storages import Storages
 
@@ -60,10 +60,10 @@ def test_two_names_for_one_storage_are_refused() -> None:
 
 async def test_identities_are_read_from_the_markers_that_are_there() -> None:
     storages = both()
-    await write_marker(storages.named("archive"), B)
+    await write_marker(storages.named("archive"), Marker(B))
     await read_identities(storages)
     assert [storage.storage_id for storage in storages] == [None, B]
-    await write_marker(storages.default, A)
+    await write_marker(storages.default, Marker(A))
     await read_identities(storages)
     assert [storage.storage_id for storage in storages] == [A, B]
 

@@ -46,7 +46,7 @@ from shared.errors import (
 from shared.messaging.connection import BrokerLink
 from shared.messaging.topology import QUEUES
 from shared.storage.interface import OpenUpload
-from shared.storage.marker import read_marker
+from shared.storage.marker import Marker, read_marker
 from shared.storage.memory import MemoryStorage
 from shared.storage.storages import Storages
 from shared.workspace import names, work_files
@@ -615,7 +615,7 @@ async def test_one_process_retries_at_a_time(outbox, new_video, memory_storage, 
 async def test_empty_place_is_marked_and_ours(postgres, memory_storage):
     found = await identify(postgres.database, StoragePlace(memory_storage))
     assert found.is_ours
-    assert await read_marker(memory_storage) == found.storage_id
+    assert await read_marker(memory_storage) == Marker(found.storage_id)
     assert await identify(postgres.database, StoragePlace(memory_storage)) == found
 
 
@@ -623,7 +623,7 @@ async def test_place_with_what_nobody_knows_is_not_ours_until_it_is_claimed(post
     await memory_storage.put_bytes(f"hls/alice/{uuid4()}/master.m3u8", b"x")
     found = await identify(postgres.database, StoragePlace(memory_storage))
     assert not found.is_ours
-    await claim(postgres.database, found)
+    await claim(postgres.database, StoragePlace(memory_storage), found)
     assert (await identify(postgres.database, StoragePlace(memory_storage))).is_ours
 
 
@@ -638,6 +638,42 @@ async def test_place_of_another_database_is_not_ours_unless_it_is_the_configured
     assert (await identify(postgres.database, place)).is_ours, "it was claimed"
 
 
+async def test_two_systems_in_one_storage_and_volume_remove_nothing_of_each_other(
+    postgres, sweeper, work_dir, new_video
+):
+    """The second system stores last, so that the first one takes it for the only one."""
+    await new_video().ready()
+    memory_storage = sweeper.finder.storage
+    places = (StoragePlace(memory_storage), VolumePlace(sweeper.finder.work))
+    assert all([(await identify(postgres.database, place)).is_ours for place in places])
+    for place in places:
+        assert not (await identify(MemoryPostgres().database, place)).is_ours
+    key, original = f"hls/bob/{uuid4()}/master.m3u8", work_dir.original(uuid4())
+    await memory_storage.put_bytes(key, b"x")
+    original.parent.mkdir(parents=True)
+    original.write_bytes(b"x")
+    assert len(await sweeper.sweep(remove=True)) == 2, "they are reported"
+    assert original.exists()
+    assert await memory_storage.head(key)
+    for place in places:
+        found = await identify(postgres.database, place)
+        assert not found.is_ours, "nor after a restart"
+        await claim(postgres.database, place, found)
+        assert (await identify(postgres.database, place)).is_ours
+    await sweeper.sweep(remove=True)
+    assert not original.exists()
+    assert await memory_storage.head(key) is None
+
+
+async def test_other_system_says_again_that_a_claimed_storage_is_shared(postgres, memory_storage):
+    place, others = StoragePlace(memory_storage), MemoryPostgres().database
+    first = await identify(postgres.database, place)
+    await identify(others, place)
+    await claim(postgres.database, place, first)
+    await identify(others, place)
+    assert not (await identify(postgres.database, place, expected=first.storage_id)).is_ours
+
+
 async def test_other_storage_than_the_configured_one_is_refused(postgres, memory_storage):
     await identify(postgres.database, StoragePlace(memory_storage))
     with pytest.raises(StorageMismatch, match="but STORAGE_ID is"):
@@ -646,8 +682,8 @@ async def test_other_storage_than_the_configured_one_is_refused(postgres, memory
 
 async def test_marker_that_another_system_wrote_meanwhile_is_noticed(postgres, memory_storage):
     class Contested(StoragePlace):
-        async def mark(self, storage_id):
-            await super().mark(uuid4())
+        async def mark(self, marker):
+            await super().mark(Marker(uuid4()))
 
     with pytest.raises(StorageUnavailable, match="was marked by another system"):
         await identify(postgres.database, Contested(memory_storage))
@@ -660,7 +696,7 @@ async def test_storage_and_volume_are_identified_together(postgres, memory_stora
     assert found.of_volume.is_ours
     assert [each.is_ours for each in found.swept] == [True]
     assert storages.default.storage_id == found.of_storage["default"].storage_id
-    assert await VolumePlace(VolumeWorkspace(work_dir)).marker() == found.of_volume.storage_id
+    assert await VolumePlace(VolumeWorkspace(work_dir)).marker() == Marker(found.of_volume.storage_id)
     assert VolumePlace(VolumeWorkspace(work_dir)).name == str(work_dir.root)
 
 

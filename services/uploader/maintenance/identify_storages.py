@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from uuid import UUID
 
-    from services.uploader.maintenance.identity import Identity
+    from services.uploader.maintenance.identity import Identity, Place
     from shared.database.pool import Database
     from shared.storage import Storage, Storages
     from shared.workspace.interface import Workspace
@@ -51,6 +51,19 @@ class IdentifiedStorages:
             for storage in self.storages
             if storage.name in self.of_storage
         ]
+
+    @property
+    def places(self) -> list[tuple[str, Place, Identity]]:
+        """The identified storages and the work volume, as operators call them."""
+        found: list[tuple[str, Place, Identity]] = [
+            (
+                "storage" if name == DEFAULT_STORAGE else f"storage {name} ",
+                StoragePlace(self.storages.named(name)),
+                identity,
+            )
+            for name, identity in self.of_storage.items()
+        ]
+        return [*found, ("work volume", VolumePlace(self.work), self.of_volume)]
 
     async def identify_others(self) -> None:
         """Identify the storages beside the default one, as far as they answer."""

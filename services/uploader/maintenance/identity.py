@@ -1,7 +1,8 @@
 """Identity and ownership of a storage or work volume: shared ones are never swept.
 
 A place without a marker gets one; it is ours if it contains only what the records know. A marker that the
-records do not know belongs to another system, until an operator claims the place.
+records do not know belongs to another system, until an operator claims the place: the marker then says that
+the place is shared, so that the other system does not remove our objects either.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from services.uploader.maintenance.orphan_rules import owner_of_key
 from shared import videos
 from shared.errors import StorageMismatch, StorageUnavailable
 from shared.service.work_volume import LOCK
-from shared.storage.marker import marker_text, parse_marker, read_marker, write_marker
+from shared.storage.marker import Marker, parse_marker, read_marker, write_marker
 from shared.workspace.interface import videos_in
 from shared.workspace.names import MARKER as VOLUME_MARKER
 
@@ -47,8 +48,8 @@ class Place(Protocol):
     def kind(self) -> str: ...
     @property
     def name(self) -> str | None: ...
-    async def marker(self) -> UUID | None: ...
-    async def mark(self, storage_id: UUID) -> None: ...
+    async def marker(self) -> Marker | None: ...
+    async def mark(self, marker: Marker) -> None: ...
     async def some_videos(self) -> Collection[UUID]: ...
 
 
@@ -66,11 +67,11 @@ class StoragePlace:
     def name(self) -> str | None:
         return self.storage.bucket
 
-    async def marker(self) -> UUID | None:
+    async def marker(self) -> Marker | None:
         return await read_marker(self.storage)
 
-    async def mark(self, storage_id: UUID) -> None:
-        await write_marker(self.storage, storage_id)
+    async def mark(self, marker: Marker) -> None:
+        await write_marker(self.storage, marker)
 
     async def some_videos(self) -> Collection[UUID]:
         """Return the videos of all objects: a single unknown one tells that others store here too."""
@@ -91,14 +92,14 @@ class VolumePlace:
     def name(self) -> str | None:
         return self.work.name
 
-    async def marker(self) -> UUID | None:
+    async def marker(self) -> Marker | None:
         with _workspace_faults():
             body = await self.work.read_marker(writable=False)
         return None if body is None else parse_marker(body, f"{VOLUME_MARKER} of {self.work.where}")
 
-    async def mark(self, storage_id: UUID) -> None:
+    async def mark(self, marker: Marker) -> None:
         with _workspace_faults():
-            await self.work.write_marker(marker_text(storage_id).encode())
+            await self.work.write_marker(marker.to_json())
 
     async def some_videos(self) -> Collection[UUID]:
         """Return the videos that have a directory."""
@@ -125,14 +126,14 @@ async def identify(
     found = await place.marker()
     if found is None:
         return await _mark(database, place, expected)
-    if expected and found != expected:
+    if expected and found.storage_id != expected:
         raise StorageMismatch(
-            f"the {place.kind} storage {place.name or ''} is {found}, but STORAGE_ID is {expected}:"
-            " correct the S3_* settings, or STORAGE_ID"
+            f"the {place.kind} storage {place.name or ''} is {found.storage_id}, but STORAGE_ID is"
+            f" {expected}: correct the S3_* settings, or STORAGE_ID"
         )
-    if refuses_unknown and found != expected:
-        await _expect_known(database, place, found)
-    return Identity(found, await _is_ours(database, place, found, claimed=found == expected))
+    if refuses_unknown and not expected:
+        await _expect_known(database, place, found.storage_id)
+    return Identity(found.storage_id, await _is_ours(database, place, found, claimed=expected is not None))
 
 
 async def _expect_known(database: Database, place: Place, storage_id: UUID) -> None:
@@ -156,28 +157,36 @@ async def _mark(database: Database, place: Place, expected: UUID | None) -> Iden
             await videos.add_storage(
                 connection, storage_id, kind=place.kind, name=place.name, is_ours=is_ours
             )
-        await place.mark(storage_id)
-        if (now := await place.marker()) != storage_id:
+        marker = Marker(storage_id, is_shared=not is_ours)
+        await place.mark(marker)
+        if (now := await place.marker()) != marker:
             raise StorageUnavailable(f"the {place.kind} storage was marked by another system as {now}")
     log.info("storage_marked", kind=place.kind, name=place.name, storage_id=str(storage_id), ours=is_ours)
     return Identity(storage_id, is_ours)
 
 
-async def _is_ours(database: Database, place: Place, storage_id: UUID, *, claimed: bool) -> bool:
+async def _is_ours(database: Database, place: Place, marker: Marker, *, claimed: bool) -> bool:
+    """Tell whether a marked place is ours only; mark it as shared where it is not."""
     async with database.transaction() as connection:
-        is_ours = await videos.is_storage_ours(connection, storage_id)
-        if is_ours is None:
-            if not claimed:  # the other system may take what we store for orphans and remove it
-                log.error("storage_marked_by_another_system", kind=place.kind, name=place.name)
+        recorded = await videos.is_storage_ours(connection, marker.storage_id)
+    is_new, is_ours = recorded is None, claimed or bool(recorded)
+    is_shared = not is_ours or (marker.is_shared and bool(recorded))  # STORAGE_ID alone claims it once
+    if is_shared != marker.is_shared:
+        await place.mark(Marker(marker.storage_id, is_shared=is_shared))
+    async with database.transaction() as connection:
+        if is_new:
             await videos.add_storage(
-                connection, storage_id, kind=place.kind, name=place.name, is_ours=claimed
+                connection, marker.storage_id, kind=place.kind, name=place.name, is_ours=is_ours
             )
-        elif claimed and not is_ours:
-            await videos.claim_storage(connection, storage_id)
-    return claimed or bool(is_ours)
+        elif claimed and not recorded:
+            await videos.claim_storage(connection, marker.storage_id)
+    if is_shared and (is_new or is_ours):
+        log.error("storage_is_used_by_another_system", kind=place.kind, name=place.name)
+    return not is_shared
 
 
-async def claim(database: Database, identity: Identity) -> None:
-    """Record that a place is ours, on an operator's request."""
+async def claim(database: Database, place: Place, identity: Identity) -> None:
+    """Record that a place is ours only, on an operator's request."""
     async with database.transaction() as connection:
         await videos.claim_storage(connection, identity.storage_id)
+    await place.mark(Marker(identity.storage_id))

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final, Literal
 import structlog
 
 from services.uploader.maintenance.find_orphans import KINDS
+from services.uploader.maintenance.identity import VolumePlace
 from shared import videos
 from shared.errors import PipelineError, Refused
 from shared.storage.marker import expect_marker
 from shared.telemetry.metrics import SWEEP_FOUND, SWEEP_FOUND_BYTES, SWEEP_LAST, SWEEP_REMOVED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from services.uploader.maintenance.find_orphans import Orphan, OrphanFinder
     from shared.storage import Storage
@@ -72,30 +73,42 @@ class Sweeper:
     async def sweep(self, *, remove: bool, spares_unknown: bool = False) -> list[Orphan] | None:
         """Find orphans, and remove them if `remove`; None when another process is sweeping.
 
-        In a place that is not ours orphans are only reported. With `spares_unknown` so are objects of videos
-        without a record: a record comes before any object and stays after a deletion, so they belong to
-        another system in the same bucket, or are younger than the backup that the database came from.
+        In a place that is not ours, or that another system has come to share, orphans are only reported.
+        With `spares_unknown` so are objects of videos without a record: a record comes before any object and
+        stays after a deletion, so they belong to another system in the same bucket, or are younger than the
+        backup that the database came from.
         Raises Refused when there is no record at all, StorageMismatch when another storage answers,
         DatabaseUnavailable, StorageUnavailable, OSError.
         """
         async with self.finder.database.alone(LOCK) as is_ours:
             if not is_ours:
                 return None
-            if remove:
-                await self._expect_records()
-                for swept in self.storages():
-                    await expect_marker(swept.storage)
+            ours = await self._ours() if remove else frozenset()
             found = []
             async for orphan in self._find():
                 if not remove or time.monotonic() - orphan.asked < FRESH_SECONDS:
                     found.append(orphan)
                     is_spared = spares_unknown and orphan.is_unknown
-                    await self._act(orphan, remove=remove and self._is_ours(orphan) and not is_spared)
-            if remove and self.owns_volume:
+                    await self._act(orphan, remove=orphan.storage_name in ours and not is_spared)
+            if None in ours:
                 await self.finder.work.remove_stale_uploads()  # ingest does too; here for one that is gone
         _measure(found)
-        self._report(found, remove=remove, spares_unknown=spares_unknown)
+        self._report(found, ours, remove=remove, spares_unknown=spares_unknown)
         return found
+
+    async def _ours(self) -> frozenset[str | None]:
+        """Return the names of the storages from which we may remove; None among them is the work volume."""
+        await self._expect_records()
+        ours: set[str | None] = set()
+        for swept in self.storages():
+            marker = await expect_marker(swept.storage)
+            if swept.is_ours and not (marker and marker.is_shared):
+                ours.add(swept.storage.name)
+        if self.owns_volume:
+            marker = await VolumePlace(self.finder.work).marker()
+            if not (marker and marker.is_shared):
+                ours.add(None)
+        return frozenset(ours)
 
     async def _find(self) -> AsyncIterator[Orphan]:
         async for orphan in self.finder.files():
@@ -104,21 +117,19 @@ class Sweeper:
             async for orphan in replace(self.finder, storage=swept.storage).stored():
                 yield orphan
 
-    def _is_ours(self, orphan: Orphan) -> bool:
-        if orphan.storage is None:
-            return self.owns_volume
-        return any(swept.is_ours for swept in self.storages() if swept.storage.name == orphan.storage_name)
-
-    def _report(self, found: list[Orphan], *, remove: bool, spares_unknown: bool) -> None:
-        ours = [each for each in found if self._is_ours(each) and not (spares_unknown and each.is_unknown)]
-        gone = ours if remove else []
+    def _report(
+        self, found: list[Orphan], ours: Collection[str | None], *, remove: bool, spares_unknown: bool
+    ) -> None:
+        gone = [
+            each for each in found if each.storage_name in ours and not (spares_unknown and each.is_unknown)
+        ]
         left = [orphan for orphan in found if orphan not in gone]
         if gone:
             log.warning("sweep_removed", **_summary(gone))
         if left:
             log.warning("sweep_found", **_summary(left))
         if left and remove:
-            log.warning("sweep_removes_nothing_here", everything_is_ours=self.owns_all, hint=CLAIM)
+            log.warning("sweep_removes_nothing_here", hint=CLAIM)
 
     async def _expect_records(self) -> None:
         async with self.finder.database.transaction() as connection:

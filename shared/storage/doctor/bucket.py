@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from shared.errors import StorageMismatch, StorageUnavailable
-from shared.storage.marker import MARKER, read_marker
+from shared.storage.marker import MARKER, read_marker, shared_by_others
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,13 +71,15 @@ async def check_identity(probe: Probe) -> None:
     except StorageUnavailable as error:
         probe.report.fail("identity", error.message, "grant s3:GetObject to the credentials")
         return
-    if expected and found and found != expected:
+    if expected and found and found.storage_id != expected:
         probe.report.fail(
             "identity",
-            f"this is the storage {found}, but STORAGE_ID is {expected}",
+            f"this is the storage {found.storage_id}, but STORAGE_ID is {expected}",
             "correct the S3_* settings, or STORAGE_ID",
         )
     elif found is None:
         probe.report.skip("identity", "no marker yet: the first uploader writes it")
+    elif found.is_shared:
+        probe.report.warn("identity", *shared_by_others(found))
     else:
-        probe.report.ok("identity", f"this is the storage {found}")
+        probe.report.ok("identity", f"this is the storage {found.storage_id}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from shared.errors import StorageMismatch, StorageUnavailable
-from shared.storage.marker import read_marker
+from shared.storage.marker import read_marker, shared_by_others
 
 if TYPE_CHECKING:
     from shared.settings import StorageSettings
@@ -48,7 +48,10 @@ async def _identity(settings: StorageSettings, storage: LocalStorage, report: Re
     except StorageMismatch as error:
         report.fail("identity", error.message, "restore the marker, or remove it")
         return
-    if settings.storage_id and found and found != settings.storage_id:
-        report.fail("identity", f"this is the storage {found}, not STORAGE_ID", "mount the right volume")
+    if settings.storage_id and found and found.storage_id != settings.storage_id:
+        what = f"this is the storage {found.storage_id}, not STORAGE_ID"
+        report.fail("identity", what, "mount the right volume")
+    elif found and found.is_shared:
+        report.warn("identity", *shared_by_others(found))
     else:
-        report.ok("identity", f"this is the storage {found}" if found else "no marker yet")
+        report.ok("identity", f"this is the storage {found.storage_id}" if found else "no marker yet")

@@ -9,16 +9,34 @@ from shared.storage.s3.errors import mapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from datetime import datetime
 
     from aiobotocore.response import StreamingBody
-    from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+    from types_aiobotocore_s3.type_defs import (
+        GetObjectOutputTypeDef,
+        HeadObjectOutputTypeDef,
+        ObjectTypeDef,
+    )
 
 CHUNK_BYTES: Final = 64 * 1024
 
 
 def metadata(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef, size: int) -> StoredObject:
     """Return the metadata of an object of `size` bytes."""
-    return StoredObject(key, size, answer["ETag"], answer["LastModified"])
+    modified = answer["LastModified"]
+    return StoredObject(key, size, quoted_etag(answer.get("ETag", ""), size, modified), modified)
+
+
+def listed(item: ObjectTypeDef) -> StoredObject:
+    """Return the metadata of an object in a listing."""
+    size, modified = item["Size"], item["LastModified"]
+    return StoredObject(item["Key"], size, quoted_etag(item.get("ETag", ""), size, modified), modified)
+
+
+def quoted_etag(given: str, size: int, modified: datetime) -> str:
+    """Return an ETag as HTTP has it; one made of size and time where the server gives none."""
+    bare = given.strip('"') or f"{size:x}-{int(modified.timestamp()):x}"
+    return f'"{bare}"'
 
 
 def whole_size(answer: GetObjectOutputTypeDef) -> int:

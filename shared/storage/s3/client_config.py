@@ -15,7 +15,7 @@ from shared.storage.s3.http_session import BoundedSession
 from shared.storage.s3.presign import Credentials, Signer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
@@ -80,7 +80,7 @@ async def open_client(
         except (ValueError, BotoCoreError) as error:
             raise StorageRefused(f"the S3 configuration is invalid: {error}") from error
         credentials = await session.get_credentials() if not settings.s3_access_key_id else None
-        handlers.register(opened, credentials, attempts=attempts)
+        handlers.register(opened, credentials, attempts=attempts, is_aws=not endpoint_url)
         yield opened
 
 
@@ -88,6 +88,15 @@ def encryption(settings: StorageSettings) -> dict[str, str]:
     """Return the request parameters that make the server encrypt every object."""
     named = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
     return {name: value for name, value in named.items() if value}
+
+
+def encryption_headers(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the same as headers."""
+    names = {
+        "ServerSideEncryption": "x-amz-server-side-encryption",
+        "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    }
+    return {names[name]: value for name, value in parameters.items()}
 
 
 def signer(session: AioSession, settings: StorageSettings, *, for_players: bool = True) -> Signer:

@@ -77,6 +77,9 @@ class ServerCopies:
                 raise
             self._pause(copy, str(error))
             return False
+        except StorageRefused as error:
+            self._pause(copy, error.message)
+            return False
         self._pause(copy, f"the copy {copy.key} does not have the {copy.stored.bytes} bytes of its source")
         return False
 
@@ -118,7 +121,9 @@ async def _copy_parts(copy: Copy, part_bytes: int) -> None:
             PartNumber=part.number,
         )
         failpoint("s3.part_put")
-        return answer["CopyPartResult"]["ETag"]
+        if not (etag := answer.get("CopyPartResult", {}).get("ETag")):
+            raise StorageRefused("the server took the copy of a part for an upload of it")  # rclone does
+        return etag
 
     size = copy.stored.bytes
     await upload_in_parts(

@@ -7,48 +7,47 @@ proper error.
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-import structlog
 from yarl import URL
 
 from shared.errors import StorageRefused
 from shared.storage.interface import StoredObject
+from shared.storage.s3.bodies import quoted_etag
 from shared.storage.s3.errors import mapped
 from shared.storage.s3.presign import clamp_seconds, presign
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
+    from shared.storage.s3.direct_session import Pause
     from shared.storage.s3.presign import Signer
 
-BUFFER_BYTES: Final = 128 * 1024
 PERIOD_SECONDS: Final = 300  # all reads in a period share a signature
 LASTS_SECONDS: Final = 3 * PERIOD_SECONDS
-REFUSED: Final = (400, 401, 403, 501)
-PAUSE_SECONDS: Final = 600.0  # after a server has rejected such a URL
 REMEMBERED: Final = 4096
-
-log = structlog.get_logger()
 
 
 class DirectReads:
     """Opens objects by URLs that `signer` signs."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, signer: Signer, clock: Callable[[], float] = time.time
+        self,
+        session: aiohttp.ClientSession,
+        signer: Signer,
+        pause: Pause,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._session, self._signer, self._clock = session, signer, clock
+        self._session, self._signer, self._pause, self._clock = session, signer, pause, clock
         self._urls: dict[str, URL] = {}
-        self._signed_at, self._paused_until = 0, 0.0
+        self._signed_at = 0
 
     async def open(self, key: str, start: int, length: int | None) -> aiohttp.ClientResponse | None:
         """Return the answer with the requested bytes; None when botocore should ask instead."""
-        if self._clock() < self._paused_until:
+        if self._pause.is_on:
             return None
         headers = {}
         if start or length is not None:
@@ -61,9 +60,7 @@ class DirectReads:
         if answer.status == (206 if headers else 200):
             return answer
         answer.close()
-        if answer.status in REFUSED:
-            self._paused_until = self._clock() + PAUSE_SECONDS
-            log.info("direct_reads_paused", status=answer.status, seconds=PAUSE_SECONDS)
+        self._pause.consider(answer.status)
         return None
 
     async def _url(self, key: str) -> URL:
@@ -83,7 +80,8 @@ def described(key: str, answer: aiohttp.ClientResponse) -> StoredObject:
     whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
     size = int(whole) if whole.isdigit() else int(answer.headers["Content-Length"])
     modified = parsedate_to_datetime(answer.headers["Last-Modified"])
-    return StoredObject(key, size, answer.headers["ETag"], modified)
+    etag = quoted_etag(answer.headers.get("ETag", ""), size, modified)
+    return StoredObject(key, size, etag, modified)
 
 
 async def chunks_of(answer: aiohttp.ClientResponse, key: str) -> AsyncGenerator[bytes]:
@@ -94,19 +92,3 @@ async def chunks_of(answer: aiohttp.ClientResponse, key: str) -> AsyncGenerator[
         if not chunk:
             return
         yield chunk
-
-
-@asynccontextmanager
-async def open_direct_reads(
-    signer: Signer, *, connections: int, connect_seconds: float, read_seconds: float
-) -> AsyncIterator[DirectReads]:
-    """Yield direct reads with a separate connection pool."""
-    timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
-        timeout=timeout,
-        read_bufsize=BUFFER_BYTES,
-        auto_decompress=False,
-        trust_env=True,
-    ) as session:
-        yield DirectReads(session, signer)

@@ -18,16 +18,31 @@ MAX_DELAY_SECONDS: Final = 20.0
 EXPIRED: Final = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 RETRIED_CODES: Final = ("SlowDown", "TooManyRequests", "TooManyRequestsException", "OperationAborted")
 RETRIED_STATUSES: Final = (408, 425, 429)
+REDIRECTS: Final = (301, 302, 307)
 
 
-def register(client: S3Client, credentials: object, *, attempts: int) -> None:
-    """Register the handlers with a new client; `credentials` are those it signs with."""
+def register(client: S3Client, credentials: object, *, attempts: int, is_aws: bool) -> None:
+    """Register the handlers with a new client; `credentials` are those it signs with.
+
+    `is_aws`: botocore chooses the endpoint, by region.
+    """
     events = client.meta.events
     # botocore would wait for "100 Continue" before it sends a body, without a timeout.
     events.unregister("before-call.s3", add_expect_header)
     events.register("before-call.s3.DeleteObjects", _add_content_md5)
+    if not is_aws:
+        events.register_first("needs-retry.s3", _stay)
     retries: Any = _Retries(credentials, attempts)
     events.register("needs-retry.s3", retries)
+
+
+def _stay(request_dict: dict[str, Any], response: Any, **_: object) -> None:
+    """Keep botocore from following redirects: it would sign for another region and ask the same server.
+
+    Where the answer to HEAD names no region, it would do so until the stack overflows.
+    """
+    if response is not None and response[0].status_code in REDIRECTS:
+        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _add_content_md5(params: dict[str, Any], **_: object) -> None:

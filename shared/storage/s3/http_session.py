@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 MIN_BYTES_PER_SECOND = 64 * 1024
 BUFFERED_BYTES: Final = 4 * 1024**2  # a body's bytes in kernel buffers, where progress is invisible
 DEFAULT_READ_SECONDS: Final = 30.0
-REDIRECTS: Final = (301, 302, 307)
-REGION_HEADER: Final = "x-amz-bucket-region"
 WATCHED_BYTES: Final = 256 * 1024  # smaller bodies are written at once
 
 
@@ -39,19 +37,9 @@ class BoundedSession(AIOHTTPSession):
             async with asyncio.timeout_at(min(end, loop.time() + idle)) as deadline:
                 if body is not None:
                     request.body = _Watched(body, _Extension(loop, deadline, idle, end))
-                return _without_endless_redirect(request, await super().send(request))
+                return await super().send(request)
         except TimeoutError as error:
             raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
-
-
-def _without_endless_redirect(request: Any, answer: Any) -> Any:
-    """Return the answer; a redirect of HEAD without a region becomes a bad request.
-
-    botocore would look up the bucket's region with the same request again, until the stack overflows.
-    """
-    if request.method == "HEAD" and answer.status_code in REDIRECTS and REGION_HEADER not in answer.headers:
-        answer.status_code = 400
-    return answer
 
 
 def idle_seconds(body_bytes: int, read_seconds: float) -> float:

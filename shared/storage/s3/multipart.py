@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     SendPart = Callable[["Part"], Awaitable[str]]
 
 PARTS_AT_ONCE = 3  # each is held in memory
+MAX_PARTS = 1000  # Scaleway's limit; AWS and most others take 10,000
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,11 @@ async def upload_in_parts(
     part_bytes: int,
     encryption: Mapping[str, Any],
 ) -> None:
-    """Create an object from parts, each sent by `send`, which returns its ETag; aborted on any failure."""
+    """Create an object from parts, each sent by `send`, which returns its ETag; aborted on any failure.
+
+    Parts are larger than `part_bytes` where there would be too many of them.
+    """
+    part_bytes = max(part_bytes, -(-size // MAX_PARTS))
     begun = await client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=media_type(key), CacheControl=cache_control(key), **encryption
     )

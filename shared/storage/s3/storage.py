@@ -15,15 +15,15 @@ from shared.names import DEFAULT_STORAGE
 from shared.storage.interface import (
     COPY_BYTES,
     ObjectReader,
-    StoredObject,
     cache_control,
     checked_key,
     media_type,
 )
 from shared.storage.location import StorageLocation
-from shared.storage.s3.bodies import chunks, metadata, no_chunks, whole_size
+from shared.storage.s3.bodies import chunks, listed, metadata, no_chunks, whole_size
 from shared.storage.s3.copying import Copy, ServerCopies
 from shared.storage.s3.delete import delete_objects
+from shared.storage.s3.direct_puts import MAX_BYTES
 from shared.storage.s3.direct_reads import chunks_of, described
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
 from shared.storage.s3.multipart import abort_upload, begin_parts, list_uploads, put_parts, reads_of
@@ -39,12 +39,11 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef, GetObjectRequestTypeDef
 
-    from shared.storage.interface import OpenUpload, ReadBytes, Storage
+    from shared.storage.interface import OpenUpload, ReadBytes, Storage, StoredObject
+    from shared.storage.s3.direct_puts import DirectPuts
     from shared.storage.s3.direct_reads import DirectReads
     from shared.storage.s3.multipart import StreamedParts
     from shared.storage.s3.presign import Signer
-
-WHOLE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class S3Storage:
     """Keeps objects in one bucket; `signer` signs URLs of the endpoint that players use.
 
     Objects larger than `single_put_bytes` are uploaded in parts of `part_bytes`. `encryption` parameters are
-    sent with every object; `region` is where the bucket must be, None for any. `direct_reads` reads objects
-    without botocore where possible.
+    sent with every object; `region` is where the bucket must be, None for any. `direct_reads` and
+    `direct_puts` bypass botocore where possible.
     """
 
     client: S3Client
@@ -66,6 +65,7 @@ class S3Storage:
     deletes_versions: bool = False
     region: str | None = None
     direct_reads: DirectReads | None = None
+    direct_puts: DirectPuts | None = None
     storage_id: UUID | None = None
     kind: Literal["local", "s3"] = "s3"
     name: str = DEFAULT_STORAGE
@@ -82,7 +82,7 @@ class S3Storage:
         Raises FileNotFoundError when `path` does not exist.
         """
         checked_key(key)
-        small = await asyncio.to_thread(_read_if_small, path, min(WHOLE_BYTES, self.single_put_bytes))
+        small = await asyncio.to_thread(_read_if_small, path, min(MAX_BYTES, self.single_put_bytes))
         if small is not None:
             return await self.put_bytes(key, small)
         file = await asyncio.to_thread(path.open, "rb")
@@ -100,8 +100,9 @@ class S3Storage:
     async def put_bytes(self, key: str, body: bytes) -> int:
         """Store `body`; return its size in bytes."""
         checked_key(key)
-        with mapped(f"put {key}"):
-            await self._put(key, body)
+        if self.direct_puts is None or not await self.direct_puts.put(key, body):
+            with mapped(f"put {key}"):
+                await self._put(key, body)
         return len(body)
 
     async def copy_from(self, source: Storage, stored: StoredObject, key: str, read: ReadBytes) -> int:
@@ -170,10 +171,7 @@ class S3Storage:
                 page = await anext(pages, None)
             if page is None:
                 return
-            yield [
-                StoredObject(item["Key"], item["Size"], item["ETag"], item["LastModified"])
-                for item in page.get("Contents", [])
-            ]
+            yield [listed(item) for item in page.get("Contents", [])]
 
     async def delete(self, key: str) -> None:
         """Delete one object if it exists."""

@@ -1,0 +1,60 @@
+"""The HTTP session of requests that go to S3 without botocore, and when there are none."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from aiobotocore.session import AioSession
+
+BUFFER_BYTES: Final = 128 * 1024
+REFUSED: Final = (400, 401, 403, 501)
+PAUSE_SECONDS: Final = 600.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Pause:
+    """Ends direct requests for a while after the server has refused one."""
+
+    clock: Callable[[], float] = time.time
+    _until: float = field(default=0.0, init=False)
+
+    @property
+    def is_on(self) -> bool:
+        return self.clock() < self._until
+
+    def consider(self, status: int) -> None:
+        """Begin if an answer was a refusal."""
+        if status in REFUSED:
+            self._until = self.clock() + PAUSE_SECONDS
+            log.info("direct_requests_paused", status=status, seconds=PAUSE_SECONDS)
+
+
+@asynccontextmanager
+async def direct_session(
+    session: AioSession, *, connections: int, connect_seconds: float, read_seconds: float
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Yield a session that trusts the certificates that botocore's `session` trusts."""
+    trusted = session.get_config_variable("ca_bundle")  # of AWS_CA_BUNDLE or a profile
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=connections, ssl=ssl.create_default_context(cafile=trusted) if trusted else True
+        ),
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds),
+        read_bufsize=BUFFER_BYTES,
+        auto_decompress=False,
+        trust_env=True,
+        skip_auto_headers=("Accept-Encoding",),
+    ) as opened:
+        yield opened
