@@ -84,12 +84,15 @@ async def open_s3(
         client = await stack.enter_async_context(
             open_client(session, settings, settings.s3_endpoint_url, config, attempts=attempts)
         )
-        http = await stack.enter_async_context(
-            direct_session(
-                session, connections=connections, connect_seconds=CONNECT_SECONDS, read_seconds=read_seconds
-            )
-        )
         ours, extra, pause = signer(session, settings, for_players=False), encryption(settings), Pause()
+        direct = direct_session(
+            session,
+            ours.base_url,
+            connections=connections,
+            connect_seconds=CONNECT_SECONDS,
+            read_seconds=read_seconds,
+        )
+        http = await stack.enter_async_context(direct)
         yield S3Storage(
             client,
             signer(session, settings),

@@ -141,6 +141,10 @@ PROVIDERS = {
             PYTHON / "moto_server",
             PACKAGES,
             lambda _, port: ["-H", "127.0.0.1", "-p", str(port)],
+            differs=(  # every upload was begun in 2010, and any credentials will do
+                f"{CONTRACT}::test_open_upload_is_listed_until_it_is_aborted",
+                "tests/integration/test_storage.py::test_check_names_the_keys_when_they_are_wrong",
+            ),
         ),
     )
 }

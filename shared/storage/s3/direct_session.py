@@ -7,6 +7,8 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import structlog
@@ -43,9 +45,9 @@ class Pause:
 
 @asynccontextmanager
 async def direct_session(
-    session: AioSession, *, connections: int, connect_seconds: float, read_seconds: float
+    session: AioSession, endpoint_url: str, *, connections: int, connect_seconds: float, read_seconds: float
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Yield a session that trusts the certificates that botocore's `session` trusts."""
+    """Yield a session for requests to one endpoint; it trusts the certificates that botocore's trusts."""
     trusted = session.get_config_variable("ca_bundle")  # of AWS_CA_BUNDLE or a profile
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
@@ -54,7 +56,13 @@ async def direct_session(
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds),
         read_bufsize=BUFFER_BYTES,
         auto_decompress=False,
-        trust_env=True,
+        trust_env=is_proxied(endpoint_url),  # costs two threads' work a request
         skip_auto_headers=("Accept-Encoding",),
     ) as opened:
         yield opened
+
+
+def is_proxied(url: str) -> bool:
+    """Tell whether the environment (HTTPS_PROXY, NO_PROXY, …) names a proxy for a URL."""
+    parts = urlsplit(url)
+    return parts.scheme in getproxies() and not proxy_bypass(parts.netloc)
