@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from services.uploader.cdn import Cdn
 from services.uploader.cli import mover_of, run_command
 from services.uploader.handlers.choose_storage import StoreInItsStorage
 from services.uploader.handlers.delete_video import DeleteVideoHandler
@@ -21,6 +22,7 @@ from services.uploader.maintenance.failed_originals import FailedOriginals
 from services.uploader.maintenance.find_orphans import OrphanFinder
 from services.uploader.maintenance.identify_storages import StorageIdentification, identify_storages
 from services.uploader.maintenance.measure_backlog import BacklogMeter
+from services.uploader.maintenance.purge_caches import CachePurger
 from services.uploader.maintenance.reconcile import Reconciler
 from services.uploader.maintenance.sweep_orphans import Sweeper
 from services.uploader.retention import Retention
@@ -82,6 +84,7 @@ def create_app(settings: UploaderSettings) -> web.Application:
             partial(_sweeper, settings),
             partial(_mover, settings),
             _backlog,
+            partial(_cache_purger, settings),
             partial(_failed_originals, settings),
             consumers_context(settings, partial(_consumers, settings)),
         ]
@@ -173,6 +176,22 @@ async def _mover(settings: UploaderSettings, app: web.Application) -> AsyncItera
 async def _backlog(app: web.Application) -> AsyncIterator[None]:
     async with running(app, BacklogMeter(app[DATABASE]).run(), f"{NAME}.backlog"):
         yield
+
+
+async def _cache_purger(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
+    cdn = _cdn(settings)
+    purger = CachePurger(app[DATABASE], cdn.forget if cdn else None)
+    async with running(app, purger.run(), f"{NAME}.cache_purger"):
+        yield
+
+
+def _cdn(settings: UploaderSettings) -> Cdn | None:
+    if not settings.cache_purge_url:
+        return None
+    public = {each.s3_public_url.rstrip("/") for each in settings.by_storage.values()} - {""}
+    token = settings.cache_purge_token.get_secret_value()
+    base = settings.public_stream_url.rstrip("/")
+    return Cdn(settings.cache_purge_url, token, base, tuple(sorted(public)))
 
 
 def _consumers(settings: UploaderSettings, app: web.Application) -> list[Consumer]:

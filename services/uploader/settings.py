@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.settings import (
     BrokerSettings,
+    CachePurgeSettings,
     DatabaseSettings,
     DefaultStorageSettings,
     MaintenanceSettings,
@@ -23,6 +24,7 @@ class UploaderSettings(
     StreamUrlSettings,
     WorkerSettings,
     MaintenanceSettings,
+    CachePurgeSettings,
 ):
     """The settings of the uploader."""
 

@@ -25,6 +25,7 @@ class _Statements:
 
 audit = _Statements("audit")
 backlog = _Statements("backlog")
+cache_purges = _Statements("cache_purges")
 imports = _Statements("imports")
 ingest = _Statements("ingest")
 originals = _Statements("originals")

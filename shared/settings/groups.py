@@ -251,6 +251,13 @@ class MaintenanceSettings(EnvironmentSettings):
     sweep_interval_seconds: Annotated[float, Field(gt=0)] = 3600.0
 
 
+class CachePurgeSettings(EnvironmentSettings):
+    """Where a CDN is told to forget a video."""
+
+    cache_purge_url: HttpUrl = ""
+    cache_purge_token: SecretStr = SecretStr("")
+
+
 class PlayerSettings(EnvironmentSettings):
     """How the streamer delivers media, and to whom."""
 

@@ -10,6 +10,7 @@ from shared.errors import ConfigurationError
 from shared.settings.groups import (
     AdmissionSettings,
     BrokerSettings,
+    CachePurgeSettings,
     CorsSettings,
     DatabaseSettings,
     EncodingSettings,
@@ -44,6 +45,7 @@ class Settings(
     EncodingSettings,
     SourceSettings,
     MaintenanceSettings,
+    CachePurgeSettings,
     PlayerSettings,
 ):
     """All settings of all services, to check an environment for the whole system."""

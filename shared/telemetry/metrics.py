@@ -117,6 +117,11 @@ STORAGE_OUTAGE_SECONDS = Gauge(
 AUTO_RETRIED = Counter(
     "vod_auto_retried_total", "Failed videos retried because storage or source is available again"
 )
+CACHE_PURGES = Counter(
+    "vod_cache_purges_total",
+    "Videos whose copies the CDN was asked to remove: done, failed (tried again), given_up",
+    ["outcome"],
+)
 STORAGE_SECONDS = Histogram(
     "vod_storage_operation_seconds",
     "Duration of an operation on a storage, failed ones included; read: until the first byte",

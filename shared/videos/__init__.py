@@ -6,6 +6,13 @@ change. Each returns False (or raises Superseded) when its guarded UPDATE matche
 
 from shared.videos.backlog import Backlog, QueueBacklog, StageBacklog, read_backlog
 from shared.videos.bulk_retry import retry_failed
+from shared.videos.cache_purges import (
+    CachePurge,
+    forget_cache_purges,
+    give_up_cache_purges,
+    request_cache_purge,
+    take_cache_purges,
+)
 from shared.videos.chunk_storage import (
     StoreJob,
     chunk_stored,
@@ -90,6 +97,7 @@ __all__ = [
     "Audited",
     "AuditedSegment",
     "Backlog",
+    "CachePurge",
     "Change",
     "Chunk",
     "ChunkClaim",
@@ -127,7 +135,9 @@ __all__ = [
     "fail",
     "find_stalled",
     "finish_chunk",
+    "forget_cache_purges",
     "get",
+    "give_up_cache_purges",
     "has_live_leases",
     "ids_after",
     "is_all_stored",
@@ -163,6 +173,7 @@ __all__ = [
     "reopen",
     "reopen_chunk",
     "reopen_stored",
+    "request_cache_purge",
     "retry",
     "retry_failed",
     "retry_reachable",
@@ -178,6 +189,7 @@ __all__ = [
     "store_job",
     "stored_codecs",
     "stored_segments",
+    "take_cache_purges",
     "take_source_checks",
     "was_swept",
 ]

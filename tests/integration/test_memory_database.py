@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from shared import videos
-from shared.database.statements import originals
+from shared.database.statements import cache_purges, originals
 from shared.errors import EncodeFailed, PipelineError, StorageUnavailable
 from shared.storage.location import StorageLocation
 from shared.videos import presets
@@ -48,6 +48,7 @@ STEPS = {
     "do_repair": 1,
     "do_change": 1,
     "do_queue": 1,
+    "do_purge_caches": 1,
     "do_count": 1,
 }  # how often each is taken
 
@@ -221,6 +222,19 @@ class Steps:
         if chance.random() < 0.5:
             return await video.outbox.add(connection, video.resume)
         return await video.outbox.drop_unsent(connection, video.video_id)
+
+    async def do_purge_caches(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
+        if await videos.get(connection, video.video_id):
+            await cache_purges.request(
+                connection, video_id=video.video_id, delay_seconds=chance.choice((-5.0, 600.0))
+            )
+        delays = {"first_seconds": chance.choice((-1.0, 600.0)), "max_seconds": 600.0}
+        found = await videos.take_cache_purges(connection, count=len(IDS), **delays)
+        taken = sorted(found, key=lambda each: each.video_id)
+        if chance.random() < 0.5:
+            await videos.forget_cache_purges(connection, taken[:1])
+        given_up = await videos.give_up_cache_purges(connection, after_seconds=-3600.0)
+        return [each.video_id for each in taken], sorted(given_up)
 
     async def do_count(self, connection: Any, video: SampleVideo, chance: random.Random) -> Any:
         return [

@@ -14,6 +14,7 @@ from shared.database.pool import Database
 from shared.database.queries import SQL, queries
 from tests.memory_database import (  # noqa: F401 - these register statements
     backlog,
+    cache_purges,
     growth,
     moves,
     others,

@@ -31,6 +31,7 @@ NAMES = (
     "playback_keys",
     "work_volume",
     "source_checks",
+    "cache_purges",
 )
 
 NULL_IN_VIDEO = (

@@ -515,6 +515,7 @@ async def test_deleted_video_is_removed_twice_and_its_record_purged(
     [row] = postgres.rows("videos")
     assert (row["purged_at"], row["source_uri"], row["plan"]) == (postgres.tables.now, "", None)
     assert postgres.rows("chunks") == postgres.rows("segments") == []
+    assert [row["video_id"] for row in postgres.rows("cache_purges")] == [video.video_id]
 
 
 async def test_deletion_waits_for_whoever_still_writes(deleting, new_video, outbox, memory_storage, postgres):

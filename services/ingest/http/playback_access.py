@@ -37,9 +37,11 @@ async def change_video(request: web.Request) -> web.Response:
     wanted = await read_json(request, VideoChange)
     video_id = read_uuid(request, "video_id")
     async with request.app[DATABASE].transaction() as connection:
-        await visible_video(connection, request[CALLER], video_id)
+        former = await visible_video(connection, request[CALLER], video_id)
         await videos.change(connection, video_id, _change(wanted))
         video = await visible_video(connection, request[CALLER], video_id)
+        if video.visibility != former.visibility:
+            await videos.request_cache_purge(connection, video_id)
         if wanted.visibility == "private":  # its row is locked: no chunk can go to another storage meanwhile
             await expect_private_possible(connection, request, video)
     return answer(record(request, video))
@@ -91,8 +93,9 @@ async def revoke_tokens(request: web.Request) -> web.Response:
     async with request.app[DATABASE].transaction() as connection:
         await visible_video(connection, request[CALLER], video_id)
         generation = await videos.revoke_tokens(connection, video_id)
-    if generation is None:
-        raise NotFound("there is no such video")
+        if generation is None:
+            raise NotFound("there is no such video")
+        await videos.request_cache_purge(connection, video_id)
     return answer(TokensRevoked(generation=generation))
 
 

@@ -72,6 +72,7 @@ async def delete_video(request: web.Request) -> web.Response:
             raise NotFound("there is no such video")
         await drop_unsent(connection, video_id)
         await outbox.add(connection, DeleteVideo(video_id=video_id))
+        await videos.request_cache_purge(connection, video_id)
     failpoint("delete.marked")
     return web.Response(status=204)
 

@@ -56,6 +56,9 @@ class DeleteVideoHandler:
         failpoint("delete.files_removed")
         async with self.outbox.transaction() as connection:
             await (videos.purge if again else videos.mark_swept)(connection, video.video_id)
+            await videos.request_cache_purge(
+                connection, video.video_id
+            )  # objects may have been cached until now
             if again:
                 await moves.forget_move(connection, video.video_id)
         failpoint("delete.committed")

@@ -35,6 +35,26 @@ async def test_visibility_is_chosen_at_upload_and_changed_later(api: Api) -> Non
     assert (changed["visibility"], changed["delivery"], changed["title"]) == ("public", None, "New")
 
 
+async def test_cdn_is_to_forget_a_video_whenever_fewer_may_watch_it(api: Api, database: Database) -> None:
+    async def requested() -> bool:
+        async with database.transaction() as connection:
+            deleted = await connection.fetch("delete from cache_purges returning video_id")
+        return [row["video_id"] for row in deleted] == [video_id]
+
+    video_id = await api.add_video("alice")
+    path = f"/api/videos/{video_id}"
+    await api.call("PATCH", path, json={"title": "New", "visibility": "public"})
+    assert not await requested()
+    for method, tail, body in (
+        ("PATCH", "", {"visibility": "private"}),
+        ("POST", "/revoke-playback-tokens", None),
+        ("PATCH", "", {"visibility": "public"}),
+        ("DELETE", "", None),
+    ):
+        assert (await api.call(method, path + tail, json=body))[0] < 300
+        assert await requested(), (method, tail)
+
+
 @pytest.mark.parametrize(
     "body", [{"visibility": "secret"}, {"delivery": "carrier"}, {"owner": "bob"}, [], "x"]
 )
