@@ -65,13 +65,13 @@ if TYPE_CHECKING:
 
 NAME, DEFAULT_PORT = "transcoder", 8082
 PLANS_AT_ONCE = 2
-ORIGINAL_PATIENCE_SECONDS = 15.0  # a shared volume may show a new file to other machines later
+ORIGINAL_PATIENCE_SECONDS = 15.0  # new files on a shared volume may appear on other machines with a delay
 
 ENCODER = web.AppKey("encoder", Encoder)
 PER_TITLE = web.AppKey("per_title", PerTitleSearch)
 SOURCES: web.AppKey[Originals] = web.AppKey[Any]("sources", object)
 SOURCE_RETRY = web.AppKey("source_retry", SourceRetry)
-RESERVE = web.AppKey("reserve", DiskBudget)  # the reserve is available to videos already accepted
+RESERVE = web.AppKey("reserve", DiskBudget)  # accepted videos may use the reserve
 
 log = structlog.get_logger()
 
@@ -144,7 +144,7 @@ async def _source_retry(settings: TranscoderSettings, app: web.Application) -> A
 
 
 def _work_bucket(settings: TranscoderSettings) -> list[BucketPrefix]:
-    """Return where the originals of all users are, if they are in a bucket."""
+    """Return the location of all users' originals, if they are in a bucket."""
     return [BucketPrefix(settings.work_bucket, settings.work_prefix)] if settings.work == "bucket" else []
 
 

@@ -1,4 +1,4 @@
-"""What a scan finds out about a source: frozen values; pure."""
+"""The result of scanning a source: frozen values; pure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 Seeking = Literal["exact", "near", "none"]
 
-# What changes in the colours of a stream: nothing, how pictures are coded, or their primaries as well.
+# Changes in the colours of a stream: none, only the coding of pictures, or also the primaries.
 ColourChange = Literal["none", "coding", "primaries"]
 
-# How a container can be seeked: by its index, by searching (approximate), or not at all.
+# How to seek in a container: by index, by searching (approximate), or not at all.
 SEEKING: Final[dict[str, Seeking]] = {"mov": "exact", "matroska": "exact", "gif": "none"}
 
-# Codecs whose hidden reference pictures have packets of their own, a tick or so before the next picture.
+# Codecs with separate packets for hidden reference pictures, about a tick before the next picture.
 HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
 
-# Layouts in which pictures that change their size within a stream are brought to one size.
+# Pixel layouts for which pictures of changing size can be scaled to one size.
 SCALABLE_PIXELS: Final = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
 
 FULL_RANGES: Final = frozenset({"pc", "jpeg", "full"})
@@ -60,10 +60,10 @@ class Colour:
 
 @dataclass(frozen=True, slots=True)
 class MapSection:
-    """One recording within a source: `shift` is added to its times, `removed` taken from later ones.
+    """One recording within a source: `shift` is added to its times.
 
-    All in ticks; `cuts` are (moment, removed), ascending, on the clock of the file: `moment` is the middle
-    of what is cut out.
+    `cuts` are (moment, removed), ascending: `removed` is subtracted from later times, and `moment` is the
+    middle of the removed part. All in ticks, on the clock of the file.
     """
 
     shift: int
@@ -85,10 +85,10 @@ class MapSection:
 class TimeMap:
     """Maps the times of one stream to a continuous clock; all in ticks.
 
-    A time more than `fall` below the one before it starts the next section. `corrections` are
-    (wrong, right) times, both on the clock of the file. Where there are some and the right times are regular,
-    `steps` are the first of them and the ticks from one to the next: later pictures are counted instead of
-    timed, because a decoder that has seen a wrong time no longer keeps to those that follow.
+    A time more than `fall` below the one before it starts the next section. `corrections` are (wrong, right)
+    times, both on the clock of the file. If there are any and the right times are regular, `steps` are the
+    first of them and their distance in ticks: later pictures are counted instead of timed, because a decoder
+    that has seen a wrong time no longer follows later ones.
     """
 
     fall: int
@@ -97,7 +97,7 @@ class TimeMap:
     steps: tuple[int, Fraction] | None = None
 
     def scaled(self, times: Fraction) -> TimeMap:
-        """Return the same map for ticks `times` times as short."""
+        """Return the same map for ticks that are `times` times shorter."""
         return TimeMap(
             fall=round(self.fall * times),
             sections=tuple(
@@ -124,13 +124,13 @@ class VideoTrack:
     A picture with timestamp t (in units of `time_base`) is on grid frame
     round((t - first_pts) * time_base * rate), counted from the first picture.
 
-    Where there is a `time_map`, `first_pts` is on the continuous clock that it makes. The last picture is
-    held for `tail_frames` beyond its own frame.
+    With a `time_map`, `first_pts` is on its continuous clock. The last picture is held for `tail_frames`
+    beyond its own frame.
 
     `x264_build` is the encoder's build, where the decoder needs it: before build 151 x264 wrote 4:4:4
     differently, and a decoder that seeks does not see the build number at the start of the stream.
     `refresh_ticks` is how long after a seek no picture is complete, in streams with gradual refresh.
-    `colours_change` tells what in the description of the colours is not the same in all pictures.
+    `colours_change` tells which colour properties differ between pictures.
     """
 
     index: int
@@ -155,7 +155,7 @@ class VideoTrack:
 
     @property
     def start_seconds(self) -> Fraction:
-        """When grid frame 0 is shown, on the file's clock or on the continuous one of `time_map`."""
+        """The time of grid frame 0, on the file's clock or on the continuous one of `time_map`."""
         return self.first_pts * self.time_base
 
     def on_file_clock(self, time: int) -> int:
@@ -207,7 +207,7 @@ class FrameIndex:
     counted: Sequence[int]
 
     def anchor_before(self, sample: int, span: int) -> AudioAnchor | None:
-        """Return the frame to count from: the most distinct one within `span` before `sample`."""
+        """Return the frame to count from: the one with the clearest time within `span` before `sample`."""
         end = bisect_right(self.counted, sample)
         start = max(1, bisect_right(self.counted, sample - span))
         if end <= 1 or start >= end:
@@ -229,7 +229,7 @@ class AudioTrack:
     end_seconds: Fraction
     lattice: AudioGrid | None
     time_map: TimeMap | None = None  # in samples
-    lead_seconds: float = 0.0  # how far audio precedes video of the same time in the file
+    lead_seconds: float = 0.0  # how far audio is ahead of video of the same time in the file
 
     def on_file_clock(self, moment: Fraction) -> Fraction:
         """Return the file's time for `moment` (seconds)."""
@@ -253,7 +253,7 @@ class Source:
     tracks: tuple[TrackReport, ...] = ()
     declared_seconds: float | None = None
     probe_bytes: int = 0  # how far into the file to probe for streams; 0: FFmpeg's default
-    byte_map: ByteMap | None = None  # None: any part of the file may be needed for any chunk
+    byte_map: ByteMap | None = None  # None: each chunk may need any part of the file
 
 
 def round_half_up(value: Fraction) -> int:

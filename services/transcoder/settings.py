@@ -1,4 +1,4 @@
-"""What the transcoder reads from the environment."""
+"""Settings that the transcoder reads from the environment."""
 
 from __future__ import annotations
 

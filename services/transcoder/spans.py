@@ -13,7 +13,7 @@ Spans = tuple[Span, ...]
 
 
 def merged(spans: Iterable[Span], gap: int = 0) -> Spans:
-    """Return the union of `spans`; those at most `gap` bytes apart become one."""
+    """Return the union of `spans`, merging those at most `gap` bytes apart."""
     found: list[Span] = []
     for begin, end in sorted(span for span in spans if span[0] < span[1]):
         if found and begin - found[-1][1] <= gap:
@@ -24,7 +24,7 @@ def merged(spans: Iterable[Span], gap: int = 0) -> Spans:
 
 
 def fewer(spans: Sequence[Span], most: int) -> Spans:
-    """Return at most `most` spans that hold all of `spans`: the smallest gaps are closed."""
+    """Return at most `most` spans that cover all of `spans`, closing the smallest gaps."""
     if len(spans) <= most:
         return tuple(spans)
     gaps = sorted(after[0] - before[1] for before, after in pairwise(spans))
@@ -57,5 +57,5 @@ def cut(spans: Iterable[Span], most_bytes: int) -> list[Span]:
 
 
 def total(spans: Iterable[Span]) -> int:
-    """Return how many bytes they hold."""
+    """Return their total size in bytes."""
     return sum(end - begin for begin, end in spans)

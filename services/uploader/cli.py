@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from shared.storage import Storages
 
 BAR = 24
-MOVER_CONNECTIONS = 8  # of which its lock takes one
+MOVER_CONNECTIONS = 8  # one of them for its lock
 FOUND, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 
 
@@ -82,30 +82,28 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m services.uploader", description="Without a command: run the service."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser(
-        "migrate", help="bring the database's schema up to date, as every service does at start"
-    )
+    commands.add_parser("migrate", help="migrate the database schema, as every service does at start")
     sweep = commands.add_parser("sweep", help="find files and objects without an owner")
     sweep.add_argument("--remove", action="store_true", help="remove them instead of only listing them")
     fsck = commands.add_parser("fsck", help="compare the records with the storage in both directions")
     fsck.add_argument("--repair", action="store_true", help="make missing objects again")
     fsck.add_argument("--force", action="store_true", help="repair even if most videos are damaged")
     fsck.add_argument("--json", action="store_true", help="report as JSON")
-    storage = commands.add_parser("storage", help="whose the storage and the work volume are")
+    storage = commands.add_parser("storage", help="identity and ownership of the storage and the work volume")
     actions = storage.add_subparsers(dest="action", required=True)
     actions.add_parser("show", help="show their identities, and whether they are ours")
     actions.add_parser("claim", help="record that both are ours: no other system uses them")
     command.add_arguments(actions)
-    taken = actions.add_parser("import", help="make a video of an HLS tree that lies in a storage already")
-    taken.add_argument("key", help="of its multivariant playlist")
-    taken.add_argument("--user", required=True, help="to whom the video belongs")
-    taken.add_argument("--storage", default=DEFAULT_STORAGE, help="where the tree lies, by name")
+    taken = actions.add_parser("import", help="create a video from an HLS tree in a storage")
+    taken.add_argument("key", help="key of its multivariant playlist")
+    taken.add_argument("--user", required=True, help="owner of the video")
+    taken.add_argument("--storage", default=DEFAULT_STORAGE, help="name of the storage with the tree")
     taken.add_argument("--title")
     taken.add_argument("--visibility", choices=("public", "private"), default="public")
-    taken.add_argument("--frame-rate", type=float, help="where the playlist does not tell it")
-    doctor = actions.add_parser("doctor", help="say what is wrong with the configured storage")
+    taken.add_argument("--frame-rate", type=float, help="if the playlist does not state it")
+    doctor = actions.add_parser("doctor", help="diagnose the configured storage")
     doctor.add_argument("--json", action="store_true", help="report as JSON")
-    doctor.add_argument("--origin", action="append", default=[], help="a site that players run on, for CORS")
+    doctor.add_argument("--origin", action="append", default=[], help="a site that embeds players, for CORS")
     doctor.add_argument(
         "--storage", default=DEFAULT_STORAGE, help="a named storage instead of the default one"
     )
@@ -152,7 +150,7 @@ async def _import(
 
 
 def mover_of(settings: UploaderSettings, database: Database, storages: Storages) -> Mover:
-    """Return what moves videos between the storages."""
+    """Return the mover of videos between the storages."""
     return Mover(
         *(database, storages, WorkDir(settings.work_dir.resolve())),
         urls=PlaybackUrls.of(settings),
@@ -228,7 +226,7 @@ async def _check(settings: UploaderSettings, given: argparse.Namespace) -> int:
             await fsck.check(findings, partial(_progress, "checked"))
             if given.repair:
                 await _repair(fsck, findings, force=given.force)
-        finally:  # report what was found and started, also when an outage ends the check
+        finally:  # report findings and started repairs even if an outage ends the check
             if sys.stderr.isatty():
                 sys.stderr.write("\n")
             report = json.dumps(findings.to_json(), indent=2) + "\n" if given.json else _table(findings)
@@ -239,8 +237,8 @@ async def _check(settings: UploaderSettings, given: argparse.Namespace) -> int:
 async def _repair(fsck: Fsck, findings: Findings, *, force: bool) -> None:
     if findings.is_suspicious and not force:
         raise Refused(
-            f"{len(findings.damaged)} of {findings.stored} stored videos are damaged: is this the storage of"
-            " these records? Nothing was repaired; --force repairs them all"
+            f"{len(findings.damaged)} of {findings.stored} stored videos are damaged: is this the right "
+            "storage for these records? Nothing was repaired; --force repairs all of them"
         )
     await fsck.repair(findings, partial(_progress, "repaired"))
 

@@ -93,7 +93,7 @@ def create_app(settings: UploaderSettings) -> web.Application:
 
 
 async def _identification(settings: UploaderSettings, app: web.Application) -> AsyncIterator[None]:
-    """Learn whose storage and work volume these are, before anything is stored or removed."""
+    """Identify the storage and the work volume before anything is stored or removed."""
     expected = {name: each.storage_id for name, each in settings.by_storage.items()}
 
     async def identify() -> IdentifiedStorages:
@@ -237,7 +237,7 @@ def _storing(settings: UploaderSettings, app: web.Application, storing: StoreInI
 
 
 def _storing_early(settings: UploaderSettings, app: web.Application, storing: StoreInItsStorage) -> Consumer:
-    """Return the consumer of segments before their chunk: what fails here is stored with the chunk."""
+    """Return the consumer of early segments; segments that fail here are stored with their chunk."""
     early = StoreSegmentsHandler(app[OUTBOX], storing.handler_for, settings.lease_seconds)
     policy = RetryPolicy(None, settings.retry_seconds)
     route = Route(app[VOLUME].guard(early.store), policy, failures=None)
@@ -263,7 +263,7 @@ def _consumer(
     *,
     waits_for_bucket: bool = True,
 ) -> Consumer:
-    """Return a consumer; unless it `waits_for_bucket`, messages are handled while the work bucket is away."""
+    """Return a consumer; with `waits_for_bucket` it handles no messages during outages of the work bucket."""
     volume = app[VOLUME]
 
     async def gate() -> None:

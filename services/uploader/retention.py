@@ -1,4 +1,4 @@
-"""Which local files of a video are removed once it is stored; pure."""
+"""The local files of a video to remove once it is stored; pure."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class Retention:
     delete_local_after_s3: bool
 
     def deletes_local(self, kind: Literal["local", "s3"]) -> bool:
-        """Tell whether local files go once they are in a storage of this kind: never if it is local."""
+        """Tell whether local files are removed once they are in this storage: never if it is local."""
         return kind == "s3" and self.delete_local_after_s3

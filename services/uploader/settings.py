@@ -1,4 +1,4 @@
-"""What the uploader reads from the environment."""
+"""Settings that the uploader reads from the environment."""
 
 from __future__ import annotations
 
@@ -30,4 +30,4 @@ class UploaderSettings(
 
 
 class MigrationSettings(ProcessSettings, DatabaseSettings):
-    """The settings of the command that migrates the database."""
+    """The settings of the migrate command."""

@@ -42,7 +42,7 @@ class StorageBreaker:
         self._check, self._clock, self._name = check, clock, name
         self._sleep, self._limit_seconds = sleep, limit_seconds
         self._max_pause = MAX_LOOK_SECONDS
-        if patience_seconds is not None:  # nobody may lose patience with a storage between two looks at it
+        if patience_seconds is not None:  # no work may run out of patience between two probes
             self._max_pause = min(self._max_pause, max(FIRST_LOOK_SECONDS, patience_seconds / 2))
         self._opened = asyncio.Event()
         self._opened_at = 0.0

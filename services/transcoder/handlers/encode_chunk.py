@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from shared.workspace.interface import Workspace
 
 OUTAGE_SECONDS = 1.0
-SLOWER = "a part of the source was read from further back; nothing is missing"
+SLOWER = "part of the source was read from an earlier point; nothing is missing"
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class EncodeChunk(Protocol):
 
 @dataclass(frozen=True)
 class _OneChunk:
-    """Encodes one chunk from whatever file."""
+    """Encodes one chunk from a given file."""
 
     encode_chunk: EncodeChunk
     plan: Plan
@@ -94,8 +94,8 @@ class _OneChunk:
 class EncodeChunkHandler:
     """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk.
 
-    Segments are handed over while their chunk is encoded, at most once in `growth_seconds`; 0: with it.
-    `outage_seconds` is the pause between attempts to commit while Postgres is unavailable.
+    Segments are handed over while their chunk is being encoded, at most every `growth_seconds` (0: only with
+    the chunk). `outage_seconds` is the pause between attempts to commit while Postgres is unavailable.
     """
 
     outbox: Outbox
@@ -147,17 +147,17 @@ class EncodeChunkHandler:
         for attempt in attempts:
             await self.work.discard(names.attempt_at(claim.video_id, *attempt))
         log.warning("plan_is_outdated", why=str(error))
-        raise Superseded(f"the video is planned again: {error}") from error
+        raise Superseded(f"the video is being planned again: {error}") from error
 
     async def _encode(self, claim: ChunkClaim, progress: Progress) -> EncodedChunk:
         size = await self.sources.size(claim.video_id, claim.source_uri)
         if size is None:
             raise OriginalMissing("the original no longer exists: upload the video again")
         planned = claim.plan.get("source_bytes")
-        if planned not in (None, size):  # checked before an outdated plan is dropped
+        if planned not in (None, size):  # check before an outdated plan is dropped
             raise SourceUnavailable(
-                f"the original has {size} bytes, but {planned} when the video was planned: it is"
-                " another one now; upload the video again"
+                f"the original has {size} bytes, but had {planned} when the video was planned: it was "
+                "replaced; upload the video again"
             )
         plan = Plan.from_json(claim.plan)
         async with self.room.reserve(_most_bytes(plan, claim.chunk)):
@@ -170,7 +170,10 @@ class EncodeChunkHandler:
                 return await self.encode_parts(source, plan, plan.chunk(claim.chunk), encode)
 
     def _growth(self, claim: ChunkClaim, progress: Progress) -> Growth | None:
-        """Return how segments are handed over: not of the first chunk, whose end makes a video playable."""
+        """Return how segments are handed over.
+
+        Not for the first chunk, which must be complete to be playable.
+        """
         if not (self.growth_seconds and claim.chunk):
             return None
         return Growth(partial(self._register, claim, progress), self.growth_seconds)
@@ -195,7 +198,7 @@ class EncodeChunkHandler:
         failpoint("encode.segments_committed")
 
     async def _commit(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
-        """Record and announce the chunk; waits during an outage of Postgres to keep the encode."""
+        """Record and announce the chunk; waits during an outage of Postgres, to keep the result."""
         while True:
             try:
                 return await self._commit_once(claim, encoded)
@@ -237,10 +240,7 @@ class EncodeChunkHandler:
 
 
 def _most_bytes(plan: Plan, chunk: int) -> int:
-    """Return the maximum size of what is written for a chunk: segments and converted sound.
-
-    A tenth is for their containers.
-    """
+    """Return the maximum size of a chunk's output: segments and sound, plus a tenth for containers."""
     wanted = plan.chunk(chunk)
     seconds = plan.seconds_in(wanted)
     bits = sum(limits_of(rung).max_bits(seconds) + rung.audio_bps * seconds for rung in plan.rungs)
@@ -248,7 +248,7 @@ def _most_bytes(plan: Plan, chunk: int) -> int:
 
 
 def _is_damaged(encoded: EncodedChunk) -> bool:
-    """Return whether something is missing that the content check did not name."""
+    """Return whether content is missing that the content check did not report."""
     if encoded.is_held or (encoded.is_repaired and not encoded.is_checked):
         return True
     named = {warning.code for warning in encoded.differences}

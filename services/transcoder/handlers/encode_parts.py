@@ -1,4 +1,4 @@
-"""Encodes a chunk from the parts of a source that it needs, or from all of it where those are in doubt."""
+"""Encodes a chunk from the parts of a source that it needs, or from the whole source if in doubt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class Encode(Protocol):
-    """Encodes a certain chunk from the file at `path` (encode/chunk.py)."""
+    """Encodes a given chunk from the file at `path` (encode/chunk.py)."""
 
     async def __call__(self, path: Path, *, has_holes: bool) -> EncodedChunk: ...
 
@@ -43,7 +43,7 @@ class EncodeParts:
     holds_packets: HoldsPackets
 
     async def __call__(self, source: OpenedSource, plan: Plan, chunk: Chunk, encode: Encode) -> EncodedChunk:
-        """Encode `chunk`, fetching no more of the source than that needs. Raises what `encode` raises."""
+        """Encode `chunk`, fetching only the necessary parts of the source. Raises the errors of `encode`."""
         if source.is_remote and not await source.is_whole():
             encoded = await self._from_parts(source, plan, chunk, encode)
             if encoded is not None:
@@ -55,7 +55,7 @@ class EncodeParts:
     async def _from_parts(
         self, source: OpenedSource, plan: Plan, chunk: Chunk, encode: Encode
     ) -> EncodedChunk | None:
-        """Encode from the parts that the plan names; None where all of the source is needed."""
+        """Encode from the parts listed in the plan; None if the whole source is needed."""
         if chunk.reads is None or not plan.head:
             return None
         spans = merged([*plan.head, *chunk.reads.spans])
@@ -72,7 +72,7 @@ class EncodeParts:
 
 @asynccontextmanager
 async def _present(source: OpenedSource, spans: Spans, *, is_searched: bool) -> AsyncIterator[Path]:
-    """Yield a file with these parts of the source; where a seek looks around in it, without its holes."""
+    """Yield a file with these parts of the source; without holes if FFmpeg seeks by searching."""
     if is_searched:
         async with source.joined(spans) as path:
             yield path

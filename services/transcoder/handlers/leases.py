@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """How far one attempt is, 0..1; written while it encodes, stored with each renewal."""
+    """The progress of one attempt, 0..1; set while encoding, stored with each renewal."""
 
     def __init__(self) -> None:
         self.fraction = 0.0
@@ -27,7 +27,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class PlanLease:
-    """The lease on planning: a source may take longer to fetch than the broker waits for an answer."""
+    """The lease on planning: fetching a source may take longer than the broker waits for an answer."""
 
     outbox: Outbox
     video_id: UUID
@@ -52,7 +52,7 @@ class PlanLease:
 
 @dataclass(frozen=True)
 class ChunkLease:
-    """The lease on encoding a chunk; each renewal tells how far it is."""
+    """The lease on encoding a chunk; each renewal stores the progress."""
 
     outbox: Outbox
     video_id: UUID

@@ -1,4 +1,4 @@
-"""Handlers of the plan stage: make a video's plan, its chunks and the commands to encode them."""
+"""Handlers of the plan stage: create a video's plan, its chunks and the commands to encode them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ log = structlog.get_logger()
 
 
 class MakePlan(Protocol):
-    """Makes the plan for a file (plan/make_plan.py)."""
+    """Creates the plan for a file (plan/make_plan.py)."""
 
     async def __call__(
         self,
@@ -90,7 +90,7 @@ class MakeThumbnail(Protocol):
 class PlanVideoHandler:
     """Plans videos; its two handlers serve the queue transcoder.plan.
 
-    A video whose event does not say otherwise gets the default visibility of `rules`.
+    Videos get the default visibility of `rules` unless their event sets one.
     """
 
     outbox: Outbox
@@ -104,10 +104,10 @@ class PlanVideoHandler:
     adapt: Adapt | None = None
 
     async def accept(self, event: VideoUploaded) -> None:
-        """Create the record of a video that was handed in; a second message about it changes nothing.
+        """Create the record of a submitted video; a second message about it changes nothing.
 
-        Other data about a video that failed, or was deleted, begins a new run of it. Raises Deferred while
-        what the earlier run left is still being removed.
+        Different data for a failed or deleted video starts a new run. Raises Deferred while the remains of
+        the earlier run are being removed.
         """
         async with self.outbox.transaction() as connection:
             ladder = await presets.all_presets(connection)
@@ -121,7 +121,7 @@ class PlanVideoHandler:
             video = await _wanted(connection, event.video_id)
         failpoint("plan.accepted")
         if (video.user_id, video.source_uri) != (event.user_id, event.source.uri):
-            raise Superseded(f"the id belongs to another video, of {video.user_id}")
+            raise Superseded(f"the id belongs to another video of {video.user_id}")
 
     async def _begin_anew(
         self, connection: Connection, event: VideoUploaded, ladder: Sequence[Preset]
@@ -184,7 +184,7 @@ class PlanVideoHandler:
         await self.work.clear_scratch(thumbnail)
 
     async def _draw_if_possible(self, plan: Plan, source: Path, thumbnail: str) -> Plan:
-        """Draw the thumbnail; a video without one is as good, and says so in its warnings."""
+        """Draw the thumbnail; a video without one is still valid, and gets a warning."""
         try:
             await self._draw(plan, source, thumbnail)
         except (PermanentError, TransientError) as error:
@@ -224,7 +224,10 @@ class PlanVideoHandler:
     async def _make_plan(
         self, source: OpenedSource, ladder: Sequence[Offer], wanted: Collection[str], kept: Kept | None
     ) -> Plan:
-        """Plan from as little of a remote source as that takes; all of it where parts do not do."""
+        """Plan from only the necessary parts of a remote source.
+
+        From the whole source if parts do not suffice.
+        """
         if source.is_remote:
             try:
                 return await self.make_plan(source.path, ladder, wanted, kept=kept, need=source.need)
@@ -234,7 +237,7 @@ class PlanVideoHandler:
         return await self.make_plan(source.path, ladder, wanted, kept=kept)
 
     async def _check_storage(self, video: Video) -> None:
-        """Raise UnknownStorage, PrivateNotPossible before anything is encoded."""
+        """Check, before anything is encoded. Raises UnknownStorage, PrivateNotPossible."""
         async with self.outbox.database.transaction() as connection:
             wish = await videos.storage_wish(connection, video.video_id)
         if wish and video.location is None:

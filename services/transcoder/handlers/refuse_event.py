@@ -1,4 +1,4 @@
-"""Tells a platform that its event cannot become a video: its data breaks the schema, so no record is made."""
+"""Reports to a platform that its event was rejected: its data violates the schema."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = structlog.get_logger()
 
 
 async def refuse_event(outbox: Outbox, invalid: InvalidData) -> None:
-    """Announce `video.failed` for a `video.uploaded` whose video can be told; raises DatabaseUnavailable.
+    """Announce `video.failed` for a `video.uploaded` with a readable video id; raises DatabaseUnavailable.
 
-    A video that has a record is another, accepted one: its platform must not take it for failed.
+    If that video has a record, it was accepted before and must not be reported as failed.
     """
     video_id = _video_id(invalid.event.data)
     if invalid.event.type != VideoUploaded.type or video_id is None:
@@ -51,6 +51,6 @@ def _video_id(data: dict[str, Any]) -> UUID | None:
 
 
 def _user_id(data: dict[str, Any]) -> str | None:
-    """Return the user as the event wrote it; None for one that cannot be printed, let alone stored."""
+    """Return the user id as received; None if it cannot be printed or stored."""
     user_id = data.get("userId")
     return user_id[:MAX_USER_ID] if isinstance(user_id, str) and user_id.isprintable() else None

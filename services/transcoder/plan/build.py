@@ -61,7 +61,7 @@ def build_plan(
 
 
 def _longest_run_in(source: Source, plan: Plan) -> float:
-    """Return how much has to be decoded at most to see any one picture."""
+    """Return the maximum amount to decode for any one picture."""
     starts = (plan.segment_starts[-1], *plan.segment_starts)
     return max(round(run_in_seconds(source, plan, start), 3) for start in starts)
 
@@ -74,7 +74,7 @@ def _finer(video: VideoTrack, segment_seconds: Fraction) -> VideoTrack:
 
 
 def _lead_frames(video: VideoTrack, audio: AudioTrack | None) -> int:
-    """Return for how many frames the first picture is repeated to keep audio before it."""
+    """Return how many frames the first picture is repeated for, to keep audio before it."""
     early = video.start_seconds - audio.start_seconds if audio else Fraction(0)
     return ceil(early * video.rate) if early > EARLY_AUDIO_SECONDS else 0
 
@@ -102,7 +102,7 @@ def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: t
 
 
 def _with_reads(plan: Plan, found: ByteMap) -> Plan:
-    """Return the plan with what each chunk reads of the source."""
+    """Return the plan with the parts of the source that each chunk reads."""
     planner = ReadPlanner(plan, found)
     chunks = tuple(replace(chunk, reads=planner.reads_of(chunk)) for chunk in plan.chunks)
     return replace(plan, chunks=chunks, head=found.head, is_searched=found.layout == "searched")

@@ -1,6 +1,7 @@
-"""What a new plan keeps of an outdated one: the renditions and the segment length.
+"""The parts of an outdated plan that a new one keeps: renditions and segment length.
 
-A video that was ready keeps playing while it is encoded again, with playlists that name old and new segments.
+A video that was ready keeps playing while it is encoded again, with playlists that contain old and new
+segments.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _adapter() -> TypeAdapter[Kept]:
 
 
 def kept_of(former_plan: Mapping[str, Any] | None) -> Kept | None:
-    """Return what to keep of a dropped plan; None when there was none, or it cannot be read."""
+    """Return the parts of a dropped plan to keep; None if there was none, or it cannot be read."""
     if former_plan is None:
         return None
     try:

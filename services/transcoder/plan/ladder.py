@@ -1,4 +1,4 @@
-"""Makes the ladder from the picture's size and the presets."""
+"""Creates the ladder from the picture's size and the presets."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MIN_VIDEO_BPS: Final = 100_000
 class Offer(Protocol):
     """A configured preset: name, short side in pixels, bit rates.
 
-    `video_bps` is never exceeded on average; `rate_control` "quality" takes as much of it as a mean VMAF of
-    `quality` needs (None: the usual), "abr" all of it. `profile` weighs CPU time against bits.
+    `video_bps` is never exceeded on average; `rate_control` "quality" uses as much of it as a mean VMAF of
+    `quality` needs (None: the default), "abr" all of it. `profile` balances CPU time against bits.
     """
 
     @property
@@ -58,8 +58,8 @@ class Preset:
 class Rung:
     """The target of one encode: even size, square pixels.
 
-    `crf` is the rate factor that it aims at, within `video_bps`; None: at that average. `profile` None is
-    that of plans of version 1.
+    `crf` is the target rate factor, within `video_bps`; None: average bit rate. `profile` is None in plans of
+    version 1.
     """
 
     name: str

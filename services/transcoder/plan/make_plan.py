@@ -1,4 +1,4 @@
-"""Makes a plan from a file: scans it, selects the ladder, lays out the timeline."""
+"""Creates a plan from a file: scans it, selects the ladder, lays out the timeline."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ async def make_plan(
 ) -> Plan:
     """Return the plan for the file at `path`.
 
-    `requested` names the presets to use (empty: all); what is `kept` of an outdated plan overrides them and
-    `segment_seconds`. `need` fetches parts of a remote file of which `path` is a copy with holes: what the
-    plan and the thumbnail need is there afterwards, or NeedsWhole is raised. Raises a SourceError that names
-    the fault when the file cannot become a video, SourceUnavailable when it cannot be opened.
+    `requested` names the presets to use (empty: all); the parts `kept` from an outdated plan override them
+    and `segment_seconds`. `need` fetches parts of a remote file of which `path` is a copy with holes: it
+    fetches everything that the plan and the thumbnail need, or NeedsWhole is raised. Raises a SourceError
+    that names the fault when the file cannot become a video, SourceUnavailable when it cannot be opened.
     """
     limits = limits or Limits()
     source_bytes = await asyncio.to_thread(file_size, Path(path))  # before it is read: it may still grow
@@ -67,9 +67,9 @@ async def make_plan(
 
 
 async def _fetch_moments(plan: Plan, source: Source, need: Need) -> None:
-    """Fetch what the thumbnail is drawn from."""
+    """Fetch the parts for the thumbnail."""
     if source.byte_map is None:
-        raise NeedsWhole("it does not tell where its packets lie")
+        raise NeedsWhole("the positions of its packets are unknown")
     spans = await asyncio.to_thread(ReadPlanner(plan, source.byte_map).spans_at, THUMBNAIL_MOMENTS)
     await need(spans)
 

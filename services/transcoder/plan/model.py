@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-FOR_PEOPLE: Final = ("warnings", "report")  # stored beside the plan: encoders do not need them
+FOR_PEOPLE: Final = ("warnings", "report")  # stored separately: encoders do not need them
 
 
 @dataclass(frozen=True, slots=True)
 class PacketCount:
-    """How many packets of a stream have times from `begin` to before `end` (ticks), read by a seek.
+    """The number of packets of a stream with times from `begin` to before `end` (ticks), read after a seek.
 
     `seek_seconds` None: from the beginning of the file.
     """
@@ -43,7 +43,7 @@ class PacketCount:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReads:
-    """The bytes of the source that a chunk needs besides the head of the file, and the packets in them."""
+    """The byte ranges of the source that a chunk needs besides the head of the file, and their packets."""
 
     spans: tuple[tuple[int, int], ...]
     counts: tuple[PacketCount, ...]
@@ -53,9 +53,8 @@ class ChunkReads:
 class Chunk:
     """A run of whole segments (numbered from 1) and where to start reading for it.
 
-    Seek points are seconds on the file's clock; None: from the beginning. `run_in_seconds` is how
-    much of the video has to be decoded before the chunk begins. `reads` None: any part of the source may be
-    needed.
+    Seek points are seconds on the file's clock; None: from the beginning. `run_in_seconds` is how much of the
+    video has to be decoded before the chunk starts. `reads` None: any part of the source may be needed.
     """
 
     index: int
@@ -74,11 +73,11 @@ class Chunk:
 class Plan:
     """How one video is converted.
 
-    Output frame n is shown n / rate seconds after output zero, which is `lead_frames` before the
-    source's first picture. `segment_starts` are the first frames of the segments. `source_bytes` is the
-    size of the planned file: a different file must not be encoded with this plan. `probe_bytes` is how far
-    into the file to probe for streams. `head` is what is read of the file to open it, and `is_searched` tells
-    that a seek looks around in it, so that it must have no holes.
+    Output frame n is shown n / rate seconds after output zero, which is `lead_frames` before the source's
+    first picture. `segment_starts` are the first frames of the segments. `source_bytes` is the size of the
+    planned file: a different file must not be encoded with this plan. `probe_bytes` is how far into the file
+    to probe for streams. `head` is the part of the file read to open it; `is_searched`: FFmpeg seeks by
+    searching, so that the file must have no holes.
 
     A claim returns one chunk's part of a plan: the plan with only that chunk, the one before, from which the
     tolerant way reads, and the starts of the chunk's segments.
@@ -124,7 +123,7 @@ class Plan:
 
     @property
     def segment_frames(self) -> tuple[int, ...]:
-        """How many frames each segment holds; only right for a whole plan, not for a part of one."""
+        """The number of frames in each segment; only correct for a whole plan, not for a part of one."""
         return tuple(end - start for start, end in pairwise((*self.segment_starts, self.total_frames)))
 
     @property

@@ -1,8 +1,8 @@
-"""Which bytes of a source a chunk needs: from where its inputs are sought to where they end; pure.
+"""Finds the bytes of a source that a chunk needs, from the seek points of its inputs to their ends; pure.
 
-FFmpeg opens a source twice for a chunk, for picture and sound. Both seek by the pictures: reading begins at
-the key frame (or the cluster with it) before the moment sought. It reads further than it decodes to a result:
-decoders hold pictures back, and each input has a queue.
+FFmpeg opens a source twice for a chunk, for picture and sound. Both seek by pictures: reading starts at the
+key frame (or its cluster) before the seek point. It reads further than the last output: decoders hold
+pictures back, and each input has a queue.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, Plan
     from services.transcoder.spans import Spans
 
-EARLY_SECONDS: Final = Fraction(3, 23) + Fraction(1, 50)  # FFmpeg seeks so much too early, and its rounding
-SEARCH_SECONDS: Final = Fraction(1)  # how far before the moment a search may begin to read
-SETTLED_SECONDS: Final = Fraction(1, 2)  # after which all packets have come that follow a search
-AUDIO_SECONDS: Final = Fraction(1, 2)  # interleaving of sound around the key frame that a seek leads to
+EARLY_SECONDS: Final = Fraction(3, 23) + Fraction(1, 50)  # FFmpeg seeks this much too early, plus rounding
+SEARCH_SECONDS: Final = Fraction(1)  # how far before the moment a search may start to read
+SETTLED_SECONDS: Final = Fraction(1, 2)  # after which all packets of a search have come
+AUDIO_SECONDS: Final = Fraction(1, 2)  # interleaving of sound around the key frame of a seek
 BEYOND_SECONDS: Final = Fraction(1, 2)  # of sound after the last picture
 BEYOND_PACKETS: Final = 48  # after the last one needed: 16 threads, 16 reordered pictures, a queue of 8
-GAP_BYTES: Final = 1 << 16  # what is cheaper to read than to leave out
-KEYS_BEYOND: Final = 6  # that a decoder takes before it returns the first one
-SLACK_BYTES: Final = 1 << 16  # the rest of packets that are spread (MPEG-TS)
+GAP_BYTES: Final = 1 << 16  # gaps that are cheaper to read than to skip
+KEYS_BEYOND: Final = 6  # that a decoder needs before it returns the first one
+SLACK_BYTES: Final = 1 << 16  # the remaining parts of interleaved packets (MPEG-TS)
 MAX_SPANS: Final = 24
 THUMBNAIL_MOMENTS: Final = (0.125, 0.375, 0.625, 0.875)
 
 
 class ReadPlanner:
-    """Finds what each chunk of a source reads; made once for a plan, from where its packets lie."""
+    """Finds what each chunk of a source reads; created once per plan, from the positions of packets."""
 
     def __init__(self, plan: Plan, found: ByteMap) -> None:
         self._plan, self._map = plan, found
@@ -45,7 +45,7 @@ class ReadPlanner:
         self._audio = _Track(found.audio) if found.audio else None
 
     def reads_of(self, chunk: Chunk) -> ChunkReads:
-        """Return what has to be read for `chunk` besides the head of the file."""
+        """Return the parts to read for `chunk` besides the head of the file."""
         video, audio = self._plan.video, self._plan.audio
         end = video.start_seconds + (chunk.end_frame - self._plan.lead_frames + 1) / self._plan.rate
         tracks = [(self._video, self._pictures(chunk.video_seek_seconds, end))]
@@ -61,9 +61,9 @@ class ReadPlanner:
         return ChunkReads(self._spans(tracks), tuple(counts))
 
     def spans_at(self, moments: Iterable[float]) -> Spans:
-        """Return what decoding single pictures reads, at moments from 0 (the beginning) to 1.
+        """Return the parts to read for single pictures at moments from 0 (the beginning) to 1.
 
-        Where only key frames are decoded, the decoder returns one when the next ones have come.
+        If only key frames are decoded, the decoder returns one after the next ones have arrived.
         """
         video, numbers = self._plan.video, set[int]()
         for moment in moments:
@@ -84,7 +84,7 @@ class ReadPlanner:
         return range(first, track.stop(end + BEYOND_SECONDS))
 
     def _landing(self, seek: float | None) -> int:
-        """Return the packet of the picture with which reading begins after a seek."""
+        """Return the packet of the picture where reading starts after a seek."""
         if seek is None:
             return 0
         if self._map.layout == "searched":
@@ -92,7 +92,7 @@ class ReadPlanner:
         return self._video.key_before(Fraction(seek) - EARLY_SECONDS)
 
     def _counted_from(self, seek: float | None) -> Fraction | None:
-        """Return the moment from which all packets come after a seek."""
+        """Return the moment from which on a seek yields all packets."""
         if seek is None:
             return None
         return Fraction(seek) + (SETTLED_SECONDS if self._map.layout == "searched" else 0)
@@ -110,13 +110,13 @@ class ReadPlanner:
 
 
 class _Track:
-    """The packets of a track, to be found by time."""
+    """The packets of a track, searchable by time."""
 
     def __init__(self, places: TrackPlaces) -> None:
         self._places = places
         numbers = sorted(range(len(places.times)), key=places.times.__getitem__)
         self._times = [places.times[number] for number in numbers]
-        self._last = list(accumulate(numbers, max))  # the last packet of those up to each time
+        self._last = list(accumulate(numbers, max))  # the latest packet among those up to each time
         self._first = list(accumulate(reversed(numbers), min))[::-1]
         keys = [number for number in numbers if places.is_key[number]]
         self._key_times = [places.times[number] for number in keys]
@@ -140,18 +140,18 @@ class _Track:
         return self._keys[place] if place >= 0 else 0
 
     def first_from(self, moment: Fraction) -> int:
-        """Return the first packet of the file with a time from a moment on."""
+        """Return the first packet in the file with a time from a moment on."""
         place = bisect_left(self._times, moment / self._places.base)
         return self._first[place] if place < len(self._first) else len(self._times) - 1
 
     def stop(self, end: Fraction) -> int:
-        """Return the packet behind the last that is read for what is shown before a moment."""
+        """Return the packet after the last one that is read for pictures before a moment."""
         place = bisect_left(self._times, end / self._places.base) - 1
         last = self._last[place] if place >= 0 else 0
         return min(len(self._times), last + 1 + BEYOND_PACKETS)
 
     def count(self, stream: int, seek: float | None, begin: Fraction | None, end: Fraction) -> PacketCount:
-        """Return how many packets have times between two moments."""
+        """Return the number of packets with times between two moments."""
         base = self._places.base
         first = self._times[0] if begin is None else ceil(begin / base)
         last = ceil(end / base)
@@ -159,16 +159,16 @@ class _Track:
         return PacketCount(stream, seek, float(end), first, last, packets)
 
     def spans(self, numbers: Iterable[int]) -> Spans:
-        """Return where packets lie."""
+        """Return the byte range of packets."""
         places = self._places
         return tuple(
             (places.positions[number], places.positions[number] + places.sizes[number]) for number in numbers
         )
 
     def lowest(self, numbers: range) -> int:
-        """Return where the first of some packets lies."""
+        """Return the position of the first of some packets."""
         return min((self._places.positions[number] for number in numbers), default=0)
 
     def position(self, number: int, size_bytes: int) -> int:
-        """Return where a packet lies; the end of the file behind the last."""
+        """Return the position of a packet; the end of the file after the last."""
         return self._places.positions[number] if number < len(self._times) else size_bytes

@@ -1,4 +1,4 @@
-"""The decision log of a plan: what was decided about a source and why, as text for humans; pure."""
+"""The decision log of a plan: the decisions about a source and their reasons, as text for users; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNTAGGED = "untagged"
 
 
 def report_plan(source: Source, plan: Plan, source_bytes: int | None) -> SourceReport:
-    """Return what the source contains and every decision behind `plan`."""
+    """Return the content of the source and every decision behind `plan`."""
     return SourceReport(
         container=source.container,
         bytes=source_bytes,
@@ -37,7 +37,7 @@ def _frame_rate(plan: Plan) -> Decision:
     return Decision(
         topic="frame_rate",
         decision=f"{float(plan.rate):g} frames a second ({plan.rate})",
-        reason="the timestamps are on no regular grid: the lowest rate that keeps the pictures"
+        reason="the timestamps are not on a regular grid: the lowest rate that keeps the pictures"
         if video.is_vfr
         else "measured: the timestamps of the pictures are multiples of it",
     )
@@ -62,9 +62,9 @@ def _interlacing(plan: Plan) -> Decision:
     return Decision(
         topic="interlacing",
         decision="deinterlaced" if plan.video.interlaced else "only pictures marked as interlaced would be",
-        reason="some of the pictures looked at, all over the video, are marked as interlaced"
+        reason="some of the pictures sampled across the video are marked as interlaced"
         if plan.video.interlaced
-        else "the pictures looked at, all over the video, are marked as progressive",
+        else "the pictures sampled across the video are marked as progressive",
     )
 
 
@@ -99,7 +99,7 @@ def _chunks(source: Source, plan: Plan) -> Decision:
     longest = max(map(plan.seconds_in, plan.chunks))
     reading = {
         "exact": "each is read from the key frame before it, by the container's index",
-        "near": "each is read from the key frame before it, which is searched for",
+        "near": "each is read from the key frame before it, which is found by searching",
         "none": "each is read from the beginning: the container cannot be searched",
     }
     return Decision(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # FFmpeg seeks 3/23 s too early with reordered frames: request a time that reaches the key frame.
 LANDING_SECONDS: Final = Fraction(15, 100)
-NEAR_SECONDS: Final = Fraction(3, 2)  # how far before a key frame to aim in a container without index
+NEAR_SECONDS: Final = Fraction(3, 2)  # margin before a key frame in a container without index
 AUDIO_RUN_IN_SECONDS: Final = Fraction(1)
 ANCHOR_SECONDS: Final = Fraction(35, 100)
 ANCHOR_SPAN_SECONDS: Final = Fraction(1, 2)
@@ -38,22 +38,22 @@ def video_seek(source: Source, plan: Plan, first_frame: int) -> Fraction | None:
 
 
 def _key_before(source: Source, plan: Plan, first_frame: int) -> tuple[int, int] | None:
-    """Return the picture of `first_frame` and the key frame before it, as places in the source's lists.
+    """Return the indexes in the source's lists of the picture of `first_frame` and its key frame.
 
-    None where decoding has to begin at the beginning.
+    None if decoding has to start at the beginning.
     """
     wanted = first_frame - plan.lead_frames - 1
     if source.seeking == "none" or wanted <= 0:
         return None
     after = plan.video.first_pts + (wanted + Fraction(1, 2)) / (plan.rate * plan.video.time_base)
     picture = bisect_left(source.shown_pts, after) - 1
-    reach = plan.video.refresh_ticks + plan.video.refresh_ticks // 2  # not all refreshes last equally long
+    reach = plan.video.refresh_ticks + plan.video.refresh_ticks // 2  # refreshes have different lengths
     key = bisect_right(source.key_pts, source.shown_pts[max(0, picture)] - reach) - 1
     return (picture, key) if key > 0 else None
 
 
 def run_in_seconds(source: Source, plan: Plan, first_frame: int) -> float:
-    """Return how much has to be decoded before the picture of `first_frame` comes, of the finished video."""
+    """Return how much of the finished video has to be decoded before the picture of `first_frame`."""
     place = float(first_frame / plan.rate)
     found = _key_before(source, plan, first_frame)
     if found is None:

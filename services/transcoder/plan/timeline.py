@@ -60,17 +60,18 @@ def cut_chunks(segments: int, most_segments: int, run_in: Callable[[int], int] =
     while first < segments:
         end = min(segments, first + min(size, max(most_segments, run_in(first))))
         if end < segments and 2 * (segments - end) < run_in(end):
-            end = segments  # too few segments are left to decode so many for them
+            end = segments  # too few segments remain to justify decoding that many
         runs.append(Run(first, end))
         first, size = end, size * 2
     return runs
 
 
 def key_frames(starts: tuple[int, ...], end_frame: int, rate: Fraction) -> list[int]:
-    """Return the frames that must be key frames: each segment's first, and others evenly in between.
+    """Return the frames that must be key frames.
 
-    There are as few as keep them at most two seconds apart. Counted in whole frames from the segment's
-    beginning, the last would come right before the next segment at the rates of NTSC.
+    Each segment's first, and others evenly spaced in between, as few as possible at most two seconds apart.
+    Fixed steps from the start of the segment would place the last right before the next segment at NTSC
+    rates.
     """
     longest = max(1, floor(KEY_FRAME_SECONDS * NTSC_SECOND * rate))
     bounds = zip(starts, (*starts[1:], end_frame), strict=True)
@@ -78,7 +79,7 @@ def key_frames(starts: tuple[int, ...], end_frame: int, rate: Fraction) -> list[
 
 
 def _spread(start: int, end: int, longest: int) -> list[int]:
-    """Return where to cut the frames from `start` to `end` into the fewest equal parts of up to `longest`."""
+    """Return the cuts that divide frames `start` to `end` into the fewest equal parts up to `longest`."""
     frames = end - start
     parts = -(-frames // longest)
     return [start + number * frames // parts for number in range(parts)]

@@ -1,4 +1,4 @@
-"""Qualities that were asked for and cannot be made: a warning names each."""
+"""Requested qualities that cannot be made: a warning lists them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def unmet_wishes(
         return ()
     width, height = display_size
     message = (
-        f"the source of {width}x{height} is too small for {', '.join(missing)}: {', '.join(made)} was made"
+        f"the source of {width}x{height} is too small for {', '.join(missing)}: only {', '.join(made)} was "
+        "made"
     )
     return (VideoWarning(code=WarningCode.QUALITY_UNAVAILABLE, message=message),)

@@ -87,7 +87,7 @@ def needs_frame_index(audio: Mapping[str, Any]) -> bool:
 def index_audio_frames(
     frames: Sequence[tuple[int, int]], time_base: Fraction, sample_rate: int
 ) -> FrameIndex | None:
-    """Return the index of decoded `frames` (ticks, samples); None if audio is missing in between."""
+    """Return the index of decoded `frames` (ticks, samples); None if there are gaps."""
     if not frames:
         return None
     timed = [round(ticks * time_base * sample_rate) for ticks, _ in frames]

@@ -1,4 +1,4 @@
-"""Makes a Source from ffprobe's description and the packets; pure."""
+"""Creates a Source from ffprobe's description and the packets; pure."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 MAX_LEAD_SECONDS: Final = (
-    60.0  # no file is interleaved worse than this: a larger lead means that a clock jumped
+    60.0  # the worst interleaving of real files: a larger lead means that a clock jumped
 )
-HIDDEN_PART: Final = 8  # such a packet lasts less than this part of the usual duration,
-HIDDEN_SECONDS: Final = Fraction(1, 500)  # and no longer than this
+HIDDEN_PART: Final = 8  # such a packet lasts less than this fraction of the usual duration,
+HIDDEN_SECONDS: Final = Fraction(1, 500)  # and at most this long
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """All that ffprobe told of a source: chosen streams, first decoded pictures, packets.
+    """ffprobe's information about a source: chosen streams, first decoded pictures, packets.
 
-    `missing_bytes` is how much of the file is missing by what its container says, None if it does not.
+    `missing_bytes` is how much of the file is missing according to its container, None if unknown.
     """
 
     description: Description
@@ -88,7 +88,7 @@ class ProbeResult:
 
 
 def build_source(found: ProbeResult) -> Source:
-    """Return the source. Raises CorruptSource when no picture has a timestamp, or most is missing."""
+    """Return the source. Raises CorruptSource if no picture has a timestamp, or most of it is missing."""
     packets, description, base = found.reader.of(index_of(found.video)), found.description, found.video_base
     audio, container = found.choice.audio, description.container
     audio_base = read_fraction(audio["time_base"]) if audio else base
@@ -130,7 +130,7 @@ def build_source(found: ProbeResult) -> Source:
 
 
 def _sounding(found: ProbeResult, clock: Clock, base: Fraction) -> Track | None:
-    """Return when there is sound, on the continuous clock."""
+    """Return the times of sound on the continuous clock."""
     packets, audio = found.audio_packets, found.choice.audio
     if packets is None or audio is None:
         return None
@@ -149,7 +149,7 @@ def _seeking(description: Description, clock: Clock) -> Seeking:
 def _extent(found: ProbeResult, packets: Packets, shown: Sequence[int], clock: Clock) -> Extent:
     """Return the declared and the found extent of the pictures.
 
-    A corrected clock cannot be compared with the end that the container declares, which is on the file's.
+    A corrected clock cannot be compared with the declared end, which is on the file's clock.
     """
     base, container, stream = found.video_base, found.description.container, found.video
     steps = [after - before for before, after in pairwise(shown)]
@@ -180,7 +180,7 @@ def _last_end(found: ProbeResult) -> Fraction:
 
 
 def _damage(found: ProbeResult, clock: Clock, frame: Fraction) -> list[VideoWarning]:
-    """Return damage found by the demuxer, without that at joins of recordings."""
+    """Return damage found by the demuxer, except at joins of recordings."""
     if clock.video is not None:
         return []
     return find_damage(found.reader.of(index_of(found.video)).broken_dts, found.video_base, frame)
@@ -246,13 +246,13 @@ def _last_duration(found: ProbeResult, packets: Packets, shown: Sequence[int]) -
     ends = declared_end(container, video, found.description.format, shown[0] * base)
     if ends is None or found.missing_bytes or not _declares_track(found, packets):
         return packets.last_duration
-    if container == "mov" and len(found.description.streams) == 1:  # it alone has the length of the movie
+    if container == "mov" and len(found.description.streams) == 1:  # the movie's length is the track's
         ends = max(ends, shown[0] * base + read_seconds(found.description.format.get("duration")))
     return max(packets.last_duration, round(ends / base) - shown[-1])
 
 
 def _declares_track(found: ProbeResult, packets: Packets) -> bool:
-    """Return whether the end that the container declares is that of the video, all of which is there."""
+    """Return whether the declared end belongs to the video and the video is complete."""
     if found.description.container == "mov":
         return packets.count == declared_packets("mov", found.video)
     of_track = "DURATION" in found.video.get("tags", {}) or found.choice.audio is None
@@ -286,7 +286,7 @@ def _audio_track(found: ProbeResult, clock: Clock, not_before: int | None) -> Au
 
 
 def _lead_seconds(found: ProbeResult, audio: Packets, time_base: Fraction) -> float:
-    """Return how many seconds earlier in the file audio lies than video of the same timestamp."""
+    """Return how many seconds audio is ahead of video of the same timestamp in the file."""
     base, video = found.video_base, found.reader.of(index_of(found.video))
     right = video.without(set(wrong_times(video.pts, base)))
     return min(MAX_LEAD_SECONDS, round(float(lead_ticks(right, audio, time_base / base) * base), 3))

@@ -1,7 +1,7 @@
-"""Finds where a container names the codec of a stream, so that a decoder that does not start can be left out.
+"""Finds where a container stores the codec name of a stream, to exclude a decoder that does not start.
 
-ffprobe opens a decoder for every stream, also for one that is not used, and ends when a decoder does not
-start. It skips streams whose codec it does not know: so the codec's name is hidden from it.
+ffprobe opens a decoder for every stream, even an unused one, and aborts if a decoder does not start. It skips
+streams with unknown codecs: so the codec's name is hidden from it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 MAX_CHILDREN: Final = 100_000
 EBML: Final = b"\x1aE\xdf\xa3"
 SEGMENT, TRACKS, TRACK_ENTRY, TRACK_TYPE, CODEC_ID = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0x86
-KNOWN_TYPES: Final = frozenset({1, 2, 17, 33})  # of tracks, which FFmpeg counts as streams
+KNOWN_TYPES: Final = frozenset({1, 2, 17, 33})  # types of tracks that FFmpeg counts as streams
 SAMPLE_DESCRIPTIONS: Final = (b"mdia", b"minf", b"stbl", b"stsd")
-RIFF_FORMAT_TAG: Final = {b"auds": (0, 2), b"vids": (16, 4)}  # place and length in a stream's format
+RIFF_FORMAT_TAG: Final = {b"auds": (0, 2), b"vids": (16, 4)}  # offset and length in a stream's format
 
 
 @dataclass(frozen=True, slots=True)
 class CodecPlace:
-    """Where a file names the codec of a stream, and what to put there: as many bytes of an unknown name."""
+    """The position of a stream's codec name, and an unknown name of the same length."""
 
     offset: int
     instead: bytes
@@ -33,7 +33,7 @@ class CodecPlace:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A box, an element or a chunk: its id, and where its content begins and ends."""
+    """A box, an element or a chunk: its id, and where its content starts and ends."""
 
     id: bytes
     begin: int
@@ -41,7 +41,7 @@ class _Part:
 
 
 def find_codec_place(path: str, index: int) -> CodecPlace | None:
-    """Return where MP4, Matroska or AVI name the codec of stream `index`; None elsewhere."""
+    """Return where MP4, Matroska or AVI store the codec name of stream `index`; None for other formats."""
     with Path(path).open("rb") as file:
         head = file.read(12)
         size = file.seek(0, 2)
@@ -82,7 +82,7 @@ def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[_Part]:
 
 
 def _in_matroska(file: BinaryIO, size: int, index: int) -> CodecPlace | None:
-    """Return all of a CodecID (RFC 9559, 5.1.4.1.21) but its two first characters, which tell the kind."""
+    """Return a CodecID (RFC 9559, 5.1.4.1.21) without its first two characters, the track type."""
     segment = _first(_elements(file, 0, size), SEGMENT)
     tracks = segment and _first(_elements(file, segment.begin, segment.end), TRACKS)
     if not tracks:
@@ -149,7 +149,7 @@ def _in_avi(file: BinaryIO, size: int, index: int) -> CodecPlace | None:
 
 
 def _chunks(file: BinaryIO, place: int, end: int) -> Iterator[_Part]:
-    """Yield RIFF chunks; lists by their kind."""
+    """Yield RIFF chunks; lists by their type."""
     for _ in range(MAX_CHILDREN):
         file.seek(place)
         header = file.read(12)

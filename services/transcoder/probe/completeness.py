@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 DECLARING: Final = frozenset({"mov", "matroska", "avi", "flv", "asf", "gif"})
-SIZED: Final = frozenset({"matroska", "avi", "gif"})  # what has its whole size has all of its content
+SIZED: Final = frozenset({"matroska", "avi", "gif"})  # a file with its full size has all of its content
 COUNTING: Final = frozenset({"mov"})  # the index counts every sample
 SLACK_SECONDS: Final = Fraction(1, 2)
 MIN_SHARE: Final = Fraction(1, 2)  # of the declared content; a file with less is refused
 GAP_SECONDS: Final = Fraction(1, 2)
-LOST_SECONDS: Final = Fraction(1, 5)  # without pictures and sound: that is no pause of a recording
+LOST_SECONDS: Final = Fraction(1, 5)  # without pictures and sound: not just a pause of the recording
 GAP_FRAMES: Final = 3
 MAX_RANGES: Final = 20
 RECORDED: Final = frozenset({"mpegts", "mpeg", "flv", "asf"})  # pictures arrive steadily, or are lost
@@ -61,13 +61,13 @@ def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> F
 
 
 def declares_tracks(container: str, stream: Json) -> bool:
-    """Return whether the declared end is that of the stream, not of the file with all of its streams."""
+    """Return whether the declared end is the stream's own, not that of the whole file."""
     tags = stream.get("tags", {})
     return container in {"mov", "avi"} or (isinstance(tags, dict) and "DURATION" in tags)
 
 
 def declared_tick(stream: Json, container: str, base: Fraction) -> list[int]:
-    """Return where Matroska says that a track ends, in ticks; empty if it does not."""
+    """Return the end of a track according to Matroska, in ticks; empty if not declared."""
     if container != "matroska" or "DURATION" not in stream.get("tags", {}):
         return []
     return [round((declared_end(container, stream, {}, Fraction(0)) or Fraction(0)) / base)]
@@ -97,7 +97,7 @@ def _clockread_seconds(text: str) -> Fraction | None:
 
 
 def check_complete(extent: Extent) -> list[VideoWarning]:
-    """Return a warning about what is missing at the end, if anything. Raises CorruptSource if most is."""
+    """Return a warning about content missing at the end, if any. Raises CorruptSource if most is missing."""
     declared, found = extent.declared_end, extent.end
     lost_packets = max(0, extent.declared_packets - extent.packets)
     if not _is_short(extent, lost_packets):
@@ -115,7 +115,7 @@ def check_complete(extent: Extent) -> list[VideoWarning]:
     return [
         VideoWarning(
             code=WarningCode.SOURCE_INCOMPLETE,
-            message=f"the file ends before what it declares: {missing} at its end",
+            message=f"the file is shorter than declared: {missing} at its end",
             start_seconds=round(float(found), 3),
             end_seconds=end,
         )
@@ -133,7 +133,7 @@ def _is_short(extent: Extent, lost_packets: int) -> bool:
 
 
 def _has_all(extent: Extent) -> bool:
-    """Return whether the file's size says that all is there. The length that AVI declares counts pictures."""
+    """Return whether the file is complete by size. AVI declares the length in pictures instead."""
     return extent.missing_bytes == 0 and extent.container in SIZED and extent.container != "avi"
 
 
@@ -151,13 +151,13 @@ def _percent(share: Fraction) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """When the packets of a track are presented: ticks, ascending, and the seconds of one."""
+    """The presentation times of a track's packets: ticks, ascending, and the length of a tick in seconds."""
 
     times: Sequence[int]
     base: Fraction
 
     def gaps(self, least: Fraction) -> list[tuple[Fraction, Fraction]]:
-        """Return between which moments there is no packet for more than `least` seconds."""
+        """Return the ranges without a packet for more than `least` seconds."""
         return [
             (before * self.base, after * self.base)
             for before, after in pairwise(self.times)
@@ -170,7 +170,7 @@ def find_gaps(
 ) -> list[VideoWarning]:
     """Return warnings about pictures missing within a recording.
 
-    In other formats than those of recordings a long duration may be intended, unless sound is missing, too.
+    In formats not used for recordings a long duration may be intended, unless sound is missing as well.
     """
     shortest = GAP_FRAMES * frame
     silent = _silences(sound) if sound else []
@@ -180,7 +180,7 @@ def find_gaps(
         if (container in RECORDED and after - before > max(GAP_SECONDS, shortest))
         or _is_mostly_in((before + frame, after), silent)
     ]
-    message = "pictures are missing in the source: the one before is held"
+    message = "pictures are missing in the source: the previous one is held"
     return _ranges(found, WarningCode.SOURCE_GAP, message)
 
 

@@ -1,6 +1,6 @@
-"""Where a file has its index: everything outside its media data, found by the headers of boxes and elements.
+"""Finds the index of a file: everything outside its media data, by the headers of boxes and elements.
 
-A file that does not say where all of its index lies has none here, and is read whole.
+A file whose index cannot be located completely counts as having none, and is read whole.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.spans import Span, Spans
 
-MAX_INDEX_SPANS: Final = 512  # of a fragmented file; one with more is read whole
+MAX_INDEX_SPANS: Final = 512  # of a fragmented file; files with more are read whole
 MAX_ELEMENTS: Final = 1_000_000
 BOX_HEADER_BYTES: Final = 16
 MDAT: Final = b"mdat"
@@ -29,7 +29,7 @@ CUE_POINT, CUE_POSITIONS, CUE_CLUSTER = 0xBB, 0xB7, 0xF1
 
 @dataclass(frozen=True, slots=True)
 class ContainerIndex:
-    """The index of a file, the clusters (Matroska) that it leads to, and the kinds of boxes (MP4)."""
+    """The index of a file, the clusters (Matroska) that it points to, and the types of boxes (MP4)."""
 
     spans: Spans
     starts: tuple[int, ...] = ()
@@ -37,13 +37,13 @@ class ContainerIndex:
 
 
 def find_index(path: str, container: str) -> ContainerIndex | None:
-    """Return where the index of the file at `path` lies; None if it does not have it all, or is cut off."""
+    """Return the position of the index of the file at `path`; None if it is incomplete."""
     with Path(path).open("rb") as file:
         return read_index(file, file.seek(0, os.SEEK_END), container)
 
 
 def read_index(file: BinaryIO, size: int, container: str) -> ContainerIndex | None:
-    """Return where the index of an open file lies; see `find_index`."""
+    """Return the position of the index of an open file; see `find_index`."""
     if container == "mov":
         return _index_of_boxes(file, size)
     if container == "matroska":
@@ -52,7 +52,7 @@ def read_index(file: BinaryIO, size: int, container: str) -> ContainerIndex | No
 
 
 def _index_of_boxes(file: BinaryIO, size: int) -> ContainerIndex | None:
-    """Return all top-level boxes but the content of mdat (ISO/IEC 14496-12, 4.2)."""
+    """Return all top-level boxes except the content of mdat (ISO/IEC 14496-12, 4.2)."""
     spans: list[Span] = []
     kinds: set[bytes] = set()
     place = 0
@@ -77,7 +77,7 @@ def _index_of_boxes(file: BinaryIO, size: int) -> ContainerIndex | None:
 
 
 def _index_of_segment(file: BinaryIO, size: int) -> ContainerIndex | None:
-    """Return all top-level elements but clusters (RFC 9559), and where the cues lead."""
+    """Return all top-level elements except clusters (RFC 9559), and the targets of the cues."""
     file.seek(0)
     head = _read_header(file)
     if head is None or head[0] != EBML or head[1] is None:
@@ -119,7 +119,7 @@ def _index_of_elements(file: BinaryIO, begin: int, end: int) -> ContainerIndex |
 
 
 def _read_header(file: BinaryIO) -> tuple[int, int | None] | None:
-    """Read an element's id and size (RFC 8794), None for an unknown size; None where there is no element."""
+    """Read an element's id and size (RFC 8794; None if unknown); None if there is no element."""
     first = file.read(1)
     if not first or first[0] < 0x10:
         return None
@@ -134,7 +134,7 @@ def _read_header(file: BinaryIO) -> tuple[int, int | None] | None:
 
 
 def _cued_clusters(cues: bytes) -> set[int]:
-    """Return the positions of the clusters that the cues name, from the segment's first byte."""
+    """Return the positions of the clusters in the cues, relative to the segment's first byte."""
     return {
         int.from_bytes(content, "big")
         for kind, point in _children(cues)

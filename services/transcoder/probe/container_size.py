@@ -22,7 +22,7 @@ OGG_BEGINS: Final = 2  # the flag of a page that begins a stream (RFC 3533, 6)
 
 
 def missing_bytes(path: str) -> int | None:
-    """Return how many bytes the file lacks by what its container says, None where it does not say.
+    """Return how many bytes the file lacks according to its container, None if unknown.
 
     MP4: ISO/IEC 14496-12, 4.2. Matroska: RFC 8794, RFC 9559. AVI: RIFF, OpenDML. MPEG-TS: whole packets.
     """
@@ -53,7 +53,7 @@ def _declared_end(file: BinaryIO, head: bytes, size: int) -> int | None:
 
 
 def _end_of_boxes(file: BinaryIO) -> int:
-    """Walk the top-level boxes; a box of size 0 extends to the end of the file."""
+    """Read the top-level boxes; a box of size 0 extends to the end of the file."""
     place = 0
     for _ in range(MAX_BOXES):
         file.seek(place)
@@ -86,7 +86,7 @@ def _bytes_of_later_links(file: BinaryIO, size: int) -> int:
 
 
 def _lost_behind(file: BinaryIO, place: int, size: int) -> int:
-    """Return how many bytes cannot be reached behind a destroyed box, if there are fragments among them."""
+    """Return how many bytes cannot be reached after a damaged box, if they contain fragments."""
     file.seek(place)
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return size - place if content.find(FRAGMENT, place) >= 0 else 0
@@ -115,7 +115,7 @@ def _read_varint(file: BinaryIO) -> int | None:
 
 
 def _end_of_riff(file: BinaryIO, size: int) -> int | None:
-    """Walk the RIFF chunks: a file of more than 1 GB has several."""
+    """Read the RIFF chunks: a file of more than 1 GB has several."""
     place = 0
     for _ in range(MAX_BOXES):
         file.seek(place)
@@ -135,7 +135,7 @@ def _ends_with(file: BinaryIO, size: int, trailer: bytes) -> bool:
 
 
 def _end_of_last_packet(file: BinaryIO, size: int, length: int) -> int | None:
-    """Return where the packet ends that the file ends in; None where something else follows the packets."""
+    """Return the end of the file's last, incomplete packet; None if other data follow the packets."""
     whole = size // length * length
     file.seek(whole + (4 if length == 192 else 0))
     return None if file.read(1) not in {b"", b"G"} else -(-size // length) * length

@@ -1,7 +1,7 @@
 """Gives a source one continuous clock: corrects joined recordings, forward jumps and wrong timestamps; pure.
 
-Streamed formats such as MPEG-TS have a clock that may jump; what follows a jump is shown directly after what
-precedes it, video and audio alike.
+Streamed formats such as MPEG-TS have a clock that may jump; the content after a jump is shown directly after
+the content before it, video and audio alike.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
     from services.transcoder.probe.packets import Packets
 
-# FFmpeg closes larger jumps in these formats, too (-dts_delta_threshold).
+# FFmpeg also closes larger jumps in these formats (-dts_delta_threshold).
 STREAMED: Final = frozenset({"mpegts", "mpeg", "asf", "ogg", "flv"})
 STREAMED_JUMP_SECONDS: Final = 10
 JUMP_SECONDS: Final = 600  # in other formats a picture may be shown for minutes
 MAX_JUMPS: Final = 64
-MAX_CORRECTIONS: Final = 500  # each takes some 30 of the 128 KiB that an argument of a command may have
-UNEVEN_SECONDS: Final = Fraction(1, 2)  # sound that reaches so far beyond the picture counts at a join
+MAX_CORRECTIONS: Final = 500  # each takes about 30 bytes of the 128 KiB allowed for a command argument
+UNEVEN_SECONDS: Final = Fraction(1, 2)  # at a join, sound counts if it extends this far beyond the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Clock:
 def find_clock(
     container: str, video: Packets, video_base: Fraction, audio: Packets | None, audio_base: Fraction
 ) -> Clock:
-    """Return the clock of a source. Raises CorruptSource when it jumps or is wrong too often."""
+    """Return the clock of a source. Raises CorruptSource if it jumps or is wrong too often."""
     times = video.dts if video.is_untimed else video.pts
     wrong = wrong_times(times, video_base) or colliding_times(video, video_base)
     if len(wrong) > MAX_CORRECTIONS:
@@ -111,7 +111,7 @@ def _starts(packets: Packets, base: Fraction, fall: Fraction) -> tuple[int, ...]
 def _fall_seconds(
     container: str, video: Packets, video_base: Fraction, audio: Packets | None, audio_base: Fraction
 ) -> Fraction:
-    """Return how far a clock has to fall to start again: less where sound and picture do so alike."""
+    """Return how far a clock has to fall to count as restarted: less if sound and picture agree."""
     if container not in STREAMED or not (audio and audio.pts):
         return FALL_SECONDS
     pictures = _starts(video, video_base, SHORT_FALL_SECONDS)
@@ -134,7 +134,7 @@ def _mapped(packets: Packets, time_map: TimeMap | None, starts: tuple[int, ...])
 
 
 def _sound(audio: Packets, base: Fraction, joins: int, fall: Fraction) -> StreamTimes:
-    """Return the sound, with its falls where there are as many as the pictures have."""
+    """Return the sound, with its restarts if there are as many as in the pictures."""
     wrong = set(wrong_times(audio.pts, base))
     kept = [index for index in range(len(audio.pts)) if index not in wrong]
     found = _starts(audio, base, fall)
@@ -152,12 +152,12 @@ class _Joiner:
     container: str
     video: StreamTimes
     audio: StreamTimes | None
-    frame: int  # how long a picture usually lasts
+    frame: int  # usual duration of a picture
     end: int | None = None
     warnings: list[VideoWarning] = field(default_factory=list)
 
     def section(self, number: int) -> tuple[int, Cuts]:
-        """Return by how much recording `number` is shifted, and the (moment, ticks) cut out of it."""
+        """Return the shift of recording `number`, and the (moment, ticks) cut out of it."""
         pictures = self.video.part(number)
         sounds = self._sounds(number)
         cuts = self._holes(pictures, sounds)
@@ -184,7 +184,7 @@ class _Joiner:
         return [time * ratio.numerator // ratio.denominator for time in self.audio.part(number)]
 
     def _holes(self, pictures: list[int], sounds: list[int]) -> Cuts:
-        """Return the middle and the length of what neither pictures nor sound fill."""
+        """Return the middle and the length of a gap in both pictures and sound."""
         limit = _limit(self.container) / self.video.base
         return [
             ((before + self.frame + after) // 2, self._length(pictures, before, after))
@@ -202,7 +202,7 @@ class _Joiner:
         return between if (between - hole) * self.video.base < UNEVEN_SECONDS else hole
 
     def _span(self, pictures: list[int], sounds: list[int]) -> tuple[int, int]:
-        """Return where a recording begins and ends: with its pictures, or with sound far beyond them."""
+        """Return the start and end of a recording: of its pictures, or of sound far beyond them."""
         if not pictures:
             return sounds[0], sounds[-1]
         first, last = pictures[0], pictures[-1] + self.frame
@@ -218,7 +218,7 @@ class _Joiner:
 
 
 def _limit(container: str) -> int:
-    """Return for how many seconds a file of the format may hold nothing."""
+    """Return how long a gap in a file of this format may be, in seconds."""
     return STREAMED_JUMP_SECONDS if container in STREAMED else JUMP_SECONDS
 
 
@@ -252,7 +252,7 @@ def _join(
 
 
 def _map(sections: list[tuple[int, Cuts]], ratio: Fraction, base: Fraction, fall: Fraction) -> TimeMap:
-    """Return the map of a stream of whose ticks, `base` seconds long, `ratio` make one of the video."""
+    """Return the map of a stream; `ratio` of its ticks of `base` seconds make one tick of the video."""
     return TimeMap(
         fall=int(fall / base),
         sections=tuple(

@@ -34,11 +34,11 @@ LISTED: Final = ",".join(VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS)
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What ffprobe needs to open a file without ending at a stream that nobody wants.
+    """The options for ffprobe to open a file without failing at an unused stream.
 
-    `side_decoders` are decoders (by stream) that it must be allowed to open, else it fails; they get no
-    packets. `unopened` are the codecs (by stream) that do not start; `hidden` is where the file names them.
-    `folder` is where the differences between file and view lie.
+    `side_decoders` are decoders (by stream) that it must be allowed to open, or it fails; they get no
+    packets. `unopened` are the codecs (by stream) that do not start; `hidden` is where the file stores their
+    names. `folder` has the differences between file and view.
     """
 
     path: str
@@ -50,17 +50,17 @@ class Opening:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the file is opened as it is, by decoders that are allowed anyway."""
+        """Whether the file is opened unchanged, by decoders that are allowed anyway."""
         return not (self.side_decoders or self.unopened or self.hidden)
 
     def view(self) -> View:
-        """Return the file as ffprobe should see it; writes to `folder` if that differs."""
+        """Return the file as ffprobe should see it; writes differences to `folder`."""
         return with_replaced(self.path, self.hidden, self.folder) if self.hidden else whole(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """ffprobe's description of a file, and how to have it read once more.
+    """ffprobe's description of a file, and the options to read it again.
 
     `opening.probe_bytes` is how far it probed for parameters, 0 for its default.
     """
@@ -74,7 +74,7 @@ class Description:
 
     @property
     def has_picture(self) -> bool:
-        """Whether a video stream is left whose decoder starts."""
+        """Whether a video stream with a working decoder remains."""
         return any(
             stream.get("codec_type") == "video" and int(stream["index"]) not in self.opening.unopened
             for stream in self.streams
@@ -131,7 +131,7 @@ async def describe(
 
 
 def _without_obstacle(opening: Opening, stderr: str) -> Opening | None:
-    """Return how to open the file past the decoder at which ffprobe ended; None if there is no way."""
+    """Return how to open the file despite the decoder at which ffprobe stopped; None if impossible."""
     failed = unopened_codec(stderr)
     if failed is None or failed.index in opening.unopened:
         return None

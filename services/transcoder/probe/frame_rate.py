@@ -25,8 +25,8 @@ FALLBACK_RATE: Final = Fraction(25)
 # The total deviation allowed on one grid, in frames; less for rates that no header names.
 SPREAD: Final = Fraction(9, 10)
 ODD_SPREAD: Final = Fraction(3, 10)
-MAX_REPEATS: Final = 120  # of each picture on average: one at 1/2 a second, on a grid for 60
-MAX_HELD_SECONDS: Final = 600  # of repeated pictures in all that are accepted in any case
+MAX_REPEATS: Final = 120  # for each picture on average: one every 2 s, on a grid for 60
+MAX_HELD_SECONDS: Final = 600  # total of repeated pictures that is always accepted
 # A last picture may last MAX_LAST_SECONDS, or MAX_LAST_TIMES as long as the longest one before it.
 MAX_LAST_SECONDS: Final = 60
 MAX_LAST_TIMES: Final = 2
@@ -73,7 +73,7 @@ def measure_grid(
 
 
 def bound_frames(grid: Grid, pictures: int) -> Grid:
-    """Return `grid`, at half its rate as often as needed, so that few pictures do not become endless frames.
+    """Return `grid`, with its rate halved as often as needed to limit the number of frames.
 
     A file of a few pictures that are shown for minutes, some of them in quick succession, would occupy many
     workers for hours.
@@ -119,7 +119,7 @@ def _candidates(
     yield from ((rate, False) for rate in close)
     typical = 1 / (_quantile(_deltas(pts), 1, 2) * time_base)
     yield from ((rate, True) for rate in _near(typical, STANDARD_RATES, Fraction(1, 1000)))
-    if rounded := mean.limit_denominator(1001):  # zero for pictures many minutes apart
+    if rounded := mean.limit_denominator(1001):  # zero if pictures are many minutes apart
         yield rounded, False
     yield from ((rate, True) for rate in _near(typical, (*hints, *STANDARD_RATES), Fraction(4, 100)))
 
@@ -130,10 +130,10 @@ def _near(rate: Fraction, known: Iterable[Fraction], within: Fraction) -> list[F
 
 
 def _fit(pts: Sequence[int], step: Fraction, spread: Fraction, *, with_gaps: bool) -> Fraction | None:
-    """Return the distance (ticks) of the grid's origin from the first timestamp; None if they do not fit.
+    """Return the offset (ticks) of the grid's origin from the first timestamp; None if they do not fit.
 
-    `step` is the length of a frame in ticks. All timestamps fit when each takes a frame of its own and
-    they stray from their frames by less than `spread` frames in all.
+    `step` is the length of a frame in ticks. All timestamps fit if each gets a separate frame and their total
+    deviation is less than `spread` frames.
     """
     top, bottom = step.numerator, step.denominator
     low = high = frame = 0
@@ -159,7 +159,7 @@ def _nominal(pts: Sequence[int], time_base: Fraction) -> Fraction:
     """Return a rate for timestamps without a grid: the lowest from the typical one up that keeps pictures.
 
     A few isolated pictures may be lost, so that one odd timestamp does not double the cost of a long film.
-    Pictures that no rate keeps do not count.
+    Pictures that no rate can keep do not count.
     """
     typical = _snapped(1 / (_quantile(_deltas(pts), 1, 2) * time_base))
     finer = sorted(rate for rate in STANDARD_RATES if typical < rate <= MAX_RATE)

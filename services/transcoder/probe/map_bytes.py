@@ -1,4 +1,4 @@
-"""Finds where the packets of a source lie, and what FFmpeg reads of it when it opens it."""
+"""Finds the positions of a source's packets, and the part that FFmpeg reads to open it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LAYOUTS: Final[Mapping[str, Layout]] = {"mov": "indexed", "matroska": "clustered", "mpegts": "searched"}
 OPENED: Final = re.compile(r"After avformat_find_stream_info\(\).* frames:(\d+)")
-MORE_PACKETS: Final = 32  # than the program of this machine reads to open a file: others may differ a little
+MORE_PACKETS: Final = 32  # margin: other versions may read a little more to open a file
 HEAD_BYTES: Final = 1 << 16
 GAP_BYTES: Final = 1 << 16
 
@@ -38,7 +38,7 @@ GAP_BYTES: Final = 1 << 16
 async def map_bytes(
     runner: FfmpegRunner, found: ProbeResult, source: Source, limits: Limits
 ) -> ByteMap | None:
-    """Return where everything lies that a chunk can need; None where that is not certain."""
+    """Return the positions of everything that a chunk can need; None if uncertain."""
     description = found.description
     layout = LAYOUTS.get(description.container)
     if layout is None or not _is_trusted(found, source):
@@ -64,7 +64,7 @@ def _has_places(video: TrackPlaces, audio: TrackPlaces | None) -> bool:
 
 
 def _is_trusted(found: ProbeResult, source: Source) -> bool:
-    """Tell whether times and positions of packets say what a seek will read."""
+    """Tell whether times and positions of packets predict what a seek reads."""
     videos = sum(stream.get("codec_type") == "video" for stream in found.description.streams)
     is_one_clock = source.video.time_map is None and (source.audio is None or source.audio.time_map is None)
     is_plain = found.description.opening.is_plain and not found.missing_bytes
@@ -72,7 +72,7 @@ def _is_trusted(found: ProbeResult, source: Source) -> bool:
 
 
 async def _packets_to_open(runner: FfmpegRunner, found: ProbeResult, limits: Limits) -> int | None:
-    """Return how many packets FFmpeg reads to open the file, which it says at that level of its log only."""
+    """Return how many packets FFmpeg reads to open the file, which it only logs at that level."""
     description = found.description
     _, finished = await runner.read_ffprobe(
         [
@@ -90,7 +90,7 @@ async def _packets_to_open(runner: FfmpegRunner, found: ProbeResult, limits: Lim
 def _head(
     reader: PacketReader, packets: int, layout: Layout, index: ContainerIndex, size: int
 ) -> Spans | None:
-    """Return what is read to open the file; None if that is more than is known."""
+    """Return the part read to open the file; None if not all of it is known."""
     if packets > len(reader.head) and len(reader.head) < reader.packet_count:
         return None
     first = [span for span in reader.head[:packets] if span]

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from services.transcoder.spans import Span
 
-MANY: Final = 10  # one packet in so many without a presentation time: decode times count
+MANY: Final = 10  # with one packet in this many without a presentation time, decode times are used
 NEVER: Final = -(1 << 62)
 PACKET_FIELDS: Final = "packet=stream_index,pts,dts,duration,size,pos,flags"
 
 
-HEAD_PACKETS: Final = 4096  # of all streams, in the order in which FFmpeg reads them when it opens a file
+HEAD_PACKETS: Final = 4096  # of all streams, in the order in which FFmpeg reads them to open a file
 
 
 def _ticks() -> array[int]:
@@ -136,7 +136,7 @@ class PacketReader:
     """Groups ffprobe's lines for PACKET_FIELDS by stream."""
 
     packets: dict[int, Packets] = field(default_factory=dict)
-    head: list[Span | None] = field(default_factory=list)  # where the first packets of all streams lie
+    head: list[Span | None] = field(default_factory=list)  # positions of the first packets of all streams
     is_damaged: bool = False  # the demuxer lost its place in the file
     _order: int = 0
 
@@ -161,12 +161,12 @@ class PacketReader:
 
     @property
     def counts(self) -> dict[int, int]:
-        """How many packets each stream holds."""
+        """The number of packets in each stream."""
         return {index: packets.count for index, packets in self.packets.items()}
 
 
 def lead_ticks(video: Packets, audio: Packets, audio_tick: Fraction) -> int:
-    """Return how far audio precedes video of the same time in the file, in ticks of the video.
+    """Return how far audio is ahead of video of the same time in the file, in ticks of the video.
 
     A seek for video must go back further by this much to include the audio. `audio_tick` is the duration of
     an audio tick in video ticks.

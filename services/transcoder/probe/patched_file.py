@@ -1,4 +1,4 @@
-"""How ffprobe reads a source: the file itself, or the file with some bytes replaced by others."""
+"""How ffprobe reads a source: the file itself, or the file with some bytes replaced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROTOCOLS: Final = "file,subfile,concatf"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A source for ffprobe: its URL, the files it needs, and the protocols beside files."""
+    """A source for ffprobe: its URL, the files it needs, and additional protocols."""
 
     url: str
     reads: tuple[str, ...]
@@ -36,7 +36,7 @@ def whole(path: str) -> View:
 def with_replaced(path: str, replaced: Mapping[int, bytes], folder: str) -> View:
     """Return the view of a file with `replaced` bytes (by offset, apart from each other).
 
-    Nothing is copied: files in `folder` hold what is different, and the order of all parts.
+    Nothing is copied: files in `folder` contain the replaced bytes, and the order of all parts.
     """
     parts, place = [], 0
     for number, (offset, content) in enumerate(sorted(replaced.items())):

@@ -1,4 +1,4 @@
-"""Samples later pictures of a source: what the first ones do not show, and how soon decoding starts there.
+"""Samples later pictures of a source for properties that the first ones lack, and for decoding delays.
 
 A recorder may refresh pictures column by column (x264's intra refresh): after a seek the decoder returns
 nothing until the whole picture is refreshed. This is no damage, but decoding has to start earlier.
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 PLACES: Final = 3
-PACKETS: Final = (4, 40, 600)  # how many to read until one yields a picture
-SECONDS_A_PLACE: Final = 5  # short videos are sampled in fewer sample_points
+PACKETS: Final = (4, 40, 600)  # packets to read until one yields a picture
+SECONDS_A_PLACE: Final = 5  # short videos are sampled at fewer points
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def sample_points(key_pts: Sequence[int], time_base: Fraction) -> list[int]:
 class SampledStream:
     """The stream to sample, and the options for reading its file.
 
-    `have` fetches so many packets from a moment on, where they are not there.
+    `have` fetches a number of packets from a moment on, if missing.
     """
 
     view: View
@@ -64,7 +64,7 @@ async def sample_pictures(stream: SampledStream, moments: Iterable[Fraction]) ->
 
 
 async def _sample(stream: SampledStream, moment: Fraction) -> PictureSample | None:
-    """Decode from the key frame at `moment` until a picture appears; None if none does."""
+    """Decode from the key frame at `moment` until there is a picture; None if there is none."""
     for packets in PACKETS:
         if stream.have:
             await stream.have(float(moment), packets)

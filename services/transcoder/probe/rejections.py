@@ -35,7 +35,7 @@ REFUSED_FORMAT: Final = re.compile(r"\[(\S+)[^\]]*\] Format not on whitelist")
 PLAYLISTS: Final = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
 TEXTS: Final = frozenset({"tty", "srt", "ass", "webvtt", "subviewer", "microdvd", "jacosub", "mpl2", "lrc"})
 DOLBY_VISION_ALONE: Final = 5
-DOLBY_VISION_BY_BASE: Final = frozenset({9, 10})  # what these are to others their compatibility id tells
+DOLBY_VISION_BY_BASE: Final = frozenset({9, 10})  # the compatibility id tells how other decoders see them
 ENCRYPTED_TAGS: Final = frozenset({"encv", "enca", "drmi", "drms"})
 MEDIA_START: Final = (b"\x1aE\xdf\xa3", b"FLV", b"RIFF", b"OggS", b"GIF8", b"0&\xb2u", b"\x00\x00\x01\xba")
 
@@ -44,9 +44,7 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
     """Return the error for a file that could not be opened, from ffprobe's message and the first bytes."""
     refused = REFUSED_FORMAT.search(stderr)
     if refused:
-        return NotAVideo(
-            f"the file is {_kind(refused[1])}, not a video: send MP4, MOV, MKV, WebM or the like"
-        )
+        return NotAVideo(f"the file is {_kind(refused[1])}, not a video: send MP4, MOV, MKV, WebM or similar")
     if (video := _refused_video(stderr)) is not None:
         return video
     if "encrypt" in stderr.lower():
@@ -56,8 +54,8 @@ def unreadable(stderr: str, head: bytes) -> SourceError:
             "the index (moov) is missing; the upload may be incomplete: send the whole file again"
         )
     if _looks_like_media(head):
-        return CorruptSource("the file is damaged or incomplete and cannot be read: send all of it again")
-    return NotAVideo("the file is not a video: its content is of no known media format")
+        return CorruptSource("the file is damaged or incomplete and cannot be read: send it again")
+    return NotAVideo("the file is not a video: its format is unknown")
 
 
 def _refused_video(stderr: str) -> SourceError | None:
@@ -84,7 +82,7 @@ def _refused_codec(stderr: str) -> UnsupportedCodec | None:
 
 @dataclass(frozen=True, slots=True)
 class Unopened:
-    """The stream whose decoder did not start, its codec (empty if no decoder said a word), and why."""
+    """The stream whose decoder did not start, its codec (empty if unknown), and the reason."""
 
     index: int
     codec: str
@@ -92,7 +90,7 @@ class Unopened:
 
 
 def unopened_codec(stderr: str) -> Unopened | None:
-    """Return the stream at which ffprobe ended because its decoder did not start; None if there is none."""
+    """Return the stream at which ffprobe stopped because its decoder did not start; None if there is none."""
     words = REPEATED.sub("", stderr)
     failed = NOT_OPENED.search(words)
     if failed is None:
@@ -133,7 +131,7 @@ def check_streams(streams: Sequence[Json], container: str, packets: Sequence[Jso
             f"the file holds {len(streams) - tracks} subtitles and attachments; at most {limits.attachments}"
         )
     if not streams:
-        raise CorruptSource("the file holds a header but no stream: the upload may be incomplete")
+        raise CorruptSource("the file has a header but no stream: the upload may be incomplete")
     if any(_is_encrypted(stream) for stream in (*streams, *packets)):
         raise EncryptedSource("the video is encrypted (DRM): send a copy without protection")
     videos = [stream for stream in streams if stream.get("codec_type") == "video" and not is_cover(stream)]
@@ -163,7 +161,7 @@ def is_accepted(stream: Json) -> bool:
 
 
 def check_colours(stream: Json, pictures: Sequence[Json]) -> None:
-    """Raise UnsupportedCodec when the colours need Dolby Vision: read by anything else they come out green.
+    """Raise UnsupportedCodec if the colours need Dolby Vision: other decoders show them green.
 
     Profile 5 (and 10 without a compatible base layer) codes IPT instead of YCbCr. The container says so,
     or else the metadata of the pictures (FFmpeg guesses the profile from the same two fields).
@@ -174,7 +172,8 @@ def check_colours(stream: Json, pictures: Sequence[Json]) -> None:
         not records and any(_is_ipt(data) for data in metadata)
     ):
         raise UnsupportedCodec(
-            "the colours are Dolby Vision's alone (profile 5): send HDR10, HLG, SDR or Dolby Vision 8"
+            "the colours are only readable with Dolby Vision (profile 5): send HDR10, HLG, SDR or Dolby "
+            "Vision 8"
         )
 
 

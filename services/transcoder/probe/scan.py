@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 FIRST_PICTURES: Final = (24, 400)  # packets to decode from the first key frame: a few, then many
 MAX_BEFORE_KEY: Final = 100_000
 HEAD_BYTES: Final = 64
-LOST_PLACE: Final = "Packet mismatch"  # FFmpeg's words for an FLV that is spoilt in the middle
+LOST_PLACE: Final = "Packet mismatch"  # FFmpeg's message for an FLV that is damaged in the middle
 X264_NAME: Final = b"x264 - core "
 X264_WITHIN_BYTES: Final = 1 << 28
 
@@ -57,10 +57,11 @@ X264_WITHIN_BYTES: Final = 1 << 28
 async def scan_source(
     path: str, limits: Limits, runner: FfmpegRunner = RUNNER, need: Need | None = None
 ) -> Source:
-    """Return what is known about the file at `path`.
+    """Return the description of the file at `path`.
 
-    `need` fetches parts of a remote file of which `path` is a copy with holes: it gets what has to be read.
-    Raises a SourceError (shared/errors) that names the fault, or SourceUnavailable; with `need` NeedsWhole.
+    `need` fetches parts of a remote file of which `path` is a copy with holes: it is called with the ranges
+    to read. Raises a SourceError (shared/errors) that names the fault, or SourceUnavailable; with `need`
+    NeedsWhole.
     """
     with tempfile.TemporaryDirectory(prefix="view-") as folder:
         parts = await scan_index(path, need, limits, runner) if need else None
@@ -74,7 +75,7 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner, parts: P
     reader = parts.reader if parts else await _read_packets(runner, description, limits)
     probe_bytes = deeper_probe_bytes(description.streams, reader, description.opening.unopened)
     if parts and (probe_bytes or not description.opening.is_plain):
-        raise NeedsWhole("it has to be opened in a special way")
+        raise NeedsWhole("opening it requires special options")
     if probe_bytes:
         deeper = replace(description.opening, probe_bytes=probe_bytes)
         description = await describe(deeper, head, limits, runner=runner)
@@ -100,7 +101,7 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner, parts: P
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
     if parts:
-        raise NeedsWhole("its encoder's build is looked for")
+        raise NeedsWhole("its encoder's build is needed")
     build = await asyncio.to_thread(_read_x264_build, path)
     return replace(source, video=replace(source.video, x264_build=build))
 
@@ -108,7 +109,7 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner, parts: P
 async def _look_further(
     runner: FfmpegRunner, source: Source, description: Description, limits: Limits, parts: PartScan | None
 ) -> Source:
-    """Return `source` with what later pictures reveal."""
+    """Return `source`, completed by samples of later pictures."""
     if source.seeking == "none":
         return source
     video = source.video

@@ -1,8 +1,8 @@
-"""Scans a remote MP4 without most of its media data: its index says where packets are, and how large.
+"""Scans a remote MP4 without most of its media data: its index has the positions and sizes of packets.
 
-The demuxer reads zeros where nothing was fetched, which changes no time, place, size or flag of a packet of
-the codecs below as long as nothing parses them: H.264's parser would take all for key frames. What is decoded
-for the plan is fetched before.
+The demuxer reads zeros where nothing was fetched. That changes no time, position, size or flag of packets of
+the codecs below, as long as they are not parsed: H.264's parser would take all for key frames. Data to be
+decoded for the plan are fetched first.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ SOUNDS: Final = frozenset({"aac", "alac"})
 OTHERS: Final = frozenset({"mov_text", "bin_data", "none", "unknown", ""})
 BLOCK_BYTES: Final = 1 << 16
 MAX_BLOCKS: Final = 64  # with headers of boxes
-HEAD_BYTES: Final = 8 << 20  # of packets: more than FFmpeg reads to open a file (its probesize is 5 MB)
+HEAD_BYTES: Final = 8 << 20  # bytes of packets: more than FFmpeg reads to open a file (its probesize is 5 MB)
 EARLY_SECONDS: Final = 0.2  # as FFmpeg may seek too early
 
 
 class NeedsWhole(Exception):
-    """What a plan needs to know of this source cannot be told from parts of it."""
+    """The plan needs information that parts of this source cannot provide."""
 
 
 class _Hole(Exception):
@@ -73,17 +73,17 @@ class _Known:
 
 @dataclass(frozen=True)
 class PartScan:
-    """What was learned from the index of a remote file, and how to fetch more of it."""
+    """The information from a remote file's index, and how to fetch more of the file."""
 
     need: Need
     reader: PacketReader
 
     async def first(self, stream: int, packets: int) -> None:
-        """Have the first packets of a stream."""
+        """Fetch the first packets of a stream."""
         await self._have(self.reader.of(stream).places, 0, packets)
 
     async def at(self, stream: int, base: Fraction, seconds: float, packets: int) -> None:
-        """Have so many packets of a stream from the key frame on that a seek leads to."""
+        """Fetch a number of packets of a stream, starting at the key frame of a seek."""
         places = self.reader.of(stream).places
         early = (seconds - EARLY_SECONDS) / float(base)
         keys = [number for number, is_key in enumerate(places.is_key) if is_key]
@@ -105,7 +105,7 @@ class PartScan:
 
 
 async def scan_index(path: str, need: Need, limits: Limits, runner: FfmpegRunner) -> PartScan:
-    """Return the packets of the remote file of which `path` is the copy, and fetch what opening it reads.
+    """Return the packets of the remote file that `path` is a copy of, and fetch the part read to open it.
 
     Raises NeedsWhole.
     """
@@ -118,7 +118,7 @@ async def scan_index(path: str, need: Need, limits: Limits, runner: FfmpegRunner
     if not PICTURES & {*codecs} or not {*codecs} <= PICTURES | OTHERS | {*sounds}:
         raise NeedsWhole(f"its codecs are {', '.join(sorted(codecs))}")
     if len(sounds) > 1:
-        raise NeedsWhole("one of its audio tracks is chosen by what can be heard")
+        raise NeedsWhole("one of its audio tracks is chosen by listening for sound")
     reader = PacketReader()
     await runner.run_ffprobe(
         [
@@ -135,8 +135,8 @@ async def scan_index(path: str, need: Need, limits: Limits, runner: FfmpegRunner
 
 
 async def _fetch_index(path: str, need: Need) -> ContainerIndex | None:
-    """Fetch the headers of all boxes, as they lead to each other."""
-    await need([(0, 1)])  # the first part that is fetched makes the file, with its size
+    """Fetch the headers of all boxes, following one to the next."""
+    await need([(0, 1)])  # fetching the first part creates the file, with its size
     size = (await asyncio.to_thread(Path(path).stat)).st_size
     parts: Spans = ()
     for _ in range(MAX_BLOCKS):
@@ -167,12 +167,12 @@ async def _codecs(path: str, limits: Limits, runner: FfmpegRunner) -> list[str]:
 
 
 def _first(reader: PacketReader) -> Spans:
-    """Return where the first packets are, in the order in which FFmpeg reads them to open the file."""
+    """Return the positions of the first packets, in the order in which FFmpeg reads them to open the file."""
     found: list[Span] = []
     size = 0
     for span in reader.head:
         if span is None:
-            raise NeedsWhole("its packets have no places")
+            raise NeedsWhole("its packets have no positions")
         found.append(span)
         size += span[1] - span[0]
         if size > HEAD_BYTES:

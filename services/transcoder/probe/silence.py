@@ -1,4 +1,4 @@
-"""Finds the audio track that is heard, where the preferred one is silent from beginning to end."""
+"""Finds an audible audio track if the preferred one is silent throughout."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     Json = Mapping[str, Any]
 
-MAX_TRACKS: Final = 4  # a silent one is decoded whole
-# Passes nothing but what follows the first sample that is louder than the dither of a digital silence.
+MAX_TRACKS: Final = 4  # a silent track is decoded completely
+# Passes only what follows the first sample louder than the dither of digital silence.
 FROM_FIRST_SOUND: Final = "silenceremove=start_periods=1:start_threshold=-80dB:detection=peak"
 
 
 async def choose_heard(
     path: str, found: Candidates, limits: Limits, probe_bytes: int = 0, runner: FfmpegRunner = RUNNER
 ) -> Choice:
-    """Return the tracks to convert: audio that is heard, if there is a choice.
+    """Return the tracks to convert: an audible audio track, if there is a choice.
 
     Raises NoVideoStream, or UnsupportedCodec naming the codec.
     """
@@ -48,7 +48,7 @@ async def choose_heard(
 
 
 async def _is_heard(path: str, audio: Json, limits: Limits, probe_bytes: int, runner: FfmpegRunner) -> bool:
-    """Return whether there is sound in a track; it ends at the first. What takes too long counts as heard."""
+    """Return whether a track is audible; stops at the first sound. A timeout counts as audible."""
     heard: list[str] = []
 
     def take(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Warnings about the beginning and the rate of a source, from its packets; pure."""
+"""Warnings about the start and the rate of a source, from its packets; pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from services.transcoder.media import VideoTrack
     from services.transcoder.probe.packets import Packets
 
-LATE_SECONDS: Final = Fraction(1, 2)  # undecodable beginning that deserves a warning
+LATE_SECONDS: Final = Fraction(1, 2)  # undecodable start that deserves a warning
 
 
 def late_start(packets: Packets, shown: Sequence[int], base: Fraction) -> list[VideoWarning]:
@@ -33,7 +33,7 @@ def lost_places(*, is_damaged: bool) -> list[VideoWarning]:
 
 
 def reduced_rate(video: VideoTrack, shown: Sequence[int]) -> list[VideoWarning]:
-    """Return a warning where pictures in quick succession are lost, because few are shown for long."""
+    """Return a warning if pictures in quick succession are lost because few pictures are shown for long."""
     closest = min((after - before for before, after in pairwise(shown)), default=0) * video.time_base
     many = video.frames > MAX_REPEATS * len(shown)
     if not (video.is_vfr and many and 0 < 2 * closest < 1 / video.rate):

@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 MATRIX_LINE: Final = re.compile(r"0000000[01]:\s+(-?\d+)\s+(-?\d+)")
 ONE: Final = 1 << 16
 MAX_ASPECT: Final = 20
-LARGER: Final = Fraction(5, 4)  # of the area: what differs by less is the same size with other borders
+LARGER: Final = Fraction(5, 4)  # of the area: a smaller difference means the same size with other borders
 LATE_STREAM_BYTES: Final = 4 << 20  # of a stream and everything between its packets, to find its parameters
 MAX_PROBE_BYTES: Final = 256 << 20  # FFmpeg keeps probed data in memory
 
 
 def deeper_probe_bytes(streams: Sequence[Json], reader: PacketReader, hidden: Collection[int] = ()) -> int:
-    """Return how far to probe to find the parameters of all streams but `hidden` ones; 0 if they are known.
+    """Return how far to probe to find the parameters of all streams except `hidden` ones.
 
-    Probing the beginning misses a stream that starts late, or its size or sample rate.
+    0 if they are known. Probing only the beginning misses a stream that starts late, or its size or sample
+    rate.
     """
     known = {int(stream["index"]) for stream in streams if _has_parameters(stream)}.union(hidden)
     late = [
@@ -62,8 +63,8 @@ def read_aspect(stream: Json) -> Fraction:
 def largest_size(video: VideoTrack, pictures: Sequence[Json]) -> tuple[int, int, Fraction]:
     """Return width, height and pixel shape of the largest of the first picture of `video` and later ones.
 
-    A recording may begin with a small test card or with programme of lower resolution: the ladder must not
-    end there. Where pixels cannot be scaled to one size, the first picture counts.
+    A recording may start with a small test card or with lower resolution, which must not limit the ladder.
+    Where pixels cannot be scaled to one size, the first picture counts.
     """
     sizes = [(video.width, video.height, video.sample_aspect)]
     if video.pix_fmt.startswith(SCALABLE_PIXELS):
@@ -102,7 +103,7 @@ def read_colour(stream: Json, frame: Json) -> Colour:
 
 
 def colour_change(first: Colour, later: Sequence[Colour]) -> ColourChange:
-    """Return what changes in the colours of SDR pictures that all say how they are coded."""
+    """Return the changes in the colours of SDR pictures, if all of them are tagged."""
     every = [first, *later]
     if any(colour.is_hdr or not colour.matrix for colour in every):
         return "none"
@@ -113,7 +114,7 @@ def colour_change(first: Colour, later: Sequence[Colour]) -> ColourChange:
 
 
 def changes_dynamic_range(first: Colour, later: Sequence[Colour]) -> list[VideoWarning]:
-    """Return a warning where some pictures are HDR and others are not."""
+    """Return a warning if some pictures are HDR and others are not."""
     if all(colour.is_hdr == first.is_hdr for colour in later):
         return []
     message = "the video changes between SDR and HDR: parts of it have the wrong brightness and colours"

@@ -1,4 +1,4 @@
-"""Find timestamps that are wrong, and clocks that fall back: pure."""
+"""Finds wrong timestamps, and clocks that fall back; pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIN_PACKETS: Final = 20
 
 
 def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
-    """Return the indexes of `times` (file order) far from their predecessors, which continue later."""
+    """Return the indexes of `times` (file order) that are far from the sequence around them."""
     far, most = FAR_SECONDS / base, min(MAX_WRONG, len(times) // WRONG_SHARE)
     wrong: list[int] = []
     index, good = 1, times[0] if times else 0
@@ -40,9 +40,9 @@ def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
 
 
 def colliding_times(packets: Packets, base: Fraction) -> list[int]:
-    """Return which packets have the time of another, and are shown long before or after they are decoded.
+    """Return the packets that share a time with another one and are shown long before or after decoding.
 
-    A few pictures that were given the times of others hide them, and leave a hole where they belong.
+    A few pictures with times of others hide those, and leave a gap in their own place.
     """
     if len(packets.pts) < MIN_PACKETS:
         return []
@@ -77,7 +77,7 @@ def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int]
 
 
 def regular_steps(times: Sequence[int]) -> tuple[int, Fraction] | None:
-    """Return the first of `times` and the step between them; None where one strays by a quarter of a step."""
+    """Return the first of `times` and the step between them; None if one deviates by a quarter of a step."""
     ordered, count = sorted(times), len(times) - 1
     length = ordered[-1] - ordered[0] if count > 0 else 0
     strays = (abs((time - ordered[0]) * count - number * length) for number, time in enumerate(ordered))

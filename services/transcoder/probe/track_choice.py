@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 MAX_STILL_PICTURES: Final = 2
-FEWER: Final = 20  # a track with so many times fewer packets than another of its kind is stills, or empty
+FEWER: Final = 20  # a track with this many times fewer packets than another of its type is stills, or empty
 SECONDARY: Final = ("comment", "hearing_impaired", "visual_impaired", "descriptions", "dub")
 KINDS: Final[dict[str, TrackKind]] = {
     "video": "video",
@@ -46,10 +46,10 @@ class Candidates:
     packets: Mapping[int, int]
     programmes: Sequence[frozenset[int]] = ()
     unopened: frozenset[int] = frozenset()  # streams whose decoder does not start
-    silent: frozenset[int] = frozenset()  # audio streams in which nothing is heard
+    silent: frozenset[int] = frozenset()  # silent audio streams
 
     def of_kind(self, kind: str) -> list[Json]:
-        """Return the streams of one kind, without covers."""
+        """Return the streams of one type, without covers."""
         return [one for one in self.streams if one.get("codec_type") == kind and not is_cover(one)]
 
     def count(self, stream: Json) -> int:
@@ -59,7 +59,7 @@ class Candidates:
         return is_accepted(stream) and index_of(stream) not in self.unopened
 
     def unsupported(self, stream: Json) -> str:
-        """Return the words for a codec that cannot be decoded, at all or as the stream uses it."""
+        """Describe a codec that cannot be decoded, at all or in the form used by the stream."""
         form = " in this form" if index_of(stream) in self.unopened else ""
         return f"codec ({codec_of(stream)}) is not supported{form}"
 
@@ -124,13 +124,13 @@ def _problem(found: Candidates, audio: Json, video: Json) -> str | None:
     if not found.can_decode(audio):
         return f"its {found.unsupported(audio)}"
     if found.count(audio) == 0 or not int(audio.get("sample_rate", 0)):
-        return "it holds no sound"
+        return "it has no content"
     if not _share_programme(found, audio, video):
-        return "it belongs to another programme than the picture"
+        return "it belongs to a different programme than the picture"
     if index_of(audio) in found.silent:
-        return "it is silent from beginning to end, another track is not"
+        return "it is silent throughout, another track is not"
     most = max(found.count(one) for one in found.of_kind("audio") if found.can_decode(one))
-    return "it holds next to no sound, another track does" if found.count(audio) * FEWER < most else None
+    return "it is almost empty, another track is not" if found.count(audio) * FEWER < most else None
 
 
 def _share_programme(found: Candidates, audio: Json, video: Json) -> bool:
@@ -167,7 +167,7 @@ def _used(found: Candidates, stream: Json) -> str:
     if len(found.of_kind(kind)) == 1:
         return f"the only {kind} track"
     default = "marked as default" if stream.get("disposition", {}).get("default") else "the best of the rest"
-    return f"{default}, of the {kind} tracks that can be decoded and hold content"
+    return f"{default}, of the {kind} tracks that can be decoded and have content"
 
 
 def _left_out(found: Candidates, stream: Json, video: Json) -> str:
@@ -181,7 +181,7 @@ def _left_out(found: Candidates, stream: Json, video: Json) -> str:
     if not found.can_decode(stream):
         return f"its {found.unsupported(stream)}"
     if _is_still(found.count(stream), max(map(found.count, found.of_kind("video")))):
-        return "it holds a few still pictures, another track is a film"
+        return "it has a few still pictures, another track is moving video"
     return "another video track is the default one, or larger"
 
 

@@ -1,4 +1,4 @@
-"""Puts the result of the samples into the plan, with a report of it; pure."""
+"""Applies the results of samples to the plan, and reports them; pure."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BITS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The trials of each rung that aims at a quality, the largest first, and what they took.
+    """The trials of each rung with a target quality, largest first, and their cost.
 
-    `enlarged_vmaf` is, for each but the last, the VMAF of the next smaller picture, enlarged; None if it was
-    not compared.
+    `enlarged_vmaf` is, for each but the last, the VMAF of the next smaller picture, enlarged; None if not
+    compared.
     """
 
     trials: Sequence[tuple[Trial, Trial]]
@@ -35,7 +35,7 @@ class Found:
 
 
 def adapt_plan(plan: Plan, found: Found) -> Plan:
-    """Return `plan` with the rate factors that `found` calls for, without rungs that add nothing."""
+    """Return `plan` with the rate factors from `found`, without rungs that add nothing."""
     rungs = [rung for rung in plan.rungs if rung.crf is not None]
     targets = [
         aimed_vmaf(min(rung.width, rung.height), rung.crf or 0.0) - VMAF_ABOVE_METRIC for rung in rungs

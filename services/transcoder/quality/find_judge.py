@@ -1,4 +1,4 @@
-"""Finds an FFmpeg that can measure VMAF; Debian's cannot."""
+"""Finds an FFmpeg that can measure VMAF, which Debian's cannot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILTER: Final = " libvmaf "
 
 
 async def find_judge(program: str, runner: FfmpegRunner) -> str:
-    """Return the path of an FFmpeg with the filter libvmaf: `program`, or without one, what is installed.
+    """Return the path of an FFmpeg with the filter libvmaf: `program`, or by default an installed one.
 
     Raises ConfigurationError when there is none.
     """
@@ -30,7 +30,7 @@ async def find_judge(program: str, runner: FfmpegRunner) -> str:
 
 
 def _packaged() -> list[str]:
-    """Return the program that the package imageio-ffmpeg brings, if it is installed."""
+    """Return the program in the package imageio-ffmpeg, if installed."""
     try:
         return [importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()]
     except (ImportError, RuntimeError):

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, Plan
 
 METRIC: Final = "vmaf_v0.6.1neg"
-# On camera pictures x264's output scores about so much higher with the model that includes it.
+# On camera pictures x264's output scores about this much higher with the model that includes it.
 VMAF_ABOVE_METRIC: Final = 2.0
-EVERY: Final = 10  # this many pictures, one is judged
-COUNTED: Final = f"settb=1/1000,setpts=N,{SAYS_BT709}"  # the same times for both, whatever their clocks
+EVERY: Final = 10  # one in this many pictures is measured
+COUNTED: Final = f"settb=1/1000,setpts=N,{SAYS_BT709}"  # equal times for both inputs
 BENCH: Final = re.compile(r"bench: utime=([0-9.]+)s stime=([0-9.]+)s")
 XPSNR: Final = re.compile(r"XPSNR\s+y: (inf|[0-9.]+)")
 TO_NOWHERE: Final = ("-f", "null", "-")
@@ -34,7 +34,7 @@ TO_NOWHERE: Final = ("-f", "null", "-")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One sample that was encoded into `folders`, one a trial, by the rungs of `plan`."""
+    """One sample, encoded with the rungs of `plan` into `folders`, one per trial."""
 
     plan: Plan
     chunk: Chunk
@@ -47,12 +47,12 @@ class Job:
 
 
 def log_path(folder: str, number: int) -> str:
-    """Return where the scores of rung `number` of the trial in `folder` are written."""
+    """Return the path of the scores of rung `number` of the trial in `folder`."""
     return f"{folder}/{number}.json"
 
 
 def enlarged_log_path(folder: str, number: int) -> str:
-    """Return where the scores of the picture below rung `number`, enlarged to its size, are written."""
+    """Return the path of the scores of the next smaller picture, enlarged to the size of rung `number`."""
     return f"{folder}/enlarged-{number}.json"
 
 
@@ -114,13 +114,13 @@ def _escaped(path: str) -> str:
 
 
 def read_scores(path: str) -> list[float]:
-    """Return the VMAF of each judged picture in a log. Raises OSError or ValueError if there is none."""
+    """Return the VMAF of each measured picture in a log. Raises OSError or ValueError if there is none."""
     try:
         scores = [float(frame["metrics"]["vmaf"]) for frame in json.loads(Path(path).read_text())["frames"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a log of libvmaf") from error
     if not scores:
-        raise ValueError(f"no picture was judged in {path}")
+        raise ValueError(f"no picture was measured in {path}")
     return scores
 
 
@@ -131,6 +131,6 @@ def cpu_seconds(stderr: str) -> float:
 
 
 def with_log_level(argv: Sequence[str], level: str) -> list[str]:
-    """Return `argv` with another log level: FFmpeg prints its CPU time as information."""
+    """Return `argv` with log level info, at which FFmpeg prints its CPU time."""
     place = argv.index("-loglevel") + 1
     return [*argv[:place], level, *argv[place + 1 :]]

@@ -1,6 +1,6 @@
-"""Adapts the ladder to a video: encodes short samples and chooses each rendition's rate factor by them.
+"""Adapts the ladder to a video: encodes short samples and chooses each rendition's rate factor from them.
 
-This never fails a video: without a result the preset's rate factors stay.
+This never fails a video: without a result the preset's rate factors are kept.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class PerTitleSearch:
-    """Chooses rate factors, and with "ladder" which renditions are worth encoding.
+    """Chooses rate factors, and with "ladder" also the renditions worth encoding.
 
-    `judge` is an FFmpeg with libvmaf; samples are encoded as chunks will be, by `encoder`.
-    They take at most `max_share` of the CPU time of the whole encode.
+    `judge` is an FFmpeg with libvmaf; samples are encoded like chunks, by `encoder`. They take at most
+    `max_share` of the CPU time of the whole encode.
     """
 
     mode: Literal["quality", "ladder"]
@@ -59,8 +59,8 @@ class PerTitleSearch:
     async def __call__(self, plan: Plan, source_path: str | Path, /, *, keep_all: bool = False) -> Plan:
         """Return `plan` with rate factors for this video, and a report of them; `keep_all`: every rendition.
 
-        Returns `plan` as it is if the video is too short for samples, if no rendition aims at a quality, or
-        if the search fails.
+        Returns `plan` unchanged if the video is too short for samples, if no rendition has a target quality,
+        or if the search fails.
         """
         samples = choose_samples(plan, self.max_share)
         if not samples or not any(rung.crf is not None for rung in plan.rungs):
@@ -79,7 +79,7 @@ class PerTitleSearch:
 
 @dataclass(slots=True)
 class _Measured:
-    """What is known so far of one rung in one trial."""
+    """The results so far of one rung in one trial."""
 
     bits: int = 0
     vmaf: list[float] = field(default_factory=list)
@@ -100,7 +100,7 @@ class _Search:
         self._seconds = self._cpu_seconds = 0.0
 
     async def try_sample(self, sample: Chunk) -> None:
-        """Encode one sample with every trial's rate factors and judge the results."""
+        """Encode one sample with every trial's rate factors and measure the results."""
         folders = [str(Path(self._folder, str(number))) for number in range(len(self._trials))]
         for trial, folder in zip(self._trials, folders, strict=True):
             await self._encode(trial, sample, folder)
@@ -137,7 +137,7 @@ class _Search:
             scores.extend(read_scores(enlarged_log_path(self._folder, number)))
 
     def found(self, samples: int) -> Found:
-        """Return what all samples came to."""
+        """Return the combined result of all samples."""
         usual, higher = (
             [
                 Trial(rung.crf or 0.0, measured.bits / self._seconds, measured.vmaf)

@@ -1,4 +1,4 @@
-"""Which parts of a video are encoded for trial; pure."""
+"""Selects the parts of a video for trial encodes; pure."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS: Final = 2.0
 MAX_SAMPLES: Final = 10
-MIN_SAMPLES: Final = 2  # fewer say little about a video
-# Encoding and judging a second of samples takes the CPU time of about so many seconds of the whole encode.
+MIN_SAMPLES: Final = 2  # fewer are not representative
+# Encoding and measuring a second of samples costs the CPU time of about this many seconds of the whole
+# encode.
 COST: Final = 3.5
 MAX_SHARE: Final = 0.05  # of the encode's CPU time
-MAX_RUN_IN_SECONDS: Final = 12.0  # more decoding before a sample costs more than it tells
+MAX_RUN_IN_SECONDS: Final = 12.0  # with more decoding before it, a sample costs more than it is worth
 
 
 def choose_samples(plan: Plan, max_share: float = MAX_SHARE) -> tuple[Chunk, ...]:
     """Return the samples of `plan` as chunks of one short segment; none if the video is too short for them.
 
-    They cost at most `max_share` of the CPU time of the whole encode.
-
-    They begin where chunks begin, spread over the video. The first chunk, which often shows a title, is
-    one of them only if there are too few others.
+    They cost at most `max_share` of the CPU time of the whole encode. They start where chunks start, spread
+    over the video. The first chunk, which often shows a title, is only used if there are too few others.
     """
     count = min(MAX_SAMPLES, int(plan.duration_seconds * max_share / COST / SAMPLE_SECONDS))
     frames = round(SAMPLE_SECONDS * plan.rate)
@@ -42,6 +41,6 @@ def choose_samples(plan: Plan, max_share: float = MAX_SHARE) -> tuple[Chunk, ...
 
 
 def trial_plan(plan: Plan, more: float) -> Plan:
-    """Return `plan` without sound, its rungs that aim at a quality with rate factors raised by `more`."""
+    """Return `plan` without sound, with only the quality-driven rungs, rate factors raised by `more`."""
     rungs = tuple(replace(rung, crf=rung.crf + more) for rung in plan.rungs if rung.crf is not None)
     return replace(plan, audio=None, rungs=rungs)

@@ -1,7 +1,7 @@
 """Chooses a rendition's rate factor from the measured quality of samples; pure.
 
-Over a few steps of the rate factor, VMAF falls faster the higher the factor, so that a straight line between
-two measured points promises less quality than there is. Bits fall exponentially.
+VMAF falls faster at higher rate factors, so that a straight line between two measured points underestimates
+quality. Bits fall exponentially.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STEP: Final = 6.0  # between the two measured rate factors
-MAX_LOWER: Final = 2.0  # how far below the usual rate factor a hard video may get
+MAX_LOWER: Final = 2.0  # how far below the default rate factor a difficult video may go
 # The worst pictures count as well: 5 % may be this much below the mean.
 P5_BELOW_MEAN: Final = 8.0
-MIN_SLOPE: Final = 0.25  # VMAF for one step of the rate factor; less is noise
-GRAIN: Final = 2  # rate factors are chosen in halves
-MAX_LOWER_THAN_ABOVE: Final = 2.0  # than the next larger rendition, so that the smaller takes fewer bits
-ADDS_NOTHING_VMAF: Final = 96.0  # of the next smaller picture, enlarged; neither is encoded
+MIN_SLOPE: Final = 0.25  # VMAF per step of the rate factor; less is noise
+GRAIN: Final = 2  # rate factors are multiples of this
+MAX_LOWER_THAN_ABOVE: Final = 2.0  # against the next larger rendition: smaller ones take fewer bits
+ADDS_NOTHING_VMAF: Final = 96.0  # of the next smaller picture, enlarged; both unencoded
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The samples encoded with one rate factor: bits per second, and VMAF of the judged pictures."""
+    """The samples encoded with one rate factor: bits per second, and VMAF of the measured pictures."""
 
     crf: float
     bps: float
@@ -47,7 +47,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A rate factor, and what it is expected to come to."""
+    """A rate factor and its expected result."""
 
     crf: float
     bps: float
@@ -58,7 +58,7 @@ class Choice:
 def choose(usual: Trial, higher: Trial, target: float, *, at_least: float = MIN_CRF) -> Choice:
     """Return the highest rate factor that reaches a mean VMAF of `target`, and `at_least` that factor.
 
-    `usual` is measured at the rate factor of the preset, `higher` STEP above it.
+    `usual` is measured at the preset's rate factor, `higher` at STEP above it.
     """
     wanted = min(
         _reaching(usual.crf, usual.mean, higher.mean, target),
@@ -69,7 +69,7 @@ def choose(usual: Trial, higher: Trial, target: float, *, at_least: float = MIN_
 
 
 def expect(usual: Trial, higher: Trial, crf: float) -> Choice:
-    """Return what `crf` is expected to come to, on the line through two trials."""
+    """Return the expected result of `crf`, interpolated from two trials."""
     share = (crf - usual.crf) / (higher.crf - usual.crf)
 
     def between(one: float, other: float) -> float:
@@ -100,8 +100,8 @@ def choose_all(trials: Sequence[tuple[Trial, Trial]], targets: Sequence[float]) 
 def without_superfluous(names: Sequence[str], enlarged_vmaf: Sequence[float]) -> list[str]:
     """Return the renditions to keep, the largest first.
 
-    `enlarged_vmaf` compares each but the last with the next smaller picture, enlarged: what looks like that
-    holds no detail of its own. The smallest rendition always stays.
+    `enlarged_vmaf` compares each but the last with the next smaller picture, enlarged: a rendition that looks
+    the same adds no detail. The smallest rendition is always kept.
     """
     kept = [name for name, vmaf in zip(names[:-1], enlarged_vmaf, strict=True) if vmaf < ADDS_NOTHING_VMAF]
     return [*kept, names[-1]]

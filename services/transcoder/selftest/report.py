@@ -29,8 +29,8 @@ ADVICE: Final[dict[Reason, str]] = {
     "session_limit": "stop other encodes on this GPU and try again",
     "memory": "stop other programs on this GPU and try again",
     "gpu_error": (
-        "try again with SANDBOX=off; if that works the driver needs more than the sandbox opens, else look at"
-        " dmesg and nvidia-smi"
+        "try again with SANDBOX=off; if that works, the driver needs more than the sandbox permits, else "
+        "check dmesg and nvidia-smi"
     ),
 }
 OTHER_ADVICE: Final = "check dmesg, nvidia-smi and docs/gpu.md"
@@ -66,7 +66,7 @@ def _one_line(text: str) -> str:
 
 
 def missing(problem: str) -> str:
-    """Return what this machine lacks for GPU encoding, and what to do, from ffmpeg's message."""
+    """Return what this machine lacks for GPU encoding, with advice, from ffmpeg's message."""
     reason = gpu_fault(1, problem)
     said = SENTENCES[reason] if reason else "the trial encode failed"
     advice = ADVICE.get(reason, OTHER_ADVICE) if reason else OTHER_ADVICE
@@ -80,7 +80,7 @@ def join_problem(packets: Sequence[tuple[int, int]], frames: int, rate: Fraction
     shown = sorted(time for time, _ in packets)
     expected = [shown[0] + round(number / rate * CLOCK) for number in range(frames)]
     if any(abs(time - want) > TOLERANCE_TICKS for time, want in zip(shown, expected, strict=True)):
-        return "a frame is not shown when its number says"
+        return "a frame is shown at the wrong time"
     if any(before >= after for (_, before), (_, after) in pairwise(packets)):
         return "decode times do not rise"
     if any(decoded > time for time, decoded in packets):

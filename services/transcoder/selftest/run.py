@@ -1,4 +1,4 @@
-"""Tests on this machine's GPU everything that the pipeline needs (make gpu-selftest, docs/gpu.md)."""
+"""Tests everything that the pipeline needs on this machine's GPU (make gpu-selftest, docs/gpu.md)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def make_bench(
     encodes_at_once: int = 24,
     runner: FfmpegRunner = RUNNER,
 ) -> Bench:
-    """Make the clip: moving pictures with sound, H.264 and AAC. Raises EncodeFailed."""
+    """Create the clip: moving pictures with sound, H.264 and AAC. Raises EncodeFailed."""
     clip = folder / "clip.mp4"
     await _ffmpeg(
         runner,
@@ -73,7 +73,7 @@ async def make_bench(
 
 
 async def check_all(bench: Bench) -> list[Outcome]:
-    """Return what came of every check, in order; one that fails does not keep the others from running."""
+    """Return the outcome of every check, in order; a failure does not prevent the others."""
     return [await _outcome(name, check, bench) for name, check in CHECKS]
 
 
@@ -104,8 +104,8 @@ async def _check_uploaded(bench: Bench) -> str:
     plan = await _plan(bench.runner, turned)
     encoded = await _encode(plan, 1, turned, bench.folder / "uploaded", Encoder("h264_nvenc", bench.runner))
     if encoded.decoded_on_gpu:
-        raise EncodeFailed("the source was not turned: this ffmpeg did not write the rotation")
-    return f"a turned source, {plan.rungs[0].width}x{plan.rungs[0].height}"
+        raise EncodeFailed("the source is not rotated: this ffmpeg did not write the rotation")
+    return f"a rotated source, {plan.rungs[0].width}x{plan.rungs[0].height}"
 
 
 async def _check_join(bench: Bench) -> str:
@@ -125,11 +125,11 @@ async def _check_join(bench: Bench) -> str:
         problem = join_problem(packets, plan.total_frames, plan.rate)
         if problem:
             raise EncodeFailed(f"{rung.name}: {problem}")
-    return f"{len(chunks)} chunks by turns, {plan.total_frames} frames, CODECS alike"
+    return f"{len(chunks)} chunks alternately, {plan.total_frames} frames, equal CODECS"
 
 
 async def _check_exhaustion(bench: Bench) -> str:
-    """Start more encodes than a GPU may allow: the CPU must take over those it refuses."""
+    """Start more encodes than a GPU may allow: the CPU must take over those that it refuses."""
     plan, nvenc = await _plan(bench.runner, bench.clip, "360p"), Encoder("h264_nvenc", bench.runner)
     chunks = await asyncio.gather(
         *(
@@ -140,7 +140,7 @@ async def _check_exhaustion(bench: Bench) -> str:
     by_encoder = Counter(chunk.encoder for chunk in chunks)
     notes = sorted({note for chunk in chunks for note in chunk.notes})
     if not by_encoder["h264_nvenc"]:
-        raise EncodeFailed(f"the GPU took none of {len(chunks)}: {'; '.join(notes)}")
+        raise EncodeFailed(f"the GPU encoded none of {len(chunks)}: {'; '.join(notes)}")
     seen = f"{len(chunks)} at once: {by_encoder['h264_nvenc']} on the GPU, {by_encoder['libx264']} on the CPU"
     return "; ".join([seen, *notes]) if notes else f"{seen} (its limit was not reached)"
 
@@ -201,7 +201,7 @@ async def _ffmpeg(runner: FfmpegRunner, folder: Path, *arguments: str) -> None:
 async def _run() -> int:
     for program in ("ffmpeg", "ffprobe"):
         if shutil.which(program) is None:
-            sys.stdout.write(f"NVENC cannot be tried: {program} is not installed.\n")
+            sys.stdout.write(f"NVENC cannot be tested: {program} is not installed.\n")
             return 1
     runner = FfmpegRunner("off" if os.environ.get("SANDBOX") == "off" else "best-effort")
     await check_ffmpeg(runner)

@@ -1,4 +1,4 @@
-"""Which files and objects an event may name as a source; pure.
+"""The files and objects that an event may use as a source; pure.
 
 The pipeline's own files and objects are never allowed, since they belong to all users. SOURCE_DIRS and
 SOURCE_BUCKETS restrict the rest.
@@ -48,7 +48,7 @@ class BucketPrefix:
 
 @dataclass(frozen=True)
 class SourcePolicy:
-    """What may be read; `directories` and `buckets` None: everything except the pipeline's own."""
+    """The permitted sources; `directories` and `buckets` None: everything except the pipeline's own."""
 
     root: Path
     directories: tuple[Path, ...] | None = None
@@ -84,17 +84,17 @@ class SourcePolicy:
             raise SourceUnavailable("the source is in a directory of the pipeline itself")
 
     def check_file(self, path: Path, video_id: UUID) -> None:
-        """Raise SourceUnavailable for a resolved path that may not be read."""
+        """Raise SourceUnavailable for a forbidden resolved path."""
         self.check_not_own(path, video_id)
         is_upload = path == self.root / "originals" / str(video_id) / "source"
         if self.directories is not None and not is_upload and not _lies_in(path, self.directories):
             raise SourceUnavailable("the source is not in a directory of SOURCE_DIRS")
 
     def check_object(self, bucket: str, key: str) -> None:
-        """Raise SourceUnavailable for an object that may not be read."""
+        """Raise SourceUnavailable for a forbidden object."""
         if not BUCKET.fullmatch(bucket):
-            raise SourceUnavailable("the source does not name a valid bucket")
-        if any(part in ("", ".", "..") for part in key.split("/")):  # some servers resolve these
+            raise SourceUnavailable("the source has no valid bucket name")
+        if any(part in ("", ".", "..") for part in key.split("/")):  # some servers resolve such components
             raise SourceUnavailable("the key of the source has empty, `.` or `..` components")
         if any(place.holds(bucket, key) for place in self.own_objects):
             raise SourceUnavailable("the source is an object of the pipeline itself")
@@ -103,7 +103,7 @@ class SourcePolicy:
 
 
 def _listed(names: Sequence[str], read: Callable[[str], Place]) -> tuple[Place, ...] | None:
-    """Return what a setting lists: None for an empty one, which allows all; `none` allows nothing."""
+    """Return the items of a setting: None if empty, which allows all; `none` allows nothing."""
     return tuple(read(name) for name in names if name != NOTHING) if names else None
 
 

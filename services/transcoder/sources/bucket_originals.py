@@ -1,7 +1,7 @@
-"""Originals in the work bucket: this node fetches the parts that it reads, into copies with holes.
+"""Originals in the work bucket: this node fetches the parts that it reads into sparse copies.
 
-Sources elsewhere are copied into the bucket once, when their video is planned: their servers may be slow,
-their URLs expire, and a retry a week later needs them still.
+Other sources are copied into the bucket once, when their video is planned: their servers may be slow, their
+URLs may expire, and a retry a week later still needs them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SCHEMES_HERE = ("file",)
 
 
 class WorkBucket(Protocol):
-    """What originals need of the workspace (shared/workspace/interface.py)."""
+    """The part of the workspace that originals need (shared/workspace/interface.py)."""
 
     def name_of(self, uri: str) -> str | None: ...
     async def sizes(self, names: Iterable[str]) -> dict[str, int]: ...
@@ -49,7 +49,7 @@ class WorkBucket(Protocol):
 
 
 class BucketOriginals:
-    """Reads originals of the bucket through `cache`; `openers` are the readers of other sources by scheme."""
+    """Reads originals in the bucket through `cache`; `openers` are the readers of other sources by scheme."""
 
     def __init__(
         self, work: WorkBucket, cache: NodeCache, openers: Mapping[str, Opener], *, max_bytes: int
@@ -57,7 +57,7 @@ class BucketOriginals:
         self._work, self._cache, self._openers, self._max_bytes = work, cache, openers, max_bytes
 
     async def fetch(self, video_id: UUID, uri: str) -> None:
-        """Copy a source from elsewhere into the bucket, unless it is there.
+        """Copy a source from elsewhere into the bucket, unless it is already there.
 
         Raises SourceUnavailable when it does not exist or may not be read, OriginalMissing, LimitsExceeded,
         SourceFetchFailed, WorkVolumeUnavailable.
@@ -74,7 +74,7 @@ class BucketOriginals:
             await self._upload(video_id, name, limited(opened.blocks, self._max_bytes, uri))
 
     async def _upload(self, video_id: UUID, name: str, blocks: AsyncIterator[bytes]) -> None:
-        """Put a source, unless another attempt has meanwhile: chunks may be read from that."""
+        """Put a source, unless another attempt has done so: chunks may already be read from that one."""
         upload = self._work.begin_fetch(video_id)
         try:
             async for block in blocks:
@@ -93,13 +93,13 @@ class BucketOriginals:
         failpoint("source.written")
 
     async def size(self, video_id: UUID, uri: str) -> int | None:
-        """Return the size of an original in bytes; None when there is none."""
+        """Return the size of an original in bytes; None if it does not exist."""
         name = self._name(video_id, uri)
         return (await self._work.sizes([name])).get(name)
 
     @asynccontextmanager
     async def open(self, video_id: UUID, uri: str) -> AsyncIterator[CachedSource]:
-        """Open an original of the bucket. Raises OriginalMissing, WorkVolumeUnavailable."""
+        """Open an original in the bucket. Raises OriginalMissing, WorkVolumeUnavailable."""
         name = self._name(video_id, uri)
         found = await self._work.measure(name)
         if found is None:
@@ -111,12 +111,12 @@ class BucketOriginals:
     def _name(self, video_id: UUID, uri: str) -> str:
         """Return the name of a video's original in the bucket.
 
-        Raises SourceUnavailable for an unsupported scheme, and a file that is not the video's own.
+        Raises SourceUnavailable for an unsupported scheme, or a file that is not the video's original.
         """
         own, scheme = names.original(video_id), scheme_of(uri)
         if scheme in SCHEMES_HERE and self._work.name_of(uri) != own:
             raise SourceUnavailable(
-                f"source {shown(uri)} is not the original of this video: no file can be read"
+                f"source {shown(uri)} is not the original of this video: other files cannot be read"
             )
         if scheme not in (*SCHEMES_HERE, *self._openers):
             known = ", ".join([*SCHEMES_HERE, *self._openers])
@@ -126,7 +126,7 @@ class BucketOriginals:
 
 @dataclass(frozen=True)
 class BucketReader:
-    """Reads parts of an object of the bucket: in bounded requests, resumed after a cut."""
+    """Reads parts of an object in the bucket: in bounded requests, resumed after a broken connection."""
 
     work: WorkBucket
     name: str

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Opener = Callable[[str], AbstractAsyncContextManager["Opened", Any]]
 
 
-NAME_BYTES, PATH_BYTES = 255, 4096  # of Linux: NAME_MAX and PATH_MAX
+NAME_BYTES, PATH_BYTES = 255, 4096  # Linux's NAME_MAX and PATH_MAX
 
 
 class Sources:
@@ -68,7 +68,7 @@ class Sources:
         raise SourceUnavailable(f"source {shown(uri)} has an unsupported scheme; supported: {known}")
 
     async def fetch(self, video_id: UUID, uri: str) -> Path:
-        """Return the original as a local file, after fetching it if necessary.
+        """Return the original as a local file, fetching it if necessary.
 
         Raises SourceUnavailable when it does not exist, LimitsExceeded when it is too large,
         SourceFetchFailed, and OutOfDisk, before anything is read, when the work volume has no space for it.
@@ -90,7 +90,7 @@ class Sources:
         return path
 
     async def size(self, video_id: UUID, uri: str) -> int | None:
-        """Return the size of an original in bytes; None when there is none."""
+        """Return the size of an original in bytes; None if it does not exist."""
         return await asyncio.to_thread(file_size, self.path(video_id, uri))
 
     @asynccontextmanager
@@ -107,7 +107,7 @@ class Sources:
 
 
 async def limited(blocks: AsyncIterator[bytes], most_bytes: int, uri: str) -> AsyncIterator[bytes]:
-    """Yield `blocks`. Raises LimitsExceeded when they are more than `most_bytes`."""
+    """Yield `blocks`. Raises LimitsExceeded after more than `most_bytes`."""
     size = 0
     async for block in blocks:
         size += len(block)
@@ -137,7 +137,7 @@ def shown(uri: str) -> str:
 
 
 def scheme_of(uri: str) -> str:
-    """Return the scheme of a URI. Raises SourceUnavailable when it is none."""
+    """Return the scheme of a URI. Raises SourceUnavailable for an invalid URI."""
     try:
         return urlsplit(uri).scheme.lower()
     except ValueError as error:

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 TIMEOUT = aiohttp.ClientTimeout(total=6 * 3600, sock_connect=15, sock_read=60)
-HEAD_TIMEOUT_SECONDS = 60.0  # until the head of the answer, connecting included
+HEAD_TIMEOUT_SECONDS = 60.0  # until the response head, including the connection
 HEADERS = {"Accept-Encoding": "identity"}
-PART, EMPTY = 206, 416  # 416: there is not even a first byte
+PART, EMPTY = 206, 416  # 416: the file is empty
 SUCCESS = (200, PART)
 REDIRECTS = (301, 302, 303, 307, 308)
 GONE_FOR_GOOD = (400, 401, 403, 404, 405, 410, 451)
@@ -70,15 +70,15 @@ class HttpsSource:
     async def open(self, uri: str) -> AsyncIterator[Opened]:
         """Open a URL, following redirects to https only.
 
-        Raises SourceUnavailable when it is refused or not there, SourceServerUnavailable when the server is
-        away or busy, SourceChanged when the file is replaced meanwhile, SourceFetchFailed when the server
-        fails otherwise.
+        Raises SourceUnavailable when it is forbidden or does not exist, SourceServerUnavailable when the
+        server is unreachable or overloaded, SourceChanged when the file is replaced meanwhile,
+        SourceFetchFailed for other failures of the server.
         """
         async with open_whole(self.asking(uri)) as opened:
             yield opened
 
     def asking(self, uri: str) -> Ask:
-        """Return how to ask for parts of a file; every request follows the redirects again."""
+        """Return a function that requests parts of a file; every request follows the redirects again."""
         return partial(self._ask, uri)
 
     @asynccontextmanager
@@ -113,9 +113,9 @@ class HttpsSource:
         raise SourceUnavailable(f"source {shown(uri)}: more than {MAX_REDIRECTS} redirects")
 
     def _allowed(self, uri: str) -> URL:
-        """Return the URL to request; checks a host that is an address, which the resolver never sees.
+        """Return the URL to request; checks hosts that are addresses, which the resolver never sees.
 
-        The URL has normalized the spelling of the address.
+        The URL class has normalized the address.
         """
         try:
             url = URL(uri)
@@ -161,7 +161,7 @@ def _read_answer(response: aiohttp.ClientResponse, uri: str, start: int, validat
 
 
 def _validator(response: aiohttp.ClientResponse) -> str | None:
-    """Return what tells this version of a file from others (RFC 9110, 13.1.5): a weak ETag does not."""
+    """Return a validator of this version of a file (RFC 9110, 13.1.5); weak ETags are not usable."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified")
 
@@ -208,7 +208,7 @@ def _explained(uri: str, error: BaseException) -> PipelineError:
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Tell whether the server or the network is unavailable; a wrong name or certificate is no outage."""
+    """Tell whether the server or the network is unavailable; a wrong name or certificate is not an outage."""
     if isinstance(error, aiohttp.ClientSSLError):
         return False
     cause = getattr(error, "os_error", error)

@@ -1,4 +1,6 @@
-"""The sources that this node has fetched, wholly or in part: each byte once, the least recently used removed.
+"""The sources that this node has fetched, completely or in part.
+
+Each byte once, the least recently used removed first.
 
 All processes of a node may share the directory.
 """
@@ -32,16 +34,16 @@ log = structlog.get_logger()
 
 
 class NodeCache:
-    """Keeps copies of sources in `directory`, together at most `max_bytes` beyond those being read."""
+    """Keeps copies of sources in `directory`, in total at most `max_bytes` plus those being read."""
 
     def __init__(self, directory: Path, budget: DiskBudget, *, max_bytes: int) -> None:
         self._directory, self.budget, self._max_bytes = directory, budget, max_bytes
 
     @asynccontextmanager
     async def open(self, key: str, reader: RangeReader) -> AsyncIterator[CachedSource]:
-        """Yield the copy of the source `key`, which stays while the block runs; fetches nothing.
+        """Yield the copy of the source `key`, which is kept while the block runs; fetches nothing.
 
-        `key` names one version of a source.
+        `key` identifies one version of a source.
         """
         copy = SparseFile(self._directory / _folder(key))
         async with copy.being_read():
@@ -49,7 +51,7 @@ class NodeCache:
             yield CachedSource(self, copy, reader)
 
     async def fetch(self, copy: SparseFile, reader: RangeReader, wanted: Spans) -> None:
-        """Add to a copy what is wanted and not in it; see CachedSource."""
+        """Add the missing parts to a copy; see CachedSource."""
         left = missing(wanted, await asyncio.to_thread(copy.parts))
         if left:
             await asyncio.to_thread(self.make_room, total(left))
@@ -58,7 +60,7 @@ class NodeCache:
             log.info("source_fetched", bytes=fetched, of=reader.size_bytes)
 
     def make_room(self, size_bytes: int) -> None:
-        """Remove the least recently used copies until `size_bytes` more are within the limit."""
+        """Remove the least recently used copies until another `size_bytes` are within the limit."""
         copies = [SparseFile(path) for path in _by_use(self._directory)]
         used = {copy: copy.used_bytes() for copy in copies}
         for copy in copies:
@@ -70,7 +72,7 @@ class NodeCache:
 
 @dataclass(frozen=True)
 class CachedSource:
-    """A copy of a source on this node, as far as it was fetched. Fetching raises what the reader raises."""
+    """A copy of the fetched parts of a source on this node. Fetching raises the errors of the reader."""
 
     cache: NodeCache
     copy: SparseFile
@@ -79,24 +81,24 @@ class CachedSource:
 
     @property
     def path(self) -> Path:
-        """The copy, with holes where nothing was fetched."""
+        """The copy, with holes for parts that were not fetched."""
         return self.copy.path
 
     async def need(self, spans: Iterable[Span]) -> None:
-        """Have these parts in the copy. Raises OutOfDisk, SourceFetchFailed, SourceChanged."""
+        """Fetch these parts if missing. Raises OutOfDisk, SourceFetchFailed, SourceChanged."""
         await self.cache.fetch(self.copy, self.reader, merged(spans))
 
     async def need_all(self) -> None:
-        """Have all of the source in the copy; raises as `need` does."""
+        """Fetch the whole source; raises like `need`."""
         await self.need([(0, self.reader.size_bytes)])
 
     async def is_whole(self) -> bool:
-        """Tell whether all of the source is in the copy."""
+        """Tell whether the copy is complete."""
         return not missing([(0, self.reader.size_bytes)], await asyncio.to_thread(self.copy.parts))
 
     @asynccontextmanager
     async def joined(self, spans: Iterable[Span]) -> AsyncIterator[Path]:
-        """Fetch these parts, and yield a file of them alone."""
+        """Fetch these parts, and yield a file with only these."""
         wanted = merged(spans)
         await self.need(wanted)
         async with self.copy.joined(wanted, self.cache.budget) as path:

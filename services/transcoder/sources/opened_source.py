@@ -1,4 +1,4 @@
-"""A source that is open for reading: a file of the work volume, or this node's copy of an object."""
+"""A source open for reading: a file on the work volume, or this node's copy of an object."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class OpenedSource(Protocol):
-    """A source as a file, in which only those parts need be present that were asked for."""
+    """A source as a file, in which only requested parts need to be present."""
 
     @property
     def path(self) -> Path: ...
 
     @property
     def is_remote(self) -> bool:
-        """Whether parts have to be asked for."""
+        """Whether parts have to be requested."""
         ...
 
     async def is_whole(self) -> bool:
@@ -31,27 +31,27 @@ class OpenedSource(Protocol):
         ...
 
     async def need(self, spans: Iterable[Span]) -> None:
-        """Have these parts in the file. Raises OutOfDisk, SourceFetchFailed, WorkVolumeUnavailable."""
+        """Fetch these parts if missing. Raises OutOfDisk, SourceFetchFailed, WorkVolumeUnavailable."""
         ...
 
     async def need_all(self) -> None:
-        """Have all parts in the file; raises as `need` does."""
+        """Fetch all missing parts; raises like `need`."""
         ...
 
     def joined(self, spans: Iterable[Span]) -> AbstractAsyncContextManager[Path]:
-        """Yield a file of these parts alone, one behind the other; raises as `need` does."""
+        """Yield a file with only these parts, concatenated; raises like `need`."""
         ...
 
 
 class Originals(Protocol):
-    """The originals of videos, wherever they lie."""
+    """The originals of videos, wherever they are stored."""
 
     async def fetch(self, video_id: UUID, uri: str) -> object:
-        """Have the original where all transcoders can read it. Raises errors of shared/errors/sources.py."""
+        """Make the original available to all transcoders. Raises errors of shared/errors/sources.py."""
         ...
 
     async def size(self, video_id: UUID, uri: str) -> int | None:
-        """Return the size of an original in bytes; None when there is none."""
+        """Return the size of an original in bytes; None if it does not exist."""
         ...
 
     def open(self, video_id: UUID, uri: str) -> AbstractAsyncContextManager[OpenedSource]:
@@ -61,7 +61,7 @@ class Originals(Protocol):
 
 @dataclass(frozen=True)
 class LocalSource:
-    """A file that is here, with all of its parts."""
+    """A complete local file."""
 
     path: Path
     is_remote: bool = False
@@ -77,6 +77,6 @@ class LocalSource:
         """Do nothing."""
 
     @asynccontextmanager
-    async def joined(self, spans: Iterable[Span]) -> AsyncIterator[Path]:  # noqa: ARG002 - all parts are there
+    async def joined(self, spans: Iterable[Span]) -> AsyncIterator[Path]:  # noqa: ARG002 - all parts are present
         """Yield the file itself."""
         yield self.path

@@ -1,4 +1,4 @@
-"""Public addresses, and a resolver that returns no others."""
+"""Checks for public addresses, and a resolver that returns no others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Reads remote sources by ranges: in bounded requests, resumed after a cut, and never across two versions.
+"""Reads remote sources by ranges.
 
-A server that ignores ranges sends everything in one answer, which cannot be resumed.
+In bounded requests, resumed after a broken connection, never mixing versions. A server that ignores ranges
+sends everything in one answer, which cannot be resumed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
-PIECE_BYTES: Final = 64 << 20  # of one request: no connection is needed for longer than that takes
-MAX_CUTS: Final = 5  # in a row, without a byte between them
-CUT_SECONDS: Final = 1.0  # before the first request after a cut; then twice as long, and so on
+PIECE_BYTES: Final = 64 << 20  # of one request, to keep connections short
+MAX_CUTS: Final = 5  # consecutive failures without any data
+CUT_SECONDS: Final = 1.0  # before the first request after a failure; doubles each time
 CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -47,8 +48,8 @@ class Opened:
 class Ask(Protocol):
     """Requests `length` bytes of a source from `start` on; the last request may ask for too many.
 
-    With a `validator` the answer is refused if the source is another one by now (SourceChanged). Raises
-    SourceFetchFailed for what a further request may cure.
+    With a `validator` the answer is refused if the source has changed (SourceChanged). Raises
+    SourceFetchFailed for failures that another request may fix.
     """
 
     def __call__(
@@ -57,7 +58,7 @@ class Ask(Protocol):
 
 
 class RangeReader(Protocol):
-    """Reads parts of something that does not change."""
+    """Reads parts of an immutable source."""
 
     @property
     def size_bytes(self) -> int: ...
@@ -115,7 +116,7 @@ class RemoteReader:
 async def open_whole(
     ask: Ask, *, piece_bytes: int = PIECE_BYTES, cut_seconds: float = CUT_SECONDS
 ) -> AsyncIterator[Opened]:
-    """Open all of a source: by ranges where the server allows them, else as one answer."""
+    """Open a whole source: by ranges if the server supports them, else as one answer."""
     async with ask(0, piece_bytes, None) as first:
         if not first.is_part or first.size_bytes is None:
             yield Opened(first.blocks, first.size_bytes)
@@ -140,7 +141,7 @@ async def _begun(first: AsyncIterator[bytes], reader: RemoteReader) -> AsyncGene
 
 
 async def open_ranges(ask: Ask) -> RemoteReader | None:
-    """Return a reader of a source's parts; None when its server does not allow ranges."""
+    """Return a reader of a source's parts; None if its server does not support ranges."""
     async with ask(0, 1, None) as answer:
         if not answer.is_part or answer.size_bytes is None:
             return None
@@ -148,13 +149,13 @@ async def open_ranges(ask: Ask) -> RemoteReader | None:
 
 
 async def no_blocks() -> AsyncIterator[bytes]:
-    """Yield nothing: the content of an empty source."""
+    """Yield nothing: the source is empty."""
     return
     yield
 
 
 def range_header(start: int, length: int) -> str:
-    """Return the header that asks for a range (RFC 9110, 14.2)."""
+    """Return the header that requests a range (RFC 9110, 14.2)."""
     return f"bytes={start}-{start + length - 1}"
 
 

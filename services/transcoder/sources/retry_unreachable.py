@@ -1,7 +1,7 @@
 """Retries videos whose source was unreachable, once it answers again.
 
-Sources are asked a few times at growing distances (shared/videos/source_checks.py); what is due is shared out
-by Postgres among all transcoders.
+Sources are checked a few times at growing intervals (shared/videos/source_checks.py); Postgres distributes
+the due checks among all transcoders.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class SourceRetry:
-    """Asks sources for their first byte, and retries the videos of those that answer.
+    """Requests the first byte of sources, and retries the videos of those that answer.
 
-    `asking` makes requests for parts of a source, by URI scheme.
+    `asking` has functions that request parts of a source, by URI scheme.
     """
 
     outbox: Outbox
@@ -58,7 +58,7 @@ class SourceRetry:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
-        """Ask the sources that are due; return how many videos were retried. Raises DatabaseUnavailable."""
+        """Check the sources that are due; return the number of retried videos. Raises DatabaseUnavailable."""
         async with self.outbox.transaction() as connection:
             due = await videos.take_source_checks(connection, count=AT_ONCE)
         answers = await asyncio.gather(*map(self._reachable, _by_server(due)))
@@ -71,7 +71,7 @@ class SourceRetry:
         return retried
 
     async def _reachable(self, sources: Sequence[UnreachableSource]) -> list[UnreachableSource]:
-        """Return the sources of one server that answer; one that is away is asked once."""
+        """Return the available sources of one server; an unreachable server is only contacted once."""
         found = []
         for source in sources:
             try:
@@ -88,7 +88,7 @@ class SourceRetry:
             async with asyncio.timeout(CHECK_SECONDS), self.asking[scheme_of(uri)](uri)(0, 1, None):
                 return True
         except SourceUnavailable:
-            return True  # the server refuses it: the next run fails at once, and says why
+            return True  # the server refuses it: the next run fails at once with the reason
         except SourceServerUnavailable:
             raise
         except SourceFetchFailed as error:

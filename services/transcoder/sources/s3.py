@@ -48,14 +48,14 @@ class S3Source:
     async def open(self, uri: str) -> AsyncIterator[Opened]:
         """Open an object.
 
-        Raises SourceUnavailable when it does not exist or may not be read, SourceServerUnavailable when S3 is
+        Raises SourceUnavailable when it does not exist or is forbidden, SourceServerUnavailable when S3 is
         unavailable, SourceChanged when it is replaced meanwhile.
         """
         async with open_whole(self.asking(uri)) as opened:
             yield opened
 
     def asking(self, uri: str) -> Ask:
-        """Return how to ask for parts of an object. Raises SourceUnavailable when it may not be read."""
+        """Return a function that requests parts of an object. Raises SourceUnavailable if it is forbidden."""
         parts = urlsplit(uri)
         key = unquote(parts.path.removeprefix("/"))
         if not parts.netloc or not key:
@@ -100,7 +100,7 @@ class _Object:
 
 
 def _is_empty(error: StorageUnavailable) -> bool:
-    """Tell whether S3 refused a range because the object has no bytes."""
+    """Tell whether S3 rejected a range because the object is empty."""
     cause = error.__cause__
     return isinstance(cause, ClientError) and error_code(cause) in UNSATISFIABLE
 
@@ -121,7 +121,7 @@ def _explained(error: StorageUnavailable, uri: str) -> SourceUnavailable | Sourc
     cause = error.__cause__
     if isinstance(cause, ClientError) and error_code(cause) in CHANGED:
         return SourceChanged(f"source {shown(uri)} was replaced while it was read")
-    if isinstance(cause, ClientError) and error_code(cause) in NO_BUCKET:  # a hint at S3_BUCKET would mislead
+    if isinstance(cause, ClientError) and error_code(cause) in NO_BUCKET:  # S3_BUCKET is not the cause
         return SourceUnavailable(f"source {shown(uri)}: there is no such bucket")
     is_gone = isinstance(cause, ClientError) and error_code(cause) in MISSING
     if is_gone or isinstance(error, StorageRefused):

@@ -1,7 +1,8 @@
-"""A local copy of a remote source with holes: only the parts that were needed are in it.
+"""A sparse local copy of a remote source: it contains only the parts that were needed.
 
-Beside the copy lies the list of its parts, written after their bytes, so that a process that dies leaves a
-copy that is right. One process at a time adds parts, and none removes a copy that another one reads (flock).
+Next to the copy is the list of its parts, written after the bytes, so that a process that dies leaves a
+consistent copy. Only one process at a time adds parts, and none removes a copy that another one is reading
+(flock).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PIECE_BYTES: Final = 8 << 20
 PIECES_AT_ONCE: Final = 4
 BATCH_BYTES: Final = (
     256 << 20
-)  # after so much it is recorded what is there: a fetch that fails goes on from that
+)  # the list of parts is written after this much, so that a failed fetch can continue there
 DATA, PARTS, WRITER, READERS = "data", "parts.json", "writer.lock", "readers.lock"
 LOCK_SECONDS: Final = 0.2  # between attempts to get a lock
 
@@ -49,7 +50,7 @@ class SparseFile:
         return self.directory / DATA
 
     def parts(self) -> Spans:
-        """Return which parts are there; none where their list was lost with the machine."""
+        """Return the parts that are present; none if the list was lost in a crash."""
         try:
             found = json.loads((self.directory / PARTS).read_text())
         except (FileNotFoundError, ValueError):
@@ -57,11 +58,11 @@ class SparseFile:
         return tuple((begin, end) for begin, end in found)
 
     def make(self, size_bytes: int) -> None:
-        """Make the file where there is none: with its size, and nothing but a hole."""
+        """Create the file if it does not exist, with its full size as a hole."""
         os.close(self._open(size_bytes))
 
     async def add(self, reader: RangeReader, spans: Iterable[Span], budget: DiskBudget) -> int:
-        """Fetch those of `spans` that are not there; return how many bytes that took.
+        """Fetch the missing parts of `spans`; return the number of bytes fetched.
 
         Raises OutOfDisk, SourceFetchFailed, SourceChanged.
         """
@@ -100,14 +101,14 @@ class SparseFile:
 
     @asynccontextmanager
     async def being_read(self) -> AsyncIterator[None]:
-        """Make the directory, and keep it from being removed while the block runs."""
+        """Create the directory, and protect it from removal while the block runs."""
         async with _lock(self.directory / READERS, fcntl.LOCK_SH):
-            await asyncio.to_thread(os.utime, self.directory)  # how recently it was used
+            await asyncio.to_thread(os.utime, self.directory)  # marks the last use
             yield
 
     @asynccontextmanager
     async def joined(self, spans: Spans, budget: DiskBudget) -> AsyncIterator[Path]:
-        """Yield a file of `spans` alone, one behind the other."""
+        """Yield a file with only `spans`, concatenated."""
         target = self.directory / f"joined.{uuid4().hex}"
         try:
             async with budget.reserve(total(spans)) as reservation:
@@ -120,11 +121,11 @@ class SparseFile:
         """Return how much space the directory takes."""
         try:
             return sum(entry.stat().st_blocks * 512 for entry in os.scandir(self.directory))
-        except FileNotFoundError:  # it is being removed, or a part of it
+        except FileNotFoundError:  # it is being removed
             return 0
 
     def remove_unless_read(self) -> bool:
-        """Remove the copy; return False when somebody reads it."""
+        """Remove the copy; return False if it is being read."""
         try:
             lock = (self.directory / READERS).open("a")
         except FileNotFoundError:
@@ -137,7 +138,7 @@ class SparseFile:
 
 
 def _batches(spans: Spans) -> Iterator[Spans]:
-    """Yield `spans` in pieces, as many at a time as are BATCH_BYTES or a little more."""
+    """Yield `spans` in pieces, in batches of BATCH_BYTES or a little more."""
     batch: list[Span] = []
     for piece in cut(spans, PIECE_BYTES):
         batch.append(piece)
@@ -151,7 +152,7 @@ def _batches(spans: Spans) -> Iterator[Spans]:
 async def _fetch_pieces(
     descriptor: int, reader: RangeReader, pieces: Iterator[Span], reservation: Reservation
 ) -> None:
-    """Fetch `pieces`, which several such tasks take from, and write each where it belongs."""
+    """Fetch `pieces`, shared by several such tasks, and write each at its place."""
     for begin, end in pieces:
         place = begin
         async with aclosing(reader.read(begin, end - begin)) as blocks:
@@ -163,7 +164,10 @@ async def _fetch_pieces(
 
 
 async def _to_its_end(function: Callable[..., None], *arguments: object) -> None:
-    """Run a function in a thread; wait for its end also when cancelled: its files are closed after that."""
+    """Run a function in a thread.
+
+    Waits for its end even when cancelled, since its files are closed afterwards.
+    """
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         await asyncio.shield(work)
@@ -195,10 +199,10 @@ def _join(path: Path, spans: Spans, target: Path, reservation: Reservation) -> N
 
 @asynccontextmanager
 async def _lock(path: Path, operation: int) -> AsyncIterator[None]:
-    """Hold the lock of a file while the block runs; makes its directory.
+    """Hold the lock of a file while the block runs; creates its directory.
 
-    Waiting is bounded by the caller's lease. No thread asks for it, so that no cancelled caller gets it: the
-    scratch is a local disk.
+    The caller's lease bounds the wait. The lock is polled without a thread, so that no cancelled caller gets
+    it later.
     """
     while (descriptor := _locked(path, operation)) is None:  # noqa: ASYNC110 - other processes set no event
         await asyncio.sleep(LOCK_SECONDS)
@@ -209,7 +213,7 @@ async def _lock(path: Path, operation: int) -> AsyncIterator[None]:
 
 
 def _locked(path: Path, operation: int) -> int | None:
-    """Return an open and locked file, to be closed; None if its lock is held, or it was just removed."""
+    """Return an open, locked file; None if its lock is held, or it was just removed. The caller closes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -228,7 +232,7 @@ def _locked(path: Path, operation: int) -> int | None:
 
 
 def _try_lock(descriptor: int, operation: int) -> bool:
-    """Lock a file unless it is locked; where locks are not supported, there is but this process."""
+    """Try to lock a file; without support for locks, assume a single process."""
     try:
         fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:

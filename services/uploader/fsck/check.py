@@ -1,4 +1,4 @@
-"""Compares records and storage in both directions, and has missing objects made again."""
+"""Compares records and storage in both directions, and has missing objects recreated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VIDEOS_AT_ONCE: Final = 200  # ids read in one query
 FIRST: Final = UUID(int=0)
-MANY: Final = 10  # damaged videos; so many or fewer never look suspicious
+MANY: Final = 10  # number of damaged videos that is never suspicious
 
 # in_work, when_retried, no_original, changed_meanwhile, or no_{artifact}, such as no_thumbnail
 Repair = str
@@ -50,9 +50,10 @@ class Damage:
 
 @dataclass
 class Findings:
-    """What a check found. `elsewhere` counts videos in a storage that is not configured.
+    """What a check found.
 
-    `stored` counts the checked videos that have any objects.
+    `elsewhere` counts videos in storages that are not configured. `stored` counts the checked videos with any
+    objects.
 
     `unreadable` are videos whose records do not determine the expected objects, with the reason.
     """
@@ -70,7 +71,7 @@ class Findings:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether so much is damaged that this is probably the wrong storage."""
+        """Whether so many videos are damaged that this is probably the wrong storage."""
         return len(self.damaged) > MANY and 2 * len(self.damaged) > self.stored
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which objects a video should have by its records, and how the stored ones differ; pure."""
+"""The objects that a video should have according to its records, and differences in the storage; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expected:
-    """An expected object; `chunk` produced it, None for objects written at the end."""
+    """An expected object; `chunk` is its origin, None for objects written at the end."""
 
     bytes: int
     chunk: int | None = None
@@ -68,7 +68,7 @@ def compare(record: Audited, sizes: Mapping[str, int]) -> list[Fault]:
 def _add_up(record: Audited, last: Collection[str], sizes: Mapping[str, int]) -> bool:
     """Tell whether all objects written at the end exist, with the recorded number of bytes in total.
 
-    Then they are intact, even if this version would write different bytes.
+    They are then intact, even if this version would write different bytes.
     """
     recorded = (record.video.bytes or 0) - sum(each.bytes for each in record.segments)
     return all(key in sizes for key in last) and sum(sizes[key] for key in last) == recorded
@@ -95,7 +95,7 @@ def expected_objects(record: Audited) -> dict[str, Expected]:
 
 
 def _thumbnail_alone(record: Audited, others: int) -> dict[str, int]:
-    """Return the size of the thumbnail, if there is one: what the `others` leave of the recorded total."""
+    """Return the size of the thumbnail, if there is one: the recorded total minus the `others`."""
     thumbnail = (record.video.bytes or 0) - others
     return {THUMBNAIL.name: thumbnail} if thumbnail > 0 and record.video.thumbnail_url else {}
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RepairPlan:
-    """Damaged chunks by what can be done for them, and what else can be rewritten.
+    """Damaged chunks by possible repair, and other objects that can be rewritten.
 
-    `kept` chunks still have their segment files; `again` are to be encoded again; `lost` chunks have no
-    original either, nor has any of `lost_artifacts`.
+    `kept` chunks still have their segment files; `again` have to be encoded again; `lost` chunks and
+    `lost_artifacts` have no original either.
     """
 
     kept: set[int]
@@ -39,14 +39,14 @@ class RepairPlan:
 
 async def plan_repair(work: Workspace, record: Audited, faults: Sequence[Fault]) -> RepairPlan:
     """Return how to repair the faults of a video. Raises OSError when the workspace cannot be read."""
-    if urlsplit(record.video.source_uri).scheme == "import":  # it never had files here, nor a plan
+    if urlsplit(record.video.source_uri).scheme == "import":  # it never had local files or a plan
         return RepairPlan(set(), set(), {0}, has_playlist=False, has_artifact=False, lost_artifacts=())
     damaged = {fault.expected.chunk for fault in faults if fault.expected.chunk is not None}
     original, artifacts = _original(work, record.video), local_paths(record.video.thumbnail_path)
     segments = [each.path for each in record.segments if each.chunk in damaged]
     sizes = await work.sizes({*segments, *artifacts.values(), original})
     kept = {chunk for chunk in damaged if _is_kept(sizes, record, chunk)}
-    # It has to have the size that was planned.
+    # It must have the planned size.
     has_original = original in sizes and record.source_bytes in (None, sizes[original])
     lacking = {stored_under(fault.key.rpartition("/")[2]) for fault in faults} - {None}
     lost = tuple(
@@ -71,5 +71,5 @@ def _is_kept(sizes: Mapping[str, int], record: Audited, chunk: int) -> bool:
 
 
 def _original(work: Workspace, video: Video) -> str:
-    """Return the name of the original: the source itself, or where it was fetched to."""
+    """Return the name of the original: the source itself, or its fetched copy."""
     return work.name_of(video.source_uri) or names.original(video.video_id)

@@ -1,4 +1,4 @@
-"""Passes each chunk to the handler of the storage in which its video lies, or is to lie."""
+"""Passes each chunk to the handler of its video's storage, choosing one if necessary."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreInItsStorage:
-    """Serves the queue uploader.store; `handler_of` makes the handler of one storage."""
+    """Serves the queue uploader.store; `handler_of` creates the handler of one storage."""
 
     outbox: Outbox
     storages: Storages
@@ -33,7 +33,7 @@ class StoreInItsStorage:
     async def store(self, event: VideoSegmented) -> None:
         """Store one chunk; finish the video if it was the last.
 
-        Raises UnknownStorage, PrivateNotPossible, StorageMismatch, and what the handler raises.
+        Raises UnknownStorage, PrivateNotPossible, StorageMismatch, and errors of the handler.
         """
         await (await self.handler_for(event.video_id)).store(event)
 
@@ -54,7 +54,7 @@ class StoreInItsStorage:
             return self.storages.default
         if location is None:
             storage = self._identified(self.storages.named(self.rules.choose(wish)))
-            with suppress(Superseded):  # the handler finds out as well, and tidies up
+            with suppress(Superseded):  # the handler detects this as well, and cleans up
                 await videos.choose_storage(connection, video_id, storage.location)
             return storage
         if (found := self.storages.find(location)) is None:

@@ -37,7 +37,7 @@ class DeleteVideoHandler:
     delete_again_seconds: float
 
     async def delete(self, command: DeleteVideo) -> None:
-        """Remove a deleted video's objects and files, and again later, in case a worker was still writing."""
+        """Remove a deleted video's objects and files, and again later: a worker may still be writing."""
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, command.video_id)
             busy = await videos.has_live_leases(connection, command.video_id)
@@ -67,7 +67,7 @@ class DeleteVideoHandler:
             raise Deferred("the first pass is done", seconds=self.delete_again_seconds)
 
     async def _storages(self, video: Video) -> list[Storage]:
-        """Return the storage of a video, and those that may have a copy of one on its way.
+        """Return the storage of a video, and those that may have a copy of it from a move.
 
         Raises StorageMismatch when one is not configured, StorageUnavailable.
         """
@@ -98,13 +98,13 @@ class DeleteVideoHandler:
 
 
 def _expect_identified(storage: Storage, location: StorageLocation) -> None:
-    """Raise StorageUnavailable for a storage that may be another than the one with the objects.
+    """Raise StorageUnavailable for a storage that may not be the one with the objects.
 
-    The default one may have no identity where the video is from before storages had them.
+    The default one may have no identity if the video is older than identities.
     """
     is_of_old = storage.name == DEFAULT_STORAGE and location.storage_id is None
     if storage.storage_id is None and not is_of_old:
         raise StorageUnavailable(
-            f"the storage {storage.name} is not known to be the one that the video is in, {location}:"
-            " see /statusz"
+            f"it is unknown whether the storage {storage.name} is the one with the video, {location}: see "
+            "/statusz"
         )

@@ -103,7 +103,7 @@ class VideoPublisher:
     ) -> tuple[dict[str, int], int]:
         """Store the artifacts, then the playlists in order; return the bytes of each and of all.
 
-        The multivariant playlist, through which players find a video, is written when all else is confirmed.
+        The multivariant playlist, through which players find a video, is written after all else is confirmed.
         """
         prefix = storage_prefix(video.user_id, video.video_id)
         sizes = expected_sizes(prefix, segments)
@@ -127,9 +127,9 @@ class VideoPublisher:
         sizes: Mapping[str, int],
         store_again: StoreAgain,
     ) -> None:
-        """Compare the storage with what was put; store missing segments again.
+        """Compare the storage with the written objects; store missing segments again.
 
-        It takes one listing per video instead of one request per object. Raises StorageInconsistent when they
+        Takes one listing per video instead of one request per object. Raises StorageInconsistent when they
         still differ, Superseded when chunks have to be encoded again.
         """
         prefix = storage_prefix(video.user_id, video.video_id)
@@ -163,7 +163,7 @@ class VideoPublisher:
         return sizes
 
     async def _put_artifact(self, key: str, name: str) -> int:
-        """Store a file, or keep the existing object; a missing one does not fail a video."""
+        """Store a file, or keep the existing object; a missing file does not fail the video."""
         try:
             return await self.work.store(name, self.storage, key)
         except FileNotFoundError:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegmentPuts:
-    """Puts segments of the workspace into one storage; `places` limits how many at once."""
+    """Puts segments of the workspace into one storage; `places` limits the concurrency."""
 
     work: Workspace
     storage: Storage
@@ -41,13 +41,13 @@ class SegmentPuts:
                 raise result
 
     async def expect_chosen(self, connection: Connection, video_id: UUID) -> None:
-        """Raise StorageMismatch when the video is being stored elsewhere; the first to be stored decides."""
+        """Raise StorageMismatch if the video is being stored elsewhere; the first stored chunk decides."""
         here = self.storage.location
         chosen = await videos.choose_storage(connection, video_id, here)
         if not chosen.is_same(here):
             raise StorageMismatch(
-                f"the video is being stored in {chosen}, but {here} is configured now: configure that again,"
-                " or delete the video and upload it again"
+                f"the video is being stored in {chosen}, but {here} is configured now: configure the "
+                "former again, or delete the video and upload it again"
             )
 
     async def written(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
@@ -68,9 +68,10 @@ class SegmentPuts:
 
 
 def whole_segments(segments: Sequence[Segment], size_of: Callable[[str], int | None]) -> tuple[Segment, ...]:
-    """Return `segments`, sorted by index, up to the first index of which a file is not as registered.
+    """Return `segments`, sorted by index, up to the first index with a file that is not as registered.
 
-    An attempt that has ended removes its files; what a later one has not reached yet is then missing.
+    An attempt that has ended removes its files; segments that the next one has not reached yet are then
+    missing.
     """
     by_index = (tuple(group) for _, group in groupby(segments, key=attrgetter("index")))
     whole = takewhile(lambda group: all(size_of(each.path) == each.bytes for each in group), by_index)

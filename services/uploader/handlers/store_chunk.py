@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from shared.videos import StoreJob
     from shared.workspace.interface import Workspace
 
-MAX_REOPENED = 3  # times that a chunk is encoded again in one run because its files are lost
+MAX_REOPENED = 3  # limit per run for encoding a chunk again because its files are lost
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class StoreChunkHandler:
     async def store(self, event: VideoSegmented) -> None:
         """Store one chunk; finish the video if it was the last.
 
-        An outage of the work bucket is not taken for one of the storage.
+        An outage of the work bucket is not treated as one of the storage.
         """
         try:
             async with self.breaker.guarded():
@@ -101,12 +101,12 @@ class StoreChunkHandler:
         try:
             await self.publisher.publish(job, self._store_again)
         except (StorageUnavailable, WorkBucketUnavailable) as error:
-            error.made_progress |= job.chunk_status == "encoded"  # it was stored a moment ago
+            error.made_progress |= job.chunk_status == "encoded"  # it has just been stored
             raise
 
     async def _store_chunk(self, job: StoreJob) -> None:
         prefix = storage_prefix(job.user_id, job.video_id)
-        await self.lease.renew(job)  # before any upload: a sweep aborts uploads without a lease
+        await self.lease.renew(job)  # before any upload: the sweep aborts uploads without a lease
         progress = Progress()
         try:
             await self.lease.hold(job, self.puts.put(prefix, job.left, progress), progress)
@@ -143,13 +143,13 @@ class StoreChunkHandler:
             raise lost
 
     async def _keep_progress(self, job: StoreJob, progress: Progress) -> bool:
-        """Record what was put, so that the next attempt goes on from there; tell whether anything was."""
+        """Record the stored objects, so that the next attempt continues there; False if there are none."""
         async with self.outbox.transaction() as connection:
             await videos.mark_put(connection, job.video_id, job.chunk, progress.put)
         return bool(progress.put)
 
     async def _give_way(self, job: StoreJob) -> None:
-        """Raise Superseded when another worker has stored the chunk: then our failure does not matter."""
+        """Raise Superseded if another worker has stored the chunk: our failure is then irrelevant."""
         async with self.outbox.transaction() as connection:
             if (await videos.store_job(connection, job.video_id, job.chunk)).chunk_status == "stored":
                 raise Superseded("the chunk was stored by another worker")
@@ -157,8 +157,8 @@ class StoreChunkHandler:
     async def _encode_again(self, job: StoreJob, error: FileNotFoundError) -> None:
         """Have a chunk whose files are missing or damaged encoded again.
 
-        Raises Superseded when it is, SegmentsLost when that happens again and again, and what `check_volume`
-        raises: a worker with another volume misses every file.
+        Raises Superseded when that was arranged, SegmentsLost when it happens repeatedly, and errors of
+        `check_volume`: on a wrong volume every file is missing.
         """
         await self.check_volume()
         async with self.outbox.transaction() as connection:
@@ -166,16 +166,16 @@ class StoreChunkHandler:
             if reopened > MAX_REOPENED:
                 raise SegmentsLost(
                     f"chunk {job.chunk} was encoded {reopened} times, and its files were lost each time"
-                    f" before they were stored ({error}): see that the work volume keeps files, then retry"
+                    f" before they were stored ({error}): check that the work volume keeps files, then retry"
                 )
             if reopened:
                 await self.outbox.add(connection, EncodeChunk(video_id=job.video_id, chunk=job.chunk))
         if reopened:  # a late worker must not overwrite the next attempt's objects with old files
             await self._remove_segments(job.segments)
-        raise Superseded(f"the chunk is encoded again: {error}") from error
+        raise Superseded(f"the chunk is being encoded again: {error}") from error
 
     async def tidy(self, video_id: UUID) -> None:
-        """Remove objects put after the video's deletion, and local files left when a finisher died."""
+        """Remove objects written after the video's deletion, and local files left by a worker that died."""
         async with self.outbox.transaction() as connection:
             video = await videos.get(connection, video_id)
         if video is not None and video.status == "deleted":

@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Progress:
-    """Which files were put, and when the last object was."""
+    """The stored files, and the time of the last object."""
 
     clock: Callable[[], float] = time.monotonic
     put: list[str] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Progress:
         self._moved_at = self.clock()
 
     def note(self, path: str | None = None) -> None:
-        """Note that an object was put; `path` is that of a segment's file."""
+        """Record that an object was stored; `path` is its segment's file."""
         self._moved_at = self.clock()
         self.put += [path] if path else []
 
@@ -44,14 +44,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class StoreLease:
-    """Keeps a chunk from being announced again while its objects are put."""
+    """Keeps a chunk from being announced again while its objects are being stored."""
 
     outbox: Outbox
     lease_seconds: float
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def hold(self, job: StoreJob, work: Coroutine[Any, Any, Result], progress: Progress) -> Result:
-        """Return what `work` returns, renewing meanwhile; cancelled when the objects are no longer needed."""
+        """Return the result of `work`, renewing meanwhile; cancels it when the objects are not needed."""
         renew = partial(self._renew_for, job, progress)
         return await run_leased(work, renew, self.lease_seconds, sleep=self.sleep)
 

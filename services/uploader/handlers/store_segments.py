@@ -1,6 +1,6 @@
-"""Handler of segments whose chunk is still being encoded: stores them, so that players are shown them.
+"""Handler of segments whose chunk is still being encoded: stores them, so that players can see them early.
 
-A video never depends on it: when the chunk is encoded, whatever is not stored yet is stored with it.
+No video depends on it: remaining segments are stored with their chunk.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class StoreSegmentsHandler:
     lease_seconds: float
 
     async def store(self, command: StoreSegments) -> None:
-        """Store what is registered of a chunk in progress and not stored yet.
+        """Store the registered segments of a chunk in progress that are not stored yet.
 
-        Raises Deferred, and Superseded when it is not possible or not needed: nothing is tried again.
+        Raises Deferred, or Superseded when storing is impossible or not needed; there is no retry.
         """
         try:
             await self._guarded(await self.handler_for(command.video_id), command)
@@ -75,7 +75,7 @@ class StoreSegmentsHandler:
     async def _put(self, puts: SegmentPuts, claim: StoringClaim) -> None:
         segments = await puts.written(claim.segments)
         if not segments:
-            raise Superseded("nothing is left to store before the chunk")
+            raise Superseded("all segments are stored")
         prefix = storage_prefix(claim.user_id, claim.video_id)
         renew = partial(self._renew, claim, segments)
         try:
@@ -93,6 +93,6 @@ class StoreSegmentsHandler:
             await videos.renew_storing(connection, claim, segments, lease_seconds=self.lease_seconds)
 
     async def _release(self, claim: StoringClaim) -> None:
-        with suppress(DatabaseUnavailable):  # then the lease runs out
+        with suppress(DatabaseUnavailable):  # the lease expires then
             async with self.outbox.transaction() as connection:
                 await videos.release_storing(connection, claim)

@@ -1,4 +1,4 @@
-"""Compares the objects in storage with what was put, by one listing."""
+"""Compares the objects in storage with those written, by one listing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes over an HLS tree that lies in a storage: checks it, puts it in our layout, makes the record."""
+"""Imports an HLS tree from a storage: checks it, copies it into our layout, creates the record."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SYNC: Final = 0x47
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """The multivariant playlist by its key, and what the record says beside it."""
+    """The key of the multivariant playlist, and additional values for the record."""
 
     key: str
     user_id: str
@@ -63,7 +63,7 @@ class ImportRequest:
 
 @dataclass(frozen=True)
 class Tree:
-    """A checked tree: its renditions, and for each object of ours the key that it has now."""
+    """A checked tree: its renditions, and for each object in our layout its present key."""
 
     presentation: RenditionSet
     codecs: Mapping[str, str]
@@ -82,7 +82,7 @@ class Importer:
     spool: Path
 
     async def run(self, wanted: ImportRequest) -> UUID:
-        """Import a tree and return its video's id; done again it changes nothing.
+        """Import a tree and return its video's id; idempotent.
 
         Raises NotImportable, PrivateNotPossible, StorageUnavailable.
         """
@@ -117,10 +117,10 @@ class Importer:
         return video_id
 
     async def _read(self, wanted: ImportRequest) -> Tree:
-        """Read and check all playlists, and find every object that they name."""
+        """Read and check all playlists, and find every object that they refer to."""
         folder = str(PurePosixPath(wanted.key).parent)
         if not KEY.fullmatch(wanted.key) or folder == ".":
-            raise NotImportable(f"{wanted.key} is no key of a playlist in a folder")
+            raise NotImportable(f"{wanted.key} is not the key of a playlist in a folder")
         variants = parse_variants(await self._text(wanted.key), wanted.key)
         names, sizes = rendition_names(variants), await sizes_in(self.storage, folder)
         segments, sources, every = [], {}, []
@@ -131,7 +131,7 @@ class Importer:
             for index, entry in enumerate(entries, start=1):
                 source = resolve(str(PurePosixPath(key).parent), entry.uri, key)
                 if not sizes.get(source):
-                    raise NotImportable(f"{key} names {source}, which is missing or empty")
+                    raise NotImportable(f"{key} refers to {source}, which is missing or empty")
                 sources[f"{name}/{segment_name(index)}"] = source
                 segments.append(StoredSegment(name, index, entry.duration_seconds, sizes[source]))
             await self._expect_transport_stream(sources[f"{name}/{segment_name(1)}"])
@@ -142,23 +142,23 @@ class Importer:
 
     async def _text(self, key: str) -> str:
         if not KEY.fullmatch(key):
-            raise NotImportable(f"{key} is no key of ours")
+            raise NotImportable(f"{key} is not a valid key")
         try:
             async with self.storage.read(key, length=MAX_PLAYLIST_BYTES) as reader:
                 return (await reader.body()).decode()
         except KeyError:
             raise NotImportable(f"there is no object {key} in the storage {self.storage.name}") from None
         except UnicodeDecodeError as error:
-            raise NotImportable(f"{key} is no playlist: it is not UTF-8") from error
+            raise NotImportable(f"{key} is not a playlist: it is not UTF-8") from error
 
     async def _expect_transport_stream(self, key: str) -> None:
         async with self.storage.read(key, length=PACKET_BYTES + 1) as reader:
             head = await reader.body()
         if len(head) <= PACKET_BYTES or {head[0], head[PACKET_BYTES]} != {SYNC}:
-            raise NotImportable(f"{key} is no MPEG-TS segment")
+            raise NotImportable(f"{key} is not an MPEG-TS segment")
 
     async def _video_id(self, wanted: ImportRequest, tree: Tree) -> UUID:
-        """Return the id of the tree where it lies in our layout already, else one made of its place."""
+        """Return the id of a tree that is already in our layout, else one derived from its location."""
         owner = owner_of_key(wanted.key)
         if owner and owner[0] == wanted.user_id:
             prefix = storage_prefix(*owner)
@@ -169,7 +169,7 @@ class Importer:
         return uuid5(self.storage.storage_id, wanted.key)
 
     async def _put_all(self, tree: Tree, prefix: str, written: Playlists) -> int:
-        """Put every object in its place, the multivariant playlist last; return the thumbnail's bytes."""
+        """Put every object in its place, the multivariant playlist last; return the size of the thumbnail."""
         copier = Copier(self.storage, self.storage, Pace(None), lambda: self.spool)
         thumbnail = 0
         for name, source in tree.sources.items():
@@ -213,13 +213,13 @@ class Importer:
 
 
 async def _exists(connection: Connection, wanted: ImportRequest, video_id: UUID) -> bool:
-    """Tell whether the tree is its user's video already.
+    """Tell whether the tree is already a video of its user.
 
-    Raises NotImportable when that was deleted, or is another user's.
+    Raises NotImportable if that was deleted, or belongs to another user.
     """
     found = await videos.get(connection, video_id)
     if found is not None and found.user_id != wanted.user_id:
-        raise NotImportable(f"{wanted.key} is the video {video_id} of another user already")
+        raise NotImportable(f"{wanted.key} is already the video {video_id} of another user")
     if found is not None and found.status == "deleted":
         raise NotImportable(
             f"{wanted.key} was the video {video_id}, which is deleted: copy the tree to another folder first"
@@ -233,7 +233,7 @@ def _presentation(
     rates = [rate for variant in variants if (rate := variant.frame_rate)]
     rate = wanted.frame_rate or max(rates, default=None)
     if rate is None:
-        raise NotImportable(f"{wanted.key} tells no FRAME-RATE: give --frame-rate")
+        raise NotImportable(f"{wanted.key} has no FRAME-RATE: give --frame-rate")
     sizes = [(name, each.width, each.height) for name, each in zip(names, variants, strict=True)]
     largest_first = sorted(sizes, key=lambda size: size[1] * size[2], reverse=True)
     return RenditionSet(tuple(largest_first), rate, target_duration(entries))

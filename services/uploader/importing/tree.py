@@ -1,7 +1,7 @@
 """Reads the playlists of an HLS tree that another program wrote; pure.
 
-Only what the pipeline could have written itself is taken: complete VOD playlists of whole MPEG-TS segments
-with muxed audio, neither encrypted nor discontinuous.
+Only trees like the pipeline's own are accepted: complete VOD playlists of whole MPEG-TS segments with muxed
+audio, neither encrypted nor discontinuous.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 ATTRIBUTE: Final = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
 STREAM: Final = "#EXT-X-STREAM-INF:"
 REFUSED: Final = {
-    "#EXT-X-BYTERANGE": "segments are parts of files",
+    "#EXT-X-BYTERANGE": "segments are byte ranges of files",
     "#EXT-X-MAP": "segments are fragmented MP4",
     "#EXT-X-DISCONTINUITY": "its clock jumps",
     "#EXT-X-I-FRAMES-ONLY": "it lists key frames only",
-    "#EXT-X-MEDIA:": "sound or captions are apart from the picture",
+    "#EXT-X-MEDIA:": "sound or captions are separate from the picture",
 }
 MAX_SEGMENTS: Final = 100_000
 
 
 class NotImportable(PipelineError):
-    """The tree is not one that the pipeline can take over."""
+    """The pipeline cannot import this tree."""
 
     reason = "not_importable"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """An entry of a multivariant playlist; sizes in pixels, `frame_rate` None where it is not told."""
+    """An entry of a multivariant playlist; sizes in pixels; `frame_rate` None if not stated."""
 
     uri: str
     width: int
@@ -63,9 +63,9 @@ def parse_variants(text: str, name: str) -> list[Variant]:
         if line.startswith(STREAM):
             found.append(_variant(line, next(lines, ""), name))
         elif not line.startswith("#"):
-            raise NotImportable(f"{name} is no multivariant playlist: {line[:80]} has no {STREAM}")
+            raise NotImportable(f"{name} is not a multivariant playlist: {line[:80]} has no {STREAM}")
     if not found:
-        raise NotImportable(f"{name} names no variant")
+        raise NotImportable(f"{name} has no variant")
     return found
 
 
@@ -78,7 +78,7 @@ def _variant(line: str, uri: str, name: str) -> Variant:
     try:
         return Variant(uri, int(size[1]), int(size[2]), codecs, float(rate) if rate else None)
     except ValueError as error:
-        raise NotImportable(f"{name}: FRAME-RATE={rate} is no number") from error
+        raise NotImportable(f"{name}: FRAME-RATE={rate} is not a number") from error
 
 
 def parse_segments(text: str, name: str) -> list[Entry]:
@@ -107,14 +107,14 @@ def _seconds(line: str, name: str) -> float:
     except ValueError as error:
         raise NotImportable(f"{name}: {line[:80]} is no duration") from error
     if not (math.isfinite(seconds) and 0 < seconds <= 3600):
-        raise NotImportable(f"{name}: {line[:80]} is no duration of a segment")
+        raise NotImportable(f"{name}: {line[:80]} is not the duration of a segment")
     return seconds
 
 
 def _lines(text: str, name: str) -> Iterator[str]:
     lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines() if line.strip()]
     if not lines or lines[0] != "#EXTM3U":
-        raise NotImportable(f"{name} is no playlist")
+        raise NotImportable(f"{name} is not a playlist")
     for line in lines[1:]:
         for tag, why in REFUSED.items():
             if line == tag.rstrip(":") or line.startswith(f"{tag.rstrip(':')}:"):
@@ -125,15 +125,15 @@ def _lines(text: str, name: str) -> Iterator[str]:
 
 
 def resolve(folder: str, uri: str, name: str) -> str:
-    """Return the key that a relative URI means in a playlist below `folder`. Raises NotImportable."""
+    """Return the key of a relative URI in a playlist below `folder`. Raises NotImportable."""
     path = PurePosixPath(folder, uri)
     if ":" in uri or "?" in uri or uri.startswith("/") or ".." in path.parts or "." in uri.split("/"):
-        raise NotImportable(f"{name}: {uri[:120]} does not lie beside the playlist")
+        raise NotImportable(f"{name}: {uri[:120]} is not next to the playlist")
     return str(path)
 
 
 def rendition_names(variants: Sequence[Variant]) -> list[str]:
-    """Return a name for each variant: that of its folder where it can be one, else by its short side."""
+    """Return a name for each variant: of its folder if valid, else by its short side."""
     names: list[str] = []
     for variant in variants:
         folder = PurePosixPath(variant.uri).parent.name

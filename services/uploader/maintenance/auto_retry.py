@@ -1,4 +1,4 @@
-"""Retries videos that a storage outage has failed, once the storage is back."""
+"""Retries videos that failed because of a storage outage, once the storage is available again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class AutoRetry:
-    """Retries videos that failed because the storage was unavailable, one service at a time in the fleet.
+    """Retries videos that failed because the storage was unavailable; one uploader of the fleet at a time.
 
     `check_work` raises WorkVolumeUnavailable while their files cannot be read.
     """
@@ -46,7 +46,7 @@ class AutoRetry:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
-        """Retry eligible videos of the storages that answer; return how many.
+        """Retry eligible videos of the available storages; return their number.
 
         Raises StorageUnavailable when none does, WorkVolumeUnavailable, DatabaseUnavailable.
         """

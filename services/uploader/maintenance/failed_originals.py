@@ -1,4 +1,4 @@
-"""Removes the originals of videos that failed for good because of the file: no retry needs them."""
+"""Removes the originals of videos that failed permanently because of the file: no retry needs them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class FailedOriginals:
-    """Removes originals `keep_seconds` after their videos failed with an error that lies in the file.
+    """Removes originals `keep_seconds` after their videos failed because of the file.
 
-    `check_volume` raises when WORK_DIR is not the work volume, where nothing is found to remove.
+    `check_volume` raises if WORK_DIR is not the work volume, where no files would be found.
     """
 
     database: Database
@@ -38,7 +38,7 @@ class FailedOriginals:
     keep_seconds: float
 
     async def run(self) -> None:
-        """Remove them repeatedly; continues after outages."""
+        """Check repeatedly; continues after outages."""
         while True:
             try:
                 await self.remove()
@@ -47,7 +47,10 @@ class FailedOriginals:
             await asyncio.sleep(min(self.keep_seconds / 4, MAX_PAUSE_SECONDS))
 
     async def remove(self) -> int:
-        """Remove what is due; return how many. Raises DatabaseUnavailable, WorkVolumeUnavailable."""
+        """Remove originals that are due; return their number.
+
+        Raises DatabaseUnavailable, WorkVolumeUnavailable.
+        """
         await self.check_volume()
         total = 0
         while removed := await self._remove_some():

@@ -1,10 +1,10 @@
 """Finds orphans on the work volume and in storage; changes nothing.
 
 Always in this order: list, then read the record, then check the age. A record exists before anything is
-written for it, so what is listed and has no owner afterwards never gets one; an upload, which gets its record
-last, locks its file (shared/workspace/file_lock.py), or in a bucket commits nothing after its signs of life
-have become old (shared/workspace/bucket_upload.py). Age is a margin that only file systems without locks
-need: differing clocks change when orphans are removed, not what is removed.
+written for it, so a listed item without an owner never gets one. The exception is an upload, which gets its
+record last: it locks its file (shared/workspace/file_lock.py), or in a bucket commits nothing once its
+heartbeats are old (shared/workspace/bucket_upload.py). Age is a margin that only file systems without locks
+need: clock differences change when orphans are removed, not which.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Orphan:
     """A file, directory, object or upload without an owner; `name` is a path under WORK_DIR or a key.
 
     `entries` lists the contents of a directory in which nothing is owned; `asked` is when the records were
-    read (time.monotonic). `is_unknown` marks what lies in storage for a video without any record: it may
-    belong to another system. `storage` is None for files.
+    read (time.monotonic). `is_unknown` marks objects of a video without any record: they may belong to
+    another system. `storage` is None for files.
     """
 
     kind: Kind
@@ -69,7 +69,7 @@ class Orphan:
 
     @property
     def original_of(self) -> UUID | None:
-        """Return the video whose original this is, or contains; None for anything else."""
+        """Return the video whose original this is or contains; None for anything else."""
         if self.kind != "original":
             return None
         _, video_id, *names = PurePosixPath(self.name).parts
@@ -90,7 +90,7 @@ class OrphanFinder:
     min_age_seconds: float
 
     async def files(self) -> AsyncIterator[Orphan]:
-        """Yield orphans on the work volume, right after their records were read, to be removed at once."""
+        """Yield orphans on the work volume immediately after their records were read, for removal at once."""
         for look in (self._uploads, self._originals, self._chunk_files):
             async for orphan in look():
                 yield orphan
@@ -128,7 +128,7 @@ class OrphanFinder:
                 if await self.work.is_uploading(video_id) or await self._is_named(video_id):
                     continue
                 asked = time.monotonic()
-                video = (await self._owners([video_id])).get(video_id)  # read again: it is not locked now
+                video = (await self._owners([video_id])).get(video_id)  # again: it is unlocked now
                 for name, contents in _going(directory, entries, video, owns):
                     async for orphan in self._old(kind, name, contents):
                         yield replace(orphan, asked=asked)
@@ -148,7 +148,7 @@ class OrphanFinder:
     async def _lost_objects(
         self, user_id: str, video_id: UUID, listed: Sequence[StoredObject]
     ) -> list[Orphan]:
-        """Return the objects without a video, and those that a ready video does not name."""
+        """Return the objects without a video, and those not referenced by a ready video."""
         async with self.database.transaction() as connection:
             video = (await videos.owners(connection, [video_id])).get(video_id)
             segments = await videos.stored_segments(connection, video_id)
@@ -191,7 +191,7 @@ class OrphanFinder:
     async def _old(
         self, kind: Kind, name: str, entries: tuple[str, ...] | None = None
     ) -> AsyncIterator[Orphan]:
-        """Yield a file or directory if nothing in it has changed recently."""
+        """Yield a file or directory unless something in it has changed recently."""
         size = await self.work.measure(name)
         if size and self._is_old(size.changed):
             yield Orphan(kind, name, size.bytes, entries)

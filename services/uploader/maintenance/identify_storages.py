@@ -1,4 +1,4 @@
-"""Identifies the storages and the work volume of an uploader, and knows which of them are ours."""
+"""Identifies the storages and the work volume of an uploader, and which of them are ours."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ log = structlog.get_logger()
 
 @dataclass
 class IdentifiedStorages:
-    """The storages, as far as they are identified, and the work volume.
+    """The identified storages, and the work volume.
 
-    Nothing is stored in a storage that is not identified: a video would not know where it is.
+    Nothing is stored in an unidentified storage: the location of a video would be unknown.
     """
 
     database: Database
@@ -66,7 +66,7 @@ class IdentifiedStorages:
         return [*found, ("work volume", VolumePlace(self.work), self.of_volume)]
 
     async def identify_others(self) -> None:
-        """Identify the storages beside the default one, as far as they answer."""
+        """Identify the storages besides the default one, except unavailable ones."""
         for storage in self.storages:
             if storage.name not in self.of_storage:
                 try:
@@ -75,13 +75,13 @@ class IdentifiedStorages:
                     log.warning("storage_not_identified", storage=storage.name, error=error.message)
 
     async def identify(self, storage: Storage) -> None:
-        """Identify a storage, marking it where it has no marker yet.
+        """Identify a storage, marking it if it has no marker yet.
 
-        Raises StorageMismatch when it is another than STORAGE_ID, or a named one of another system;
+        Raises StorageMismatch if it is not STORAGE_ID, or is a named one of another system;
         StorageUnavailable, DatabaseUnavailable.
         """
         name, expected = storage.name, self.expected[storage.name]
-        # The default one is only warned about: systems that share it have been running so.
+        # For the default one this is only a warning: there are systems that share it.
         refuses = name != DEFAULT_STORAGE
         place = StoragePlace(storage)
         found = await identify(self.database, place, expected=expected, refuses_unknown=refuses)
@@ -103,7 +103,7 @@ class IdentifiedStorages:
 
 
 class StorageIdentification:
-    """Identifies the storages, also after an outage that lasts at start; what needs them waits."""
+    """Identifies the storages, even if an outage at start lasts; dependent work waits."""
 
     def __init__(self, identify: Callable[[], Awaitable[IdentifiedStorages]]) -> None:
         self._identify = identify
@@ -142,10 +142,10 @@ class StorageIdentification:
 async def identify_storages(
     database: Database, storages: Storages, work: Workspace, expected: Mapping[str, UUID | None]
 ) -> IdentifiedStorages:
-    """Identify the default storage and the work volume; others as far as they answer.
+    """Identify the default storage and the work volume, and others unless unavailable.
 
-    `expected` are the configured identities by name. Raises StorageMismatch when the default storage has
-    another one, StorageUnavailable, DatabaseUnavailable, OSError.
+    `expected` are the configured identities by name. Raises StorageMismatch if the default storage has a
+    different one, StorageUnavailable, DatabaseUnavailable, OSError.
     """
     await storages.default.check()
     of_volume = await identify(database, VolumePlace(work))

@@ -1,8 +1,8 @@
 """Identity and ownership of a storage or work volume: shared ones are never swept.
 
-A place without a marker gets one; it is ours if it contains only what the records know. A marker that the
-records do not know belongs to another system, until an operator claims the place: the marker then says that
-the place is shared, so that the other system does not remove our objects either.
+A place without a marker gets one; it is ours if all of its content is in the records. A marker that is not in
+the records belongs to another system, until an operator claims the place: the marker then says that the place
+is shared, so that the other system does not remove our objects either.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class StoragePlace:
         await write_marker(self.storage, marker)
 
     async def some_videos(self) -> Collection[UUID]:
-        """Return the videos of all objects: a single unknown one tells that others store here too."""
+        """Return the videos of all objects: a single unknown one shows that others store here too."""
         found: set[UUID] = set()
         async for page in self.storage.pages("hls"):
             found |= {owner[1] for stored in page if (owner := owner_of_key(stored.key))}
@@ -140,8 +140,9 @@ async def _expect_known(database: Database, place: Place, storage_id: UUID) -> N
     async with database.transaction() as connection:
         if await videos.is_storage_ours(connection, storage_id) is None:
             raise StorageMismatch(
-                f"the {place.kind} storage {place.name or ''} was marked by another system: if none uses it,"
-                f" set its storage_id to {storage_id}; else each would take the other's videos for orphans"
+                f"the {place.kind} storage {place.name or ''} was marked by another system: if no other "
+                f"system uses it, set its storage_id to {storage_id}; otherwise each would treat the other's "
+                "videos as orphans"
             )
 
 
@@ -153,7 +154,7 @@ async def _mark(database: Database, place: Place, expected: UUID | None) -> Iden
         async with database.transaction() as connection:
             known = await videos.owners(connection, some)
             is_ours = all(video_id in known for video_id in some)
-            # Recorded first: an unrecorded marker would be taken for another system's.
+            # Recorded first: an unrecorded marker would count as another system's.
             await videos.add_storage(
                 connection, storage_id, kind=place.kind, name=place.name, is_ours=is_ours
             )
@@ -166,7 +167,7 @@ async def _mark(database: Database, place: Place, expected: UUID | None) -> Iden
 
 
 async def _is_ours(database: Database, place: Place, marker: Marker, *, claimed: bool) -> bool:
-    """Tell whether a marked place is ours only; mark it as shared where it is not."""
+    """Tell whether a marked place is only ours; mark it as shared if it is not."""
     async with database.transaction() as connection:
         recorded = await videos.is_storage_ours(connection, marker.storage_id)
     is_new, is_ours = recorded is None, claimed or bool(recorded)
@@ -186,7 +187,7 @@ async def _is_ours(database: Database, place: Place, marker: Marker, *, claimed:
 
 
 async def claim(database: Database, place: Place, identity: Identity) -> None:
-    """Record that a place is ours only, on an operator's request."""
+    """Record that a place is only ours, on an operator's request."""
     async with database.transaction() as connection:
         await videos.claim_storage(connection, identity.storage_id)
     await place.mark(Marker(identity.storage_id))

@@ -1,4 +1,4 @@
-"""Measures what waits in the pipeline, for metrics: one uploader at a time in the whole fleet."""
+"""Measures the backlog, for metrics; one uploader of the fleet at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class BacklogMeter:
-    """Reads the backlog repeatedly; an uploader that does not measure reports nothing."""
+    """Reads the backlog repeatedly; uploaders that do not measure report nothing."""
 
     database: Database
     pause_seconds: float = MEASURE_SECONDS
@@ -43,7 +43,7 @@ class BacklogMeter:
             withdraw()
 
     async def _turn(self) -> None:
-        """Measure if no other uploader does; the lock is held during the pause, or all would take turns."""
+        """Measure unless another uploader does; holds the lock during the pause, or all would take turns."""
         try:
             async with self.database.alone(LOCK) as is_ours:
                 if is_ours:
@@ -63,7 +63,7 @@ class BacklogMeter:
 
 
 def report(backlog: Backlog) -> None:
-    """Set the metrics; what nothing is in is 0."""
+    """Set the metrics; empty stages and queues are 0."""
     for stage in STAGES:
         _report_stage(stage, backlog.by_stage.get(stage))
     for queue in QUEUES:

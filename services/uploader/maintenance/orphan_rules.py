@@ -1,6 +1,6 @@
-"""Whether a file or object is owned, decided from its name and the record of its video only; pure.
+"""Decides whether a file or object is owned, only from its name and its video's record; pure.
 
-`video` is None where there is no record. Names that the pipeline does not write count as owned.
+`video` is None if there is no record. Names that the pipeline does not write count as owned.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FETCHED_PART: Final = re.compile(r"source\.[0-9a-f]{32}\.part")
 
 
 def is_forgotten(video: Owner | None) -> bool:
-    """Tell whether a video owns nothing; a deleted one owns its remains until it is purged."""
+    """Tell whether a video owns nothing; a deleted one owns its remains until purged."""
     return video is None or (video.status == "deleted" and video.is_purged)
 
 
@@ -53,7 +53,7 @@ def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> b
 
 def _owns_attempt(video: Owner, current: Attempt, attempt: int, deletes_local: bool) -> bool:
     if attempt != current.attempt:
-        return attempt > current.attempt  # newer than the record: the database was restored
+        return attempt > current.attempt  # newer than the record: a backup of the database was restored
     if current.status == "encoding":
         return current.is_alive or video.status == "processing"
     return current.status == "encoded" or (current.status == "stored" and not deletes_local)

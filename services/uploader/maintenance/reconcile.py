@@ -58,7 +58,7 @@ def decide(video: StalledVideo, messages: Mapping[str, int], patience_seconds: f
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Looks for stalled videos; one uploader at a time in the whole fleet."""
+    """Looks for stalled videos; one uploader of the fleet at a time."""
 
     outbox: Outbox
     link: BrokerLink
@@ -110,8 +110,8 @@ class Reconciler:
 
     async def _fail(self, video: StalledVideo) -> None:
         error = Stalled(
-            f"nothing happened to the video although its work was announced {video.resumes} times more:"
-            " see that transcoders and uploaders are running, then retry"
+            f"the video made no progress although its work was announced {video.resumes} more times: check "
+            "that transcoders and uploaders are running, then retry"
         )
         if await videos.fail(self.outbox, video.video_id, video.stage, error, retryable=True, run=video.run):
             RECONCILED.labels(video.stage, "failed").inc()

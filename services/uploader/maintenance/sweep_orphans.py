@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.storage import Storage
 
 LOCK: Final = 0x766F6403
-FRESH_SECONDS: Final = 30.0  # older findings are left to the next sweep: the process may have been suspended
+FRESH_SECONDS: Final = 30.0  # older findings wait for the next sweep: the process may have been suspended
 
 CLAIM: Final = (
     "another system may use the storage or the work volume; if none does, run:"
@@ -44,7 +44,7 @@ class Swept:
 
 @dataclass(frozen=True)
 class Sweeper:
-    """Sweeps the work volume and the storages; one uploader at a time in the whole fleet.
+    """Sweeps the work volume and the storages; one uploader of the fleet at a time.
 
     `storages` returns those to sweep; `owns_volume`: the work volume contains only our files.
     """
@@ -59,7 +59,7 @@ class Sweeper:
         return self.owns_volume and all(swept.is_ours for swept in self.storages())
 
     async def run(self, mode: Literal["off", "report", "remove"], *, interval_seconds: float) -> None:
-        """Sweep repeatedly; continues after outages and disk errors. Switched off it only waits."""
+        """Sweep repeatedly; continues after outages and disk errors. Only waits if switched off."""
         while True:
             await asyncio.sleep(interval_seconds)
             try:
@@ -73,12 +73,11 @@ class Sweeper:
     async def sweep(self, *, remove: bool, spares_unknown: bool = False) -> list[Orphan] | None:
         """Find orphans, and remove them if `remove`; None when another process is sweeping.
 
-        In a place that is not ours, or that another system has come to share, orphans are only reported.
-        With `spares_unknown` so are objects of videos without a record: a record comes before any object and
+        In a place that is not ours, or that another system shares by now, orphans are only reported. With
+        `spares_unknown`, so are objects of videos without a record: a record comes before any object and
         stays after a deletion, so they belong to another system in the same bucket, or are younger than the
-        backup that the database came from.
-        Raises Refused when there is no record at all, StorageMismatch when another storage answers,
-        DatabaseUnavailable, StorageUnavailable, OSError.
+        backup that the database came from. Raises Refused when there is no record at all, StorageMismatch
+        when another storage answers, DatabaseUnavailable, StorageUnavailable, OSError.
         """
         async with self.finder.database.alone(LOCK) as is_ours:
             if not is_ours:
@@ -134,7 +133,7 @@ class Sweeper:
     async def _expect_records(self) -> None:
         async with self.finder.database.transaction() as connection:
             if not await videos.is_any_known(connection):
-                raise Refused("there is no record of any video: is this the database of this storage?")
+                raise Refused("there is no record of any video: is this the right database for this storage?")
 
     async def _act(self, orphan: Orphan, *, remove: bool) -> None:
         if remove:
@@ -156,8 +155,8 @@ class Sweeper:
     async def _give_bytes_back(self, orphan: Orphan) -> None:
         """Record that an original is removed, so that it no longer counts for its user.
 
-        This comes first: if the process dies in between, the next sweep finds the file again, but never a
-        removed one whose bytes still count.
+        This comes first: if the process dies in between, the next sweep finds the file again; otherwise a
+        removed file could keep counting.
         """
         if video_id := orphan.original_of:
             async with self.finder.database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""The commands `storage move` and `storage moves`: ask for moves, work on them, say what became of them."""
+"""The commands `storage move` and `storage moves`: request moves, carry them out, report the results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ FAILED: Final = 1
 def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add both commands to those of `storage`."""
     move = actions.add_parser("move", help="move videos to another storage while they play")
-    move.add_argument("--to", required=True, help="the storage, by name")
-    move.add_argument("--from", dest="source", help="only videos that lie in this storage")
+    move.add_argument("--to", required=True, help="name of the target storage")
+    move.add_argument("--from", dest="source", help="only videos in this storage")
     move.add_argument("--user", help="only videos of this user")
-    move.add_argument("--bytes-per-second", type=_positive, help="read no faster than this")
+    move.add_argument("--bytes-per-second", type=_positive, help="maximum reading rate")
     move.add_argument("--wait", action="store_true", help="wait for videos in processing, and move them too")
     move.add_argument("videos", nargs="*", type=UUID, help="only these videos")
-    actions.add_parser("moves", help="list the moves that are not over")
+    actions.add_parser("moves", help="list open moves")
 
 
 def _positive(text: str) -> int:
@@ -42,7 +42,7 @@ def _positive(text: str) -> int:
 
 
 async def move(mover: Mover, given: argparse.Namespace) -> int:
-    """Ask for the moves and work until all videos play from their new storage; return the exit code."""
+    """Request the moves and work until all videos play from their new storage; return the exit code."""
     database, storages = mover.database, mover.storages
     wanted = moves.MoveRequest(
         target=given.to,
@@ -98,7 +98,7 @@ async def _report(database: Database, wanted: moves.MoveRequest) -> int:
 
 
 async def show(database: Database) -> int:
-    """List the moves that are not over."""
+    """List the open moves."""
     async with database.transaction() as connection:
         found = await moves.open_moves(connection)
     sys.stdout.write(table(found))

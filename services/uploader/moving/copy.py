@@ -1,4 +1,4 @@
-"""Copies objects from one storage to another, and reads back what was written."""
+"""Copies objects from one storage to another, and verifies the copies by reading them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from shared.storage import ObjectReader, Storage
 
-MEMORY_BYTES: Final = 8 * 1024**2  # larger objects go through a file on the work volume
+MEMORY_BYTES: Final = 8 * 1024**2  # larger objects are spooled in a file on the work volume
 
 
 @dataclass(frozen=True)
 class Copied:
-    """An object in both storages, equal to the last byte."""
+    """An object with identical content in both storages."""
 
     key: str
     size_bytes: int
@@ -30,7 +30,7 @@ class Copied:
 
 @dataclass
 class Pace:
-    """Limits a flow to so many bytes a second, on average; None: as fast as it goes."""
+    """Limits the average rate of bytes per second; None: unlimited."""
 
     bytes_per_second: int | None
     clock: Callable[[], float] = time.monotonic
@@ -38,7 +38,7 @@ class Pace:
     _due: float = field(default=0.0, init=False)
 
     async def spend(self, size_bytes: int) -> None:
-        """Note bytes, and wait until they fit the pace."""
+        """Count bytes, and wait until the average is within the limit."""
         if self.bytes_per_second is None:
             return
         now = self.clock()
@@ -48,7 +48,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Copier:
-    """Copies objects at a pace; `spool` is the file that large ones go through."""
+    """Copies objects at a limited rate; `spool` is the file for large ones."""
 
     source: Storage
     target: Storage
@@ -69,7 +69,7 @@ class Copier:
             raise Superseded(f"{key} is gone from the storage {self.source.name}") from None
         if await self._read_back(target) != written:
             raise StorageUnavailable(
-                f"{target} differs in the storage {self.target.name} from what was put there"
+                f"{target} in the storage {self.target.name} differs from what was written"
             )
         return written
 
@@ -114,7 +114,7 @@ async def sizes_in(storage: Storage, prefix: str) -> dict[str, int]:
 
 
 async def clear_target(storage: Storage, prefix: str, keep: Any) -> None:
-    """Remove what an interrupted copy left in the target beside the objects to keep, open uploads too."""
+    """Remove the remains of an interrupted copy, open uploads included, except the objects to keep."""
     for upload in await storage.open_uploads(prefix):
         await storage.abort_upload(upload)
     for key in await sizes_in(storage, prefix):

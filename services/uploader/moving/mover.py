@@ -1,7 +1,7 @@
 """Moves videos between storages while they play: copy, switch, and later remove the old objects.
 
-One process of the fleet moves at a time. What it has copied and compared is recorded, so that the next one
-continues there; every write of the records is fenced by the attempt.
+One process of the fleet moves at a time. Verified copies are recorded, so that the next process continues
+there; every write to the records is fenced by the attempt.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 LOCK: Final = 0x766F6406
 LOOK_SECONDS: Final = 10.0
 OBJECTS_AT_ONCE: Final = 4
-ROUNDS: Final = 3  # of comparing and copying, while objects change
+ROUNDS: Final = 3  # rounds of comparing and copying, in case objects change
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class CannotMove(PipelineError):
 
 @dataclass(frozen=True)
 class Way:
-    """From where to where the objects below `prefix` are copied."""
+    """Source and target of the objects below `prefix`."""
 
     source: Storage
     target: Storage
@@ -71,7 +71,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Mover:
-    """Works through the moves that were asked for."""
+    """Carries out the requested moves."""
 
     database: Database
     storages: Storages
@@ -91,9 +91,9 @@ class Mover:
                 log.warning("mover_waits", error=described(error))
 
     async def work_through(self, tell: Callable[[UUID, str], None] = lambda _, __: None) -> bool:
-        """Copy every video that waits, remove old objects whose time is over; `tell` gets each outcome.
+        """Copy every waiting video, remove expired old objects; `tell` is called with each outcome.
 
-        Videos whose storage does not answer, or whose move breaks, are left to the next time. False when
+        Videos whose storage is unavailable, or whose move fails, are left for the next round. False when
         another process is moving. Raises DatabaseUnavailable.
         """
         async with self.database.alone(LOCK) as is_ours:
@@ -125,7 +125,7 @@ class Mover:
         return None
 
     async def _leased(self, video_id: UUID, act: Act) -> str:
-        """Return what became of a video. Raises StorageUnavailable, Superseded, DatabaseUnavailable."""
+        """Return the outcome for a video. Raises StorageUnavailable, Superseded, DatabaseUnavailable."""
         seconds = self.lease_seconds
         async with self.database.transaction() as connection:
             claim = await moves.claim_move(connection, video_id, lease_seconds=seconds)
@@ -146,20 +146,20 @@ class Mover:
             return "failed"
 
     async def _clear_copy(self, claim: MoveClaim) -> bool:
-        """Remove what was copied for a move that cannot succeed; False when nothing may be removed.
+        """Remove the copies of a move that cannot succeed; False if nothing may be removed.
 
-        Raises StorageUnavailable, StorageMismatch: the move is open until the copy is gone.
+        Raises StorageUnavailable, StorageMismatch: the move stays open until the copy is removed.
         """
         if claim.target_id is None:
             return False
         if (target := self.storages.by_id(claim.target_id)) is None:
             if any(each.name == claim.target and each.storage_id is None for each in self.storages):
                 raise StorageUnavailable(f"the storage {claim.target} has not answered yet")
-            return False  # it is not configured any more: the record remembers what it has
+            return False  # it is no longer configured: the record keeps track of its objects
         async with self.database.transaction() as connection:
             video = await videos.get(connection, claim.video_id)
         if video is None or video.location is None or video.location.is_same(target.location):
-            return False  # those are, or may be, the objects that players get
+            return False  # players get, or may get, these objects
         await expect_marker(target)
         await clear_target(target, storage_prefix(video.user_id, video.video_id), ())
         return True
@@ -186,16 +186,16 @@ class Mover:
         return "moved"
 
     async def _way(self, video: Video, claim: MoveClaim) -> Way:
-        """Return where to copy from and to. Raises CannotMove, StorageUnavailable."""
+        """Return source and target of the copy. Raises CannotMove, StorageUnavailable."""
         source = self.storages.find(video.location) if video.location else None
         if source is None:
-            raise CannotMove(f"it lies in {video.location}, which is not configured")
+            raise CannotMove(f"it is in {video.location}, which is not configured")
         try:
             target = self.storages.named(claim.target)
         except StorageMismatch as error:
             raise CannotMove(error.message) from error
         if source.name == target.name:
-            raise CannotMove(f"it lies in the storage {target.name} already")
+            raise CannotMove(f"it is already in the storage {target.name}")
         if video.visibility == "private" and self.rules.by_name[target.name].is_public:
             raise CannotMove(f"it is private, and anyone can read the storage {target.name}")
         for storage in (source, target):
@@ -205,7 +205,7 @@ class Mover:
         return Way(source, target, storage_prefix(video.user_id, video.video_id))
 
     async def _begin(self, claim: MoveClaim, way: Way) -> None:
-        """Record the way, and remove what an earlier move to somewhere else has left."""
+        """Record source and target, and remove the remains of an earlier move to another target."""
         former = self.storages.by_id(claim.target_id) if claim.target_id else None
         if former and former.name not in (way.source.name, way.target.name):
             await expect_marker(former)
@@ -215,7 +215,7 @@ class Mover:
         await self._do(moves.begin_copy, claim, ends)
 
     async def _copy_all(self, claim: MoveClaim, way: Way, listed: Mapping[str, int]) -> None:
-        """Copy what is not copied yet, until both sides agree. Raises StorageUnavailable, Superseded."""
+        """Copy missing objects until both sides are equal. Raises StorageUnavailable, Superseded."""
         pace = Pace(claim.bytes_per_second)
         for _ in range(ROUNDS):
             there = await sizes_in(way.target, way.prefix)
@@ -269,7 +269,7 @@ class Mover:
             video = await videos.get(connection, claim.video_id)
         if video is None or video.storage_id is None or video.status == "deleted":
             raise Superseded("the video was deleted")
-        if video.storage_id != old.storage_id:  # else it came back by other means
+        if video.storage_id != old.storage_id:  # otherwise it was moved back in another way
             prefix = storage_prefix(video.user_id, video.video_id)
             await expect_marker(old)
             await clear_target(old, prefix, ())
@@ -281,7 +281,7 @@ class Mover:
         return self.scratch.uploads / f"move-{claim.video_id}-{claim.attempt}-{number}.part"
 
     def _clear_spool(self) -> None:
-        """Remove what a mover that died has left; there is no other one now."""
+        """Remove the remains of a mover that died; there is no other mover now."""
         for path in (self.scratch.uploads).glob("move-*.part"):
             path.unlink(missing_ok=True)
 
