@@ -56,7 +56,7 @@ async def convert(
                 warnings.append(VideoWarning(code=WarningCode.SOURCE_DAMAGED, message=DAMAGED))
             elif encoded.is_repaired and not encoded.differences:
                 warnings.append(
-                    VideoWarning(code=WarningCode.SLOWER_DECODING, message="read from further back")
+                    VideoWarning(code=WarningCode.SLOWER_DECODING, message="read from an earlier point")
                 )
             for segment in sorted(encoded.segments, key=lambda segment: segment.index):
                 file.write(segment.path.read_bytes())

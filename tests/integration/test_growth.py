@@ -185,7 +185,7 @@ async def test_segments_of_an_attempt_that_ended_are_not_waited_for(world):
     await world.register(first, 2, 3, 4)  # and dies before they are stored
     for path in world.work.chunk_attempt(world.video_id, CHUNK, first.attempt).rglob("*.ts"):
         path.unlink()
-    with pytest.raises(Superseded, match="nothing is left"):
+    with pytest.raises(Superseded, match="all segments are stored"):
         await world.store()
     await world.register(await world.claim(), 2)
     await world.store()
@@ -219,7 +219,7 @@ async def test_second_uploader_waits_while_one_puts_segments(world):
 
     world.storage.before = another
     await world.store()
-    with pytest.raises(Superseded, match="nothing is left"):
+    with pytest.raises(Superseded, match="all segments are stored"):
         await world.store()
 
 

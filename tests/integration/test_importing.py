@@ -117,7 +117,7 @@ async def test_damage_of_an_imported_video_is_told_and_not_repaired_from_nothing
     ("change", "told"),
     [
         ({"films/one/sd/1.ts": b""}, "which is missing or empty"),
-        ({"films/one/hd/0.ts": b"<html>" * 100}, "is no MPEG-TS segment"),
+        ({"films/one/hd/0.ts": b"<html>" * 100}, "is not an MPEG-TS segment"),
         ({"films/one/hd/index.m3u8": b"\xff\xfe"}, "is not UTF-8"),
         ({"films/one/main.m3u8": MASTER.replace(",FRAME-RATE=25", "").encode()}, "give --frame-rate"),
         (

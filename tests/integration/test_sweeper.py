@@ -138,7 +138,7 @@ async def known(outbox):
 
 async def test_nothing_is_removed_when_the_database_knows_no_video_at_all(sweeper):
     path = put(sweeper.finder.work.scratch.original(uuid4()))
-    with pytest.raises(Refused, match="is this the database"):
+    with pytest.raises(Refused, match="is this the right database"):
         await sweeper.sweep(remove=True)
     assert path.exists()
     assert len(await sweeper.sweep(remove=False)) == 1

@@ -257,7 +257,7 @@ def test_the_selftest_says_so_when_there_is_no_ffmpeg(tmp_path):
         check=False,
         env=os.environ | {"PATH": str(tmp_path)},
     )
-    assert (ran.returncode, ran.stdout) == (1, "NVENC cannot be tried: ffmpeg is not installed.\n")
+    assert (ran.returncode, ran.stdout) == (1, "NVENC cannot be tested: ffmpeg is not installed.\n")
 
 
 # --- options -----------------------------------------------------------------------------------------------

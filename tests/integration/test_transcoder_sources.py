@@ -218,7 +218,7 @@ async def test_another_file_is_not_encoded_by_the_plan_of_the_first(tmp_path):
         None, VolumeWorkspace(WorkDir(tmp_path)), sources, room, encode_chunk=encode_chunk, lease_seconds=1.0
     )
     claim = ChunkClaim(uuid4(), 0, 1, 1, "alice", "file:clip.mp4", 1, plan.to_json())
-    with pytest.raises(SourceUnavailable, match="another one now"):
+    with pytest.raises(SourceUnavailable, match="it was replaced"):
         await encoding._encode(claim, lambda _: None)
 
 

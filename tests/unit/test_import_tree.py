@@ -42,13 +42,13 @@ def test_segments_are_read_with_their_durations() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "is no playlist"),
-        ("<html>", "is no playlist"),
-        ("#EXTM3U\n", "names no variant"),
-        (MEDIA, "is no multivariant playlist"),
+        ("", "is not a playlist"),
+        ("<html>", "is not a playlist"),
+        ("#EXTM3U\n", "has no variant"),
+        (MEDIA, "is not a multivariant playlist"),
         (MASTER.replace("RESOLUTION=640x360,", ""), "needs RESOLUTION, CODECS"),
-        (MASTER.replace("25.000", "fast"), "is no number"),
-        (MASTER + '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a"\n', "sound or captions are apart"),
+        (MASTER.replace("25.000", "fast"), "is not a number"),
+        (MASTER + '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a"\n', "sound or captions are separate"),
     ],
 )
 def test_multivariant_playlist_is_refused_with_the_reason(text: str, told: str) -> None:
@@ -61,12 +61,12 @@ def test_multivariant_playlist_is_refused_with_the_reason(text: str, told: str) 
     [
         (("#EXT-X-ENDLIST", ""), "still growing"),
         (("METHOD=NONE", "METHOD=AES-128"), "encrypted"),
-        (("#EXTINF:4,", "#EXT-X-BYTERANGE:1@2"), "parts of files"),
+        (("#EXTINF:4,", "#EXT-X-BYTERANGE:1@2"), "byte ranges of files"),
         (("#EXTINF:4,", "#EXT-X-DISCONTINUITY"), "clock jumps"),
         (("#EXTINF:9.6,title", '#EXT-X-MAP:URI="i.mp4"'), "fragmented MP4"),
         (("#EXTINF:9.6,title", ""), "a.ts has no duration"),
-        (("#EXTINF:9.6,title", "#EXTINF:long,"), "is no duration"),
-        (("#EXTINF:9.6,title", "#EXTINF:nan,"), "is no duration"),
+        (("#EXTINF:9.6,title", "#EXTINF:long,"), "is not a duration"),
+        (("#EXTINF:9.6,title", "#EXTINF:nan,"), "is not the duration"),
     ],
 )
 def test_media_playlist_is_refused_with_the_reason(change: tuple[str, str], told: str) -> None:
@@ -78,7 +78,7 @@ def test_media_playlist_is_refused_with_the_reason(change: tuple[str, str], told
     "uri", ["/etc/a.ts", "../a.ts", "x/../../a.ts", "https://h/a.ts", "a.ts?x", "data:a", "./a.ts"]
 )
 def test_uri_that_leaves_the_folder_is_refused(uri: str) -> None:
-    with pytest.raises(NotImportable, match="does not lie beside"):
+    with pytest.raises(NotImportable, match="is not next to"):
         resolve("films/one", uri, "p")
 
 

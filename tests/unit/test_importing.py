@@ -74,7 +74,7 @@ async def test_tree_becomes_a_video_and_again_changes_nothing(importer, storage,
         (("films/one/main.m3u8", None), "there is no object"),
         (("films/one/main.m3u8", b"\xff\xfe"), "not UTF-8"),
         (("films/one/hd/1.ts", None), "missing or empty"),
-        (("films/one/hd/0.ts", b"no transport stream" * 20), "no MPEG-TS segment"),
+        (("films/one/hd/0.ts", b"no transport stream" * 20), "not an MPEG-TS segment"),
         (("films/one/hd/index.m3u8", MEDIA.replace("#EXT-X-ENDLIST\n", "").encode()), "still growing"),
         (("films/one/main.m3u8", MASTER.replace(",FRAME-RATE=25", "").encode()), "give --frame-rate"),
     ],
@@ -94,7 +94,7 @@ async def test_tree_that_is_not_whole_is_refused_and_leaves_no_record(
 
 async def test_record_of_a_deleted_video_or_of_another_user_is_not_taken_for_the_import(importer, postgres):
     video_id = await importer.run(WANTED)
-    with pytest.raises(NotImportable, match=f"is the video {video_id} of another user already"):
+    with pytest.raises(NotImportable, match=f"is already the video {video_id} of another user"):
         await importer.run(ImportRequest(WANTED.key, "bob"))
     async with importer.outbox.transaction() as connection:
         await videos.delete(connection, video_id)

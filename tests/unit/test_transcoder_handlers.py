@@ -150,7 +150,7 @@ async def test_event_that_comes_again_makes_nothing_new(planning, new_video):
 async def test_event_with_the_id_of_anothers_video_is_superseded(planning, new_video):
     video = await new_video().accepted()
     stolen = video.uploaded.model_copy(update={"user_id": "mallory"})
-    with pytest.raises(Superseded, match="the id belongs to another video, of alice"):
+    with pytest.raises(Superseded, match="the id belongs to another video of alice"):
         await planning().accept(stolen)
 
 
@@ -461,7 +461,7 @@ async def test_chunk_is_not_encoded_from_another_file_than_was_planned(encoding,
 
 async def test_outdated_plan_is_dropped_and_made_again(encoding, planning, new_video, postgres, work_dir):
     video = await new_video(plan=plan().to_json() | {"version": 0}).encoded(1)
-    with pytest.raises(Superseded, match="the video is planned again"):
+    with pytest.raises(Superseded, match="the video is being planned again"):
         await encoding(EncoderOf(video)).encode(video.encode(0))
     assert [key for key, _ in postgres.sent] == ["video.resume"]
     assert postgres.rows("chunks") == postgres.rows("segments") == []

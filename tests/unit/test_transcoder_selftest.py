@@ -41,7 +41,7 @@ def test_of_long_words_the_end_is_shown():
             "driver's libraries were not found",
             "NVIDIA_DRIVER_CAPABILITIES",
         ),
-        ("[h264_nvenc] No capable devices found", "no GPU that can encode", "nvidia-smi"),
+        ("[h264_nvenc] No capable devices found", "no GPU with an encoder", "nvidia-smi"),
         (
             "[h264_nvenc] OpenEncodeSessionEx failed: out of memory (10)",
             "no encoding session free",
@@ -65,7 +65,7 @@ def test_what_is_missing_is_said_with_advice(words, said, advised):
         (PACKETS[:3], "3 frames instead of 4"),
         (
             [(7200, 0), (18000, 3600), (10800, 7200), (14500, 10800)],
-            "a frame is not shown when its number says",
+            "a frame is shown at the wrong time",
         ),
         ([(7200, 0), (18000, 3600), (10800, 3600), (14400, 10800)], "decode times do not rise"),
         ([(7200, 0), (18000, 3600), (10800, 10801), (14400, 10802)], "a frame is decoded after it is shown"),

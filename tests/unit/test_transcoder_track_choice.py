@@ -88,7 +88,7 @@ def test_audio_that_is_silent_throughout_gives_way():
     found = Candidates([FILM, {**SOUND, **DEFAULT}, OTHER], {0: 100, 3: 100, 4: 100}, silent=frozenset({3}))
     choice = choose_tracks(found)
     assert choice.audio == OTHER
-    assert "silent from beginning to end" in reason(choice, 3)
+    assert "silent throughout" in reason(choice, 3)
     assert [warning.code for warning in choice.warnings] == ["audio_track_replaced"]
 
 
@@ -100,7 +100,7 @@ def test_commentary_is_not_preferred():
 def test_audio_of_the_same_programme_is_chosen():
     choice = choose(FILM, SOUND, LARGE, OTHER, programmes=[{0, 3}, {1, 4}])
     assert (choice.video, choice.audio) == (LARGE, OTHER)
-    assert "another programme" in reason(choice, 3)
+    assert "a different programme" in reason(choice, 3)
     assert choose(FILM, LARGE, SOUND, programmes=[{0, 3}, {1}]).audio is None
     assert choose(FILM, SOUND, programmes=[{3}]).audio == SOUND
 

@@ -81,7 +81,8 @@ def test_repair_is_refused_when_most_videos_are_damaged(
     fsck.damaged = 19
     assert cli.run_command(["fsck", "--repair"], 1) == 2
     assert (
-        "19 of 20 stored videos are damaged: is this the storage of these records?" in capsys.readouterr().err
+        "19 of 20 stored videos are damaged: is this the right storage for these records?"
+        in capsys.readouterr().err
     )
     assert cli.run_command(["fsck", "--repair", "--force"], 1) == 1
     assert "in work" in capsys.readouterr().out

@@ -556,7 +556,7 @@ async def test_nothing_counts_as_removed_from_a_storage_that_is_not_identified(
     video = await new_video().deleted()
     kept, [row] = {**memory_storage.objects}, postgres.rows("videos")
     memory_storage.name, row["storage_id"] = recorded
-    with pytest.raises(StorageUnavailable, match=f"{recorded[0]} is not known to be the one"):
+    with pytest.raises(StorageUnavailable, match=f"unknown whether the storage {recorded[0]} is"):
         await deleting.delete(video.delete)
     assert memory_storage.objects == kept
     assert row["swept_at"] is None

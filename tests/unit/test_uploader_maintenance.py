@@ -265,7 +265,7 @@ async def test_nothing_is_removed_in_a_place_that_is_not_ours(
 
 async def test_nothing_is_swept_with_an_empty_database(sweeper, work_dir):
     path = put(work_dir.original(uuid4()))
-    with pytest.raises(Refused, match="is this the database of this storage"):
+    with pytest.raises(Refused, match="is this the right database for this storage"):
         await sweeper.sweep(remove=True)
     assert path.exists()
     assert len(await swept(sweeper, remove=False)) == 1

@@ -105,7 +105,7 @@ def _seconds(line: str, name: str) -> float:
     try:
         seconds = float(line.removeprefix("#EXTINF:").partition(",")[0])
     except ValueError as error:
-        raise NotImportable(f"{name}: {line[:80]} is no duration") from error
+        raise NotImportable(f"{name}: {line[:80]} is not a duration") from error
     if not (math.isfinite(seconds) and 0 < seconds <= 3600):
         raise NotImportable(f"{name}: {line[:80]} is not the duration of a segment")
     return seconds
