@@ -455,7 +455,7 @@ async def test_chunk_is_not_encoded_without_its_original(encoding, new_video, wo
 
 async def test_chunk_is_not_encoded_from_another_file_than_was_planned(encoding, new_video):
     video = await new_video(plan=replace(plan(), source_bytes=5).to_json()).planned()
-    with pytest.raises(SourceUnavailable, match="has 4 bytes, but 5 when the video was planned"):
+    with pytest.raises(SourceUnavailable, match="has 4 bytes, but had 5 when the video was planned"):
         await encoding(EncoderOf(video)).encode(video.encode(0))
 
 
