@@ -12,11 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from aiobotocore.response import StreamingBody
-    from types_aiobotocore_s3.type_defs import (
-        GetObjectOutputTypeDef,
-        HeadObjectOutputTypeDef,
-        ObjectTypeDef,
-    )
+    from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 CHUNK_BYTES: Final = 64 * 1024
 
@@ -25,12 +21,6 @@ def metadata(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef,
     """Return the metadata of an object of `size` bytes."""
     modified = answer["LastModified"]
     return StoredObject(key, size, quoted_etag(answer.get("ETag", ""), size, modified), modified)
-
-
-def listed(item: ObjectTypeDef) -> StoredObject:
-    """Return the metadata of an object in a listing."""
-    size, modified = item["Size"], item["LastModified"]
-    return StoredObject(item["Key"], size, quoted_etag(item.get("ETag", ""), size, modified), modified)
 
 
 def quoted_etag(given: str, size: int, modified: datetime) -> str:

@@ -20,12 +20,13 @@ from shared.storage.interface import (
     media_type,
 )
 from shared.storage.location import StorageLocation
-from shared.storage.s3.bodies import chunks, listed, metadata, no_chunks, whole_size
+from shared.storage.s3.bodies import chunks, metadata, no_chunks, whole_size
 from shared.storage.s3.copying import Copy, ServerCopies
 from shared.storage.s3.delete import delete_objects
 from shared.storage.s3.direct_puts import MAX_BYTES
 from shared.storage.s3.direct_reads import chunks_of, described
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
+from shared.storage.s3.listing import list_pages
 from shared.storage.s3.multipart import abort_upload, begin_parts, list_uploads, put_parts, reads_of
 from shared.storage.s3.presign import clamp_seconds, presign
 from shared.storage.s3.versions import is_versioned, list_versions
@@ -163,15 +164,8 @@ class S3Storage:
 
     async def pages(self, prefix: str) -> AsyncIterator[list[StoredObject]]:
         """Yield the objects below `prefix` in the bucket's pages."""
-        begin = checked_key(prefix) + "/"
-        paginator = self.client.get_paginator("list_objects_v2")
-        pages = aiter(paginator.paginate(Bucket=self.bucket, Prefix=begin))
-        while True:
-            with mapped(f"list {prefix}"):
-                page = await anext(pages, None)
-            if page is None:
-                return
-            yield [listed(item) for item in page.get("Contents", [])]
+        async for page in list_pages(self.client, self.bucket, checked_key(prefix) + "/"):
+            yield page
 
     async def delete(self, key: str) -> None:
         """Delete one object if it exists."""
