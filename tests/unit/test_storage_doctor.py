@@ -143,6 +143,9 @@ async def test_doctor_names_another_storage_than_the_configured_one(
         assert (await examine()).failed_checks() == ["identity"]
     async with examined(s3_settings, backend, tmp_path, storage_id=marker) as examine:
         assert (await examine()).is_healthy
+        server.objects[MARKER] = Marker(marker, is_shared=True).to_json(), "application/json"
+        (warning,) = [each for each in (await examine()).findings if each.status == "warning"]
+    assert (warning.check, "storage claim" in warning.advice) == ("identity", True)
 
 
 def local_settings(work_dir: Path, **values: Any) -> Any:
@@ -164,6 +167,9 @@ async def test_doctor_reads_the_marker_of_a_disk(tmp_path: Path) -> None:
     path.write_bytes(Marker(marker).to_json())
     assert (await diagnose(local_settings(tmp_path, storage_id=marker))).is_healthy
     assert (await diagnose(local_settings(tmp_path, storage_id=uuid4()))).failed_checks() == ["identity"]
+    path.write_bytes(Marker(marker, is_shared=True).to_json())
+    report = await diagnose(local_settings(tmp_path))
+    assert [each.check for each in report.findings if each.status == "warning"] == ["identity"]
     path.write_text("no marker")
     assert (await diagnose(local_settings(tmp_path))).failed_checks() == ["identity"]
 

@@ -273,6 +273,10 @@ async def test_put_sends_neither_acl_nor_checksum_trailers_when_storing() -> Non
             {"s3_provider": "aws", "s3_endpoint_url": "", "s3_bucket": "videos.example.com"},
             "https://s3.us-east-1.amazonaws.com/videos.example.com",
         ),
+        (
+            {"s3_provider": "aws", "s3_endpoint_url": "", "s3_region": "cn-north-1"},
+            "https://videos.s3.cn-north-1.amazonaws.com.cn",
+        ),
         ({"s3_endpoint_url": "https://0123.r2.cloudflarestorage.com"}, None),
         ({"s3_provider": "r2", "s3_endpoint_url": "https://0123.eu.r2.cloudflarestorage.com"}, None),
         ({"s3_provider": "r2", "s3_public_url": "https://cdn.example"}, "https://cdn.example"),

@@ -146,7 +146,8 @@ def bucket_url(settings: StorageSettings, endpoint: str) -> str:
 
 
 def _aws_url(settings: StorageSettings) -> str:
-    host = f"s3.{settings.s3_region}.amazonaws.com"
+    domain = "amazonaws.com.cn" if settings.s3_region.startswith("cn-") else "amazonaws.com"
+    host = f"s3.{settings.s3_region}.{domain}"
     if settings.s3_addressing_style == "path":
         return f"https://{host}/{settings.s3_bucket}"
     return f"https://{settings.s3_bucket}.{host}"

@@ -52,7 +52,7 @@ class DirectPuts:
             async with self.session.put(
                 url, data=body, headers=headers, allow_redirects=False, timeout=limit
             ) as answer:
-                if answer.status == 200:
+                if 200 <= answer.status < 300:
                     return True
                 if EXPIRED not in await answer.content.read(4096):  # botocore fetches new credentials
                     self.pause.consider(answer.status)
