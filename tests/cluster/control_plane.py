@@ -10,12 +10,12 @@ import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.cluster.places import cache, find
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Self
 
 START_SECONDS: Final = 120
@@ -43,8 +43,9 @@ class Result:
 class ControlPlane:
     """Starts and stops the processes, and runs kubectl and helm as an administrator."""
 
-    def __init__(self, directory: Path, *, address: str = "127.0.0.1") -> None:
+    def __init__(self, directory: Path, *, address: str = "127.0.0.1", options: tuple[str, ...] = ()) -> None:
         self.directory, self.address, self.port = directory, address, free_port()
+        self._options = options
         self.token = secrets.token_hex(16)
         self._stack = ExitStack()
 
@@ -115,6 +116,7 @@ class ControlPlane:
             f"--service-account-signing-key-file={key}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--authorization-mode=RBAC",
+            *self._options,
         )
         self._wait_until_ready()
         if find("kube-controller-manager") and find("kube-scheduler"):
@@ -131,15 +133,16 @@ class ControlPlane:
         )
         self.start("kube-scheduler", *client, f"--secure-port={free_port()}")
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *arguments: str, log: str = "", **given: str) -> subprocess.Popen[bytes]:
         """Start a program that ends with the control plane; its log is in the directory."""
-        log = self._stack.enter_context((self.directory / f"{Path(name).name}.log").open("wb"))
+        output = self._stack.enter_context((self.directory / f"{log or name}.log").open("wb"))
         process = subprocess.Popen(
             [find(name) or name, *arguments],
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             cwd=self.directory,
             start_new_session=True,
+            env=os.environ | given,
         )
         self._stack.callback(_stop, process)
         return process

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 REPOSITORY: Final = Path(__file__).parents[2]
-K8S: Final = REPOSITORY / "deploy" / "k8s"
-CHART: Final = REPOSITORY / "deploy" / "helm" / "vod-pipeline"
+DEPLOY: Final = REPOSITORY / "deploy"
+K8S: Final = DEPLOY / "k8s"
+CHART: Final = DEPLOY / "helm" / "vod-pipeline"
 MODULES: Final = Path(__file__).parent / "modules"
 
 

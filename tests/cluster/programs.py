@@ -15,9 +15,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.cluster.places import MODULES, cache, find
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BUILD_SECONDS: Final = 3600
 KUBERNETES: Final = "1.34.4"  # as in modules/kubernetes/go.mod
@@ -25,11 +28,31 @@ HELM_CHART_UTIL: Final = "helm.sh/helm/v3/pkg/chartutil"
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """A command of one Go module; `stamps` are the variables that say its version."""
+class Module:
+    """A Go module that is used as it is: its version, and the hash of all its files."""
 
     name: str
-    module: str
+    total: str
+
+    def directory(self) -> Path:
+        """Return where it lies, fetched if need be. Raises OSError when its hash is another one."""
+        command = ["go", "mod", "download", "-json", self.name]
+        cache().mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            command, cwd=cache(), check=True, capture_output=True, text=True, timeout=BUILD_SECONDS
+        )
+        found = json.loads(done.stdout)
+        if found["Sum"] != self.total:
+            raise OSError(f"{self.name} has the hash {found['Sum']}, not {self.total}")
+        return Path(found["Dir"])
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command of a Go module, or of one of modules/; `stamps` are the variables that say its version."""
+
+    name: str
+    module: str | Module
     package: str
     stamps: tuple[str, ...] = ()
 
@@ -40,8 +63,15 @@ class Program:
     @property
     def digest(self) -> str:
         """Return what the program is made of, as a hash."""
-        texts = [(MODULES / self.module / name).read_bytes() for name in ("go.mod", "go.sum")]
+        if isinstance(self.module, Module):
+            texts = [self.module.total.encode()]
+        else:
+            texts = [path.read_bytes() for path in sorted((MODULES / self.module).iterdir())]
         return hashlib.sha256(b"".join([*texts, repr(self.stamps).encode()])).hexdigest()
+
+    def directory(self) -> Path:
+        """Return where to build it."""
+        return self.module.directory() if isinstance(self.module, Module) else MODULES / self.module
 
     def is_built(self) -> bool:
         """Return whether the program of this version is in the cache."""
@@ -55,6 +85,7 @@ def _kubernetes(name: str) -> Program:
     return Program(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", stamps)
 
 
+KEDA: Final = Module("github.com/kedacore/keda/v2@v2.21.0", "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=")
 HELM_STAMPS: Final = (f"{HELM_CHART_UTIL}.k8sVersionMajor=1", f"{HELM_CHART_UTIL}.k8sVersionMinor=34")
 CONTROL_PLANE: Final = tuple(
     _kubernetes(name) for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
@@ -62,43 +93,41 @@ CONTROL_PLANE: Final = tuple(
 CHECKS: Final = (
     Program("helm", "helm", "helm.sh/helm/v3/cmd/helm", HELM_STAMPS),
     Program("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
+    Program("check-dashboards", "grafana", "."),
+)
+NODES: Final = (
+    _kubernetes("kubelet"),
+    _kubernetes("kube-proxy"),
+    Program("metrics-server", "kubernetes", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
+    Program("keda-operator", KEDA, "./cmd/operator"),
+    Program("keda-adapter", KEDA, "./cmd/adapter"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """Custom resource definitions in a Go module: its version and hash, and where they lie."""
+    """Custom resource definitions in a Go module."""
 
-    module: str
-    total: str
+    module: Module
     pattern: str
 
     def files(self) -> list[Path]:
-        """Return the files, fetched if need be. Raises OSError when their hash is not the one known here."""
-        command = ["go", "mod", "download", "-json", self.module]
-        done = subprocess.run(
-            command, cwd=cache(), check=True, capture_output=True, text=True, timeout=BUILD_SECONDS
-        )
-        found = json.loads(done.stdout)
-        if found["Sum"] != self.total:
-            raise OSError(f"{self.module} has the hash {found['Sum']}, not {self.total}")
-        return sorted(Path(found["Dir"]).glob(self.pattern))
+        """Return the files. Raises OSError when the module is not the one known here."""
+        return sorted(self.module.directory().glob(self.pattern))
 
 
+KEDA_DEFINITIONS: Final = Definitions(KEDA, "config/crd/bases/*.yaml")
 DEFINITIONS: Final = (
+    KEDA_DEFINITIONS,
     Definitions(
-        "github.com/kedacore/keda/v2@v2.21.0",
-        "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=",
-        "config/crd/bases/keda.sh_*.yaml",
-    ),
-    Definitions(
-        "sigs.k8s.io/gateway-api@v1.6.3",
-        "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=",
+        Module("sigs.k8s.io/gateway-api@v1.6.3", "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc="),
         "config/crd/standard/gateway.networking.k8s.io_[ghl]*.yaml",
     ),
     Definitions(
-        "github.com/external-secrets/external-secrets@v1.3.2",
-        "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
+        Module(
+            "github.com/external-secrets/external-secrets@v1.3.2",
+            "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
+        ),
         "config/crds/bases/external-secrets.io_externalsecrets.yaml",
     ),
 )
@@ -111,7 +140,7 @@ def build(program: Program) -> None:
     draft = program.path.with_suffix(".new")
     subprocess.run(
         ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", str(draft), program.package],
-        cwd=MODULES / program.module,
+        cwd=program.directory(),
         check=True,
         timeout=BUILD_SECONDS,
         env={**os.environ, "CGO_ENABLED": "0"},
@@ -130,9 +159,12 @@ def obstacle(*names: str) -> str | None:
     )
 
 
-def main() -> int:
-    """Build what is missing, or say why that is impossible here: the tests are skipped then."""
-    wanted = [*CONTROL_PLANE, *CHECKS]
+def main(names: Sequence[str] = ()) -> int:
+    """Build what is missing, or say why that is impossible here: the tests are skipped then.
+
+    `nodes` among the names: also what real nodes need.
+    """
+    wanted = [*CONTROL_PLANE, *CHECKS, *(NODES if "nodes" in names else ())]
     missing = [each for each in wanted if not each.is_built()]
     if missing and not shutil.which("go"):
         print("skipped: Go 1.26 or newer is needed to build Kubernetes")
@@ -160,4 +192,4 @@ def _install_etcd() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.cluster.places import CHART, K8S, find
+from tests.cluster.places import CHART, DEPLOY, K8S, find
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,15 @@ def kustomize_text(directory: Path = K8S) -> str:
 def kustomize(directory: Path = K8S) -> list[Document]:
     """Return the documents of a directory. Raises CalledProcessError."""
     return load(kustomize_text(directory))
+
+
+def own_overlay(folder: Path, text: str) -> Path:
+    """Return an overlay with this text, beside those of a copy of the manifests."""
+    shutil.copytree(DEPLOY, folder / "deploy", symlinks=True)
+    overlay = folder / "deploy" / "k8s" / "overlays" / "own"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(text)
+    return overlay
 
 
 def helm_text(*arguments: str) -> str:

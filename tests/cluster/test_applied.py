@@ -7,12 +7,21 @@ import subprocess
 
 import pytest
 
-from tests.cluster.places import K8S, find
+from tests.cluster.places import K8S, REPOSITORY, find
 from tests.cluster.render import helm_text, kustomize, kustomize_text
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 FULL = K8S / "overlays" / "full"
+VARIANTS = {
+    "gpu": K8S,
+    **{name: K8S / "overlays" / name for name in ("cpu", "example", "volume", "full")},
+}
+EXAMPLES = ("ingress-nginx", "gateway-api", "in-cluster-servers", "external-secrets")
+EVERYTHING = (
+    "transcoder.gpu=true,transcoder.spot=true,planner.enabled=true,keda.enabled=true,"
+    "cpuBurst.enabled=true,migrate=true,ingress.enabled=true"
+)
 DRY_RUN = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts")
 ANSWERED = (
     "container-image-pull-policy",  # a version or digest is pinned: pulling it again brings the same
@@ -21,25 +30,19 @@ ANSWERED = (
 )
 
 
-@pytest.mark.parametrize(
-    "directory",
-    [K8S, K8S / "overlays/cpu", K8S / "overlays/volume", FULL],
-    ids=["gpu", "cpu", "volume", "full"],
-)
-def test_api_server_accepts_every_variant_strictly(api, directory):
-    answer = api.kubectl(*DRY_RUN, "--kustomize", str(directory))
+@pytest.mark.parametrize("name", VARIANTS)
+def test_api_server_accepts_every_variant_strictly(api, name):
+    answer = api.kubectl(*DRY_RUN, "--kustomize", str(VARIANTS[name]))
     assert "serverside-applied" in answer.output
     assert "PodSecurity" not in answer.errors
 
 
 def test_api_server_accepts_everything_of_the_chart_strictly(api):
-    everything = "transcoder.gpu=true,transcoder.spot=true,planner.enabled=true,keda.enabled=true"
-    more = "cpuBurst.enabled=true,migrate=true,ingress.enabled=true"
-    text = helm_text("--set", f"{everything},{more}")
+    text = helm_text("--set", EVERYTHING)
     assert "serverside-applied" in api.kubectl(*DRY_RUN, "--filename", "-", given=text).output
 
 
-@pytest.mark.parametrize("name", ["ingress-nginx", "gateway-api", "in-cluster-servers", "external-secrets"])
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_api_server_accepts_the_examples(api, name):
     answer = api.kubectl(*DRY_RUN, "--filename", str(K8S / "examples" / f"{name}.yaml"))
     assert "serverside-applied" in answer.output
@@ -91,3 +94,29 @@ def test_kube_score_has_no_objection_that_is_not_answered():
     done = subprocess.run(command, input=kustomize_text(FULL), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "[WARNING]" not in done.stdout
+
+
+@pytest.fixture
+def check_dashboards():
+    """Reads dashboards by Grafana's own definitions; returns what is wrong with them."""
+    if not find("check-dashboards"):
+        pytest.skip("check-dashboards is not built")
+
+    def check(*paths):
+        command = [find("check-dashboards"), *map(str, paths)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    return check
+
+
+def test_dashboards_are_as_grafana_defines_them(check_dashboards):
+    dashboards = sorted((REPOSITORY / "deploy/monitoring/dashboards").glob("*.json"))
+    assert len(dashboards) == 5
+    assert check_dashboards(*dashboards) == ""
+
+
+def test_misspelt_option_of_a_panel_is_found(check_dashboards, tmp_path):
+    text = (REPOSITORY / "deploy/monitoring/dashboards/overview.json").read_text()
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(text.replace('"drawStyle"', '"drawStyel"'))
+    assert "drawStyel" in check_dashboards(wrong)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-
 import pytest
 
 from tests.cluster.conftest import NODES
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.documented import commands, follow, make_checkout
 from tests.cluster.fake_nodes import FakeNodes
-from tests.cluster.places import CHART, REPOSITORY, find
+from tests.cluster.places import CHART, find
 from tests.cluster.programs import obstacle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-PAGE = (REPOSITORY / "docs" / "kubernetes.md").read_text()
 NEEDS_CONTAINERS = ("docker build", "kubectl --namespace vod exec")  # nothing runs on these nodes
 SERVICES = {"ingest", "streamer", "transcoder", "uploader"}
-
-
-def commands(section):
-    """Return the command lines below the comment that names them."""
-    block = re.search(rf"<!-- commands: {section} -->\n((?:    .*\n)+)", PAGE)
-    assert block, f"docs/kubernetes.md has no commands for {section}"
-    return [line.split("  #")[0].strip() for line in block[1].splitlines()]
 
 
 @pytest.fixture
@@ -39,16 +29,13 @@ def empty(tmp_path):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """What a newcomer has of it after `git clone`."""
-    shutil.copytree(REPOSITORY / "deploy", tmp_path / "checkout" / "deploy", symlinks=True)
-    return tmp_path / "checkout"
+    return make_checkout(tmp_path)
 
 
-def follow(cluster, checkout, way):
+def runnable(way):
     lines = [line for line in commands("prepare") + commands(way) if not line.startswith(NEEDS_CONTAINERS)]
-    assert len(lines) == 5
-    for line in lines:
-        cluster.run("bash", "-c", f"cd {checkout} && {line}")
+    assert len(lines) == 6
+    return lines
 
 
 def deployments(cluster):
@@ -58,15 +45,15 @@ def deployments(cluster):
 
 
 def test_newcomer_follows_the_page_with_kustomize(empty, checkout):
-    follow(empty, checkout, "kustomize")
+    follow(empty, checkout, runnable("kustomize"))
     assert set(deployments(empty)) == SERVICES
     empty.kubectl("scale", "deployment/transcoder", "--replicas", "4", "--namespace", "vod")
-    empty.run("bash", "-c", f"cd {checkout} && {commands('kustomize')[0]}")
+    follow(empty, checkout, commands("kustomize")[1:2])
     assert deployments(empty)["transcoder"]["spec"]["replicas"] == 4, "applying again keeps what was scaled"
 
 
 def test_newcomer_follows_the_page_with_helm_and_changes_the_release(empty, checkout):
-    follow(empty, checkout, "helm")
+    follow(empty, checkout, runnable("helm"))
     assert set(deployments(empty)) == SERVICES
     helm, namespace, wait = find("helm") or "helm", ("--namespace", "vod"), ("--wait", "--timeout", "3m")
     before = pod_annotations(empty)

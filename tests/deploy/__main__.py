@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from devstack.programs import REPOSITORY
-from tests.deploy.build import NAME, build_image
+from tests.deploy.build import NAME, build_all
 from tests.deploy.compose_plugin import docker_config
 from tests.deploy.engine import EngineError, running_engine
 from tests.deploy.requirements import reason_not_to_run
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _build_image(engine: Engine, _: list[str]) -> None:
-    built = build_image(engine)
+    built = build_all(engine)
     print(f"{NAME}: {built.size_bytes / 1e6:.0f} MB, built in {built.seconds:.0f} s")
 
 

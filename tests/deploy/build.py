@@ -11,6 +11,8 @@ from devstack.programs import REPOSITORY
 from tests.deploy.base import import_base
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.deploy.engine import Engine
 
 NAME: Final = "vod-pipeline:0.1.0"  # as the manifests and compose.yaml call it
@@ -18,7 +20,7 @@ STAGE: Final = "vod-pipeline-stage"
 NVIDIA: Final = f"{NAME}-nvidia"
 BUILD_SECONDS: Final = 3600.0
 # The name resolution and the registries of the machine, with a daemon that has no bridge.
-BUILD: Final = ("build", "--network", "host", "--force-rm", "--file", str(REPOSITORY / "deploy/Dockerfile"))
+BUILD: Final = ("build", "--network", "host", "--force-rm")
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,27 @@ class Built:
     seconds: float
 
 
-def build_image(engine: Engine, *options: str, name: str = NAME) -> Built:
-    """Build the image from this checkout. Raises EngineError."""
-    import_base(engine)
-    began = time.monotonic()
-    revision = _revision()
-    build(engine, "--build-arg", f"REVISION={revision}", "--tag", name, *options)
+def build_all(engine: Engine) -> Built:
+    """Build the image and what its tests look into beside it. Raises EngineError."""
+    built = build_image(engine)
     build(engine, "--target", "image", "--tag", STAGE)
     build(engine, "--target", "nvidia", "--tag", NVIDIA)
+    return built
+
+
+def build_image(engine: Engine, *, name: str = NAME, sources: Path = REPOSITORY) -> Built:
+    """Build the image from these sources. Raises EngineError."""
+    import_base(engine)
+    began = time.monotonic()
+    build(engine, "--build-arg", f"REVISION={_revision()}", "--tag", name, sources=sources)
     size = int(engine.docker("inspect", "--format", "{{.Size}}", name))
     return Built(size, time.monotonic() - began)
 
 
-def build(engine: Engine, *options: str) -> None:
-    """Build with the Dockerfile and these options. Raises EngineError."""
-    engine.docker(*BUILD, *options, str(REPOSITORY), seconds=BUILD_SECONDS)
+def build(engine: Engine, *options: str, sources: Path = REPOSITORY) -> None:
+    """Build with the Dockerfile of these sources and these options. Raises EngineError."""
+    file = ("--file", str(sources / "deploy/Dockerfile"))
+    engine.docker(*BUILD, *file, *options, str(sources), seconds=BUILD_SECONDS)
 
 
 def _revision() -> str:

@@ -65,7 +65,7 @@ export RABBITMQ_CONFIG_FILE=/tmp/rabbitmq.conf
 chown rabbitmq:rabbitmq /var/lib/rabbitmq /var/log/rabbitmq /tmp/rabbitmq.conf
 exec setpriv --reuid=rabbitmq --regid=rabbitmq --clear-groups "$@"
 """
-NGINX: Final = f"{INSTALL}nginx curl\n"
+NGINX: Final = f"{INSTALL}nginx curl\nSTOPSIGNAL SIGQUIT\n"
 SEAWEEDFS: Final = f"""\
 {INSTALL}wget
 COPY weed /usr/bin/weed
@@ -81,8 +81,15 @@ def build_servers(engine: Engine) -> None:
     weed = find_programs(REPOSITORY / ".stack").weed
     _build(engine, names["postgres"], POSTGRES, start=POSTGRES_START)
     _build(engine, names["rabbitmq"], RABBITMQ, start=RABBITMQ_START)
-    _build(engine, names["edge"], NGINX)
+    build_edge(engine)
     _build(engine, names["s3"], SEAWEEDFS, program=weed)
+
+
+def build_edge(engine: Engine) -> str:
+    """Build nginx's image; return its name. Raises EngineError."""
+    name = server_names()["edge"]
+    _build(engine, name, NGINX)
+    return name
 
 
 def server_names() -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.cluster.places import CHART, K8S, REPOSITORY, find
-from tests.cluster.render import helm_text, kustomize, load
+from tests.cluster.render import helm_text, kustomize, load, own_overlay
 
 pytestmark = pytest.mark.skipif(
     not (find("helm") and find("kubectl")),
@@ -73,6 +73,15 @@ def test_chart_makes_the_same_objects_as_the_kustomization(variant):
         assert of_chart[name] == document, name
 
 
+def test_chart_leaves_users_to_openshift_as_the_component_does(tmp_path):
+    components = "[../../components/migrate, ../../components/openshift]"
+    made = own_overlay(tmp_path, f"resources: [../../base]\ncomponents: {components}\n")
+    of_chart = comparable(load(helm_text("--set", "openshift=true,migrate=true")))
+    assert of_chart == comparable(kustomize(made))
+    for document in of_chart.values():
+        assert {"runAsUser", "runAsGroup", "fsGroup"}.isdisjoint(pod_of(document).get("securityContext", {}))
+
+
 def test_chart_makes_the_ingress_of_the_example():
     made = [each for each in load(helm_text("--set", "ingress.enabled=true")) if each["kind"] == "Ingress"]
     example = load((K8S / "examples/ingress-nginx.yaml").read_text())
@@ -108,6 +117,14 @@ def test_chart_rolls_pods_when_the_configuration_changes():
         return found
 
     assert checksum() != checksum("--set", "config.LOG_LEVEL=DEBUG")
+
+
+def test_chart_labels_the_pods_of_services():
+    documents = load(helm_text("--set-string", r"podLabels.azure\.workload\.identity/use=true"))
+    labels = [
+        each["spec"]["template"]["metadata"]["labels"] for each in documents if each["kind"] == "Deployment"
+    ]
+    assert {each.get("azure.workload.identity/use") for each in labels} == {"true"}
 
 
 def test_chart_takes_an_image_by_digest():

@@ -16,7 +16,7 @@ from shared.messaging.topology import QUEUES
 from shared.settings import load_settings
 from shared.startup import START_SECONDS
 from tests.cluster.places import K8S, find
-from tests.cluster.render import kustomize, load
+from tests.cluster.render import kustomize, load, own_overlay
 from tests.unit.service_settings import settings_of
 
 pytestmark = pytest.mark.skipif(
@@ -35,6 +35,7 @@ OWN_KINDS = ("keda.sh/",)  # no official schema
 DIRECTORIES = {
     "gpu": K8S,
     "cpu": K8S / "overlays/cpu",
+    "example": K8S / "overlays/example",
     "full": K8S / "overlays/full",
     "volume": K8S / "overlays/volume",
 }
@@ -79,8 +80,18 @@ def config_of(documents):
 
 
 def environment_of(container, documents):
-    own = {each["name"]: each["value"] for each in container.get("env", [])}
-    return config_of(documents) | SECRET["stringData"] | own
+    own = {each["name"]: each["value"] for each in container.get("env", []) if "value" in each}
+    return config_of(documents) | secrets_of(container) | own
+
+
+def secrets_of(container):
+    """Return what a container gets of the Secret of the documentation."""
+    given = SECRET["stringData"]
+    if any("secretRef" in source for source in container["envFrom"]):
+        return given
+    taken = [each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each]
+    assert all(each["key"] in given or each.get("optional") for each in taken)
+    return {each["key"]: given[each["key"]] for each in taken if each["key"] in given}
 
 
 def number_of_bytes(text):
@@ -127,11 +138,14 @@ def test_ports_are_those_of_the_service(documents):
         (given,) = of_kind("Service", documents)[name]["spec"]["ports"]
         assert given == {"name": "http", "port": port, "targetPort": target}
         scraped = of_kind("Deployment", documents)[name]["spec"]["template"]["metadata"]["annotations"]
-        assert scraped == {
-            "prometheus.io/scrape": "true",
-            "prometheus.io/port": str(port),
-            "prometheus.io/path": "/metrics",
-        }
+        assert (
+            scraped.items()
+            >= {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(port),
+                "prometheus.io/path": "/metrics",
+            }.items()
+        )
 
 
 def test_probes_ask_the_right_paths_and_give_the_service_its_time(documents):
@@ -185,8 +199,9 @@ def test_every_variable_is_a_setting_and_comes_from_the_config_and_the_secret(do
     for name, container in service_containers(documents).items():
         known = {field.upper() for each in SERVICES for field in settings_of(each).model_fields}
         assert set(environment_of(container, documents)) <= known | of_image
-        config, secret = (next(iter(source.values()))["name"] for source in container["envFrom"])
-        assert (config in of_kind("ConfigMap", documents), secret) == (True, SECRET["metadata"]["name"]), name
+        config, *secret = (next(iter(source.values()))["name"] for source in container["envFrom"])
+        assert config in of_kind("ConfigMap", documents), name
+        assert secret in ([], [SECRET["metadata"]["name"]]), name
 
 
 def test_what_a_container_is_told_by_itself_is_a_setting_of_its_service(documents):
@@ -195,6 +210,18 @@ def test_what_a_container_is_told_by_itself_is_a_setting_of_its_service(document
         own = {each["name"] for each in container.get("env", [])}
         assert own <= known | {"NVIDIA_DRIVER_CAPABILITIES"}, name
         assert not own & {"TRUSTED_PROXIES"}, "which an overlay's ConfigMap could not change then"
+
+
+def test_a_container_gets_the_secrets_of_its_service_and_no_others(documents):
+    for name, container in service_containers(documents).items():
+        known = {field.upper() for field in settings_of(service_of(name)).model_fields}
+        assert set(secrets_of(container)) == set(SECRET["stringData"]) & known, name
+
+
+def test_the_migration_gets_the_address_of_postgres_alone():
+    (container,) = pods(kustomize(DIRECTORIES["full"]))["vod-migrate"]["containers"]
+    assert "envFrom" not in container
+    assert [each["name"] for each in container["env"]] == ["DATABASE_URL"]
 
 
 def test_secrets_are_in_the_secret_only(documents):
@@ -327,6 +354,21 @@ def test_every_container_of_what_scales_by_cpu_counts(documents):
         assert measured == [each["name"] for each in pods(documents)[name]["containers"]]
 
 
+def test_nodes_are_given_up_around_caches_and_not_around_busy_transcoders():
+    autoscaler, karpenter = "cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"
+    annotations = {
+        name: each["spec"]["template"]["metadata"]["annotations"]
+        for name, each in of_kind("Deployment", kustomize(DIRECTORIES["full"])).items()
+    }
+    assert {name for name, each in annotations.items() if each.get(autoscaler) == "true"} == {
+        *("streamer", "uploader")
+    }
+    for key, value in ((autoscaler, "false"), (karpenter, "true")):
+        assert {name for name, each in annotations.items() if each.get(key) == value} == {
+            *("transcoder", "transcoder-cpu")
+        }
+
+
 def test_keda_scales_on_work_in_progress_and_to_zero_and_back():
     documents = kustomize(DIRECTORIES["full"])
     (login,) = of_kind("TriggerAuthentication", documents)["vod-database"]["spec"]["secretTargetRef"]
@@ -369,3 +411,31 @@ def test_the_image_runs_as_the_user_of_the_pods_and_finds_what_it_copies():
             above = {str(each) for each in (Path(source), *Path(source).parents)}
             assert above & {line.removeprefix("!") for line in let_through if line.startswith("!")}
             assert [*REPO.glob(source)]
+
+
+@pytest.mark.parametrize("cloud", ["aws", "google", "azure"])
+def test_the_cloud_gives_its_identity_to_every_pod_of_a_service(cloud, tmp_path):
+    """The annotation names the role; Azure's webhook looks only at pods with its label."""
+    text = f"resources: [../full]\ncomponents: [../../examples/cloud-identity/{cloud}]\n"
+    documents = kustomize(own_overlay(tmp_path, text))
+    assert all(each["metadata"]["annotations"] for each in of_kind("ServiceAccount", documents).values())
+    labels = [
+        each["spec"]["template"]["metadata"]["labels"] for each in of_kind("Deployment", documents).values()
+    ]
+    marked = [each.get("azure.workload.identity/use") == "true" for each in labels]
+    assert set(marked) == {cloud == "azure"}
+
+
+def test_proxies_let_nobody_at_metrics_and_states():
+    """Also at the public port of ingest: from outside only what these examples list can be reached."""
+    paths = []
+    for document in load((K8S / "examples/ingress-nginx.yaml").read_text()):
+        rules = [rule for each in document["spec"]["rules"] for rule in each["http"]["paths"]]
+        paths += [(rule["path"], rule["pathType"]) for rule in rules]
+    for document in load((K8S / "examples/gateway-api.yaml").read_text()):
+        matches = [each for rule in document["spec"].get("rules", []) for each in rule["matches"]]
+        paths += [(each["path"]["value"], each["path"]["type"]) for each in matches]
+    assert {path for path, _ in paths} == {
+        *("/api/", "/openapi.json", "/api/stream/", "/watch/"),
+        *("/api", "/api/stream", "/watch"),
+    }

@@ -13,8 +13,10 @@ app.kubernetes.io/part-of: vod-pipeline
 
 {{- define "vod.podSecurity" -}}
 runAsNonRoot: true
+{{- if not .openshift }}
 runAsUser: 10001
 runAsGroup: 10001
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
@@ -24,6 +26,18 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities:
   drop: ["ALL"]
+{{- end }}
+
+{{- /* A variable from the Secret: root, key, isOptional. */ -}}
+{{- define "vod.secret" -}}
+- name: {{ .key }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .root.Values.existingSecret }}
+      key: {{ .key }}
+      {{- if .isOptional }}
+      optional: true
+      {{- end }}
 {{- end }}
 
 {{- define "vod.spread" -}}
@@ -59,10 +73,16 @@ spec:
     metadata:
       labels:
         {{- include "vod.labels" . | nindent 8 }}
+        {{- with .root.Values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       annotations:
         prometheus.io/scrape: "true"
         prometheus.io/port: {{ .port | quote }}
         prometheus.io/path: /metrics
+        {{- with .annotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         checksum/config: {{ toJson (list .root.Values.config .root.Values.work) | sha256sum }}
         {{- if .moreContainers }}
         checksum/edge: {{ (.root.Files.Glob "files/edge/*.conf").AsConfig | sha256sum }}
@@ -78,9 +98,11 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       securityContext:
-        {{- include "vod.podSecurity" . | nindent 8 }}
+        {{- include "vod.podSecurity" .root.Values | nindent 8 }}
+        {{- if not .root.Values.openshift }}
         fsGroup: 10001
         fsGroupChangePolicy: OnRootMismatch
+        {{- end }}
       {{- with .placement }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -100,11 +122,18 @@ spec:
           envFrom:
             - configMapRef:
                 name: vod-config
+            {{- if not .secrets }}
             - secretRef:
                 name: {{ .root.Values.existingSecret }}
-          {{- with .env }}
+            {{- end }}
+          {{- if or .env .secrets }}
           env:
+            {{- with .env }}
             {{- toYaml . | nindent 12 }}
+            {{- end }}
+            {{- range $key, $isOptional := .secrets }}
+            {{- include "vod.secret" (dict "root" $.root "key" $key "isOptional" $isOptional) | nindent 12 }}
+            {{- end }}
           {{- end }}
           {{- with .preStopSeconds }}
           lifecycle:
