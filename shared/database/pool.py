@@ -183,8 +183,8 @@ async def _abandon(beginning: asyncio.Task[Connection], begun: AsyncExitStack) -
 async def _kept(connection: Connection) -> AsyncIterator[None]:
     """Terminate a connection whose command takes too long, or that leads to a replica.
 
-    Cancelling or rolling back could hang as well. A pool that keeps a connection to a replica, which a Service
-    or a proxy chose during a failover, hands it out first the next time.
+    Cancelling or rolling back could hang as well. A pool that keeps a connection to a replica, which a
+    Service or a proxy chose during a failover, hands it out first the next time.
     """
     try:
         yield
