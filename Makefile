@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed test-image test-compose test-cluster fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas dashboards sql-stubs lock clean
+.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed test-image test-compose test-cluster test-kubelet fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas dashboards sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test-long: $(READY) ## run the tests that take minutes: long clips, large collec
 test-cluster: $(READY) ## apply manifests and chart to a real control plane of Kubernetes (builds it once; needs Go)
 	@$(PYTHON) -m tests.cluster.programs
 	@$(PYTHON) -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
+
+test-kubelet: $(READY) ## run the image in pods on two nodes of its own: roll-outs, drains, KEDA (unproven yet; needs root and Go)
+	@$(PYTHON) -m tests.kubelet $(PYTEST_ARGS)
 
 test-ffmpegs: $(READY) ## check chunks and joins with FFmpeg 6, 7, 8 and 9 beside the system's (fetches them once)
 	@$(LOCAL) install

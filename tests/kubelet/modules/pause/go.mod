@@ -1,0 +1,3 @@
+module vod-pipeline/tests/kubelet/modules/pause
+
+go 1.22
