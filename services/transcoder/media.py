@@ -20,11 +20,17 @@ Seeking = Literal["exact", "near", "none"]
 # Changes in the colours of a stream: none, only the coding of pictures, or also the primaries.
 ColourChange = Literal["none", "coding", "primaries"]
 
+# Which field comes first where a decoder returns fields instead of frames; "none": it returns frames.
+FirstField = Literal["none", "top", "bottom"]
+
 # How to seek in a container: by index, by searching (approximate), or not at all.
 SEEKING: Final[dict[str, Seeking]] = {"mov": "exact", "matroska": "exact", "gif": "none"}
 
 # Codecs with separate packets for hidden reference pictures, about a tick before the next picture.
 HIDING_CODECS: Final = frozenset({"vp8", "vp9", "av1"})
+
+# Codecs whose decoders, begun between key frames, give no picture before one is complete: others give grey.
+WAITS_FOR_COMPLETE: Final = frozenset({"h264"})
 
 # Pixel layouts for which pictures of changing size can be scaled to one size.
 SCALABLE_PIXELS: Final = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p")
@@ -86,15 +92,16 @@ class TimeMap:
     """Maps the times of one stream to a continuous clock; all in ticks.
 
     A time more than `fall` below the one before it starts the next section. `corrections` are (wrong, right)
-    times, both on the clock of the file. If there are any and the right times are regular, `steps` are the
-    first of them and their distance in ticks: later pictures are counted instead of timed, because a decoder
-    that has seen a wrong time no longer follows later ones.
+    times, both on the clock of the file. If there are any, `steps` are the first of the right times and their
+    distance in ticks, and `leaps` (number, ticks) what is added from a picture on: later pictures are counted
+    instead of timed, because a decoder that has seen a wrong time no longer follows later ones.
     """
 
     fall: int
     sections: tuple[MapSection, ...]
     corrections: tuple[tuple[int, int], ...] = ()
     steps: tuple[int, Fraction] | None = None
+    leaps: tuple[tuple[int, int], ...] = ()
 
     def scaled(self, times: Fraction) -> TimeMap:
         """Return the same map for ticks that are `times` times shorter."""
@@ -131,6 +138,7 @@ class VideoTrack:
     differently, and a decoder that seeks does not see the build number at the start of the stream.
     `refresh_ticks` is how long after a seek no picture is complete, in streams with gradual refresh.
     `colours_change` tells which colour properties differ between pictures.
+    Where the decoder returns fields (`first_field`), a picture is a pair of them, at the time of the second.
     """
 
     index: int
@@ -152,6 +160,12 @@ class VideoTrack:
     time_map: TimeMap | None = None
     tail_frames: int = 0
     colours_change: ColourChange = "none"
+    first_field: FirstField = "none"
+
+    @property
+    def lines_times(self) -> int:
+        """How many times as many lines a frame has as a decoded picture."""
+        return 1 if self.first_field == "none" else 2
 
     @property
     def start_seconds(self) -> Fraction:
@@ -218,8 +232,19 @@ class FrameIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelTrack:
+    """A mono track that is one channel of the sound, with FFmpeg's name of the channel."""
+
+    index: int
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
 class AudioTrack:
-    """The selected audio stream; times on the file's clock, or on the continuous one of `time_map`."""
+    """The selected audio stream; times on the file's clock, or on the continuous one of `time_map`.
+
+    Where each channel has a track of its own, `parts` are those tracks, and the stream is one of them.
+    """
 
     index: int
     codec: str
@@ -230,6 +255,7 @@ class AudioTrack:
     lattice: AudioGrid | None
     time_map: TimeMap | None = None  # in samples
     lead_seconds: float = 0.0  # how far audio is ahead of video of the same time in the file
+    parts: tuple[ChannelTrack, ...] = ()
 
     def on_file_clock(self, moment: Fraction) -> Fraction:
         """Return the file's time for `moment` (seconds)."""

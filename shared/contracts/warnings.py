@@ -31,6 +31,7 @@ class WarningCode(StrEnum):
     RATE_REDUCED = "rate_reduced"
     AUDIO_LEFT_OUT = "audio_left_out"
     AUDIO_TRACK_REPLACED = "audio_track_replaced"
+    AUDIO_TRACKS_LEFT_OUT = "audio_tracks_left_out"
     AUDIO_DIFFERS = "audio_differs"
     PICTURE_DIFFERS = "picture_differs"
     PICTURE_FROZEN = "picture_frozen"
@@ -58,6 +59,9 @@ MEANINGS: Final[dict[WarningCode, str]] = {
     WarningCode.AUDIO_LEFT_OUT: "the source has sound that cannot be converted: the video is silent",
     WarningCode.AUDIO_TRACK_REPLACED: (
         "the default audio track is empty or silent throughout: another one is used"
+    ),
+    WarningCode.AUDIO_TRACKS_LEFT_OUT: (
+        "the source has one audio track for each channel, and more of them than are converted"
     ),
     WarningCode.AUDIO_DIFFERS: "the sound is louder or quieter than the source's",
     WarningCode.PICTURE_DIFFERS: "pictures do not look like the source's: content, colour, shape or combing",

@@ -110,6 +110,32 @@ def wrong_times(chance: random.Random) -> Case:
     )
 
 
+def wrong_uneven_times(chance: random.Random) -> Case:
+    """Return a file of pictures at uneven times, with B-frames, some of which have absurd times."""
+    kept = [number for number in range(FRAMES) if number in {0, FRAMES - 1} or chance.random() < 0.8]
+    first, count = chance.randrange(3, len(kept) - 40), chance.randrange(1, 5)
+    away, container = chance.randrange(11, 300), chance.choice(["mp4", "mov"])
+
+    def build(folder: Path, material: Material) -> Path:
+        even, path = (
+            _uneven(folder / "even.mp4", material, kept, frames_between=2),
+            folder / f"wrong.{container}",
+        )
+        shifts = "+".join(f"eq(N,{first + number})*{(away + 20 * number) * 1000}" for number in range(count))
+        moved = f"setts=pts='PTS+{shifts}':dts=DTS"
+        ffmpeg("-i", even, "-c", "copy", "-bsf:v", moved, "-video_track_timescale", 1000, path)
+        return path
+
+    return Case(
+        name=f"{count} wrong times from {first} on among {len(kept)} uneven ones, {away} s away, {container}",
+        build=build,
+        filmed=kept,
+        allowed=frozenset({"times_corrected", "source_gap"}),
+        tolerance_seconds=0.3,
+        may_lose=count,  # where a picture with a wrong time belongs among uneven ones is a guess
+    )
+
+
 def uneven(chance: random.Random) -> Case:
     """Return a file of pictures at uneven times (a screen recording)."""
     share, container = chance.uniform(0.2, 0.95), chance.choice(["mkv", "mp4", "mov", "flv"])
@@ -122,26 +148,39 @@ def uneven(chance: random.Random) -> Case:
         or any(burst <= number < burst + 8 for burst in bursts[:3])
     ]
 
-    def build(folder: Path, material: Material) -> Path:
-        path = folder / f"uneven.{container}"
-        dropped = sorted(set(range(FRAMES)) - set(kept))
-        filters = ["settb=1/1000", f"setpts=N*{1000 // RATE}"]
-        for place in range(0, len(dropped), 30):  # FFmpeg takes expressions of some depth only
-            times = "+".join(f"eq(pts,{number * 1000 // RATE})" for number in dropped[place : place + 30])
-            filters.append(f"select='not({times})'")
-        ffmpeg(
-            *("-i", material.clip, "-vf", ",".join(filters), "-fps_mode", "vfr", "-enc_time_base", "1/1000"),
-            *("-c:v", "libx264", "-preset", "ultrafast", "-bf", 0, "-b:v", "2M", "-c:a", "copy", path),
-        )
-        return path
-
     return Case(
         name=f"{len(kept)} of {FRAMES} pictures, {container}",
-        build=build,
+        build=lambda folder, material: _uneven(folder / f"uneven.{container}", material, kept),
         filmed=kept,
         allowed=frozenset({"source_gap"}),
         tolerance_seconds=0.15,
     )
+
+
+def _uneven(path: Path, material: Material, kept: list[int], *, frames_between: int = 0) -> Path:
+    """Write those pictures of the clip at their times."""
+    dropped = sorted(set(range(FRAMES)) - set(kept))
+    filters = ["settb=1/1000", f"setpts=N*{1000 // RATE}"]
+    for place in range(0, len(dropped), 30):  # FFmpeg takes expressions of some depth only
+        times = "+".join(f"eq(pts,{number * 1000 // RATE})" for number in dropped[place : place + 30])
+        filters.append(f"select='not({times})'")
+    ffmpeg(
+        *("-i", material.clip, "-vf", ",".join(filters), "-fps_mode", "vfr", "-enc_time_base", "1/1000"),
+        *(
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-bf",
+            frames_between,
+            "-b:v",
+            "2M",
+            "-c:a",
+            "copy",
+            path,
+        ),
+    )
+    return path
 
 
 def last_picture(chance: random.Random) -> Case:

@@ -12,25 +12,32 @@ if TYPE_CHECKING:
 
     from tests.generated.case import Material
 
+OTHER_CODECS = {
+    "webm": ("-c:v", "libvpx", "-deadline", "realtime", "-g", 50, "-b:v", "2M", "-c:a", "libopus"),
+    "wmv": ("-c:v", "msmpeg4", "-g", 50, "-b:v", "2M", "-c:a", "wmav2"),
+    "ogv": ("-c:v", "libtheora", "-g", 50, "-b:v", "2M", "-c:a", "libvorbis"),
+    "mpg": ("-c:v", "mpeg2video", "-g", 50, "-bf", 0, "-b:v", "2M", "-c:a", "mp2"),
+}
 FRAGMENTS = ("-movflags", "frag_keyframe+empty_moov+default_base_moof")
+REMUXED = {
+    "faststart": ("faststart.mp4", "-movflags", "+faststart"),
+    "moov_last": ("moov_last.mp4",),
+    "fragmented": ("fragmented.mp4", *FRAGMENTS),
+    "live": ("live.mkv", "-live", 1),
+}
 CONTAINERS = ("faststart", "moov_last", "fragmented", "mkv", "avi", "flv", "ts")
+WITHOUT_LENGTH = ("live", "ogv", "mpg")  # whose last element, page or packet alone tells that there was more
 TELLING = frozenset({"source_incomplete", "source_damaged", "source_gap"})
 
 
 def whole(material: Material, container: str) -> Path:
     """Return the clip in `container`."""
-    match container:
-        case "faststart":
-            return material.remuxed("faststart.mp4", "-movflags", "+faststart")
-        case "moov_last":
-            return material.remuxed("moov_last.mp4")
-        case "fragmented":
-            return material.remuxed("fragmented.mp4", *FRAGMENTS)
-        case "mkv":
-            return material.clip
-        case "avi":
-            return material.avi()
-    return material.remuxed(f"clip.{container}")
+    if container == "mkv":
+        return material.clip
+    if container == "avi":
+        return material.avi()
+    name, *options = REMUXED.get(container, (f"clip.{container}", *OTHER_CODECS.get(container, ())))
+    return material.remuxed(name, *options)
 
 
 def cut(chance: random.Random) -> Case:
@@ -60,10 +67,33 @@ def cut(chance: random.Random) -> Case:
     )
 
 
+def cut_of_other_codecs(chance: random.Random) -> Case:
+    """Return the beginning of a file in a container for other codecs, or of one that a live source writes."""
+    container, share = chance.choice((*OTHER_CODECS, "live")), chance.uniform(0.2, 0.98)
+
+    def build(folder: Path, material: Material) -> Path:
+        source = whole(material, container)
+        data = source.read_bytes()
+        path = folder / f"cut{source.suffix}"
+        path.write_bytes(data[: int(len(data) * share)])
+        return path
+
+    return Case(
+        name=f"cut {container} to {share:.3f}",
+        build=build,
+        codes=TELLING,
+        allowed=TELLING | {"audio_left_out"},
+        seconds=None,
+        sound=None,
+        may_lose=3,
+        may_be_refused=share < 0.7 and container not in WITHOUT_LENGTH,
+    )
+
+
 def uncut(chance: random.Random) -> Case:
     """Return a file that is complete: nothing may be said against it."""
-    container = chance.choice(CONTAINERS)
-    slack = 0.2 if container in {"avi", "flv"} else 0.1
+    container = chance.choice((*CONTAINERS, *OTHER_CODECS, "live"))
+    slack = 0.1 if container in CONTAINERS and container not in {"avi", "flv"} else 0.2
     return Case(
         name=f"complete {container}",
         build=lambda _, material: whole(material, container),

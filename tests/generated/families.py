@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 FAMILIES: Final[dict[Family, int]] = {
     cuts.cut: 20,
-    cuts.uncut: 4,
+    cuts.cut_of_other_codecs: 6,
+    cuts.uncut: 6,
     cuts.hole: 6,
     cuts.spoilt: 8,
     tracks.with_side_tracks: 20,
@@ -27,6 +28,7 @@ FAMILIES: Final[dict[Family, int]] = {
     clocks.joined: 14,
     clocks.pause: 4,
     clocks.wrong_times: 8,
+    clocks.wrong_uneven_times: 4,
     clocks.uneven: 8,
     clocks.last_picture: 8,
 }

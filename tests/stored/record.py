@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
-from services.transcoder.media import MapSection, TimeMap
+from services.transcoder.media import ChannelTrack, MapSection, TimeMap
 from services.transcoder.plan.ladder import DEFAULT_PRESETS
 from services.transcoder.plan.make_plan import make_plan
 from shared.contracts import cloudevents, events
@@ -25,7 +25,7 @@ from tests.media import make_clip
 from tests.stored import CLIP, HERE, SOURCE_URI, VIDEO_ID
 
 # A map of times that changes none of the clip's, but has every field.
-IDENTITY = TimeMap(10**9, (MapSection(0, ((10**12, 1),)),), ((10**12, 0),))
+IDENTITY = TimeMap(10**9, (MapSection(0, ((10**12, 1),)),), ((10**12, 0),), leaps=((10**9, 1),))
 
 
 def messages() -> dict[str, Any]:
@@ -87,7 +87,11 @@ def plan() -> dict[str, Any]:
     assert made.audio
     steps = (made.video.first_pts, 1 / (made.rate * made.video.time_base))
     video = replace(made.video, time_map=replace(IDENTITY, steps=steps))
-    audio = replace(made.audio, time_map=replace(IDENTITY, steps=(0, Fraction(1))))
+    audio = replace(
+        made.audio,
+        time_map=replace(IDENTITY, steps=(0, Fraction(1))),
+        parts=(ChannelTrack(made.audio.index, "FC"),),
+    )
     made = replace(made, video=video, audio=audio)
     return {"plan": made.to_json(), "presentation": made.presentation().to_json()}
 

@@ -231,12 +231,12 @@ def test_damaged_sources_are_read_from_the_chunk_before_and_filled():
     assert ",apad,atrim=" in sound
     assert shlex.join(audio_argv(given, given.chunks[1], "/in.mp4", "/out")) == (
         f"{HEAD} -max_error_rate 1 -vn {GUARD} -noaccurate_seek -seek_timestamp 1 -ss 10.426667"
-        " -i file:/in.mp4 -map 0:1 -af "
+        " -i file:/in.mp4 -filter_complex "
         + shlex.quote(
-            f"{NO_LEAP},{MONO},aresample=48000:async=1,aformat=sample_fmts=fltp:channel_layouts=stereo"
-            ",atrim=start=10.156000"
+            f"[0:1]{NO_LEAP},{MONO},aresample=48000:async=1,aformat=sample_fmts=fltp:channel_layouts=stereo"
+            ",atrim=start=10.156000[a]"
         )
-        + " -to 32.458667 -c:a pcm_f32le -f nut /out/sound.nut"
+        + " -map '[a]' -to 32.458667 -c:a pcm_f32le -f nut /out/sound.nut"
     )
 
 

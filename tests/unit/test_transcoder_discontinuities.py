@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.transcoder.media import MapSection, TimeMap
 from services.transcoder.probe.discontinuities import find_clock
 from services.transcoder.probe.packets import PacketLine, Packets
-from services.transcoder.probe.timestamps import correct, find_falls, regular_steps, wrong_times
+from services.transcoder.probe.timestamps import correct, find_falls, regular_steps, uneven_steps, wrong_times
 from shared.errors import CorruptSource
 
 BASE = Fraction(1, 90_000)
@@ -166,7 +166,25 @@ def test_pictures_of_a_regular_source_with_wrong_times_are_counted():
     clock = find_clock("mov", packets(wrong, FRAME), BASE, None, BASE)
     assert clock.video.steps == (126_000, Fraction(FRAME))
     uneven = [time + (FRAME // 2 if number == 20 else 0) for number, time in enumerate(wrong)]
-    assert find_clock("mov", packets(uneven, FRAME), BASE, None, BASE).video.steps is None
+    counted = find_clock("mov", packets(uneven, FRAME), BASE, None, BASE).video
+    assert (counted.steps, counted.leaps) == ((126_000, Fraction(FRAME)), ((20, 1800), (21, -1800)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_uneven_times_are_counted(seed):
+    chance = random.Random(seed)
+    times = sorted(chance.sample(range(0, 40_000, 40), 300))
+    (first, step), leaps = uneven_steps(times)
+    counted = [
+        first + number * step + sum(extra for place, extra in leaps if number >= place)
+        for number in range(len(times))
+    ]
+    assert max(abs(ours - time) for ours, time in zip(counted, times, strict=True)) * 4 <= step
+
+
+def test_times_that_leap_too_often_are_not_counted():
+    assert uneven_steps([number * number for number in range(3000)]) is None
+    assert uneven_steps([5]) is None
 
 
 @pytest.mark.parametrize("back", [0.25, 0.6, 1.0])

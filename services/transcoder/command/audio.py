@@ -90,14 +90,8 @@ def audio_argv(plan: Plan, chunk: Chunk, source_path: str, outdir: str) -> list[
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"),
         *("-progress", "pipe:1", "-copyts", *EVERY_ERROR, "-vn"),
         *source_input(source_path, chunk.audio_seek_seconds, plan.probe_bytes),
-        *(
-            "-map",
-            f"0:{plan.audio.index}",
-            "-af",
-            f"{to_stereo(plan.audio)},atrim=start={begin:.6f}",
-            "-to",
-            f"{end:.6f}",
-        ),
+        *("-filter_complex", f"{sound_of(plan.audio, 0)}{to_stereo(plan.audio)},atrim=start={begin:.6f}[a]"),
+        *("-map", "[a]", "-to", f"{end:.6f}"),
         *("-c:a", "pcm_f32le", "-f", "nut", audio_path(outdir)),
     ]
 
@@ -116,6 +110,16 @@ def converted_bytes(plan: Plan, chunk: Chunk) -> int:
         return 0
     begin, end = _converted(plan, chunk)
     return int((end - begin) * AUDIO_RATE) * STEREO_FLOAT_BYTES
+
+
+def sound_of(audio: AudioTrack, number: int) -> str:
+    """Return the beginning of a graph: the sound of input `number`, joined where it has several tracks."""
+    if len(audio.parts) < 2:
+        return f"[{number}:{audio.index}]"
+    pads = "".join(f"[{number}:{part.index}]" for part in audio.parts)
+    channels = "|".join(f"{place}.0-{part.channel}" for place, part in enumerate(audio.parts))
+    layout = "stereo" if len(audio.parts) == 2 else "5.1"
+    return f"{pads}join=inputs={len(audio.parts)}:channel_layout={layout}:map={channels},"
 
 
 def to_stereo(audio: AudioTrack) -> str:
@@ -142,14 +146,14 @@ def audio_graph(plan: Plan, chunk: Chunk, *, from_file: bool = False) -> str:
     """
     assert plan.audio is not None  # noqa: S101 - called only for videos with audio
     span = _span(plan, chunk)
-    written = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None, time_map=None)
+    written = replace(plan.audio, index=0, sample_rate=AUDIO_RATE, lattice=None, time_map=None, parts=())
     audio = written if from_file else plan.audio
     steps = _silence(span) if is_silent(plan, chunk) else _sound(plan, chunk, audio, from_file=from_file)
     count = len(audio_bit_rates(plan))
     outputs = "".join(f"[a{number}]" for number in range(count))
     split = f",asplit={count}" if count > 1 else ""
-    stream = 0 if is_silent(plan, chunk) else audio.index
-    return f"[1:{stream}]" + ",".join(steps) + split + outputs
+    begins = "[1:0]" if is_silent(plan, chunk) else sound_of(audio, 1)
+    return begins + ",".join(steps) + split + outputs
 
 
 def _silence(span: _Span) -> list[str]:

@@ -23,10 +23,24 @@ def moved_to(name: str, time_map: TimeMap | None, zero: int, *, is_complete: boo
 
 
 def _counted(time_map: TimeMap, first: int, step: Fraction) -> str:
-    """Return the time from the frame number; variable 3 is the number of the first frame."""
+    """Return the time from the frame number, variable 4; variable 3 is the number of the first frame."""
     ticks = f"{step.numerator}/{step.denominator}"
-    place = f"if(eq(N,0),st(3,round(({_corrected(time_map)}-{first})/({ticks}))))"
-    return f"{place};st(2,{first}+round((ld(3)+N)*{ticks}));ld(2)+{_moved(time_map.sections[0])}"
+    place = (
+        f"if(eq(N,0),st(3,round(({_corrected(time_map)}-{first}{_passed(time_map, first, step)})/({ticks}))))"
+    )
+    leaps = "".join(f"+gte(ld(4),{number})*{extra}" for number, extra in time_map.leaps)
+    counted = f"st(4,ld(3)+N);st(2,{first}+round(ld(4)*{ticks}){leaps})"
+    return f"{place};{counted};ld(2)+{_moved(time_map.sections[0])}"
+
+
+def _passed(time_map: TimeMap, first: int, step: Fraction) -> str:
+    """Return what is taken from the time in variable 2 to have it on even steps."""
+    parts, gone = [], 0
+    for number, extra in time_map.leaps:
+        before = first + (number - 1) * step + gone
+        gone += extra
+        parts.append(f"-gt(ld(2),{round((before + first + number * step + gone) / 2)})*{extra}")
+    return "".join(parts)
 
 
 def continuous_times(time_map: TimeMap) -> str:

@@ -12,6 +12,7 @@ from services.transcoder.codecs.h264_nvenc import NVENC, constant_quality
 from services.transcoder.codecs.rate_control import BUFFER_AT_START, limits
 from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, SAYS_BT709, is_bt709, scale_to_bt709
+from services.transcoder.command.fields import deinterlaced, woven
 from services.transcoder.media import SCALABLE_PIXELS
 from services.transcoder.plan.timeline import key_frames
 
@@ -35,13 +36,10 @@ REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC needs one
 # Not av1: FFmpeg uses libdav1d, which has no GPU support.
 NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "vc1", "vp8"})
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
-# Codecs in which single pictures may be interlaced.
-INTERLACED_CODECS: Final = frozenset(
-    {
-        *("h264", "mpeg2video", "mpeg4", "vc1", "wmv3", "dvvideo", "prores", "dnxhd", "mjpeg", "jpeg2000"),
-        *("ffv1", "huffyuv", "ffvhuff", "utvideo", "v210", "rawvideo", "cfhd", "svq3"),
-    }
-)
+# Nothing says how long pictures last: the stream ends right after the last one, which is not shown then. The
+# copies that are added last a frame of what FFmpeg takes for the rate, which may be a millisecond.
+WITHOUT_DURATIONS: Final = frozenset({"asf", "flv", "mpegts", "mpeg", "avi", "ogg"})
+LAST_AGAIN: Final = "tpad=stop=64:stop_mode=clone"
 SAME_SHAPE: Final = 0.01  # difference of aspect ratios that needs no bars
 
 
@@ -106,7 +104,9 @@ def _pick_frames(
     """
     steps = [moved_to("setpts", plan.video.time_map, plan.video.first_pts, is_complete=not tolerant)]
     if not on_gpu:
-        steps += [*one_shape(plan.video), *_deinterlaced(plan.video)]
+        steps += [*woven(plan.video), *one_shape(plan.video), *deinterlaced(plan.video)]
+    if plan.container in WITHOUT_DURATIONS and chunk.end_frame > plan.last_source_frame and not on_gpu:
+        steps.append(LAST_AGAIN)
     from_start = tolerant and seek_seconds is None
     first = 0 if from_start else _exact_frame(plan, chunk.first_frame - plan.lead_frames)
     held = f":start_time={float(first / plan.rate):.6f}" if tolerant else ""
@@ -137,17 +137,6 @@ def one_shape(video: VideoTrack) -> list[str]:
         f"scale=w='{wide}':h='{high}':eval=frame:flags=bicubic:interl={apart}",
         f"pad={width}:{height}:'2*trunc((ow-iw)/4)':'2*trunc((oh-ih)/4)':eval=frame",
     ]
-
-
-def deinterlaces(video: VideoTrack) -> bool:
-    """Return whether pictures marked as interlaced are deinterlaced on the CPU."""
-    may_be = video.codec in INTERLACED_CODECS and video.pix_fmt.startswith(("yuv4", "yuvj4"))
-    return video.interlaced or may_be
-
-
-def _deinterlaced(video: VideoTrack) -> list[str]:
-    """Return the filter that deinterlaces pictures marked as interlaced and passes all others."""
-    return ["bwdif=mode=send_frame:deint=interlaced"] if deinterlaces(video) else []
 
 
 def _exact_frame(plan: Plan, frame: int) -> int:

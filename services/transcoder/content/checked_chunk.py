@@ -89,9 +89,11 @@ class Checked:
 
 def moments_of(job: Checked) -> list[float | None]:
     """Return the sample times on the file's clock: a few, where decoding can start."""
-    is_read_through = job.chunk.first_frame > 0 and job.chunk.video_seek_seconds is None
+    is_first = job.chunk.first_frame == 0
+    has_keys = is_first and job.plan.longest_run_in_seconds < job.end_seconds
+    is_read_through = job.chunk.video_seek_seconds is None and not has_keys
     if SEEKING.get(job.plan.container, "near") == "none" or job.starts_again or is_read_through:
-        return [None] if job.chunk.first_frame == 0 else []
+        return [None] if is_first else []
     seconds = job.end_seconds - job.begin_seconds
     count = min(MAX_SAMPLES, 1 + int(seconds / SECONDS_A_SAMPLE))
     steps = ((number + 0.5) / count for number in range(count))

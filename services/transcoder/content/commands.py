@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.command.audio import EVERY_ERROR, to_stereo
+from services.transcoder.command.audio import EVERY_ERROR, sound_of, to_stereo
 from services.transcoder.command.chunk import BASE_SECONDS
 from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import reference_colours
@@ -19,6 +19,7 @@ from services.transcoder.command.video import decoder_options
 from services.transcoder.content.loudness import BLOCK_SECONDS, measure
 from services.transcoder.content.pictures import HEIGHT, WIDTH
 from services.transcoder.ffmpeg.input import source_input
+from services.transcoder.media import WAITS_FOR_COMPLETE
 from services.transcoder.plan.timeline import AUDIO_RATE
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def source_picture(plan: Plan, path: str, folder: str, moment: float | None) -> 
 
     def outputs(number: int) -> list[str]:
         on_clock = moved_to("setpts", plan.video.time_map, 0)
-        graph = f"[{number}:{plan.video.index}]{on_clock},{_small_source(plan)}[p{number}]"
+        complete = "null" if plan.video.codec in WAITS_FOR_COMPLETE else "select=key"
+        graph = f"[{number}:{plan.video.index}]{complete},{on_clock},{_small_source(plan)}[p{number}]"
         written = ["-map", f"[p{number}]", "-frames:v", "1", *AS_FILES, f"{folder}/%d.ppm"]
         return ["-filter_complex", graph, *written]
 
@@ -117,9 +119,11 @@ def source_levels(plan: Plan, chunk: Chunk, path: str) -> Reading:
     assert plan.audio is not None  # noqa: S101 - the caller asks only for videos that have sound
     first = round((float(plan.zero_seconds) + _first_block(plan, chunk)) * AUDIO_RATE)
     end = float(plan.zero_seconds + chunk.end_frame / plan.rate)
-    graph = f"{plan.audio.index}]{to_stereo(plan.audio)},atrim=end={end:.6f},{measure(first)}"
+    audio, measured = plan.audio, f"{to_stereo(plan.audio)},atrim=end={end:.6f},{measure(first)}[a]"
     options = ("-vn", *source_input(path, chunk.audio_seek_seconds, plan.probe_bytes))
-    return Reading(options, lambda number: ["-filter_complex", f"[{number}:{graph}[a]", *NOWHERE])
+    return Reading(
+        options, lambda number: ["-filter_complex", f"{sound_of(audio, number)}{measured}", *NOWHERE]
+    )
 
 
 def output_pictures(plan: Plan, segments: str, folder: str, numbers: Iterable[int]) -> Reading:
@@ -183,10 +187,12 @@ def _video_input(plan: Plan, path: str, moment: float | None) -> list[str]:
 def _small_source(plan: Plan) -> str:
     """Return the filters from a decoded, upright picture to a small one as a player should show it."""
     rung = plan.rungs[-1]
-    square = "scale=w='max(2,iw*if(between(sar,0.05,20),sar,1))':h=ih:flags=area,setsar=1"
+    lines = f"{plan.video.lines_times}*ih"
+    square = f"scale=w='max(2,iw*if(between(sar,0.05,20),sar,1))':h={lines}:flags=area,setsar=1"
     box = f"{rung.width}:{rung.height}"
     fitted = f"scale={box}:force_original_aspect_ratio=decrease:flags=area,pad={box}:-1:-1"
-    woven = [WEAVE] if plan.video.pix_fmt.startswith(("yuv4", "yuvj4")) else []
+    is_whole = plan.video.first_field == "none"
+    woven = [WEAVE] if is_whole and plan.video.pix_fmt.startswith(("yuv4", "yuvj4")) else []
     return ",".join(
         (NAMED, *woven, square, fitted, *reference_colours(plan.video, rung.width, rung.height), SMALL)
     )

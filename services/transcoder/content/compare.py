@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.chunk import BASE_SECONDS
-from services.transcoder.command.video import deinterlaces
+from services.transcoder.command.fields import deinterlaces
 from services.transcoder.content.commands import DENSE_SECONDS
 from services.transcoder.content.freeze_detection import (
     count_apart,
@@ -56,7 +56,8 @@ def of_output(job: Checked, source: Sequence[Packet]) -> list[Packet]:
 
 def compare_counts(job: Checked, packets: Sequence[Packet]) -> list[VideoWarning]:
     """Return a warning where the output's rate is too low for the pictures of the source."""
-    hides = job.plan.video.codec in HIDING_CODECS
+    video = job.plan.video
+    hides = video.codec in HIDING_CODECS or video.first_field != "none"
     lost = [] if hides else unshown(packets, job.frame_at)
     if len(lost) <= max(MAX_UNSHOWN, len(packets) * MAX_UNSHOWN_SHARE):
         return []

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import scale_to_bt709
+from services.transcoder.command.fields import full_height
 from services.transcoder.command.video import decoder_options, one_shape
 from services.transcoder.ffmpeg.input import Limits, input_options, input_url
 from services.transcoder.ffmpeg.runner import RUNNER, expect_uninterrupted, require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.ffmpeg.task_group import together
+from services.transcoder.media import SEEKING, WAITS_FOR_COMPLETE
 from services.transcoder.plan.reads import THUMBNAIL_MOMENTS as MOMENTS
 from shared.errors import CorruptSource, EncodeStalled
 
@@ -28,6 +30,7 @@ TIMEOUT_SECONDS: Final = 120
 MAX_RUN_IN_SECONDS: Final = 30
 COMMAND: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y")
 PROGRESS: Final = ("-progress", "pipe:1")
+KEY_FRAMES: Final = ("-skip_frame", "nokey")
 MAX_GOP_SECONDS: Final = 15  # encoders usually place key frames closer than this
 GRID: Final = "xstack=inputs=4:layout=0_0|w0_0|0_h0|w0_h0"
 # JPEG has the colours of BT.601 in full range (JFIF 1.02).
@@ -126,8 +129,8 @@ def cell_size(plan: Plan) -> tuple[int, int]:
 
 def moments_argv(plan: Plan, source_path: str, out_path: str) -> list[str]:
     """Return the command that draws all moments, at key frames if these are dense enough."""
-    at_key_frames = plan.duration_seconds / len(MOMENTS) > MAX_GOP_SECONDS
-    by_key = ["-noaccurate_seek", "-skip_frame", "nokey"] if at_key_frames else []
+    are_far = plan.duration_seconds / len(MOMENTS) > MAX_GOP_SECONDS and not _begins_incomplete(plan)
+    by_key = ["-noaccurate_seek", *KEY_FRAMES] if are_far else []
     inputs = [word for moment in MOMENTS for word in (*by_key, *_input(plan, source_path, moment))]
     pictures = ",".join(_filters(plan))
     cells = [f"[{number}:{plan.video.index}]{pictures}[c{number}]" for number in range(len(MOMENTS))]
@@ -166,11 +169,22 @@ def cell_argv(plan: Plan, source_path: str, moment: float | None, out_path: str)
 def _filters(plan: Plan) -> list[str]:
     width, height = cell_size(plan)
     turned = (height, width) if plan.video.is_turned else (width, height)
-    return [*one_shape(plan.video), *scale_to_bt709(plan.video, *turned), *plan.video.orientation, "setsar=1"]
+    shaped = [*full_height(plan.video), *one_shape(plan.video)]
+    return [*shaped, *scale_to_bt709(plan.video, *turned), *plan.video.orientation, "setsar=1"]
+
+
+def _begins_incomplete(plan: Plan) -> bool:
+    """Return whether decoding begins at any packet after a seek, with pictures that are not complete."""
+    return SEEKING.get(plan.container, "near") == "near" and plan.video.codec not in WAITS_FOR_COMPLETE
 
 
 def _input(plan: Plan, source_path: str, moment: float | None) -> list[str]:
-    seek = [] if moment is None else ["-seek_timestamp", "1", "-ss", f"{_seconds(plan, moment):.6f}"]
+    """Return the options that read the source at `moment`, or from the key frame before it."""
+    seek, back = [], 0.0
+    if _begins_incomplete(plan):
+        seek, back = [*KEY_FRAMES, "-noaccurate_seek"], plan.longest_run_in_seconds
+    if moment is not None:
+        seek += ["-seek_timestamp", "1", "-ss", f"{_seconds(plan, moment) - back:.6f}"]
     options = [*input_options(Limits().pixels, plan.probe_bytes), *decoder_options(plan.video)]
     return ["-noautorotate", *options, *seek, "-i", input_url(source_path)]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Upgrade = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 
 def _keep_rate_control(plan: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -41,8 +41,15 @@ def _keep_clock(plan: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**plan, "version": 3}
 
 
+def _keep_tracks(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Upgrade from version 3, which joins no tracks or fields, and counts regular pictures only."""
+    return {**plan, "version": 4}
+
+
 # By the version that they upgrade from.
-UPGRADES: Final[Mapping[int, Upgrade]] = MappingProxyType({1: _keep_rate_control, 2: _keep_clock})
+UPGRADES: Final[Mapping[int, Upgrade]] = MappingProxyType(
+    {1: _keep_rate_control, 2: _keep_clock, 3: _keep_tracks}
+)
 NEWER_PLAN_PATIENCE_SECONDS: Final = 3600.0
 
 

@@ -27,6 +27,7 @@ from services.transcoder.probe.frame_rate import bound_frames, measure_grid
 from services.transcoder.probe.packets import lead_ticks
 from services.transcoder.probe.source_warnings import late_start, lost_places, reduced_rate, starts_late
 from services.transcoder.probe.streams import (
+    first_field,
     is_interlaced,
     read_aspect,
     read_colour,
@@ -100,6 +101,9 @@ def build_source(found: ProbeResult) -> Source:
     video = _video_track(found, continuous, shown, clock)
     sound = _audio_track(found, clock, shown[0] if starts_late(continuous, shown, base) else None)
     extent = _extent(found, continuous, shown, clock)
+    incomplete = check_complete(extent)
+    pictures = Track([*shown, *([] if incomplete else declared_tick(found.video, container, base))], base)
+    heard = _sounding(found, clock, audio_base, is_whole=not incomplete)
     return Source(
         container=container,
         seeking=_seeking(description, clock),
@@ -113,15 +117,10 @@ def build_source(found: ProbeResult) -> Source:
             *clock.warnings,
             *late_start(continuous, shown, base),
             *reduced_rate(video, shown),
-            *find_gaps(
-                container,
-                Track([*shown, *declared_tick(found.video, container, base)], base),
-                1 / video.rate,
-                _sounding(found, clock, audio_base),
-            ),
+            *find_gaps(container, pictures, 1 / video.rate, heard),
             *_damage(found, clock, 1 / video.rate),
             *lost_places(is_damaged=found.reader.is_damaged),
-            *check_complete(extent),
+            *incomplete,
         ),
         tracks=found.choice.tracks,
         declared_seconds=None if extent.declared_end is None else round(float(extent.declared_end), 3),
@@ -129,12 +128,12 @@ def build_source(found: ProbeResult) -> Source:
     )
 
 
-def _sounding(found: ProbeResult, clock: Clock, base: Fraction) -> Track | None:
+def _sounding(found: ProbeResult, clock: Clock, base: Fraction, *, is_whole: bool) -> Track | None:
     """Return the times of sound on the continuous clock."""
     packets, audio = found.audio_packets, found.choice.audio
     if packets is None or audio is None:
         return None
-    end = declared_tick(audio, found.description.container, base)
+    end = declared_tick(audio, found.description.container, base) if is_whole else []
     return Track(sorted([*clock.sound(packets).pts, *end]), base)
 
 
@@ -202,7 +201,8 @@ def _shown(packets: Packets, found: ProbeResult, clock: Clock) -> list[int]:
     shown = sorted(set(packets.pts))
     if found.video["codec_name"] in HIDING_CODECS:
         shown = _without_hidden(shown, found.video_base)
-    return [time for time in shown if not isinstance(first, int) or time >= first] or shown
+    shown = [time for time in shown if not isinstance(first, int) or time >= first] or shown
+    return shown if first_field(found.video, found.pictures) == "none" else shown[1::2] or shown
 
 
 def _without_hidden(pts: list[int], time_base: Fraction) -> list[int]:
@@ -220,11 +220,12 @@ def _video_track(found: ProbeResult, packets: Packets, shown: Sequence[int], clo
     last_duration = packets.last_duration if clock.video else _last_duration(found, packets, shown)
     measured = measure_grid(shown, last_duration, time_base, hints)
     grid = bound_frames(measured, len(shown))
+    field = first_field(video, found.pictures)
     return VideoTrack(
         index=int(video["index"]),
         codec=str(video["codec_name"]),
         width=int(picture["width"]),
-        height=int(picture["height"]),
+        height=int(picture["height"]) * (1 if field == "none" else 2),
         sample_aspect=read_aspect(picture),
         orientation=read_orientation(video),
         pix_fmt=str(picture.get("pix_fmt", video.get("pix_fmt", "yuv420p"))),
@@ -237,6 +238,7 @@ def _video_track(found: ProbeResult, packets: Packets, shown: Sequence[int], clo
         frames=grid.frames,
         time_map=clock.video,
         tail_frames=grid.tail_frames,
+        first_field=field,
     )
 
 
@@ -276,12 +278,13 @@ def _audio_track(found: ProbeResult, clock: Clock, not_before: int | None) -> Au
         index=int(audio["index"]),
         codec=str(codec),
         sample_rate=rate,
-        channels=int(audio.get("channels", 2)),
+        channels=len(found.choice.channels) or int(audio.get("channels", 2)),
         start_seconds=start if not_before is None else max(start, not_before * found.video_base),
         end_seconds=(pts[-1] + max(0, continuous.last_duration)) * time_base,
         lattice=find_audio_grid(pts, time_base, rate, str(codec)),
         time_map=clock.audio and clock.audio.scaled(time_base * rate),
         lead_seconds=_lead_seconds(found, packets.without(wrong), time_base),
+        parts=found.choice.channels,
     )
 
 

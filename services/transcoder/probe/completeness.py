@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
     Json = Mapping[str, Any]
 
-DECLARING: Final = frozenset({"mov", "matroska", "avi", "flv", "asf", "gif"})
+DECLARING: Final = frozenset({"mov", "matroska", "avi", "flv", "asf", "gif", "mxf"})
 SIZED: Final = frozenset({"matroska", "avi", "gif"})  # a file with its full size has all of its content
 COUNTING: Final = frozenset({"mov"})  # the index counts every sample
 SLACK_SECONDS: Final = Fraction(1, 2)
 MIN_SHARE: Final = Fraction(1, 2)  # of the declared content; a file with less is refused
 GAP_SECONDS: Final = Fraction(1, 2)
 LOST_SECONDS: Final = Fraction(1, 5)  # without pictures and sound: not just a pause of the recording
+MIN_LOST: Final = Fraction(1, 20)  # seconds at the end that deserve to be counted
 GAP_FRAMES: Final = 3
 MAX_RANGES: Final = 20
-RECORDED: Final = frozenset({"mpegts", "mpeg", "flv", "asf"})  # pictures arrive steadily, or are lost
+RECORDED: Final = frozenset({"mpegts", "mpeg", "flv", "asf"})  # pictures arrive steadily, or are lost,
+STEADY_PER: Final = 20  # where at most one in so many is followed by a gap (else: a screen recording)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> F
     count = str(stream.get("nb_frames", ""))
     if container == "avi" and count.isdigit():
         return int(count) * read_fraction(stream.get("time_base"))
-    if container == "mov":
+    if container in {"mov", "mxf"}:
         return begin + read_seconds(stream.get("duration")) if stream.get("duration") else None
     tags = stream.get("tags", {})
     tag = _clockread_seconds(str(tags.get("DURATION", ""))) if isinstance(tags, dict) else None
@@ -63,7 +65,7 @@ def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> F
 def declares_tracks(container: str, stream: Json) -> bool:
     """Return whether the declared end is the stream's own, not that of the whole file."""
     tags = stream.get("tags", {})
-    return container in {"mov", "avi"} or (isinstance(tags, dict) and "DURATION" in tags)
+    return container in {"mov", "avi", "mxf"} or (isinstance(tags, dict) and "DURATION" in tags)
 
 
 def declared_tick(stream: Json, container: str, base: Fraction) -> list[int]:
@@ -108,16 +110,14 @@ def check_complete(extent: Extent) -> list[VideoWarning]:
             f"only {_percent(share)} of the video that the file declares is there: the upload was cut off;"
             " send the whole file again"
         )
-    end = round(float(declared), 3) if declared is not None and declared > found else None
-    missing = (
-        f"{float(declared - found):.1f} s are missing" if declared is not None and end else "it is cut off"
-    )
+    lost = Fraction(0) if declared is None else max(Fraction(0), declared - found)
+    missing = f"{float(lost):.1f} s are missing" if lost >= MIN_LOST else "it is cut off"
     return [
         VideoWarning(
             code=WarningCode.SOURCE_INCOMPLETE,
             message=f"the file is shorter than declared: {missing} at its end",
             start_seconds=round(float(found), 3),
-            end_seconds=end,
+            end_seconds=round(float(found + lost), 3) if lost >= MIN_LOST else None,
         )
     ]
 
@@ -170,14 +170,17 @@ def find_gaps(
 ) -> list[VideoWarning]:
     """Return warnings about pictures missing within a recording.
 
-    In formats not used for recordings a long duration may be intended, unless sound is missing as well.
+    In formats not used for recordings, and where pictures come unevenly, a long duration may be intended,
+    unless sound is missing as well.
     """
     shortest = GAP_FRAMES * frame
     silent = _silences(sound) if sound else []
+    gaps = pictures.gaps(max(LOST_SECONDS, shortest))
+    is_steady = container in RECORDED and len(gaps) * STEADY_PER <= len(pictures.times)
     found = [
         (before + frame, after)
-        for before, after in pictures.gaps(max(LOST_SECONDS, shortest))
-        if (container in RECORDED and after - before > max(GAP_SECONDS, shortest))
+        for before, after in gaps
+        if (is_steady and after - before > max(GAP_SECONDS, shortest))
         or _is_mostly_in((before + frame, after), silent)
     ]
     message = "pictures are missing in the source: the previous one is held"

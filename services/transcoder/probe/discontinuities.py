@@ -20,8 +20,10 @@ from services.transcoder.probe.timestamps import (
     SHORT_FALL_SECONDS,
     colliding_times,
     correct,
+    expected_times,
     find_falls,
     regular_steps,
+    uneven_steps,
     wrong_times,
 )
 from shared.contracts.warnings import VideoWarning, WarningCode
@@ -91,7 +93,7 @@ def find_clock(
     wrong = wrong_times(times, video_base) or colliding_times(video, video_base)
     if len(wrong) > MAX_CORRECTIONS:
         raise CorruptSource(f"{len(wrong)} pictures have wrong timestamps: too many to correct")
-    corrections = correct(times, wrong)
+    corrections = correct(times, wrong, () if video.is_untimed else expected_times(video, wrong))
     fall = _fall_seconds(container, video, video_base, audio, audio_base)
     starts = _starts(video, video_base, fall)
     fixed = dict(corrections)
@@ -246,9 +248,16 @@ def _join(
         return Clock()
     video_map = replace(_map(sections, Fraction(1), video.base, fall), corrections=corrections)
     if corrections and len(sections) == 1:
-        video_map = replace(video_map, steps=regular_steps(video.pts))
+        video_map = _counted(video_map, video.pts)
     audio_map = _map(sections, video.base / audio.base, audio.base, fall) if audio else None
     return Clock(video_map, audio_map, video.starts, audio.starts if audio else (), tuple(warnings))
+
+
+def _counted(video_map: TimeMap, times: Sequence[int]) -> TimeMap:
+    """Return the map by which pictures are counted, if their right times allow it."""
+    steps = regular_steps(times)
+    uneven = None if steps else uneven_steps(times)
+    return replace(video_map, steps=uneven[0], leaps=uneven[1]) if uneven else replace(video_map, steps=steps)
 
 
 def _map(sections: list[tuple[int, Cuts]], ratio: Fraction, base: Fraction, fall: Fraction) -> TimeMap:

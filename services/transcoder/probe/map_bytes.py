@@ -68,7 +68,9 @@ def _is_trusted(found: ProbeResult, source: Source) -> bool:
     videos = sum(stream.get("codec_type") == "video" for stream in found.description.streams)
     is_one_clock = source.video.time_map is None and (source.audio is None or source.audio.time_map is None)
     is_plain = found.description.opening.is_plain and not found.missing_bytes
-    return videos == 1 and is_one_clock and is_plain and source.seeking != "none"
+    is_one_track = source.audio is None or not source.audio.parts
+    is_framed = source.video.first_field == "none"
+    return all((videos == 1, is_one_clock, is_plain, is_one_track, is_framed, source.seeking != "none"))
 
 
 async def _packets_to_open(runner: FfmpegRunner, found: ProbeResult, limits: Limits) -> int | None:

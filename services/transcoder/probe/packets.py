@@ -138,6 +138,7 @@ class PacketReader:
     packets: dict[int, Packets] = field(default_factory=dict)
     head: list[Span | None] = field(default_factory=list)  # positions of the first packets of all streams
     is_damaged: bool = False  # the demuxer lost its place in the file
+    is_cut_off: bool = False  # the file ends within an element
     _order: int = 0
 
     def take(self, line: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.ffmpeg.runner import RUNNER, parse_answer
+from services.transcoder.media import WAITS_FOR_COMPLETE
 from services.transcoder.probe.audio_frame_positions import index_audio_frames, needs_frame_index
 from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.container_size import missing_bytes
@@ -50,6 +51,7 @@ FIRST_PICTURES: Final = (24, 400)  # packets to decode from the first key frame:
 MAX_BEFORE_KEY: Final = 100_000
 HEAD_BYTES: Final = 64
 LOST_PLACE: Final = "Packet mismatch"  # FFmpeg's message for an FLV that is damaged in the middle
+CUT_OFF: Final = "File ended prematurely"  # its message for a Matroska file that ends within an element
 X264_NAME: Final = b"x264 - core "
 X264_WITHIN_BYTES: Final = 1 << 28
 
@@ -79,14 +81,12 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner, parts: P
     if probe_bytes:
         deeper = replace(description.opening, probe_bytes=probe_bytes)
         description = await describe(deeper, head, limits, runner=runner)
-    missing = await asyncio.to_thread(missing_bytes, path)
+    missing = await asyncio.to_thread(_missing_bytes, path, reader)
     if missing and parts:
         raise NeedsWhole("it is not complete")
     if missing:
         reader = await _read_apart(runner, description, reader, limits)
-    found = Candidates(
-        description.streams, reader.counts, description.programmes, frozenset(description.opening.unopened)
-    )
+    found = _candidates(description, reader)
     choice = await choose_heard(path, found, limits, description.opening.probe_bytes, runner)
     packets = reader.of(index_of(choice.video))
     pictures = await _first_pictures(runner, description, packets, choice, limits, parts=parts)
@@ -104,6 +104,22 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner, parts: P
         raise NeedsWhole("its encoder's build is needed")
     build = await asyncio.to_thread(_read_x264_build, path)
     return replace(source, video=replace(source.video, x264_build=build))
+
+
+def _missing_bytes(path: str, reader: PacketReader) -> int | None:
+    """Return how many bytes are missing: at least one where the demuxer says so, None if nothing tells."""
+    missing = missing_bytes(path)
+    return max(1, missing or 0) if reader.is_cut_off else missing
+
+
+def _candidates(description: Description, reader: PacketReader) -> Candidates:
+    return Candidates(
+        description.streams,
+        reader.counts,
+        description.programmes,
+        frozenset(description.opening.unopened),
+        container=description.container,
+    )
 
 
 async def _look_further(
@@ -186,8 +202,14 @@ async def _first_pictures(
         )
         frames = [frame for frame in parse_answer(text).get("frames", []) if "width" in frame]
         if frames:
-            return frames
+            return _from_first_complete(frames, str(choice.video["codec_name"]))
     raise CorruptSource("no picture can be decoded from the video stream: the file is damaged")
+
+
+def _from_first_complete(frames: list[Json], codec: str) -> list[Json]:
+    """Return the pictures without those that a decoder gives before the first key frame, if there is one."""
+    complete = (place for place, frame in enumerate(frames) if frame.get("key_frame"))
+    return frames if codec in WAITS_FOR_COMPLETE else frames[next(complete, 0) :]
 
 
 async def _read_apart(
@@ -217,6 +239,7 @@ async def _read_packets(
         access=description.view.access,
     )
     reader.is_damaged = LOST_PLACE in finished.stderr
+    reader.is_cut_off = CUT_OFF in finished.stderr
     return reader
 
 

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Final
 from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.ffmpeg.sandbox import Access
-from services.transcoder.probe.track_choice import choose_tracks, index_of, usable_audio
+from services.transcoder.probe.track_choice import choose_tracks, usable_audio
 from shared.errors import EncodeStalled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.probe.track_choice import Candidates, Choice
-
-    Json = Mapping[str, Any]
 
 MAX_TRACKS: Final = 4  # a silent track is decoded completely
 # Passes only what follows the first sample louder than the dither of digital silence.
@@ -40,14 +35,17 @@ async def choose_heard(
     for _ in range(MAX_TRACKS):
         if choice.audio is None:
             break
-        if await _is_heard(path, choice.audio, limits, probe_bytes, runner):
+        mute = [
+            index for index in choice.heard if not await _is_heard(path, index, limits, probe_bytes, runner)
+        ]
+        if not mute:
             return choice
-        silent |= {index_of(choice.audio)}
+        silent |= {*mute}
         choice = choose_tracks(replace(found, silent=silent))
     return first
 
 
-async def _is_heard(path: str, audio: Json, limits: Limits, probe_bytes: int, runner: FfmpegRunner) -> bool:
+async def _is_heard(path: str, index: int, limits: Limits, probe_bytes: int, runner: FfmpegRunner) -> bool:
     """Return whether a track is audible; stops at the first sound. A timeout counts as audible."""
     heard: list[str] = []
 
@@ -58,7 +56,7 @@ async def _is_heard(path: str, audio: Json, limits: Limits, probe_bytes: int, ru
     command = [
         *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-vn"),
         *source_input(path, None, probe_bytes),
-        *("-map", f"0:{index_of(audio)}", "-af", FROM_FIRST_SOUND, "-frames:a", "1", "-f", "framecrc", "-"),
+        *("-map", f"0:{index}", "-af", FROM_FIRST_SOUND, "-frames:a", "1", "-f", "framecrc", "-"),
     ]
     try:
         await runner.run_program(

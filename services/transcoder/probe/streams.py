@@ -12,7 +12,7 @@ from shared.contracts.warnings import VideoWarning, WarningCode
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from services.transcoder.media import ColourChange, VideoTrack
+    from services.transcoder.media import ColourChange, FirstField, VideoTrack
     from services.transcoder.probe.packets import PacketReader
 
     Json = Mapping[str, Any]
@@ -68,7 +68,8 @@ def largest_size(video: VideoTrack, pictures: Sequence[Json]) -> tuple[int, int,
     """
     sizes = [(video.width, video.height, video.sample_aspect)]
     if video.pix_fmt.startswith(SCALABLE_PIXELS):
-        sizes += [(int(one["width"]), int(one["height"]), read_aspect(one)) for one in pictures]
+        times = video.lines_times
+        sizes += [(int(one["width"]), times * int(one["height"]), read_aspect(one)) for one in pictures]
     largest = max(sizes, key=_area)
     return largest if _area(largest) > LARGER * _area(sizes[0]) else sizes[0]
 
@@ -119,6 +120,13 @@ def changes_dynamic_range(first: Colour, later: Sequence[Colour]) -> list[VideoW
         return []
     message = "the video changes between SDR and HDR: parts of it have the wrong brightness and colours"
     return [VideoWarning(code=WarningCode.PICTURE_DIFFERS, message=message)]
+
+
+def first_field(stream: Json, pictures: Sequence[Json]) -> FirstField:
+    """Return which field comes first where pictures are fields: HEVC only codes them as pictures."""
+    if stream.get("codec_name") != "hevc" or not is_interlaced(pictures):
+        return "none"
+    return "top" if pictures[0].get("top_field_first") else "bottom"
 
 
 def is_interlaced(frames: Sequence[Json]) -> bool:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from services.transcoder.probe.packets import Packets
 
@@ -19,6 +19,7 @@ MAX_WRONG: Final = 100  # consecutive wrong timestamps
 WRONG_SHARE: Final = 20  # at most one timestamp in this many may be wrong
 MAX_LAST_WRONG: Final = 3  # a clock that falls this close to the end is wrong, not restarted
 MIN_PACKETS: Final = 20
+MAX_LEAPS: Final = 1000  # each takes some 50 of the 128 KiB that an argument of a command may have
 
 
 def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
@@ -58,8 +59,13 @@ def colliding_times(packets: Packets, base: Fraction) -> list[int]:
     return wrong if len(wrong) * WRONG_SHARE <= len(delays) else []
 
 
-def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return (wrong, right) for each wrong time, using the free positions between its neighbours in order."""
+def correct(
+    times: Sequence[int], wrong: Sequence[int], near: Sequence[int] = ()
+) -> tuple[tuple[int, int], ...]:
+    """Return (wrong, right) for each wrong time: the free position nearest to where it is expected.
+
+    `near` tells for each time where that is; empty: as long after its neighbours as usual.
+    """
     if not wrong:
         return ()
     bad = {index: times[index] for index in wrong}
@@ -70,10 +76,43 @@ def correct(times: Sequence[int], wrong: Sequence[int]) -> tuple[tuple[int, int]
         for before, after in pairwise(good)
         for number in range(1, min(MAX_WRONG, round((after - before) / step)))
     ]
-    places = iter(free)
+    expected = near or _after_neighbours(times, bad, step)
+    order = sorted(bad, key=expected.__getitem__)
+    places = iter(sorted(_nearest(free, [expected[index] for index in order])))
     last = good[-1] if good else 0
-    pairs = [(time, next(places, last)) for time in sorted(bad.values())]
+    pairs = [(bad[index], next(places, last)) for index in order]
     return tuple(pairs)
+
+
+def _after_neighbours(times: Sequence[int], bad: Collection[int], step: int) -> list[int]:
+    """Return the times, those that are bad one step after the one before."""
+    expected: list[int] = []
+    for index, time in enumerate(times):
+        expected.append(expected[-1] + step if index in bad and expected else time)
+    return expected
+
+
+def expected_times(packets: Packets, wrong: Sequence[int]) -> list[int]:
+    """Return when each packet should be shown by when it is decoded; empty if decode times tell nothing."""
+    bad = set(wrong)
+    delays = [
+        shown - decoded
+        for index, (shown, decoded) in enumerate(zip(packets.pts, packets.dts, strict=True))
+        if index not in bad
+    ]
+    ascending = all(before < after for before, after in pairwise(packets.dts))
+    usual = round(median(delays)) if delays and ascending else None
+    return [] if usual is None else [decoded + usual for decoded in packets.dts]
+
+
+def _nearest(free: list[int], wanted: Sequence[int]) -> list[int]:
+    """Return the free position nearest to each wanted one, each only once; fewer if there are fewer."""
+    left, chosen = [*free], list[int]()
+    for moment in wanted[: len(free)]:
+        _, place = min((abs(place - moment), place) for place in left)
+        left.remove(place)
+        chosen.append(place)
+    return chosen
 
 
 def regular_steps(times: Sequence[int]) -> tuple[int, Fraction] | None:
@@ -82,6 +121,24 @@ def regular_steps(times: Sequence[int]) -> tuple[int, Fraction] | None:
     length = ordered[-1] - ordered[0] if count > 0 else 0
     strays = (abs((time - ordered[0]) * count - number * length) for number, time in enumerate(ordered))
     return (ordered[0], Fraction(length, count)) if length and 4 * max(strays) < length else None
+
+
+def uneven_steps(times: Sequence[int]) -> tuple[tuple[int, Fraction], tuple[tuple[int, int], ...]] | None:
+    """Return the first of `times` and their usual step, and (number, ticks) where a time leaves these.
+
+    None where that happens too often.
+    """
+    ordered = sorted(times)
+    if len(ordered) < 2:
+        return None
+    step = Fraction(median(after - before for before, after in pairwise(ordered)))
+    leaps, expected = list[tuple[int, int]](), Fraction(ordered[0])
+    for number, time in enumerate(ordered[1:], start=1):
+        expected += step
+        if 4 * abs(time - expected) > step:
+            leaps.append((number, round(time - expected)))
+            expected += leaps[-1][1]
+    return ((ordered[0], step), tuple(leaps)) if step and len(leaps) <= MAX_LEAPS else None
 
 
 def find_falls(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from services.transcoder.probe.channel_tracks import find_channels, mono_tracks
 from services.transcoder.probe.rejections import is_accepted, is_cover
 from shared.contracts.source_report import TrackReport
 from shared.contracts.warnings import VideoWarning, WarningCode
@@ -13,6 +14,7 @@ from shared.errors import NoVideoStream, UnsupportedCodec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from services.transcoder.media import ChannelTrack
     from shared.contracts.source_report import TrackKind
 
     Json = Mapping[str, Any]
@@ -36,6 +38,14 @@ class Choice:
     audio: Json | None
     tracks: tuple[TrackReport, ...]
     warnings: tuple[VideoWarning, ...]
+    channels: tuple[ChannelTrack, ...] = ()  # where each channel of the sound has a track of its own
+
+    @property
+    def heard(self) -> tuple[int, ...]:
+        """The tracks that are heard each by itself: those of a stereo pair, or the one that is selected."""
+        if len(self.channels) == 2:
+            return tuple(track.index for track in self.channels)
+        return () if self.audio is None else (index_of(self.audio),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,7 @@ class Candidates:
     programmes: Sequence[frozenset[int]] = ()
     unopened: frozenset[int] = frozenset()  # streams whose decoder does not start
     silent: frozenset[int] = frozenset()  # silent audio streams
+    container: str = ""
 
     def of_kind(self, kind: str) -> list[Json]:
         """Return the streams of one type, without covers."""
@@ -72,8 +83,12 @@ def choose_tracks(found: Candidates) -> Choice:
     """Return the tracks to convert. Raises NoVideoStream, or UnsupportedCodec naming the codec."""
     video = choose_video(found)
     audio = choose_audio(found, video)
-    reports = tuple(_report(found, stream, video, audio) for stream in found.streams)
-    return Choice(video, audio, reports, tuple(_warnings(found, audio, reports)))
+    tracks = [one for one in found.of_kind("audio") if found.can_decode(one) and found.count(one)]
+    channels = find_channels(found.container, tracks, audio, found.silent) if audio else ()
+    used = [stream for stream in (video, audio) if stream is not None]
+    reports = tuple(_report(found, stream, used, channels) for stream in found.streams)
+    unused = _unused_channels(found, tracks, audio, channels) if audio else []
+    return Choice(video, audio, reports, (*_warnings(found, audio, reports, channels), *unused), channels)
 
 
 def choose_video(found: Candidates) -> Json:
@@ -144,15 +159,19 @@ def codec_of(stream: Json) -> str:
     return f"unknown, {stream.get('codec_tag_string', '?')}" if name in {"unknown", "none"} else name
 
 
-def _report(found: Candidates, stream: Json, video: Json, audio: Json | None) -> TrackReport:
-    used = stream is video or stream is audio
+def _report(
+    found: Candidates, stream: Json, chosen: Sequence[Json], channels: Sequence[ChannelTrack]
+) -> TrackReport:
+    part = next((one.channel for one in channels if one.index == index_of(stream)), None)
+    used = stream in chosen or part is not None
+    reason = _used(found, stream) if used else _left_out(found, stream, chosen[0])
     tags = stream.get("tags", {})
     return TrackReport(
         index=index_of(stream),
         kind=KINDS.get(str(stream.get("codec_type")), "data"),
         codec=codec_of(stream),
         used=used,
-        reason=_used(found, stream) if used else _left_out(found, stream, video),
+        reason=f"{part} of the sound, whose channels have a track each" if part else reason,
         packets=found.packets.get(index_of(stream)),
         width=stream.get("width") or None,
         height=stream.get("height") or None,
@@ -185,13 +204,38 @@ def _left_out(found: Candidates, stream: Json, video: Json) -> str:
     return "another video track is the default one, or larger"
 
 
-def _warnings(found: Candidates, audio: Json | None, reports: Sequence[TrackReport]) -> list[VideoWarning]:
+def _unused_channels(
+    found: Candidates, tracks: Sequence[Json], audio: Json, channels: Sequence[ChannelTrack]
+) -> list[VideoWarning]:
+    """Return a warning where sound lies in one track for each channel, and not all of them are used."""
+    used = {index_of(audio), *(channel.index for channel in channels)}
+    mono = [index_of(track) for track in mono_tracks(tracks, audio)]
+    left = [index for index in mono if index not in used | found.silent]
+    if found.container != "mxf" or not left:
+        return []
+    message = (
+        f"each track holds one channel of sound: {_listed(sorted(used))} are converted,"
+        f" {_listed(left)} are left out"
+    )
+    return [VideoWarning(code=WarningCode.AUDIO_TRACKS_LEFT_OUT, message=message)]
+
+
+def _listed(indexes: Sequence[int]) -> str:
+    return ", ".join(map(str, indexes))
+
+
+def _warnings(
+    found: Candidates,
+    audio: Json | None,
+    reports: Sequence[TrackReport],
+    channels: Sequence[ChannelTrack],
+) -> list[VideoWarning]:
     if audio is None:
         why = [f"track {one.index}: {one.reason}" for one in reports if one.kind == "audio"]
         message = f"the sound cannot be converted ({'; '.join(why)}): the video is silent"
         return [VideoWarning(code=WarningCode.AUDIO_LEFT_OUT, message=message)] if why else []
     defaults = [one for one in found.of_kind("audio") if one.get("disposition", {}).get("default")]
-    if not defaults or audio in defaults:
+    if not defaults or audio in defaults or channels:
         return []
     default = next(one for one in reports if one.index == index_of(defaults[0]))
     message = f"the default audio track is not used ({default.reason}): track {index_of(audio)} replaces it"
