@@ -24,10 +24,12 @@ class Server:
         self.answers: Sequence[tuple[int, str]] = answers
         self.bodies: dict[str, bytes] = {}
         self.agents: list[str] = []
+        self.headers: dict[str, str] = {}
 
     async def answer(self, request: web.Request) -> web.Response:
         agent = request.headers["User-Agent"]
         self.agents.append("direct" if "aiohttp" in agent and "Botocore" not in agent else "botocore")
+        self.headers = {name.lower(): value for name, value in request.headers.items()}
         status, code = self.answers[min(len(self.agents), len(self.answers)) - 1]
         if status != 200:
             return web.Response(status=status, text=ERROR.format(code=code, message="because"))
@@ -45,6 +47,25 @@ async def test_small_objects_are_put_directly_and_large_ones_by_botocore() -> No
             assert await storage.put_bytes(f"hls/{size}.ts", b"x" * size) == size
     assert server.agents == ["direct", "direct", "botocore"]
     assert [len(body) for body in server.bodies.values()] == [0, MAX_BYTES, MAX_BYTES + 1]
+
+
+async def test_a_direct_put_says_type_caching_and_encryption() -> None:
+    server = Server(OK)
+    async with s3_that(
+        server.answer, s3_sse="aws:kms", s3_sse_kms_key_id="key", s3_session_token="t"
+    ) as storage:
+        await storage.put_bytes("hls/a.ts", b"x")
+    assert server.agents == ["direct"]
+    said = {
+        "content-type": "video/mp2t",
+        "cache-control": "public, max-age=31536000, immutable",
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "key",
+        "x-amz-security-token": "t",
+    }
+    assert said.items() <= server.headers.items()
+    signed = server.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    assert said.keys() <= set(signed)
 
 
 @pytest.mark.parametrize(
