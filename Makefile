@@ -1,5 +1,5 @@
 # Variables given to a target (make up STORAGE_TYPE=local TRANSCODERS=2) reach the services: make hands
-# what stands on its command line on in the environment.
+# the variables of its command line on in the environment.
 
 VENV := .venv
 READY := $(VENV)/.installed

@@ -19,7 +19,7 @@ TOLERANCE_SECONDS = 0.5
 
 
 class PlaybackError(Exception):
-    """The video does not play; the message says where."""
+    """The video does not play; the message has the place."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ OPTIONAL = ("nginx", "prometheus")
 
 
 class MissingProgramError(Exception):
-    """A program is not installed; the message says what to do."""
+    """A program is not installed; the message has the remedy."""
 
 
 @dataclass(frozen=True)

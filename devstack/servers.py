@@ -156,7 +156,7 @@ def _seaweedfs(directory: StackDir, state: State, programs: Programs) -> Part:
         files=(File(home / "s3.json", _s3_identities(key, secret)),),
         answers=f"s3://{key}:{secret}@127.0.0.1:{ports[-1]}/{BUCKET}",
         ports=PORTS["seaweedfs"],
-        grace_seconds=1.0,  # it would wait 15 s for streams of its own; a kill loses nothing
+        grace_seconds=1.0,  # it would wait 15 s for its own streams; a kill loses nothing
         litter=tuple(
             f"/tmp/seaweedfs-{kind}-grpc-{port + GRPC_OFFSET}.sock"  # noqa: S108 - SeaweedFS's choice
             for kind, port in zip(kinds, ports, strict=True)

@@ -109,7 +109,7 @@ def _of_values(values: list[ast.expr]) -> Iterator[Reason]:
 
 
 def _text(node: ast.expr) -> str:
-    """Return a text as it is written, with an ellipsis for what is filled in."""
+    """Return a message template, with ellipses for its placeholders."""
     if isinstance(node, ast.JoinedStr):
         return "".join(_text(part) for part in node.values)
     if isinstance(node, ast.Constant):
@@ -118,14 +118,14 @@ def _text(node: ast.expr) -> str:
 
 
 def _of_statuses() -> Iterator[Reason]:
-    """Yield what is answered where no service has a say: unknown paths, methods, bodies above the limit."""
+    """Yield the framework's answers: unknown paths, methods, bodies above the limit."""
     for status in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
         name = status.phrase.lower().replace(" ", "_")
         yield Reason(name, status, status.description)
 
 
 def _of_edge() -> Iterator[Reason]:
-    """Yield what nginx answers by itself in front of the streamer."""
+    """Yield the answers that nginx gives in front of the streamer."""
     for body in re.findall(r"'(\{.*\})\\n'", EDGE.read_text()):
         problem = json.loads(body)
         yield Reason(problem["reason"], problem["status"], problem["detail"])

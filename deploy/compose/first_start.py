@@ -1,6 +1,6 @@
-"""What compose.yaml's services need before they start: the buckets, and a first API key, which is printed.
+"""Creates the buckets and a first API key, which is printed, before compose.yaml's services start.
 
-Every `docker compose up` runs this; what is there already is left alone.
+Every `docker compose up` runs this; existing buckets and keys are left alone.
 """
 
 from __future__ import annotations

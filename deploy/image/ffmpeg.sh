@@ -1,8 +1,8 @@
 #!/bin/sh
 # Build FFmpeg from Debian's source package into /opt/ffmpeg.
 #
-# All decoders, demuxers and filters of its own stay: which of them a source may use is decided by the service,
-# and its messages name what was refused. Left out are network, devices, and what writes formats nobody asks for.
+# All built-in decoders, demuxers and filters stay: the service decides which of them a source may use,
+# and its messages name what was refused. Left out are network, devices, and muxers and encoders of unneeded formats.
 set -eu
 
 apt-get source --quiet ffmpeg
