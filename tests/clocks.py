@@ -1,4 +1,4 @@
-"""A clock that tests set: whoever sleeps on it wakes up at once, that much later."""
+"""A clock for tests: sleeping returns immediately and advances the clock."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ REGION = "eu-test-1"
 
 @asynccontextmanager
 async def examined(settings_of: Any, backend: Backend, tmp_path: Path, **broken: Any) -> AsyncIterator[Any]:
-    """Yield a function that runs the doctor on a healthy storage but for `broken`.
+    """Yield a function that runs the doctor on a storage that is healthy except for `broken`.
 
     `settings_of` makes settings from the values that are given.
     """

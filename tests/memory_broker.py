@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class MemoryBroker:
     """Queues with their messages; `unanswered` are messages that somebody pulled and has not answered yet.
 
-    While it `is_away` every call fails, and connections that were open stay lost.
+    While it `is_away` every call fails, and open connections stay lost.
     """
 
     queues: dict[str, deque[MemoryMessage]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class MemoryBroker:
         return self.connections[-1]
 
     def expect(self) -> None:
-        """Raise what aio-pika raises while the server is away."""
+        """Raise aio-pika's error for an unavailable server."""
         if self.is_away:
             for connection in self.connections:
                 connection.is_closed = True
@@ -54,7 +54,7 @@ class MemoryConnection:
         return MemoryChannel(self)
 
     async def close(self) -> None:
-        """Close; what was pulled through it and not answered waits again, as delivered once more."""
+        """Close; unacknowledged messages return to their queues, marked as redelivered."""
         self.broker.expect()
         self.is_closed = True
         for message in [each for each in self.broker.unanswered if each.connection is self]:

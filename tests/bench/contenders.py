@@ -87,7 +87,7 @@ def _graded(result: Result, job: Job, outputs: dict[str, Path]) -> Result:
     try:
         return replace(result, renditions=rate_of(job.ladder, outputs, job.source))
     except (*FAILURES, KeyError) as error:
-        return replace(result, error=f"its output could not be judged: {error}")
+        return replace(result, error=f"its output could not be measured: {error}")
 
 
 def run_ours(job: Job, *, is_graded: bool = True) -> Result:
@@ -141,7 +141,7 @@ def _run_limit(job: Job) -> Result:
         raw = Path(name)
         length = commands.piece_length(shutil.disk_usage(raw).free, job.ladder)
         if length < commands.RATE:
-            raise CommandFailed(f"{MEMORY_DISK} has no room for a second of raw frames")
+            raise CommandFailed(f"{MEMORY_DISK} has no space for a second of raw frames")
         encodes = {rung.name: Usage(0.0, 0.0, 0) for rung in job.ladder}
         for piece in commands.pieces(_frames(job.source), length):
             run_quietly(commands.raw_pieces(job.source, piece, job.ladder, raw), job.timeout_seconds)

@@ -118,7 +118,7 @@ def _section(source: Source, found: list[Result]) -> dict[str, Any]:
 
 
 def _finish(report: dict[str, Any], folder: Path, stem: str, console: Console) -> int:
-    """Write and show what was found; returns the exit status."""
+    """Write and print the results; returns the exit status."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{stem}.json"
     target.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Many small videos uploaded by many clients at once: whether all get ready, and what it takes of memory."""
+"""Many small videos uploaded by many clients at once: do all become ready, and how much memory is used?"""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Run:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run it on a stack of its own, write the report; return 1 unless all videos got ready, memory flat."""
+    """Run it on a private stack and write the report.
+
+    Return 1 unless all videos became ready with flat memory.
+    """
     parser = argparse.ArgumentParser(prog="python -m tests.bench.load", description=__doc__)
     parser.add_argument("--videos", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=50)
@@ -85,7 +88,7 @@ async def measure(system: System, clip: Path, run: Run) -> dict[str, Any]:
 
 
 async def _until_terminal(watch: Watch, watching: asyncio.Task[None], run: Run) -> None:
-    """Wait; what is still in work after far too long is for the report to show."""
+    """Wait, with a generous limit; the report shows unfinished videos."""
     deadline = time.monotonic() + MIN_SECONDS + SECONDS_A_VIDEO * run.videos
     while watch.videos["ready"] + watch.videos["failed"] < run.videos and time.monotonic() < deadline:
         if watching.done():

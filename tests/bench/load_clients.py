@@ -1,4 +1,4 @@
-"""Clients that all upload at once, and come again when they are told to."""
+"""Clients that upload simultaneously, and retry as requested."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def _processor() -> str:
 
 
 def describe_versions() -> dict[str, str]:
-    """Return the versions of all that took part; the reason where one cannot be told."""
+    """Return the versions of all programs, or why one is unknown."""
     versions = {
         "commit": _first_line(
             ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]

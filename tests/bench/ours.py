@@ -1,4 +1,4 @@
-"""The pipeline as a contender: a stack of its own, driven over HTTP."""
+"""The pipeline as a contender: a private stack, driven over HTTP."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VARIABLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a conversion took, and what lies in storage afterwards, by rendition."""
+    """The cost of a conversion, and its objects in storage by rendition."""
 
     usage: Usage
     upload_seconds: float

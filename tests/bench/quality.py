@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from services.transcoder.plan.ladder import Rung
 
 COMPARED_SECONDS: Final = 20.0
-IDENTICAL_DB: Final = 100.0  # stands for infinity, which JSON cannot say
+IDENTICAL_DB: Final = 100.0  # stands for infinity, which JSON cannot represent
 TIMEOUT_SECONDS: Final = 600.0
 PSNR: Final = re.compile(r"PSNR .*average:(inf|[0-9.]+)")
 SSIM: Final = re.compile(r"SSIM .*All:([0-9.]+)")

@@ -37,7 +37,7 @@ def show_source(section: dict[str, Any], cores: int, console: Console) -> None:
 
 
 def disturbed(contenders: list[dict[str, Any]], cores: int) -> list[str]:
-    """Return the titles of those whose wall time says little: others took part of the machine meanwhile."""
+    """Return the titles of contenders with unreliable wall times, because other processes were running."""
     measured = [(each["title"], each["usage"]) for each in contenders if each["usage"]]
     return [
         title

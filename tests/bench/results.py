@@ -85,7 +85,7 @@ def ratios(results: Iterable[Result], source_seconds: float) -> list[Ratio]:
 
 
 def first_playable(usage: Usage | None, source_seconds: float) -> Ratio:
-    """Return the time to first playback as a share of the whole; judged for long sources only."""
+    """Return the time to first playback as a share of the whole; only assessed for long sources."""
     value = _over(usage.first_playable_seconds, usage.wall_seconds) if usage else None
     is_met = value < FIRST_PLAYABLE_AIM if value is not None and source_seconds >= LONG_SECONDS else None
     aim = f"< {FIRST_PLAYABLE_AIM:.0%} from {LONG_SECONDS} s on"

@@ -28,11 +28,11 @@ class Source:
 
 
 class NoMedia(Exception):
-    """There are no clips to make the real source from; the message says where they were looked for."""
+    """There are no clips for the real source; the message names the directory."""
 
 
 def make_source(kind: str, seconds: float, media: Path) -> Source:
-    """Return the source of a kind, made anew unless it is there; raises NoMedia, CommandFailed."""
+    """Return the source of a type, creating it if necessary; raises NoMedia, CommandFailed."""
     clips = _clips(media) if kind == "real" else []
     unnamed = _argv(kind, clips, seconds, Path("source.mp4"))
     stamp = hashlib.sha256("\n".join(unnamed).encode()).hexdigest()[:12]

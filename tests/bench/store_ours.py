@@ -1,4 +1,4 @@
-"""Put a folder of files as the uploader does, in a process of its own for the sake of its CPU time."""
+"""Put a folder of files like the uploader, in a separate process to measure its CPU time."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def measure(server: Server, contender: str, films: tuple[Film, Film], given: arg
 
 
 def crowded(server: Server, contender: str, film: Film, number: int, asked: StorageRequests | None) -> Any:
-    """Let 200 viewers ask for a segment that nobody has asked for, and count what the storage is asked."""
+    """Have 200 viewers request an uncached segment, and count the requests to the storage."""
     key = f"{film.key}/720p/segment_{number:03d}.ts"
     path = f"/{key}" if contender == BARE else film.segment(number)
     before = asked.counts() if asked else None
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def combined(former: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the results of both: what was measured now takes the place of what was before."""
+    """Return the merged results: new measurements replace earlier ones."""
     by_storage = {each["storage"]: dict(each) for each in former}
     for each in found:
         kept = by_storage.setdefault(each["storage"], dict(each))

@@ -84,7 +84,7 @@ def _percentile(said: str, which: int) -> float:
 
 
 class Connection:
-    """One HTTP connection that reads as slowly as it is told."""
+    """One HTTP connection with a limited reading rate."""
 
     def __init__(self, url: str, path: str, buffer_bytes: int = 1 << 20) -> None:
         self._at, self._path, self._buffer_bytes = urlsplit(url), path, buffer_bytes

@@ -1,4 +1,4 @@
-"""The player page itself: small, by keyboard, for everybody, honest without a video, and counted."""
+"""The player page itself: small screens, keyboard, accessibility, missing videos, reports."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ async def test_viewer_is_told_when_the_video_is_deleted_or_made_private_meanwhil
 
 
 def is_over(headline: str) -> bool:
-    """Whether a page says that there is nothing to play; with private videos about, it may not say why."""
+    """Whether a page shows that there is nothing to play; with private videos it may not tell why."""
     return "no such video" in headline or "private" in headline
 
 

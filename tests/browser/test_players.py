@@ -79,7 +79,7 @@ async def test_growing_video_plays_from_its_beginning_to_its_end(
         async with held(system, client, video["id"]):
             await viewer.page.goto(address)
             await viewer.page.evaluate(STARTS[player], url)
-            if player != "video.js":  # which shows nothing of a growing video before it has several segments
+            if player != "video.js":  # which shows a growing video only after several segments
                 await viewer.until(f"() => {MEDIA}.readyState", lambda state: state >= 2)
                 assert (await viewer.seen())["time"] < 0.5
         async with asyncio.TaskGroup() as group:

@@ -39,7 +39,7 @@ async def media_playlist(client: Client, video_id: str) -> str:
 
 
 async def embedded(viewer: Viewer, url: str, script: str, condition: Any = bool) -> Any:
-    """Open a page with a frame; return what a script in the frame says as soon as it is as wanted."""
+    """Open a page with a frame; return the result of a script in the frame once it is as expected."""
     await viewer.page.goto(url)
     frame = next(frame for frame in viewer.page.frames if frame.parent_frame)
     async with asyncio.timeout(60):
@@ -49,7 +49,7 @@ async def embedded(viewer: Viewer, url: str, script: str, condition: Any = bool)
 
 
 async def plays_through(frame: Any) -> Any:
-    """Play to the end; return what was seen there, and the stalls."""
+    """Play to the end; return the state at the end, and the stalls."""
     await frame.evaluate(f"() => {{ {MEDIA}.muted = true; return {MEDIA}.play(); }}")
     async with asyncio.timeout(90):
         while not (seen := await frame.evaluate(SEEN))["ended"]:

@@ -61,7 +61,7 @@ class Viewer:
         await self.until(f"() => {MEDIA} && {MEDIA}.readyState >= 2 && !{MEDIA}.closest('[hidden]')", bool)
 
     async def until(self, script: str, condition: Any, seconds: float = 90) -> Any:
-        """Return what a script says as soon as it is as wanted."""
+        """Return the result of a script once it is as expected."""
         value = None
         try:
             async with asyncio.timeout(seconds):
@@ -107,7 +107,7 @@ class Viewer:
         assert await self.page.evaluate("() => account.errors") == []
 
     def fetched(self, ending: str) -> list[str]:
-        """Return what was requested, without queries, by how it ends."""
+        """Return the requested URLs without queries that have a suffix."""
         urls = [request.url for request in self.requests]
         return [url for url in urls if url.split("?")[0].endswith(ending)]
 

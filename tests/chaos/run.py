@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = DELETE_AGAIN_SECONDS + 40.0  # a relay's reservation, the second pass of a deletion
 BUCKET_SECONDS = STALE_SECONDS + SWEEP_INTERVAL_SECONDS  # and with a work bucket the removal of dead uploads
-LONG_MINUTES, LONG_OUTAGE_SECONDS = 30.0, 600.0  # a run of that length has one outage of the storage so long
+LONG_MINUTES, LONG_OUTAGE_SECONDS = 30.0, 600.0  # runs of this length have one storage outage of that length
 REPORT = REPO / ".chaos" / "chaos.json"
 
 

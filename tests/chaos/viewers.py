@@ -93,7 +93,7 @@ class Viewers:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _play(self, entry: Entry) -> None:
-        """Watch a video over and over; one that cannot be begun was not shown yet."""
+        """Watch a video repeatedly; one that cannot be started was not visible yet."""
         until = time.monotonic() + WATCH_SECONDS
         begun = await self._segments(entry, must=False)
         while begun and time.monotonic() < until and not self._ending.is_set():
@@ -102,7 +102,7 @@ class Viewers:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _segments(self, entry: Entry, *, must: bool) -> list[str]:
-        """Return the segments that the playlists of a video name; none when it cannot be begun."""
+        """Return the segments in a video's playlists; empty if it cannot be started."""
         found = []
         for variant in await self._named(entry, f"/api/stream/{entry.video_id}/master.m3u8", must=must):
             found += await self._named(entry, variant, must=must)
@@ -113,7 +113,7 @@ class Viewers:
         return [urljoin(path, line) for line in NAMED.findall(body.decode(errors="replace"))]
 
     async def _fetch(self, entry: Entry, path: str) -> bytes:
-        """Fetch until it is there, as players do; note what was not there at once."""
+        """Fetch with retries, as players do; record files that were not available at once."""
         self._waiting[path, entry.video_id] += 1
         try:
             while _is_watchable(entry):

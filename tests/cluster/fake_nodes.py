@@ -1,6 +1,6 @@
-"""Nodes without kubelets: pods that the scheduler puts on them are said to run, be ready, and end.
+"""Nodes without kubelets: their pods are reported as running, ready and ended.
 
-Nothing runs. What is real is everything that decides: admission, scheduling, roll-outs, budgets, preemption.
+No container runs. All decisions are real: admission, scheduling, roll-outs, budgets, preemption.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a real API server says to the manifests, the chart and the examples."""
+"""A real API server accepts the manifests, the chart and the examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of docs/kubernetes.md, followed word by word on a cluster of their own."""
+"""The commands in docs/kubernetes.md, run literally on a separate cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERVICES = {"ingest", "streamer", "transcoder", "uploader"}
 
 @pytest.fixture
 def empty(tmp_path):
-    """A cluster that knows nothing of ours."""
+    """A cluster without any of our resources."""
     programs = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
     if reason := obstacle(*programs):
         pytest.skip(reason)

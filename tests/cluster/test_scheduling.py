@@ -63,7 +63,7 @@ def test_applying_again_keeps_what_scalers_have_set(applied):
 
 
 def apply_again(cluster, directory):
-    cluster.kubectl("delete", "job", "vod-migrate", *NAMESPACE)  # as its component says
+    cluster.kubectl("delete", "job", "vod-migrate", *NAMESPACE)  # as set by its component
     cluster.kubectl("apply", "--kustomize", str(directory))
 
 
@@ -135,7 +135,7 @@ def test_serving_pushes_out_bulk_encoding_and_planners_push_out_nothing(applied,
     assert names(running(applied, "transcoder-cpu")) == filled
     scale(applied, "uploader", 24)
     until(lambda: len(running(applied, "uploader")) == 24, "uploaders run")
-    # Fewer than before; some may be new, in room that was freed for several at once.
+    # Fewer than before; some may be new, in space freed for several at once.
     assert len(running(applied, "transcoder-cpu")) < len(filled)
     assert [len(running(applied, name)) for name in ("ingest", "streamer")] == [2, 2]
 

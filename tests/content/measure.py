@@ -1,4 +1,7 @@
-"""What is seen and heard of a file: shapes, colours, combs, levels. Decoded by ffmpeg, judged with numpy."""
+"""Measures a file's pictures and sound: shapes, colours, combing, levels.
+
+Decoded by ffmpeg, analysed with numpy.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ RATE: Final = 48_000
 
 
 def ffmpeg(*arguments: object, nostdin: bool = True, **options: object) -> bytes:
-    """Run ffmpeg and return what it writes to its standard output."""
+    """Run ffmpeg and return its standard output."""
     quiet = ["-nostdin"] if nostdin else []
     command = ["ffmpeg", *quiet, "-loglevel", "error", "-y", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, check=False, **options)  # type: ignore[call-overload]
@@ -39,7 +42,7 @@ def aspect(picture: NDArray[np.uint8]) -> float:
 
 
 def combing(picture: NDArray[np.uint8]) -> float:
-    """Return how much neighbouring lines differ; the pictures judged by it are the same in all lines."""
+    """Return how much neighbouring lines differ; the test pictures are equal in all lines."""
     grey = picture.mean(axis=2)
     return float(np.abs(np.diff(grey, axis=0)).mean())
 

@@ -1,4 +1,4 @@
-"""Kinds of sources that public bug reports say came out wrong: each made anew, with what must come of it."""
+"""Sources like those of public bug reports: each is generated, with the expected result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def shows(
     heard: float | None = None,
     slack: float = 0.2,
 ) -> Callable[[Converted], list[str]]:
-    """Return the judge of numbered pictures, of how long it lasts, and of how long the tone is heard."""
+    """Return a check of the numbered pictures, the duration, and the duration of the tone."""
     sounding = seconds if heard is None else heard
 
     def judge(made: Converted) -> list[str]:
@@ -81,7 +81,7 @@ def tone_seconds(made: Converted) -> float:
 def shows_bars(
     at: Collection[float] = (0.5,), tolerance: int = COLOUR_TOLERANCE
 ) -> Callable[[Converted], list[str]]:
-    """Return the judge of the colour bars, at some shares of the video."""
+    """Return a check of the colour bars at some positions in the video."""
 
     def judge(made: Converted) -> list[str]:
         shown, wrong = pictures(made.video, *made.size), []
@@ -97,7 +97,7 @@ def shows_bars(
 
 
 def shows_half(made: Converted) -> list[str]:
-    """Judge a red picture whose left half is transparent: black."""
+    """Check a red picture whose transparent left half must be black."""
     picture = pictures(made.video, *made.size)[FPS]
     left, right = (
         picture[:, columns].reshape(-1, 3).mean(axis=0) for columns in (slice(20, 140), slice(180, 300))
@@ -149,7 +149,7 @@ def longer_sound(suffix: str, video: str, audio: str) -> Callable[[Path], Path]:
 
 
 def halves(folder: Path, suffix: str, video: str, audio: str, starts: tuple[float, float]) -> list[Path]:
-    """Return both halves of the clip as recordings with clocks of their own."""
+    """Return both halves of the clip as recordings with separate clocks."""
     parts, half = [], FRAMES // 2
     for number, start in enumerate(starts):
         path, first = folder / f"half{number}.{suffix}", number * half
@@ -374,7 +374,7 @@ def without(name: bytes) -> Callable[[bytes], bytes]:
 
 
 def to_the_end(data: bytes) -> bytes:
-    """Return an MP4 whose last box, the media data, says that it extends to the end of the file."""
+    """Return an MP4 whose last box, the media data, extends to the end of the file (size 0)."""
     place = data.find(b"mdat") - 4
     return data[:place] + bytes(4) + data[place + 4 :]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.deploy.engine import Engine
 
-# A network namespace of its own, where the tests' daemon may make bridges and rules.
+# A private network namespace, where the tests' daemon may create bridges and rules.
 INSIDE = ("unshare", "--net", "--kill-child=TERM", sys.executable, "-m", "tests.deploy.inside")
 
 

@@ -23,7 +23,7 @@ NO_NETWORK: Final = ("--bridge=none", "--iptables=false", "--ip6tables=false", "
 
 
 class EngineError(Exception):
-    """A command of Docker failed; the message has what it said."""
+    """A Docker command failed; the message has its output."""
 
 
 def cache() -> Path:
@@ -42,7 +42,7 @@ class Engine:
         self.environ = os.environ | environ | {"DOCKER_HOST": f"unix://{socket}"}
 
     def docker(self, *arguments: str, seconds: float = 120, stdin: Path | None = None, **given: str) -> str:
-        """Run a command and return what it printed. Raises EngineError."""
+        """Run a command and return its output. Raises EngineError."""
         with (stdin or Path(os.devnull)).open("rb") as source:
             done = subprocess.run(
                 ["docker", *arguments],

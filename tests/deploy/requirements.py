@@ -23,7 +23,7 @@ PROGRAMS: Final = {  # by the package that brings them
 def reason_not_to_run() -> str | None:
     """Install what is missing; return why the tests cannot run here, None if they can."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        return "a Docker daemon of its own needs root on Linux"
+        return "a private Docker daemon needs root on Linux"
     # A daemon started from a service or shell may have a PATH without the directories of root's programs.
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     try:

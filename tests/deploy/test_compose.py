@@ -1,4 +1,4 @@
-"""compose.yaml as a newcomer starts it, and what it does when parts of it die."""
+"""compose.yaml on a fresh machine, and after failures of its parts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Project:
         )
 
     def container(self, service: str) -> dict[str, Any]:
-        """Return what Docker says about a service's container."""
+        """Return Docker's description of a service's container."""
         name = self("ps", "--all", "--quiet", service).strip()
         found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", name))
         return found[0]

@@ -1,4 +1,4 @@
-"""The way of a video through a system in containers: uploaded, ready, played, deleted."""
+"""The life of a video in a containerized system: uploaded, ready, played, deleted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GONE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a system answers, and an admin's key."""
+    """The addresses of a system, and an admin key."""
 
     ingest: str
     key: str
@@ -50,7 +50,7 @@ async def play(client: Client, ready: dict[str, Any], folder: Path, ladder: Ladd
 
 
 async def gone(session: aiohttp.ClientSession, url: str) -> None:
-    """Return when a URL answers 404, as caches let go of it."""
+    """Return when a URL answers 404, after caches have expired."""
     async with asyncio.timeout(GONE_SECONDS):
         while True:
             async with session.get(url) as answer:

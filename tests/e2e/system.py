@@ -1,4 +1,4 @@
-"""The system as its users see it: HTTP, AMQP, S3 and files. Nothing of the product is imported."""
+"""The system as its users see it: HTTP, AMQP, S3 and files. Imports no product code."""
 
 from __future__ import annotations
 

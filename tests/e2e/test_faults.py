@@ -57,7 +57,7 @@ async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s
         assert fault["stage"] in ("upload", *(["encode"] if IN_BUCKET else []))
         assert len(await events.of(video_id, "video.failed", at_least=1)) == 1
         encoded = await encodes(events, video_id)
-        assert encoded, "what was encoded is kept"
+        assert encoded, "encoded chunks are kept"
 
         s3_mode.up()
         assert "source" in await s3_mode.work_files(f"originals/{video_id}"), "the original is kept"

@@ -77,7 +77,7 @@ class Viewer:
         return self.counts[-1]
 
     async def look(self) -> None:
-        """Load the playlist; what it once had it still has, and every segment in it is there."""
+        """Load the playlist; it never loses segments, and each of its segments exists."""
         url = self.record["playlistUrl"].replace("master.m3u8", "180p/playlist.m3u8")
         async with self.client.session.get(url) as answer:
             if answer.status != 200:
@@ -105,7 +105,7 @@ async def begin(client, clip):
 
 
 async def attempts(system, video_id):
-    """Return how often each chunk was begun."""
+    """Return how often each chunk was started."""
     connection = await asyncpg.connect(system.env["DATABASE_URL"])
     try:
         rows = await connection.fetch(
@@ -117,7 +117,7 @@ async def attempts(system, video_id):
 
 
 async def expect_whole(system, client, viewer, tmp_path):
-    """The finished video has every frame once, and what was shown before is what it consists of."""
+    """The finished video has every frame once, and consists of the segments shown before."""
     video_id = viewer.record["id"]
     ready = await client.ready(video_id)
     played = await client.play(ready, tmp_path)
@@ -155,4 +155,4 @@ async def test_viewers_keep_what_they_were_shown_when_services_are_killed(slow, 
             await asyncio.to_thread(slow.up)
         await viewer.watch_until(SEGMENTS)
         await expect_whole(slow, client, viewer, tmp_path)
-        assert await attempts(slow, viewer.record["id"]) == [1, 1, 1, 2], "encoded again: what was killed"
+        assert await attempts(slow, viewer.record["id"]) == [1, 1, 1, 2], "encoded again: the killed chunk"

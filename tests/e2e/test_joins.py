@@ -121,7 +121,7 @@ async def test_joins_leave_no_trace_when_two_transcoders_share_a_long_clip(pair,
 
 
 def expect_every_picture(pictures, original: Original) -> None:
-    """Each frame of the source once and in order; held only where the source has no rate of its own."""
+    """Each frame of the source once and in order; held only if the source has no constant rate."""
     found = (pictures.missing, pictures.doubled, pictures.out_of_order, pictures.unknown)
     assert found == (0, 0, 0, 0)
     if original.rate:

@@ -46,7 +46,7 @@ def system(outside_servers, tmp_path_factory):
 
 @contextmanager
 def attacked(system: System, key: str) -> Iterator[None]:
-    # With the least priority: an attacker has a machine of their own.
+    # With the lowest priority: an attacker uses another machine.
     run = ["nice", "-n", "19", sys.executable, "-m", "tests.e2e.attack"]
     run += [system.env["INGEST_URL"], str(CONNECTIONS)]
     with subprocess.Popen(run, cwd=REPO, stdin=subprocess.PIPE, text=True) as attack:

@@ -47,7 +47,7 @@ class Player:
         return (await self._get(url)).decode()
 
     async def _get(self, url: str) -> bytes:
-        """Fetch until it is there, as players do; note what was not there at once."""
+        """Fetch with retries, as players do; record files that were not available at once."""
         while True:
             try:
                 timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)

@@ -1,4 +1,4 @@
-"""WORK=bucket started by root: each service is a user of its own, and cannot read the scratch of another."""
+"""WORK=bucket started by root: each service runs as a separate user, and cannot read another's scratch."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def scratches(system):
 
 
 def refusal(uid, path):
-    """Return what a user is told who lists a directory, or reads a file."""
+    """Return the output when a user lists a directory, or reads a file."""
     command = ["ls", path] if path.is_dir() else ["cat", path]
     user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     done = subprocess.run([*user, *command], capture_output=True, text=True, check=False)

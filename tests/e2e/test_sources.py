@@ -18,7 +18,7 @@ from tests.e2e.system import IN_BUCKET, needs_volume
 
 @pytest.fixture
 def https_server(tmp_path_factory, small_clip):
-    """An https server on this machine with a certificate of its own; yields its base URL and certificate."""
+    """An https server on this machine with its own certificate; yields its base URL and certificate."""
     directory = tmp_path_factory.mktemp("https")
     certificate, key = make_certificate(directory)
     handler = functools.partial(QuietHandler, directory=str(small_clip.parent))

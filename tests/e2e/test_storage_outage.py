@@ -17,7 +17,7 @@ VIDEOS = int(os.environ.get("STORAGE_OUTAGE_VIDEOS", "10"))
 
 @pytest.fixture(scope="module")
 def system(outside_servers, tmp_path_factory):
-    """A stack of its own, whose S3 server may be killed."""
+    """A private stack, whose S3 server may be killed."""
     running = System(tmp_path_factory.mktemp("outage"))
     try:
         running.up(
@@ -66,7 +66,7 @@ async def test_videos_wait_for_the_storage_and_go_on_when_it_is_back(system, tmp
 
 
 async def status_of(system, part):
-    """Return what /statusz of a service says is not well."""
+    """Return the failing dependencies in /statusz of a service."""
     state = json.loads((system.directory / "state.json").read_text())
     url = f"http://127.0.0.1:{state['ports'][part]}/statusz"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:

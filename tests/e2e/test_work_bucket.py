@@ -14,7 +14,7 @@ MARKERS = {"vod-volume.json"}
 
 @pytest.fixture(scope="module")
 def system(outside_servers, tmp_path_factory):
-    """A stack of its own, whose S3 server may be killed."""
+    """A private stack, whose S3 server may be killed."""
     running = System(tmp_path_factory.mktemp("bucket"))
     try:
         running.up(
@@ -40,7 +40,7 @@ def clip(tmp_path_factory):
 
 
 async def handed_over(system, ended=MARKERS):
-    """Return what lies in the work bucket, when nothing is left of any video or 20 s have passed."""
+    """Return the content of the work bucket once nothing is left of any video, or after 20 s."""
     for _ in range(100):
         if not (left := (await system.bucket("work")).keys() - ended):
             break
@@ -54,7 +54,7 @@ async def test_video_is_converted_played_and_deleted_and_nothing_is_left_of_it(s
         played = await client.play(record, tmp_path)
         assert played["360p"].frames == 225
         assert len(played["360p"].segments) == 5
-        assert await handed_over(system) == set(), "original and segments are not needed any more"
+        assert await handed_over(system) == set(), "original and segments are no longer needed"
         await client.call("DELETE", f"/api/videos/{record['id']}", 204)
         async with asyncio.timeout(30):
             while await system.bucket(record["s3Key"]):

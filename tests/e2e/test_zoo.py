@@ -57,7 +57,7 @@ class Row:
 
 
 async def convert(client, path: Path, expected: str) -> Row:
-    """Upload one file, wait for its end, and have the output judged."""
+    """Upload one file, wait for its end, and check the output."""
     began = time.monotonic()
     if path.stat().st_size == 0:
         refused = await client.upload(path, 400)

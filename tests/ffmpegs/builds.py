@@ -12,7 +12,7 @@ from typing import Final
 REQUIREMENTS: Final = Path(__file__).parent
 BUILDS: Final = REQUIREMENTS.parents[1] / ".stack" / "ffmpegs"
 FETCH_SECONDS: Final = 600
-# Where the packages put their programs; without an ffprobe of its own a build borrows the system's.
+# Where the packages put their programs; a build without ffprobe uses the system's.
 PROGRAMS: Final = {
     "ffmpeg": (
         "ffmpeg/binaries/ffmpeg",

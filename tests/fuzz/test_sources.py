@@ -1,4 +1,4 @@
-"""What a platform's event may name as a source, and what ffprobe says of a stranger's file."""
+"""Sources in platform events, and ffprobe's output for untrusted files."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def ffmpeg(*arguments: object) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A source to be made, and what must come of it.
+    """A source to be generated, and the expected result.
 
     `filmed` are the numbers of the pictures before anything was done to the file: where one of them is
     missing in the video, a warning of `codes` has to say so. Only those and `allowed` ones may appear.

@@ -34,7 +34,7 @@ class Part:
 
 
 def joined(chance: random.Random) -> Case:
-    """Return a transport stream of several recordings, each with a clock of its own."""
+    """Return a transport stream of several recordings, each with a separate clock."""
     parts, clock = [], float(chance.randrange(100))
     for _ in range(chance.randrange(2, 5)):
         first = chance.randrange(4)

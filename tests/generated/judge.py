@@ -53,7 +53,7 @@ def _judge_refusal(case: Case, error: SourceError) -> list[str]:
 
 
 async def _encode(plan: Plan, source: Path, folder: Path) -> tuple[Path, list[VideoWarning]]:
-    """Return all segments of the video in one file, and what the content check says of them."""
+    """Return all segments of the video in one file, and the findings of the content check."""
     path = folder / "video.ts"
     differences: list[VideoWarning] = []
     with path.open("wb") as file:
@@ -82,7 +82,7 @@ def _judge_pictures(
         problems.append(f"{len(lost)} of {len(decoded)} pictures that decode are not shown: {lost[:10]}")
     if unfilmed and not case.codes & codes and len(unfilmed) > case.may_lose:
         problems.append(
-            f"{len(unfilmed)} pictures are missing without a word: {unfilmed[:10]}; said: {codes}"
+            f"{len(unfilmed)} pictures are missing without a warning: {unfilmed[:10]}; warnings: {codes}"
         )
     if extra := codes - case.codes - case.allowed:
         problems.append(f"false alarm: {[w.message for w in warnings if w.code in extra]}")
@@ -92,7 +92,7 @@ def _judge_pictures(
 
 
 def decoded_numbers(source: Path, index: int) -> list[int]:
-    """Return the number that each picture shows that FFmpeg decodes from the file, by itself."""
+    """Return the number shown by each picture that FFmpeg decodes from the file without the pipeline."""
     command = [
         "ffmpeg",
         "-loglevel",
@@ -130,7 +130,7 @@ def _judge_sound(case: Case, plan: Plan, video: Path) -> list[str]:
 
 
 def _tone_seconds(sound: NDArray[np.float32]) -> float:
-    """Return for how long the tone of the clips is heard."""
+    """Return the duration of the clips' tone."""
     count = len(sound) // WINDOW
     wave = np.exp(-2j * np.pi * TONE_HZ * np.arange(WINDOW) / RATE)
     strength = np.abs((sound[: count * WINDOW].reshape(count, WINDOW) * wave).sum(axis=1)) / WINDOW

@@ -80,7 +80,7 @@ async def _disable_fsync(database_url: str) -> None:
 
 @pytest.fixture(scope="session")
 def servers(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Servers for the whole session; what was started privately is stopped at the end."""
+    """Servers for the whole session; private ones are stopped at the end."""
     directory = tmp_path_factory.mktemp("servers")
     try:
         _local("up", directory)

@@ -73,7 +73,7 @@ async def counted(proxy, workspace):
 
 
 def node(work, directory):
-    """Return how a node of its own reads originals."""
+    """Return a reader of originals, as on a separate node."""
     cache = NodeCache(directory, DiskBudget(directory.parent, 0), max_bytes=10**12)
     return BucketOriginals(work, cache, {}, max_bytes=10**12)
 

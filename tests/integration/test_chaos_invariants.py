@@ -1,4 +1,4 @@
-"""The judge sees damage that is done to real rows, objects, messages and pictures."""
+"""The checks detect damage to real rows, objects, messages and pictures."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ async def test_judge_finds_messages_that_wait_or_are_dead(scene):
     scene.expected = replace(scene.expected, dead_letters=frozenset({b"known"}))
     found = await scene.verdict()
     assert {kind: len(of) for kind, of in found.items()} == {"stuck": 1, "foreign_dead_letters": 1}
-    assert await scene.verdict() == found, "the judge has left the messages where they were"
+    assert await scene.verdict() == found, "the checks leave the messages in place"
 
 
 async def test_judge_finds_what_is_open_or_left(scene):

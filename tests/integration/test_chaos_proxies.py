@@ -1,4 +1,4 @@
-"""The proxies break connections as they are told, and nothing else."""
+"""The proxies break connections as requested, and do nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BROKEN = (ClientPayloadError, BotoCoreError)
 
 @pytest.fixture
 async def echo():
-    """A TcpProxy in front of a server that sends back what it gets."""
+    """A TcpProxy in front of an echo server."""
 
     async def serve(reader, writer):
         while data := await reader.read(4096):

@@ -39,13 +39,13 @@ X264 = Encoder("libx264")
 
 
 async def convert(source: Path, folder: Path, plan: Plan | None = None) -> EncodedChunk:
-    """Encode the first chunk and return it with what the quick check says."""
+    """Encode the first chunk and return it with the findings of the quick check."""
     plan = plan or await make_plan(source, PRESETS, segment_seconds=10, chunk_seconds=10)
     return await encode_chunk(plan, 0, source, folder / "out", X264, check="quick")
 
 
 async def seen(source: Path, folder: Path, plan: Plan | None = None) -> tuple[VideoWarning, ...] | None:
-    """Return what the quick check says of the first chunk as it was encoded first."""
+    """Return the findings of the quick check for the first encode of the first chunk."""
     plan = plan or await make_plan(source, PRESETS, segment_seconds=10, chunk_seconds=10)
     await encode_chunk(plan, 0, source, folder / "out", X264)
     return await check_chunk(Checked(plan, plan.chunks[0], str(source), str(folder / "out")), "quick")

@@ -35,7 +35,7 @@ SERVERS = {"epmd", "rabbitmq", "postgres", "seaweedfs"}
 
 
 def local(command: str, directory: Path, *options: str, **given: str) -> str:
-    """Run one command of the stack and return what it printed."""
+    """Run one command of the stack and return its output."""
     environ = {name: value for name, value in os.environ.items() if name not in GIVABLE} | given
     argv = [sys.executable, "-m", "devstack", command, "--dir", str(directory), *options]
     done = subprocess.run(argv, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False)
@@ -173,7 +173,7 @@ def test_status_names_every_part(stack: Path) -> None:
 
 
 def test_down_leaves_nothing_running_and_is_harmless_twice(closed_directory: Path) -> None:
-    # RabbitMQ, the slow one, is said to be elsewhere: then none is started
+    # RabbitMQ, the slowest server, is configured as external: none is started
     local("up", closed_directory, "--servers-only", RABBITMQ_URL="amqp://elsewhere.invalid/")
     assert running(closed_directory).keys() == {"postgres", "seaweedfs"}
     assert read_env_file(closed_directory / "env")["RABBITMQ_URL"] == "amqp://elsewhere.invalid/"

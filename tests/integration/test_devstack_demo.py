@@ -91,7 +91,7 @@ async def test_playing_fails_when_a_playlist_still_grows(tree: Path) -> None:
 
 
 class StandIn:
-    """An ingest service that takes one upload and then answers with the records it was told to."""
+    """An ingest service that accepts one upload and then answers with given records."""
 
     def __init__(self, *records: dict[str, Any]) -> None:
         self.records = list(records)

@@ -1,4 +1,4 @@
-"""The command of docs/rabbitmq.md that publishes an event, run as it stands there."""
+"""The command in docs/rabbitmq.md that publishes an event, run literally."""
 
 from __future__ import annotations
 

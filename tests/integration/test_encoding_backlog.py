@@ -1,4 +1,4 @@
-"""The view that says how much transcoders have to do, and the command that makes it."""
+"""The view of the transcoders' backlog, and the command that creates it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The clips that once came out wrong: what plays is what was filmed.
+"""Clips that were once converted wrongly.
 
-They are too large to be kept here; FOUND_CLIPS names their folder.
+They are too large for the repository; FOUND_CLIPS is their directory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def levels(made: Converted, begin: float, end: float) -> float:
 
 
 def heard_between(begin: float, end: float, before: float = 0.0) -> Callable[[Converted], list[str]]:
-    """Return the judge of sound that is there from `begin` to `end` and not before."""
+    """Return a check that there is sound from `begin` to `end` and none before."""
 
     def judge(made: Converted) -> list[str]:
         there, quiet = (
@@ -60,7 +60,7 @@ def heard_between(begin: float, end: float, before: float = 0.0) -> Callable[[Co
 
 
 def tone_is(frequency: float, *, not_frequency: float) -> Callable[[Converted], list[str]]:
-    """Return the judge of which of two tones is heard."""
+    """Return a check of which of two tones is present."""
 
     def judge(made: Converted) -> list[str]:
         part = sound(made.video)[2 * RATE : 4 * RATE, 0]
@@ -75,13 +75,13 @@ def tone_is(frequency: float, *, not_frequency: float) -> Callable[[Converted], 
 
 
 def same_level(made: Converted) -> list[str]:
-    """Judge the part in 5.1: as loud in all chunks."""
+    """Check the part in 5.1: equally loud in all chunks."""
     parts = [levels(made, begin + 0.5, begin + 3.5) for begin in (0, 4)]
     return [] if abs(decibels(parts[0] / parts[1])) < 1.5 else [f"levels {parts}"]
 
 
 def moves(least: int, most: int) -> Callable[[Converted], list[str]]:
-    """Return the judge of how many pictures differ from the one before."""
+    """Return a check of how many pictures differ from the previous one."""
 
     def judge(made: Converted) -> list[str]:
         shown = pictures(made.video, 160, 90).astype(np.int16)
@@ -92,7 +92,7 @@ def moves(least: int, most: int) -> Callable[[Converted], list[str]]:
 
 
 def combs(made: Converted) -> list[str]:
-    """Judge whether fields are left in any picture: every other line is more alike than neighbours are."""
+    """Check for remaining fields in any picture: alternate lines more similar than neighbouring ones."""
     shown = pictures(made.video, *made.size).astype(np.int16).mean(axis=3)
     near = np.abs(shown[:, 2:] - shown[:, 1:-1]).mean(axis=(1, 2))
     over = np.abs(shown[:, 2:] - shown[:, :-2]).mean(axis=(1, 2))
@@ -103,7 +103,7 @@ def combs(made: Converted) -> list[str]:
 
 
 def turned(made: Converted) -> list[str]:
-    """Judge the shape of the picture before and after the phone was turned."""
+    """Check the shape of the picture before and after the phone was turned."""
     shown = pictures(made.video, *made.size)
     seen = [aspect(shown[second * 25]) for second in (1, 6)]
     return (
@@ -123,14 +123,14 @@ def _bars(made: Converted) -> NDArray[np.float64]:
 
 
 def bars(made: Converted) -> list[str]:
-    """Judge yellow and red of the colour bars (75 %)."""
+    """Check yellow and red of the colour bars (75 %)."""
     found, wanted = _bars(made), {YELLOW: (190, 190, 0), RED: (190, 0, 0)}
     wrong = [n for n, colour in wanted.items() if np.abs(found[n] - colour).max() > 22]
     return [f"bars {found.round().tolist()}"] if wrong else []
 
 
 def missing(begin: float, end: float) -> Callable[[Converted], list[str]]:
-    """Return the judge of the warning about what is missing at the end."""
+    """Return a check of the warning about missing content at the end."""
 
     def judge(made: Converted) -> list[str]:
         [said] = made.warnings

@@ -1,4 +1,4 @@
-"""Sources of known content made at random, and what is seen and heard of their videos.
+"""Random sources of known content, and the pictures and sound of their videos.
 
 The long run makes GENERATED_CONTENT of them (200 unless told otherwise) from GENERATED_SEED.
 """

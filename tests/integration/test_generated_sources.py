@@ -1,4 +1,4 @@
-"""Sources made at random, each compared with the video that comes of it: no difference may be silent.
+"""Random sources, each compared with its video: every difference needs a warning.
 
 The long run makes GENERATED_SOURCES of them (500 unless told otherwise) from GENERATED_SEED.
 """

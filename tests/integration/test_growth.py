@@ -73,7 +73,7 @@ class World:
             return await videos.claim_chunk(connection, self.video_id, CHUNK, lease_seconds=LEASE)
 
     def write(self, claim, indexes):
-        """Write the segments of an attempt: its number says which one made them, and how large they are."""
+        """Write the segments of an attempt: its number determines their content and size."""
         made = []
         for index in indexes:
             for rendition in RENDITIONS:

@@ -192,7 +192,7 @@ async def test_the_hostile_clips_of_the_collection_are_refused_with_a_named_reas
     rejected = [row["file"] for row in rows if row["expected"] == "rejected"]
     assert rejected
     for name in rejected:
-        copy = tmp_path / f"job-{name}.mp4"  # its name says nothing any more
+        copy = tmp_path / f"job-{name}.mp4"  # its name is no longer meaningful
         copy.write_bytes((MEDIA / name).read_bytes())
         assert (await refusal(copy)).reason, name
     assert trap.visits == 0

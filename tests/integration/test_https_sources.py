@@ -1,4 +1,4 @@
-"""Servers of strangers that try to lead the transcoder into our network, or to keep it busy."""
+"""Hostile servers that try to lead the transcoder into our network, or to keep it busy."""
 
 from __future__ import annotations
 

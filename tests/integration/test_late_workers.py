@@ -82,7 +82,7 @@ def planner(outbox, root, *, make_plan=None, make_thumbnail=None):
 
 
 async def lose_lease(outbox):
-    """Let the leases of everybody have run out, and another take over."""
+    """Let all leases expire, and another worker take over."""
     async with outbox.transaction() as connection:
         await connection.execute("update chunks set lease_until = now() - interval '1 s'")
         await connection.execute("update videos set plan_lease_until = now() - interval '1 s'")

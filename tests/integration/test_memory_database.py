@@ -61,7 +61,7 @@ class Steps:
         self.claims: dict[Any, Any] = {}
 
     async def run(self, seed: int) -> tuple[str, Any]:
-        """Do a step; return its name, and what it returned or raised."""
+        """Run a step; return its name, and its result or exception."""
         chance = random.Random(seed)
         name = chance.choices(*zip(*STEPS.items(), strict=True))[0]
         video = self.videos[chance.choice(IDS)]

@@ -1,4 +1,4 @@
-"""Several storages at once: each video lies in its own, and every part finds it there."""
+"""Several storages at once: each video is in one of them, and all services find it there."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ EASY = "testsrc2=size=640x360:rate=25"
 SMALL = "testsrc2=size=160x90:rate=25,scale=640:360:flags=bicubic"
 
 needs_judge = pytest.mark.skipif(
-    not JUDGE.is_fetched(), reason=f"FFmpeg {JUDGE.version} is not here: `make test-ffmpegs` fetches it"
+    not JUDGE.is_fetched(), reason=f"FFmpeg {JUDGE.version} is not installed: `make test-ffmpegs` fetches it"
 )
 
 

@@ -19,7 +19,7 @@ NOISE = "noise=alls=60:allf=t"
 
 @dataclass
 class Copy:
-    """A copy with holes of a file, and what was fetched into it."""
+    """A sparse copy of a file, and the parts fetched into it."""
 
     source: object
     path: object

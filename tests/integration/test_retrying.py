@@ -22,7 +22,7 @@ OTHER = VideoWarning(code=WarningCode.SOURCE_GAP, message="a gap")
 
 
 class Storage(MemoryStorage):
-    """A storage that can be away."""
+    """A storage with simulated outages."""
 
     fault: Exception | None = None
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def backend(servers: Any) -> AsyncIterator[Backend]:
-    """A bucket of its own on the real server, empty again at the end."""
+    """A separate bucket on the real server, emptied at the end."""
     bucket = f"doctor-{uuid4().hex[:12]}"
     client = get_session().create_client(
         "s3",

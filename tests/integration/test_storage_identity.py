@@ -1,4 +1,4 @@
-"""Storages and work volumes are known again, and a video becomes ready only where all of it lies."""
+"""Storages and work volumes are recognized, and a video becomes ready only where it is complete."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Service:
         self.children = psutil.Process(program.pid).children
 
     async def get(self, path: str) -> str:
-        """Ask over a connection of its own, so that any process may answer."""
+        """Request over a new connection, so that any process may answer."""
         async with (
             ClientSession(timeout=ClientTimeout(10)) as session,
             session.get(self.url + path) as answer,

@@ -45,7 +45,7 @@ async def test_a_streamer_with_an_empty_mount_is_not_ready_and_denies_no_video(
             assert await refusal(client, f"{ready_film.base}/{name}") == (503, "storage_unavailable")
         ranged = await client.get(f"{ready_film.base}/720p/segment_001.ts", headers={"Range": "bytes=0-9"})
         assert ranged.status == 503
-        assert str(empty) not in await ranged.text(), "players are not told our directories"
+        assert str(empty) not in await ranged.text(), "players do not learn our directories"
     assert [path.name for path in empty.rglob("*") if path.name == MARKER] == []
 
 

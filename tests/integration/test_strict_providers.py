@@ -217,7 +217,7 @@ async def test_aws_layer_refuses_what_a_naive_client_presigns(backend: Backend) 
 
 
 class SecurityTokens:
-    """AssumeRoleWithWebIdentity: a new key each time, good for hours by its word."""
+    """AssumeRoleWithWebIdentity: a new key each time, declared valid for hours."""
 
     def __init__(self) -> None:
         self.given = 0

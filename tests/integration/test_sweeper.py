@@ -214,7 +214,7 @@ async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_t
     await incoming.write(b"film")
     assert await found_by(sweeper, remove=True) == []
     await incoming.keep()
-    assert await found_by(sweeper, remove=True) == [], "it lies among the originals, its record is to come"
+    assert await found_by(sweeper, remove=True) == [], "it is among the originals, its record will follow"
     event = VideoUploaded(video_id=video_id, user_id="alice", source=Source(uri="file:a"))
     async with outbox.transaction() as connection:
         await videos.accept(connection, event)

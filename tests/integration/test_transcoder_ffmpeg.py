@@ -1,4 +1,4 @@
-"""The runner: bounded, watched, and never outlived by what it started."""
+"""The runner: time limits, monitoring, and no surviving child processes."""
 
 from __future__ import annotations
 

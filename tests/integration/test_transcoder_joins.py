@@ -1,4 +1,4 @@
-"""Chunks encoded by processes that know nothing of each other join without a trace."""
+"""Chunks encoded by independent processes join seamlessly."""
 
 from __future__ import annotations
 

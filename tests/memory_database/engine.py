@@ -74,7 +74,7 @@ class MemoryPostgres:
 
     @asynccontextmanager
     async def acquire(self, **_limits: float) -> AsyncIterator[MemoryConnection]:
-        """Lend a connection as a pool does; what it locked is free afterwards."""
+        """Lend a connection as a pool does; its locks are released afterwards."""
         if self.is_away:
             raise ConnectionRefusedError("the server is away")
         connection = MemoryConnection(self)
@@ -145,7 +145,7 @@ class MemoryConnection:
         return f"UPDATE {self._run(text, values)}"
 
     def terminate(self) -> None:
-        """End the connection at once; what it held is free."""
+        """End the connection at once; releases its locks."""
         self.server.locks -= self.locks
         self.locks.clear()
 

@@ -133,7 +133,7 @@ def videos__claim_chunk(tables: Tables, *, video_id: UUID, chunk: int, lease_sec
 
 
 def _part(plan: Row, chunk: int) -> Row:
-    """Return a plan with one of its chunks and the one before, and the starts of that one's segments."""
+    """Return a plan with one of its chunks and the previous one, and the starts of its segments."""
     chunks, starts = plan.get("chunks", []), plan.get("segment_starts", [])
     mine = chunks[chunk] if chunk < len(chunks) else None
     first = mine["first_segment"] - 1 if mine else 0

@@ -73,7 +73,7 @@ def install() -> None:
 
 
 def serve(home: Path, port: int) -> None:
-    """Run a cluster until the gateway ends, or this process is told to end."""
+    """Run a cluster until the gateway ends, or this process is terminated."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     fsid = str(uuid4())
     names = {"fsid": fsid, "home": home, "libraries": LIBRARIES, "port": port, "monitor_port": free_port()}

@@ -1,4 +1,4 @@
-"""A strict S3 server in front of a real one: it checks signatures itself, refuses by rules, and signs anew.
+"""A strict S3 server in front of a real one: it checks signatures itself, rejects by rules, and signs again.
 
 Rules see each request before it is passed on, and may answer it instead; `Front.seen` keeps what was asked.
 """

@@ -50,7 +50,7 @@ class R2WriteRate:
 
 @dataclass
 class R2EqualParts:
-    """R2 completes no upload whose parts, but for the last, differ in size."""
+    """R2 completes no upload whose parts, except the last, differ in size."""
 
     sizes: dict[str, dict[int, int]] = field(default_factory=dict)
 
@@ -173,7 +173,7 @@ class AwsSlowDown:
 
 @dataclass
 class AwsExpiry:
-    """Temporary keys are good for so many requests each, then they have expired."""
+    """Each temporary key is valid for a number of requests, then it expires."""
 
     requests: int
     used: dict[str, int] = field(default_factory=dict)

@@ -13,7 +13,7 @@ MAX_SKEW = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Signed:
-    """What an Authorization header, or the query of a presigned URL, says."""
+    """The content of an Authorization header, or of a presigned URL's query."""
 
     key_id: str
     scope: tuple[str, str, str, str]  # date, region, service, aws4_request

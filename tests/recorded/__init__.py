@@ -1,6 +1,6 @@
-"""What ffprobe said about small files, so that sources are scanned and planned in tests without it.
+"""ffprobe's output for small files, so that tests can scan and plan sources without it.
 
-Record again after a change of its arguments, and look at what changes: `python -m tests.recorded.record`.
+Record again after a change of its arguments, and check the differences: `python -m tests.recorded.record`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records what ffprobe says about the files of CLIPS: `python -m tests.recorded.record`."""
+"""Records ffprobe's output for the files of CLIPS: `python -m tests.recorded.record`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Recorder(FfmpegRunner):
 
 
 def record(name: str, folder: Path) -> None:
-    """Make a file, scan it, and write down what was said."""
+    """Create a file, scan it, and record the output."""
     path = folder / name
     subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *CLIPS[name], str(path)], check=True)
     recorder = Recorder(mode="off", path=str(path))

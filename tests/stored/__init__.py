@@ -1,6 +1,6 @@
 """Plans (plans/) and messages (messages/) of earlier versions: one file for every change.
 
-The code of today has to finish them all: videos are in work, or may be repaired, when services are updated.
+Today's code has to finish all of them: videos are in progress, or may be repaired, when services are updated.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def messages() -> dict[str, Any]:
 
 
 def plan() -> dict[str, Any]:
-    """Return the plan of the clip, with what players are told."""
+    """Return the plan of the clip, with the values for players."""
     with TemporaryDirectory() as folder:
         clip = make_clip(Path(folder, "clip.mp4"), CLIP)
         made = asyncio.run(make_plan(clip, DEFAULT_PRESETS, segment_seconds=1, chunk_seconds=2))

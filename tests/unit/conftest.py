@@ -28,7 +28,7 @@ hypothesis.settings.load_profile("unit")
 
 @pytest.fixture
 def postgres() -> MemoryPostgres:
-    """The server: what it holds, its clock, and failures to come."""
+    """The server: its content, its clock, and scheduled failures."""
     return MemoryPostgres()
 
 

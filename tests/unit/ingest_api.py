@@ -37,7 +37,7 @@ PACE = UploadPace(stall_seconds=60.0, write_bytes=1000, patience_seconds=0.0, pa
 
 @dataclass
 class Ticks:
-    """A clock that stands: whoever sleeps on it wakes up when a test says so."""
+    """A stopped clock: sleepers wake up when a test says so."""
 
     _sleepers: list[asyncio.Event] = field(default_factory=list)
 
@@ -46,7 +46,7 @@ class Ticks:
         await waking.wait()
 
     async def tick(self) -> None:
-        """Wake everybody up, and wait until all sleep again."""
+        """Wake all sleepers, and wait until all sleep again."""
         async with asyncio.timeout(10):
             while not self._sleepers:
                 await asyncio.sleep(0)
@@ -88,7 +88,7 @@ class Api:
         return await self.call("POST", "/api/videos/upload", as_=as_, data=form)
 
     def files(self) -> list[str]:
-        """List the files under WORK_DIR but for the marker of the volume."""
+        """List the files under WORK_DIR except the marker of the volume."""
         paths = [path for path in self.work.root.rglob("*") if path.name != "vod-volume.json"]
         return sorted(str(path.relative_to(self.work.root)) for path in paths if path.is_file())
 

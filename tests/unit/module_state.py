@@ -1,4 +1,4 @@
-"""Finds, in the syntax of a module, state of the process, what its import reads, and what it imports."""
+"""Finds a module's global state, its reads at import, and its imports, from the syntax tree."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ BREACHES = {
 }
 
 LONGEST_FILE, LONGEST_FUNCTION = 300, 40
-# Besides shared/settings: commands with few settings of their own, what ffmpeg inherits, and failpoints.
+# Besides shared/settings: commands with a few settings, the environment of ffmpeg, and failpoints.
 READERS_OF_THE_ENVIRONMENT = {
     "services/ingest/cli.py",
     "services/streamer/processes.py",

@@ -1,4 +1,4 @@
-"""compose.yaml agrees with the code and with the edge's rules, and lets nobody in by default."""
+"""compose.yaml agrees with the code and the edge's rules, and grants no access by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chart says what the kustomizations say."""
+"""The chart renders the same as the kustomizations."""
 
 from __future__ import annotations
 

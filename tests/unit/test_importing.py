@@ -1,4 +1,4 @@
-"""An HLS tree that lies in a storage already becomes a video; in memory."""
+"""An existing HLS tree in a storage becomes a video; in memory."""
 
 from __future__ import annotations
 

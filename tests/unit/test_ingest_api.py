@@ -453,7 +453,7 @@ async def test_events_cost_one_query_however_many_watch(api, new_video, postgres
     asked = postgres.calls["ingest.states"]
     await until(lambda: not api.client.app[FEED]._watchers)
     await api.ticks.tick()
-    assert postgres.calls["ingest.states"] == asked, "nobody watches: nothing is asked"
+    assert postgres.calls["ingest.states"] == asked, "without watchers there are no queries"
 
 
 async def test_events_go_on_after_an_outage_of_postgres(api, new_video, postgres):

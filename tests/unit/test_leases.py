@@ -1,4 +1,4 @@
-"""Work under a lease that only remembers what was done with it."""
+"""Work under a lease that only records its calls."""
 
 from __future__ import annotations
 
@@ -190,4 +190,4 @@ async def _contend(steps):
                 ended = held.attempt
         except (Deferred, Superseded):
             pass
-    assert attempts == sorted(set(attempts)), "each claim has a number of its own"
+    assert attempts == sorted(set(attempts)), "each claim has a different number"

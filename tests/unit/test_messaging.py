@@ -254,7 +254,7 @@ async def test_history_is_believed_of_messages_that_were_put_back(consuming, bro
 
 
 class Handler:
-    """Raises the given errors in turn, and remembers what it was called with."""
+    """Raises the given errors in turn, and records its arguments."""
 
     def __init__(self, *errors):
         self.errors, self.calls = list(errors), []

@@ -210,7 +210,7 @@ async def test_fetch_that_is_cancelled_ends_its_writes_before_their_file_is_clos
 
 
 async def test_cancelled_caller_keeps_no_lock(tmp_path, monkeypatch):
-    """In a thread it would get the lock when nobody is there to give it back."""
+    """In a thread it would get the lock after the caller has gone."""
     lock, loop, begun = sparse_file._locked, asyncio.get_running_loop(), asyncio.Event()
 
     def slow(path, operation):

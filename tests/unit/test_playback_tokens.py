@@ -45,7 +45,7 @@ def pem(key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> str:
 
 
 def forged(**changes: object) -> str:
-    """A token whose header and claims are as given, signed with our key unless `key` says otherwise."""
+    """A token with given header and claims, signed with our key or `key`."""
     claims = {"sub": str(VIDEO), "aud": "playback", "exp": NOW + 60, "gen": 0}
     header = {"kid": OURS.kid}
     key = str(changes.pop("key", OURS.material))

@@ -1,4 +1,4 @@
-"""The player page over HTTP: what a viewer, a stranger and an embedding page get."""
+"""The player page over HTTP, for viewers, unauthorized users and embedding pages."""
 
 from __future__ import annotations
 

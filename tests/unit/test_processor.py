@@ -55,7 +55,7 @@ class Handler:
 
 
 class Bench:
-    """A processor of one route, and what it did."""
+    """A processor of one route, with a record of its actions."""
 
     def __init__(self, handler, *, policy=None, sink=None, accept=None):
         self.requeue, self.sink, self.slept = Requeue(), sink or Sink(), []

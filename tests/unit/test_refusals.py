@@ -1,4 +1,4 @@
-"""What users are told when a source is refused: plain words, and no retry where none can help."""
+"""Messages for rejected sources: plain words, and no retry if none can help."""
 
 from __future__ import annotations
 

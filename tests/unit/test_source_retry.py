@@ -26,7 +26,7 @@ WEEK = 7 * 86400
 
 
 class Servers:
-    """Servers of sources: `faults` by URI, and what was asked."""
+    """Servers of sources: `faults` by URI, and the requests."""
 
     def __init__(self):
         self.faults, self.asked = {}, []
@@ -152,7 +152,7 @@ async def test_source_that_is_refused_now_fails_with_that_reason(source_retry, s
     broken = await new_video(source_uri="https://films.example/b.mp4").failed(AWAY)
     servers.faults[broken.source_uri] = SourceFetchFailed("another part")
     postgres.pass_time(FIRST_CHECK_SECONDS)
-    assert await source_retry.look() == 1, "its next run says what is wrong"
+    assert await source_retry.look() == 1, "its next run reports the error"
     assert await status_of(refused) == "processing"
     assert await status_of(broken) == "failed"
 

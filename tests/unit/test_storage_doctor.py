@@ -85,7 +85,7 @@ async def test_doctor_names_each_thing_that_is_wrong_and_what_to_do(
         assert re.search(advice, found[check].advice), report.to_text()
     assert found.keys() - {CASES[case][2] for case in cases} <= {"batch_delete"}, report.to_text()
     if "delete" not in cases:
-        assert server.objects == server.uploads == {}, "what was put for it is removed again"
+        assert server.objects == server.uploads == {}, "its test objects are removed"
 
 
 def refusal(status: int, code: str, **headers: str) -> ClientError:

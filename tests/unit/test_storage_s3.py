@@ -1,4 +1,4 @@
-"""Errors of S3 and the network become one error that says what to check."""
+"""Errors of S3 and the network become one error that names what to check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies by the server: what it refuses goes as bytes, what fails is tried again, and both leave no parts."""
+"""Server-side copies: refused ones fall back to bytes, failed ones are retried, neither leaves parts."""
 
 from __future__ import annotations
 

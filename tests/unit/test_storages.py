@@ -1,4 +1,4 @@
-"""Several storages open at once: which one a video lies in."""
+"""Several storages open at once: finding the storage of a video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of docs/playback.md says what Cache-Control the streamer sends, by kind and credential."""
+"""The streamer's Cache-Control equals the table in docs/playback.md, by file type and credential."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ BODY = b"".join(CHUNKS)
 
 @dataclass
 class SteppedStorage(MemoryStorage):
-    """Gives each chunk of an object when it is told to, and counts reads."""
+    """Releases each chunk of an object on request, and counts reads."""
 
     reads: list[tuple[int, int | None]] = field(default_factory=list)
     open_now: int = 0

@@ -44,7 +44,7 @@ async def test_wait_goes_on_when_the_storage_answers_others() -> None:
 
 async def test_the_first_request_waits_longer_than_those_after_it_and_an_answer_changes_that() -> None:
     waits = StorageWait()
-    assert await waits.until_done(_after(0.12)) == "done", "slow, but nobody knows of a hang"
+    assert await waits.until_done(_after(0.12)) == "done", "slow, but not known to hang"
     with pytest.raises(StorageUnavailable):
         await waits.until_done(_after(30))
     with pytest.raises(StorageUnavailable):

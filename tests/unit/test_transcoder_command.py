@@ -58,7 +58,7 @@ def inputs(given, index=1, **options):
 
 
 def segments(number, name, sound=",a:0", first=2, cuts="segment_frames=299"):
-    """Return what the tee muxer is told of one rendition."""
+    """Return the tee muxer's options of one rendition."""
     return (
         rf"[f=segment:select=\'v:{number}{sound}\':output_ts_offset=10:segment_format=mpegts"
         rf":segment_format_options=\'pat_period=86400:sdt_period=86400\':{cuts}"

@@ -1,4 +1,4 @@
-"""What a container declares, compared with what was found in it."""
+"""A container's declarations, compared with its content."""
 
 from __future__ import annotations
 

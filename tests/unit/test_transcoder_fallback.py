@@ -1,4 +1,4 @@
-"""What ffmpeg's output says about the GPU, and what is tried next."""
+"""GPU faults recognized in ffmpeg's output, and the next strategy."""
 
 from __future__ import annotations
 

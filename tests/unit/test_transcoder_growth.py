@@ -150,4 +150,4 @@ async def test_next_way_writes_elsewhere_once_something_was_handed_over(closed, 
     await encode(closed, [1], growth)
     second = growth.next_place(outdir)
     assert (second, growth.next_place(outdir)) == (f"{outdir}/way2", second)
-    assert not list(tmp_path.rglob("*.ts")), "nobody is to take them for those of the next way"
+    assert not list(tmp_path.rglob("*.ts")), "they must not be confused with those of the next strategy"

@@ -42,7 +42,7 @@ def sources_of(work_dir, **openers):
 
 
 class Planner:
-    """Makes the sample plan, draws a thumbnail, and remembers what was asked."""
+    """Makes the sample plan, draws a thumbnail, and records its calls."""
 
     def __init__(self, *, error=None, thumbnail_error=None, before=None):
         self.error, self.thumbnail_error, self.before, self.asked = error, thumbnail_error, before, []
@@ -80,7 +80,7 @@ def planning(outbox, work_dir):
 
 
 class EncoderOf:
-    """Writes the segments of one video's chunk, and says that it was encoded in some way."""
+    """Writes the segments of one video's chunk, and returns a given result."""
 
     def __init__(self, video, *, error=None, before=None, **encoded):
         self.video, self.error, self.before, self.encoded, self.progress = video, error, before, encoded, 0.5

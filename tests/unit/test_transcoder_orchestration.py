@@ -1,4 +1,4 @@
-"""Choosing an encoder, drawing thumbnails and encoding chunks, with an FFmpeg that does what a test says."""
+"""Choosing an encoder, drawing thumbnails and encoding chunks, with an FFmpeg controlled by the test."""
 
 from __future__ import annotations
 

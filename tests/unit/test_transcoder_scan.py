@@ -1,4 +1,4 @@
-"""Scanning and planning sources from what ffprobe once said about them."""
+"""Scanning and planning sources from recorded output of ffprobe."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_file_without_bytes_or_without_file_is_named(recorded, tmp_path):
 
 
 class Answering(RecordedFfmpeg):
-    """Answers runs whose arguments contain a text otherwise, and remembers what was asked."""
+    """Overrides the output of runs whose arguments contain a text, and records calls."""
 
     async def run_program(self, argv, *, on_line, **options):
         asked.append(" ".join(argv))

@@ -1,4 +1,4 @@
-"""What ffprobe says, read: streams, packets, faults."""
+"""Parsing ffprobe's output: streams, packets, errors."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_lead_of_sound_is_bounded():
 
 
 def lead_of(reader):
-    """Return how far the sound of a file with such packets is said to precede its pictures, in seconds."""
+    """Return how far sound is ahead of pictures in a file with these packets, in seconds."""
     video = {**VIDEO, "time_base": "1/1000"}
     audio = {**AUDIO, "index": 1, "time_base": "1/1000"}
     picture = {"width": 320, "height": 180, "pix_fmt": "yuv420p", "best_effort_timestamp": 0}

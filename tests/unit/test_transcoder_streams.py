@@ -28,7 +28,7 @@ UNTAGGED = Colour()
         ([replace(SD, range="")], "none"),
         ([WIDE], "primaries"),
         ([replace(HD, primaries="")], "coding"),
-        ([UNTAGGED, HD], "none"),  # nobody knows how those without a description are coded
+        ([UNTAGGED, HD], "none"),  # the coding of untagged pictures is unknown
         ([HDR], "none"),
     ],
 )

@@ -197,7 +197,7 @@ async def test_rejection_by_the_storage_does_not_open_the_breaker(storing, new_v
 async def test_work_bucket_that_is_away_is_waited_for_and_is_no_outage_of_the_storage(
     storing_by_bucket, new_video, memory_storage, monkeypatch, *, unread, put
 ):
-    """It is another place: the storage works, and what was put of the chunk is not put again."""
+    """The storage works, and the chunk's stored objects are not put again."""
     video, handler = await new_video().encoded(), storing_by_bucket
     answer = LocalStorage.head
 
@@ -317,7 +317,7 @@ class Busy(MemoryStorage):
 async def test_files_of_an_attempt_that_was_overtaken_meanwhile_make_no_chunk_stored(
     storing, new_video, outbox, postgres, monkeypatch, *, is_fenced
 ):
-    """Without the fence the chunk counts as stored while its segments are being made anew."""
+    """Without the fence the chunk counts as stored while its segments are being encoded again."""
     video, storage = await new_video().encoded(), Busy(kind="s3", bucket="videos")
 
     async def encode_again():
@@ -409,7 +409,7 @@ async def test_chunk_gets_on_in_a_storage_that_works_now_and_then_and_its_patien
     assert not await fails(handler, video)
     storage.left = 1
     assert await fails(handler, video)
-    assert not await fails(handler, video), "what was achieved before counts once"
+    assert not await fails(handler, video), "earlier progress counts once"
     storage.left = 1
     handler.breaker._opened.clear()
     await handler.store(video.segmented(0))
@@ -496,7 +496,7 @@ async def test_video_that_was_deleted_while_it_was_finished_is_not_ready(storing
     storage = Deleting(kind="s3", bucket="videos")
     with pytest.raises(Superseded, match="finished by another worker, or deleted"):
         await store_all(storing(storage), video)
-    assert storage.objects == {}, "nothing of a deleted video stays"
+    assert storage.objects == {}, "no object of a deleted video stays"
 
 
 async def test_deleted_video_is_removed_twice_and_its_record_purged(

@@ -110,7 +110,7 @@ def test_every_fault_ends_by_the_last_attempt(error, delivery, attempts):
     verdict = decide(error, delivery, RetryPolicy(attempts, 1.0), NOW)
     if isinstance(verdict, TryAgain):
         assert verdict.attempt == delivery.attempt + 1 < attempts
-        assert verdict.failing_since is None, "another fault's patience is over"
+        assert verdict.failing_since is None, "another fault's patience has ended"
     else:
         assert isinstance(verdict, GiveUp)
 

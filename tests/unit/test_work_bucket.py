@@ -1,4 +1,4 @@
-"""A work bucket that is away, full or read-only: nothing is encoded in vain, and no video waits for ever."""
+"""A work bucket that is unavailable, full or read-only: no wasted encodes, and no video waits forever."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_work_begins_as_soon_as_the_bucket_answers(outbox):
 
 @pytest.fixture
 def end_of_the_bucket(memory_storage, fail):
-    """Return a function that waits until a service has started, and takes its work bucket away."""
+    """Return a function that waits until a service has started, and makes its work bucket unavailable."""
 
     async def begin():
         await until(lambda: asyncio.sleep(0, "work/vod-volume.json" in memory_storage.objects))
@@ -151,7 +151,7 @@ async def test_video_fails_when_the_patience_with_the_work_bucket_is_over(
     error = (await video.record()).error
     assert (error["stage"], error["reason"], error["retryable"]) == (stage, "storage_unavailable", True)
     assert "work bucket" in error["message"]
-    assert await codes(video) == [], "it does not wait any more"
+    assert await codes(video) == [], "it no longer waits"
 
 
 async def test_probe_of_a_process_that_was_killed_is_swept(work, private, monkeypatch):

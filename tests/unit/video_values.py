@@ -14,7 +14,7 @@ NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 def video(**values: Any) -> Video:
-    """Return the record of a video that has just been accepted, with `values` instead of its own."""
+    """Return the record of a newly accepted video, with `values` replaced."""
     given: dict[str, Any] = dict.fromkeys(Video.__dataclass_fields__)
     given |= {"video_id": ID, "user_id": "alice", "source_uri": "file:///x", "status": "processing", "run": 1}
     given |= {"warnings": (), "renditions": (), "created_at": NOON, "updated_at": NOON, "revision": 4}

@@ -54,7 +54,7 @@ CONTROLS = (
     ),
     Control(
         "undoing",
-        "an uploader removes what it put for a deleted video",
+        "an uploader removes its objects of a deleted video",
         scenarios.late_put,
         "orphans",
         {"S3_SINGLE_PUT_BYTES": "0", "LEASE_SECONDS": "600"},  # no renewal stops it before the put
@@ -81,7 +81,7 @@ CONTROLS = (
     ),
     Control(
         "size-check",
-        "stored objects are compared with what was put",
+        "stored objects are compared with those written",
         scenarios.half_kept,
         "damaged",
         works=("volume",),  # within a bucket the server copies

@@ -66,7 +66,7 @@ class Environment:
 
     @classmethod
     async def lay(cls, root: Path, hand_over: Literal["volume", "bucket"] = "volume") -> Environment:
-        """Start servers and proxies and mount the work volume; `volume_refused` says why that failed."""
+        """Start servers and proxies, mount the work volume; `volume_refused` is the reason if that failed."""
         for name in ("points", "work", "logs", "clips"):
             (root / name).mkdir(parents=True, exist_ok=True)
         refused = _mount(root / "work")

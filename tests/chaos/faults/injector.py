@@ -27,7 +27,7 @@ VIDEOS_SECONDS = 10.0
 
 
 class NotRun(Exception):
-    """A fault is not possible on this machine; the message says why."""
+    """A fault is not possible on this machine; the message has the reason."""
 
 
 @dataclass

@@ -132,7 +132,7 @@ def files(seen: Snapshot, expected: Expected) -> Found:
 
 
 def scratch(seen: Snapshot, _: Expected) -> Found:
-    """No process keeps files of its own when nothing is being done."""
+    """No process keeps files in its scratch while idle."""
     for path in seen.scratch:
         yield "orphans", Finding(None, f"a process keeps {path} in its scratch")
 

@@ -90,7 +90,7 @@ async def _objects(client: Any, bucket: str) -> dict[str, Stored]:
 
 
 async def _handed_over(client: Any, addresses: Addresses) -> tuple[str, ...]:
-    """Return the names of what lies in the work bucket."""
+    """Return the names of the objects in the work bucket."""
     objects = await _objects(client, addresses.s3_work_bucket)
     return tuple(key.removeprefix(addresses.s3_work_prefix) for key in objects)
 
@@ -110,7 +110,7 @@ def files_below(work_dir: Path) -> tuple[str, ...]:
 
 
 def _scratch_files(directory: Path) -> tuple[str, ...]:
-    """Return the files in the scratch of each process, apart from what it keeps on purpose."""
+    """Return the files in the scratch of each process, except those kept on purpose."""
     return tuple(
         f"{member.name}/{name}" for member in sorted(directory.iterdir()) for name in files_below(member)
     )

@@ -27,7 +27,7 @@ URI = re.compile(r'^(?!#)(?P<line>\S+)$|^#EXT[^\n]*?\bURI="(?P<attribute>[^"]+)"
 
 
 class Unplayable(Exception):
-    """The video does not play; the message says why."""
+    """The video does not play; the message has the reason."""
 
 
 async def play_all(

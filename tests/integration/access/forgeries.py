@@ -1,4 +1,4 @@
-"""Credentials that must not work: forged by a stranger, or good once, for something else."""
+"""Credentials that must not work: forged, expired, or for something else."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _viewer(video_id: UUID, key: PlaybackKey, generation: int) -> Viewer:
 
 
 def good_token(video_id: UUID, key: PlaybackKey, gen: int, **changes: Any) -> str:
-    """Return a token that works, or would but for `changes`."""
+    """Return a valid token, except for `changes`."""
     return tokens.sign(replace(_viewer(video_id, key, gen), **changes), key)
 
 

@@ -230,7 +230,7 @@ def test_headers_that_only_proxies_send_open_nothing(
 @pytest.mark.parametrize("method", ["OPTIONS", "POST", "PUT", "PATCH", "DELETE", "PROPFIND"])
 def test_other_methods_say_nothing_about_ids(world: World, door: str, method: str, path: str) -> None:
     if (method, path) in ROUTES:
-        pytest.skip("a route of its own, tried above")
+        pytest.skip("a separate route, tested above")
     text, made = "garbage", grant(world.ids["ready"], world.signing, GENERATION)
     answers = set()
     for state in STATES:

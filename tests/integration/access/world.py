@@ -1,4 +1,4 @@
-"""Streamer, edge and ingest as processes, private videos in every state, and requests of strangers."""
+"""Streamer, edge and ingest as processes, private videos in every state, and unauthorized requests."""
 
 from __future__ import annotations
 
@@ -107,7 +107,10 @@ class Answer:
         return json.loads(self.body)["reason"] if is_problem and self.body else None
 
     def without(self, *words: str) -> Answer:
-        """Return what a stranger can compare: without what differs for each request, and without `words`."""
+        """Return the comparable parts of an answer.
+
+        Without values that differ per request, and without `words`.
+        """
         headers = {name: value for name, value in self.headers.items() if name not in CHANGES_BY_REQUEST}
         text = json.dumps(headers) + self.body
         for word in words:
@@ -117,7 +120,7 @@ class Answer:
 
 @dataclass
 class World:
-    """What a stranger meets, and what only the owner knows."""
+    """The public addresses, and the owner's secrets."""
 
     ports: dict[str, int]
     logs: dict[str, Path]

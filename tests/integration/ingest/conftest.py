@@ -89,7 +89,7 @@ class Api:
         await videos.fail(Outbox(self.database, "/test"), video_id, "encode", error, retryable=True, run=1)
 
     def files(self) -> list[str]:
-        """List the files under WORK_DIR but for the marker of the volume."""
+        """List the files under WORK_DIR except the marker of the volume."""
         paths = [path for path in self.work_dir.rglob("*") if path.name != "vod-volume.json"]
         return sorted(str(path.relative_to(self.work_dir)) for path in paths if path.is_file())
 

@@ -31,7 +31,7 @@ FILM = part("file", bytes(1_000_000), "film.mp4")
 
 @pytest.fixture
 def volume(api: Api, monkeypatch: pytest.MonkeyPatch) -> Volume:
-    """A volume with room for 1.5 MB above the reserve."""
+    """A volume with 1.5 MB of space above the reserve."""
     volume = Volume(api.work_dir, RESERVE + 1_500_000)
     monkeypatch.setattr(disk_budget.os, "statvfs", volume)
     return volume
@@ -190,7 +190,7 @@ async def test_uploads_stay_within_the_limit_when_other_processes_take_some_too(
         return 0
 
     limit(api, monkeypatch, max_processing=10)
-    # Then the uploads know nothing of each other until they commit, as in different processes.
+    # The uploads are then unaware of each other until they commit, as in different processes.
     monkeypatch.setattr(videos, "count_processing", nobody_else)
     monkeypatch.setattr(api.client.app[ADMISSION], "_uploads_of", Uncounted())
     results = await asyncio.gather(*(api.upload(b"film") for _ in range(50)))

@@ -41,7 +41,7 @@ async def test_an_upload_that_is_too_much_is_refused_before_its_body_is_read(api
     writer.close()
     assert REFUSED.labels("quota_exceeded")._value.get() == before + 1
     assert (await api.upload(bytes(200_000)))[0] == 202
-    assert (await api.upload(bytes(1_000_000), as_="bob"))[0] == 202, "each user has a limit of their own"
+    assert (await api.upload(bytes(1_000_000), as_="bob"))[0] == 202, "each user has a separate limit"
 
 
 async def test_uploads_in_progress_count(api: Api) -> None:
@@ -72,7 +72,7 @@ async def test_an_upload_of_unknown_length_is_refused_as_it_grows(api: Api) -> N
     result = await api.call("POST", UPLOAD, data=film(), headers=MULTIPART)
     assert_problem(result, 403, "quota_exceeded")
     assert api.files() == []
-    assert (await api.upload(bytes(1_000_000)))[0] == 202, "what was refused is not counted any more"
+    assert (await api.upload(bytes(1_000_000)))[0] == 202, "refused uploads are no longer counted"
 
 
 async def test_the_user_whom_a_form_names_is_the_one_who_is_limited(api: Api) -> None:

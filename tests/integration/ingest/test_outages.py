@@ -1,4 +1,4 @@
-"""The API while Postgres hangs: every request is answered within seconds, and goes on when it is over."""
+"""The API while Postgres hangs: every request is answered within seconds, and service resumes afterwards."""
 
 from __future__ import annotations
 
