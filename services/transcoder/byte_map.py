@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from services.transcoder.spans import Spans
+    from services.transcoder.byte_spans import Spans
 
 # How FFmpeg finds packets: each by the index, a cluster by the index and then sequentially, or by searching.
 Layout = Literal["indexed", "clustered", "searched"]

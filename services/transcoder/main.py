@@ -24,7 +24,7 @@ from services.transcoder.handlers.refuse_event import refuse_event
 from services.transcoder.handlers.work_bucket import MAX_WAIT_SECONDS, WaitForWorkBucket
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
-from services.transcoder.quality.find_judge import find_judge
+from services.transcoder.quality.find_vmaf_ffmpeg import find_judge
 from services.transcoder.quality.per_title import PerTitleSearch
 from services.transcoder.settings import TranscoderSettings
 from services.transcoder.sources.allowed_sources import BucketPrefix, SourcePolicy

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
+from shared.database.fair_slots import Turns
 from shared.database.faults import UNREACHABLE, postgres_faults
 from shared.database.migrate import CONNECT_SECONDS, migrate
-from shared.database.turns import Turns
 from shared.errors import DatabaseUnavailable
 from shared.startup import wait_until_available
 

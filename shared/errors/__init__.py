@@ -38,7 +38,7 @@ loop (shared/messaging/verdicts.py) turns these into a retry, a failed video or 
 shared/http/problems.py into an HTTP status. ConfigurationError is separate: it ends the process at start.
 """
 
-from shared.errors.kinds import (
+from shared.errors.base import (
     ConfigurationError,
     DatabaseUnavailable,
     Deferred,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors.kinds import Deferred, TransientError
+from shared.errors.base import Deferred, TransientError
 
 OUT_OF_DISK_SECONDS = 30.0  # a volume rarely empties faster, and each retry costs a check
 

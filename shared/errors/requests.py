@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors.kinds import PermanentError, TryLater
+from shared.errors.base import PermanentError, TryLater
 
 
 class UnknownQuality(PermanentError):

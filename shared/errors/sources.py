@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors.kinds import PermanentError, TransientError
+from shared.errors.base import PermanentError, TransientError
 
 
 class SourceError(PermanentError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.errors.kinds import Deferred, TransientError
+from shared.errors.base import Deferred, TransientError
 
 WORK_VOLUME_SECONDS: Final = 5.0  # delay before another worker tries
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.fake_nodes import FakeNodes, Node
-from tests.cluster.places import K8S
+from tests.cluster.program_paths import K8S
 from tests.cluster.programs import DEFINITIONS, obstacle
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.cluster.places import cache, find
+from tests.cluster.program_paths import cache, find
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.cluster.places import MODULES, cache, find
+from tests.cluster.program_paths import MODULES, cache, find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from tests.cluster.observe import (
     running,
     scale,
 )
-from tests.cluster.places import K8S
+from tests.cluster.program_paths import K8S
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.deploy.engine import Engine
 
 # A private network namespace, where the tests' daemon may create bridges and rules.
-INSIDE = ("unshare", "--net", "--kill-child=TERM", sys.executable, "-m", "tests.deploy.inside")
+INSIDE = ("unshare", "--net", "--kill-child=TERM", sys.executable, "-m", "tests.deploy.network_namespace")
 
 
 def main(arguments: list[str]) -> int:

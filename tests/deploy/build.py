@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from devstack.programs import REPOSITORY
-from tests.deploy.base import import_base
+from tests.deploy.base_image import import_base
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import yaml
 
 from devstack.programs import REPOSITORY, find_programs
-from tests.deploy.base import NAME as BASE
-from tests.deploy.base import import_base
+from tests.deploy.base_image import NAME as BASE
+from tests.deploy.base_image import import_base
 
 if TYPE_CHECKING:
     from tests.deploy.engine import Engine

@@ -18,7 +18,7 @@ import yaml
 from devstack.programs import REPOSITORY
 from tests.deploy.compose_plugin import docker_config
 from tests.deploy.engine import EngineError
-from tests.deploy.walk import READY_SECONDS, Addresses, play, walk
+from tests.deploy.video_lifecycle import READY_SECONDS, Addresses, play, walk
 from tests.e2e.system import Client, make_clip
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import pytest
 from devstack.programs import REPOSITORY
 from tests.deploy.build import NAME, NVIDIA, STAGE
 from tests.deploy.engine import EngineError
-from tests.deploy.walk import Addresses, walk
+from tests.deploy.video_lifecycle import Addresses, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

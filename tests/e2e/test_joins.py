@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.numbered import AAC_FRAME, Original, fetch_renditions, judge_pictures, judge_sound
+from tests.e2e.numbered_frames import AAC_FRAME, Original, fetch_renditions, judge_pictures, judge_sound
 from tests.e2e.system import System
 from tests.media import RATE
 

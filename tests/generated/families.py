@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
-from tests.generated import clocks, cuts, tracks
+from tests.generated import clocks, tracks, truncated_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
+from services.transcoder.byte_spans import merged
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.sources.bucket_originals import BucketOriginals
 from services.transcoder.sources.node_cache import NodeCache
-from services.transcoder.spans import merged
 from shared.service.workspace import open_workspace
 from shared.workspace.disk_budget import DiskBudget
 from tests.chaos.faults.s3_proxy import S3Proxy

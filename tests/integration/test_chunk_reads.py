@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from services.transcoder.byte_spans import merged, total
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder
 from services.transcoder.encode.source_parts import PartsInDoubt, holds_packets
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
-from services.transcoder.spans import merged, total
 from tests.media import Clip, make_clip
 
 MEDIA = Path(__file__).parents[3] / "shared" / "media"

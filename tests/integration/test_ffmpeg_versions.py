@@ -16,7 +16,7 @@ from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.select_encoder import Encoder, choose_encoder
 from services.transcoder.plan.make_plan import make_plan
 from tests.ffmpegs.builds import Build, all_builds
-from tests.joined import PRESETS, check_pictures, check_sound, convert
+from tests.joined_chunks import PRESETS, check_pictures, check_sound, convert
 from tests.media import Clip, make_clip
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.formats import FORMATS
 from tests.generated.case import RATE, Case
-from tests.generated.judge import judge
+from tests.generated.convert_and_compare import judge
 from tests.media import HEIGHT, TONE_HZ, WIDTH, numbered_picture
 
 FRAMES = 2 * RATE

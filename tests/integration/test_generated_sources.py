@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.generated.case import Material
+from tests.generated.convert_and_compare import judge
 from tests.generated.families import generate, one_of_each
-from tests.generated.judge import judge
 
 SEED = int(os.environ.get("GENERATED_SEED", "1"))
 COUNT = int(os.environ.get("GENERATED_SOURCES", "500"))

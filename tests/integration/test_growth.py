@@ -16,9 +16,9 @@ from shared.errors import Deferred, EncodeFailed, StorageUnavailable, Superseded
 from shared.messaging.outbox import Outbox
 from shared.storage.memory import MemoryStorage
 from shared.workspace.layout import WorkDir
-from tests.handlers import store_handler
-from tests.joined import PRESETS, X264
+from tests.joined_chunks import PRESETS, X264
 from tests.media import Clip, make_clip
+from tests.uploader_handlers import store_handler
 
 LEASE = 30.0
 CHUNK = 1  # segments 2 to 4, after the first chunk's one

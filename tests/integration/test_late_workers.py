@@ -28,8 +28,8 @@ from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import delete_handler, storage_rules, store_handler
 from tests.unit.transcoder_values import plan
+from tests.uploader_handlers import delete_handler, storage_rules, store_handler
 
 if TYPE_CHECKING:
     from pathlib import Path

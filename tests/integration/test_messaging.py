@@ -38,7 +38,7 @@ from shared.videos.failure import VideoFailures
 from shared.workspace import disk_budget
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
-from tests.volume import Volume
+from tests.fake_volume import Volume
 
 QUEUE = "transcoder.plan"
 

@@ -23,10 +23,10 @@ from shared.playback.urls import PlaybackUrls
 from shared.storage.placement import StorageRules
 from shared.storage.storages import Storages
 from shared.videos import moves
-from tests.handlers import delete_handler
 from tests.integration.test_named_storages import settings as settings  # noqa: PLC0414 - a fixture
 from tests.integration.test_named_storages import system as system  # noqa: PLC0414 - a fixture
 from tests.service_server import ServiceServer
+from tests.uploader_handlers import delete_handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -39,8 +39,8 @@ from shared.storage.placement import StorageRules
 from shared.videos.bulk_retry import retry_failed
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import delete_handler, store_handler
 from tests.service_server import ServiceServer
+from tests.uploader_handlers import delete_handler, store_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

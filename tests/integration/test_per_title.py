@@ -10,7 +10,7 @@ import pytest
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
-from services.transcoder.quality.find_judge import find_judge
+from services.transcoder.quality.find_vmaf_ffmpeg import find_judge
 from services.transcoder.quality.per_title import PerTitleSearch
 from shared.errors import ConfigurationError
 from tests.ffmpegs.builds import Build

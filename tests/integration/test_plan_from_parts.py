@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from services.transcoder.byte_spans import merged, missing
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.probe.scan_parts import NeedsWhole
-from services.transcoder.spans import merged, missing
 from tests.media import Clip, make_clip
 
 SMALL = (Preset("96p", 96, 300_000, 64_000),)

@@ -23,7 +23,7 @@ from shared.videos.presets import Preset
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import storage_rules
+from tests.uploader_handlers import storage_rules
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from shared.storage.marker import MARKER, Marker, read_marker
 from shared.storage.memory import MemoryStorage
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import store_handler
+from tests.uploader_handlers import store_handler
 
 if TYPE_CHECKING:
     from pathlib import Path

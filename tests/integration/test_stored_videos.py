@@ -30,9 +30,9 @@ from shared.storage.memory import MemoryStorage
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import delete_handler, storage_rules, store_handler
 from tests.media import make_clip
 from tests.stored import CLIP, VIDEO_ID, names, stored
+from tests.uploader_handlers import delete_handler, storage_rules, store_handler
 
 if TYPE_CHECKING:
     from pathlib import Path

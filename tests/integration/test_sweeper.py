@@ -28,7 +28,7 @@ from shared.workspace.disk_budget import DiskBudget, Reservation
 from shared.workspace.layout import WorkDir
 from shared.workspace.upload_file import UploadFile
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import sweeper_of
+from tests.uploader_handlers import sweeper_of
 
 REPO = Path(__file__).parents[2]
 LEASE = 30.0

@@ -13,7 +13,7 @@ import pytest
 from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.encode.transport_stream import read
 from services.transcoder.plan.make_plan import make_plan
-from tests.joined import PRESETS, SMOOTH, X264, check_pictures, check_sound, convert
+from tests.joined_chunks import PRESETS, SMOOTH, X264, check_pictures, check_sound, convert
 from tests.media import RATE, Clip, make_clip, read_sound, tone_steps
 
 if TYPE_CHECKING:

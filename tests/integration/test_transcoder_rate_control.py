@@ -14,7 +14,7 @@ from services.transcoder.encode.chunk import encode_chunk
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.model import Chunk
-from tests.joined import X264
+from tests.joined_chunks import X264
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -30,9 +30,9 @@ from shared.storage.memory import MemoryStorage
 from shared.storage.storages import Storages
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import delete_handler, store_handler
 from tests.memory_database import MemoryPostgres
 from tests.sample_video import SampleVideo
+from tests.uploader_handlers import delete_handler, store_handler
 
 if TYPE_CHECKING:
     from shared.database.pool import Database

@@ -12,9 +12,9 @@ from shared.messaging.outbox import Outbox
 from shared.storage.memory import MemoryStorage
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import bucket_of_files
 from tests.memory_database import MemoryPostgres
 from tests.sample_video import SampleVideo
+from tests.uploader_handlers import bucket_of_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

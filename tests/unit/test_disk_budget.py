@@ -9,7 +9,7 @@ import pytest
 from shared.errors import OutOfDisk, StorageUnavailable
 from shared.workspace import disk_budget as module
 from shared.workspace.disk_budget import DiskBudget
-from tests.volume import Volume
+from tests.fake_volume import Volume
 
 if TYPE_CHECKING:
     from pathlib import Path

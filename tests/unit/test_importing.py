@@ -14,7 +14,7 @@ from shared.errors import PrivateNotPossible, StorageMismatch
 from shared.storage.marker import Marker, write_marker
 from shared.storage.memory import MemoryStorage
 from shared.storage.placement import StorageRules
-from tests.handlers import URLS
+from tests.uploader_handlers import URLS
 
 PACKET = b"\x47" + bytes(187)
 MASTER = """#EXTM3U

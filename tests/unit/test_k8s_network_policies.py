@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from tests.cluster.places import K8S, find
+from tests.cluster.program_paths import K8S, find
 from tests.cluster.render import kustomize
 
 pytestmark = pytest.mark.skipif(

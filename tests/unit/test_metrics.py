@@ -22,8 +22,8 @@ from shared.storage.measured import MeasuredStorage
 from shared.storage.memory import MemoryStorage
 from shared.storage.storages import Storages
 from shared.videos.failure import VideoFailures
-from tests.handlers import store_handler
 from tests.unit.test_leases import FakeLease
+from tests.uploader_handlers import store_handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

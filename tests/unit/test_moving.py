@@ -18,8 +18,8 @@ from shared.storage.memory import MemoryStorage
 from shared.storage.placement import StorageRules
 from shared.storage.storages import Storages
 from shared.videos import moves
-from tests.handlers import URLS
 from tests.sample_video import LEASE_SECONDS, SampleVideo
+from tests.uploader_handlers import URLS
 
 RULES = {
     "is_public": False,

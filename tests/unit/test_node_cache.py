@@ -15,7 +15,7 @@ from services.transcoder.sources.node_cache import NodeCache
 from shared.errors import OutOfDisk, SourceFetchFailed
 from shared.workspace import disk_budget
 from shared.workspace.disk_budget import DiskBudget
-from tests.volume import Volume
+from tests.fake_volume import Volume
 
 FILM = os.urandom(300_000)
 

@@ -15,7 +15,7 @@ from shared.errors import LimitsExceeded, OutOfDisk, SourceFetchFailed, SourceUn
 from shared.workspace import disk_budget
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
-from tests.volume import Volume
+from tests.fake_volume import Volume
 
 VIDEO = uuid4()
 

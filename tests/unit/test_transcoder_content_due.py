@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.transcoder.content.due import is_due
+from services.transcoder.content.chunk_selection import is_due
 from services.transcoder.plan.ladder import Rung
 from tests.unit.transcoder_values import plan
 

@@ -32,9 +32,9 @@ from shared.errors import (
 from shared.videos import presets
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import storage_rules
 from tests.sample_video import CODECS, KEY_FRAMES, LEASE_SECONDS, SEGMENT
 from tests.unit.transcoder_values import plan
+from tests.uploader_handlers import storage_rules
 
 
 def sources_of(work_dir, **openers):

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from services.transcoder.codecs.rate_control import aimed_vmaf, rate_factor
 from services.transcoder.ffmpeg.runner import FfmpegRunner, Finished
 from services.transcoder.quality.adapt_plan import Found, adapt_plan
-from services.transcoder.quality.judge import Job, cpu_seconds, judge_argv, log_path, read_scores
 from services.transcoder.quality.per_title import PerTitleSearch
 from services.transcoder.quality.samples import MIN_SAMPLES, SAMPLE_SECONDS, choose_samples, trial_plan
 from services.transcoder.quality.search import (
@@ -27,6 +26,7 @@ from services.transcoder.quality.search import (
     expect,
     without_superfluous,
 )
+from services.transcoder.quality.vmaf import Job, cpu_seconds, judge_argv, log_path, read_scores
 from shared.contracts.source_report import SourceReport
 from shared.errors import EncodeStalled
 from tests.unit.transcoder_values import FIRST as FIRST_PTS

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from services.transcoder.byte_map import ByteMap, TrackPlaces
-from services.transcoder.spans import total
+from services.transcoder.byte_spans import total
 from tests.unit.transcoder_values import AUDIO, FIRST, FRAME, TICKS, plan, source
 
 PICTURE_BYTES, SOUND_BYTES = 20_000, 400

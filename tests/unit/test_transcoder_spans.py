@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from services.transcoder.spans import cut, fewer, merged, missing, total
+from services.transcoder.byte_spans import cut, fewer, merged, missing, total
 
 
 def test_spans_are_merged_across_gaps_that_are_small_enough():

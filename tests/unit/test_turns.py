@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.database.turns import SHARE, Turns
+from shared.database.fair_slots import SHARE, Turns
 
 
 async def hold(turns, share, order, release):

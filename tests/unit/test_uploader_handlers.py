@@ -22,8 +22,8 @@ from shared.errors import (
 from shared.storage.local.storage import LocalStorage
 from shared.storage.location import StorageLocation
 from shared.storage.memory import MemoryStorage
-from tests.handlers import bucket_of_files, delete_handler, store_handler
 from tests.sample_video import LEASE_SECONDS, PICTURE, SEGMENT
+from tests.uploader_handlers import bucket_of_files, delete_handler, store_handler
 
 
 @pytest.fixture

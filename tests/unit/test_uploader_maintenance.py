@@ -54,11 +54,11 @@ from shared.workspace.bucket import BucketWorkspace
 from shared.workspace.disk_budget import Reservation, UnlimitedSpace
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.handlers import sweeper_of
 from tests.memory_broker import MemoryBroker
 from tests.memory_database import MemoryPostgres
-from tests.memory_database.others import FAULTS_OF_FILES
+from tests.memory_database.other_statements import FAULTS_OF_FILES
 from tests.sample_video import LEASE_SECONDS, SEGMENT
+from tests.uploader_handlers import sweeper_of
 
 EVERYTHING_IS_OLD = -10.0
 

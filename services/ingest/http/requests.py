@@ -15,7 +15,7 @@ from services.ingest.http.resources import CALLER, DATABASE
 from shared import videos
 from shared.contracts.cloudevents import explain
 from shared.contracts.events import UserId
-from shared.database.turns import SHARE
+from shared.database.fair_slots import SHARE
 from shared.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.command.video import decodes_on_gpu
 from services.transcoder.content.check import check_chunk
 from services.transcoder.content.checked_chunk import Checked
-from services.transcoder.content.due import is_due
+from services.transcoder.content.chunk_selection import is_due
 from services.transcoder.encode.decode_errors import lost_packets
 from services.transcoder.encode.early_segments import carry_counters_on
 from services.transcoder.encode.encoded_chunk import EncodedChunk

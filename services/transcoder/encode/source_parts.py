@@ -15,9 +15,9 @@ from services.transcoder.probe.packets import PACKET_FIELDS, read_line
 from shared.errors import EncodeFailed
 
 if TYPE_CHECKING:
+    from services.transcoder.byte_spans import Spans
     from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.plan.model import Chunk, PacketCount, Plan
-    from services.transcoder.spans import Spans
 
 REORDERED_FRAMES: Final = 17  # after this many pictures and seconds
 BEYOND_SECONDS: Final = 1.0  # all packets of earlier pictures have come

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from services.transcoder.byte_spans import merged
 from services.transcoder.encode.source_parts import PartsInDoubt
-from services.transcoder.spans import merged
 from shared.telemetry.metrics import WHOLE_SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from services.transcoder.byte_spans import Spans
     from services.transcoder.encode.encoded_chunk import EncodedChunk
     from services.transcoder.plan.model import Chunk, Plan
     from services.transcoder.sources.opened_source import OpenedSource
-    from services.transcoder.spans import Spans
 
 log = structlog.get_logger()
 

@@ -8,9 +8,9 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.media import AudioTrack, VideoTrack  # noqa: TC001
+from services.transcoder.plan.chunk_reads import ReadPlanner
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
 from services.transcoder.plan.model import Chunk, Plan
-from services.transcoder.plan.reads import ReadPlanner
 from services.transcoder.plan.seek import audio_anchor, audio_seek, run_in_seconds, video_seek
 from services.transcoder.plan.timeline import cut_chunks, cut_segments, fine_enough
 from services.transcoder.plan.versions import VERSION

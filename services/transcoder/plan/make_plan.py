@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from services.transcoder.ffmpeg.input import Limits
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.plan.build import build_plan
+from services.transcoder.plan.chunk_reads import THUMBNAIL_MOMENTS, ReadPlanner
 from services.transcoder.plan.ladder import build_ladder
-from services.transcoder.plan.reads import THUMBNAIL_MOMENTS, ReadPlanner
 from services.transcoder.plan.report import report_plan
 from services.transcoder.probe.scan import scan_source
 from services.transcoder.probe.scan_parts import NeedsWhole

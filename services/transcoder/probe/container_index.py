@@ -11,12 +11,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.spans import merged
+from services.transcoder.byte_spans import merged
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from services.transcoder.spans import Span, Spans
+    from services.transcoder.byte_spans import Span, Spans
 
 MAX_INDEX_SPANS: Final = 512  # of a fragmented file; files with more are read whole
 MAX_ELEMENTS: Final = 1_000_000

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from fractions import Fraction
 
-    from services.transcoder.spans import Span
+    from services.transcoder.byte_spans import Span
 
 MANY: Final = 10  # with one packet in this many without a presentation time, decode times are used
 NEVER: Final = -(1 << 62)

@@ -16,7 +16,7 @@ from services.transcoder.probe.audio_frame_positions import index_audio_frames, 
 from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.container_size import missing_bytes
 from services.transcoder.probe.ffprobe import Opening, describe
-from services.transcoder.probe.map_bytes import map_bytes
+from services.transcoder.probe.packet_positions import map_bytes
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from services.transcoder.byte_spans import merged, missing
 from services.transcoder.ffmpeg.input import input_options, input_url
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.probe.container_index import read_index
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
-from services.transcoder.spans import merged, missing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from services.transcoder.byte_map import TrackPlaces
+    from services.transcoder.byte_spans import Span, Spans
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.probe.container_index import ContainerIndex
-    from services.transcoder.spans import Span, Spans
 
     Need = Callable[[Iterable[Span]], Awaitable[None]]
 

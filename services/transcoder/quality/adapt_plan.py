@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.codecs.rate_control import aimed_vmaf
-from services.transcoder.quality.judge import METRIC, VMAF_ABOVE_METRIC
 from services.transcoder.quality.search import choose_all, expect, without_superfluous
+from services.transcoder.quality.vmaf import METRIC, VMAF_ABOVE_METRIC
 from shared.contracts.source_report import QualityReport, RateFactor
 
 if TYPE_CHECKING:

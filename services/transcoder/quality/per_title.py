@@ -17,7 +17,9 @@ from services.transcoder.command.chunk import chunk_argv
 from services.transcoder.ffmpeg.runner import require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.quality.adapt_plan import BITS, Found, adapt_plan
-from services.transcoder.quality.judge import (
+from services.transcoder.quality.samples import MAX_SHARE, choose_samples, trial_plan
+from services.transcoder.quality.search import STEP, Trial
+from services.transcoder.quality.vmaf import (
     Job,
     cpu_seconds,
     enlarged_log_path,
@@ -26,8 +28,6 @@ from services.transcoder.quality.judge import (
     read_scores,
     with_log_level,
 )
-from services.transcoder.quality.samples import MAX_SHARE, choose_samples, trial_plan
-from services.transcoder.quality.search import STEP, Trial
 from shared.errors import PipelineError, described
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from services.transcoder.byte_spans import merged, missing, total
 from services.transcoder.sources.sparse_file import SparseFile
-from services.transcoder.spans import merged, missing, total
 from shared.telemetry.metrics import SOURCE_FETCHED_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from services.transcoder.byte_spans import Span, Spans
     from services.transcoder.sources.ranges import RangeReader
-    from services.transcoder.spans import Span, Spans
     from shared.workspace.disk_budget import DiskBudget
 
 DIRECTORY: Final = "sources"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from services.transcoder.spans import Span
+    from services.transcoder.byte_spans import Span
 
 
 class OpenedSource(Protocol):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from services.transcoder.spans import cut, merged, missing, total
+from services.transcoder.byte_spans import cut, merged, missing, total
 from shared.errors import SourceFetchFailed
 from shared.workspace.disk_budget import disk_faults
 from shared.workspace.file_lock import UNSUPPORTED
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from pathlib import Path
 
+    from services.transcoder.byte_spans import Span, Spans
     from services.transcoder.sources.ranges import RangeReader
-    from services.transcoder.spans import Span, Spans
     from shared.workspace.disk_budget import DiskBudget, Reservation
 
 PIECE_BYTES: Final = 8 << 20

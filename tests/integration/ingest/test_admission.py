@@ -16,9 +16,9 @@ from shared.settings import Settings
 from shared.telemetry.metrics import REFUSED
 from shared.videos import retry_and_delete
 from shared.workspace import disk_budget
+from tests.fake_volume import Volume
 from tests.integration.ingest.conftest import assert_problem
 from tests.integration.ingest.raw import END, MULTIPART, UPLOAD, part, talk
-from tests.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.byte_map import ByteMap
+from services.transcoder.byte_spans import merged
 from services.transcoder.probe.container_index import find_index
 from services.transcoder.probe.streams import read_fraction
 from services.transcoder.probe.track_choice import index_of
-from services.transcoder.spans import merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
     from services.transcoder.byte_map import Layout, TrackPlaces
+    from services.transcoder.byte_spans import Spans
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.media import Source
     from services.transcoder.probe.build_source import ProbeResult
     from services.transcoder.probe.container_index import ContainerIndex
     from services.transcoder.probe.packets import PacketReader
-    from services.transcoder.spans import Spans
 
     Json = Mapping[str, Any]
 

@@ -13,15 +13,15 @@ from itertools import accumulate
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from services.transcoder.byte_spans import fewer, merged
 from services.transcoder.plan.model import ChunkReads, PacketCount
-from services.transcoder.spans import fewer, merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from services.transcoder.byte_map import ByteMap, TrackPlaces
+    from services.transcoder.byte_spans import Spans
     from services.transcoder.plan.model import Chunk, Plan
-    from services.transcoder.spans import Spans
 
 EARLY_SECONDS: Final = Fraction(3, 23) + Fraction(1, 50)  # FFmpeg seeks this much too early, plus rounding
 SEARCH_SECONDS: Final = Fraction(1)  # how far before the moment a search may start to read

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.clip_collection import ANIMALS, RUINED, make, ruin
 from tests.e2e.system import REPO
-from tests.e2e.zoo import ANIMALS, RUINED, make, ruin
 
 if TYPE_CHECKING:
     from pathlib import Path
