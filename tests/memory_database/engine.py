@@ -17,7 +17,7 @@ from tests.memory_database import (  # noqa: F401 - these register statements
     cache_purges,
     growth,
     moves,
-    others,
+    other_statements,
     source_checks,
     videos,
 )
