@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import time
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.cluster.program_paths import cache, find
+from tests.processes import free_port, stop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 START_SECONDS: Final = 120
 STOP_SECONDS: Final = 20
 COMMAND_SECONDS: Final = 300
-
-
-def free_port() -> int:
-    """Return a port that is free at this moment."""
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        port: int = opened.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +136,7 @@ class ControlPlane:
             start_new_session=True,
             env=os.environ | given,
         )
-        self._stack.callback(_stop, process)
+        self._stack.callback(stop, process, STOP_SECONDS)
         return process
 
     def _start_etcd(self) -> int:
@@ -189,12 +181,3 @@ class ControlPlane:
                 log = (self.directory / "kube-apiserver.log").read_text()
                 raise AssertionError(f"the API server is not ready in {START_SECONDS} s: {log[-3000:]}")
             time.sleep(0.5)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tests.content.measure import RATE, ffmpeg, pictures, sound, tone
-from tests.content.sources import COLOUR_TOLERANCE, COLOURS
+from tests.content.sources import BARS_INPUT, COLOUR_TOLERANCE, COLOURS, bars_pixels
 from tests.media import TONE_HZ, Clip, make_clip, read_numbers
 
 if TYPE_CHECKING:
@@ -267,26 +267,13 @@ def half_transparent(pixels: str, codec: str, *options: str) -> Callable[[Path],
 
 def bars(path: Path, coding: str, tags: Sequence[str], pixels: str = "yuv420p", start: float = 0) -> Path:
     """Write 2 s of the bars, with a description of their colours."""
-    row = b"".join(bytes(round(value * 255) for value in colour) * 48 for colour in COLOURS)
-    given = (
-        "-f",
-        "rawvideo",
-        "-pixel_format",
-        "rgb24",
-        "-video_size",
-        "336x96",
-        "-framerate",
-        FPS,
-        "-i",
-        "pipe:0",
-    )
     read = f"format=gbrp,zscale={coding}:min=gbr:pin=709:tin=709:rin=full,format={pixels}"
     names = ("-colorspace", "-color_primaries", "-color_trc", "-color_range")
     said = [word for pair in zip(names, tags, strict=True) for word in pair]
     encoder = ("-c:v", "libx264", "-preset", "ultrafast", "-qp", 4, "-g", FPS, "-bf", 0)
     ffmpeg(
-        *(*given, "-vf", read, *encoder, *said, "-output_ts_offset", start, *AT_ONCE, path),
-        input=row * 96 * (2 * FPS),
+        *(*BARS_INPUT, "-vf", read, *encoder, *said, "-output_ts_offset", start, *AT_ONCE, path),
+        input=bars_pixels(),
         nostdin=False,
     )
     return path

@@ -342,6 +342,12 @@ PRIMARIES: Final = ("bt709", "bt2020", "smpte431", "smpte432", "film")
 COLOUR_TOLERANCE: Final = 22
 
 
+BARS_INPUT: Final = (
+    *("-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", "336x96", "-framerate", FPS),
+    *("-i", "pipe:0"),
+)
+
+
 def colours(chance: random.Random) -> Case:
     """Return bars in colours of some primaries, matrix, range and depth, tagged so."""
     primaries, matrix = chance.choice(PRIMARIES), chance.choice(tuple(MATRICES))
@@ -353,24 +359,18 @@ def colours(chance: random.Random) -> Case:
     )
 
 
+def bars_pixels() -> bytes:
+    """Return two seconds of colour bars, as BARS_INPUT reads them."""
+    row = b"".join(bytes(round(value * 255) for value in colour) * 48 for colour in COLOURS)
+    return row * 96 * (2 * FPS)
+
+
 def _bars(folder: Path, primaries: str, matrix: str, depth: str, *, full: bool) -> Path:
     path = folder / "bars.mkv"
-    row = b"".join(bytes(round(value * 255) for value in colour) * 48 for colour in COLOURS)
     given = f"zscale=m={MATRICES[matrix]}:p={primaries}:t=709:r={'full' if full else 'limited'}"
     read = "min=gbr:pin=709:tin=709:rin=full"
     ffmpeg(
-        *(
-            "-f",
-            "rawvideo",
-            "-pixel_format",
-            "rgb24",
-            "-video_size",
-            "336x96",
-            "-framerate",
-            FPS,
-            "-i",
-            "pipe:0",
-        ),
+        *BARS_INPUT,
         *("-vf", f"format=gbrp,{given}:{read},format={depth}", "-c:v", "libx264", "-qp", "4"),
         *(
             "-preset",
@@ -383,7 +383,7 @@ def _bars(folder: Path, primaries: str, matrix: str, depth: str, *, full: bool) 
             matrix,
         ),
         *("-color_range", "pc" if full else "tv", path),
-        input=row * 96 * (2 * FPS),
+        input=bars_pixels(),
         nostdin=False,
     )
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -18,6 +17,7 @@ import aiohttp
 import pytest
 
 from tests.e2e.system import REPO, Client
+from tests.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -50,7 +50,7 @@ class Fleet:
     async def start(self, tree: Path, *services: str) -> None:
         """Start services of one version and wait until they are ready; a suffix (".2") tells two apart."""
         for name in services:
-            self.ports[name] = _free_port()
+            self.ports[name] = free_port()
             with (self.logs / f"{name}.log").open("ab") as log:
                 self.running[name] = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", f"services.{name.split('.')[0]}"),
@@ -105,9 +105,3 @@ async def create_key(tree: Path, variables: Mapping[str, str]) -> str:
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return out.decode().split()[-1]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,28 +15,14 @@ from shared import videos
 from shared.contracts.events import Source, VideoUploaded
 from shared.messaging.outbox import Outbox
 from shared.service.work_volume import WorkVolume
-from shared.workspace.layout import WorkDir
 from shared.workspace.names import MARKER
 from shared.workspace.volume import VolumeWorkspace
 from tests.integration.ingest.conftest import assert_problem, serving
+from tests.work_volume_fixtures import places, volume
+
+__all__ = ["places", "volume"]  # fixtures
 
 NOW = {"again": True}
-
-
-@pytest.fixture
-def places(tmp_path):
-    """Two directories: the work volume, and one that is mounted in its place."""
-    made = [WorkDir(tmp_path / name) for name in ("right", "wrong")]
-    for place in made:
-        place.root.mkdir()
-    return made
-
-
-@pytest.fixture
-async def volume(database, places):
-    opened = WorkVolume(database, VolumeWorkspace(places[0]))
-    await opened.check()
-    return opened
 
 
 async def test_services_that_start_together_agree_on_one_volume(database, places, eventually):

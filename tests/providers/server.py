@@ -14,6 +14,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.processes import stop
 from tests.providers.catalogue import BUCKET, KEY, SECRET, config_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def serving(provider: Provider, home: Path) -> Iterator[dict[str, str]]:
             _make_bucket(variables, process)
             yield variables
         finally:
-            _stop(process)
+            stop(process, STOP_SECONDS)
 
 
 def _variables(provider: Provider, port: int) -> dict[str, str]:
@@ -90,15 +91,6 @@ def _make_bucket(variables: dict[str, str], process: subprocess.Popen[bytes]) ->
             time.sleep(0.3)
         else:
             return
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def free_port() -> int:

@@ -14,9 +14,11 @@ from shared.contracts.events import Source, VideoUploaded
 from shared.errors import OriginalMissing, SourceUnavailable, WorkVolumeUnavailable
 from shared.messaging.outbox import Outbox
 from shared.service.work_volume import LOCK, WorkVolume
-from shared.workspace.layout import WorkDir
 from shared.workspace.names import MARKER
 from shared.workspace.volume import VolumeWorkspace
+from tests.work_volume_fixtures import places, volume
+
+__all__ = ["places", "volume"]  # fixtures
 
 NOW = {"again": True}
 
@@ -24,22 +26,6 @@ NOW = {"again": True}
 @pytest.fixture
 def database(postgres):
     return postgres.database
-
-
-@pytest.fixture
-def places(tmp_path):
-    """Two directories: the work volume, and one that is mounted in its place."""
-    made = [WorkDir(tmp_path / name) for name in ("right", "wrong")]
-    for place in made:
-        place.root.mkdir()
-    return made
-
-
-@pytest.fixture
-async def volume(database, places):
-    opened = WorkVolume(database, VolumeWorkspace(places[0]))
-    await opened.check()
-    return opened
 
 
 async def wrong(database, place, match):

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import aiohttp
 
 from tests.chaos.cluster.servers import REPO
 from tests.chaos.faults.tcp_proxy import TcpProxy
+from tests.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class ServiceProcess:
         With `one_core` it uses a single core and therefore encodes to different bytes.
         Raises RuntimeError with its last output when it exits, TimeoutError when it is too slow.
         """
-        port, broker = _free_port(), await _proxy(env["RABBITMQ_URL"])
+        port, broker = free_port(), await _proxy(env["RABBITMQ_URL"])
         scratch = Path(env["WORK_DIR"]) if env.get("WORK") == "bucket" else None
         where = {"HTTP_PORT": str(port), "RABBITMQ_URL": _through(env["RABBITMQ_URL"], broker)}
         program = ["tests.chaos.ablation.unguarded", guard, service] if guard else [f"services.{service}"]
@@ -111,9 +111,3 @@ def _through(url: str, proxy: TcpProxy) -> str:
     parts = urlsplit(url)
     credentials = parts.netloc.rpartition("@")[0]
     return urlunsplit(parts._replace(netloc=f"{credentials}@127.0.0.1:{proxy.port}"))
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

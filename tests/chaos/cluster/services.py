@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from tests.chaos.cluster.servers import REPO
+from tests.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,7 @@ class Fleet:
             there = len(self.of(service))
             for number in range(there + 1, count + 1):
                 name = f"{service}-{number}"
-                member = Member(name, service, _free_port(), self.logs / f"{name}.log")
+                member = Member(name, service, free_port(), self.logs / f"{name}.log")
                 self.members.append(member)
                 self._keepers[name] = asyncio.create_task(self._keep(member))
 
@@ -187,12 +187,6 @@ async def _is_ready(session: aiohttp.ClientSession, member: Member) -> bool:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError, OSError):
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _last_line(log: Path) -> str:
