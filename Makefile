@@ -1,5 +1,4 @@
-# Variables given to a target (make up STORAGE_TYPE=local TRANSCODERS=2) reach the services: make hands
-# the variables of its command line on in the environment.
+# Variables given to a target (make up STORAGE_TYPE=local TRANSCODERS=2) reach the services: make exports command-line variables to the environment.
 
 VENV := .venv
 READY := $(VENV)/.installed

@@ -49,7 +49,7 @@ def is_local_name(name: str) -> bool:
 def local_paths(thumbnail_path: str | None) -> dict[Artifact, str]:
     """Return the paths of a plan's artifacts, relative to WORK_DIR; some may not exist.
 
-    The record has the path of the thumbnail; the same attempt made the others, beside it.
+    The record has the path of the thumbnail; the same attempt made the others, in the same directory.
     """
     if thumbnail_path is None:
         return {}

@@ -70,7 +70,7 @@ def check_pictures(joined: Joined, expected: list[int]) -> None:
 
 
 def check_sound(joined: Joined, begin_seconds: float, end_seconds: float) -> None:
-    """AAC frames follow each other exactly, and the tone continues as if there were no joins."""
+    """AAC frames are contiguous, and the tone continues without a break at joins."""
     times = read_times(joined.path, "a:0")
     assert times == list(range(times[0], times[0] + 1920 * len(times), 1920))
     sound = read_sound(joined.path)

@@ -96,7 +96,10 @@ class WorkVolume:
         self._checked_at = time.monotonic()
 
     async def gate(self) -> None:
-        """Raise as `check` does, but not while a work bucket is away: how long, each message counts."""
+        """Raise like `check`, except during outages of a work bucket.
+
+        Each message limits its own waiting time.
+        """
         with suppress(WorkBucketUnavailable):
             await self.check()
 

@@ -48,7 +48,7 @@ async def claim_chunk(
         return ChunkClaim(video_id, chunk, **dict(row))
     state = await sql.chunk_state(connection, video_id=video_id, chunk=chunk)
     if state and state["status"] == "processing" and state["chunk_status"] in ("pending", "encoding"):
-        # Pending: released a moment ago, perhaps by the previous holder of this message.
+        # Pending: just released, perhaps by the previous holder of this message.
         raise Deferred("another worker is encoding this chunk", seconds=state["lease_left_seconds"] + 1)
     raise Superseded(reason_not_workable(state))
 

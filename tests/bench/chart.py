@@ -25,7 +25,7 @@ def bars(run: dict[str, Any], figure: str, scale: float) -> list[tuple[str, floa
 
 
 def draw(report: dict[str, Any], target: Path) -> None:
-    """Write the picture: a row a source, a panel a figure."""
+    """Write the chart: one row per source, one panel per figure."""
     matplotlib = import_module("matplotlib")
     matplotlib.use("Agg")
     plots = import_module("matplotlib.pyplot")

@@ -274,7 +274,7 @@ def preset_wrapper(ffmpeg: str) -> str:
 
 
 def shortened(argv: Sequence[str], names: Mapping[str, str]) -> str:
-    """Return `argv` for people: directories replaced by their names, words with spaces quoted."""
+    """Return `argv` for display: directories replaced by their names, words with spaces quoted."""
     words = []
     for word in argv:
         for directory, name in names.items():

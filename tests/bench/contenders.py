@@ -51,7 +51,7 @@ class Job:
         return max(MIN_SECONDS, MAX_TIMES_REAL_TIME * self.seconds)
 
     def shown(self, argvs: Sequence[Sequence[str]]) -> tuple[str, ...]:
-        """Return commands for people."""
+        """Return commands for display."""
         names = {
             str(self.source): f"{self.source.stem}.mp4",
             str(self.folder): "WORK",

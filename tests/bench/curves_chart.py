@@ -13,7 +13,7 @@ COLOURS: Final = {"ours": "#1f6feb", "plain": "#9aa4b2"}
 
 
 def draw(report: dict[str, Any], target: Path) -> None:
-    """Write the picture: a panel a content and rendition, VMAF over the rate."""
+    """Write the chart: one panel per content and rendition, VMAF over the rate."""
     matplotlib = import_module("matplotlib")
     matplotlib.use("Agg")
     plots = import_module("matplotlib.pyplot")

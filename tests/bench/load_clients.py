@@ -45,7 +45,10 @@ def quantile(ordered: list[float], share: float) -> float:
 
 
 async def upload_all(url: str, key: str, clip: Path, uploads: Uploads, *, videos: int, clients: int) -> None:
-    """Upload `clip` so many times by so many clients at once. Raises RuntimeError for any other answer."""
+    """Upload `clip` several times with several concurrent clients.
+
+    Raises RuntimeError for any other answer.
+    """
     content, turns = clip.read_bytes(), iter(range(videos))
     headers = {"Authorization": f"Bearer {key}"}
     connector = aiohttp.TCPConnector(limit=clients)

@@ -29,7 +29,7 @@ QUEUES: Final = (
     "uploader.delete",
 )
 EVERY_SECONDS: Final = 1.0
-FLAT_SHARE, FLAT_BYTES = 0.10, 8 * 1024**2  # what a service may gain over half a run and pass for flat
+FLAT_SHARE, FLAT_BYTES = 0.10, 8 * 1024**2  # growth of a service over half a run that still counts as flat
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def show_source(section: dict[str, Any], cores: int, console: Console) -> None:
             console.print(escape(f"{each['title']} failed: {each['error']}"), style="red")
     if held_up := disturbed(section["contenders"], cores):
         console.print(
-            escape(f"The machine was busy with other work beside: {', '.join(held_up)}"), style="yellow"
+            escape(f"The machine was also busy with other work during: {', '.join(held_up)}"), style="yellow"
         )
     _show(console, "ratios", ("", "value", "aim", ""), [ratio_row(each) for each in section["ratios"]])
 

@@ -25,7 +25,7 @@ def bars(storage: dict[str, Any], kind: str) -> list[tuple[str, float]]:
 
 
 def draw(report: dict[str, Any], target: Path) -> None:
-    """Write the picture: a row a storage, a panel a kind of request."""
+    """Write the chart: one row per storage, one panel per type of request."""
     matplotlib = import_module("matplotlib")
     matplotlib.use("Agg")
     plots = import_module("matplotlib.pyplot")

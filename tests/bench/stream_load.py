@@ -138,7 +138,7 @@ async def crowd(url: str, path: str, viewers: int) -> dict[str, Any]:
 
 
 async def beside_slow(server: Server, slow_paths: list[str], quick_path: str, slow: int) -> dict[str, Any]:
-    """Let slow viewers read, and measure a quick one beside them."""
+    """Have slow viewers read, and measure a fast one meanwhile."""
     # Small buffers, so that what is not read stays with the server.
     connections = [Connection(server.url, slow_paths[n % len(slow_paths)], SLOW_BYTES) for n in range(slow)]
     await asyncio.gather(*(each.ask() for each in connections))
@@ -165,7 +165,7 @@ async def beside_slow(server: Server, slow_paths: list[str], quick_path: str, sl
 
 
 async def beside_idle(server: Server, path: str, idle: int) -> dict[str, Any]:
-    """Keep connections open that ask for nothing more, and measure a quick one beside them."""
+    """Keep idle connections open, and measure a fast one meanwhile."""
     before, connections = server.memory_bytes(), [Connection(server.url, path) for _ in range(idle)]
     for start in range(0, idle, 200):
         batch = connections[start : start + 200]

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from tests.chaos.invariants import Verdict
 
 SETTLE_SECONDS = DELETE_AGAIN_SECONDS + 40.0  # a relay's reservation, the second pass of a deletion
-BUCKET_SECONDS = STALE_SECONDS + SWEEP_INTERVAL_SECONDS  # and with a work bucket the removal of dead uploads
+BUCKET_SECONDS = STALE_SECONDS + SWEEP_INTERVAL_SECONDS  # with a work bucket also the removal of dead uploads
 LONG_MINUTES, LONG_OUTAGE_SECONDS = 30.0, 600.0  # runs of this length have one storage outage of that length
 REPORT = REPO / ".chaos" / "chaos.json"
 
 
 def main() -> int:
-    """Run once; return 0 when nothing was found."""
+    """Run once; return 0 without findings."""
     options = _options()
     for name in ("aiormq", "aio_pika"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # lost brokers are expected here

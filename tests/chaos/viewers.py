@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.chaos.journal import Entry, Journal
 
 VIEWERS: Final = 3
-WATCH_SECONDS: Final = 25.0  # then a viewer turns to another video
+WATCH_SECONDS: Final = 25.0  # then a viewer switches to another video
 PAUSE_SECONDS: Final = 0.4  # between two requests
 ANSWER_SECONDS: Final = 10.0  # hls.js waits so long for the first byte of a segment
 GRACE_SECONDS: Final = 10.0  # after a fault of the storage, which has to start and to be found again

@@ -84,7 +84,7 @@ def test_changed_configuration_rolls_every_service_and_none_is_short_of_a_pod(ap
 
 @pytest.fixture
 def overlay():
-    """A kustomization of one's own, beside the others."""
+    """An additional kustomization of a user."""
     path = K8S / "overlays" / "test-of-the-cluster" / "kustomization.yaml"
     path.parent.mkdir(exist_ok=True)
     yield path

@@ -201,7 +201,7 @@ def _later(tag: bytes, milliseconds: int) -> bytes:
 
 
 def joined(suffix: str, video: str, audio: str, starts: tuple[float, float]) -> Callable[[Path], Path]:
-    """Return the builder of two recordings, one file behind the other."""
+    """Return the builder of two concatenated recordings."""
 
     def build(folder: Path) -> Path:
         path = folder / f"joined.{suffix}"

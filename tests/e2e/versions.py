@@ -1,4 +1,4 @@
-"""Services of several versions beside each other on the same servers, as during a rolling update."""
+"""Services of several versions on the same servers, as during a rolling update."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ COVERS = ("png", "bmp", "mjpeg", "tiff")
 
 @dataclass(frozen=True)
 class Extras:
-    """What is put beside the clip."""
+    """The tracks added to the clip."""
 
     container: str
     audio: tuple[str, ...]
@@ -32,7 +32,7 @@ class Extras:
 
 
 def with_side_tracks(chance: random.Random) -> Case:
-    """Return a clip among tracks that must not decide."""
+    """Return a clip among tracks that must not affect the result."""
     container = chance.choice(["mkv", "mkv", "mp4"])
     extras = Extras(
         container=container,
@@ -118,7 +118,7 @@ UNOPENED = (
 
 
 def beside_unopened(chance: random.Random) -> Case:
-    """Return a clip beside sound whose decoder does not start, before its own or behind."""
+    """Return a clip with additional sound whose decoder does not start, before or after its own."""
     kind, first = chance.choice(UNOPENED), chance.random() < 0.5
     container, count = chance.choice(kind.containers), chance.randrange(1, 4)
 
@@ -162,7 +162,7 @@ def change_parameters(path: Path, sound: int, change: Callable[[bytes], bytes]) 
 
 
 def still_beside_film(chance: random.Random) -> Case:
-    """Return a motion photo: a larger track of one to four pictures beside the film."""
+    """Return a motion photo: a film with a larger track of one to four pictures."""
     pictures, first = chance.randrange(1, 5), chance.random() < 0.5
     container = chance.choice(["mp4", "mkv"])
 

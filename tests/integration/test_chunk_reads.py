@@ -43,7 +43,7 @@ CLIPS = {
 
 
 def copy_with_holes(path: Path, spans, target: Path, *, is_searched: bool) -> None:
-    """Write the parts of a file: where they were, or one behind the other where a seek looks around."""
+    """Write the parts of a file: in place, or concatenated if FFmpeg seeks by searching."""
     with path.open("rb") as source, target.open("wb") as copy:
         if not is_searched:
             copy.truncate(path.stat().st_size)

@@ -81,7 +81,7 @@ async def record(outbox, video_id):
 
 @asynccontextmanager
 async def consuming(servers, outbox, handle, *, attempts=3, accept=None, max_deliveries=8):
-    """Run a consumer; `attempts` None never gives up, `max_deliveries` 0 takes every message for deadly."""
+    """Run a consumer; `attempts` None: never gives up; `max_deliveries` 0: every message counts as deadly."""
     policy = RetryPolicy(attempts, 0.05, max_deliveries=max_deliveries)
     failures = None if attempts is None else VideoFailures(outbox, "plan")
     taker = Consumer(

@@ -1,4 +1,4 @@
-"""Videos that failed for one reason are retried together: by a person, or by the system after an outage."""
+"""Videos that failed for one reason are retried together: by a user, or by the system after an outage."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_the_system_retries_a_few_times_and_then_leaves_it_to_a_person(out
     assert await auto_retry.look() == 0
     assert await videos.retry_failed(outbox, "storage_unavailable") == 1
     await fail(outbox, video_id, StorageUnavailable("away again"))
-    assert await auto_retry.look() == 1, "a person's retry lets the system try again"
+    assert await auto_retry.look() == 1, "a user's retry lets the system try again"
 
 
 async def test_unreachable_sources_are_taken_once_and_at_growing_distances(outbox, monkeypatch):

@@ -173,7 +173,7 @@ async def test_video_is_refused_when_another_storage_of_the_same_name_is_configu
 
 
 class Forgetful(MemoryStorage):
-    """Takes objects, and keeps neither these keys nor whole bodies of others, so many times."""
+    """Accepts objects, but loses these keys and truncates others, a number of times."""
 
     loses: dict[str, int]
     cuts: dict[str, int]

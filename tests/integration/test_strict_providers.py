@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["backend"]  # the fixture of an empty bucket
 PART = 5 * 1024**2
-AWS = {"s3_provider": "aws", "s3_addressing_style": "path"}  # the emulation has no names for buckets
+AWS = {"s3_provider": "aws", "s3_addressing_style": "path"}  # the emulation has no DNS names for buckets
 NO_DELAY = "shared.storage.s3.handlers.random.uniform"
 
 

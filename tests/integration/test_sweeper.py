@@ -193,7 +193,7 @@ async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, k
 async def test_nothing_is_taken_when_it_is_young(sweeper, known):
     work, stranger = sweeper.finder.work.scratch, uuid4()
     for path in (work.upload(stranger), work.original(stranger), work.chunk_attempt(stranger, 0, 1) / "a.ts"):
-        os.utime(put(path), (0, 0))  # a file may carry an old time: that it came here a moment ago counts
+        os.utime(put(path), (0, 0))  # a file may have an old mtime: its arrival counts
     await sweeper.finder.storage.put_bytes(f"{storage_prefix('alice', stranger)}/master.m3u8", b"x")
     patient = replace(sweeper, finder=replace(sweeper.finder, min_age_seconds=60.0))
     assert await found_by(patient, remove=True) == []

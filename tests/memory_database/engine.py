@@ -86,7 +86,7 @@ class MemoryPostgres:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Run one transaction at a time; one that fails changes nothing."""
-        async with asyncio.timeout(10), self._writing:  # a transaction within one would wait for ever
+        async with asyncio.timeout(10), self._writing:  # a nested transaction would wait forever
             before, called = self.tables.copy(), self.calls[self.unconfirmed]
             try:
                 yield

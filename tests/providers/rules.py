@@ -158,7 +158,7 @@ def aws_without_list(keys: set[str]) -> Rule:
 
 @dataclass
 class AwsSlowDown:
-    """Bursts are answered with SlowDown: every third request, so many times."""
+    """Bursts are answered with SlowDown: every third request, up to a number of times."""
 
     times: int
     count: int = 0

@@ -84,7 +84,7 @@ async def test_transaction_waits_no_longer_than_postgres_is_silent():
         async with asyncio.timeout(20), Database(pool, patience=HASTY).transaction():
             pass
     async with asyncio.timeout(20):
-        while not pool.ended:  # its connection ends behind the caller's back
+        while not pool.ended:  # its connection ends unnoticed by the caller
             await asyncio.sleep(0.01)
 
 

@@ -36,7 +36,7 @@ VARIANTS = {
 
 
 def comparable(documents):
-    """Return documents by kind and name, without what the two tools do each in their own way."""
+    """Return documents by kind and name, without differences between the two tools."""
     by_name = {}
     for document in yaml.safe_load_all(HASHED.sub(r"\1", yaml.safe_dump_all(documents))):
         if document["kind"] == "Namespace":  # helm install --create-namespace

@@ -111,7 +111,7 @@ async def test_source_that_answers_and_fails_again_is_left_to_a_person(
         assert await videos.retry(connection, video.video_id)
     await fail_again(outbox, video)
     postgres.pass_time(FIRST_CHECK_SECONDS)
-    assert await source_retry.look() == 1, "a person's retry lets the system try again"
+    assert await source_retry.look() == 1, "a user's retry lets the system try again"
 
 
 async def test_only_remote_sources_that_could_not_be_fetched_are_asked(

@@ -1,4 +1,4 @@
-"""Work that needs the work bucket while it is away: a message waits a little, then is tried again later.
+"""Work that needs an unavailable work bucket: a message waits briefly, and is then retried later.
 
 The retry policy of its route limits how long in all (STORAGE_PATIENCE_SECONDS).
 """
@@ -25,10 +25,10 @@ PAUSE_SECONDS: Final = 1.0
 
 @dataclass(frozen=True)
 class WaitForWorkBucket:
-    """Keeps work from starting while `check` says that the work bucket cannot be used.
+    """Keeps work from starting while `check` reports that the work bucket is unusable.
 
-    Waiting before a message is put back keeps a node that alone cannot reach the bucket from taking all
-    messages from the others.
+    The wait before a message is requeued keeps a single node without access to the bucket from taking all
+    messages.
     """
 
     outbox: Outbox
@@ -37,7 +37,7 @@ class WaitForWorkBucket:
     pause_seconds: float = PAUSE_SECONDS
 
     def guard(self, handle: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
-        """Return a handler that begins when the bucket can be used, and warns in the record if it cannot.
+        """Return a handler that waits for a usable bucket, and adds a warning to the record meanwhile.
 
         Raises WorkBucketUnavailable.
         """

@@ -166,5 +166,5 @@ def total_bytes(content_range: str | None, start: int) -> int | None:
     """
     found = CONTENT_RANGE.fullmatch((content_range or "").strip())
     if found is None or int(found[1]) != start:
-        raise SourceFetchFailed(f"the server sent another part: {content_range!r} instead of that at {start}")
+        raise SourceFetchFailed(f"the server sent the wrong range: {content_range!r}, not from {start}")
     return int(found[3])
