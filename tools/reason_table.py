@@ -33,7 +33,7 @@ HEAD: Final = """\
 <!-- Generated from the code by `make schemas`. -->
 
 Every `reason` that a problem document (RFC 9457), the `error` of a record or the event `video.failed` can
-carry. Reasons are stable: match on them, not on the text beside them. *Status* is that of an HTTP answer;
+carry. Reasons are stable: match on them, not on their texts. *Status* is that of an HTTP answer;
 reasons of records and events have the one that a request would get. What an operator does about a failed
 video is in [operations.md](operations.md).
 

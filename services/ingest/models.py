@@ -183,9 +183,7 @@ class PresetModel(Request):
     @model_validator(mode="after")
     def _quality_goes_with_its_rate_control(self) -> Self:
         if self.rate_control == "abr" and self.quality is not None:
-            raise PydanticCustomError(
-                "quality", "quality is only allowed with the rate control quality, not with abr"
-            )
+            raise PydanticCustomError("quality", "quality is not allowed with the rate control abr")
         return self
 
 
@@ -193,7 +191,7 @@ def _names_differ(presets: list[PresetModel]) -> list[PresetModel]:
     names = [preset.name for preset in presets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PydanticCustomError(
-            "twice", "names must be unique; repeated: {names}", {"names": ", ".join(twice)}
+            "twice", "names must be unique, unlike {names}", {"names": ", ".join(twice)}
         )
     return presets
 
