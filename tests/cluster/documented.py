@@ -6,7 +6,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from tests.cluster.places import REPOSITORY
+from tests.cluster.program_paths import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.cluster.places import CHART, DEPLOY, K8S, find
+from tests.cluster.program_paths import CHART, DEPLOY, K8S, find
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.cluster.places import K8S, REPOSITORY, find
+from tests.cluster.program_paths import K8S, REPOSITORY, find
 from tests.cluster.render import helm_text, kustomize, kustomize_text
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

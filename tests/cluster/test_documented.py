@@ -8,7 +8,7 @@ from tests.cluster.conftest import NODES
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.documented import commands, follow, make_checkout
 from tests.cluster.fake_nodes import FakeNodes
-from tests.cluster.places import CHART, find
+from tests.cluster.program_paths import CHART, find
 from tests.cluster.programs import obstacle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

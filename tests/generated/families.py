@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     Family = Callable[[random.Random], Case]
 
 FAMILIES: Final[dict[Family, int]] = {
-    cuts.cut: 20,
-    cuts.cut_of_other_codecs: 6,
-    cuts.uncut: 6,
-    cuts.hole: 6,
-    cuts.spoilt: 8,
+    truncated_files.cut: 20,
+    truncated_files.cut_of_other_codecs: 6,
+    truncated_files.uncut: 6,
+    truncated_files.hole: 6,
+    truncated_files.spoilt: 8,
     tracks.with_side_tracks: 20,
     tracks.beside_unopened: 6,
     tracks.still_beside_film: 4,

@@ -24,7 +24,7 @@ from tests.kubelet.node import remove_groups
 # Namespaces of its own: whatever pods leave behind, processes, mounts or bridges, ends with them.
 INSIDE: Final = (
     *("unshare", "--net", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc"),
-    *("--kill-child=TERM", sys.executable, "-m", "tests.deploy.inside"),
+    *("--kill-child=TERM", sys.executable, "-m", "tests.deploy.network_namespace"),
 )
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.places import REPOSITORY
+from tests.cluster.program_paths import REPOSITORY
 from tests.cluster.programs import KEDA_DEFINITIONS
 from tests.kubelet import network
 from tests.kubelet.images import archives

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from devstack.programs import REPOSITORY
-from tests.cluster.places import cache
+from tests.cluster.program_paths import cache
 from tests.deploy.build import NAME, build_image
 from tests.deploy.servers import build_edge
 from tests.kubelet.node import PAUSE

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from tests.cluster.places import CHART, K8S, REPOSITORY, find
+from tests.cluster.program_paths import CHART, K8S, REPOSITORY, find
 from tests.cluster.render import helm_text, kustomize, load, own_overlay
 
 pytestmark = pytest.mark.skipif(

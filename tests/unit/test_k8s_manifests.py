@@ -15,7 +15,7 @@ from shared.http.health import CHECK_SECONDS
 from shared.messaging.topology import QUEUES
 from shared.settings import load_settings
 from shared.startup import START_SECONDS
-from tests.cluster.places import K8S, find
+from tests.cluster.program_paths import K8S, find
 from tests.cluster.render import kustomize, load, own_overlay
 from tests.unit.service_settings import settings_of
 

@@ -18,7 +18,7 @@ from services.transcoder.ffmpeg.runner import RUNNER, expect_uninterrupted, requ
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.ffmpeg.task_group import together
 from services.transcoder.media import SEEKING, WAITS_FOR_COMPLETE
-from services.transcoder.plan.reads import THUMBNAIL_MOMENTS as MOMENTS
+from services.transcoder.plan.chunk_reads import THUMBNAIL_MOMENTS as MOMENTS
 from shared.errors import CorruptSource, EncodeStalled
 
 if TYPE_CHECKING:
