@@ -30,7 +30,7 @@ ROWS = {
     "thumbnail": ("ready", ["thumbnail.jpg"]),
     "redirect of a segment or thumbnail to the storage": ("redirected", ["720p/segment_001.ts"]),
     "redirect of a playlist to public storage": ("redirected", ["master.m3u8", "720p/playlist.m3u8"]),
-    "refusal, or what is not there": ("ready", ["1080p/segment_999.ts"]),
+    "refusal, or missing file": ("ready", ["1080p/segment_999.ts"]),
 }
 
 
