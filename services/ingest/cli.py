@@ -82,6 +82,8 @@ def _parse(arguments: Sequence[str]) -> Command:
     token.add_argument("video_id", type=UUID)
     token.add_argument("--ttl-seconds", type=int, default=3600)
     token.add_argument("--max-height", type=int, help="the largest short side of renditions, in pixels")
+    token.add_argument("--origin", action="append", default=[], help="a site that may embed it; repeatable")
+    token.add_argument("--ip", action="append", default=[], help="an address or range it is for; repeatable")
     inspect = commands.add_parser(
         "inspect-token", help="print the claims of a playback token and whether it is valid"
     )
@@ -95,7 +97,8 @@ def _command(given: argparse.Namespace) -> Command:
         new = NewKey.model_validate({"name": given.name, "scope": given.scope, "userId": given.user_id})
         return lambda connection: _create_key(connection, new)
     if given.command == "playback-token":
-        wanted = TokenRequest(ttl_seconds=given.ttl_seconds, max_height=given.max_height)
+        limits = {"maxHeight": given.max_height, "origins": given.origin, "ip": given.ip}
+        wanted = TokenRequest.model_validate({"ttlSeconds": given.ttl_seconds} | limits)
         return lambda connection: _playback_token(connection, given.video_id, wanted)
     if given.command == "inspect-token":
         return lambda connection: _inspect_token(connection, given.token)
@@ -122,6 +125,8 @@ async def _playback_token(connection: Connection, video_id: UUID, wanted: TokenR
         expires_at=int(time.time()) + wanted.ttl_seconds,
         generation=video.token_generation,
         max_height=wanted.max_height,
+        origins=wanted.origins,
+        networks=tuple(map(tokens.read_network, wanted.ip)),
     )
     return tokens.sign(viewer, key)
 
