@@ -42,10 +42,11 @@ else
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 endif
 
-test-browser: $(READY) ## play videos in Debian's Chromium, through the real services
+test-browser: $(READY) ## play videos in Debian's Chromium, through the real services (installs it)
 	@$(LOCAL) install
+	@$(PYTHON) -m tests.browser.requirements
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/browser/requirements.lock
-	@$(PYTHON) -m pytest -m browser -s $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest -m browser --timeout 900 -s $(PYTEST_ARGS)
 
 test-long: $(READY) ## run the tests that take minutes: long clips, large collections
 	@$(LOCAL) install

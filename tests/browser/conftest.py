@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ OPTIONS = (
 PLAYERS = Path(__file__).with_name("players")
 LIBRARIES = PLAYERS / "node_modules"
 CLIP_SECONDS = 12
+HIGH, LOW = 240, 144  # small, because browser, services and encoder share the machine
+LADDER = [{"name": f"{side}p", "shortSide": side, "videoBitrate": side * 1000} for side in (HIGH, LOW)]
 STACK = {"HLS_SEGMENT_SECONDS": "2", "CHUNK_SECONDS": "4", "SOURCE_PRIVATE_HOSTS": "localhost"}
 
 
@@ -32,16 +35,22 @@ def system(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> I
     running = System(tmp_path_factory.mktemp("stack"))
     try:
         running.up(**STACK, STORAGE_TYPE="s3")
+        asyncio.run(_put_presets(running))
         yield running
     finally:
         running.down()
     assert leaks_in(running.directory) == []
 
 
+async def _put_presets(system: System) -> None:
+    async with system.client() as client:
+        await client.call("PUT", "/api/presets", json=LADDER)
+
+
 @pytest.fixture(scope="package")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve seconds that become 480p and 360p."""
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=CLIP_SECONDS, size="854x480")
+    """Twelve seconds that become both renditions of LADDER."""
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=CLIP_SECONDS, size="426x240")
 
 
 @pytest.fixture(scope="session")

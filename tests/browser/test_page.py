@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.browser.conftest import chromium
+from tests.browser.conftest import LOW, chromium
 from tests.browser.slow_encoder import held
-from tests.browser.viewer import MEDIA, SEEN, Viewer
+from tests.browser.viewer import MEDIA, SECONDS, SEEN, Viewer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +97,7 @@ async def test_keyboard_alone_plays_pauses_seeks_and_chooses(ready: Any, viewer:
     await viewer.play()
     await viewer.page.focus("#quality")
     await keys.press("End")
-    await viewer.until(SEEN, lambda seen: seen["height"] == 360)
+    await viewer.until(SEEN, lambda seen: seen["height"] == LOW)
     await viewer.check()
 
 
@@ -150,13 +150,13 @@ async def test_viewer_is_told_when_the_video_is_deleted_or_made_private_meanwhil
         await viewer.open(video["playerUrl"])
         await viewer.play()
         await client.call("PATCH", path, json={"visibility": "private"})
-        await loses_its_buffer(viewer)
+        await loses_its_buffer(viewer, client, video["id"])
         await viewer.until(HEADLINE, lambda text: "private" in text)
         await client.call("PATCH", path, json={"visibility": "public"})
         await viewer.open(video["playerUrl"])
         await viewer.play()
         await client.call("DELETE", path, expect=204)
-        await loses_its_buffer(viewer)
+        await loses_its_buffer(viewer, client, video["id"])
         await viewer.until(HEADLINE, is_over)
         await viewer.page.goto(video["playerUrl"])
         await viewer.until(HEADLINE, is_over)
@@ -167,9 +167,12 @@ def is_over(headline: str) -> bool:
     return "no such video" in headline or "private" in headline
 
 
-async def loses_its_buffer(viewer: Viewer) -> None:
+async def loses_its_buffer(viewer: Viewer, client: Client, video_id: str) -> None:
     """Make the player fetch again, once the streamer has noticed a change."""
-    await asyncio.sleep(3)
+    url = f"{client.env['STREAMER_URL']}/api/stream/{video_id}/master.m3u8"
+    async with asyncio.timeout(SECONDS):
+        while (await client.session.get(url)).status == 200:
+            await asyncio.sleep(0.1)
     await viewer.seek(0)
     await viewer.page.evaluate("() => { hls.currentLevel = hls.currentLevel ? 0 : 1; }")
 
@@ -180,7 +183,7 @@ async def test_viewing_is_counted_by_rendition_and_names_nobody(
     async with system.client() as client:
         before = await numbers(client)
         await viewer.open(ready["playerUrl"])
-        await viewer.page.select_option("#quality", label="360p")
+        await viewer.page.select_option("#quality", label=f"{LOW}p")
         await viewer.play()
         await viewer.ends()
         reports = [request for request in viewer.requests if request.url.endswith("/viewing")]
@@ -193,7 +196,7 @@ async def test_viewing_is_counted_by_rendition_and_names_nobody(
     started, played = "vod_viewing_start_seconds_count", "vod_viewing_played_seconds_total"
     assert sum(value for (name, _), value in grown.items() if name == started) == 1
     assert 10 <= sum(value for (name, _), value in grown.items() if name == played) <= 14
-    assert grown[played, "360p"] >= 5
+    assert grown[played, f"{LOW}p"] >= 5
 
 
 async def numbers(client: Client) -> dict[tuple[str, str], float]:

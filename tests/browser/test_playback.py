@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp.test_utils import unused_port
 
-from tests.browser.conftest import CLIP_SECONDS
+from tests.browser.conftest import CLIP_SECONDS, HIGH, LOW
 from tests.browser.public_storage import public_storage
 from tests.browser.slow_encoder import held
 from tests.browser.viewer import Encoder
@@ -38,11 +38,15 @@ class Way:
     storage: str
     visibility: str
     delivery: str
+    edge: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.storage, self.visibility, self.delivery, self.edge)))
 
     @property
     def variables(self) -> dict[str, str]:
         public = f"http://127.0.0.1:{PORT}" if self.delivery == "redirect" else ""
-        return {"STORAGE_TYPE": self.storage, "S3_PUBLIC_URL": public}
+        return {"STORAGE_TYPE": self.storage, "S3_PUBLIC_URL": public, "EDGE": self.edge}
 
     def check_segments(self, urls: list[str], env: dict[str, str]) -> None:
         """Segments were fetched from where this delivery has them, in the form that it has."""
@@ -57,6 +61,10 @@ class Way:
 
 
 WAYS = [
+    Way("local", "public", "proxy", edge="nginx"),
+    Way("local", "private", "proxy", edge="nginx"),
+    Way("s3", "public", "proxy", edge="nginx"),
+    Way("s3", "private", "proxy", edge="nginx"),
     Way("local", "public", "proxy"),
     Way("local", "private", "proxy"),
     Way("s3", "public", "proxy"),
@@ -67,7 +75,7 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.storage}-{way.visibility}-{way.delivery}")
+@pytest.mark.parametrize("way", WAYS, ids=str)
 async def test_video_plays_while_it_is_encoded_and_when_it_is_complete(
     system: System, viewer: Viewer, clip: Path, way: Way
 ) -> None:
@@ -99,7 +107,7 @@ def streamed(client: Client, video: Any) -> str:
 
 async def plays_while_it_grows(system: System, client: Client, viewer: Viewer, video: Any, page: Any) -> None:
     """Play from 0 to the end while the rest is encoded: every frame, no stall of our making, no reload."""
-    encoder = Encoder(client, page["playlistUrl"].replace("master.m3u8", "360p/playlist.m3u8"))
+    encoder = Encoder(client, page["playlistUrl"].replace("master.m3u8", f"{LOW}p/playlist.m3u8"))
     async with held(system, client, video["id"]):
         await viewer.open(page["playerUrl"])
         assert await viewer.page.evaluate("() => hls.levels[hls.loadLevel].details.live")
@@ -135,7 +143,7 @@ async def plays_when_it_is_ready(viewer: Viewer, url: str) -> None:
     await viewer.open(url)
     assert await viewer.page.evaluate("() => !hls.levels[hls.loadLevel].details.live")
     await viewer.play()
-    for height in (360, 480, 360):
+    for height in (LOW, HIGH, LOW):
         await viewer.seek(0)
         await viewer.chooses(height)
         await viewer.plays_on(1)
@@ -148,3 +156,22 @@ async def plays_when_it_is_ready(viewer: Viewer, url: str) -> None:
     assert abs(ended["time"] - CLIP_SECONDS) < 0.5
     assert len(await viewer.stalls()) == stalls
     await viewer.check()
+
+
+async def test_player_goes_on_when_the_streamer_was_away_while_the_video_grows(
+    system: System, viewer: Viewer, clip: Path
+) -> None:
+    system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="")
+    async with system.client() as client:
+        video = await client.upload(clip)
+        async with held(system, client, video["id"]):
+            await viewer.open(video["playerUrl"])
+            await viewer.play()
+            system.kill("streamer")
+            failed = len(viewer.failed)
+            await viewer.happens(lambda: len(viewer.failed) > failed + 1)
+            system.up()
+        ended = await viewer.ends()
+        assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+        assert len(viewer.fetched("/master.m3u8")) == 1
+        await viewer.check()

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import unused_port
 
 from services.streamer.player_page import LIBRARIES as PAGE_LIBRARIES
-from tests.browser.conftest import CLIP_SECONDS
+from tests.browser.conftest import CLIP_SECONDS, LOW
 from tests.browser.slow_encoder import held
 from tests.browser.test_tokens import make_token
 from tests.browser.viewer import MEDIA, Encoder
@@ -75,7 +75,7 @@ async def test_growing_video_plays_from_its_beginning_to_its_end(
     async with system.client() as client, page_with(folder / SCRIPTS[player]) as address:
         video = await client.upload(clip, visibility="private")
         url = (await make_token(client, video["id"]))["playlistUrl"]
-        encoder = Encoder(client, url.replace("master.m3u8", "360p/playlist.m3u8"))
+        encoder = Encoder(client, url.replace("master.m3u8", f"{LOW}p/playlist.m3u8"))
         async with held(system, client, video["id"]):
             await viewer.page.goto(address)
             await viewer.page.evaluate(STARTS[player], url)
@@ -84,13 +84,45 @@ async def test_growing_video_plays_from_its_beginning_to_its_end(
                 assert (await viewer.seen())["time"] < 0.5
         async with asyncio.TaskGroup() as group:
             group.create_task(encoder.watch())
-            if player == "video.js":  # which gives up its first request to play when it loads
-                await viewer.until("() => p.play().then(() => true, () => false)", bool)
-            await viewer.play()
+            await starts(viewer, player)
             ended = await viewer.ends()
         assert abs(ended["time"] - CLIP_SECONDS) < 0.5
         assert ended["frames"] >= 0.98 * CLIP_SECONDS * 25
         assert encoder.own_making(await viewer.stalls(), GRACE_SECONDS) == []
         assert len(viewer.fetched("/master.m3u8")) == 1
+        for moment in (9, 2, 11):  # where it has become complete, also forward of where it ended
+            await viewer.seek(moment)
         await viewer.check()
         await client.ready(video["id"])
+
+
+async def starts(viewer: Viewer, player: str) -> None:
+    if player == "video.js":  # which gives up its first request to play when it loads
+        await viewer.until("() => p.play().then(() => true, () => false)", bool)
+    await viewer.play()
+
+
+@pytest.mark.parametrize("player", list(SCRIPTS))
+async def test_viewer_seeks_within_what_is_there_of_a_growing_video(
+    system: System, viewer: Viewer, clip: Path, libraries: Path, player: str
+) -> None:
+    system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="")
+    folder = PAGE_LIBRARIES if player == "hls.js" else libraries
+    async with system.client() as client, page_with(folder / SCRIPTS[player]) as address:
+        video = await client.upload(clip)
+        url = f"{client.env['STREAMER_URL']}/api/stream/{video['id']}/master.m3u8"
+        encoder = Encoder(client, url.replace("master.m3u8", f"{LOW}p/playlist.m3u8"))
+        async with asyncio.TaskGroup() as group:
+            await client.until(video["id"], lambda record: record["playable"])
+            group.create_task(encoder.watch())
+            async with held(system, client, video["id"], has=lambda: encoder.edge >= 6):
+                await viewer.page.goto(address)
+                await viewer.page.evaluate(STARTS[player], url)
+                await viewer.until(f"() => {MEDIA}.readyState", lambda state: state >= 2)
+                for moment in (5, 1, 4, 0, 3):
+                    await viewer.seek(moment)
+            await viewer.seek(1)
+            await starts(viewer, player)
+            ended = await viewer.ends()
+        assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+        await viewer.check()

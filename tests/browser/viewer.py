@@ -17,7 +17,11 @@ document.addEventListener("seeking", () => { seeking = true; account.seeks += 1;
 document.addEventListener("playing", () => { seeking = false; started = true; }, true);
 document.addEventListener("ended", () => { started = false; }, true);
 document.addEventListener("waiting", ({ target }) => {
-  if (started && !seeking) account.stalls.push({ at: Date.now() / 1000, time: target.currentTime });
+  if (!started || seeking) return;
+  const time = target.currentTime, { buffered } = target;
+  const ends = Array.from({ length: buffered.length }, (_, i) => [buffered.start(i), buffered.end(i)]);
+  const left = Math.max(0, ...ends.map(([from, to]) => (from <= time + 0.1 ? to - time : 0)));
+  account.stalls.push({ at: Date.now() / 1000, time, left });
 }, true);
 document.addEventListener("error", ({ target }) => {
   if (target instanceof HTMLMediaElement) account.errors.push(String(target.error?.message));
@@ -31,7 +35,14 @@ SEEN = f"""() => {{
            dropped: droppedVideoFrames, seeking: video.seeking,
            buffered: video.buffered.length ? video.buffered.end(video.buffered.length - 1) : 0 }};
 }}"""
-GRANT_OR_TOKEN = re.compile(r"/([tg])/[^/]+")
+SEEK = f"""(moment) => new Promise((resolve) => {{
+  const video = {MEDIA}, before = performance.now();
+  const played = () => video.playbackRate * (performance.now() - before) / 1000;
+  video.addEventListener("seeked", () => resolve([video.currentTime, played()]), {{ once: true }});
+  video.currentTime = moment;
+}})"""
+DRY_SECONDS = 0.25
+SECONDS = 120  # that anything may take: the machine may be busy with other things
 
 
 @dataclass
@@ -41,6 +52,7 @@ class Viewer:
     page: Any
     faults: list[str] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
+    failed: list[Any] = field(default_factory=list)
 
     @classmethod
     async def of(cls, context: Any) -> Self:
@@ -48,19 +60,24 @@ class Viewer:
         made = cls(await context.new_page())
         await made.page.add_init_script(ACCOUNT)
         made.page.on("pageerror", lambda error: made.faults.append(str(error)))
-        made.page.on("request", made.took)
+        made.page.on("request", made.was_sent)
+        made.page.on("requestfailed", made.has_failed)
         return made
 
-    def took(self, request: Any) -> None:
+    def was_sent(self, request: Any) -> None:
         """Keep a request."""
         self.requests.append(request)
+
+    def has_failed(self, request: Any) -> None:
+        """Keep a request that got no answer."""
+        self.failed.append(request)
 
     async def open(self, url: str) -> None:
         """Load a page and wait until its video can be played."""
         await self.page.goto(url)
         await self.until(f"() => {MEDIA} && {MEDIA}.readyState >= 2 && !{MEDIA}.closest('[hidden]')", bool)
 
-    async def until(self, script: str, condition: Any, seconds: float = 90) -> Any:
+    async def until(self, script: str, condition: Any, seconds: float = SECONDS) -> Any:
         """Return the result of a script once it is as expected."""
         value = None
         try:
@@ -70,6 +87,12 @@ class Viewer:
         except TimeoutError:
             raise AssertionError(f"{script}: {value} after {seconds} s; {self.faults}") from None
         return value
+
+    async def happens(self, condition: Any, seconds: float = SECONDS) -> None:
+        """Wait for a condition outside the page."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.1)
 
     async def seen(self) -> Any:
         return await self.page.evaluate(SEEN)
@@ -88,10 +111,11 @@ class Viewer:
         return await self.until(SEEN, lambda seen: seen["ended"])
 
     async def seek(self, moment: float) -> None:
-        """Seek, and wait for the picture there."""
-        await self.page.evaluate(f"(moment) => {{ {MEDIA}.currentTime = moment; }}", moment)
-        seen = await self.until(SEEN, lambda seen: not seen["seeking"] and seen["state"] >= 2)
-        assert abs(seen["time"] - moment) < 1.5, (moment, seen)
+        """Seek, and wait for the picture there; it may play on until it says so."""
+        async with asyncio.timeout(SECONDS):
+            reached, played = await self.page.evaluate(SEEK, moment)
+        assert moment - 0.5 < reached < moment + played + 0.5, (moment, reached, played)
+        await self.until(SEEN, lambda seen: not seen["seeking"] and seen["state"] >= 2)
 
     async def chooses(self, height: int) -> None:
         """Choose a quality in the menu, and play until it is shown."""
@@ -99,7 +123,7 @@ class Viewer:
         await self.until(SEEN, lambda seen: seen["height"] == height)
 
     async def stalls(self) -> list[Any]:
-        return await self.page.evaluate("() => account.stalls")
+        return dry(await self.page.evaluate("() => account.stalls"))
 
     async def check(self) -> None:
         """No script has failed, and the media had no error."""
@@ -110,6 +134,11 @@ class Viewer:
         """Return the requested URLs without queries that have a suffix."""
         urls = [request.url for request in self.requests]
         return [url for url in urls if url.split("?")[0].endswith(ending)]
+
+
+def dry(stalls: list[Any]) -> list[Any]:
+    """Return the stalls that ran out of media; at others the browser itself was too slow to decode it."""
+    return [stall for stall in stalls if stall["left"] < DRY_SECONDS]
 
 
 @dataclass
@@ -128,6 +157,11 @@ class Encoder:
             self.edges.append((time.time(), sum(map(float, re.findall(r"#EXTINF:([\d.]+)", text)))))
             self.complete = "#EXT-X-ENDLIST" in text
             await asyncio.sleep(0.2)
+
+    @property
+    def edge(self) -> float:
+        """Up to where the video can be played."""
+        return self.edge_at(time.time())
 
     def edge_at(self, moment: float) -> float:
         """Return up to where the video could be played at a moment."""

@@ -134,8 +134,22 @@ function playWithHls() {
     hls.destroy();
     giveUp(...reason);
   };
+  // Playlists name segments by URLs that end, with a grant or a signature: read them anew, and keep what is buffered.
+  let refusedSegments = 0;
+  const readPlaylistsAgain = () => {
+    hls.stopLoad();
+    for (const level of hls.levels) level.details = undefined;
+    hls.startLoad();
+  };
+  hls.on(Hls.Events.FRAG_LOADED, () => { refusedSegments = 0; });
   hls.on(Hls.Events.ERROR, async (_, fault) => {
     const refused = isRefusal(fault.response?.code);
+    if (refused && fault.frag) {  // a token that has ended too is refused with the playlist
+      if (++refusedSegments > MAX_REFUSALS) return end("refused");
+      readPlaylistsAgain();
+      hls.nextLevel = Number(quality.value);
+      return;
+    }
     const renewed = refused && (await renewToken());
     if (renewed) {
       if (fault.fatal) hls.startLoad();
@@ -148,7 +162,7 @@ function playWithHls() {
       hls.recoverMediaError();
     } else if (fault.type === Hls.ErrorTypes.NETWORK_ERROR) {
       const { status } = await readState().catch(() => ({ status: "unavailable" }));
-      if (status !== "missing") return setTimeout(() => hls.startLoad(), STATE_SECONDS * 1000);
+      if (status !== "missing") return setTimeout(readPlaylistsAgain, STATE_SECONDS * 1000);
       end("network", "missing");
     } else {
       end(fault.type === Hls.ErrorTypes.MEDIA_ERROR ? "media" : "other");
