@@ -22,6 +22,7 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 CACHES = {"segments": "max_size=2g inactive=7d", "lists": "inactive=2h", "admissions": "inactive=2h"}
 MAIN = """\
 worker_processes 2;
+pcre_jit on;
 daemon off;
 pid "{home}/nginx.pid";
 error_log stderr error;

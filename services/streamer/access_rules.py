@@ -27,6 +27,9 @@ class Credentials:
     origin: str | None = None
 
 
+WITHOUT = Credentials()
+
+
 @dataclass(frozen=True)
 class Access:
     """What a request may access: renditions up to `cap` (short side in pixels; None: all).
@@ -40,6 +43,9 @@ class Access:
     shared_until: int | None = None
 
 
+PUBLIC = Access()
+
+
 def public_access(known: Availability | None, *, hides_unknown: bool) -> Access:
     """Return the access of a request without a token. Raises TokenMissing, or NotFound for an unknown video.
 
@@ -49,7 +55,7 @@ def public_access(known: Availability | None, *, hides_unknown: bool) -> Access:
         raise NotFound(NOT_THERE)
     if known is None or known.video.visibility == "private":
         raise TokenMissing(HIDDEN)
-    return Access()
+    return PUBLIC
 
 
 def token_access(viewer: Viewer, heights: Mapping[str, int], rendition: str | None) -> Access:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from services.streamer.byte_ranges import Unsatisfiable, parse_range
@@ -50,8 +51,10 @@ def is_unchanged(headers: Mapping[str, str], etag: str, modified: datetime | Non
         given = headers["If-None-Match"]
         tags = [tag.removeprefix("W/") for tag in ENTITY_TAG.findall(given)]
         return given.strip() == "*" or etag.removeprefix("W/") in tags
-    since = parse_date(headers.get("If-Modified-Since", ""))
-    return bool(since and modified and modified.replace(microsecond=0) <= since)
+    if modified is None or "If-Modified-Since" not in headers:
+        return False
+    since = parse_date(headers["If-Modified-Since"])
+    return since is not None and modified.replace(microsecond=0) <= since
 
 
 def _range_holds(headers: Mapping[str, str], stored: StoredObject) -> bool:
@@ -73,12 +76,14 @@ def parse_date(text: str) -> datetime | None:
         return None
 
 
+@lru_cache(1024)
 def format_date(date: datetime) -> str:
     """Format a date for HTTP, in UTC (RFC 9110, section 5.6.7)."""
     day = date.astimezone(UTC)
     return f"{DAYS[day.weekday()]}, {day.day:02d} {MONTHS[day.month - 1]} {day.year:04d} {day:%H:%M:%S} GMT"
 
 
+@lru_cache(256)
 def accepts_gzip(header: str) -> bool:
     """Tell whether an Accept-Encoding header allows gzip."""
     weights = dict(_weighted(item) for item in header.lower().split(",") if item.strip())

@@ -10,8 +10,10 @@ from aiohttp import web
 
 from services.streamer.availability import RequestedFile
 from services.streamer.edge_admission import CLIENT_CACHE, admission, edge_cache
+from services.streamer.routes import CORS
 from services.streamer.stream_handler import SEGMENT_URLS, admit, storage_of
 from shared.errors import NotFound, PlaybackRefused
+from shared.http.problems import REQUEST_ID
 from shared.names import RENDITION, VIDEO_ID
 from shared.playback import path_grants
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 BASE = f"/edge/admissions/{{video_id:{VIDEO_ID.pattern}}}"
 OF_GRANT = f"{BASE}/g/{{grant:{path_grants.PATTERN}}}/{{rendition:{RENDITION.pattern}}}"
 KEPT = (200, 304, 404)
+COMPLETES = "X-Edge-Completes"  # in requests whose answers get ADDED from the edge
+# nginx parses the headers of a cached answer again for every player.
+ADDED = (*CORS, REQUEST_ID, "X-Content-Type-Options", "Date", "Server")
 
 
 def add_edge_routes(app: web.Application) -> None:
@@ -52,6 +57,9 @@ async def _admission(request: web.Request) -> Admission | None:
 
 async def _tell_edge(request: web.Request, response: web.StreamResponse) -> None:
     """Set how long the edge may keep a public playlist, a thumbnail, or a 404 of a file that may appear."""
+    if COMPLETES in request.headers:
+        for name in ADDED:
+            response.headers.pop(name, None)
     about = request.match_info
     is_shared = "video_id" in about and not {"token", "grant", "segment"} & about.keys()
     if not is_shared or response.status not in KEPT or not request.path.startswith("/api/stream/"):

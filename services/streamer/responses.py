@@ -33,6 +33,7 @@ STALL_SECONDS = 30.0  # a player that reads nothing for this long is disconnecte
 PIECE_BYTES = 4 << 20
 CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Range")
 NEEDS_HEAD = ("Range", "If-None-Match", "If-Modified-Since")
+SERVED_PLAYLISTS = SERVED_BYTES.labels("playlist")
 KINDS = {".m3u8": "playlist", ".ts": "segment"}
 
 log = structlog.get_logger()
@@ -58,7 +59,7 @@ def send_playlist(
     if zipped:
         headers["Content-Encoding"] = "gzip"
     if request.method == "GET":
-        SERVED_BYTES.labels("playlist").inc(len(encoded))
+        SERVED_PLAYLISTS.inc(len(encoded))
     return web.Response(body=encoded, headers=headers)
 
 

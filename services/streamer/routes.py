@@ -66,8 +66,8 @@ def add_routes(app: web.Application, origins: tuple[str, ...] = ()) -> None:
 
 async def _complete_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(CORS)
-    if known := request_id():
-        response.headers.setdefault(REQUEST_ID, known)
+    if REQUEST_ID not in response.headers and (known := request_id()):
+        response.headers[REQUEST_ID] = known
     if response.status >= 400:
         response.headers.setdefault("Cache-Control", "no-store")  # without it a 404 may be cached
 

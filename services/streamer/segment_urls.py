@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from services.streamer.delivery_mode import delivery_of, signing_window
 from services.streamer.rewriting import Prefix
+from shared.names import storage_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,14 +48,10 @@ class SegmentUrls:
             )
         return None
 
-    async def in_playlist(
-        self, video: Video, folder: str, rendition: str, access: Access
-    ) -> Callable[[str], str] | None:
-        """Return the function from a segment's file name to its URI; None leaves the names unchanged.
-
-        `folder` is the key of the rendition's folder in storage.
-        """
+    async def in_playlist(self, video: Video, rendition: str, access: Access) -> Callable[[str], str] | None:
+        """Return the function from a segment's file name to its URI; None leaves the names unchanged."""
         if (url_of := await self.direct(video)) is not None:
+            folder = f"{storage_prefix(video.user_id, video.video_id)}/{rendition}"
             return lambda name: url_of(f"{folder}/{name}")
         if access.by_token:
             grant = await self.access_control.grant(video, access)

@@ -62,6 +62,7 @@ class SingleFlightCache(Generic[Key, Value]):
         self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
         self._reading: dict[Key, asyncio.Task[Value]] = {}
         self._is_silent = False
+        self._hits, self._misses = (CACHE_LOOKUPS.labels(name, result) for result in ("hit", "miss"))
 
     async def get(self, key: Key) -> Value:
         """Return a value at most `seconds` old, or during an outage the cached one.
@@ -71,7 +72,7 @@ class SingleFlightCache(Generic[Key, Value]):
         entry = self._entries.get(key)
         age, seconds = self._age(entry), self._allowed(entry)
         is_hit = entry is not None and age < seconds
-        CACHE_LOOKUPS.labels(self._name, "hit" if is_hit else "miss").inc()
+        (self._hits if is_hit else self._misses).inc()
         if entry and is_hit:
             if age > seconds * AHEAD:
                 self._start(key)  # no request waits for it

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from services.streamer.access_rules import Credentials
+from services.streamer.access_rules import WITHOUT, Credentials
 from services.streamer.authentication import AccessControl
 from services.streamer.availability import Refused, Rendered, RequestedFile, resolve
 from services.streamer.catalog import Catalog
@@ -20,7 +20,7 @@ from services.streamer.segment_urls import SegmentUrls
 from shared.errors import NotFound, PlaybackRefused
 from shared.http.client_address import client_address
 from shared.http.problems import HttpProblem
-from shared.names import DEFAULT_STORAGE, IFRAMES, MASTER, PLAYLIST, storage_prefix
+from shared.names import DEFAULT_STORAGE, IFRAMES, MASTER, PLAYLIST
 from shared.service.resources import STORAGES
 from shared.storage.interface import cache_control
 
@@ -90,7 +90,7 @@ async def admit(request: web.Request, video_id: UUID, asked: RequestedFile | Non
 def _credentials(request: web.Request) -> Credentials:
     about = request.match_info
     if (token := about.get("token")) is None:
-        return Credentials(grant=about.get("grant"))
+        return Credentials(grant=about["grant"]) if "grant" in about else WITHOUT
     forwarded = request.headers.getall("X-Forwarded-For", [])
     address = client_address(request.remote, forwarded, request.app[TRUSTED_PROXIES])
     return Credentials(token=token, address=address, origin=request.headers.get("Origin"))
@@ -160,8 +160,7 @@ async def _adapted(request: web.Request, body: bytes, known: Availability, sent:
     if rendition is None:
         cap = sent.access.cap
         return body if cap is None else cap_variants(body.decode(), cap).encode()
-    folder = f"{storage_prefix(video.user_id, video.video_id)}/{rendition}"
-    uri_of = await request.app[SEGMENT_URLS].in_playlist(video, folder, rendition, sent.access)
+    uri_of = await request.app[SEGMENT_URLS].in_playlist(video, rendition, sent.access)
     return body if uri_of is None else request.app[CATALOG].encoded.rename(body, uri_of)
 
 

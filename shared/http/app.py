@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from shared.http.health import CHECKS, Checks, get_healthz, get_metrics, get_readyz, get_statusz
 from shared.http.problems import CLIENT_GONE, REQUEST_ID, answer_problems
@@ -18,7 +18,9 @@ from shared.telemetry.access_log import ACCESS_LOG
 from shared.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from prometheus_client import Counter, Histogram
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -51,9 +53,15 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
     ids = {"request_id": request_id}
     if video_id := request.match_info.get("video_id"):
         ids["video_id"] = video_id
-    with bound_contextvars(**ids), _measured(request, ids) as seen, request.app[REQUESTS].counted():
+    bind_contextvars(**ids)  # each request has a context of its own
+    requests, status, started = request.app[REQUESTS], CLIENT_GONE, time.monotonic()
+    requests.begin()
+    try:
         response = await handler(request)
-        seen.status = response.status
+        status = response.status
+    finally:  # also when the client disconnected before the answer
+        requests.end()
+        _record(request, ids, status, time.monotonic() - started)
     if not response.prepared:
         response.headers[REQUEST_ID] = request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -62,24 +70,22 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def loggable(path: str) -> str:
     """Return a path without playback tokens and grants: a reader of the log could use them to watch."""
+    if "/t/" not in path and "/g/" not in path:
+        return path
     return PLAYBACK_CREDENTIAL.sub(r"/\1/-", path)
 
 
-class _Seen:
-    status = CLIENT_GONE
-
-
-@contextmanager
-def _measured(request: web.Request, ids: dict[str, str]) -> Iterator[_Seen]:
-    """Log and count a request, also when the client disconnected before the answer."""
+def _record(request: web.Request, ids: dict[str, str], status: int, seconds: float) -> None:
+    """Log and count a request."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unknown"
-    seen, started = _Seen(), time.monotonic()
-    try:
-        yield seen
-    finally:
-        seconds = time.monotonic() - started
-        HTTP_REQUESTS.labels(request.method, route, seen.status).inc()
-        HTTP_SECONDS.labels(route).observe(seconds)
-        about = {"status": seen.status, "seconds": round(seconds, 4)}
-        ACCESS_LOG.write(about, ids, loggable(request.path), request.method, is_probe=route in PROBES)
+    counter, histogram = _metrics(request.method, route, status)
+    counter.inc()
+    histogram.observe(seconds)
+    about = {"status": status, "seconds": round(seconds, 4)}
+    ACCESS_LOG.write(about, ids, loggable(request.path), request.method, is_probe=route in PROBES)
+
+
+@lru_cache(1024)
+def _metrics(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return HTTP_REQUESTS.labels(method, route, status), HTTP_SECONDS.labels(route)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from shared.http.malformed_requests import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from shared.settings import ProcessSettings
 
@@ -34,17 +34,16 @@ class Requests:
         self._count, self._none = 0, asyncio.Event()
         self._none.set()
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count a request while the block runs."""
+    def begin(self) -> None:
+        """Count a request that begins."""
         self._count += 1
         self._none.clear()
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if not self._count:
-                self._none.set()
+
+    def end(self) -> None:
+        """Count a request that has ended."""
+        self._count -= 1
+        if not self._count:
+            self._none.set()
 
     async def finished(self, seconds: float) -> None:
         """Wait until none are left, at most `seconds`."""

@@ -20,6 +20,7 @@ class Storages:
 
     def __init__(self, opened: Iterable[Storage]) -> None:
         self._by_name = {storage.name: storage for storage in opened}
+        self._found: dict[StorageLocation, Storage | None] = {}
 
     def __iter__(self) -> Iterator[Storage]:
         return iter(list(self._by_name.values()))
@@ -47,6 +48,11 @@ class Storages:
         Compares identities. If the storage is not identified yet, or the video is older than identities,
         compares type and bucket; then also None if several match.
         """
+        if location not in self._found:
+            self._found[location] = self._find(location)
+        return self._found[location]
+
+    def _find(self, location: StorageLocation) -> Storage | None:
         same = [storage for storage in self if storage.location.is_same(location)]
         exact = [
             storage for storage in same if storage.storage_id and storage.storage_id == location.storage_id
@@ -70,6 +76,7 @@ class Storages:
                 )
         identified = cast("Storage", replace(cast("Any", self._by_name[name]), storage_id=storage_id))
         self._by_name[name] = identified
+        self._found.clear()
         return identified
 
     def _names(self) -> str:

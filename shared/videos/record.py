@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from shared.contracts.events import Rendition, Segment
@@ -73,7 +74,7 @@ class Video:
     storage_name: str | None = None
     wished_storage: str | None = None
 
-    @property
+    @cached_property
     def location(self) -> StorageLocation | None:
         """Where the video is stored; None before its first chunk."""
         if self.storage_type is None:
