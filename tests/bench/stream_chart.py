@@ -13,6 +13,7 @@ COLOURS: Final = {
     "streamer": "#1f6feb",
     "edge + streamer": "#2da44e",
     "bare nginx": "#57606a",
+    "bare nginx, log and headers of the edge": "#8c959f",
 }
 CONNECTIONS: Final = 64
 FIGURE: Final = "cpuSecondsPer1000"
@@ -31,7 +32,7 @@ def draw(report: dict[str, Any], target: Path) -> None:
     plots = import_module("matplotlib.pyplot")
     storages = report["storages"]
     kinds = list(dict.fromkeys(row["kind"] for row in storages[0]["load"]))
-    size = (3.6 * len(kinds), 2.2 * len(storages))
+    size = (2.5 + 2.2 * len(kinds), 2.2 * len(storages))
     figure, grid = plots.subplots(len(storages), len(kinds), figsize=size, squeeze=False)
     for row, storage in zip(grid, storages, strict=True):
         for axes, kind in zip(row, kinds, strict=True):
@@ -41,6 +42,8 @@ def draw(report: dict[str, Any], target: Path) -> None:
             axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize=8)
             axes.invert_yaxis()
             axes.margins(x=0.25)
+            if kind != kinds[0]:
+                axes.set_yticklabels([])
             axes.set_title(f"{storage['storage']}: {kind}", fontsize=9)
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)

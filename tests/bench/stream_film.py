@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 SEGMENT_BYTES: Final = 4_000_000
-SEGMENTS: Final = 12
+CROWDED: Final = 4  # the segments below are hot, or asked for once
+COLD_FROM: Final = 5
+COLD: Final = 24  # segments for each number of connections
+SEGMENTS: Final = COLD_FROM - 1 + 3 * COLD
 LISTED: Final = 360  # an hour of 10 s segments
 RENDITION: Final = {
     "name": "720p",
@@ -38,6 +41,11 @@ insert into videos (video_id, user_id, source_uri, status, storage_type, s3_buck
                     duration_seconds, visibility)
 values ($1, 'bench', 'file:x', 'ready', $2, $3, $4, $5::jsonb, 3600, $6)
 """
+
+
+def cold_numbers(turn: int) -> range:
+    """Return segments that nothing else asks for, others for each turn."""
+    return range(COLD_FROM + turn * COLD, COLD_FROM + (turn + 1) * COLD)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ async def _make(settings: Settings, connection: asyncpg.Connection[Any], visibil
     video_id = uuid4()
     key = storage_prefix("bench", video_id)
     async with open_storage(settings) as storage:
-        for number in range(1, SEGMENTS + 1):
+        for number in range(1, SEGMENTS + 1 if visibility == "public" else 2):
             await storage.put_bytes(f"{key}/720p/{segment_name(number)}", os.urandom(SEGMENT_BYTES))
         await storage.put_bytes(f"{key}/720p/playlist.m3u8", _playlist().encode())
         renditions = json.dumps([RENDITION])

@@ -12,13 +12,26 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tests.bench.stream_servers import Server
 
 UNITS: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 SLOW_BYTES: Final = 16 * 1024
 SLOW_PAUSE_SECONDS: Final = 0.5
+ONCE_SECONDS: Final = 2
+ONCE: Final = """\
+local paths, asked, answered = {{ {paths} }}, 0, 0
+request = function()
+    asked = asked + 1
+    return wrk.format(nil, paths[(asked - 1) % #paths + 1])
+end
+response = function()
+    answered = answered + 1
+    if answered == {answers} then wrk.thread:stop() end
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,22 @@ class Load:
 
 def wrk(server: Server, path: str, connections: int, seconds: int, headers: Mapping[str, str]) -> Load:
     """Load one path; the server is warm already."""
-    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
-    argv += [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
+    words = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
+    return _wrk(server, path, connections, seconds, words)
+
+
+def wrk_once(server: Server, paths: Sequence[str], connections: int, script: Path) -> Load:
+    """Ask for each path once, or once a connection if there are more connections than paths.
+
+    wrk waits for the end of its time after the last answer, so that rates mean nothing here.
+    """
+    named = ", ".join(f'"{path}"' for path in paths)
+    script.write_text(ONCE.format(paths=named, answers=max(len(paths), connections)))
+    return _wrk(server, paths[0], connections, ONCE_SECONDS, ["-s", str(script)])
+
+
+def _wrk(server: Server, path: str, connections: int, seconds: int, options: Sequence[str]) -> Load:
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s", *options]
     before = server.cpu_seconds()
     said = subprocess.run([*argv, server.url + path], check=True, capture_output=True, text=True).stdout
     return parse(said, server.cpu_seconds() - before, server.memory_bytes())
@@ -79,7 +106,7 @@ def parse(said: str, cpu_seconds: float, memory_bytes: int) -> Load:
 
 
 def _percentile(said: str, which: int) -> float:
-    found = re.search(rf"^ +{which}% +([\d.]+)(us|ms|s|m)$", said, re.MULTILINE)
+    found = re.search(rf"^ +{which}% +([\d.]+)(us|ms|s|m) *$", said, re.MULTILINE)
     return float(found[1]) * UNITS[found[2]] if found else 0.0
 
 

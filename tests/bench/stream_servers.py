@@ -38,7 +38,6 @@ http {{
     types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; }}
     sendfile on; tcp_nopush on; keepalive_requests 1000000;
     open_file_cache max=10000 inactive=60s;
-    access_log "{home}/access.log" combined buffer=32k flush=1s;
 {rest}
 }}
 """
@@ -54,6 +53,19 @@ COUNTER: Final = """\
             proxy_pass http://s3;
         }}
     }}
+"""
+# What the edge logs and adds to answers, for the bare one too.
+ALIKE: Final = """\
+    log_format alike escape=json
+        '{{"time":"$time_iso8601","method":"$request_method","path":"$uri","status":$status,'
+        '"bytes":$body_bytes_sent,"seconds":$request_time,"cache":"$upstream_cache_status",'
+        '"upstreamStatus":"$upstream_status","requestId":"$request_id"}}';
+    access_log "{home}/access.log" alike buffer=32k flush=1s;
+    add_header X-Request-Id $request_id;
+    add_header X-Content-Type-Options nosniff;
+    add_header Access-Control-Allow-Origin *;
+    add_header Access-Control-Expose-Headers "Content-Length, Content-Range, ETag";
+    add_header Timing-Allow-Origin *;
 """
 FILES: Final = (
     "    server {{ listen 127.0.0.1:{port}; root \"{media}\"; add_header Cache-Control 'max-age=60'; }}\n"
@@ -145,6 +157,8 @@ def _wait(port: int, run: subprocess.Popen[bytes], output: Path) -> None:
 def nginx(home: Path, port: int, rest: str, *, workers: int = 1) -> Iterator[subprocess.Popen[bytes]]:
     """Run a plain nginx with the given servers."""
     home.mkdir(parents=True)
+    if "access_log" not in rest:
+        rest = f'    access_log "{home}/access.log" combined buffer=32k flush=1s;\n{rest}'
     (home / "nginx.conf").write_text(COMMON.format(home=home, workers=workers, rest=rest))
     with process(
         (str(NGINX), "-p", str(home), "-c", str(home / "nginx.conf"), "-e", "stderr"), home, port
@@ -212,15 +226,20 @@ def _edge(
 
 
 @contextlib.contextmanager
-def bare(home: Path, values: Mapping[str, str], s3: str, urls: Mapping[str, str]) -> Iterator[Server]:
-    """Run bare nginx: files by sendfile, or proxy_cache before the same S3 with `urls`, signed by path."""
+def bare(
+    home: Path, values: Mapping[str, str], s3: str, urls: Mapping[str, str], *, alike: bool = False
+) -> Iterator[Server]:
+    """Run bare nginx: files by sendfile, or proxy_cache before the same S3 with `urls`, signed by path.
+
+    `alike`: with the log and the headers of the edge.
+    """
     port = unused_port()
     if values["STORAGE_TYPE"] == "local":
         rest = FILES.format(port=port, media=f"{values['WORK_DIR']}/media")
     else:
         lines = "\n".join(f'        "{path}" "{url}";' for path, url in urls.items())
         rest = "    map_hash_bucket_size 1024;\n" + CACHE.format(home=home, server=s3, urls=lines, port=port)
-    with nginx(home, port, rest) as run:
+    with nginx(home, port, (ALIKE.format(home=home) if alike else "") + rest) as run:
         yield Server(f"http://127.0.0.1:{port}", [run])
 
 
