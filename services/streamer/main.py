@@ -23,6 +23,7 @@ from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, OBJECTS, S
 from shared.errors import ConfigurationError, PipelineError, StorageUnavailable
 from shared.http.app import create_base_app
 from shared.http.client_address import origin_of, read_networks
+from shared.http.connections import limit_connections
 from shared.http.health import METRICS_FOLDER
 from shared.http.server import running
 from shared.service.main import run
@@ -69,6 +70,7 @@ def create_app(settings: StreamerSettings) -> web.Application:
     add_watch_routes(app, settings.embed_origins, storage, takes_reports=settings.viewing_numbers)
     if settings.edge:
         add_edge_routes(app)
+    limit_connections(app)
     return app
 
 

@@ -1,4 +1,4 @@
-"""HTTP connections that answer and log malformed requests with fixed texts.
+"""HTTP connections that are counted, and answer and log malformed requests with fixed texts.
 
 aiohttp itself answers requests that never reach a handler, and quotes them in answer and log: a broken
 `Authorization` header would leak an API key.
@@ -14,14 +14,18 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, InvalidURLError, LineTooLong
 
+from shared.http.connections import CONNECTIONS
 from shared.http.problems import REQUEST_ID, http_problem, problem
 from shared.telemetry.logs import raised_at
 from shared.telemetry.metrics import HTTP_MALFORMED, HTTP_REQUESTS
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
     from aiohttp.web_request import BaseRequest
+
+    from shared.http.connections import Connections
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -38,7 +42,35 @@ log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """A connection that never quotes a request that could not be read or answered."""
 
-    __slots__ = ()
+    __slots__ = ("_all",)
+
+    def __init__(self, server: Server, all_open: Connections | None, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._all = all_open
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, perhaps in place of another connection."""
+        super().connection_made(transport)
+        if self._all is not None:
+            self._all.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        if self._all is not None:
+            self._all.closed(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request."""
+        if self._all is not None:
+            self._all.used(self)
+        super().data_received(data)
+
+    def resume_writing(self) -> None:
+        """Go on writing: the client has taken what was written before."""
+        if self._all is not None:
+            self._all.used(self)
+        super().resume_writing()
 
     def handle_error(
         self,
@@ -72,8 +104,10 @@ class Connection(web.RequestHandler):
 class Server(web.Server):
     """Creates a Connection for each client of an application."""
 
+    all_open: Connections | None = None
+
     def __call__(self) -> Connection:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self.all_open, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
@@ -81,12 +115,14 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> Server:
         made = await super()._make_server()
-        return Server(
+        server = Server(
             partial(_answer_statuses, made.request_handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,  # noqa: SLF001 - aiohttp has no option for the class of its connections
         )
+        server.all_open = self.app.get(CONNECTIONS)
+        return server
 
 
 async def _answer_statuses(handle: Handler, request: web.BaseRequest) -> web.StreamResponse:

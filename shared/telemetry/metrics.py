@@ -133,6 +133,10 @@ STORAGE_ERRORS = Counter(
 )
 STORED_BYTES = Counter("vod_stored_bytes_total", "Bytes put into storage", ["storage"])
 STORED_OBJECTS = Counter("vod_stored_objects_total", "Objects put into storage", ["storage"])
+HTTP_DISPLACED = Counter(
+    "vod_http_connections_displaced_total",
+    "Connections ended for a new one, because descriptors or memory were short",
+)
 SERVED_STALE = Counter(
     "vod_served_stale_total", "Answers from cache while Postgres or the storage was unavailable", ["what"]
 )
