@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from services.streamer.byte_ranges import Unsatisfiable, parse_range
@@ -76,14 +75,12 @@ def parse_date(text: str) -> datetime | None:
         return None
 
 
-@lru_cache(1024)
 def format_date(date: datetime) -> str:
     """Format a date for HTTP, in UTC (RFC 9110, section 5.6.7)."""
     day = date.astimezone(UTC)
     return f"{DAYS[day.weekday()]}, {day.day:02d} {MONTHS[day.month - 1]} {day.year:04d} {day:%H:%M:%S} GMT"
 
 
-@lru_cache(256)
 def accepts_gzip(header: str) -> bool:
     """Tell whether an Accept-Encoding header allows gzip."""
     weights = dict(_weighted(item) for item in header.lower().split(",") if item.strip())

@@ -7,6 +7,7 @@ import hashlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from services.streamer.conditional_requests import accepts_gzip, format_date
 from services.streamer.rewriting import Prefix, rename_segments
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class EncodedPlaylists:
     def __init__(self) -> None:
         self._encode = lru_cache(maxsize=REMEMBERED)(_encode)
         self._rename = lru_cache(maxsize=REMEMBERED)(_rename)
+        self.accepts_gzip = lru_cache(maxsize=REMEMBERED)(accepts_gzip)
+        self.format_date = lru_cache(maxsize=REMEMBERED)(format_date)
 
     def encode(self, body: bytes, *, zipped: bool) -> tuple[bytes, str]:
         """Return the body to send and its ETag."""

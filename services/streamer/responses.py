@@ -11,7 +11,6 @@ from aiohttp import web
 from services.streamer.byte_ranges import parse_absolute_range
 from services.streamer.conditional_requests import (
     Reply,
-    accepts_gzip,
     choose_reply,
     format_date,
     is_unchanged,
@@ -48,11 +47,11 @@ def send_playlist(
     modified: datetime | None = None,
 ) -> web.Response:
     """Answer with a playlist, compressed if the player accepts it (authoring specification 10.1)."""
-    zipped = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    zipped = playlists.accepts_gzip(request.headers.get("Accept-Encoding", ""))
     encoded, etag = playlists.encode(body, zipped=zipped)
     headers = {"ETag": etag, "Cache-Control": cache, "Vary": "Accept-Encoding"}
     if modified:
-        headers["Last-Modified"] = format_date(modified)
+        headers["Last-Modified"] = playlists.format_date(modified)
     if is_unchanged(request.headers, etag, modified):
         return web.Response(status=304, headers=headers)
     headers["Content-Type"] = MEDIA_TYPES[".m3u8"]

@@ -29,10 +29,21 @@ PLAYBACK_CREDENTIAL = re.compile(r"/([tg])/[^/]+")
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
+class RouteMetrics:
+    """The metrics of each route, looked up once."""
+
+    def __init__(self) -> None:
+        self.of = lru_cache(1024)(_metrics)
+
+
+METRICS = web.AppKey("metrics", RouteMetrics)
+
+
 def create_base_app(**options: Any) -> web.Application:
     """Return an application with the middlewares and routes of every service; opens nothing."""
     app = web.Application(middlewares=[_identify, answer_problems], **options)
     app[CHECKS], app[REQUESTS], app[STOPPING] = Checks(), Requests(), []
+    app[METRICS] = RouteMetrics()
     app.cleanup_ctx.append(_watch_dependencies)
     app.router.add_get("/healthz", get_healthz)
     app.router.add_get("/readyz", get_readyz)
@@ -79,13 +90,12 @@ def _record(request: web.Request, ids: dict[str, str], status: int, seconds: flo
     """Log and count a request."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unknown"
-    counter, histogram = _metrics(request.method, route, status)
+    counter, histogram = request.app[METRICS].of(request.method, route, status)
     counter.inc()
     histogram.observe(seconds)
     about = {"status": status, "seconds": round(seconds, 4)}
     ACCESS_LOG.write(about, ids, loggable(request.path), request.method, is_probe=route in PROBES)
 
 
-@lru_cache(1024)
 def _metrics(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
     return HTTP_REQUESTS.labels(method, route, status), HTTP_SECONDS.labels(route)

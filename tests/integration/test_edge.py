@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from aiohttp.test_utils import unused_port
 from devstack.edge import RULES, command, configuration
 from devstack.programs import NGINX
 from services.streamer import main, single_flight_cache
+from services.streamer.routes import CORS
 from shared.playback import key_store, path_grants, tokens
 from shared.playback.models import Viewer
 from shared.playback.path_grants import Grant
@@ -164,6 +166,20 @@ async def test_segments_reach_players_whole_and_in_parts_without_asking_the_stre
     async with edge.session.head(edge.url + path) as head:
         assert (head.status, head.headers["Content-Length"]) == (200, str(len(LARGE)))
     assert await edge.asked() == before
+
+
+async def test_answers_are_those_of_the_streamer_with_each_header_once(edge: Edge, ready_film: Film) -> None:
+    """A player may reach the edge, another edge and the streamer in turn."""
+    for name in ("master.m3u8", "720p/playlist.m3u8", "720p/segment_001.ts", "thumbnail.jpg"):
+        path = f"{ready_film.base}/{name}"
+        _, through = await edge.get(path)
+        async with edge.session.get(edge.streamer.make_url(path), headers=PLAIN) as answer:
+            for header in ("ETag", "Last-Modified", "Content-Type", "Content-Length", *CORS):
+                assert through.getall(header) == answer.headers.getall(header), (name, header)
+        assert re.fullmatch(r"[0-9.-]+", through["X-Request-Id"])
+        assert through["X-Content-Type-Options"] == "nosniff"
+        _, named = await edge.get(path, **{"X-Request-Id": "mine-1"})
+        assert named.getall("X-Request-Id") == ["mine-1"]
 
 
 async def test_a_range_of_a_cold_segment_is_answered_as_a_range(edge: Edge, ready_film: Film) -> None:

@@ -96,8 +96,8 @@ def _sync(path: Path) -> None:
 
 
 def stored(key: str, status: os.stat_result) -> StoredObject:
-    """Return a file's metadata as an object."""
-    etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+    """Return a file's metadata as an object, with the ETag that nginx gives it."""
+    etag = f'"{int(status.st_mtime):x}-{status.st_size:x}"'
     return StoredObject(key, status.st_size, etag, datetime.fromtimestamp(int(status.st_mtime), UTC))
 
 
