@@ -22,7 +22,7 @@ FIGURE: Final = "cpuSecondsPer1000"
 def bars(storage: dict[str, Any], kind: str) -> list[tuple[str, float]]:
     """Return contender and CPU milliseconds a request of one panel."""
     rows = [row for row in storage["load"] if row["kind"] == kind and row["connections"] == CONNECTIONS]
-    return [(row["contender"], row[FIGURE]) for row in rows]
+    return [(row["contender"], row[FIGURE]) for row in rows if row[FIGURE] is not None]
 
 
 def draw(report: dict[str, Any], target: Path) -> None:

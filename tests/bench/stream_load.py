@@ -34,6 +34,10 @@ end
 """
 
 
+def _rounded(figure: float, digits: int = 3) -> float | None:
+    return round(figure, digits) or None  # wrk prints 0 for what it has not seen
+
+
 @dataclass(frozen=True)
 class Load:
     """What one wrk run saw and what the server used for it."""
@@ -52,11 +56,11 @@ class Load:
         return {
             "requestsPerSecond": round(self.requests / self.seconds, 1),
             "megabytesPerSecond": round(self.bytes / self.seconds / 1e6, 1),
-            "p50Ms": round(self.p50_ms, 2),
-            "p99Ms": round(self.p99_ms, 2),
+            "p50Ms": _rounded(self.p50_ms, 2),
+            "p99Ms": _rounded(self.p99_ms, 2),
             "failed": self.bad,
-            "cpuSecondsPer1000": round(1000 * self.cpu_seconds / max(1, self.requests), 3),
-            "cpuSecondsPerGB": round(1e9 * self.cpu_seconds / max(1, self.bytes), 3),
+            "cpuSecondsPer1000": _rounded(1000 * self.cpu_seconds / self.requests) if self.requests else None,
+            "cpuSecondsPerGB": _rounded(1e9 * self.cpu_seconds / self.bytes) if self.requests else None,
             "memoryMB": round(self.memory_bytes / 1e6, 1),
         }
 
