@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "formats.md"
+CLIPS: Final = Path(__file__).parent / "clips"  # sound in codecs that FFmpeg cannot encode: TONE_HZ for 2 s
 HEAD: Final = """# Formats
 
 What is accepted, as far as a test converts a clip of it and compares every picture and the sound
@@ -34,6 +35,10 @@ class Format:
     sound: str
     options: str
     size: str = ""
+    rate: int = 25
+    seconds: float = 2
+    clip: str = ""  # the sound, where FFmpeg cannot encode it
+    packs: bool = False  # two pictures in a packet, as DivX and Xvid do with B-frames
 
     @property
     def row(self) -> str:
@@ -89,6 +94,45 @@ FORMATS: Final = (
         "Opus",
         "mono, 48 kHz",
         "-c:v libaom-av1 -cpu-used 8 -usage realtime -denoise-noise-level 25 -c:a libopus -ac 1",
+    ),
+    Format(
+        "mp4",
+        "H.264",
+        "yuv420p",
+        "HE-AAC v2",
+        "stereo, 48 kHz",
+        "-c:v libx264 -preset ultrafast -c:a copy",
+        clip="he_aac_v2.m4a",
+    ),
+    Format(
+        "flv",
+        "H.264",
+        "yuv420p",
+        "HE-AAC",
+        "stereo, 48 kHz",
+        "-c:v libx264 -preset ultrafast -c:a copy",
+        clip="he_aac.m4a",
+    ),
+    Format(
+        "mp4",
+        "HEVC (3840x2160, 60 a second)",
+        "yuv420p10le",
+        "AAC",
+        "stereo, 48 kHz",
+        "-c:v libx265 -preset ultrafast -x265-params log-level=error -b:v 20M -c:a aac -ac 2",
+        size="3840:2160",
+        rate=60,
+        seconds=0.2,
+    ),
+    Format(
+        "mkv",
+        "HEVC (7680x4320)",
+        "yuv420p",
+        "AAC",
+        "stereo, 48 kHz",
+        "-c:v libx265 -preset ultrafast -x265-params log-level=error -b:v 20M -c:a aac -ac 2",
+        size="7680:4320",
+        seconds=0.16,
     ),
     Format(
         "mov",
@@ -197,6 +241,15 @@ FORMATS: Final = (
     ),
     Format(
         "avi",
+        "MPEG-4 Part 2 (packed B-frames)",
+        "yuv420p",
+        "MP3",
+        "stereo, 48 kHz",
+        "-c:v mpeg4 -bf 1 -q:v 3 -g 24 -c:a libmp3lame -ac 2",
+        packs=True,
+    ),
+    Format(
+        "avi",
         "DV",
         "yuv420p",
         "PCM",
@@ -231,9 +284,15 @@ FORMATS: Final = (
 )
 
 
+TAIL: Final = """
+Accepted, but not tried, because no free encoder makes a clip of it: VC-1 and WMV 3 (`.wmv`, `.mkv`, `.ts`),
+WMA Pro and Lossless, Indeo, DTS-HD and the older codecs of games and cameras that the list of codecs names.
+"""
+
+
 def document() -> str:
     """Return docs/formats.md."""
-    return HEAD + "\n".join(form.row for form in FORMATS) + "\n"
+    return HEAD + "\n".join(form.row for form in FORMATS) + "\n" + TAIL
 
 
 if __name__ == "__main__":
