@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -21,25 +19,10 @@ from shared import errors
 from shared.errors import EncodeFailed, SourceError
 from shared.messaging.retry_policy import RetryPolicy
 from shared.messaging.verdicts import Delivery, GiveUp, decide
+from tests.plain_words import NOW, WORDS, assert_plain
 from tests.unit.transcoder_values import plan
 
-if TYPE_CHECKING:
-    from shared.errors import PermanentError
-
 ROOT = Path(__file__).parents[2]
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-# Of programs and their logs: what users can do nothing with.
-WORDS = (
-    "ffmpeg",
-    "ffprobe",
-    "libav",
-    "@ 0x",
-    "Traceback",
-    "Errno",
-    "Error while",
-    "Invalid data",
-    "no reason",
-)
 LOG = st.lists(
     st.sampled_from(
         [
@@ -77,17 +60,6 @@ REFUSALS = [
     for kind in vars(errors).values()
     if inspect.isclass(kind) and issubclass(kind, SourceError | errors.SourceUnavailable)
 ]
-
-
-def assert_plain(error: PermanentError, log: str = "") -> None:
-    """Check that users can read an error, and that it ends the video without another try."""
-    assert not [word for word in WORDS if word in error.message], error.message
-    assert len(error.message) > 20
-    assert "\n" not in error.message
-    assert not [line for line in log.splitlines() if line and line in error.message]
-    verdict = decide(error, Delivery(), RetryPolicy(3, 2.0), NOW)
-    assert isinstance(verdict, GiveUp)
-    assert not verdict.retryable
 
 
 @given(LOG, HEADS)

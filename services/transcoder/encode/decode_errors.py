@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 # Up to FFmpeg 6, and from 7 on.
 NOT_DECODED: Final = ("Error while decoding stream #", "Error submitting packet to decoder")
 AT_KEY_FRAMES: Final = frozenset({"mov", "matroska", "avi", "flv"})  # where a seek lands
+CORRUPT: Final = "corrupt decoded frame in stream "
+CONCEALING: Final = frozenset({"mpeg4"})  # whose decoder fills in what is damaged, up to the next key frame
 MIN_ERRORS: Final = 3  # a single error may be a picture before the first key frame
 
 
@@ -18,5 +20,9 @@ def lost_packets(plan: Plan, stderr: str) -> bool:
 
     Ignored if reading starts between key frames, where no decoder can read the first packets.
     """
+    if plan.container not in AT_KEY_FRAMES:
+        return False
+    if plan.video.codec in CONCEALING and f"{CORRUPT}{plan.video.index}" in stderr:
+        return True
     errors = sum(any(words in line for words in NOT_DECODED) for line in stderr.splitlines())
-    return plan.container in AT_KEY_FRAMES and errors >= MIN_ERRORS
+    return errors >= MIN_ERRORS

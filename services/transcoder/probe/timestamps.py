@@ -30,7 +30,7 @@ def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
     while index < len(times):
         if abs(times[index] - good) > far:
             ahead = range(index + 1, min(len(times), index + 1 + max(1, most)))
-            back = next((later for later in ahead if abs(times[later] - good) <= far), None)
+            back = next((later for later in ahead if _returns(times, later, good, far)), None)
             if back is not None or (times[index] < good and index >= len(times) - MAX_LAST_WRONG):
                 wrong.extend(range(index, back or len(times)))
                 index = back or len(times)
@@ -38,6 +38,11 @@ def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
         good = times[index]
         index += 1
     return wrong
+
+
+def _returns(times: Sequence[int], index: int, good: int, far: Fraction) -> bool:
+    """Return whether a time is near `good` again by a leap: a clock that starts again gets there slowly."""
+    return abs(times[index] - good) <= far and 2 * abs(times[index] - times[index - 1]) > far
 
 
 def colliding_times(packets: Packets, base: Fraction) -> list[int]:
