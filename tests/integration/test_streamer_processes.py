@@ -46,7 +46,7 @@ class Service:
             return await answer.text()
 
     async def runs(self, count: int, seconds: float = 60) -> None:
-        """Wait until as many processes listen."""
+        """Wait until this many processes listen."""
         async with asyncio.timeout(seconds):
             while len([each for each in self.children() if _listens(each)]) != count:
                 await asyncio.sleep(0.1)

@@ -109,7 +109,7 @@ class MemoryPostgres:
         return STATEMENTS[name](self.tables, **parameters)
 
     def rows(self, table: str, **equal: Any) -> list[Row]:
-        """Return rows of a table, to look at."""
+        """Return rows of a table, for inspection."""
         return self.tables.find(table, **equal)
 
     @property

@@ -73,7 +73,7 @@ class Api:
     async def call(
         self, method: str, path: str, *, as_: str | None = "alice", **options: Any
     ) -> tuple[int, Any]:
-        """Return status and body: JSON where it is some, else text."""
+        """Return status and body: parsed JSON, or text."""
         headers = self.headers(as_) | options.pop("headers", {})
         async with self.client.request(method, path, headers=headers, **options) as response:
             is_json = "json" in response.content_type

@@ -110,5 +110,5 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def _name(node: ast.expr) -> str:
-    """Return the last part of a name: `c` of `a.b.c`; of anything else nothing."""
+    """Return the last part of a name: `c` of `a.b.c`; empty for anything else."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""

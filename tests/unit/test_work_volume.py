@@ -1,4 +1,4 @@
-"""Whether WORK_DIR is the work volume, and whose fault it is when it is not."""
+"""Whether WORK_DIR is the work volume, and how faults of the volume are told from faults of a video."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ class Copying(MemoryStorage):
 
 
 def counting(storage, monkeypatch):
-    """Count what is asked of a storage: with S3 each is one request."""
+    """Count the calls to a storage, each of which is one request with S3."""
     asked = Counter()
 
     def counted(name, method):

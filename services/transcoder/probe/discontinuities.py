@@ -172,7 +172,7 @@ class _Joiner:
             seconds = float(removed * self.video.base)
             self._warn(
                 WarningCode.CLOCK_JUMP_CLOSED,
-                f"the clock of the file jumps ahead by {seconds:.1f} s, during which it holds nothing",
+                f"the clock of the file jumps ahead by {seconds:.1f} s, without content in between",
                 moment - removed // 2 - gone + shift,
             )
             gone += removed

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.storage.doctor.run_context import Probe
 
 CONNECT_SECONDS: Final = 10.0
-SKEW_SECONDS: Final = 30.0  # AWS rejects 15 minutes or more
+SKEW_SECONDS: Final = 30.0  # AWS rejects a difference of 15 minutes or more
 EXPIRES_SOON_DAYS: Final = 14
 REGION: Final = re.compile("<Region>([a-z0-9-]+)</Region>")
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
