@@ -36,27 +36,41 @@ def test_segment_is_closed_when_every_rendition_has_begun_the_next(tmp_path, cou
 
 @pytest.fixture
 def closed(monkeypatch):
-    """How many segments are closed, as the test sets it; verified ones are told by number."""
-    state = {"closed": 0}
+    """The number of closed segments, set by the test, and of looks at it; segments are told by number."""
+    state = {"closed": 0, "looks": 0}
 
     def verify(_plan, _chunk, _outdir, done, count):
         if state.get("broken"):
+            state["has_failed"] = True
             raise EncodeFailed("a picture is missing")
         return list(range(done.segments, count)), Part(count)
 
+    def count_closed(*_):
+        state["looks"] += 1
+        return state["closed"]
+
     monkeypatch.setattr(growing, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(growing, "count_closed", lambda *_: state["closed"])
+    monkeypatch.setattr(growing, "count_closed", count_closed)
     monkeypatch.setattr(growing, "verify_part", verify)
     return state
 
 
-async def encode(closed, counts, growth):
-    """Close so many segments one after another while `growth` watches."""
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def encode(closed, counts, growth, is_seen=None):
+    """Close segments up to each of `counts`, the next after `growth` has dealt with the last."""
+
+    def is_dealt_with(looks):  # a third look follows the end of what the second has started
+        return closed["looks"] >= looks + 3 or closed.get("has_failed")
 
     async def work():
         for count in counts:
-            closed["closed"] = count
-            await asyncio.sleep(0.05)
+            closed["closed"], looks = count, closed["looks"]
+            await until(is_seen or (lambda looks=looks: is_dealt_with(looks)))
         return "encoded"
 
     return await growth.beside(work(), PLAN, CHUNK, "/out")
@@ -78,7 +92,13 @@ async def test_nothing_is_handed_over_sooner_than_the_pause(closed):
     async def take(files):
         handed.append(files)
 
-    assert await encode(closed, [1, 2], Growth(take, 60)) == "encoded"
+    clock = asyncio.get_running_loop().time
+    end = clock() + 0.05
+
+    def is_over():
+        return clock() > end
+
+    assert await encode(closed, [1, 2], Growth(take, 60), is_over) == "encoded"
     assert handed == []
 
 
@@ -125,7 +145,7 @@ async def test_verification_that_has_begun_ends_before_the_encode_does(closed, m
         raise AssertionError
 
     monkeypatch.setattr(growing, "verify_part", slowly)
-    await encode(closed, [1], Growth(take, 0))
+    await encode(closed, [1], Growth(take, 0), lambda: running)
     assert running == ["begun", "ended"]
 
 
