@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcoder.probe.picture_samples import PictureSample, read_sample, sample_points
+from services.transcoder.probe.ffprobe import warnings_in
+from services.transcoder.probe.picture_samples import PictureSample, by_place, read_sample, sample_points
 from tests.unit.transcoder_values import TICKS, VIDEO, plan, source
 
 BASE = Fraction(1, 1000)
@@ -51,6 +52,26 @@ def test_glimpse_tells_how_long_after_its_key_frame_pictures_come(found, delay):
 def test_glimpse_is_none_when_nothing_was_decoded():
     assert read_sample([packet(100, "K_"), packet(140)]) is None
     assert read_sample([]) is None
+
+
+def test_one_program_samples_several_places_and_each_gets_its_own_pictures():
+    one, other = [packet(0, "K_"), packet(2), frame(0), frame(2)], [packet(90, "K_"), packet(92), frame(92)]
+    assert by_place([*one, *other], 2) == [one, other]
+    assert by_place([*one, packet(90, "K_")], 2) == [one, [packet(90, "K_")]]
+    assert by_place([], 2) == []
+
+
+def test_warnings_of_a_debug_log_are_those_that_ffmpeg_prints_without_it():
+    log = (
+        "[NULL @ 0x1] [debug] Opening 'a.mp4' for reading\n"
+        "[mov @ 0x1] [debug] After avformat_find_stream_info() pos: 9 bytes read:7 seeks:2 frames:3\n"
+        "[info] Input #0, mov, from 'a.mp4':\n"
+        "[h264 @ 0x2] [warning] Increasing reorder buffer to 2\n"
+        "[fatal] Could not open codec for input stream 1\n"
+    )
+    assert warnings_in(log) == (
+        "[h264 @ 0x2] Increasing reorder buffer to 2\nCould not open codec for input stream 1"
+    )
 
 
 def test_chunk_begins_earlier_when_pictures_are_refreshed_bit_by_bit():

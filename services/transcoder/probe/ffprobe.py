@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 FIRST_PACKETS: Final = 16
+# Marks that FFmpeg's log has with -loglevel level+debug; how much it read to open a file it only says there.
+QUIET: Final = re.compile(r"(?:^|\] )\[(?:info|verbose|debug)\] ")
+MARK: Final = re.compile(r"(?:^|(?<=\] ))\[(?:panic|fatal|error|warning)\] ")
+OPENED: Final = re.compile(r"After avformat_find_stream_info\(\).* frames:(\d+)")
 NOT_LISTED: Final = re.compile(r"Codec \((\S+)\) not on whitelist")
 LISTED: Final = ",".join(VIDEO_CODECS + AUDIO_CODECS + SUBTITLE_CODECS)
 
@@ -62,7 +66,8 @@ class Opening:
 class Description:
     """ffprobe's description of a file, and the options to read it again.
 
-    `opening.probe_bytes` is how far it probed for parameters, 0 for its default.
+    `opening.probe_bytes` is how far it probed for parameters, 0 for its default. `packets_to_open` is how
+    many packets it read to open the file; None if it did not say.
     """
 
     container: str
@@ -71,6 +76,7 @@ class Description:
     programmes: tuple[frozenset[int], ...]
     opening: Opening
     view: View
+    packets_to_open: int | None = None
 
     @property
     def has_picture(self) -> bool:
@@ -115,19 +121,25 @@ async def describe(
             ],
             timeout_seconds=limits.probe_timeout_seconds,
             access=view.access,
-            log_level="warning",
+            log_level="level+debug",
         )
+        said, opened = warnings_in(finished.stderr), OPENED.search(finished.stderr)
         answer = parse_answer(text) if finished.returncode == 0 else {}
         if "format" in answer:
             found = _read(answer, opening, view, limits)
             if not found.has_picture:
                 raise unreadable(obstacle, head)
-            return found
-        obstacle = finished.stderr
-        again = await asyncio.to_thread(_without_obstacle, opening, finished.stderr)
+            return replace(found, packets_to_open=int(opened[1]) if opened else None)
+        obstacle = said
+        again = await asyncio.to_thread(_without_obstacle, opening, said)
         if again is None:
-            raise unreadable(finished.stderr, head)
+            raise unreadable(said, head)
         opening = again
+
+
+def warnings_in(stderr: str) -> str:
+    """Return what FFmpeg printed with -loglevel level+debug as -loglevel warning would."""
+    return "\n".join(MARK.sub("", line) for line in stderr.splitlines() if not QUIET.search(line))
 
 
 def _without_obstacle(opening: Opening, stderr: str) -> Opening | None:

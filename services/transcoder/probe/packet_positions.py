@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from services.transcoder.byte_map import Layout, TrackPlaces
     from services.transcoder.byte_spans import Spans
-    from services.transcoder.ffmpeg.input import Limits
-    from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.media import Source
     from services.transcoder.probe.build_source import ProbeResult
     from services.transcoder.probe.container_index import ContainerIndex
@@ -29,22 +26,19 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 LAYOUTS: Final[Mapping[str, Layout]] = {"mov": "indexed", "matroska": "clustered", "mpegts": "searched"}
-OPENED: Final = re.compile(r"After avformat_find_stream_info\(\).* frames:(\d+)")
 MORE_PACKETS: Final = 32  # margin: other versions may read a little more to open a file
 HEAD_BYTES: Final = 1 << 16
 GAP_BYTES: Final = 1 << 16
 
 
-async def map_bytes(
-    runner: FfmpegRunner, found: ProbeResult, source: Source, limits: Limits
-) -> ByteMap | None:
+async def map_bytes(found: ProbeResult, source: Source) -> ByteMap | None:
     """Return the positions of everything that a chunk can need; None if uncertain."""
     description = found.description
     layout = LAYOUTS.get(description.container)
     if layout is None or not _is_trusted(found, source):
         return None
     index = await asyncio.to_thread(find_index, description.opening.path, description.container)
-    opened = await _packets_to_open(runner, found, limits) if index else None
+    opened = description.packets_to_open
     if index is None or opened is None:
         return None
     size = await asyncio.to_thread(lambda: Path(description.opening.path).stat().st_size)
@@ -71,22 +65,6 @@ def _is_trusted(found: ProbeResult, source: Source) -> bool:
     is_one_track = source.audio is None or not source.audio.parts
     is_framed = source.video.first_field == "none"
     return all((videos == 1, is_one_clock, is_plain, is_one_track, is_framed, source.seeking != "none"))
-
-
-async def _packets_to_open(runner: FfmpegRunner, found: ProbeResult, limits: Limits) -> int | None:
-    """Return how many packets FFmpeg reads to open the file, which it only logs at that level."""
-    description = found.description
-    _, finished = await runner.read_ffprobe(
-        [
-            *description.options(limits),
-            *("-show_entries", "format=probe_score", "-of", "csv=p=0", description.view.url),
-        ],
-        timeout_seconds=limits.probe_timeout_seconds,
-        access=description.view.access,
-        log_level="debug",
-    )
-    said = OPENED.search(finished.stderr)
-    return int(said[1]) if said else None
 
 
 def _head(

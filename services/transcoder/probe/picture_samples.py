@@ -7,6 +7,7 @@ nothing until the whole picture is refreshed. This is no damage, but decoding ha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.ffmpeg.runner import RUNNER, parse_answer
@@ -58,30 +59,55 @@ class SampledStream:
 
 
 async def sample_pictures(stream: SampledStream, moments: Iterable[Fraction]) -> list[PictureSample]:
-    """Sample the stream at each of `moments` (seconds on the file's clock)."""
-    samples = [await _sample(stream, moment) for moment in moments]
+    """Sample the stream at each of `moments` (seconds on the file's clock).
+
+    One program tries them all; where a few packets do not yield a picture, more are read there.
+    """
+    places = list(moments)
+    first = by_place(await _read(stream, places, PACKETS[0]), PACKETS[0]) if places else []
+    samples = [
+        read_sample(found or ()) or await _sample(stream, moment)
+        for moment, found in zip_longest(places, first[: len(places)])
+    ]
     return [sample for sample in samples if sample is not None]
 
 
 async def _sample(stream: SampledStream, moment: Fraction) -> PictureSample | None:
-    """Decode from the key frame at `moment` until there is a picture; None if there is none."""
-    for packets in PACKETS:
-        if stream.have:
-            await stream.have(float(moment), packets)
-        text, _ = await stream.runner.read_ffprobe(
-            [
-                *stream.options,
-                *("-select_streams", str(stream.index), "-show_packets", "-show_frames"),
-                *("-read_intervals", f"{float(moment):.6f}%+#{packets}"),
-                *("-of", "json", stream.view.url),
-            ],
-            timeout_seconds=stream.timeout_seconds,
-            access=stream.view.access,
-        )
-        sample = read_sample(parse_answer(text).get("packets_and_frames", []))
+    """Decode from the key frame at `moment` until a picture appears; None if none does."""
+    for packets in PACKETS[1:]:
+        sample = read_sample(await _read(stream, [moment], packets))
         if sample is not None:
             return sample
     return None
+
+
+async def _read(stream: SampledStream, moments: Sequence[Fraction], packets: int) -> Sequence[Json]:
+    """Return so many packets from each of `moments` on, and the pictures that are decoded from them."""
+    if stream.have:
+        for moment in moments:
+            await stream.have(float(moment), packets)
+    intervals = ",".join(f"{float(moment):.6f}%+#{packets}" for moment in moments)
+    text, _ = await stream.runner.read_ffprobe(
+        [
+            *stream.options,
+            *("-select_streams", str(stream.index), "-show_packets", "-show_frames"),
+            *("-read_intervals", intervals, "-of", "json", stream.view.url),
+        ],
+        timeout_seconds=stream.timeout_seconds,
+        access=stream.view.access,
+    )
+    found: Sequence[Json] = parse_answer(text).get("packets_and_frames", [])
+    return found
+
+
+def by_place(found: Sequence[Json], packets: int) -> list[Sequence[Json]]:
+    """Part what was found at several places, at each of which so many packets were read."""
+    starts, count = [], 0
+    for place, item in enumerate(found):
+        if item.get("type") == "packet":
+            starts += [place] if count % packets == 0 else []
+            count += 1
+    return [found[start:end] for start, end in pairwise([*starts, len(found)])]
 
 
 def read_sample(found: Sequence[Json]) -> PictureSample | None:

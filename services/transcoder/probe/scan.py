@@ -97,7 +97,7 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner, parts: P
     findings = ProbeResult(description, choice, pictures, reader, frame_index, missing)
     source = await asyncio.to_thread(build_source, findings)  # seconds for hundreds of thousands of packets
     source = await _look_further(runner, source, description, limits, parts)
-    source = replace(source, byte_map=await map_bytes(runner, findings, source, limits))
+    source = replace(source, byte_map=await map_bytes(findings, source))
     if source.video.codec != "h264" or not source.video.pix_fmt.startswith("yuv444"):
         return source
     if parts:
