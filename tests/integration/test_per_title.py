@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.quality.find_vmaf_ffmpeg import find_judge
 from services.transcoder.quality.per_title import PerTitleSearch
+from services.transcoder.quality.vmaf import SSIM, Judge
 from shared.errors import ConfigurationError
 from tests.ffmpegs.builds import Build
 
@@ -23,6 +25,8 @@ SECONDS = 24
 LADDER = (Preset("360p", 360, 900_000, 128_000), Preset("240p", 240, 500_000, 128_000))
 EASY = "testsrc2=size=640x360:rate=25"
 SMALL = "testsrc2=size=160x90:rate=25,scale=640:360:flags=bicubic"
+
+BY_VMAF = Judge(str(JUDGE.programs / "ffmpeg"))
 
 needs_judge = pytest.mark.skipif(
     not JUDGE.is_fetched(), reason=f"FFmpeg {JUDGE.version} is not installed: `make test-ffmpegs` fetches it"
@@ -36,11 +40,18 @@ def draw(path: Path, graph: str) -> Path:
     return path
 
 
-async def adapted(tmp_path, graph, mode="quality", **options):
+async def adapted(tmp_path, graph, mode="quality", judge=BY_VMAF, **options):
     path = draw(tmp_path / "a.mp4", graph)
     plan = await make_plan(path, LADDER, chunk_seconds=10)
-    search = PerTitleSearch(mode, str(JUDGE.programs / "ffmpeg"), "libx264", RUNNER, max_share=1.0)
+    search = PerTitleSearch(mode, judge, "libx264", RUNNER, max_share=1.0)
     return plan, await search(plan, path, **options)
+
+
+def lacking(program: Path) -> Path:
+    """Write a program that lists its filters, without libvmaf."""
+    program.write_text("#!/bin/sh\necho ' ... scale V->V Scale the input'\n")
+    program.chmod(0o755)
+    return program
 
 
 @needs_judge
@@ -65,12 +76,23 @@ async def test_a_rendition_without_detail_of_its_own_is_left_out_unless_asked_fo
 @needs_judge
 async def test_an_ffmpeg_with_vmaf_is_found():
     program = str(JUDGE.programs / "ffmpeg")
-    assert await find_judge(program, RUNNER) == program
+    assert await find_judge(program, RUNNER) == Judge(program)
+
+
+async def test_easy_pictures_get_fewer_bits_without_an_ffmpeg_that_measures_vmaf(tmp_path):
+    plan, result = await adapted(tmp_path, EASY, judge=Judge("ffmpeg", SSIM))
+    assert result.report.quality.metric == SSIM
+    assert all(new.crf > old.crf for new, old in zip(result.rungs, plan.rungs, strict=True))
+
+
+async def test_ssim_is_measured_where_no_ffmpeg_has_vmaf(tmp_path, monkeypatch):
+    lacking(tmp_path / "ffmpeg")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("services.transcoder.quality.find_vmaf_ffmpeg._packaged", list)
+    assert await find_judge("", RUNNER) == Judge("ffmpeg", SSIM)
 
 
 async def test_an_ffmpeg_without_vmaf_is_refused_by_name(tmp_path):
-    lacking = tmp_path / "ffmpeg"
-    lacking.write_text("#!/bin/sh\necho ' ... scale V->V Scale the input'\n")
-    lacking.chmod(0o755)
+    program = lacking(tmp_path / "ffmpeg")
     with pytest.raises(ConfigurationError, match=r"QUALITY_FFMPEG.*libvmaf"):
-        await find_judge(str(lacking), RUNNER)
+        await find_judge(str(program), RUNNER)

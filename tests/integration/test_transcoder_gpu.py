@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,10 @@ from services.transcoder.encode.select_encoder import Encoder, choose_encoder, f
 from services.transcoder.ffmpeg.runner import FfmpegRunner
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
-from services.transcoder.selftest.run import check_all, make_bench
+from services.transcoder.quality.find_vmaf_ffmpeg import find_judge
+from services.transcoder.quality.per_title import PerTitleSearch
+from services.transcoder.selftest.calibrate import CRFS
+from services.transcoder.selftest.run import calibration, check_all, make_bench
 from shared.errors import CorruptSource
 from shared.telemetry.metrics import ENCODER_FALLBACKS
 from tests.media import Clip, make_clip, read_numbers
@@ -45,6 +48,7 @@ NO_MEMORY = "cu->cuCtxCreate() failed -> CUDA_ERROR_OUT_OF_MEMORY: out of memory
 NO_DRIVER = f"[h264_nvenc @ 0x5581] Cannot load libcuda.so.1\n{OPENING}"
 NO_DECODER = "[h264 @ 0x5581] Failed setup for format cuda: hwaccel initialisation returned error."
 
+STAND_IN_STEPS = 4.0  # from x264's rate factor to the stand-in's CQ
 STAND_IN = """#!{python}
 import fcntl, os, re, signal, sys
 
@@ -79,6 +83,11 @@ def in_memory(argv):
             skip = True
         elif name == "-preset":
             out += ["-preset", "veryfast"]  # a faster one leaves out what makes it High profile
+            skip = True
+        elif name.startswith("-cq"):
+            out += [name.replace("cq", "crf"), str(float(value) - {steps})]
+            skip = True
+        elif name.startswith("-b:v") and value == "0":
             skip = True
         elif name == "-b_ref_mode":
             out += ["-x264-params", "b-pyramid=none:scenecut=0"]
@@ -130,7 +139,9 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Gpu]:
         folder.mkdir()
         parts = (shutil.which("ffmpeg"), str(folder), sessions, say, say_hardware, crash)
         program = folder / "ffmpeg"
-        program.write_text(STAND_IN.format(python=sys.executable, parts=parts, no_session=NO_SESSION))
+        program.write_text(
+            STAND_IN.format(python=sys.executable, parts=parts, no_session=NO_SESSION, steps=STAND_IN_STEPS)
+        )
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         return Gpu(folder)
@@ -226,6 +237,27 @@ async def test_the_selftest_passes_every_check_on_a_gpu_that_runs_out_of_session
     outcomes = await check_all(await make_bench(tmp_path, size="320x180", encodes_at_once=5, runner=OFF))
     assert [outcome.why for outcome in outcomes if outcome.verdict == "failed"] == []
     assert "no encoding session free" in outcomes[-1].why
+
+
+async def test_the_selftest_finds_the_cq_that_looks_like_a_rate_factor(tmp_path, gpu):
+    gpu()
+    table = await calibration(tmp_path, OFF)
+    found = re.search(r"CQ - rate factor: ([0-9.]+) on average", table)
+    assert found, table
+    assert float(found[1]) == pytest.approx(STAND_IN_STEPS, abs=0.5)
+    assert len(table.splitlines()) == 3 + len(CRFS)
+
+
+async def test_samples_of_a_video_are_encoded_by_nvenc_where_its_chunks_will_be(tmp_path, gpu):
+    card = gpu()
+    original = make_clip(tmp_path / "a.mp4", replace(TAGGED, frames=300))
+    given = await make_plan(original, PRESETS, segment_seconds=2, chunk_seconds=4)
+    search = PerTitleSearch("quality", await find_judge("", OFF), "h264_nvenc", OFF, max_share=3.0)
+    adapted = await search(given, original)
+    quality = adapted.report.quality
+    assert quality.metric == "ssim"
+    assert len(card.asked) == 2 * quality.samples
+    assert {rung.crf for rung in adapted.rungs} != {rung.crf for rung in given.rungs}
 
 
 async def test_the_selftest_says_what_failed_when_the_gpu_cannot_decode(tmp_path, gpu):

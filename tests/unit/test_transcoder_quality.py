@@ -26,7 +26,18 @@ from services.transcoder.quality.search import (
     expect,
     without_superfluous,
 )
-from services.transcoder.quality.vmaf import Job, cpu_seconds, judge_argv, log_path, read_scores
+from services.transcoder.quality.vmaf import (
+    SSIM,
+    SSIM_TO_VMAF,
+    VMAF_ABOVE_METRIC,
+    Job,
+    Judge,
+    cpu_seconds,
+    estimated_vmaf,
+    judge_argv,
+    log_path,
+    read_scores,
+)
 from shared.contracts.source_report import SourceReport
 from shared.errors import EncodeStalled
 from tests.unit.transcoder_values import FIRST as FIRST_PTS
@@ -151,7 +162,7 @@ def job(folders=("/tmp/it's: one", "/tmp/b")):
 
 
 def test_every_encoded_file_is_compared_in_its_own_size():
-    argv = judge_argv(job(), "/opt/ffmpeg")
+    argv = judge_argv(job(), Judge("/opt/ffmpeg"))
     graph = argv[argv.index("-filter_complex") + 1]
     assert argv[0] == "/opt/ffmpeg"
     assert argv.count("-i") == 1 + 4  # the source, two rungs in two trials
@@ -161,14 +172,14 @@ def test_every_encoded_file_is_compared_in_its_own_size():
 
 
 def test_sizes_are_compared_where_renditions_may_be_left_out():
-    argv = judge_argv(job(), "ffmpeg", enlarged_in="/tmp/b")
+    argv = judge_argv(job(), Judge("ffmpeg"), enlarged_in="/tmp/b")
     graph = argv[argv.index("-filter_complex") + 1]
     assert graph.count("libvmaf=") == 5
     assert "/tmp/b/enlarged-0.json" in graph
 
 
 def test_every_label_of_the_graph_is_written_and_read_once():
-    argv = judge_argv(job(), "ffmpeg", enlarged_in="/tmp/b")
+    argv = judge_argv(job(), Judge("ffmpeg"), enlarged_in="/tmp/b")
     graph = argv[argv.index("-filter_complex") + 1]
     labels = re.findall(r"\[([a-z]+[0-9][a-z0-9]*)\]", graph)
     mapped = [argv[place + 1] for place, word in enumerate(argv) if word == "-map"]
@@ -188,6 +199,30 @@ def test_a_log_without_scores_is_an_error(tmp_path, text):
     log.write_text(text)
     with pytest.raises(ValueError):
         read_scores(str(log))
+
+
+def test_an_ffmpeg_without_vmaf_measures_ssim_of_the_same_pictures():
+    argv = judge_argv(job(), Judge("ffmpeg", SSIM))
+    graph = argv[argv.index("-filter_complex") + 1]
+    assert "libvmaf" not in graph
+    assert graph.count("ssim=stats_file=") == 4
+    assert graph.count("select='not(mod(n,10))'") == 8
+
+
+def test_vmaf_is_estimated_from_ssim(tmp_path):
+    log = tmp_path / "0.json"
+    log.write_text("n:1 Y:0.990000 U:0.99 V:0.99 All:0.99 (20.0)\nn:2 Y:1.000000 U:1 V:1 All:1 (inf)\n")
+    best = SSIM_TO_VMAF[-1][1] - VMAF_ABOVE_METRIC
+    assert read_scores(str(log), SSIM) == [pytest.approx(94.0 - VMAF_ABOVE_METRIC), best]
+    log.write_text("")
+    with pytest.raises(ValueError, match="no picture"):
+        read_scores(str(log), SSIM)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_more_ssim_never_means_less_vmaf(one, other):
+    low, high = sorted((one, other))
+    assert 0 <= estimated_vmaf(low) <= estimated_vmaf(high) <= 100
 
 
 def test_cpu_time_is_what_ffmpeg_says():
@@ -248,7 +283,7 @@ class Judging(FfmpegRunner):
 
 async def test_search_encodes_each_sample_twice_and_judges_it_once():
     runner, planned = Judging(), long_plan()
-    adapted = await PerTitleSearch("quality", "judge", "libx264", runner)(planned, "/work/a.mov")
+    adapted = await PerTitleSearch("quality", Judge("judge"), "libx264", runner)(planned, "/work/a.mov")
     samples = len(choose_samples(planned))
     assert runner.programs == ["ffmpeg", "ffmpeg", "judge"] * samples
     assert [rung.crf for rung in adapted.rungs] == [28.0, 27.0]
@@ -263,7 +298,7 @@ async def test_a_search_that_fails_changes_nothing(error):
 
 async def test_videos_that_are_too_short_or_aim_at_a_rate_are_not_searched():
     runner = Judging()
-    search = PerTitleSearch("quality", "judge", "libx264", runner)
+    search = PerTitleSearch("quality", Judge("judge"), "libx264", runner)
     short, rated = long_plan(30), long_plan()
     rated = replace(rated, rungs=tuple(replace(rung, crf=None) for rung in rated.rungs))
     assert await search(short, "/a.mov") is short

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.transcoder.codecs.rate_control import aimed_vmaf
 from services.transcoder.quality.search import choose_all, expect, without_superfluous
-from services.transcoder.quality.vmaf import METRIC, VMAF_ABOVE_METRIC
+from services.transcoder.quality.vmaf import VMAF, VMAF_ABOVE_METRIC
 from shared.contracts.source_report import QualityReport, RateFactor
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from services.transcoder.plan.model import Plan
     from services.transcoder.quality.search import Choice, Trial
+    from services.transcoder.quality.vmaf import Metric
 
 BITS: Final = 8
 
@@ -32,6 +33,7 @@ class Found:
     enlarged_vmaf: Sequence[Sequence[float]] | None
     samples: int
     cpu_seconds: float
+    metric: Metric = VMAF
 
 
 def adapt_plan(plan: Plan, found: Found) -> Plan:
@@ -69,7 +71,7 @@ def _report(
         usual[name].bps - (choice.bps if name in kept else 0.0) for name, choice in choices.items()
     )
     return QualityReport(
-        metric=METRIC,
+        metric=found.metric,
         samples=found.samples,
         cpu_seconds=round(found.cpu_seconds, 1),
         saved_bytes=round(saved_bps * plan.duration_seconds / BITS),

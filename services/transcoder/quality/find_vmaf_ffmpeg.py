@@ -1,10 +1,13 @@
-"""Finds an FFmpeg that can measure VMAF, which Debian's cannot."""
+"""Finds an FFmpeg that measures quality: VMAF, which Debian's cannot, else SSIM."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
+from services.transcoder.quality.vmaf import SSIM, Judge
 from shared.errors import ConfigurationError, PipelineError
 
 if TYPE_CHECKING:
@@ -13,20 +16,25 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS: Final = 30.0
 FILTER: Final = " libvmaf "
 
+log = structlog.get_logger()
 
-async def find_judge(program: str, runner: FfmpegRunner) -> str:
-    """Return the path of an FFmpeg with the filter libvmaf: `program`, or by default an installed one.
 
-    Raises ConfigurationError when there is none.
+async def find_judge(program: str, runner: FfmpegRunner) -> Judge:
+    """Return an FFmpeg with the filter libvmaf: `program`, or by default an installed one.
+
+    Where none is installed, `ffmpeg` measures SSIM, which is logged. Raises ConfigurationError when `program`
+    lacks the filter.
     """
     for candidate in [program] if program else ["ffmpeg", *_packaged()]:
         if await _has_vmaf(candidate, runner):
-            return candidate
-    what = f"QUALITY_FFMPEG={program} has no" if program else "PER_TITLE needs an FFmpeg with the"
-    raise ConfigurationError(
-        f"{what} filter libvmaf: set QUALITY_FFMPEG to one that has it, install the Python package"
-        " imageio-ffmpeg, or set PER_TITLE=off"
-    )
+            return Judge(candidate)
+    if program:
+        raise ConfigurationError(
+            f"QUALITY_FFMPEG={program} has no filter libvmaf: name one that has it, leave the setting out,"
+            " or set PER_TITLE=off"
+        )
+    log.warning("per_title_without_vmaf", measured="ssim", how_to="pip install imageio-ffmpeg")
+    return Judge("ffmpeg", SSIM)
 
 
 def _packaged() -> list[str]:

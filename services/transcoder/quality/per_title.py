@@ -9,35 +9,22 @@ import asyncio
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from services.transcoder.command.chunk import chunk_argv
-from services.transcoder.ffmpeg.runner import require_success
-from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.quality.adapt_plan import BITS, Found, adapt_plan
 from services.transcoder.quality.samples import MAX_SHARE, choose_samples, trial_plan
 from services.transcoder.quality.search import STEP, Trial
-from services.transcoder.quality.vmaf import (
-    Job,
-    cpu_seconds,
-    enlarged_log_path,
-    judge_argv,
-    log_path,
-    read_scores,
-    with_log_level,
-)
+from services.transcoder.quality.trials import Trials
+from services.transcoder.quality.vmaf import Job, enlarged_log_path, log_path, read_scores
 from shared.errors import PipelineError, described
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from services.transcoder.command.video import EncoderName
     from services.transcoder.ffmpeg.runner import FfmpegRunner
     from services.transcoder.plan.model import Chunk, Plan
-
-TIMEOUT_SECONDS: Final = 300.0  # for one command on one sample of two seconds
+    from services.transcoder.quality.vmaf import Judge
 
 log = structlog.get_logger()
 
@@ -46,12 +33,12 @@ log = structlog.get_logger()
 class PerTitleSearch:
     """Chooses rate factors, and with "ladder" also the renditions worth encoding.
 
-    `judge` is an FFmpeg with libvmaf; samples are encoded like chunks, by `encoder`. They take at most
-    `max_share` of the CPU time of the whole encode.
+    Samples are encoded like chunks, by `encoder`, and measured by `judge`. They take at most `max_share` of
+    the CPU time of the whole encode.
     """
 
     mode: Literal["quality", "ladder"]
-    judge: str
+    judge: Judge
     encoder: EncoderName
     runner: FfmpegRunner
     max_share: float = MAX_SHARE
@@ -91,50 +78,37 @@ class _Search:
     def __init__(
         self, settings: PerTitleSearch, plan: Plan, source_path: str, folder: str, *, compares_sizes: bool
     ) -> None:
-        self._settings, self._plan, self._source_path, self._folder = settings, plan, source_path, folder
-        self._trials = [trial_plan(plan, more) for more in (0.0, STEP)]
-        self._measured = [[_Measured() for _ in trial.rungs] for trial in self._trials]
-        below = self._trials[0].rungs[:-1] if compares_sizes else ()
+        self._settings, self._plan, self._folder = settings, plan, folder
+        self._trials = Trials(settings.judge, settings.runner, source_path, folder)
+        self._plans = [trial_plan(plan, more) for more in (0.0, STEP)]
+        self._measured = [[_Measured() for _ in trial.rungs] for trial in self._plans]
+        below = self._plans[0].rungs[:-1] if compares_sizes else ()
         self._enlarged: list[list[float]] = [[] for _ in below]
         self._compares_sizes = compares_sizes
         self._seconds = self._cpu_seconds = 0.0
 
     async def try_sample(self, sample: Chunk) -> None:
         """Encode one sample with every trial's rate factors and measure the results."""
-        folders = [str(Path(self._folder, str(number))) for number in range(len(self._trials))]
-        for trial, folder in zip(self._trials, folders, strict=True):
-            await self._encode(trial, sample, folder)
-        job = Job(self._trials[0], sample, self._source_path, folders)
+        folders = [str(Path(self._folder, str(number))) for number in range(len(self._plans))]
+        encoder = self._settings.encoder
+        for plan, folder in zip(self._plans, folders, strict=True):
+            self._cpu_seconds += await self._trials.encode(plan, sample, folder, encoder)
+        job = Job(self._plans[0], sample, self._trials.source_path, folders)
         enlarged_in = self._folder if self._compares_sizes else None
-        await self._run(judge_argv(job, self._settings.judge, enlarged_in=enlarged_in), "judging samples")
+        self._cpu_seconds += await self._trials.compare(job, enlarged_in=enlarged_in)
         await asyncio.to_thread(self._collect, job)
         self._seconds += self._plan.seconds_in(sample)
 
-    async def _encode(self, trial: Plan, sample: Chunk, folder: str) -> None:
-        await asyncio.to_thread(_make_folders, folder, [rung.name for rung in trial.rungs])
-        argv = chunk_argv(trial, sample, self._source_path, folder, self._settings.encoder)
-        await self._run([argv[0], "-benchmark", *with_log_level(argv[1:], "info")], "encoding samples")
-
-    async def _run(self, argv: Sequence[str], what: str) -> None:
-        finished = await self._settings.runner.run_ffmpeg(
-            argv,
-            frames=1,
-            timeout_seconds=TIMEOUT_SECONDS,
-            stall_seconds=TIMEOUT_SECONDS,
-            access=Access(reads=(self._source_path,), writes=(self._folder,)),
-        )
-        require_success(finished, what)
-        self._cpu_seconds += cpu_seconds(finished.stderr)
-
     def _collect(self, job: Job) -> None:
+        metric = self._settings.judge.metric
         for folder, results in zip(job.folders, self._measured, strict=True):
             for number, measured in enumerate(results):
                 encoded = Path(job.encoded(folder, number))
                 measured.bits += encoded.stat().st_size * BITS
-                measured.vmaf += read_scores(log_path(folder, number))
+                measured.vmaf += read_scores(log_path(folder, number), metric)
                 encoded.unlink()
         for number, scores in enumerate(self._enlarged):
-            scores.extend(read_scores(enlarged_log_path(self._folder, number)))
+            scores.extend(read_scores(enlarged_log_path(self._folder, number), metric))
 
     def found(self, samples: int) -> Found:
         """Return the combined result of all samples."""
@@ -143,12 +117,8 @@ class _Search:
                 Trial(rung.crf or 0.0, measured.bits / self._seconds, measured.vmaf)
                 for rung, measured in zip(trial.rungs, results, strict=True)
             ]
-            for trial, results in zip(self._trials, self._measured, strict=True)
+            for trial, results in zip(self._plans, self._measured, strict=True)
         )
         enlarged = self._enlarged if self._compares_sizes else None
-        return Found(list(zip(usual, higher, strict=True)), enlarged, samples, self._cpu_seconds)
-
-
-def _make_folders(parent: str, names: Sequence[str]) -> None:
-    for name in names:
-        Path(parent, name).mkdir(parents=True, exist_ok=True)
+        pairs = list(zip(usual, higher, strict=True))
+        return Found(pairs, enlarged, samples, self._cpu_seconds, self._settings.judge.metric)

@@ -24,6 +24,7 @@ from services.transcoder.ffmpeg.runner import RUNNER, FfmpegRunner, require_succ
 from services.transcoder.ffmpeg.sandbox import Access
 from services.transcoder.plan.ladder import DEFAULT_PRESETS
 from services.transcoder.plan.make_plan import make_plan
+from services.transcoder.selftest import calibrate
 from services.transcoder.selftest.report import Outcome, exit_code, join_problem, missing, table
 from shared.errors import EncodeFailed, PipelineError
 
@@ -216,8 +217,21 @@ async def _run() -> int:
         runner = await translate_kernels(runner, cuda_folder)
         trial = Outcome("trial encode", "ok", "NVENC opens and encodes")
         outcomes = [trial, *await check_all(await make_bench(Path(folder), runner=runner))]
-    sys.stdout.write(table(outcomes) + "\n")
+        sys.stdout.write(table(outcomes) + "\n")
+        sys.stdout.write(await calibration(Path(folder), runner) + "\n")
     return exit_code(outcomes)
+
+
+async def calibration(folder: Path, runner: FfmpegRunner) -> str:
+    """Return the table of calibrate.py, or why there is none."""
+    clip = folder / "grain.mp4"
+    drawn = ("-f", "lavfi", "-t", str(calibrate.SECONDS), "-i", calibrate.PICTURE)
+    lossless = ("-c:v", "libx264", "-preset", "ultrafast", "-qp", "1", "-pix_fmt", "yuv420p", *OUTPUT_TAGS)
+    try:
+        await _ffmpeg(runner, folder, *drawn, *lossless, str(clip))
+        return await calibrate.calibrate(clip, runner)
+    except (PipelineError, OSError, ValueError) as error:
+        return f"CQ was not calibrated: {error}"
 
 
 def main() -> int:
