@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed test-image test-compose test-cluster test-kubelet fuzz test-ffmpegs bench-quality chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas dashboards sql-stubs lock clean
+.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed test-image test-compose test-cluster test-kubelet fuzz test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas dashboards sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,13 +99,9 @@ chaos-short: $(READY) ## the same in eight minutes
 gpu-selftest: $(READY) ## check which ways of encoding work on this machine's GPU
 	@$(PYTHON) -m services.transcoder.selftest
 
-bench-encode: $(READY) ## compare encoding with other tools (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
+bench-encode: $(READY) ## compare cost, quality and peaks of encoding with other tools (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.bench.encode $(BENCH_ARGS)
-
-bench-quality: $(READY) ## measure bits at equal quality against plain x264 (BENCH_SECONDS, BENCH_MEDIA, BENCH_ARGS)
-	@$(LOCAL) install
-	@$(PYTHON) -m tests.bench.curves $(BENCH_ARGS)
 
 chaos-controls: $(READY) ## remove the guards one at a time and expect the checks to find the damage (CONTROLS_ARGS)
 	@$(LOCAL) install

@@ -26,6 +26,7 @@ PRESET: Final = "veryfast"
 PLAIN_PEAK: Final = 1.5  # over the average, and the seconds of buffer: as HLS ladders usually have them
 PLAIN_BUFFER_SECONDS: Final = 2
 LADDER: Final = build_ladder(WIDTH, HEIGHT, DEFAULT_PRESETS)
+TINY_LADDER: Final = build_ladder(64, 36, DEFAULT_PRESETS)
 FFMPEG: Final = ("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y")
 KEY_FRAMES: Final = (
     *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
@@ -63,6 +64,14 @@ def synthetic_source(seconds: float, target: Path) -> list[str]:
     )
     tone = f"sine=frequency=440:sample_rate={AUDIO_RATE}"
     inputs = ["-f", "lavfi", "-i", tone, "-filter_complex", graph, "-map", "[v]", "-map", "0:a"]
+    return [*FFMPEG, *inputs, *_mezzanine_options(seconds, target)]
+
+
+def tiny_source(seconds: float, target: Path) -> list[str]:
+    """Return the command that draws a test picture of 64x36 pixels, with a tone."""
+    picture = f"testsrc2=size=64x36:rate={RATE},format={PIXELS}"
+    tone = f"sine=frequency=440:sample_rate={AUDIO_RATE}"
+    inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone]
     return [*FFMPEG, *inputs, *_mezzanine_options(seconds, target)]
 
 

@@ -17,6 +17,7 @@ from tests.bench import commands, ours, results
 from tests.bench.measure import CommandFailed, Usage, measure, run_quietly
 from tests.bench.quality import rate_of
 from tests.bench.results import Result
+from tests.e2e.system import System
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,12 +35,13 @@ FAILURES: Final = (CommandFailed, AssertionError, OSError, TimeoutError, subproc
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One source and where to work on it."""
+    """One source and where to work on it; `before` is another checkout of the pipeline."""
 
     source: Path
     seconds: float
     folder: Path
     ladder: tuple[Rung, ...] = commands.LADDER
+    before: Path | None = None
 
     @property
     def threads(self) -> int:
@@ -90,12 +92,12 @@ def _graded(result: Result, job: Job, outputs: dict[str, Path]) -> Result:
         return replace(result, error=f"its output could not be measured: {error}")
 
 
-def run_ours(job: Job, *, is_graded: bool = True) -> Result:
-    """Convert through the real services."""
+def run_ours(job: Job, *, is_graded: bool = True, checkout: Path = REPOSITORY) -> Result:
+    """Convert through the real services, those of `checkout`."""
     with tempfile.TemporaryDirectory(prefix="vod-bench-", ignore_cleanup_errors=True) as place:
         output = job.folder if is_graded else None
         stack_dir = Path(place, "stack")
-        done = ours.convert(job.source, stack_dir, output, len(job.ladder))
+        done = ours.convert(job.source, System(stack_dir, checkout=checkout), output, len(job.ladder))
     details = {
         "upload_seconds": done.upload_seconds,
         "stack_cpu_seconds": done.stack_cpu_seconds,
@@ -103,8 +105,16 @@ def run_ours(job: Job, *, is_graded: bool = True) -> Result:
         "variables": ours.VARIABLES,
     }
     shown = ("POST /api/videos/upload", "python -m devstack up")
-    result = Result(results.OURS, done.usage, commands=shown[::-1], details=details)
+    name = results.OURS if checkout == REPOSITORY else results.BEFORE
+    result = Result(name, done.usage, commands=shown[::-1], details=details)
     return _graded(result, job, done.outputs) if is_graded else result
+
+
+def _run_before(job: Job) -> Result:
+    """Convert through the services of another checkout."""
+    if job.before is None:
+        raise CommandFailed("name the other checkout with --before")
+    return run_ours(job, checkout=job.before)
 
 
 def _run_per_rendition(name: str, job: Job, *, at_once: bool) -> Result:
@@ -250,12 +260,14 @@ def install() -> None:
 
 RUNNERS: Final[dict[str, Callable[[Job], Result]]] = {
     results.OURS: run_ours,
+    results.BEFORE: _run_before,
     results.IN_TURN: lambda job: _run_per_rendition(results.IN_TURN, job, at_once=False),
     results.AT_ONCE: lambda job: _run_per_rendition(results.AT_ONCE, job, at_once=True),
     results.LIMIT: _run_limit,
     results.SHAKA_OUR_PRESET: lambda job: _run_shaka(results.SHAKA_OUR_PRESET, job, our_preset=True),
     results.SHAKA: lambda job: _run_shaka(results.SHAKA, job, our_preset=False),
 }
+USUAL: Final = tuple(name for name in RUNNERS if name != results.BEFORE)
 
 
 @contextmanager

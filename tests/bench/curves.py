@@ -1,53 +1,86 @@
-"""How many bits a picture of the same quality takes, ours against plain x264: `make bench-quality`.
+"""How many bits a picture of the same quality takes, ours against plain x264.
 
-Four points a content and rendition: ours at four rate factors without a cap, plain x264 (an average rate,
-the preset veryfast, a thread for each core) at the rates that ours came to. BD-rate is the mean difference
-in bits at equal quality (ITU-T VCEG-M33), between points by straight lines over the logarithm of the rate.
+Four points a content and rendition: the ladder's own, and ladders of other bit rates, with the rate factor
+that belongs to them (6 more for half the bits). Plain x264 (an average rate, the preset veryfast, a thread
+for each core) has the same bit rates. BD-rate is the mean difference in bits at equal quality (ITU-T
+VCEG-M33), between points by straight lines over the logarithm of the rate.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
 import os
 import re
-import sys
-import tempfile
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from services.transcoder.command.colour import SAYS_BT709
-from tests.bench import commands, contenders
-from tests.bench.machine import describe_machine, describe_versions
+from services.transcoder.plan.timeline import KEY_FRAME_SECONDS
+from tests.bench import commands
 from tests.bench.measure import measure, run_quietly
 from tests.bench.pictures import CLIPS, CONTENTS, RATE
-from tests.ffmpegs.builds import Build, fetch
+from tests.ffmpegs.builds import Build
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from services.transcoder.plan.ladder import Rung
 
-OUTPUT: Final = contenders.REPOSITORY / "docs" / "bench"
 JUDGE: Final = Build("9.0")  # a build with libvmaf
-STEPS: Final = (-3.0, 0.0, 4.0, 8.0)  # of the rate factor, from that of the ladder
-NO_CAP: Final = 10
-TIMEOUT_SECONDS: Final = 900.0
-PSNR: Final = re.compile(r"PSNR y:(inf|[0-9.]+)")
+SHARES: Final = (1.0, 0.35, 0.6, 1.7)  # of the ladder's bit rate; its own first
+CRF_FOR_HALF: Final = 6.0
+EVERY: Final = 5  # this many pictures, one is judged
+JOIN_SECONDS: Final = 1.0  # that are looked at after a join
+BEST_DB: Final = 100.0  # stands for infinity
+TIMEOUT_SECONDS: Final = 1800.0
+# Filters beside libvmaf, and how they print the luma's score.
+SCORES: Final = {
+    "psnr": r"\bPSNR y:(inf|[0-9.]+)",
+    "xpsnr": r"XPSNR +y: *(inf|[0-9.]+)",
+    "ssim": r"SSIM Y:([0-9.]+)",
+}
+FRAME_PSNR: Final = re.compile(r"psnr_y:(inf|[0-9.]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One encode: bits a second, mean VMAF and its 5th percentile, PSNR of the luma in dB, CPU seconds."""
+    """One encode: bits a second, CPU seconds, mean VMAF and its 5th percentile; the luma's other scores."""
 
     bps: int
+    cpu_seconds: float
     vmaf: float
     vmaf_p5: float
     psnr_y: float
-    cpu_seconds: float
+    xpsnr_y: float
+    ssim_y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A content in one rendition's size: its raw pictures, and where to work."""
+
+    name: str
+    rung: Rung
+    seconds: float
+    source: Path
+    folder: Path
+
+    def ladders(self) -> list[Rung]:
+        """Return the rendition as ladders of several bit rates have it, that of the default ladder first."""
+        crf = self.rung.crf or 0.0
+        return [
+            replace(
+                self.rung,
+                video_bps=int(self.rung.video_bps * share),
+                crf=crf - CRF_FOR_HALF * math.log2(share),
+            )
+            for share in SHARES
+        ]
 
 
 def bd_rate(ours: Sequence[Point], plain: Sequence[Point], quality: str) -> float | None:
@@ -65,139 +98,129 @@ def bd_rate(ours: Sequence[Point], plain: Sequence[Point], quality: str) -> floa
     return float(np.exp(difference.mean()) - 1)
 
 
-def measure_content(name: str, rung: Rung, seconds: float, folder: Path, media: Path) -> dict[str, Any]:
-    """Return both curves of one content and rendition, and what the ladder's own settings come to."""
-    source = _draw(name, rung, seconds, folder, media)
-    uncapped = replace(rung, video_bps=rung.video_bps * NO_CAP)
-    crf = rung.crf or 0.0
-    ours = [
-        _encode(source, commands.our_options(replace(uncapped, crf=crf + step)), seconds, folder)
-        for step in STEPS
-    ]
+def measure_content(content: Content) -> dict[str, Any]:
+    """Return both curves of a content, what the ladder's own settings come to, and what a join costs."""
     cores = len(os.sched_getaffinity(0))
-    plain = [
-        _encode(source, commands.plain_options(replace(rung, video_bps=point.bps), cores), seconds, folder)
-        for point in ours
-    ]
-    default = {
-        "ours": asdict(_encode(source, commands.our_options(rung), seconds, folder)),
-        "plain": asdict(_encode(source, commands.plain_options(rung, cores), seconds, folder)),
-    }
+    ladders = content.ladders()
+    ours, our_join = _curve(content, [commands.our_options(rung) for rung in ladders])
+    plain, plain_join = _curve(content, [commands.plain_options(rung, cores) for rung in ladders])
     return {
-        "content": name,
-        "rendition": rung.name,
+        "content": content.name,
+        "rendition": content.rung.name,
         "ours": [asdict(point) for point in ours],
         "plain": [asdict(point) for point in plain],
-        "ladder": default,
         "bd_rate_vmaf": bd_rate(ours, plain, "vmaf"),
         "bd_rate_psnr": bd_rate(ours, plain, "psnr_y"),
+        "join_db": {"ours": our_join, "plain": plain_join},
     }
 
 
-def _draw(name: str, rung: Rung, seconds: float, folder: Path, media: Path) -> Path:
-    """Write a content in a rendition's size, without loss."""
-    target = folder / f"{name.replace(' ', '-')}-{rung.name}.mkv"
-    if not target.exists():
-        size = f"scale={rung.width}:{rung.height}:flags=bicubic,fps={RATE},setsar=1"
-        lossless = ("-t", f"{seconds:g}", "-pix_fmt", "yuv420p", "-c:v", "libx264", "-qp", "0", "-an")
+def _curve(content: Content, settings: Sequence[Sequence[str]]) -> tuple[list[Point], float]:
+    """Return a point for each of `settings`, and what a join costs with the first."""
+    whole, cpu_seconds = _encode(content, settings[0])
+    first = _point(content, whole, cpu_seconds)
+    join = _loss_at_join(content, settings[0], whole)
+    return [first, *(_point(content, *_encode(content, options)) for options in settings[1:])], join
+
+
+def drawn(name: str, seconds: float, folder: Path, media: Path) -> Path:
+    """Return a content in its full size, without loss; it is drawn unless it is in `folder`."""
+    full = folder / f"{name.replace(' ', '-')}.mkv"
+    if not full.exists():
+        draft = full.with_suffix(".part.mkv")
         given = ["-i", str(media / CLIPS[name])] if name in CLIPS else ["-f", "lavfi", "-i", CONTENTS[name]]
-        argv = [*commands.FFMPEG, *given, "-vf", size, *lossless, "-preset", "ultrafast", str(target)]
-        run_quietly(argv, TIMEOUT_SECONDS)
-    return target
+        steps = ("-vf", f"fps={RATE},setsar=1", "-t", f"{seconds:g}", "-pix_fmt", "yuv420p", "-an")
+        lossless = ("-c:v", "libx264", "-qp", "0", "-preset", "ultrafast")
+        run_quietly([*commands.FFMPEG, *given, *steps, *lossless, str(draft)], TIMEOUT_SECONDS)
+        draft.replace(full)
+    return full
 
 
-def _encode(source: Path, options: Sequence[str], seconds: float, folder: Path) -> Point:
-    encoded = folder / "encoded.264"
-    argv = [*commands.FFMPEG, "-i", str(source), *options, "-f", "h264", str(encoded)]
-    usage = measure([[argv]], log=folder / "log", timeout_seconds=TIMEOUT_SECONDS)
-    vmaf, vmaf_p5, psnr_y = _judge(encoded, source, folder)
-    bps = round(encoded.stat().st_size * 8 / seconds)
-    return Point(bps, vmaf, vmaf_p5, psnr_y, round(usage.cpu_seconds, 2))
+def draw(name: str, rung: Rung, seconds: float, folder: Path, media: Path) -> Content | None:
+    """Write the raw pictures of a content in a rendition's size; None if the content is smaller."""
+    full = drawn(name, seconds, folder, media)
+    if _height(full) < rung.height:
+        return None
+    raw = folder / "raw.y4m"
+    size = f"scale={rung.width}:{rung.height}:flags=bicubic,setsar=1"
+    run_quietly([*commands.FFMPEG, "-i", str(full), "-vf", size, str(raw)], TIMEOUT_SECONDS)
+    return Content(name, rung, seconds, raw, folder)
 
 
-def _judge(encoded: Path, source: Path, folder: Path) -> tuple[float, float, float]:
-    log = folder / "vmaf.json"
+def _height(path: Path) -> int:
+    shown = ("-show_entries", "stream=height", "-of", "csv=p=0")
+    return int(run_quietly(["ffprobe", "-v", "error", *shown, str(path)], TIMEOUT_SECONDS).strip().strip(","))
+
+
+def _encode(content: Content, options: Sequence[str], first_frame: int = 0) -> tuple[Path, float]:
+    """Encode a content from `first_frame` on; return the file and the CPU seconds it took."""
+    encoded = content.folder / f"encoded-{first_frame}.264"
+    start = ["-vf", f"trim=start_frame={first_frame},setpts=PTS-STARTPTS"] if first_frame else []
+    argv = [*commands.FFMPEG, "-i", str(content.source), *start, *options, "-f", "h264", str(encoded)]
+    usage = measure([[argv]], log=content.folder / "log", timeout_seconds=TIMEOUT_SECONDS)
+    return encoded, usage.cpu_seconds
+
+
+def _point(content: Content, encoded: Path, cpu_seconds: float) -> Point:
+    bps = round(encoded.stat().st_size * 8 / content.seconds)
+    return Point(bps, round(cpu_seconds, 2), **_judge(content, encoded))
+
+
+def _loss_at_join(content: Content, options: Sequence[str], whole: Path) -> float:
+    """Return by how many dB the second after a join at a key frame is worse than in a single encode."""
+    start, frames = KEY_FRAME_SECONDS * RATE, round(JOIN_SECONDS * RATE)
+    second, _ = _encode(content, options, start)
+    single = _frame_psnr(content, whole, 0)[start : start + frames]
+    return round(fmean(single) - fmean(_frame_psnr(content, second, start)[:frames]), 3)
+
+
+def _frame_psnr(content: Content, encoded: Path, first_frame: int) -> list[float]:
+    log = content.folder / "psnr.log"
+    counted = f"settb=1/{RATE},setpts=N"
+    graph = f"[0:v]{counted}[d];[1:v]trim=start_frame={first_frame},{counted}[r];[d][r]psnr=stats_file={log}"
+    inputs = ["-i", str(encoded), "-i", str(content.source), "-filter_complex", graph]
+    run_quietly([*commands.FFMPEG, *inputs, "-f", "null", "-"], TIMEOUT_SECONDS)
+    return [min(BEST_DB, float(found)) for found in FRAME_PSNR.findall(log.read_text())]
+
+
+def _judge(content: Content, encoded: Path) -> dict[str, float]:
+    log = content.folder / "vmaf.json"
     steps = f"settb=1/{RATE},setpts=N,{SAYS_BT709}"  # or FFmpeg converts one to the other
-    graph = (
-        f"[0:v]{steps},split[d0][d1];[1:v]{steps},split[r0][r1];"
-        f"[d0][r0]libvmaf=log_fmt=json:log_path={log}:n_subsample=2:n_threads=2[v];[d1][r1]psnr[p]"
-    )
-    inputs = ["-i", str(encoded), "-i", str(source), "-filter_complex", graph]
-    outputs = ["-map", "[v]", "-f", "null", "-", "-map", "[p]", "-f", "null", "-"]
+    vmaf = f"libvmaf=log_fmt=json:log_path={log}:n_subsample={EVERY}:n_threads=2"
+    copies = range(1 + len(SCORES))
+    pads = ("".join(f"[{side}{copy}]" for copy in copies) for side in "dr")
+    split = (f"[{number}:v]{steps},split={len(copies)}{each}" for number, each in enumerate(pads))
+    filters = (f"[d{copy}][r{copy}]{name}[o{copy}]" for copy, name in enumerate((vmaf, *SCORES)))
+    inputs = ["-i", str(encoded), "-i", str(content.source), "-filter_complex", ";".join((*split, *filters))]
+    outputs = [word for copy in copies for word in ("-map", f"[o{copy}]", "-f", "null", "-")]
     program = str(JUDGE.programs / "ffmpeg")
     output = run_quietly([program, "-hide_banner", "-nostdin", *inputs, *outputs], TIMEOUT_SECONDS)
     scores = [frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"]]
-    found = PSNR.search(output)
-    psnr_y = float(found[1]) if found else 0.0
-    return (
-        round(float(np.mean(scores)), 2),
-        round(float(np.percentile(scores, 5)), 2),
-        100.0 if np.isinf(psnr_y) else psnr_y,
-    )
+    found = {name: re.findall(pattern, output) for name, pattern in SCORES.items()}
+    return {
+        "vmaf": round(fmean(scores), 2),
+        "vmaf_p5": round(float(np.percentile(scores, 5)), 2),
+        **{f"{name}_y": min(BEST_DB, float(values[-1])) for name, values in found.items()},
+    }
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the table of all contents in Markdown."""
     lines = [
-        "| content | rendition | BD-rate VMAF | BD-rate PSNR | bits, ladder | VMAF ours / plain | CPU |",
-        "|---|---|---|---|---|---|---|",
+        "| content | rendition | BD-rate VMAF | BD-rate PSNR | bits | VMAF, ours / plain | CPU | join, dB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ours, plain = row["ladder"]["ours"], row["ladder"]["plain"]
+        ours, plain, join = row["ours"][0], row["plain"][0], row["join_db"]
         lines.append(
             f"| {row['content']} | {row['rendition']} | {_percent(row['bd_rate_vmaf'])} "
             f"| {_percent(row['bd_rate_psnr'])} | {_percent(ours['bps'] / plain['bps'] - 1)} "
             f"| {ours['vmaf']:.1f} / {plain['vmaf']:.1f} "
-            f"| {_percent(ours['cpu_seconds'] / plain['cpu_seconds'] - 1)} |"
+            f"| {_percent(ours['cpu_seconds'] / plain['cpu_seconds'] - 1)} "
+            f"| {join['ours']:.2f} / {join['plain']:.2f} |"
         )
     return lines
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:+.0f} %"
-
-
-def main() -> int:
-    """Measure, write `quality.json` after each content, draw `quality.png`; returns the exit status."""
-    options = _parser().parse_args()
-    if not JUDGE.is_fetched():
-        fetch(JUDGE)
-    ladder = [rung for rung in commands.LADDER if rung.name in options.renditions.split(",")]
-    target = options.out / "quality.json"
-    report: dict[str, Any] = {
-        "seconds": options.seconds,
-        "machine": describe_machine(),
-        "versions": describe_versions(),
-        "rows": [],
-    }
-    with tempfile.TemporaryDirectory(prefix="vod-quality-") as folder:
-        for rung in ladder:
-            for name in options.contents.split(","):
-                report["rows"].append(
-                    measure_content(name, rung, options.seconds, Path(folder), options.media)
-                )
-                print(summary(report["rows"])[-1], flush=True)
-                target.write_text(json.dumps(report, indent=1) + "\n")
-    print("\n".join(summary(report["rows"])))
-    contenders.install()
-    python = contenders.VENV / "bin" / "python"
-    chart = Path(__file__).with_name("curves_chart.py")
-    run_quietly([str(python), str(chart), str(target), str(target.with_suffix(".png"))], 300)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.curves", description=__doc__)
-    environ = os.environ
-    parser.add_argument("--seconds", type=float, default=float(environ.get("BENCH_SECONDS") or 4))
-    parser.add_argument("--out", type=Path, default=Path(environ.get("BENCH_OUT") or OUTPUT))
-    parser.add_argument("--renditions", default="720p,480p", help="default: %(default)s")
-    media = Path(environ.get("BENCH_MEDIA") or contenders.REPOSITORY.parent / "shared" / "media")
-    found = [name for name, clip in CLIPS.items() if (media / clip).is_file()]
-    parser.add_argument("--media", type=Path, default=media)
-    parser.add_argument("--contents", default=",".join([*CONTENTS, *found]), help="default: %(default)s")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,12 +12,11 @@ import aiohttp
 import m3u8
 
 from tests.bench.measure import Usage, Watch, busy_seconds, tree_cpu_seconds
-from tests.e2e.system import System
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.e2e.system import Client
+    from tests.e2e.system import Client, System
 
 LOOK_SECONDS: Final = 0.1
 TRANSCODER: Final = "transcoder-1"
@@ -42,14 +41,13 @@ class Conversion:
     outputs: dict[str, Path]
 
 
-def convert(source: Path, stack_dir: Path, output: Path | None, renditions: int) -> Conversion:
-    """Start a stack, convert `source` through it, fetch the result into `output`, and remove the stack.
+def convert(source: Path, system: System, output: Path | None, renditions: int) -> Conversion:
+    """Start the stack, convert `source` through it, fetch the result into `output`, and remove the stack.
 
     The time counts from the answer to the upload until the record says ready; the CPU time is that of the
     transcoder and its children, the stack's (servers and upload included) is given beside it. Raises
     AssertionError when the stack does not start or the video fails, TimeoutError.
     """
-    system = System(stack_dir)
     try:
         system.up(**VARIABLES)
         return asyncio.run(_convert(system, source, output, renditions))

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tests.bench.commands import RATE, real_source, synthetic_source
+from tests.bench.commands import LADDER, RATE, TINY_LADDER, real_source, synthetic_source, tiny_source
 from tests.bench.measure import run_quietly
+
+if TYPE_CHECKING:
+    from services.transcoder.plan.ladder import Rung
 
 REPOSITORY: Final = Path(__file__).parents[2]
 FOLDER: Final = REPOSITORY / ".stack" / "bench" / "sources"
 CLIPS: Final = ("bigbuckbunny.mp4", "cockatoo.mp4", "karma.mp4", "video-h265.mp4")
-KINDS: Final = ("real", "synthetic")
+TINY: Final = "tiny"  # pictures that cost nothing: what is left is the cost of any video
+TINY_SECONDS: Final = 10.0
+KINDS: Final = ("real", "synthetic", TINY)
 MAX_TIMES_REAL_TIME: Final = 60
 
 
@@ -25,6 +30,7 @@ class Source:
     path: Path
     seconds: float
     contents: str
+    ladder: tuple[Rung, ...] = LADDER
 
 
 class NoMedia(Exception):
@@ -34,6 +40,7 @@ class NoMedia(Exception):
 def make_source(kind: str, seconds: float, media: Path) -> Source:
     """Return the source of a type, creating it if necessary; raises NoMedia, CommandFailed."""
     clips = _clips(media) if kind == "real" else []
+    seconds = TINY_SECONDS if kind == TINY else seconds
     unnamed = _argv(kind, clips, seconds, Path("source.mp4"))
     stamp = hashlib.sha256("\n".join(unnamed).encode()).hexdigest()[:12]
     path = FOLDER / f"{kind}-{seconds:g}s-{stamp}.mp4"
@@ -42,11 +49,15 @@ def make_source(kind: str, seconds: float, media: Path) -> Source:
         draft = path.with_suffix(".part.mp4")
         run_quietly(_argv(kind, clips, seconds, draft), max(600.0, MAX_TIMES_REAL_TIME * seconds))
         draft.replace(path)
+    if kind == TINY:
+        return Source(kind, path, seconds, f"64x36, {RATE} fps, H.264 and AAC: testsrc2, tone", TINY_LADDER)
     named = ", ".join(clip.name for clip in clips) or "testsrc2, mandelbrot, noise, tone"
     return Source(kind, path, seconds, f"1920x1080, {RATE} fps, H.264 and AAC: {named}")
 
 
 def _argv(kind: str, clips: list[Path], seconds: float, target: Path) -> list[str]:
+    if kind == TINY:
+        return tiny_source(seconds, target)
     return real_source(clips, seconds, target) if clips else synthetic_source(seconds, target)
 
 

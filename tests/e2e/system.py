@@ -36,11 +36,12 @@ EVENT_SECONDS = 30.0
 
 @dataclass
 class System:
-    """A running stack in its own directory."""
+    """A running stack in its own directory, of the programs in `checkout`."""
 
     directory: Path
     given: dict[str, str] = field(default_factory=dict)
     python: Path = Path(sys.executable)
+    checkout: Path = REPO
 
     def up(self, **variables: str) -> None:
         """Start what is not running; `variables` reach the services."""
@@ -55,7 +56,7 @@ class System:
     def _local(self, command: str) -> None:
         run = [str(self.python), "-m", "devstack", command, "--dir", str(self.directory)]
         done = subprocess.run(
-            run, cwd=REPO, env=os.environ | self.given, capture_output=True, text=True, check=False
+            run, cwd=self.checkout, env=os.environ | self.given, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from tests.bench.curves import Point, bd_rate, summary
+from tests.bench.commands import LADDER
+from tests.bench.curves import Content, Point, bd_rate, summary
+from tests.bench.peaks import FILM_SECONDS, films
 from tests.bench.pictures import CONTENTS
 
 FIGURES = Path(__file__).parents[2] / "docs" / "bench" / "quality.json"
@@ -16,7 +19,10 @@ FIGURES = Path(__file__).parents[2] / "docs" / "bench" / "quality.json"
 def curve(scale: float, shift: float = 0.0) -> list[Point]:
     """Return four points whose rates are `scale` times a usual curve's, their VMAF `shift` higher."""
     rates = ((500, 70), (1000, 80), (2000, 90), (4000, 96))
-    return [Point(round(rate * scale), vmaf + shift, vmaf - 5, 30 + vmaf / 10, 1.0) for rate, vmaf in rates]
+    return [
+        Point(round(rate * scale), 1.0, vmaf + shift, vmaf - 5, 30 + vmaf / 10, 31 + vmaf / 10, 0.99)
+        for rate, vmaf in rates
+    ]
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(1.0, 0.0), (0.8, -0.2), (1.5, 0.5)])
@@ -27,6 +33,19 @@ def test_bd_rate_is_the_share_of_bits_at_equal_quality(scale, expected):
 
 def test_bd_rate_is_unknown_when_the_qualities_do_not_meet():
     assert bd_rate(curve(1.0), curve(1.0, shift=-40), "vmaf") is None
+
+
+def test_the_ladders_own_point_comes_first_and_half_the_bits_go_with_six_more_of_the_rate_factor():
+    own, *others = Content("camera", LADDER[0], 3.0, Path("raw"), Path()).ladders()
+    assert own == LADDER[0]
+    for rung in others:
+        halvings = math.log2(own.video_bps / rung.video_bps)
+        assert rung.crf == pytest.approx((own.crf or 0) + 6 * halvings, abs=0.01)
+
+
+def test_mixed_films_are_as_long_as_the_others():
+    assert {sum(parts.values()) for parts in films().values()} == {FILM_SECONDS}
+    assert any(len(parts) == 2 for parts in films().values())
 
 
 def test_quality_is_measured_on_six_contents_and_more():

@@ -24,6 +24,7 @@ OTHERS = [
     Result(results.AT_ONCE, Usage(40.0, 80.0, 1, 20.0)),
     Result(results.LIMIT, Usage(15.0, 30.0, 1)),
     Result(results.SHAKA, Usage(25.0, 50.0, 1)),
+    Result(results.BEFORE, Usage(30.0, 44.0, 1)),
 ]
 
 
@@ -31,7 +32,9 @@ def test_ratios_compare_with_the_better_of_both_ways_and_judge() -> None:
     found = ratios([OURS, *OTHERS], source_seconds=600)
     assert [(each.value, each.is_met) for each in found] == [
         (0.5, True),
-        (1.1, True),
+        (0.75, True),
+        (1.1, False),
+        (None, None),
         (0.8, True),
         (None, None),
         (0.025, True),
@@ -40,7 +43,12 @@ def test_ratios_compare_with_the_better_of_both_ways_and_judge() -> None:
 
 def test_ratios_have_no_value_when_a_contender_failed() -> None:
     failed = [Result(each.name, each.usage, error="broken") for each in OTHERS]
-    assert [each.value for each in ratios([OURS, *failed], 600)] == [None, None, None, None, 0.025]
+    assert [each.value for each in ratios([OURS, *failed], 600)] == [None] * 6 + [0.025]
+
+
+def test_fixed_cost_is_what_ours_takes_for_a_clip_of_tiny_pictures() -> None:
+    (ratio,) = results.fixed_cost([OURS, *OTHERS])
+    assert (ratio.value, ratio.is_met) == (33.0, False)
 
 
 def test_first_playable_is_not_judged_when_the_source_is_short() -> None:
