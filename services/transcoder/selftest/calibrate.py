@@ -67,7 +67,8 @@ async def calibrate(clip: Path, runner: FfmpegRunner) -> str:
 
 
 async def _try(trials: Trials, plan: Plan, encoder: EncoderName, setting: float, crf: float) -> Point:
-    folder = str(Path(trials.folder, f"{encoder}-{setting:g}"))
+    scale = "crf" if encoder == "libx264" else "cq"
+    folder = str(Path(trials.folder, f"{scale}-{setting:g}"))
     wanted = replace(plan, rungs=tuple(replace(rung, crf=crf) for rung in plan.rungs))
     chunk = plan.chunks[0]
     await trials.encode(wanted, chunk, folder, encoder)
