@@ -83,15 +83,19 @@ async def finish_chunk(
     segments: Sequence[Segment],
     key_frames: Sequence[Sequence[KeyFrame]],
     codecs: Mapping[str, str],
+    kept: Sequence[Segment] = (),
 ) -> None:
-    """Record what an attempt encoded; idempotent. Raises Superseded when the claim was lost."""
+    """Record what an attempt encoded; idempotent. Raises Superseded when the claim was lost.
+
+    `kept` are segments that earlier attempts have registered, which stay.
+    """
     done = await sql.finish_chunk(
         connection, video_id=claim.video_id, chunk=claim.chunk, attempt=claim.attempt, codecs=dict(codecs)
     )
     if not changed(done):
         await _expect_finished(connection, claim)
         return
-    paths = [segment.path for segment in segments]
+    paths = [segment.path for segment in (*kept, *segments)]
     await sql.clear_segments(connection, video_id=claim.video_id, chunk=claim.chunk, paths=paths)
     await insert_segments(connection, claim, segments, key_frames)
 

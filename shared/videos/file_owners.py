@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The current attempt at a chunk; alive until its lease expires."""
+    """The current attempt at a chunk; alive until its lease expires.
+
+    `registered` are the numbers of the attempts that have registered segments of the chunk.
+    """
 
     status: Literal["pending", "encoding", "encoded", "stored"]
     attempt: int
     is_alive: bool
+    registered: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ async def owners(connection: Connection, video_ids: Collection[UUID]) -> dict[UU
     """Return the videos that have a record, tombstones included."""
     attempts: dict[UUID, dict[int, Attempt]] = defaultdict(dict)
     for row in await all_rows(sql.attempts(connection, video_ids=list(video_ids))):
-        attempts[row["video_id"]][row["chunk"]] = Attempt(row["status"], row["attempt"], row["is_alive"])
+        attempts[row["video_id"]][row["chunk"]] = Attempt(
+            row["status"], row["attempt"], row["is_alive"], frozenset(row["registered"])
+        )
     rows = await all_rows(sql.owners(connection, video_ids=list(video_ids)))
     return {row["video_id"]: Owner(**dict(row), attempts=attempts[row["video_id"]]) for row in rows}
 

@@ -15,8 +15,8 @@ from services.transcoder.content import check
 from services.transcoder.content.check import check_chunk
 from services.transcoder.content.checked_chunk import Checked
 from services.transcoder.encode.chunk import encode_chunk
+from services.transcoder.encode.chunk_warnings import chunk_warnings
 from services.transcoder.encode.select_encoder import Encoder
-from services.transcoder.handlers.encode_chunk import _warnings
 from services.transcoder.plan.ladder import Preset
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.probe import build_source
@@ -160,7 +160,7 @@ async def test_intra_refresh_is_slower_but_no_damage_when_its_chunks_begin_too_l
     plan = replace(plan, chunks=(*plan.chunks[:2], late, *plan.chunks[3:]))
     encoded = await encode_chunk(plan, 2, source, tmp_path, X264, check="quick")
     assert (encoded.is_repaired, encoded.differences) == (True, ())
-    (warning,) = _warnings(ChunkClaim(**claim_of(plan)), encoded)
+    (warning,) = chunk_warnings(plan.to_json(), 0, encoded)
     assert warning.code == WarningCode.SLOWER_DECODING
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -211,8 +212,15 @@ def ownership__attempts(tables: Tables, *, video_ids: Collection[UUID]) -> list[
     return [
         pick(row, "video_id", "chunk", "status", "attempt")
         | {"is_alive": tables.is_future(row["lease_until"]) or tables.is_future(row["storing_until"])}
+        | {"registered": _registered(tables, row["video_id"], row["chunk"])}
         for row in found
     ]
+
+
+def _registered(tables: Tables, video_id: UUID, chunk: int) -> list[int]:
+    paths = [row["path"] for row in tables.find("segments", video_id=video_id, chunk=chunk)]
+    found = [re.match(r"chunks/[^/]+/[0-9]+-([0-9]+)/", path) for path in paths]
+    return sorted({int(each[1]) for each in found if each})
 
 
 @statement

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from services.transcoder.command.clock import moved_to
 from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.media import round_half_up
+from services.transcoder.plan.model import RestOfChunk
 from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE, first_audio_frame
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class _Span:
 
 def audio_frames(plan: Plan, chunk: Chunk) -> range:
     """Return the numbers of the AAC frames that `chunk` owns."""
-    first = first_audio_frame(chunk.first_frame, plan.rate)
+    is_rest = isinstance(chunk, RestOfChunk)
+    first = chunk.audio_from if is_rest else first_audio_frame(chunk.first_frame, plan.rate)
     return range(first, first_audio_frame(chunk.end_frame, plan.rate))
 
 

@@ -207,5 +207,10 @@ def _check_audio_times(rung: Rung, packets: list[Access], frames: range) -> None
         raise EncodeFailed(f"{rung.name}: audio frames are not where the plan puts them")
 
 
+def audio_frame_at(time: int) -> int:
+    """Return the AAC frame of the grid that begins at a time of a segment (90 kHz)."""
+    return round((time - BASE_SECONDS * CLOCK) / TICKS_A_FRAME)
+
+
 def _ticks(frame: int, plan: Plan) -> int:
     return round(frame / plan.rate * CLOCK) + BASE_SECONDS * CLOCK

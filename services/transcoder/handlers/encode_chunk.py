@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -12,10 +13,11 @@ import structlog
 
 from services.transcoder.command.audio import converted_bytes
 from services.transcoder.command.video import limits_of
-from services.transcoder.content.check import DAMAGED
+from services.transcoder.encode.chunk_warnings import chunk_warnings
 from services.transcoder.encode.early_segments import Growth
 from services.transcoder.encode.source_parts import holds_packets
 from services.transcoder.ffmpeg.runner import RUNNER
+from services.transcoder.handlers.earlier_attempt import EarlierAttempts
 from services.transcoder.handlers.encode_parts import EncodeParts
 from services.transcoder.handlers.leases import ChunkLease, Progress
 from services.transcoder.handlers.segmented_event import segmented_event
@@ -23,8 +25,14 @@ from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan
 from shared import videos
 from shared.contracts.events import ResumeVideo, Segment, StoreSegments
-from shared.contracts.warnings import VideoWarning, WarningCode
-from shared.errors import DatabaseUnavailable, OriginalMissing, SourceUnavailable, Superseded
+from shared.errors import (
+    DatabaseUnavailable,
+    OriginalMissing,
+    PermanentError,
+    SourceUnavailable,
+    Superseded,
+    TransientError,
+)
 from shared.failpoints import failpoint
 from shared.service.leases import leased
 from shared.telemetry.metrics import ENCODE_SPEED, ENCODED_SECONDS
@@ -45,7 +53,6 @@ if TYPE_CHECKING:
     from shared.workspace.interface import Workspace
 
 OUTAGE_SECONDS = 1.0
-SLOWER = "part of the source was read from an earlier point; nothing is missing"
 
 log = structlog.get_logger()
 
@@ -91,6 +98,14 @@ class _OneChunk:
 
 
 @dataclass(frozen=True)
+class _Done:
+    """A chunk that is complete: segments of earlier attempts, and those that were encoded."""
+
+    kept: tuple[Segment, ...]
+    encoded: EncodedChunk
+
+
+@dataclass(frozen=True)
 class EncodeChunkHandler:
     """Encodes chunks; its handler serves the queues transcoder.first and transcoder.bulk.
 
@@ -108,6 +123,11 @@ class EncodeChunkHandler:
     outage_seconds: float = OUTAGE_SECONDS
     encode_parts: EncodeParts = field(default_factory=lambda: EncodeParts(partial(holds_packets, RUNNER)))
 
+    @property
+    def earlier(self) -> EarlierAttempts:
+        """What other attempts have handed over."""
+        return EarlierAttempts(self.outbox, self.work)
+
     async def encode(self, command: EncodeChunkCommand) -> None:
         """Encode one chunk under a lease that guards everything it writes."""
         progress = Progress()
@@ -122,20 +142,29 @@ class EncodeChunkHandler:
         claim = held.claim
         attempt = names.attempt_at(claim.video_id, claim.chunk, claim.attempt)
         try:
-            encoded = await held.run(self._encode_and_hand_over(claim, progress))
-            await self._commit(claim, encoded)
-        except BaseException:
+            await self._commit(claim, await held.run(self._encode_and_hand_over(claim, progress)))
+        except (PermanentError, TransientError):  # what it handed over may be at fault, too
             await self.work.discard(attempt)
+            raise
+        except BaseException:
+            await self._leave(claim, attempt)
             raise
         await self.work.clear_scratch(attempt)
 
-    async def _encode_and_hand_over(self, claim: ChunkClaim, progress: Progress) -> EncodedChunk:
+    async def _leave(self, claim: ChunkClaim, attempt: str) -> None:
+        """Keep what was handed over for the next attempt, and remove the rest."""
+        is_needed = True
+        with suppress(DatabaseUnavailable):
+            is_needed = await self.earlier.is_needed(claim, attempt)
+        await (self.work.clear_scratch(attempt) if is_needed else self.work.discard(attempt))
+
+    async def _encode_and_hand_over(self, claim: ChunkClaim, progress: Progress) -> _Done:
         started = time.monotonic()
-        encoded = await self._encode(claim, progress)
+        done = await self._encode(claim, progress)
         failpoint("encode.verified")
-        self._measure(encoded, time.monotonic() - started)
-        await self._hand_over(encoded.segments)
-        return encoded
+        self._measure(done.encoded, time.monotonic() - started)
+        await self._hand_over(done.encoded.segments)
+        return done
 
     async def _plan_anew(self, claim: ChunkClaim, error: OutdatedPlan) -> None:
         """Drop an outdated plan and have the video planned again. Raises Superseded or Deferred."""
@@ -149,7 +178,7 @@ class EncodeChunkHandler:
         log.warning("plan_is_outdated", why=str(error))
         raise Superseded(f"the video is being planned again: {error}") from error
 
-    async def _encode(self, claim: ChunkClaim, progress: Progress) -> EncodedChunk:
+    async def _encode(self, claim: ChunkClaim, progress: Progress) -> _Done:
         size = await self.sources.size(claim.video_id, claim.source_uri)
         if size is None:
             raise OriginalMissing("the original no longer exists: upload the video again")
@@ -159,7 +188,8 @@ class EncodeChunkHandler:
                 f"the original has {size} bytes, but had {planned} when the video was planned: it was "
                 "replaced; upload the video again"
             )
-        plan = Plan.from_json(claim.plan)
+        left = await self.earlier.remaining(claim, Plan.from_json(claim.plan))
+        plan = left.plan
         async with self.room.reserve(_most_bytes(plan, claim.chunk)):
             directory = self.work.scratch.chunk_attempt(claim.video_id, claim.chunk, claim.attempt)
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
@@ -167,7 +197,8 @@ class EncodeChunkHandler:
                 self.encode_chunk, plan, claim.chunk, directory, progress, self._growth(claim, progress)
             )
             async with self.sources.open(claim.video_id, claim.source_uri) as source:
-                return await self.encode_parts(source, plan, plan.chunk(claim.chunk), encode)
+                encoded = await self.encode_parts(source, plan, plan.chunk(claim.chunk), encode)
+        return _Done(left.kept, encoded)
 
     def _growth(self, claim: ChunkClaim, progress: Progress) -> Growth | None:
         """Return how segments are handed over.
@@ -197,16 +228,17 @@ class EncodeChunkHandler:
             await self.outbox.add(connection, StoreSegments(video_id=claim.video_id, chunk=claim.chunk))
         failpoint("encode.segments_committed")
 
-    async def _commit(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
+    async def _commit(self, claim: ChunkClaim, done: _Done) -> None:
         """Record and announce the chunk; waits during an outage of Postgres, to keep the result."""
         while True:
             try:
-                return await self._commit_once(claim, encoded)
+                return await self._commit_once(claim, done)
             except DatabaseUnavailable as error:
                 log.warning("commit_waits", error=error.message)
                 await asyncio.sleep(self.outage_seconds)
 
-    async def _commit_once(self, claim: ChunkClaim, encoded: EncodedChunk) -> None:
+    async def _commit_once(self, claim: ChunkClaim, done: _Done) -> None:
+        encoded = done.encoded
         segments = [self._segment(file) for file in encoded.segments]
         async with self.outbox.transaction() as connection:
             await videos.finish_chunk(
@@ -215,8 +247,11 @@ class EncodeChunkHandler:
                 segments=segments,
                 key_frames=[file.key_frames for file in encoded.segments],
                 codecs=encoded.codecs,
+                kept=done.kept,
             )
-            await videos.add_warnings(connection, claim.video_id, _warnings(claim, encoded))
+            await videos.add_warnings(
+                connection, claim.video_id, chunk_warnings(claim.plan, claim.chunk, encoded)
+            )
             chunks = len(await videos.chunks_of(connection, claim.video_id))
             event = await segmented_event(connection, claim.video_id, claim.user_id, claim.chunk, chunks)
             await self.outbox.add(connection, event)
@@ -245,30 +280,3 @@ def _most_bytes(plan: Plan, chunk: int) -> int:
     seconds = plan.seconds_in(wanted)
     bits = sum(limits_of(rung).max_bits(seconds) + rung.audio_bps * seconds for rung in plan.rungs)
     return int((bits / 8 + converted_bytes(plan, wanted)) * 1.1)
-
-
-def _is_damaged(encoded: EncodedChunk) -> bool:
-    """Return whether content is missing that the content check did not report."""
-    if encoded.is_held or (encoded.is_repaired and not encoded.is_checked):
-        return True
-    named = {warning.code for warning in encoded.differences}
-    return encoded.has_gaps and WarningCode.SOURCE_DAMAGED not in named
-
-
-def _warnings(claim: ChunkClaim, encoded: EncodedChunk) -> list[VideoWarning]:
-    """Return the warnings about how a chunk was encoded."""
-    found = [(WarningCode.ENCODED_ON_CPU, note) for note in encoded.notes]
-    if _is_damaged(encoded):
-        found.append((WarningCode.SOURCE_DAMAGED, DAMAGED))
-    elif encoded.is_repaired and not encoded.differences:
-        found.append((WarningCode.SLOWER_DECODING, SLOWER))
-    if not found:
-        return [*encoded.differences]
-    plan = Plan.from_json(claim.plan)
-    chunk = plan.chunk(claim.chunk)
-    begin, end = (round(float(frame / plan.rate), 3) for frame in (chunk.first_frame, chunk.end_frame))
-    whole = [
-        VideoWarning(code=code, message=message, start_seconds=begin, end_seconds=end)
-        for code, message in found
-    ]
-    return [*whole, *encoded.differences]

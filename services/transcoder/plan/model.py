@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction  # noqa: TC003 - pydantic reads the annotations
 from functools import cache
 from itertools import pairwise
@@ -67,6 +67,16 @@ class Chunk:
     audio_anchor: AudioAnchor | None = None
     run_in_seconds: float = 0.0
     reads: ChunkReads | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestOfChunk(Chunk):
+    """What is left of a chunk whose first segments an earlier attempt has handed over; read like the chunk.
+
+    `audio_from` is the first AAC frame that is not in them.
+    """
+
+    audio_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +152,17 @@ class Plan:
         """Return the part of the plan for chunk `index`."""
         chunks = tuple(chunk for chunk in self.chunks if index - 1 <= chunk.index <= index)
         return replace(self, chunks=chunks, segment_starts=self.starts_in(self.chunk(index)))
+
+    def rest(self, chunk: Chunk, segments: int, audio_from: int) -> RestOfChunk:
+        """Return `chunk` without its first `segments`, and without the sound before `audio_from`."""
+        begin = self.starts_in(chunk)[segments]
+        given = {field.name: getattr(chunk, field.name) for field in fields(Chunk)} | {
+            "first_segment": chunk.first_segment + segments,
+            "segments": chunk.segments - segments,
+            "first_frame": begin,
+            "run_in_seconds": chunk.run_in_seconds + float((begin - chunk.first_frame) / self.rate),
+        }
+        return RestOfChunk(**given, audio_from=audio_from)
 
     def starts_in(self, chunk: Chunk) -> tuple[int, ...]:
         """Return the first frame of each segment of `chunk`."""

@@ -52,8 +52,13 @@ def owns_chunk_file(video: Owner | None, name: str, *, deletes_local: bool) -> b
 
 
 def _owns_attempt(video: Owner, current: Attempt, attempt: int, deletes_local: bool) -> bool:
-    if attempt != current.attempt:
-        return attempt > current.attempt  # newer than the record: a backup of the database was restored
+    if attempt > current.attempt:
+        return True  # newer than the record: a backup of the database was restored
+    is_registered = attempt in current.registered
+    if is_registered and current.status in ("pending", "encoding"):
+        return True  # the next attempt continues from it
+    if attempt != current.attempt and not is_registered:
+        return False
     if current.status == "encoding":
         return current.is_alive or video.status == "processing"
     return current.status == "encoded" or (current.status == "stored" and not deletes_local)

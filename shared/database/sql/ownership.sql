@@ -7,8 +7,16 @@ select video_id, user_id, status, purged_at is not null as is_purged, plan is no
 from videos where video_id = any(:video_ids::uuid[]);
 
 -- name: attempts
-select video_id, chunk, status, attempt, coalesce(greatest(lease_until, storing_until) > now(), false) as is_alive
-from chunks where video_id = any(:video_ids::uuid[]);
+-- `registered` are the attempts whose segments the chunk consists of, or that a later attempt goes on from.
+select c.video_id, c.chunk, c.status, c.attempt, coalesce(r.attempts, '{}') as registered,
+       coalesce(greatest(c.lease_until, c.storing_until) > now(), false) as is_alive
+from chunks c left join (
+    select video_id, chunk, array_agg(distinct attempt::int) filter (where attempt is not null) as attempts
+    from segments, substring(path from '^chunks/[^/]+/[0-9]+-([0-9]+)/') as attempt
+    where video_id = any(:video_ids::uuid[])
+    group by video_id, chunk
+) r using (video_id, chunk)
+where c.video_id = any(:video_ids::uuid[]);
 
 -- name: named_as_source$
 -- A platform may name one of our files as the source of another video.
