@@ -156,3 +156,4 @@ async def test_viewers_keep_what_they_were_shown_when_services_are_killed(slow, 
         await viewer.watch_until(SEGMENTS)
         await expect_whole(slow, client, viewer, tmp_path)
         assert await attempts(slow, viewer.record["id"]) == [1, 1, 1, 2], "encoded again: the killed chunk"
+        assert '"event": "chunk_continues"' in slow.log("transcoder-1"), "after the segments handed over"
