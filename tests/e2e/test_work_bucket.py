@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
+import re
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 import pytest
 
@@ -61,17 +66,89 @@ async def test_video_is_converted_played_and_deleted_and_nothing_is_left_of_it(s
                 await asyncio.sleep(0.2)
 
 
-async def test_originals_and_chunks_cannot_be_read_through_the_streamer(system, clip):
-    async with system.client() as client:
-        video_id = (await client.upload(clip))["id"]
+SECRET = b"an original that nobody may read"
+GOOD = {"rendition": "360p", "segment": "segment_001.ts"}
+
+
+def tricks(key):
+    """Return what may lead a careless server to an object: as it is, encoded, and out of any directory."""
+    encoded = quote(key, safe="")
+    found = [key, encoded, quote(encoded, safe="")]
+    for up, rest in (
+        ("../", key),
+        ("%2e%2e/", key),
+        ("..%2f", encoded),
+        ("..%252f", quote(encoded, safe="")),
+    ):
+        found += [up * count + rest for count in (1, 2, 3)]
+    return found
+
+
+def asked(url, path, key=""):
+    """Return status and body of a request whose path is sent as it is."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+    try:
+        connection.putrequest("GET", path)
+        if key:
+            connection.putheader("Authorization", f"Bearer {key}")
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+async def paths_of(client, url, video_id):
+    """Return the paths of a service that take parameters, by what they are if one of these is replaced."""
+    described = json.loads(await client.fetch(f"{url}/openapi.json"))["paths"]
+    for path in [path for path, methods in described.items() if "get" in methods]:
+        names = re.findall(r"{(\w+)}", path)
+        for wrong in names:
+            yield lambda trick, path=path, names=names, wrong=wrong: re.sub(
+                r"{(\w+)}",
+                lambda found: trick if found[1] == wrong else GOOD.get(found[1], video_id),
+                path,
+            )
+
+
+async def test_no_original_and_no_chunk_can_be_read_by_any_route_or_without_credentials(system, clip):
+    async with system.client() as client, system.s3() as s3:
+        ready = await client.ready((await client.upload(clip))["id"])
+        bucket, strange = system.env["S3_BUCKET"], uuid4()
+        keys = [f"work/originals/{strange}/source", f"work/chunks/{strange}/00000-1/360p/segment_001.ts"]
+        for key in keys:
+            await s3.put_object(Bucket=bucket, Key=key, Body=SECRET)
+        count = 0
+        for name, api_key in (("STREAMER_URL", ""), ("INGEST_URL", client.key)):
+            url = system.env[name]
+            for key in keys:
+                direct = [
+                    f"/{key}",
+                    f"/{bucket}/{key}",
+                    f"/media/{key}",
+                    f"/hls/../{key}",
+                    f"/api/stream/{key}",
+                ]
+                filled = [
+                    fill(trick) async for fill in paths_of(client, url, ready["id"]) for trick in tricks(key)
+                ]
+                for path in (*direct, *filled):
+                    status, body = await asyncio.to_thread(asked, url, path, api_key)
+                    assert SECRET not in body, (name, path)
+                    assert status < 500, (name, path, body)
+                    count += 1
+        assert count > 200
+        endpoint = system.env["S3_ENDPOINT_URL"]
         for path in (
-            f"work/originals/{video_id}/source",
-            f"{video_id}/../../work/originals/{video_id}/source",
+            *(f"/{bucket}/{key}" for key in keys),
+            f"/{bucket}?prefix=work/",
+            f"/{bucket}/?list-type=2",
         ):
-            url = f"{system.env['STREAMER_URL']}/api/stream/{path}"
-            async with client.session.get(url) as answer:
-                assert answer.status in (400, 404)
-        await client.ready(video_id)
+            status, body = await asyncio.to_thread(asked, endpoint, path)
+            assert (status, SECRET in body) == (403, False), path
+        for key in keys:
+            await s3.delete_object(Bucket=bucket, Key=key)
 
 
 @pytest.mark.timeout(240)
