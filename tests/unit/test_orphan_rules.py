@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -52,6 +53,21 @@ def test_deletion_owns_what_it_has_not_purged_yet():
 @pytest.mark.parametrize(("name", "expected"), [("00000-1", False), ("00000-2", True), ("00000-3", True)])
 def test_only_the_current_attempt_is_owned_when_the_video_is_not_done(status, name, expected):
     assert owns(owner(status), name) is expected
+
+
+@pytest.mark.parametrize(
+    ("chunk", "name", "expected"),
+    [
+        ("pending", "00000-1", True),
+        ("encoding", "00000-1", True),
+        ("encoded", "00000-1", True),
+        ("pending", "00000-2", False),
+        ("encoding", "00000-0", False),
+    ],
+)
+def test_attempt_from_which_a_later_one_continues_is_owned(chunk, name, expected):
+    attempts = {0: Attempt(chunk, 2, False, frozenset({1}))}
+    assert owns(replace(owner(chunk=chunk), attempts=attempts), name) is expected
 
 
 def test_attempt_is_owned_when_its_chunk_needs_it():

@@ -60,8 +60,10 @@ class _Span:
 
 def audio_frames(plan: Plan, chunk: Chunk) -> range:
     """Return the numbers of the AAC frames that `chunk` owns."""
-    is_rest = isinstance(chunk, RestOfChunk)
-    first = chunk.audio_from if is_rest else first_audio_frame(chunk.first_frame, plan.rate)
+    if isinstance(chunk, RestOfChunk):
+        first = chunk.audio_from
+    else:
+        first = first_audio_frame(chunk.first_frame, plan.rate)
     return range(first, first_audio_frame(chunk.end_frame, plan.rate))
 
 
