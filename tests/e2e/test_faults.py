@@ -44,6 +44,7 @@ async def test_video_ends_ready_when_a_service_is_killed_in_the_middle(s3_mode, 
         assert await events.of(video_id, "video.failed") == []
 
 
+@pytest.mark.skipif(IN_BUCKET, reason="an encode waits ten minutes to hand over: see test_work_bucket.py")
 async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s3_mode, long_clip, tmp_path):
     if not s3_mode.runs("seaweedfs"):
         pytest.skip("the S3 server is not ours to stop")
@@ -54,7 +55,7 @@ async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s
         error = await client.until(video_id, lambda record: record["status"] == "failed")
         fault = error["error"]
         assert (fault["reason"], fault["retryable"]) == ("storage_unavailable", True)
-        assert fault["stage"] in ("upload", *(["encode"] if IN_BUCKET else []))
+        assert fault["stage"] == "upload"
         assert len(await events.of(video_id, "video.failed", at_least=1)) == 1
         encoded = await encodes(events, video_id)
         assert encoded, "encoded chunks are kept"
