@@ -25,7 +25,7 @@ from shared.workspace.bucket import BucketWorkspace
 from shared.workspace.disk_budget import DiskBudget
 from shared.workspace.layout import WorkDir
 from shared.workspace.volume import VolumeWorkspace
-from tests.joined import PRESETS, X264, Joined, check_counters, check_pictures, check_sound
+from tests.joined_chunks import PRESETS, X264, Joined, check_counters, check_pictures, check_sound
 from tests.media import Clip, make_clip
 
 LEASE = 30.0
