@@ -33,7 +33,7 @@ def logs() -> Iterator[None]:
         ("create-key --scope admin --name x", "mysql://x", "DATABASE_URL"),
         ("create-keys", URL, "create-keys"),
         ("playback-token no-uuid", URL, "video_id"),
-        ("playback-token 0a1b2c3d-0000-4000-8000-000000000001 --ttl-seconds 0", URL, "ttl_seconds"),
+        ("playback-token 0a1b2c3d-0000-4000-8000-000000000001 --ttl-seconds 0", URL, "ttlSeconds"),
         ("inspect-token", URL, "token"),
         ("--scope admin", URL, "command"),
     ],

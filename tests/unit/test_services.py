@@ -251,7 +251,7 @@ async def test_transcoder_gives_up_a_chunk_whose_original_is_another_file(
         await until(has_status(video, "failed"))
     error = (await video.record()).error
     assert (error["stage"], error["retryable"]) == ("encode", False)
-    assert "the original has 4 bytes, but 99" in error["message"]
+    assert "the original has 4 bytes, but had 99" in error["message"]
 
 
 @pytest.fixture
