@@ -46,7 +46,7 @@ test-browser: $(READY) ## play videos in Debian's Chromium, through the real ser
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.browser.requirements
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/browser/requirements.lock
-	@$(PYTHON) -m pytest -m browser --timeout 900 -s $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest -m browser --timeout 900 -s $(or $(PYTEST_ARGS),tests/browser)
 
 test-long: $(READY) ## run the tests that take minutes: long clips, large collections
 	@$(LOCAL) install
