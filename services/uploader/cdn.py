@@ -1,4 +1,4 @@
-"""The CDN in front of streamer and storage: told to forget videos (CACHE_PURGE_URL)."""
+"""Purges videos from the CDN in front of streamer and storage (CACHE_PURGE_URL)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 class Patience:
     """Timeouts for Postgres.
 
-    `silence_seconds`: to begin a transaction while Postgres answers nobody else; `longest_seconds`: to begin
+    `silence_seconds`: to begin a transaction while Postgres answers no request; `longest_seconds`: to begin
     one in any case, for example when all connections are busy; `command_seconds`: for one command.
     """
 

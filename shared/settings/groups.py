@@ -252,7 +252,7 @@ class MaintenanceSettings(EnvironmentSettings):
 
 
 class CachePurgeSettings(EnvironmentSettings):
-    """Where a CDN is told to forget a video."""
+    """Where requests to purge videos from a CDN are sent."""
 
     cache_purge_url: HttpUrl = ""
     cache_purge_token: SecretStr = SecretStr("")

@@ -65,7 +65,7 @@ def parse_marker(text: bytes | str, name: str) -> Marker:
 
 
 def shared_by_others(marker: Marker) -> tuple[str, str]:
-    """Return what an operator is told about a shared storage, and what to do."""
+    """Return the message for operators about a shared storage: what is wrong and what to do."""
     message = f"several systems use the storage {marker.storage_id}: none of them removes orphans here"
     advice = "give each system a storage of its own, then run: python -m services.uploader storage claim"
     return message, advice

@@ -118,7 +118,7 @@ async def test_viewer_seeks_within_what_is_there_of_a_growing_video(
             async with held(system, client, video["id"], has=lambda: encoder.edge >= 6):
                 await viewer.page.goto(address)
                 await viewer.page.evaluate(STARTS[player], url)
-                if player == "video.js":  # which loads nothing of it before it is told to play
+                if player == "video.js":  # which loads nothing until playback starts
                     await starts(viewer, player)
                 await viewer.until(f"() => {MEDIA}.readyState", lambda state: state >= 2)
                 for moment in (5, 1, 4, 0, 3):

@@ -66,7 +66,7 @@ async def test_video_is_converted_played_and_deleted_and_nothing_is_left_of_it(s
                 await asyncio.sleep(0.2)
 
 
-SECRET = b"an original that nobody may read"
+SECRET = b"a private original"
 GOOD = {"rendition": "360p", "segment": "segment_001.ts"}
 
 

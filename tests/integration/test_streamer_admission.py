@@ -1,4 +1,4 @@
-"""A streamer that runs short of file descriptors: nobody new is refused because others are slow."""
+"""A streamer that runs short of file descriptors: no new viewer is refused because others are slow."""
 
 from __future__ import annotations
 

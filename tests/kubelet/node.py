@@ -116,7 +116,7 @@ class Node:
             "kind": "KubeletConfiguration",
             "address": node_address(self._number),
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-            "authorization": {"mode": "AlwaysAllow"},  # nobody else is in this network
+            "authorization": {"mode": "AlwaysAllow"},  # the network is private to the test
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": f"/{self._group}",
             "clusterDomain": "cluster.local",

@@ -1,4 +1,4 @@
-"""A CDN is told to forget a video after a change of who may watch it, until it has understood."""
+"""A video is purged from a CDN after a change of access; failed purges are retried."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def list_pages(client: S3Client, bucket: str, prefix: str) -> AsyncIterator[list[StoredObject]]:
     """Yield the objects whose keys begin with `prefix`, page by page.
 
-    Raises StorageUnavailable; StorageRefused where a server would list the same page for ever.
+    Raises StorageUnavailable; StorageRefused if the server keeps returning the same page.
     """
     request: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix}
     while True:
