@@ -45,6 +45,17 @@ def cut(chance: random.Random) -> Case:
     container = chance.choice(CONTAINERS)
     share = chance.uniform(0.03, 0.995)
     odd = chance.randrange(1, 188)  # a transport stream cut between packets is a shorter one
+    return _cut(container, share, odd=odd, may_be_refused=share < 0.7 or container == "moov_last")
+
+
+def cut_of_other_codecs(chance: random.Random) -> Case:
+    """Return the beginning of a file in a container for other codecs, or of one that a live source writes."""
+    container, share = chance.choice((*OTHER_CODECS, "live")), chance.uniform(0.2, 0.98)
+    return _cut(container, share, may_be_refused=share < 0.7 and container not in WITHOUT_LENGTH)
+
+
+def _cut(container: str, share: float, *, odd: int = 0, may_be_refused: bool) -> Case:
+    """Return a share of a file; of a transport stream `odd` bytes more than whole packets."""
 
     def build(folder: Path, material: Material) -> Path:
         source = whole(material, container)
@@ -63,30 +74,7 @@ def cut(chance: random.Random) -> Case:
         seconds=None,
         sound=None,
         may_lose=3,
-        may_be_refused=share < 0.7 or container == "moov_last",
-    )
-
-
-def cut_of_other_codecs(chance: random.Random) -> Case:
-    """Return the beginning of a file in a container for other codecs, or of one that a live source writes."""
-    container, share = chance.choice((*OTHER_CODECS, "live")), chance.uniform(0.2, 0.98)
-
-    def build(folder: Path, material: Material) -> Path:
-        source = whole(material, container)
-        data = source.read_bytes()
-        path = folder / f"cut{source.suffix}"
-        path.write_bytes(data[: int(len(data) * share)])
-        return path
-
-    return Case(
-        name=f"cut {container} to {share:.3f}",
-        build=build,
-        codes=TELLING,
-        allowed=TELLING | {"audio_left_out"},
-        seconds=None,
-        sound=None,
-        may_lose=3,
-        may_be_refused=share < 0.7 and container not in WITHOUT_LENGTH,
+        may_be_refused=may_be_refused,
     )
 
 
