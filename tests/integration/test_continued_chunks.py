@@ -168,8 +168,8 @@ async def test_chunk_is_encoded_from_its_start_when_the_files_are_lost_or_may_be
     chunk = next(each for each in world.plan.chunks if each.segments > 2)
     with pytest.raises(Lost):
         await world.encode(chunk.index, handed_over=2)
-    for key in [key for key in world.storage.objects if "/chunks/" in key][:1]:
-        await world.storage.delete(key)
+    first = min(await world.segments(chunk.index), key=lambda each: each.index)
+    await world.storage.delete(f"work/{first.path}")
     with pytest.raises(CorruptSource):
         await world.encode(chunk.index, handed_over=2, error=CorruptSource("its packets do not decode"))
     assert not [key for key in world.storage.objects if f"/{chunk.index:05d}-2/" in key]
