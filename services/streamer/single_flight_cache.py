@@ -138,6 +138,7 @@ class SingleFlightCache(Generic[Key, Value]):
         return reading.result()
 
     async def _refresh(self, key: Key) -> Value:
+        begun_at = self._clock()  # the value may have changed since
         try:
             async with asyncio.timeout(READ_SECONDS):
                 value = await self._read(key)
@@ -146,8 +147,7 @@ class SingleFlightCache(Generic[Key, Value]):
         except self._unavailable as error:
             raise self._failed(key, error) from error
         self._note_answer()
-        now = self._clock()
-        self._remember(key, _Entry(value, read_at=now, tried_at=now))
+        self._remember(key, _Entry(value, read_at=begun_at, tried_at=self._clock()))
         return value
 
     def _failed(self, key: Key, error: PipelineError) -> PipelineError:

@@ -59,9 +59,27 @@ class Sent:
     access: Access
 
 
+class _Missing(NotFound):
+    """The storage of the video has no such object."""
+
+    def __init__(self, asked: RequestedFile, known: Availability) -> None:
+        super().__init__(f"{asked.path} does not exist")
+        self.known = known
+
+
 async def serve(request: web.Request) -> web.StreamResponse:
-    """Answer a player's request for any file of a video."""
+    """Answer a player's request for any file of a video; if it was moved meanwhile, from its new storage."""
     video_id = UUID(request.match_info["video_id"])
+    try:
+        return await _serve(request, video_id)
+    except _Missing as missing:
+        fresh = await request.app[CATALOG].videos.get_fresh(video_id)
+        if fresh is None or fresh.video.location == missing.known.video.location:
+            raise
+    return await _serve(request, video_id)
+
+
+async def _serve(request: web.Request, video_id: UUID) -> web.StreamResponse:
     asked = RequestedFile(request.match_info.get("rendition"), request.path.rpartition("/")[2])
     admitted = await admit(request, video_id, asked)
     answer, known = await _answer(request, video_id, admitted, asked)
@@ -129,7 +147,9 @@ async def _send_playlist(
             return _redirect(url_of(answer.key), cache_control(answer.key))
         storage = storage_of(request, known)
         assert storage is not None  # noqa: S101 - else the request was refused
-        stored = await _stored_playlist(request, (storage.name, answer.key, known.video.revision), sent)
+        version = (storage.name, answer.key, known.video.revision)
+        if (stored := await _stored_playlist(request, version, sent)) is None:
+            raise _Missing(sent.asked, known)
         body, cache, modified = stored.body, cache_control(answer.key), stored.modified
     adapted = await _adapted(request, body, known, sent)
     return send_playlist(
@@ -141,12 +161,10 @@ async def _send_playlist(
     )
 
 
-async def _stored_playlist(request: web.Request, version: PlaylistKey, sent: Sent) -> StoredPlaylist:
+async def _stored_playlist(request: web.Request, version: PlaylistKey, sent: Sent) -> StoredPlaylist | None:
     catalog = request.app[CATALOG]
     stored = await catalog.playlists.get(version)
-    if stored is None:
-        raise NotFound(f"{sent.asked.path} does not exist")
-    if sent.asked.name == MASTER:
+    if stored and sent.asked.name == MASTER:
         catalog.prefetch_media_playlists(version, stored.body)
     return stored
 
@@ -176,7 +194,7 @@ async def _send_object(request: web.Request, key: str, known: Availability, sent
     except KeyError:
         if storage.name == DEFAULT_STORAGE:
             await catalog.expect_storage()
-        raise NotFound(f"{sent.asked.path} does not exist") from None
+        raise _Missing(sent.asked, known) from None
 
 
 def _redirect(url: str, cache: str) -> web.Response:

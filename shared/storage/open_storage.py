@@ -105,5 +105,7 @@ async def open_s3(
             region=settings.s3_region if settings.s3_provider == "aws" else None,
             name=name,
             direct_reads=DirectReads(http, ours, pause),
-            direct_puts=DirectPuts(http, ours, encryption_headers(extra), read_seconds / 3, pause),
+            direct_puts=DirectPuts(
+                http, ours, encryption_headers(extra), read_seconds / 3, attempts * read_seconds, pause
+            ),
         )

@@ -35,7 +35,9 @@ NO_DELAY = "botocore.retries.standard.ExponentialBackoff.delay_amount"
 
 
 @asynccontextmanager
-async def s3_that_falls_silent(*, answer: bytes = b"", pace_seconds: float = 0.0) -> AsyncIterator[S3Storage]:
+async def s3_that_falls_silent(
+    *, answer: bytes = b"", pace_seconds: float = 0.0, attempts: int = 1
+) -> AsyncIterator[S3Storage]:
     """Yield a storage whose server accepts connections and sends `answer` byte by byte, or nothing at all."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,7 +56,7 @@ async def s3_that_falls_silent(*, answer: bytes = b"", pace_seconds: float = 0.0
     port = server.sockets[0].getsockname()[1]
     settings = s3_settings(s3_endpoint_url=f"http://127.0.0.1:{port}")
     try:
-        async with open_s3(settings, attempts=1, read_seconds=0.2) as storage:
+        async with open_s3(settings, attempts=attempts, read_seconds=0.2) as storage:
             yield storage
     finally:
         server.close()
@@ -70,6 +72,14 @@ async def expect_end(work: Any) -> None:
 async def test_put_bytes_ends_when_the_server_never_answers() -> None:
     async with s3_that_falls_silent() as storage:
         await expect_end(storage.put_bytes("hls/a.ts", b"x" * 1000))
+
+
+async def test_all_attempts_at_a_small_object_have_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NO_DELAY, lambda *_: 10.0)
+    started = time.monotonic()
+    async with s3_that_falls_silent(attempts=3) as storage:
+        await expect_end(storage.put_bytes("hls/a.ts", b"x" * 1000))
+    assert 3 * 0.2 <= time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("size", [1000, LARGE])

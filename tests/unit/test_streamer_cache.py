@@ -112,6 +112,20 @@ async def test_get_looks_again_when_freshness_is_asked_for(known: Known, reads: 
     assert reads.count == 2
 
 
+async def test_a_value_is_as_old_as_the_beginning_of_its_read(
+    known: Known, reads: Reads, clock: Clock
+) -> None:
+    reads.gate.clear()
+    reading = asyncio.create_task(known.get(VIDEO_ID))
+    while not reads.count:
+        await asyncio.sleep(0)
+    clock.now += FRESH_SECONDS
+    reads.gate.set()
+    await reading
+    await known.get_fresh(VIDEO_ID)
+    assert reads.count == 2, "it may have changed while it was read"
+
+
 async def test_get_remembers_too_when_there_is_no_such_video(known: Known, reads: Reads) -> None:
     unknown = uuid4()
     assert await known.get(unknown) is None

@@ -32,7 +32,7 @@ from shared.storage.storages import Storages
 from tests.unit.test_streamer_availability import VIDEO_ID, growing, ready, video
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aiohttp import web
 
@@ -53,8 +53,16 @@ async def streamer(storage: Storage, availability: Availability | None) -> Async
     async def read(video_id: object) -> Availability | None:
         return availability if video_id == VIDEO_ID else None
 
+    async with streamer_of(Storages([storage]), read) as client:
+        yield client
+
+
+@asynccontextmanager
+async def streamer_of(
+    storages: Storages, read: Callable[[object], Awaitable[Availability | None]]
+) -> AsyncIterator[Client]:
     app = create_base_app()
-    app[STORAGES] = storages = Storages([storage])
+    app[STORAGES] = storages
     playlists = SingleFlightCache(
         partial(read_playlist, storages), entries=10, name="playlists", unavailable=StorageUnavailable
     )

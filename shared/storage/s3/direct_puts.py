@@ -32,19 +32,21 @@ EXPIRED: Final = b"ExpiredToken"
 class DirectPuts:
     """Puts objects at the server that `signer` names, with the headers of `encryption`.
 
-    `silence_seconds` limits how long the server may take; `pause` ends direct requests for a while.
+    `silence_seconds` limits how long the server may take, `whole_seconds` a put with all that botocore does
+    afterwards; `pause` ends direct requests for a while.
     """
 
     session: aiohttp.ClientSession
     signer: Signer
     encryption: Mapping[str, str]
     silence_seconds: float
+    whole_seconds: float
     pause: Pause
     clock: Callable[[], float] = field(default=time.time)
 
     async def put(self, key: str, body: bytes) -> bool:
-        """Put an object; False when botocore should do it instead."""
-        if len(body) > MAX_BYTES or self.pause.is_on:
+        """Put an object of up to MAX_BYTES; False when botocore should do it instead."""
+        if self.pause.is_on:
             return False
         limit = aiohttp.ClientTimeout(total=self.silence_seconds + len(body) / MIN_BYTES_PER_SECOND)
         try:

@@ -101,9 +101,13 @@ class S3Storage:
     async def put_bytes(self, key: str, body: bytes) -> int:
         """Store `body`; return its size in bytes."""
         checked_key(key)
-        if self.direct_puts is None or not await self.direct_puts.put(key, body):
-            with mapped(f"put {key}"):
+        with mapped(f"put {key}"):
+            if self.direct_puts is None or len(body) > MAX_BYTES:
                 await self._put(key, body)
+            else:
+                async with asyncio.timeout(self.direct_puts.whole_seconds):
+                    if not await self.direct_puts.put(key, body):
+                        await self._put(key, body)
         return len(body)
 
     async def copy_from(self, source: Storage, stored: StoredObject, key: str, read: ReadBytes) -> int:
