@@ -84,7 +84,7 @@ def create_app(settings: TranscoderSettings, *, open_encoder: OpenEncoder | None
             partial(open_encoder or _encoder, settings),
             database_context(settings),
             outbox_context(settings, NAME),
-            workspace_context(settings),
+            workspace_context(settings, patience_seconds=settings.storage_patience_seconds),
             work_volume_context(settings),
             partial(_sources, settings),
             partial(_source_retry, settings),

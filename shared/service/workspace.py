@@ -13,6 +13,7 @@ from shared.service.resources import servers_of
 from shared.storage.open_storage import open_s3
 from shared.storage.s3.client_config import bucket_url
 from shared.workspace.bucket import BucketWorkspace
+from shared.workspace.hand_over import MAX_PATIENCE_SECONDS
 from shared.workspace.layout import WorkDir
 from shared.workspace.scratch import clean_scratch
 from shared.workspace.volume import VolumeWorkspace
@@ -36,9 +37,13 @@ async def open_workspace(
     settings: WorkspaceSettings,
     *,
     max_upload_bytes: int = 0,
+    patience_seconds: float = MAX_PATIENCE_SECONDS,
     open_bucket: Callable[..., AbstractAsyncContextManager[WorkStorage]] = open_s3,
 ) -> AsyncIterator[Workspace]:
-    """Yield the workspace that the settings describe, without contacting it."""
+    """Yield the workspace that the settings describe, without contacting it.
+
+    A hand-over waits `patience_seconds` for a bucket that is unavailable, and no longer than ten minutes.
+    """
     if settings.work == "volume":
         yield VolumeWorkspace.at(settings.work_dir)
         return
@@ -46,7 +51,12 @@ async def open_workspace(
         scratch, part_bytes = WorkDir(settings.work_dir.resolve()), _part_bytes(max_upload_bytes)
         await asyncio.to_thread(scratch.uploads.mkdir, parents=True, exist_ok=True)
         yield BucketWorkspace(
-            scratch, storage, settings.work_prefix, part_bytes, settings.upload_stale_seconds
+            scratch,
+            storage,
+            settings.work_prefix,
+            part_bytes,
+            settings.upload_stale_seconds,
+            min(MAX_PATIENCE_SECONDS, patience_seconds),
         )
 
 
@@ -56,16 +66,24 @@ def _part_bytes(max_upload_bytes: int) -> int:
 
 
 def workspace_context(
-    settings: WorkspaceSettings, *, max_upload_bytes: int = 0
+    settings: WorkspaceSettings,
+    *,
+    max_upload_bytes: int = 0,
+    patience_seconds: float = MAX_PATIENCE_SECONDS,
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Return a context that opens the workspace; `max_upload_bytes` is the size limit of uploads.
+
+    `patience_seconds` is as for `open_workspace`.
 
     Raises ConfigurationError when anyone can read the work bucket.
     """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         opening = open_workspace(
-            settings, max_upload_bytes=max_upload_bytes, open_bucket=servers_of(app).open_work_bucket
+            settings,
+            max_upload_bytes=max_upload_bytes,
+            patience_seconds=patience_seconds,
+            open_bucket=servers_of(app).open_work_bucket,
         )
         async with opening as workspace:
             with ExitStack() as held:

@@ -21,7 +21,7 @@ from shared.errors import WorkBucketUnavailable
 from shared.names import read_uuid
 from shared.workspace import names as named
 from shared.workspace.bucket_upload import STALE_SECONDS, BucketUpload
-from shared.workspace.hand_over import HandOver, bucket_faults
+from shared.workspace.hand_over import MAX_PATIENCE_SECONDS, HandOver, bucket_faults
 from shared.workspace.interface import Measured, expect_size
 from shared.workspace.scratch import remove_local
 
@@ -52,10 +52,12 @@ class BucketWorkspace:
     prefix: str
     part_bytes: int = 8 * 1024**2
     stale_seconds: float = STALE_SECONDS
+    patience_seconds: float = MAX_PATIENCE_SECONDS  # of a hand-over
     _hand_over: HandOver = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hand_over", HandOver(self.scratch.root, self.storage, self.prefix))
+        hand_over = HandOver(self.scratch.root, self.storage, self.prefix, self.patience_seconds)
+        object.__setattr__(self, "_hand_over", hand_over)
 
     @property
     def check_seconds(self) -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.storage.interface import Storage
 
 PUTS_AT_ONCE: Final = 8
-PATIENCE_SECONDS: Final = 600.0  # encoding again takes longer
+MAX_PATIENCE_SECONDS: Final = 600.0  # encoding again takes longer
 PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 15.0
 
@@ -37,7 +37,7 @@ class HandOver:
     root: Path
     storage: Storage
     prefix: str
-    patience_seconds: float = PATIENCE_SECONDS
+    patience_seconds: float = MAX_PATIENCE_SECONDS
     pause_seconds: float = PAUSE_SECONDS
     # Uploaded files, as they were: (time of change, size).
     _put: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
@@ -16,7 +18,9 @@ import pytest
 from services.uploader.handlers.put_segments import SegmentPuts
 from services.uploader.handlers.store_lease import Progress
 from shared.contracts.events import Segment
-from shared.errors import StorageRefused, StorageUnavailable, WorkVolumeUnavailable
+from shared.errors import StorageRefused, StorageUnavailable, WorkBucketUnavailable, WorkVolumeUnavailable
+from shared.service.workspace import open_workspace
+from shared.settings import WorkspaceSettings
 from shared.storage.memory import MemoryStorage
 from shared.workspace import names
 from shared.workspace.bucket import BucketWorkspace
@@ -138,6 +142,30 @@ async def test_hand_over_waits_for_the_bucket_and_gives_up_in_the_end(storage, t
         faults.append(fault)
         with pytest.raises(WorkVolumeUnavailable, match=str(fault)):
             await HandOver(tmp_path, storage, "work", patience, pause_seconds=0.0).put(["a.ts"])
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(0.0, 0.0), (30.0, 30.0), (21_600.0, 600.0)])
+async def test_hand_over_waits_no_longer_than_the_settings_have_patience(storage, tmp_path, asked, waits):
+    @asynccontextmanager
+    async def open_bucket(*_, **__):
+        yield storage
+
+    s3 = {
+        "s3_endpoint_url": "http://s3",
+        "s3_bucket": "videos",
+        "s3_access_key_id": "a",
+        "s3_secret_access_key": "b",
+    }
+    settings = WorkspaceSettings(work="bucket", work_dir=tmp_path, storage_type="s3", **s3)
+    async with open_workspace(settings, patience_seconds=asked, open_bucket=open_bucket) as work:
+        assert work.patience_seconds == waits
+        (tmp_path / "a.ts").write_bytes(b"segment")
+        if waits:
+            return
+        storage.put_file = AsyncMock(side_effect=StorageUnavailable("503"))
+        with pytest.raises(WorkBucketUnavailable):
+            await work.hand_over(["a.ts"])
+        assert storage.put_file.await_count == 1
 
 
 async def test_bucket_that_does_not_answer_is_the_workspace_that_fails(work, storage, monkeypatch):
