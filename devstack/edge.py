@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EDGE = "edge"
 RULES = REPOSITORY / "deploy" / "edge"
-SHARED_RULES = ("http.conf", "server.conf", "proxy.conf", "cached.conf", "headers.conf")
+SHARED_RULES = ("http.conf", "server.conf", "proxy.conf", "cached.conf", "patience.conf", "headers.conf")
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 CACHES = {"segments": "max_size=2g inactive=7d", "lists": "inactive=2h", "admissions": "inactive=2h"}
 MAIN = """\

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import unused_port
 
 from devstack.edge import RULES, command, configuration
@@ -40,12 +40,13 @@ PLAIN = {"Accept-Encoding": "identity"}
 
 @dataclass
 class Edge:
-    """nginx in front of a streamer."""
+    """nginx in front of a streamer, which answers nothing while `answers` is not set."""
 
     url: str
     session: ClientSession
     streamer: ServiceServer
     output: Path
+    answers: asyncio.Event
 
     async def get(self, path: str, expect: int = 200, **headers: str) -> tuple[bytes, Any]:
         async with self.session.get(self.url + path, headers=PLAIN | headers) as answer:
@@ -77,13 +78,23 @@ def settings(request: Any, servers: Any, database_url: str, tmp_path: Path) -> S
 async def edge(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
     monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
     monkeypatch.setattr(single_flight_cache, "FRESH_SECONDS", 0.0)
-    server = ServiceServer(main.create_app(settings))
+    app, answers = main.create_app(settings), asyncio.Event()
+    answers.set()
+
+    @web.middleware
+    async def wait(request: web.Request, handler: Any) -> Any:
+        await answers.wait()
+        return await handler(request)
+
+    app.middlewares.append(wait)
+    server = ServiceServer(app)
     async with (
         server,
         ClientSession(auto_decompress=False) as session,
         nginx(settings, tmp_path / "edge", server.port or 0) as (url, output),
     ):
-        yield Edge(url, session, server, output)
+        yield Edge(url, session, server, output, answers)
+        answers.set()
 
 
 @asynccontextmanager

@@ -109,13 +109,25 @@ def test_services_are_given_longer_to_stop_than_they_drain(services):
 
 
 def test_the_edge_has_every_file_that_its_rules_include(services):
-    include, mounted = re.compile(r"^\s*include (\S+);", re.MULTILINE), {}
+    mounted = {}
     for volume in services["edge"]["volumes"]:
         source, place, *_ = volume.split(":")
         if source.startswith("."):
             mounted[Path(place).name] = (REPO / source).read_text()
-    included = {name for text in mounted.values() for name in include.findall(text)}
-    assert included <= set(mounted)
+    assert included(mounted.values()) <= set(mounted)
+
+
+def test_the_edge_of_a_pod_has_every_file_that_its_rules_include():
+    rules = REPO / "deploy/edge"
+    (made,) = yaml.safe_load((rules / "kustomization.yaml").read_text())["configMapGenerator"]
+    files = dict(entry.split("=") if "=" in entry else (entry, entry) for entry in made["files"])
+    assert included((rules / source).read_text() for source in files.values()) <= set(files)
+
+
+def included(texts):
+    """Return the names of all files that nginx's rules include."""
+    include = re.compile(r"^\s*include (\S+);", re.MULTILINE)
+    return {name for text in texts for name in include.findall(text)}
 
 
 def test_secrets_have_no_default_but_the_one_that_is_refused_elsewhere(first_start):
