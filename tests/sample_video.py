@@ -26,7 +26,7 @@ from shared.contracts.events import (
 )
 from shared.errors import StorageUnavailable
 from shared.hls.playlists import complete
-from shared.hls.stored_renditions import KeyFrame
+from shared.hls.renditions import KeyFrame
 from shared.messaging.outbox import Outbox
 from shared.names import MASTER, segment_name, storage_prefix
 from shared.storage.memory import MemoryStorage

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.hls.playlists import media_playlist, multivariant_playlist
-from shared.hls.stored_renditions import measure, of_rendition, playable_segments
+from shared.hls.renditions import measure, of_rendition, playable_segments
 from shared.names import MASTER, PLAYLIST, segment_name, storage_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.hls.stored_renditions import RenditionSet, StoredSegment
+    from shared.hls.renditions import RenditionSet, StoredSegment
     from shared.videos import Video
 
 RETRY_SECONDS = 2

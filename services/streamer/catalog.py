@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from services.streamer.availability import Availability, availability_so_far
 from services.streamer.encoded_playlists import EncodedPlaylists
-from services.streamer.rewriting import media_playlists
+from services.streamer.playlist_rewriting import media_playlists
 from services.streamer.single_flight_cache import SingleFlightCache
 from shared import videos
 from shared.errors import DatabaseUnavailable, StorageUnavailable
-from shared.hls.stored_renditions import RenditionSet
+from shared.hls.renditions import RenditionSet
 from shared.names import DEFAULT_STORAGE
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from services.streamer.conditional_requests import accepts_gzip, format_date
-from services.streamer.rewriting import Prefix, rename_segments
+from services.streamer.playlist_rewriting import Prefix, rename_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable

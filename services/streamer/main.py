@@ -13,7 +13,7 @@ import structlog
 from services.streamer.authentication import AccessControl, read_keys
 from services.streamer.catalog import create_catalog
 from services.streamer.edge_routes import add_edge_routes
-from services.streamer.objects import StoredObjects
+from services.streamer.object_reader import StoredObjects
 from services.streamer.player_routes import add_watch_routes
 from services.streamer.processes import default_count, is_child, metrics_folder, supervise
 from services.streamer.routes import add_routes

@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 from aiohttp import web
 
+from services.streamer.cmcd_collector import add_viewing_routes
 from services.streamer.player_page import (
     MEDIA_TYPES,
     Addresses,
@@ -19,7 +20,6 @@ from services.streamer.player_page import (
     state,
 )
 from services.streamer.stream_handler import ACCESS_CONTROL, admit
-from services.streamer.viewing_collector import add_viewing_routes
 from shared.errors import NotFound, PlaybackRefused, TokenMissing
 from shared.http.client_address import origin_of
 from shared.names import VIDEO_ID

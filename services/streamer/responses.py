@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from services.streamer.encoded_playlists import EncodedPlaylists
-    from services.streamer.objects import Objects
+    from services.streamer.object_reader import Objects
     from shared.storage.interface import ObjectReader, StoredObject
 
 STALL_SECONDS = 30.0  # a player that reads nothing for this long is disconnected, to free its S3 connection

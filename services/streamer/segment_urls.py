@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.streamer.delivery_mode import delivery_of, signing_window
-from services.streamer.rewriting import Prefix
+from services.streamer.playlist_rewriting import Prefix
 from shared.names import storage_prefix
 
 if TYPE_CHECKING:

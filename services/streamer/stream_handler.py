@@ -13,9 +13,9 @@ from services.streamer.access_rules import WITHOUT, Credentials
 from services.streamer.authentication import AccessControl
 from services.streamer.availability import Refused, Rendered, RequestedFile, resolve
 from services.streamer.catalog import Catalog
-from services.streamer.objects import StoredObjects
+from services.streamer.object_reader import StoredObjects
+from services.streamer.playlist_rewriting import cap_variants
 from services.streamer.responses import send_object, send_playlist
-from services.streamer.rewriting import cap_variants
 from services.streamer.segment_urls import SegmentUrls
 from shared.errors import NotFound, PlaybackRefused
 from shared.http.client_address import client_address

@@ -18,10 +18,10 @@ from services.transcoder.encode.thumbnail import make_thumbnail
 from services.transcoder.ffmpeg.runner import FfmpegRunner
 from services.transcoder.ffmpeg.sandbox import report_protection
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
-from services.transcoder.handlers.encode_parts import EncodeParts
+from services.transcoder.handlers.partial_source import EncodeParts
 from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.handlers.refuse_event import refuse_event
-from services.transcoder.handlers.work_bucket import MAX_WAIT_SECONDS, WaitForWorkBucket
+from services.transcoder.handlers.wait_for_bucket import MAX_WAIT_SECONDS, WaitForWorkBucket
 from services.transcoder.plan.make_plan import make_plan
 from services.transcoder.plan.versions import NEWER_PLAN_PATIENCE_SECONDS, NewerPlan
 from services.transcoder.quality.find_vmaf_ffmpeg import find_judge

@@ -19,7 +19,7 @@ from services.uploader.maintenance.find_orphans import KINDS, OrphanFinder
 from services.uploader.maintenance.identify_storages import identify_storages
 from services.uploader.maintenance.identity import claim
 from services.uploader.maintenance.sweep_orphans import CLAIM, Sweeper
-from services.uploader.moving import command
+from services.uploader.moving import cli as moving
 from services.uploader.moving.mover import Mover
 from services.uploader.retention import Retention
 from services.uploader.settings import MigrationSettings, UploaderSettings
@@ -93,7 +93,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     actions = storage.add_subparsers(dest="action", required=True)
     actions.add_parser("show", help="show their identities, and whether they are ours")
     actions.add_parser("claim", help="record that both are ours: no other system uses them")
-    command.add_arguments(actions)
+    moving.add_arguments(actions)
     taken = actions.add_parser("import", help="create a video from an HLS tree in a storage")
     taken.add_argument("key", help="key of its multivariant playlist")
     taken.add_argument("--user", required=True, help="owner of the video")
@@ -175,11 +175,11 @@ async def _storage(settings: UploaderSettings, given: argparse.Namespace) -> int
         return await _doctor(settings, given)
     async with _identified(settings, connections=MOVER_CONNECTIONS) as identified:
         if given.action == "moves":
-            return await command.show(identified.database)
+            return await moving.show(identified.database)
         if given.action == "import":
             return await _import(settings, given, identified)
         if given.action == "move":
-            return await command.move(mover_of(settings, identified.database, identified.storages), given)
+            return await moving.move(mover_of(settings, identified.database, identified.storages), given)
         for label, place, identity in identified.places:
             if given.action == "claim":
                 await claim(identified.database, place, identity)

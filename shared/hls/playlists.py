@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.hls.stored_renditions import (
+from shared.hls.renditions import (
     StoredSegment,
     average_bps,
     contiguous,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from shared.contracts.events import Rendition
-    from shared.hls.stored_renditions import KeyFrame, RenditionSet
+    from shared.hls.renditions import KeyFrame, RenditionSet
 
 DEFAULT_VARIANT_BPS = 2_000_000  # [1.32]: the rate a player should start with
 MAX_FIRST_BPS = 2_500_000  # above this, prefer a lower rate even if it is further away

@@ -9,7 +9,7 @@ from aiobotocore.session import get_session
 
 from shared.names import DEFAULT_STORAGE
 from shared.storage.local.storage import LocalStorage
-from shared.storage.measured import MeasuredStorage
+from shared.storage.metered import MeasuredStorage
 from shared.storage.s3.client_config import (
     ATTEMPTS,
     CONNECT_SECONDS,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shared.contracts.events import Segment
     from shared.contracts.warnings import VideoWarning, WarningCode
     from shared.database.pool import Connection
-    from shared.hls.stored_renditions import KeyFrame
+    from shared.hls.renditions import KeyFrame
 
 
 @dataclass(frozen=True)

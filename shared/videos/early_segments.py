@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.database.pool import Connection
-    from shared.hls.stored_renditions import KeyFrame
+    from shared.hls.renditions import KeyFrame
     from shared.videos.chunks import ChunkClaim
 
 AGAIN_SECONDS = 1.0  # delay before checking whether the other uploader is done

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.database.pool import Connection
-    from shared.hls.stored_renditions import KeyFrame
+    from shared.hls.renditions import KeyFrame
     from shared.videos.record import Video
 
 

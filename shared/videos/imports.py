@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.events import VideoStored
     from shared.database.pool import Connection
-    from shared.hls.stored_renditions import RenditionSet, StoredSegment
+    from shared.hls.renditions import RenditionSet, StoredSegment
     from shared.storage.location import StorageLocation
 
 

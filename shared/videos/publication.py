@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.database.queries import all_rows
 from shared.errors import Superseded
-from shared.hls.stored_renditions import KeyFrame, StoredSegment
+from shared.hls.renditions import KeyFrame, StoredSegment
 from shared.storage.location import StorageLocation
 from shared.videos.sql_results import changed, sql
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from services.transcoder.command import audio, chunk, colour, fields, video
+from services.transcoder.command import audio, chunk, colour, deinterlace, video
 from services.transcoder.content import check
 from services.transcoder.content.check import check_chunk
 from services.transcoder.content.checked_chunk import Checked
@@ -119,7 +119,7 @@ async def test_a_stretched_picture_is_seen(tmp_path, monkeypatch):
     source = sources._join_parts(tmp_path, parts, "libx264")
     assert codes(await convert(source, tmp_path)) == []
     monkeypatch.setattr(video, "one_shape", lambda track: [])
-    monkeypatch.setattr(fields, "INTERLACED_CODECS", frozenset())  # its filter takes no other size
+    monkeypatch.setattr(deinterlace, "INTERLACED_CODECS", frozenset())  # its filter takes no other size
     found = await seen(source, tmp_path)
     assert {warning.code for warning in found} == {WarningCode.PICTURE_DIFFERS}
     assert all((warning.start_seconds or 0) >= 2 for warning in found)
@@ -130,7 +130,7 @@ async def test_combs_are_seen(tmp_path, monkeypatch):
     assert codes(await convert(source, tmp_path)) == []
     plan = await make_plan(source, PRESETS, segment_seconds=10, chunk_seconds=10)
     judged_by_the_first = replace(plan, video=replace(plan.video, interlaced=False))
-    monkeypatch.setattr(fields, "INTERLACED_CODECS", frozenset())
+    monkeypatch.setattr(deinterlace, "INTERLACED_CODECS", frozenset())
     found = await seen(source, tmp_path, judged_by_the_first)
     (warning,) = (one for one in found if one.message == "interlaced pictures were not deinterlaced")
     assert warning.start_seconds is not None

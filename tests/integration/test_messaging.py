@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 
 from services.transcoder.sources.fetch import Sources
-from services.transcoder.sources.ranges import Opened
+from services.transcoder.sources.range_reader import Opened
 from shared import videos
 from shared.contracts.cloudevents import envelope
 from shared.contracts.events import COMMANDS, EncodeChunk, Source, VideoUploaded

@@ -29,7 +29,7 @@ from shared.errors import (
     StorageUnavailable,
     UnknownStorage,
 )
-from shared.hls.stored_renditions import RenditionSet
+from shared.hls.renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.playback.urls import PlaybackUrls
 from shared.settings import NamedStorage

@@ -15,7 +15,7 @@ from services.uploader.storage_breaker import StorageBreaker
 from shared import videos
 from shared.contracts.events import Segment, Source, VideoSegmented, VideoUploaded
 from shared.errors import StorageInconsistent, StorageMismatch, StorageUnavailable, Superseded
-from shared.hls.stored_renditions import RenditionSet
+from shared.hls.renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import MASTER, storage_prefix
 from shared.storage.marker import MARKER, Marker, read_marker

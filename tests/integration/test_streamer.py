@@ -22,7 +22,7 @@ from services.streamer import main, single_flight_cache
 from shared import videos
 from shared.contracts.events import Rendition, Segment, Source, VideoStored, VideoUploaded
 from shared.errors import EncodeFailed
-from shared.hls.stored_renditions import RenditionSet
+from shared.hls.renditions import RenditionSet
 from shared.messaging.outbox import Outbox
 from shared.names import segment_name, storage_prefix
 from shared.playback import key_store, tokens

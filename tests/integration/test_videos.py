@@ -14,7 +14,7 @@ from shared.contracts.warnings import VideoWarning
 from shared.database.migrate import migrate
 from shared.database.pool import open_database
 from shared.errors import ConfigurationError, Deferred, EncodeFailed, Superseded
-from shared.hls.stored_renditions import KeyFrame
+from shared.hls.renditions import KeyFrame
 from shared.messaging.outbox import Outbox
 from shared.storage.location import StorageLocation
 from shared.videos import sql_results

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from services.streamer.authentication import AccessControl, KeysInForce
 from services.streamer.catalog import create_catalog
-from services.streamer.objects import StoredObjects
+from services.streamer.object_reader import StoredObjects
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, OBJECTS, SEGMENT_URLS, TRUSTED_PROXIES

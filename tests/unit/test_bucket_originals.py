@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from services.transcoder.sources import ranges
+from services.transcoder.sources import range_reader
 from services.transcoder.sources.bucket_originals import BucketOriginals
 from services.transcoder.sources.node_cache import NodeCache
-from services.transcoder.sources.ranges import Opened
+from services.transcoder.sources.range_reader import Opened
 from shared.errors import (
     LimitsExceeded,
     OriginalMissing,
@@ -169,8 +169,8 @@ class Away(MemoryStorage):
 
 
 async def test_the_work_is_left_to_others_while_the_bucket_does_not_answer(tmp_path, monkeypatch):
-    monkeypatch.setattr(ranges.RemoteReader, "cut_seconds", 0)
-    monkeypatch.setattr(ranges, "MAX_CUTS", 1)
+    monkeypatch.setattr(range_reader.RemoteReader, "cut_seconds", 0)
+    monkeypatch.setattr(range_reader, "MAX_CUTS", 1)
     (tmp_path / "uploads").mkdir()
     storage = Away("s3", bucket="private")
     await storage.put_bytes(KEY, FILM)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.uploader.fsck.expected import compare, expected_objects
-from shared.hls.stored_renditions import KeyFrame, RenditionSet
+from shared.hls.renditions import KeyFrame, RenditionSet
 from shared.videos import Audited, AuditedSegment
 from tests.unit.video_values import ID, video
 

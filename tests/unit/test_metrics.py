@@ -18,8 +18,8 @@ from shared import videos
 from shared.errors import DatabaseUnavailable, EncodeFailed, StorageFull, TokenExpired
 from shared.http.app import create_base_app
 from shared.service.leases import leased
-from shared.storage.measured import MeasuredStorage
 from shared.storage.memory import MemoryStorage
+from shared.storage.metered import MeasuredStorage
 from shared.storage.storages import Storages
 from shared.videos.failure import VideoFailures
 from tests.unit.test_leases import FakeLease

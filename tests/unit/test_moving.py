@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.uploader.moving.command import add_arguments, move, show
+from services.uploader.moving.cli import add_arguments, move, show
 from services.uploader.moving.copy import Copier, Pace
 from services.uploader.moving.mover import LOCK, Mover
 from shared import videos

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -13,10 +13,10 @@ from services.uploader.maintenance.orphan_rules import (
     owns_chunk_file,
     owns_original,
 )
-from shared.hls.stored_renditions import StoredSegment
+from shared.hls.renditions import StoredSegment
 from shared.videos import Attempt, Owner
 
-VIDEO = uuid4()
+VIDEO = UUID(int=1)
 
 
 def owner(

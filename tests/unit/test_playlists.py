@@ -12,7 +12,7 @@ import pytest
 
 from shared.contracts.events import RenditionQuality
 from shared.hls.playlists import complete, media_playlist, multivariant_playlist
-from shared.hls.stored_renditions import (
+from shared.hls.renditions import (
     KeyFrame,
     RenditionSet,
     StoredSegment,

@@ -33,7 +33,7 @@ from services.transcoder.probe.frame_rate import STANDARD_RATES
 from shared.contracts.events import Rendition
 from shared.errors import InvalidRequest
 from shared.hls.playlists import media_playlist, multivariant_playlist
-from shared.hls.stored_renditions import (
+from shared.hls.renditions import (
     RenditionSet,
     StoredSegment,
     average_bps,

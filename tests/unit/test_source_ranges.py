@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from services.transcoder.sources.ranges import (
+from services.transcoder.sources.range_reader import (
     MAX_CUTS,
     Answer,
     RemoteReader,

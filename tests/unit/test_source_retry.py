@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from services.transcoder.sources import retry_unreachable
-from services.transcoder.sources.ranges import Answer, no_blocks
+from services.transcoder.sources.range_reader import Answer, no_blocks
 from services.transcoder.sources.retry_unreachable import AT_ONCE, SourceRetry
 from shared import videos
 from shared.errors import (

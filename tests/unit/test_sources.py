@@ -10,7 +10,7 @@ import pytest
 from services.transcoder.sources.fetch import Sources, local_path, shown
 from services.transcoder.sources.https import HttpsSource
 from services.transcoder.sources.public_addresses import PrivateAddress, refuse_private
-from services.transcoder.sources.ranges import Opened
+from services.transcoder.sources.range_reader import Opened
 from shared.errors import LimitsExceeded, OutOfDisk, SourceFetchFailed, SourceUnavailable
 from shared.workspace import disk_budget
 from shared.workspace.disk_budget import DiskBudget

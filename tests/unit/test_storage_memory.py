@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.storage import OpenUpload, Storage
-from shared.storage.measured import MeasuredStorage
 from shared.storage.memory import MemoryStorage
+from shared.storage.metered import MeasuredStorage
 from tests.storage_contract import StorageContract
 
 

@@ -17,7 +17,7 @@ from services.transcoder.plan.model import FOR_PEOPLE, Plan
 from services.transcoder.plan.versions import VERSION, NewerPlan, OutdatedPlan, upgrade
 from shared.contracts.cloudevents import decode
 from shared.contracts.events import PAYLOADS
-from shared.hls.stored_renditions import RenditionSet
+from shared.hls.renditions import RenditionSet
 from tests.stored import VIDEO_ID, names, stored
 from tests.unit.transcoder_values import plan
 

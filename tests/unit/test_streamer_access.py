@@ -8,7 +8,7 @@ import pytest
 
 from services.streamer.access_rules import effective_cap
 from services.streamer.delivery_mode import delivery_of, signing_window
-from services.streamer.rewriting import cap_variants, media_playlists, rename_segments
+from services.streamer.playlist_rewriting import cap_variants, media_playlists, rename_segments
 from shared.errors import TokenNotForThis
 from shared.http.app import loggable
 from shared.http.client_address import client_address

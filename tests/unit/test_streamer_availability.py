@@ -18,7 +18,7 @@ from services.streamer.availability import (
     resolve,
 )
 from shared.contracts.events import Rendition
-from shared.hls.stored_renditions import RenditionSet, StoredSegment
+from shared.hls.renditions import RenditionSet, StoredSegment
 from tests.unit.video_values import video as record
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from services.streamer.availability import Availability
 from services.streamer.player_page import load_player
-from shared.hls.stored_renditions import RenditionSet, StoredSegment
+from shared.hls.renditions import RenditionSet, StoredSegment
 from shared.playback.path_grants import Scope, issue
 from shared.service.resources import STORAGES
 from tests.unit.test_streamer_private import ID, OURS, private, streamer, token

@@ -9,7 +9,7 @@ import pytest
 from services.streamer.access_rules import Access
 from services.streamer.availability import Availability
 from services.streamer.edge_admission import CLIENT_CACHE, FOLDER, VERSION, admission
-from shared.hls.stored_renditions import StoredSegment
+from shared.hls.renditions import StoredSegment
 from shared.storage.memory import MemoryStorage
 from tests.unit.video_values import video
 

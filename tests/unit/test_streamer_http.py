@@ -17,7 +17,7 @@ from services.streamer import responses
 from services.streamer.authentication import AccessControl, KeysInForce
 from services.streamer.availability import Availability
 from services.streamer.catalog import Catalog, read_playlist
-from services.streamer.objects import StoredObjects
+from services.streamer.object_reader import StoredObjects
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
 from services.streamer.single_flight_cache import SingleFlightCache

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from services.streamer.authentication import AccessControl, KeysInForce
 from services.streamer.availability import Availability
 from services.streamer.catalog import Catalog, read_playlist
-from services.streamer.objects import StoredObjects
+from services.streamer.object_reader import StoredObjects
 from services.streamer.player_routes import add_watch_routes
 from services.streamer.routes import add_routes
 from services.streamer.segment_urls import SegmentUrls
@@ -24,7 +24,7 @@ from services.streamer.stream_handler import ACCESS_CONTROL, CATALOG, OBJECTS, S
 from shared.contracts.events import Rendition
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.hls.playlists import media_playlist, multivariant_playlist
-from shared.hls.stored_renditions import StoredSegment
+from shared.hls.renditions import StoredSegment
 from shared.http.app import create_base_app
 from shared.playback import tokens
 from shared.playback.models import PlaybackKey, Viewer

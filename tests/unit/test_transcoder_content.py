@@ -18,7 +18,7 @@ from services.transcoder.content.freeze_detection import (
     unshown,
 )
 from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
-from services.transcoder.content.pictures import (
+from services.transcoder.content.picture_difference import (
     HEIGHT,
     WIDTH,
     Picture,

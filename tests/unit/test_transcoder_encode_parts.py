@@ -11,7 +11,7 @@ import pytest
 
 from services.transcoder.encode.source_parts import PartsInDoubt, holds_packets
 from services.transcoder.ffmpeg.runner import Finished
-from services.transcoder.handlers.encode_parts import EncodeParts
+from services.transcoder.handlers.partial_source import EncodeParts
 from services.transcoder.plan.model import ChunkReads, PacketCount
 from tests.unit.transcoder_values import plan
 

@@ -14,7 +14,7 @@ from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
 from services.transcoder.handlers.plan_video import PlanVideoHandler
 from services.transcoder.handlers.refuse_event import refuse_event
 from services.transcoder.sources.fetch import Sources
-from services.transcoder.sources.ranges import Opened
+from services.transcoder.sources.range_reader import Opened
 from shared import videos
 from shared.contracts.cloudevents import InvalidData, decode
 from shared.contracts.warnings import VideoWarning, WarningCode

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from services.transcoder.codecs.rate_control import aimed_vmaf, rate_factor
 from services.transcoder.ffmpeg.runner import FfmpegRunner, Finished
 from services.transcoder.quality.adapt_plan import Found, adapt_plan
-from services.transcoder.quality.per_title import PerTitleSearch
-from services.transcoder.quality.samples import MIN_SAMPLES, SAMPLE_SECONDS, choose_samples, trial_plan
-from services.transcoder.quality.search import (
+from services.transcoder.quality.choose_crf import (
     MAX_LOWER,
     MAX_LOWER_THAN_ABOVE,
     STEP,
@@ -26,6 +24,8 @@ from services.transcoder.quality.search import (
     expect,
     without_superfluous,
 )
+from services.transcoder.quality.per_title import PerTitleSearch
+from services.transcoder.quality.samples import MIN_SAMPLES, SAMPLE_SECONDS, choose_samples, trial_plan
 from services.transcoder.quality.vmaf import (
     SSIM,
     SSIM_TO_VMAF,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import REGISTRY
 
-from services.streamer.viewing_collector import MAX_BYTES, RATE, Rate
-from services.streamer.viewing_reports import MAX_LINES, ViewingReport, read_reports
+from services.streamer.cmcd_collector import MAX_BYTES, RATE, Rate
+from services.streamer.cmcd_reports import MAX_LINES, ViewingReport, read_reports
 from tests.unit.test_streamer_private import ID, streamer, token
 from tests.unit.test_streamer_private import private as private_video
 

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
-from services.transcoder.handlers.work_bucket import WaitForWorkBucket
+from services.transcoder.handlers.wait_for_bucket import WaitForWorkBucket
 from shared.errors import StorageFull, StorageRefused, StorageUnavailable, WorkBucketUnavailable
 from shared.service.private_bucket import expect_private
 from shared.service.work_volume import WorkVolume

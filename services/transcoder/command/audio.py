@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import gcd
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.command.clock import moved_to
+from services.transcoder.command.timestamps import moved_to
 from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.media import round_half_up
 from services.transcoder.plan.model import RestOfChunk

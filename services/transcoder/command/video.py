@@ -10,9 +10,9 @@ from services.transcoder.codecs import h264_x264 as x264
 from services.transcoder.codecs.h264_levels import lowest_level
 from services.transcoder.codecs.h264_nvenc import NVENC, constant_quality
 from services.transcoder.codecs.rate_control import BUFFER_AT_START, limits
-from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, SAYS_BT709, is_bt709, scale_to_bt709
-from services.transcoder.command.fields import deinterlaced, woven
+from services.transcoder.command.deinterlace import deinterlaced, woven
+from services.transcoder.command.timestamps import moved_to
 from services.transcoder.media import SCALABLE_PIXELS
 from services.transcoder.plan.timeline import key_frames
 

@@ -26,7 +26,7 @@ from services.transcoder.content.compare import (
 )
 from services.transcoder.content.freeze_detection import PacketReader
 from services.transcoder.content.loudness import LevelReader, by_second, compare_levels
-from services.transcoder.content.pictures import MOTION, STILLNESS, Picture, movement, read_ppm
+from services.transcoder.content.picture_difference import MOTION, STILLNESS, Picture, movement, read_ppm
 from services.transcoder.ffmpeg.runner import RUNNER, require_success
 from services.transcoder.ffmpeg.sandbox import Access
 from shared.contracts.warnings import VideoWarning, WarningCode, merge_warnings

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.audio import EVERY_ERROR, sound_of, to_stereo
 from services.transcoder.command.chunk import BASE_SECONDS
-from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import reference_colours
+from services.transcoder.command.timestamps import moved_to
 from services.transcoder.command.video import decoder_options
 from services.transcoder.content.loudness import BLOCK_SECONDS, measure
-from services.transcoder.content.pictures import HEIGHT, WIDTH
+from services.transcoder.content.picture_difference import HEIGHT, WIDTH
 from services.transcoder.ffmpeg.input import source_input
 from services.transcoder.media import WAITS_FOR_COMPLETE
 from services.transcoder.plan.timeline import AUDIO_RATE

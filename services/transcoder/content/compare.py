@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.chunk import BASE_SECONDS
-from services.transcoder.command.fields import deinterlaces
+from services.transcoder.command.deinterlace import deinterlaces
 from services.transcoder.content.commands import DENSE_SECONDS
 from services.transcoder.content.freeze_detection import (
     count_apart,
@@ -15,7 +15,7 @@ from services.transcoder.content.freeze_detection import (
     still_runs,
     unshown,
 )
-from services.transcoder.content.pictures import differing
+from services.transcoder.content.picture_difference import differing
 from services.transcoder.media import HIDING_CODECS
 from shared.contracts.warnings import VideoWarning, WarningCode
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from services.transcoder.content.checked_chunk import Checked
     from services.transcoder.content.commands import Stretch
     from services.transcoder.content.freeze_detection import Packet
-    from services.transcoder.content.pictures import Picture
+    from services.transcoder.content.picture_difference import Picture
 
 MAX_STRETCHES: Final = 3
 SAMPLE_SECONDS: Final = 1.0  # the time that a sampled picture represents

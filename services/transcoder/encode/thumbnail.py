@@ -9,9 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from services.transcoder.command.clock import moved_to
 from services.transcoder.command.colour import scale_to_bt709
-from services.transcoder.command.fields import full_height
+from services.transcoder.command.deinterlace import full_height
+from services.transcoder.command.timestamps import moved_to
 from services.transcoder.command.video import decoder_options, one_shape
 from services.transcoder.ffmpeg.input import Limits, input_options, input_url
 from services.transcoder.ffmpeg.runner import RUNNER, expect_uninterrupted, require_success

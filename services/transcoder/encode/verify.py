@@ -15,7 +15,7 @@ from services.transcoder.command.video import reorder_frames
 from services.transcoder.encode.transport_stream import BrokenStream, read
 from services.transcoder.plan.timeline import AUDIO_FRAME, AUDIO_RATE
 from shared.errors import EncodeFailed
-from shared.hls.stored_renditions import KeyFrame
+from shared.hls.renditions import KeyFrame
 from shared.names import segment_name
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from services.transcoder.encode.early_segments import Growth
 from services.transcoder.encode.source_parts import holds_packets
 from services.transcoder.ffmpeg.runner import RUNNER
 from services.transcoder.handlers.earlier_attempt import EarlierAttempts
-from services.transcoder.handlers.encode_parts import EncodeParts
 from services.transcoder.handlers.leases import ChunkLease, Progress
+from services.transcoder.handlers.partial_source import EncodeParts
 from services.transcoder.handlers.segmented_event import segmented_event
 from services.transcoder.plan.model import Plan
 from services.transcoder.plan.versions import OutdatedPlan

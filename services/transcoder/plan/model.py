@@ -17,7 +17,7 @@ from shared.contracts.cloudevents import explain
 from shared.contracts.events import RenditionQuality
 from shared.contracts.source_report import SourceReport  # noqa: TC001
 from shared.contracts.warnings import VideoWarning  # noqa: TC001
-from shared.hls.stored_renditions import RenditionSet
+from shared.hls.renditions import RenditionSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -58,7 +58,7 @@ def declared_end(container: str, stream: Json, form: Json, begin: Fraction) -> F
     if container in {"mov", "mxf"}:
         return begin + read_seconds(stream.get("duration")) if stream.get("duration") else None
     tags = stream.get("tags", {})
-    tag = _clockread_seconds(str(tags.get("DURATION", ""))) if isinstance(tags, dict) else None
+    tag = _clock_seconds(str(tags.get("DURATION", ""))) if isinstance(tags, dict) else None
     return tag or read_seconds(form.get("duration")) or None
 
 
@@ -89,7 +89,7 @@ def read_seconds(text: object) -> Fraction:
         return Fraction(0)
 
 
-def _clockread_seconds(text: str) -> Fraction | None:
+def _clock_seconds(text: str) -> Fraction | None:
     """Return the seconds of "00:00:20.023000000"."""
     parts = text.split(":")
     if len(parts) != 3:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.transcoder.ffmpeg.runner import RUNNER, parse_answer
 from services.transcoder.media import WAITS_FOR_COMPLETE
+from services.transcoder.probe.audible_track import choose_heard
 from services.transcoder.probe.audio_frame_positions import index_audio_frames, needs_frame_index
 from services.transcoder.probe.build_source import ProbeResult, build_source
 from services.transcoder.probe.container_size import missing_bytes
@@ -21,7 +22,6 @@ from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 from services.transcoder.probe.picture_samples import SampledStream, sample_pictures, sample_points
 from services.transcoder.probe.rejections import check_colours
 from services.transcoder.probe.scan_parts import NeedsWhole, scan_index
-from services.transcoder.probe.silence import choose_heard
 from services.transcoder.probe.streams import (
     changes_dynamic_range,
     colour_change,

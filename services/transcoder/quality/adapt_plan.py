@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.codecs.rate_control import aimed_vmaf
-from services.transcoder.quality.search import choose_all, expect, without_superfluous
+from services.transcoder.quality.choose_crf import choose_all, expect, without_superfluous
 from services.transcoder.quality.vmaf import VMAF, VMAF_ABOVE_METRIC
 from shared.contracts.source_report import QualityReport, RateFactor
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.transcoder.plan.model import Plan
-    from services.transcoder.quality.search import Choice, Trial
+    from services.transcoder.quality.choose_crf import Choice, Trial
     from services.transcoder.quality.vmaf import Metric
 
 BITS: Final = 8

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from services.transcoder.quality.adapt_plan import BITS, Found, adapt_plan
+from services.transcoder.quality.choose_crf import STEP, Trial
 from services.transcoder.quality.samples import MAX_SHARE, choose_samples, trial_plan
-from services.transcoder.quality.search import STEP, Trial
 from services.transcoder.quality.trials import Trials
 from services.transcoder.quality.vmaf import Job, enlarged_log_path, log_path, read_scores
 from shared.errors import PipelineError, described

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from services.transcoder.sources.fetch import limited, scheme_of, shown, too_large
-from services.transcoder.sources.ranges import Answer, RemoteReader
+from services.transcoder.sources.range_reader import Answer, RemoteReader
 from shared.errors import (
     OriginalMissing,
     SourceFetchFailed,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from services.transcoder.sources.ranges import Opened
+    from services.transcoder.sources.range_reader import Opened
     from shared.workspace.disk_budget import DiskBudget, Reservation
     from shared.workspace.layout import WorkDir
 

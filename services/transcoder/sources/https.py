@@ -18,7 +18,7 @@ from yarl import URL
 
 from services.transcoder.sources.fetch import shown
 from services.transcoder.sources.public_addresses import PrivateAddress, PublicResolver, refuse_private
-from services.transcoder.sources.ranges import Answer, no_blocks, open_whole, range_header, total_bytes
+from services.transcoder.sources.range_reader import Answer, no_blocks, open_whole, range_header, total_bytes
 from shared.errors import (
     SourceChanged,
     SourceFetchFailed,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
-    from services.transcoder.sources.ranges import Ask, Opened
+    from services.transcoder.sources.range_reader import Ask, Opened
     from shared.errors import PipelineError
 
 BLOCK_BYTES = 1 << 20

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from services.transcoder.byte_spans import Span, Spans
-    from services.transcoder.sources.ranges import RangeReader
+    from services.transcoder.sources.range_reader import RangeReader
     from shared.workspace.disk_budget import DiskBudget
 
 DIRECTORY: Final = "sources"

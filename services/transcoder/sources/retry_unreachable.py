@@ -27,7 +27,7 @@ from shared.telemetry.metrics import AUTO_RETRIED
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from services.transcoder.sources.ranges import Ask
+    from services.transcoder.sources.range_reader import Ask
     from shared.messaging.outbox import Outbox
     from shared.videos import UnreachableSource
 

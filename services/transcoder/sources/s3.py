@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from botocore.exceptions import ClientError
 
 from services.transcoder.sources.fetch import shown
-from services.transcoder.sources.ranges import Answer, no_blocks, open_whole, range_header, total_bytes
+from services.transcoder.sources.range_reader import Answer, no_blocks, open_whole, range_header, total_bytes
 from shared.errors import (
     SourceChanged,
     SourceFetchFailed,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef
 
     from services.transcoder.sources.allowed_sources import SourcePolicy
-    from services.transcoder.sources.ranges import Ask, Opened
+    from services.transcoder.sources.range_reader import Ask, Opened
 
 NO_BUCKET: Final = ("NoSuchBucket", "InvalidBucketName")
 CHANGED: Final = ("PreconditionFailed", "412")

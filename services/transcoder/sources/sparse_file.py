@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from services.transcoder.byte_spans import Span, Spans
-    from services.transcoder.sources.ranges import RangeReader
+    from services.transcoder.sources.range_reader import RangeReader
     from shared.workspace.disk_budget import DiskBudget, Reservation
 
 PIECE_BYTES: Final = 8 << 20

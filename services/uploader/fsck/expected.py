@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shared.artifacts import ARTIFACTS, THUMBNAIL
 from shared.hls.playlists import complete
-from shared.hls.stored_renditions import RenditionSet, StoredSegment
+from shared.hls.renditions import RenditionSet, StoredSegment
 from shared.names import segment_name, storage_prefix
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from shared.contracts.warnings import WarningCode
 from shared.errors import StorageInconsistent, Superseded
 from shared.failpoints import failpoint
 from shared.hls.playlists import complete
-from shared.hls.stored_renditions import RenditionSet
+from shared.hls.renditions import RenditionSet
 from shared.names import MASTER, storage_prefix
 from shared.playback.urls import Place, playlist_url, thumbnail_url
 from shared.telemetry.metrics import VIDEOS_READY
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shared.artifacts import Artifact
     from shared.contracts.events import Rendition
     from shared.hls.playlists import Playlists
-    from shared.hls.stored_renditions import StoredSegment
+    from shared.hls.renditions import StoredSegment
     from shared.messaging.outbox import Outbox
     from shared.playback.urls import PlaybackUrls
     from shared.storage.interface import Storage

@@ -9,7 +9,7 @@ from shared.names import segment_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from shared.hls.stored_renditions import StoredSegment
+    from shared.hls.renditions import StoredSegment
     from shared.storage import Storage
 
 

@@ -22,7 +22,7 @@ from shared.artifacts import THUMBNAIL
 from shared.contracts.events import VideoStored
 from shared.errors import StorageUnavailable
 from shared.hls.playlists import complete
-from shared.hls.stored_renditions import RenditionSet, StoredSegment, of_rendition
+from shared.hls.renditions import RenditionSet, StoredSegment, of_rendition
 from shared.names import segment_name, storage_prefix
 from shared.playback.urls import Place, playlist_url, thumbnail_url
 from shared.storage.interface import KEY

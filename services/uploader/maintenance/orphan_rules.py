@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
 
-    from shared.hls.stored_renditions import StoredSegment
+    from shared.hls.renditions import StoredSegment
     from shared.videos import Attempt, Owner
 
 ORIGINAL: Final = "source"

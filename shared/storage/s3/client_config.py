@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError
 from shared.errors import StorageRefused
 from shared.storage.s3 import handlers
 from shared.storage.s3.http_session import BoundedSession
-from shared.storage.s3.presign import Credentials, Signer
+from shared.storage.s3.sigv4 import Credentials, Signer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

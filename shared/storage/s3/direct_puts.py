@@ -16,13 +16,13 @@ from yarl import URL
 from shared.errors import StorageRefused
 from shared.storage.interface import cache_control, media_type
 from shared.storage.s3.http_session import MIN_BYTES_PER_SECOND
-from shared.storage.s3.presign import signed_put
+from shared.storage.s3.sigv4 import signed_put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from shared.storage.s3.direct_session import Pause
-    from shared.storage.s3.presign import Signer
+    from shared.storage.s3.sigv4 import Signer
 
 MAX_BYTES: Final = 256 * 1024  # the work of a larger put is in its bytes
 EXPIRED: Final = b"ExpiredToken"

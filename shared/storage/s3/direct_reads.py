@@ -16,15 +16,15 @@ from yarl import URL
 
 from shared.errors import StorageRefused
 from shared.storage.interface import StoredObject
-from shared.storage.s3.bodies import quoted_etag
 from shared.storage.s3.errors import mapped
-from shared.storage.s3.presign import clamp_seconds, presign
+from shared.storage.s3.responses import quoted_etag
+from shared.storage.s3.sigv4 import clamp_seconds, presign
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from shared.storage.s3.direct_session import Pause
-    from shared.storage.s3.presign import Signer
+    from shared.storage.s3.sigv4 import Signer
 
 PERIOD_SECONDS: Final = 300  # all reads in a period share a signature
 LASTS_SECONDS: Final = 3 * PERIOD_SECONDS

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from shared.errors import StorageRefused
 from shared.storage.interface import StoredObject
-from shared.storage.s3.bodies import quoted_etag
 from shared.storage.s3.errors import mapped
+from shared.storage.s3.responses import quoted_etag
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

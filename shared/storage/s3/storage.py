@@ -20,7 +20,6 @@ from shared.storage.interface import (
     media_type,
 )
 from shared.storage.location import StorageLocation
-from shared.storage.s3.bodies import chunks, metadata, no_chunks, whole_size
 from shared.storage.s3.copying import Copy, ServerCopies
 from shared.storage.s3.delete import delete_objects
 from shared.storage.s3.direct_puts import MAX_BYTES
@@ -28,7 +27,8 @@ from shared.storage.s3.direct_reads import chunks_of, described
 from shared.storage.s3.errors import MISSING, error_code, has_no_code, http_status, mapped
 from shared.storage.s3.listing import list_pages
 from shared.storage.s3.multipart import abort_upload, begin_parts, list_uploads, put_parts, reads_of
-from shared.storage.s3.presign import clamp_seconds, presign
+from shared.storage.s3.responses import chunks, metadata, no_chunks, whole_size
+from shared.storage.s3.sigv4 import clamp_seconds, presign
 from shared.storage.s3.versions import is_versioned, list_versions
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from shared.storage.s3.direct_puts import DirectPuts
     from shared.storage.s3.direct_reads import DirectReads
     from shared.storage.s3.multipart import StreamedParts
-    from shared.storage.s3.presign import Signer
+    from shared.storage.s3.sigv4 import Signer
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from uuid import UUID
 from aiohttp import web
 
 from services.streamer.access_rules import heights_of
+from services.streamer.cmcd_reports import read_reports
 from services.streamer.stream_handler import admit
-from services.streamer.viewing_reports import read_reports
 from shared.errors import InvalidRequest, NotFound
 from shared.http.problems import HttpProblem
 from shared.telemetry.metrics import VIEWING_ERRORS, VIEWING_PLAYED, VIEWING_STALL, VIEWING_START
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aiohttp import StreamReader
 
-    from services.streamer.viewing_reports import ViewingReport
+    from services.streamer.cmcd_reports import ViewingReport
 
 MEDIA_TYPE = "application/cmcd"  # CTA-5004-B
 MAX_BYTES = 8192

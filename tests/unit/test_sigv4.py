@@ -9,7 +9,7 @@ import botocore.session
 import pytest
 from botocore.config import Config
 
-from shared.storage.s3.presign import Credentials, presign
+from shared.storage.s3.sigv4 import Credentials, presign
 
 AT = datetime(2026, 11, 28, 21, 0, 0, tzinfo=UTC)
 KEYS = ("hls/alice/1/720p/segment_001.ts", "hls/a_b-c/master.m3u8")
