@@ -16,7 +16,7 @@ from services.uploader.maintenance.orphan_rules import (
 from shared.hls.renditions import StoredSegment
 from shared.videos import Attempt, Owner
 
-VIDEO = UUID(int=1)
+VIDEO = UUID("6d1e4a7c-93b2-4f0e-8a55-0c2f9be37a14")
 
 
 def owner(
