@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.codecs.h264_x264 import X264
+from services.transcoder.codecs.rate_control import BUFFER_AT_START
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS
 from services.transcoder.command.video import NO_KEY_FRAMES, limits_of, x264_options
 from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
@@ -105,10 +106,13 @@ def plain_options(rung: Rung, threads: int) -> list[str]:
     ]
 
 
-def our_options(rung: Rung) -> list[str]:
+def our_options(rung: Rung, buffer_at_start: float = BUFFER_AT_START) -> list[str]:
     """Return the x264 options of one rendition as the transcoder gives them, key frames by time."""
     allowed = limits_of(rung)
-    own = x264_options(rung) | {"-maxrate": str(allowed.peak_bps), "-bufsize": str(allowed.buffer_bits)}
+    own = x264_options(rung, buffer_at_start) | {
+        "-maxrate": str(allowed.peak_bps),
+        "-bufsize": str(allowed.buffer_bits),
+    }
     return [
         *X264,
         *(word for name, value in own.items() for word in (f"{name}:v", value)),

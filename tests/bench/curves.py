@@ -13,13 +13,15 @@ import math
 import os
 import re
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from services.transcoder.codecs.rate_control import BUFFER_AT_WARM_UP
 from services.transcoder.command.colour import SAYS_BT709
-from services.transcoder.plan.timeline import KEY_FRAME_SECONDS
+from services.transcoder.plan.timeline import KEY_FRAME_SECONDS, warm_up_frames
 from tests.bench import commands
 from tests.bench.measure import measure, run_quietly
 from tests.bench.pictures import CLIPS, CONTENTS, RATE
@@ -35,6 +37,7 @@ JUDGE: Final = Build("9.0")  # a build with libvmaf
 SHARES: Final = (1.0, 0.35, 0.6, 1.7)  # of the ladder's bit rate; its own first
 CRF_FOR_HALF: Final = 6.0
 EVERY: Final = 5  # this many pictures, one is judged
+JOIN_FRAME: Final = KEY_FRAME_SECONDS * RATE
 JOIN_SECONDS: Final = 1.0  # that are looked at after a join
 BEST_DB: Final = 100.0  # stands for infinity
 TIMEOUT_SECONDS: Final = 1800.0
@@ -58,6 +61,14 @@ class Point:
     psnr_y: float
     xpsnr_y: float
     ssim_y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How a chunk is encoded: its options, and how many pictures before it are encoded and dropped."""
+
+    options: Sequence[str]
+    warm_up_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +113,11 @@ def measure_content(content: Content) -> dict[str, Any]:
     """Return both curves of a content, what the ladder's own settings come to, and what a join costs."""
     cores = len(os.sched_getaffinity(0))
     ladders = content.ladders()
-    ours, our_join = _curve(content, [commands.our_options(rung) for rung in ladders])
-    plain, plain_join = _curve(content, [commands.plain_options(rung, cores) for rung in ladders])
+    warm_up = warm_up_frames(JOIN_FRAME, Fraction(RATE))
+    join = Join(commands.our_options(ladders[0], BUFFER_AT_WARM_UP), warm_up)
+    ours, our_join = _curve(content, [commands.our_options(rung) for rung in ladders], join)
+    plain_settings = [commands.plain_options(rung, cores) for rung in ladders]
+    plain, plain_join = _curve(content, plain_settings, Join(plain_settings[0]))
     return {
         "content": content.name,
         "rendition": content.rung.name,
@@ -115,12 +129,12 @@ def measure_content(content: Content) -> dict[str, Any]:
     }
 
 
-def _curve(content: Content, settings: Sequence[Sequence[str]]) -> tuple[list[Point], float]:
+def _curve(content: Content, settings: Sequence[Sequence[str]], join: Join) -> tuple[list[Point], float]:
     """Return a point for each of `settings`, and what a join costs with the first."""
     whole, cpu_seconds = _encode(content, settings[0])
     first = _point(content, whole, cpu_seconds)
-    join = _loss_at_join(content, settings[0], whole)
-    return [first, *(_point(content, *_encode(content, options)) for options in settings[1:])], join
+    loss = _loss_at_join(content, join, whole)
+    return [first, *(_point(content, *_encode(content, options)) for options in settings[1:])], loss
 
 
 def drawn(name: str, seconds: float, folder: Path, media: Path) -> Path:
@@ -166,12 +180,14 @@ def _point(content: Content, encoded: Path, cpu_seconds: float) -> Point:
     return Point(bps, round(cpu_seconds, 2), **_judge(content, encoded))
 
 
-def _loss_at_join(content: Content, options: Sequence[str], whole: Path) -> float:
+def _loss_at_join(content: Content, join: Join, whole: Path) -> float:
     """Return by how many dB the second after a join at a key frame is worse than in a single encode."""
-    start, frames = KEY_FRAME_SECONDS * RATE, round(JOIN_SECONDS * RATE)
-    second, _ = _encode(content, options, start)
-    single = _frame_psnr(content, whole, 0)[start : start + frames]
-    return round(fmean(single) - fmean(_frame_psnr(content, second, start)[:frames]), 3)
+    frames, warm_up = round(JOIN_SECONDS * RATE), join.warm_up_frames
+    keys = ["-force_key_frames", f"0,{(warm_up - 0.25) / RATE:.6f}"] if warm_up else []
+    second, _ = _encode(content, [*join.options, *keys], JOIN_FRAME - warm_up)
+    single = _frame_psnr(content, whole, 0)[JOIN_FRAME : JOIN_FRAME + frames]
+    joined = _frame_psnr(content, second, JOIN_FRAME - warm_up)[warm_up : warm_up + frames]
+    return round(fmean(single) - fmean(joined), 3)
 
 
 def _frame_psnr(content: Content, encoded: Path, first_frame: int) -> list[float]:

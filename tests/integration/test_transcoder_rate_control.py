@@ -27,6 +27,11 @@ RATE = 25
 JOIN_DB = 0.3  # what may be seen of a join
 CAMERA = f"mandelbrot=size=426x240:rate={RATE}:maxiter=120,noise=alls=12:allf=t"
 PAN = f"mandelbrot=size=852x480:rate={RATE}:end_scale=3:maxiter=200,crop=426:240:x=n/2:y=n/4"
+# Key frames that take half of the buffer: texture in slow motion, under grain.
+TEXTURE = (
+    f"nullsrc=size=852x480:rate={RATE},geq=lum=random(1)*255:cb=128:cr=128,gblur=sigma=1,loop=-1:1,"
+    "crop=426:240:x=n/2:y=n/4,noise=alls=4:allf=t"
+)
 NOISE = f"nullsrc=size=426x240:rate={RATE},geq=lum=random(1)*255:cb=128:cr=128"
 SLIDES = f"testsrc=size=426x240:rate={RATE},select='not(mod(n,75))',fps={RATE}"
 BLACK = f"color=black:size=426x240:rate={RATE}"
@@ -92,8 +97,21 @@ async def test_no_step_in_quality_is_left_at_joins_when_chunks_aim_at_a_quality(
     plan = await make_plan(source, [preset], segment_seconds=2, chunk_seconds=4)
     assert len(plan.chunks) == 4
     assert await step_at_joins(plan, source, tmp_path) < JOIN_DB / 3
-    average = tuple(replace(rung, crf=None) for rung in plan.rungs)
-    assert await step_at_joins(replace(plan, rungs=average), source, tmp_path) > JOIN_DB
+    average = replace(plan, rungs=tuple(replace(rung, crf=None) for rung in plan.rungs))
+    assert await step_at_joins(without_warm_up(average), source, tmp_path) > JOIN_DB
+
+
+async def test_no_step_in_quality_is_left_at_joins_where_key_frames_need_a_full_buffer(tmp_path):
+    source = make_source(tmp_path / "a.mkv", TEXTURE, 12)
+    plan = await make_plan(source, LADDER[:1], segment_seconds=2, chunk_seconds=4)
+    assert [chunk.warm_up_frames for chunk in plan.chunks] == [0, 17, 17]
+    assert await step_at_joins(plan, source, tmp_path) < JOIN_DB
+    assert await step_at_joins(without_warm_up(plan), source, tmp_path) > 2 * JOIN_DB
+
+
+def without_warm_up(plan: Plan) -> Plan:
+    """Return `plan` as it would be if nothing were encoded before a chunk."""
+    return replace(plan, chunks=tuple(replace(chunk, warm_up_frames=0) for chunk in plan.chunks))
 
 
 MIXED = f"{SLIDES},trim=duration=6[easy];{NOISE},trim=duration=6[hard];[easy][hard]concat"

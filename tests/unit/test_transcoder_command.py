@@ -18,7 +18,8 @@ from tests.unit.transcoder_values import AUDIO, VIDEO, plan, source
 GUARD = shlex.join(input_options(Limits().pixels))
 KEYS = "10.001658,11.970292,13.972292,15.974292,17.976292,19.978292,21.980292,23.982292,25.984292,27.986292"
 HEAD = "ffmpeg -hide_banner -nostdin -nostats -loglevel warning -y -progress pipe:1 -copyts"
-DTS = "-bsf:v setts=pts=PTS:dts=N+298"
+DROPPED = "noise=drop='lt(pts,300)'"
+DTS = f"-bsf:v {shlex.quote(f'{DROPPED},setts=pts=PTS:dts=N+298')}"
 TAGS = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709"
 NO_LEAP = "aselect='st(1,isnan(prev_t)+lt(t-ld(0),0.5));st(0,t+samples_n/sample_rate);ld(1)'"
 MONO = "volume='if(eq(nb_channels,1),sqrt(2),1)':precision=float"
@@ -70,15 +71,15 @@ def test_a_chunk_in_the_middle_with_x264():
     fine = "aq-mode=2:rc-lookahead=20:trellis=1"
     x264 = (
         "-c:v libx264 -preset veryfast -profile:v high -sc_threshold 0"
-        f" -threads:v:0 3 -x264-params:v:0 {fine}:subme=1:vbv-init=0.4 -crf:v:0 22"
+        f" -threads:v:0 3 -x264-params:v:0 {fine}:subme=1:vbv-init=0.8 -crf:v:0 22"
         " -level:v:0 3.1 -maxrate:v:0 2800000 -bufsize:v:0 5600000"
-        f" -force_key_frames:v:0 {KEYS} -threads:v:1 2 -x264-params:v:1 {fine}:vbv-init=0.4 -crf:v:1 21"
+        f" -force_key_frames:v:0 {KEYS} -threads:v:1 2 -x264-params:v:1 {fine}:vbv-init=0.8 -crf:v:1 21"
         " -level:v:1 3.0 -maxrate:v:1 800000 -bufsize:v:1 1600000"
         f" -force_key_frames:v:1 {KEYS}"
     )
     forced = f"-g 100000 -forced-idr 1 {DTS}"
     picture = (
-        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=300:end_pts=899,"
+        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=280:end_pts=899,"
         "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
         "out_color_matrix=bt709:out_range=limited,format=yuv420p,setsar=1,split=2[v0][below0];"
         "[below0]scale=640:360:flags=bicubic,setsar=1[v1]"
@@ -101,7 +102,7 @@ def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
         " -spatial-aq 1 -no-scenecut 1 -b_ref_mode disabled -bf 2 -cq:v:0 25 -b:v:0 0 -level:v:0 3.1"
     )
     picture = (
-        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=300:end_pts=899,"
+        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=280:end_pts=899,"
         "scale_cuda=1280:720:format=yuv420p:interp_algo=bilinear,setsar=1,"
         "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709[v0]"
     )
@@ -119,7 +120,7 @@ def test_nvenc_gets_uploaded_pictures_when_filters_need_them_in_memory():
     turned = replace(VIDEO, orientation=("transpose=clock",))
     given = plan(source(video=turned, audio=None))
     expected = (
-        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=300:end_pts=899,"
+        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=280:end_pts=899,"
         "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
         "out_color_matrix=bt709:out_range=limited,format=yuv420p,transpose=clock,setsar=1,hwupload_cuda,"
         "split=2[v0][below0];[below0]scale_cuda=360:640:interp_algo=bilinear,setsar=1[v1]"
@@ -190,14 +191,14 @@ def test_the_first_chunk_is_read_from_the_beginning_and_not_cut():
 
 def test_the_last_chunk_holds_what_ends_early():
     picture, sound = graphs(plan(), 2)
-    assert f"{FPS},tpad=stop_mode=clone:stop=-1,trim=start_pts=899:end_pts=1200" in picture
+    assert f"{FPS},tpad=stop_mode=clone:stop=-1,trim=start_pts=879:end_pts=1200" in picture
     assert ",apad,atrim=" in sound
 
 
 def test_the_first_picture_is_held_while_sound_is_early():
     given = plan(source(audio=replace(AUDIO, start_seconds=Fraction(1))))
     assert "tpad=start_mode=clone:start=12,trim=start_pts=0:end_pts=300" in graphs(given, 0)[0]
-    assert ",setpts=PTS+12,trim=start_pts=300:end_pts=899" in graphs(given, 1)[0]
+    assert ",setpts=PTS+12,trim=start_pts=280:end_pts=899" in graphs(given, 1)[0]
 
 
 def test_a_chunk_beyond_the_sound_is_silent():
@@ -222,7 +223,7 @@ def test_damaged_sources_are_read_from_the_chunk_before_and_filled():
     assert f"{FPS}:start_time=0.000000,tpad=stop_mode=clone:stop=-1,trim=" in picture
     seek = "-noaccurate_seek -seek_timestamp 1 -ss 9.558000 "  # that of the chunk before
     assert inputs(given, 2, tolerant=True).strip() == opened.format("", seek)
-    held = "start_time=29.929900,tpad=stop_mode=clone:stop=-1,trim=start_pts=899:"  # 897 frames: no rounding
+    held = "start_time=29.329300,tpad=stop_mode=clone:stop=-1,trim=start_pts=879:"  # a whole number of ticks
     assert f"{FPS}:{held}" in graphs(given, 2, tolerant=True)[0]
     nokey = opened.format("-skip_frame nokey ", "")
     assert inputs(given, 2, tolerant=True, key_frames_only=True).strip() == nokey
@@ -331,7 +332,7 @@ def test_slow_videos_have_no_b_frames(encoder):
     pts = [VIDEO.first_pts + 90_000 * number for number in range(40)]
     argv = line(plan(source(video=slow, audio=None, shown_pts=pts, key_pts=pts)), encoder=encoder)
     assert " -bf 0 " in argv
-    assert "setts=pts=PTS:dts=N+10 " in argv
+    assert "setts=pts=PTS:dts=N+10'" in argv
 
 
 def test_an_average_is_aimed_at_where_the_preset_says_so():

@@ -1,7 +1,8 @@
 """Rate control of a rendition: a capped target quality, or an average bit rate (ABR).
 
-With a target quality the encoder needs no estimate of the content, so every chunk starts at the quality at
-which the last one ended; with ABR each chunk starts with an estimate that is 1 to 2 dB off for a second.
+With a target quality the encoder needs no estimate of the content, but of the decoder's buffer and of the
+pictures before: a chunk starts with a warm-up that is dropped, and then at the quality at which the last one
+ended. With ABR each chunk starts with an estimate that is 1 to 2 dB off for a second.
 The scale is x264's rate factor (CRF): an increase of 6 halves the bits.
 """
 
@@ -16,7 +17,10 @@ BUFFER_SECONDS: Final = 2  # of the decoder's buffer (VBV), at the average rate
 # A peak equal to the average guarantees a preset's limit, "never more than this on average", for any
 # content, noise included. The buffer lets ten seconds take a fifth more.
 CAPPED_PEAK: Final = 1.0
+# How full the buffer is taken to be at the first picture: that of a video, and that of a warm-up. What
+# precedes a chunk has usually left it nearly full; noise has spent the difference when the warm-up ends.
 BUFFER_AT_START: Final = 0.4
+BUFFER_AT_WARM_UP: Final = 0.8
 ABR_PEAK: Final = 1.5  # Apple, HLS authoring specification 1.30: at most 2
 # The default mean VMAF, and the rate factors that reach it on difficult camera pictures with the balanced
 # profile; lower for small pictures, which are watched enlarged.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from services.transcoder.codecs import h264_x264 as x264
 from services.transcoder.codecs.h264_levels import lowest_level
 from services.transcoder.codecs.h264_nvenc import NVENC, constant_quality
-from services.transcoder.codecs.rate_control import BUFFER_AT_START, limits
+from services.transcoder.codecs.rate_control import BUFFER_AT_START, BUFFER_AT_WARM_UP, limits
 from services.transcoder.command.colour import OUTPUT_TAGS, PIXELS, SAYS_BT709, is_bt709, scale_to_bt709
 from services.transcoder.command.deinterlace import deinterlaced, woven
 from services.transcoder.command.timestamps import moved_to
@@ -98,7 +98,7 @@ def video_graph(
 def _pick_frames(
     plan: Plan, chunk: Chunk, *, tolerant: bool, on_gpu: bool, seek_seconds: float | None
 ) -> list[str]:
-    """Return filters that place pictures on the frame grid and pass exactly the chunk's frames.
+    """Return filters that place pictures on the frame grid and pass exactly a chunk's and its warm-up's.
 
     After `fps` a timestamp is a frame number, so that rounding cannot matter.
     """
@@ -108,13 +108,13 @@ def _pick_frames(
     if plan.container in WITHOUT_DURATIONS and chunk.end_frame > plan.last_source_frame and not on_gpu:
         steps.append(LAST_AGAIN)
     from_start = tolerant and seek_seconds is None
-    first = 0 if from_start else _exact_frame(plan, chunk.first_frame - plan.lead_frames)
+    first = 0 if from_start else _exact_frame(plan, chunk.encoded_from - plan.lead_frames)
     held = f":start_time={float(first / plan.rate):.6f}" if tolerant else ""
     steps.append(f"fps={plan.rate}:round=near:eof_action=pass{held}")
     steps += _holds(plan, chunk, tolerant=tolerant, from_start=from_start)
     if plan.lead_frames and not _holds_first(plan, chunk, from_start=from_start):
         steps.append(f"setpts=PTS+{plan.lead_frames}")
-    return [*steps, f"trim=start_pts={chunk.first_frame}:end_pts={chunk.end_frame}"]
+    return [*steps, f"trim=start_pts={chunk.encoded_from}:end_pts={chunk.end_frame}"]
 
 
 def one_shape(video: VideoTrack) -> list[str]:
@@ -150,7 +150,7 @@ def _exact_frame(plan: Plan, frame: int) -> int:
 
 
 def _holds_first(plan: Plan, chunk: Chunk, *, from_start: bool) -> bool:
-    return plan.lead_frames > 0 and (from_start or chunk.first_frame < plan.lead_frames)
+    return plan.lead_frames > 0 and (from_start or chunk.encoded_from < plan.lead_frames)
 
 
 def _holds(plan: Plan, chunk: Chunk, *, tolerant: bool, from_start: bool) -> list[str]:
@@ -203,7 +203,7 @@ def video_options(plan: Plan, chunk: Chunk, encoder: EncoderName) -> list[str]:
     return [
         *(*shared, *_b_frames(plan.rate, encoder), *own),
         *("-g", NO_KEY_FRAMES, "-forced-idr", "1"),
-        *("-bsf:v", _decode_times(plan, chunk)),
+        *("-bsf:v", ",".join([*_without_warm_up(chunk), _decode_times(plan, chunk)])),
         *OUTPUT_TAGS,
     ]
 
@@ -216,7 +216,7 @@ def _own_options(plan: Plan, chunk: Chunk, rung: Rung, encoder: EncoderName) -> 
     allowed = limits_of(rung)
     level = lowest_level(rung.width, rung.height, plan.rate, allowed.peak_bps, allowed.buffer_bits)
     return {
-        **(nvenc_options(rung) if encoder == "h264_nvenc" else x264_options(rung)),
+        **(nvenc_options(rung) if encoder == "h264_nvenc" else x264_options(rung, _buffer_at_start(chunk))),
         "-level": level,
         "-maxrate": str(allowed.peak_bps),
         "-bufsize": str(allowed.buffer_bits),
@@ -229,12 +229,16 @@ def limits_of(rung: Rung) -> Limits:
     return limits(rung.video_bps, is_capped=rung.crf is not None)
 
 
-def x264_options(rung: Rung) -> dict[str, str]:
+def _buffer_at_start(chunk: Chunk) -> float:
+    return BUFFER_AT_WARM_UP if chunk.warm_up_frames else BUFFER_AT_START
+
+
+def x264_options(rung: Rung, buffer_at_start: float = BUFFER_AT_START) -> dict[str, str]:
     """Return libx264's options of one rendition; without a rate factor, by average bit rate."""
     own = [*x264.parameters(rung.profile, rung.height)]
     rate = {"-b": str(rung.video_bps)}
     if rung.crf is not None:
-        own.append(f"vbv-init={BUFFER_AT_START}")
+        own.append(f"vbv-init={buffer_at_start}")
         rate = {"-crf": f"{rung.crf:g}"}
     parameters = {"-x264-params": ":".join(own)} if own else {}
     return {"-threads": str(x264.threads(rung.height)), **parameters, **rate}
@@ -256,6 +260,11 @@ def _b_frames(rate: Fraction, encoder: EncoderName) -> list[str]:
 def reorder_frames(rate: Fraction) -> int:
     """Return the reordering delay in frames at a given frame rate."""
     return REORDER_FRAMES if rate >= REORDER_RATE else 0
+
+
+def _without_warm_up(chunk: Chunk) -> list[str]:
+    """Return the packet filter that drops the frames encoded before the chunk; its first is a key frame."""
+    return [f"noise=drop='lt(pts,{chunk.first_frame})'"] if chunk.warm_up_frames else []
 
 
 def _decode_times(plan: Plan, chunk: Chunk) -> str:

@@ -12,7 +12,7 @@ from services.transcoder.plan.chunk_reads import ReadPlanner
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
 from services.transcoder.plan.model import Chunk, Plan
 from services.transcoder.plan.seek import audio_anchor, audio_seek, run_in_seconds, video_seek
-from services.transcoder.plan.timeline import cut_chunks, cut_segments, fine_enough
+from services.transcoder.plan.timeline import cut_chunks, cut_segments, fine_enough, warm_up_frames
 from services.transcoder.plan.versions import VERSION
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def build_plan(
     bounds = (*starts, total)
 
     def run_in(segment: int) -> int:
-        return int(run_in_seconds(source, plan, starts[segment]) / segment_seconds)
+        return int(_run_in_seconds(source, plan, starts[segment]) / segment_seconds)
 
     runs = cut_chunks(len(starts), max(1, int(chunk_seconds / segment_seconds)), run_in)
     chunks = (
@@ -64,6 +64,12 @@ def _longest_run_in(source: Source, plan: Plan) -> float:
     """Return the maximum amount to decode for any one picture."""
     starts = (plan.segment_starts[-1], *plan.segment_starts)
     return max(round(run_in_seconds(source, plan, start), 3) for start in starts)
+
+
+def _run_in_seconds(source: Source, plan: Plan, first_frame: int) -> float:
+    """Return how much has to be decoded before a chunk that starts with `first_frame`."""
+    warm_up = warm_up_frames(first_frame, plan.rate)
+    return run_in_seconds(source, plan, first_frame - warm_up) + float(warm_up / plan.rate)
 
 
 def _finer(video: VideoTrack, segment_seconds: Fraction) -> VideoTrack:
@@ -88,16 +94,18 @@ def _total_frames(video: VideoTrack, audio: AudioTrack | None, lead: int) -> int
 
 
 def _chunk(source: Source, plan: Plan, index: int, first_segment: int, bounds: tuple[int, ...]) -> Chunk:
+    warm_up = warm_up_frames(bounds[0], plan.rate)
     return Chunk(
         index=index,
         first_segment=first_segment + 1,
         segments=len(bounds) - 1,
         first_frame=bounds[0],
         end_frame=bounds[-1],
-        video_seek_seconds=_as_seconds(video_seek(source, plan, bounds[0])),
+        video_seek_seconds=_as_seconds(video_seek(source, plan, bounds[0] - warm_up)),
         audio_seek_seconds=_as_seconds(audio_seek(source, plan, bounds[0])),
         audio_anchor=audio_anchor(source, plan, bounds[0]),
-        run_in_seconds=round(run_in_seconds(source, plan, bounds[0]), 3),
+        run_in_seconds=round(_run_in_seconds(source, plan, bounds[0]), 3),
+        warm_up_frames=warm_up,
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.transcoder.media import AudioAnchor, AudioTrack, VideoTrack, round_half_up  # noqa: TC001
 from services.transcoder.plan.ladder import Rung  # noqa: TC001 - pydantic reads the annotations
+from services.transcoder.plan.timeline import warm_up_frames
 from services.transcoder.plan.versions import VERSION, OutdatedPlan, upgrade
 from shared.contracts.cloudevents import explain
 from shared.contracts.events import RenditionQuality
@@ -54,7 +55,9 @@ class Chunk:
     """A run of whole segments (numbered from 1) and where to start reading for it.
 
     Seek points are seconds on the file's clock; None: from the beginning. `run_in_seconds` is how much of the
-    video has to be decoded before the chunk starts. `reads` None: any part of the source may be needed.
+    video has to be decoded before the chunk starts, and `warm_up_frames` how many frames before its first are
+    encoded and dropped, so that rate control has seen what precedes the chunk. `reads` None: any part of the
+    source may be needed.
     """
 
     index: int
@@ -67,6 +70,12 @@ class Chunk:
     audio_anchor: AudioAnchor | None = None
     run_in_seconds: float = 0.0
     reads: ChunkReads | None = None
+    warm_up_frames: int = 0
+
+    @property
+    def encoded_from(self) -> int:
+        """The first frame that is encoded."""
+        return self.first_frame - self.warm_up_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +170,7 @@ class Plan:
             "segments": chunk.segments - segments,
             "first_frame": begin,
             "run_in_seconds": chunk.run_in_seconds + float((begin - chunk.first_frame) / self.rate),
+            "warm_up_frames": warm_up_frames(begin - chunk.encoded_from, self.rate),
         }
         return RestOfChunk(**given, audio_from=audio_from)
 

@@ -16,6 +16,7 @@ AUDIO_RATE: Final = 48_000
 AUDIO_FRAME: Final = 1024  # samples in one AAC frame
 MIN_TAIL_SECONDS: Final = Fraction(1, 2)
 KEY_FRAME_SECONDS: Final = 2  # Apple, HLS authoring specification 1.13
+WARM_UP_SECONDS: Final = Fraction(2, 3)  # less leaves a step in quality at joins (docs/benchmarks.md)
 NTSC_SECOND: Final = Fraction(1001, 1000)  # 60 frames at 29.97 a second (2.002 s) count as two seconds
 
 
@@ -83,6 +84,11 @@ def _spread(start: int, end: int, longest: int) -> list[int]:
     frames = end - start
     parts = -(-frames // longest)
     return [start + number * frames // parts for number in range(parts)]
+
+
+def warm_up_frames(before: int, rate: Fraction) -> int:
+    """Return how many of the `before` frames before a chunk are encoded with it, and dropped."""
+    return min(before, ceil(WARM_UP_SECONDS * rate))
 
 
 def first_audio_frame(frame: int, rate: Fraction) -> int:
