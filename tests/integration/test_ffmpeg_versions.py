@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
@@ -64,6 +65,18 @@ async def test_colours_are_converted_once_with_each_version(build, tmp_path):
     encoded = await encode_chunk(plan, 0, source, tmp_path, Encoder("libx264"))
     for segment in encoded.segments:
         assert mean_colour(segment.path) == pytest.approx(RED_BT709, abs=2)
+
+
+async def test_an_ffmpeg_without_zscale_is_refused_unless_content_is_not_compared(tmp_path, monkeypatch):
+    ffmpeg = shutil.which("ffmpeg")
+    with_two = (
+        f'case "$*" in *-filters*) echo ".. scale V->V"; echo ".. bwdif V->V";; *) exec {ffmpeg} "$@";; esac'
+    )
+    stand_in(tmp_path, with_two)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(UnsuitableFfmpeg, match=r"has no filter zscale.*VERIFY=off"):
+        await check_ffmpeg(compares_content=True)
+    assert (await check_ffmpeg()).cannot_convert == ("HDR",)
 
 
 def make_red(path: Path) -> Path:

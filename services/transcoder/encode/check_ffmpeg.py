@@ -33,6 +33,7 @@ SEGMENT_SECONDS, CHUNK_SECONDS = 0.5, 1.0
 TIMEOUT_SECONDS: Final = 60
 # Filters that only some sources need, with a description of these.
 SOMETIMES_NEEDED: Final = {"zscale": "HDR", "tonemap": "HDR", "bwdif": "interlaced"}
+TO_COMPARE_COLOURS: Final = "zscale"  # which the content check needs for every source
 
 
 class UnsuitableFfmpeg(PipelineError):
@@ -49,8 +50,11 @@ class Ffmpeg:
     cannot_convert: tuple[str, ...] = ()
 
 
-async def check_ffmpeg(runner: FfmpegRunner = RUNNER) -> Ffmpeg:
-    """Check the FFmpeg on PATH. Raises UnsuitableFfmpeg with its version and the failure."""
+async def check_ffmpeg(runner: FfmpegRunner = RUNNER, *, compares_content: bool = False) -> Ffmpeg:
+    """Check the FFmpeg on PATH. Raises UnsuitableFfmpeg with its version and the failure.
+
+    `compares_content`: chunks will be compared with their source (content/check.py).
+    """
     version = parse_version((await _output(runner, "ffmpeg", "-version"))[0])
     prober = parse_version((await _output(runner, "ffprobe", "-version"))[0])
     try:
@@ -61,7 +65,15 @@ async def check_ffmpeg(runner: FfmpegRunner = RUNNER) -> Ffmpeg:
             f"ffmpeg {version} (ffprobe {prober}) cannot be used: {error.message}; install FFmpeg {SUPPORTED}"
             " with libx264 and put its ffmpeg and ffprobe first on PATH"
         ) from error
-    return Ffmpeg(version, await _kinds_it_cannot_convert(runner))
+    filters = await _filters(runner)
+    if compares_content and TO_COMPARE_COLOURS not in filters:
+        raise UnsuitableFfmpeg(
+            f"ffmpeg {version} has no filter {TO_COMPARE_COLOURS}, without which content cannot be "
+            "compared with its source: install an FFmpeg with libzimg, or set VERIFY=off"
+        )
+    return Ffmpeg(
+        version, tuple(sorted({kind for name, kind in SOMETIMES_NEEDED.items() if name not in filters}))
+    )
 
 
 def parse_version(line: str) -> str:
@@ -70,10 +82,9 @@ def parse_version(line: str) -> str:
     return found[1] if found else "of unknown version"
 
 
-async def _kinds_it_cannot_convert(runner: FfmpegRunner) -> tuple[str, ...]:
+async def _filters(runner: FfmpegRunner) -> set[str]:
     lines = await _output(runner, "ffmpeg", "-hide_banner", "-filters")
-    filters = {line.split()[1] for line in lines if "->" in line}
-    return tuple(sorted({kind for name, kind in SOMETIMES_NEEDED.items() if name not in filters}))
+    return {line.split()[1] for line in lines if "->" in line}
 
 
 async def _output(runner: FfmpegRunner, program: str, *arguments: str) -> list[str]:
