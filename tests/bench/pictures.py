@@ -6,11 +6,10 @@ from typing import Final
 
 RATE: Final = 25
 SIZE: Final = "1920x1080"
-SMALL: Final = "1280x720"  # of what takes long to draw
-STILL: Final = f"mandelbrot=size={SMALL}:rate=1:maxiter=300:start_scale=0.02,loop=-1:1,fps={RATE}"
+STILL: Final = f"mandelbrot=size={SIZE}:rate=1:maxiter=300:start_scale=0.02,loop=-1:1,fps={RATE}"
 SPEAKER: Final = (
-    f"mandelbrot=size=360x440:rate={RATE}:start_scale=0.4:end_scale=0.3:maxiter=250,format=yuva420p,"
-    "geq=lum='lum(X,Y)':cb='cb(X,Y)':cr='cr(X,Y)':a='255*lt(hypot((X-180)/175,(Y-220)/215),1)'"
+    f"mandelbrot=size=540x660:rate={RATE}:start_scale=0.4:end_scale=0.3:maxiter=250,format=yuva420p,"
+    "geq=lum='lum(X,Y)':cb='cb(X,Y)':cr='cr(X,Y)':a='255*lt(hypot((X-270)/262,(Y-330)/322),1)'"
 )
 # Two outlined shapes that move over a scrolling wall.
 FLAT: Final = (
@@ -36,20 +35,20 @@ CLIPS: Final = {
 # Each content by name: a filter graph with one output, as `-f lavfi -i` takes it.
 CONTENTS: Final = {
     "camera": (
-        f"mandelbrot=size={SMALL}:rate={RATE}:start_scale=0.3:end_scale=0.05:maxiter=200,"
-        "rotate=a=0.03*sin(2*t):fillcolor=gray,gblur=sigma=0.7,noise=alls=5:allf=t"
+        f"mandelbrot=size={SIZE}:rate={RATE}:start_scale=0.3:end_scale=0.05:maxiter=200,"
+        "rotate=a=0.03*sin(2*t):fillcolor=gray,gblur=sigma=1,noise=alls=5:allf=t"
     ),
     "hard camera": (
-        f"mandelbrot=size=1536x864:rate={RATE}:start_scale=0.5:end_scale=0.001:maxiter=300,"
-        "crop=1280:720:x='128+120*sin(3*t)':y='72+70*cos(4*t)',noise=alls=12:allf=t"
+        f"mandelbrot=size=2304x1296:rate={RATE}:start_scale=0.5:end_scale=0.001:maxiter=300,"
+        "crop=1920:1080:x='192+180*sin(3*t)':y='108+105*cos(4*t)',noise=alls=12:allf=t"
     ),
     "CGI": (
-        f"mandelbrot=size={SMALL}:rate={RATE}:start_scale=0.4:end_scale=0.02:maxiter=200[scene];"
-        f"testsrc2=size=426x240:rate={RATE}[inset];[scene][inset]overlay=x='420+200*sin(t)':y='240+100*cos(t)'"
+        f"mandelbrot=size={SIZE}:rate={RATE}:start_scale=0.4:end_scale=0.02:maxiter=200[scene];"
+        f"testsrc2=size=640x360:rate={RATE}[inset];[scene][inset]overlay=x='630+300*sin(t)':y='360+150*cos(t)'"
     ),
     "talking head": (
-        f"{STILL},gblur=sigma=3[back];{SPEAKER}[head];"
-        "[back][head]overlay=x='460+12*sin(1.7*t)':y='200+8*sin(2.3*t)',noise=alls=3:allf=t"
+        f"{STILL},gblur=sigma=4.5[back];{SPEAKER}[head];"
+        "[back][head]overlay=x='690+18*sin(1.7*t)':y='300+12*sin(2.3*t)',noise=alls=3:allf=t"
     ),
     "dark grain": (
         f"nullsrc=size=854x480:rate={RATE},"

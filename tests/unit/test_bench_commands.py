@@ -25,7 +25,7 @@ X264_360P = [
 OUR_360P = [
     *("-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-sc_threshold", "0"),
     *("-threads:v", "2", "-x264-params:v", "aq-mode=2:rc-lookahead=20:trellis=1:vbv-init=0.4"),
-    *("-crf:v", "21", "-maxrate:v", "800000", "-bufsize:v", "1600000", "-pix_fmt", "yuv420p"),
+    *("-crf:v", "21", "-maxrate:v", "792000", "-bufsize:v", "1600000", "-pix_fmt", "yuv420p"),
     *("-g", "100000", "-forced-idr", "1", "-force_key_frames", "expr:gte(t,n_forced*2)"),
     *("-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
 ]

@@ -72,9 +72,9 @@ def test_a_chunk_in_the_middle_with_x264():
     x264 = (
         "-c:v libx264 -preset veryfast -profile:v high -sc_threshold 0"
         f" -threads:v:0 3 -x264-params:v:0 {fine}:subme=1:vbv-init=0.8 -crf:v:0 22"
-        " -level:v:0 3.1 -maxrate:v:0 2800000 -bufsize:v:0 5600000"
+        " -level:v:0 3.1 -maxrate:v:0 2772000 -bufsize:v:0 5600000"
         f" -force_key_frames:v:0 {KEYS} -threads:v:1 2 -x264-params:v:1 {fine}:vbv-init=0.8 -crf:v:1 21"
-        " -level:v:1 3.0 -maxrate:v:1 800000 -bufsize:v:1 1600000"
+        " -level:v:1 3.0 -maxrate:v:1 792000 -bufsize:v:1 1600000"
         f" -force_key_frames:v:1 {KEYS}"
     )
     forced = f"-g 100000 -forced-idr 1 {DTS}"
@@ -110,7 +110,7 @@ def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
         f"{HEAD} -hwaccel cuda -hwaccel_output_format cuda -threads 1 -noautorotate -reinit_filter 0 {GUARD}"
         " -noaccurate_seek -seek_timestamp 1 -ss 9.558000 -i file:/in.mp4"
         f" -filter_complex {shlex.quote(picture)}"
-        f" -map '[v0]' {MAPPED} {nvenc} -maxrate:v:0 2800000 -bufsize:v:0 5600000"
+        f" -map '[v0]' {MAPPED} {nvenc} -maxrate:v:0 2772000 -bufsize:v:0 5600000"
         f" -force_key_frames:v:0 {KEYS} -g 100000 -forced-idr 1 {DTS} {TAGS} {MUXER} "
         + shlex.quote(segments(0, "720p", sound=""))
     )

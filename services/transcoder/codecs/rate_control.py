@@ -15,8 +15,9 @@ RateControl = Literal["quality", "abr"]
 
 BUFFER_SECONDS: Final = 2  # of the decoder's buffer (VBV), at the average rate
 # A peak equal to the average guarantees a preset's limit, "never more than this on average", for any
-# content, noise included. The buffer lets ten seconds take a fifth more.
-CAPPED_PEAK: Final = 1.0
+# content, noise included; a hundredth less, because x264 leaves less in the buffer at the end of a chunk than
+# the next one is taken to begin with. The buffer lets ten seconds take a fifth more.
+CAPPED_PEAK: Final = 0.99
 # How full the buffer is taken to be at the first picture: that of a video, and that of a warm-up. What
 # precedes a chunk has usually left it nearly full; noise has spent the difference when the warm-up ends.
 BUFFER_AT_START: Final = 0.4
