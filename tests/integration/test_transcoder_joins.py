@@ -62,6 +62,28 @@ async def test_silence_and_held_pictures_fill_what_is_missing(tmp_path):
     assert abs(sound[int(1.55 * RATE) : int(1.65 * RATE)]).max() > 0.05
 
 
+async def test_warm_ups_begin_within_what_is_held_while_sound_is_early(tmp_path):
+    clip = Clip(frames=150, pictures="setpts=PTS+60", sound_seconds=8.4)
+    joined, _ = await convert(make_clip(tmp_path / "a.mp4", clip), tmp_path)
+    assert joined.plan.lead_frames == 60
+    assert any(chunk.encoded_from < 60 < chunk.first_frame for chunk in joined.plan.chunks)
+    check_pictures(joined, [*[0] * 60, *range(150)])
+    check_sound(joined, 0, 8.3)
+
+
+async def test_chunks_with_and_without_a_warm_up_join_as_during_an_update(tmp_path):
+    def of_two_versions(plan: Plan) -> Plan:
+        chunks = (
+            replace(chunk, warm_up_frames=chunk.warm_up_frames * (chunk.index % 2)) for chunk in plan.chunks
+        )
+        return replace(plan, chunks=tuple(chunks))
+
+    clip = Clip(rate=NTSC, frames=240)
+    joined, _ = await convert(make_clip(tmp_path / "a.mp4", clip), tmp_path, of_two_versions)
+    assert [chunk.warm_up_frames for chunk in joined.plan.chunks] == [0, 20, 0, 20, 0]
+    check_pictures(joined, list(range(240)))
+
+
 async def test_the_tone_breaks_when_rounded_timestamps_are_believed(tmp_path):
     def believe(plan: Plan) -> Plan:
         return replace(plan, audio=replace(plan.audio, lattice=None))
