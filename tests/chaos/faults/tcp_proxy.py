@@ -24,10 +24,10 @@ class TcpProxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def start(cls, host: str, port: int) -> TcpProxy:
-        """Listen on a free loopback port for connections to `host`:`port`."""
+    async def start(cls, host: str, port: int, *, own_port: int = 0) -> TcpProxy:
+        """Listen on a loopback port, a free one by default, for connections to `host`:`port`."""
         proxy = cls(host, port)
-        proxy._server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0, limit=CHUNK_BYTES)
+        proxy._server = await asyncio.start_server(proxy._accept, "127.0.0.1", own_port, limit=CHUNK_BYTES)
         return proxy
 
     @property
