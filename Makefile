@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 LOCK := uv pip compile --quiet --python-version 3.11 --no-header --no-emit-find-links --generate-hashes pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed test-image test-compose test-cluster test-kubelet fuzz test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream load check fmt schemas dashboards sql-stubs lock clean
+.PHONY: help up down status demo player test test-browser test-long test-providers test-mixed test-image test-compose test-cluster test-kubelet fuzz test-ffmpegs chaos chaos-short chaos-controls fsck gpu-selftest bench-encode bench-store bench-stream bench-work load check fmt schemas dashboards sql-stubs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,10 @@ bench-stream: $(READY) ## compare the streamer and its edge with bare nginx (nee
 
 bench-store: $(READY) ## compare putting objects with s5cmd and rclone (BENCH_ARGS="--rounds 5")
 	@$(PYTHON) -m tests.bench.store $(BENCH_ARGS)
+
+bench-work: $(READY) ## compare a work bucket with a work volume: time to first playback, a 10 GB upload (BENCH_ARGS="--rounds 5")
+	@$(LOCAL) install
+	@$(PYTHON) -m tests.bench.work $(BENCH_ARGS)
 
 test-providers: $(READY) ## run contract, doctor and pipeline on S3 servers of other makers (PROVIDER=minio,rclone)
 	@$(LOCAL) install

@@ -101,12 +101,13 @@ def _master_url(system: System, record: Any) -> str:
 
 async def _first_playable(client: Client, url: str, renditions: int) -> float:
     """Return when the first segment of every rendition could be fetched, on the monotonic clock."""
-    while not await _plays(client, url, renditions):
+    while not await plays(client, url, renditions):
         await asyncio.sleep(LOOK_SECONDS)
     return time.monotonic()
 
 
-async def _plays(client: Client, url: str, renditions: int) -> bool:
+async def plays(client: Client, url: str, renditions: int) -> bool:
+    """Tell whether the first segment of every rendition can be fetched."""
     try:
         master = m3u8.loads((await client.fetch(url)).decode(), uri=url)
         if len(master.playlists) < renditions:
