@@ -64,7 +64,7 @@ test-ffmpegs: $(READY) ## check chunks and joins with FFmpeg 6, 7, 8 and 9 besid
 	@$(PYTHON) -m tests.ffmpegs.builds
 	@$(PYTHON) -m pytest tests/integration/test_ffmpeg_versions.py tests/integration/test_per_title.py $(PYTEST_ARGS)
 
-fuzz: $(READY) ## fuzz every parser of what strangers send, for ten minutes (FUZZ_SECONDS=600)
+fuzz: $(READY) ## fuzz every parser of untrusted data, for ten minutes (FUZZ_SECONDS=600)
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(PYTHON) -m pytest tests/fuzz --timeout 0 $(PYTEST_ARGS)
 
 test-mixed: $(READY) ## run services of earlier versions beside those of today, as during a rolling update
@@ -88,7 +88,7 @@ bench-work: $(READY) ## compare a work bucket with a work volume: time to first 
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.bench.work $(BENCH_ARGS)
 
-test-providers: $(READY) ## run contract, doctor and pipeline on S3 servers of other makers (PROVIDER=minio,rclone)
+test-providers: $(READY) ## run contract, doctor and pipeline on other S3 servers (PROVIDER=minio,rclone)
 	@$(LOCAL) install
 	@$(PYTHON) -m tests.providers --pipeline --providers "$(PROVIDER)" $(PROVIDER_ARGS)
 

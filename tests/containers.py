@@ -26,7 +26,7 @@ def servers_outside() -> Iterator[None]:
     """Put containers' addresses into the environment while the block runs.
 
     Does nothing where addresses are given already, or where no engine answers or it has no images: then the
-    private stack of devstack serves.
+    private stack of devstack is used.
     """
     with ExitStack() as stack:
         if not any(os.environ.get(name) for name in SERVERS) and _engine_answers():

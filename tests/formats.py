@@ -1,6 +1,6 @@
 """Formats that are accepted, each with a clip that is converted by tests/integration/test_formats.py.
 
-`python -m tests.formats` writes docs/formats.md from the same list; a unit test keeps the two alike.
+`python -m tests.formats` writes docs/formats.md from the same list; a unit test keeps the two in step.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ async def convert(source: Path, folder: Path, change=lambda plan: plan, encoder=
 
 
 def check_counters(stream: bytes) -> None:
-    """The continuity counters of every PID run on over all joins (ISO/IEC 13818-1, 2.4.3.3)."""
+    """The continuity counters of every PID continue over all joins (ISO/IEC 13818-1, 2.4.3.3)."""
     last: dict[int, int] = {}
     for at in range(0, len(stream), 188):
         pid, counter = (stream[at + 1] & 0x1F) << 8 | stream[at + 2], stream[at + 3] & 0x0F

@@ -37,7 +37,7 @@ class MemoryBroker:
         if self.is_away:
             for connection in self.connections:
                 connection.is_closed = True
-            raise ConnectionResetError("the broker is away")
+            raise ConnectionResetError("the broker is unavailable")
 
     def bodies(self, queue: str) -> list[bytes]:
         """Return the bodies of the messages that wait in a queue."""

@@ -1,4 +1,4 @@
-"""An S3 server in memory for `Front` (tests/providers) to stand before: one bucket, no signatures."""
+"""An S3 server in memory for `Front` (tests/providers) to run in front of: one bucket, no signatures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What every storage must do: run against memory, local disk and a real S3 server alike.
 
-A test class inherits StorageContract and provides the fixtures `storage`, `prefix` (a fresh one a test) and
-`begin_upload`, which begins to put an object and dies.
+A test class inherits StorageContract and provides the fixtures `storage`, `prefix` (a fresh one for each
+test) and `begin_upload`, which begins to put an object and dies.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class StorageContract:
             async with storage.read(f"{prefix}/segment_001.ts", **part):
                 pass
 
-    async def test_read_lets_the_errors_of_its_block_pass_when_they_are_none_of_the_storage(
+    async def test_read_lets_the_errors_of_its_block_pass_when_they_are_not_of_the_storage(
         self, storage: Storage, prefix: str
     ) -> None:
         await storage.put_bytes(f"{prefix}/segment_001.ts", BODY)
@@ -270,7 +270,7 @@ class StorageContract:
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(outcome, ValueError)
 
-    async def test_check_is_content_when_the_storage_answers(self, storage: Storage) -> None:
+    async def test_check_passes_when_the_storage_answers(self, storage: Storage) -> None:
         await storage.check()
 
     async def test_put_file_stores_all_when_the_file_is_larger_than_a_single_put(
@@ -287,7 +287,7 @@ class StorageContract:
 
 
 def assert_same(one: StoredObject, other: StoredObject | None) -> None:
-    """Expect two descriptions of one object: some servers tell milliseconds here and seconds there."""
+    """Expect two descriptions of one object: some servers give milliseconds in one, seconds in the other."""
     assert other
     assert (one.key, one.bytes, one.etag.strip('"')) == (other.key, other.bytes, other.etag.strip('"'))
     assert abs(one.modified - other.modified) < timedelta(seconds=1)

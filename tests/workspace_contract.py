@@ -63,7 +63,7 @@ class WorkspaceContract:
         assert await content(other, name, start=10, length=5) == BODY[10:15]
         assert await content(other, name, start=len(BODY) - 3, length=50) == BODY[-3:]
 
-    async def test_files_of_an_attempt_are_told_with_their_sizes(
+    async def test_files_of_an_attempt_are_reported_with_their_sizes(
         self, work: Workspace, other: Workspace
     ) -> None:
         attempt = names.attempt_at(uuid4(), 0, 2)
@@ -81,7 +81,7 @@ class WorkspaceContract:
         await write(work, name, b"second one")
         assert await content(other, name) == b"second one"
 
-    async def test_missing_files_are_told(self, work: Workspace) -> None:
+    async def test_missing_files_are_reported(self, work: Workspace) -> None:
         with pytest.raises(FileNotFoundError):
             await work.store("chunks/gone", MemoryStorage(), "hls/a/b")
         with pytest.raises(FileNotFoundError, match="has 0 bytes, not 9"):
@@ -109,7 +109,7 @@ class WorkspaceContract:
         assert storage.objects["hls/alice/x/1.ts"][1] == body
         assert list(other.scratch.uploads.glob("*")) == []
 
-    async def test_what_is_discarded_is_gone_for_all(self, work: Workspace, other: Workspace) -> None:
+    async def test_a_discarded_file_is_gone_for_all(self, work: Workspace, other: Workspace) -> None:
         video_id = uuid4()
         gone = await write(work, f"{names.attempt_at(video_id, 0, 1)}/360p/segment_001.ts")
         kept = await write(work, f"{names.attempt_at(video_id, 0, 10)}/360p/segment_001.ts")

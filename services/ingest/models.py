@@ -191,7 +191,7 @@ def _names_differ(presets: list[PresetModel]) -> list[PresetModel]:
     names = [preset.name for preset in presets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PydanticCustomError(
-            "twice", "names must be unique, unlike {names}", {"names": ", ".join(twice)}
+            "twice", "names must be unique, but these are not: {names}", {"names": ", ".join(twice)}
         )
     return presets
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from shared.workspace.layout import WorkDir
     from shared.workspace.names import Place
 
-HEADS: Final = 2  # for up to so many files one request each; for more a listing of the directory
+HEADS: Final = 2  # up to this many files take one request each; for more, the directory is listed
 VIDEOS_AT_ONCE: Final = 50
 MARKER_SECONDS: Final = 4.0  # shorter than the time limit of a workspace check
 ORIGINAL: Final = re.compile(r".*/?originals/([0-9a-f-]{36})/source")

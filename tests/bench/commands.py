@@ -45,7 +45,7 @@ class Piece:
 
 
 def _mezzanine_options(seconds: float, target: Path) -> list[str]:
-    """Return how sources are written: as a camera or an editor would hand them in."""
+    """Return how sources are written: as a camera or an editor would deliver them."""
     bit_rate = ["-b:v", str(MEZZANINE_BPS), "-maxrate", str(MEZZANINE_BPS * 3 // 2)]
     return [
         *("-t", f"{seconds:g}", "-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high"),

@@ -145,7 +145,7 @@ def names_a_segment(playlist: Path) -> bool:
 
 
 def _run_limit(job: Job) -> Result:
-    """Add up what no way of making these renditions can do without."""
+    """Add up the work that no way of making these renditions can avoid."""
     top = job.ladder[0]
     with tempfile.TemporaryDirectory(prefix="vod-bench-", dir=MEMORY_DISK) as name:
         raw = Path(name)

@@ -1,6 +1,6 @@
 """How many bits a picture of the same quality takes, ours against plain x264.
 
-Four points a content and rendition: the ladder's own, and ladders of other bit rates, with the rate factor
+Four points per content and rendition: the ladder's own, and ladders of other bit rates, with the rate factor
 that belongs to them (6 more for half the bits). Plain x264 (an average rate, the preset veryfast, a thread
 for each core) has the same bit rates. BD-rate is the mean difference in bits at equal quality (ITU-T
 VCEG-M33), between points by straight lines over the logarithm of the rate.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 JUDGE: Final = Build("9.0")  # a build with libvmaf
 SHARES: Final = (1.0, 0.35, 0.6, 1.7)  # of the ladder's bit rate; its own first
 CRF_FOR_HALF: Final = 6.0
-EVERY: Final = 5  # this many pictures, one is judged
+EVERY: Final = 5  # one in this many pictures is judged
 JOIN_FRAME: Final = KEY_FRAME_SECONDS * RATE
 JOIN_SECONDS: Final = 1.0  # that are looked at after a join
 BEST_DB: Final = 100.0  # stands for infinity

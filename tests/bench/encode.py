@@ -75,7 +75,7 @@ def _measure_cost(options: argparse.Namespace, console: Console) -> int:
 
 
 def _kept(target: Path) -> dict[str, dict[str, Any]]:
-    """Return the sections of a former run by the kind of their source."""
+    """Return the sections of a previous run by the kind of their source."""
     former = json.loads(target.read_text()) if target.exists() else {"sources": []}
     return {section["kind"]: section for section in former["sources"]}
 
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parts", default=",".join(PARTS), help="default: %(default)s")
     parser.add_argument("--renditions", default=",".join(rung.name for rung in commands.LADDER))
     parser.add_argument("--contents", default=None, help="names of contents or films, with commas")
-    parser.add_argument("--more", action="store_true", help="keep what the files have already")
+    parser.add_argument("--more", action="store_true", help="keep the results that the files already have")
     parser.add_argument(
         "--long", action="store_true", help=f"ours alone, on a source of {results.LONG_SECONDS} s"
     )
@@ -121,7 +121,7 @@ def _run(name: str, source: Source, options: argparse.Namespace) -> Result:
 
 
 def _line(kind: str, result: Result) -> str:
-    """Return one line of news about a contender that is done."""
+    """Return one line of progress about a contender that has finished."""
     figures = f"{result.usage.wall_seconds:.1f} s" if result.usage else ""
     return f"{kind}: {TITLES[result.name]}: {result.error or figures}"
 

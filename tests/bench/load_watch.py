@@ -1,4 +1,4 @@
-"""What a stack takes while it is under load, looked at each second: memory, queues, connections, videos."""
+"""What a stack takes while it is under load, observed every second: memory, queues, connections, videos."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Watch:
         used = await database.fetchval(
             "select count(*) from pg_stat_activity where backend_type = 'client backend'"
         )
-        self.connections = max(self.connections, used - 1)  # ours is none of the services'
+        self.connections = max(self.connections, used - 1)  # our own connection is not one of the services'
         rows = await database.fetch(
             "select status, count(*) from videos where created_at >= $1 group by status", since
         )

@@ -50,7 +50,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one contender on one source; `error` is its last words when it failed."""
+    """What became of one contender on one source; `error` is its last output when it failed."""
 
     name: str
     usage: Usage | None = None

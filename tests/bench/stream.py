@@ -89,7 +89,7 @@ def connections_of(contender: str, kind: str, given: argparse.Namespace) -> list
 def measure_cold(
     server: Server, contender: str, film: Film, home: Path, given: argparse.Namespace
 ) -> list[Any]:
-    """Ask for segments that the server has never sent, others for each number of connections."""
+    """Request segments that the server has never sent, different ones for each number of connections."""
     rows = []
     for turn, connections in enumerate(connections_of(contender, "cold segment", given)):
         cold = [path_of(contender, film, number) for number in cold_numbers(turn)]
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def draw(figures: Path) -> int:
-    """Draw the figures beside themselves; returns the exit status."""
+    """Draw the chart next to its figures; returns the exit status."""
     try:
         contenders.install()
         python, chart = contenders.VENV / "bin" / "python", Path(__file__).with_name("stream_chart.py")

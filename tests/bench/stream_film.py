@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 SEGMENT_BYTES: Final = 4_000_000
-CROWDED: Final = 4  # the segments below are hot, or asked for once
+CROWDED: Final = 4  # the segments below are hot, or requested once
 COLD_FROM: Final = 5
 COLD: Final = 24  # segments for each number of connections
 SEGMENTS: Final = COLD_FROM - 1 + 3 * COLD
@@ -44,7 +44,7 @@ values ($1, 'bench', 'file:x', 'ready', $2, $3, $4, $5::jsonb, 3600, $6)
 
 
 def cold_numbers(turn: int) -> range:
-    """Return segments that nothing else asks for, others for each turn."""
+    """Return segments that nothing else asks for, different ones for each turn."""
     return range(COLD_FROM + turn * COLD, COLD_FROM + (turn + 1) * COLD)
 
 

@@ -137,7 +137,7 @@ class Connection:
         return len(await self._reader.readexactly(self.length))
 
     async def read_slowly(self) -> None:
-        """Read a little now and then, for ever."""
+        """Read a little now and then, forever."""
         while await self._reader.read(SLOW_BYTES):
             await asyncio.sleep(SLOW_PAUSE_SECONDS)
 

@@ -31,7 +31,7 @@ STACK = {"HLS_SEGMENT_SECONDS": "2", "CHUNK_SECONDS": "4", "SOURCE_PRIVATE_HOSTS
 
 @pytest.fixture(scope="package")
 def system(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The whole system; its logs hold no token when the tests are through."""
+    """The whole system; its logs hold no token when the tests are done."""
     running = System(tmp_path_factory.mktemp("stack"))
     try:
         running.up(**STACK, STORAGE_TYPE="s3")

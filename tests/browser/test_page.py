@@ -173,13 +173,13 @@ async def loses_its_buffer(viewer: Viewer, client: Client, video_id: str) -> Non
     async with asyncio.timeout(SECONDS):
         while (await client.session.get(url)).status == 200:
             await asyncio.sleep(0.1)
-    if not await viewer.page.is_visible("#notice"):  # it may have fetched, and been told, already
+    if not await viewer.page.is_visible("#notice"):  # it may already have fetched, and been refused
         await viewer.page.evaluate(
             f"() => {{ {MEDIA}.currentTime = 0; hls.currentLevel = hls.currentLevel ? 0 : 1; }}"
         )
 
 
-async def test_viewing_is_counted_by_rendition_and_names_nobody(
+async def test_viewing_is_counted_by_rendition_and_identifies_no_viewer(
     system: System, ready: Any, viewer: Viewer
 ) -> None:
     async with system.client() as client:

@@ -103,7 +103,7 @@ async def starts(viewer: Viewer, player: str) -> None:
 
 
 @pytest.mark.parametrize("player", list(SCRIPTS))
-async def test_viewer_seeks_within_what_is_there_of_a_growing_video(
+async def test_viewer_seeks_within_the_available_part_of_a_growing_video(
     system: System, viewer: Viewer, clip: Path, libraries: Path, player: str
 ) -> None:
     system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="")

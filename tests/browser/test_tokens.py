@@ -129,7 +129,7 @@ async def test_page_opened_with_an_expired_token_plays_as_soon_as_it_has_a_new_o
         assert len(page.asked) == 1
 
 
-async def test_viewer_with_a_new_token_goes_on_when_the_segments_in_the_playlist_are_refused(
+async def test_viewer_with_a_new_token_continues_when_the_segments_in_the_playlist_are_refused(
     system: System, viewer: Viewer, clip: Path
 ) -> None:
     """A grant ends, here by a revocation, before the player has loaded all that its playlist names."""
@@ -172,7 +172,7 @@ async def is_refused(request: Any) -> bool:
     return answer is not None and answer.status == 403
 
 
-async def test_viewer_is_told_when_nobody_renews_the_token(
+async def test_viewer_is_told_when_the_token_is_not_renewed(
     system: System, viewer: Viewer, clip: Path
 ) -> None:
     async with system.client() as client:

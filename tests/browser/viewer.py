@@ -1,4 +1,4 @@
-"""A viewer in a browser: plays, seeks, switches, and keeps account of stalls, frames and requests."""
+"""A viewer in a browser: plays, seeks, switches, and records stalls, frames and requests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SEEK = f"""(moment) => new Promise((resolve) => {{
   video.currentTime = moment;
 }})"""
 DRY_SECONDS = 0.25
-SECONDS = 120  # that anything may take: the machine may be busy with other things
+SECONDS = 120  # the longest that any step may take: the machine may be busy with other things
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Viewer:
         return await self.until(SEEN, lambda seen: seen["ended"])
 
     async def seek(self, moment: float) -> None:
-        """Seek, and wait for the picture there; it may play on until it says so."""
+        """Seek, and wait for the picture there; playback may continue until then."""
         async with asyncio.timeout(SECONDS):
             reached, played = await self.page.evaluate(SEEK, moment)
         assert moment - 0.5 < reached < moment + played + 0.5, (moment, reached, played)

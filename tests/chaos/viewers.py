@@ -1,7 +1,7 @@
 """Viewers: they play ready videos during the whole run, and note what an outage lets them notice.
 
-A viewer begins with a video's playlists. From then on the playlists have to come whatever is away, and so
-does every segment that they name: at once, unless the storage itself is faulty, and then as soon as it is
+A viewer begins with a video's playlists. From then on the playlists have to come whatever is unavailable, and
+so does every segment that they name: at once, unless the storage itself is faulty, and then as soon as it is
 back. Viewers use a streamer that is neither killed nor paused: a restart forgets what it has served.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 VIEWERS: Final = 3
 WATCH_SECONDS: Final = 25.0  # then a viewer switches to another video
 PAUSE_SECONDS: Final = 0.4  # between two requests
-ANSWER_SECONDS: Final = 10.0  # hls.js waits so long for the first byte of a segment
+ANSWER_SECONDS: Final = 10.0  # hls.js waits this long for the first byte of a segment
 GRACE_SECONDS: Final = 10.0  # after a fault of the storage, which has to start and to be found again
 NAMED: Final = re.compile(r"^(?!#)\S+$", re.MULTILINE)
 ONLY_READY: Final = frozenset({"ready"})

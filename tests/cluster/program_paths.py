@@ -1,4 +1,4 @@
-"""Where the programs of the cluster tests lie: built once, and kept outside the checkout."""
+"""Where the programs of the cluster tests are: built once, and kept outside the checkout."""
 
 from __future__ import annotations
 

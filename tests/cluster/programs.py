@@ -35,7 +35,7 @@ class Module:
     total: str
 
     def directory(self) -> Path:
-        """Return where it lies, fetched if need be. Raises OSError when its hash is another one."""
+        """Return where it is, after fetching it if necessary. Raises OSError when its hash is another one."""
         command = ["go", "mod", "download", "-json", self.name]
         cache().mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
@@ -153,7 +153,7 @@ def obstacle(*names: str) -> str | None:
     """Return why these programs cannot run here; None if they can."""
     missing = [name for name in names if not find(name)]
     return (
-        f"{', '.join(missing)}: not built yet, or not to be had here (`make test-cluster`)"
+        f"{', '.join(missing)}: not built yet, or not available here (`make test-cluster`)"
         if missing
         else None
     )

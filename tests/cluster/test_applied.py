@@ -85,7 +85,7 @@ def test_restricted_namespace_refuses_a_pod_that_is_not_confined(admitting):
     assert "violates PodSecurity" in answer.errors
 
 
-def test_kube_score_has_no_objection_that_is_not_answered():
+def test_kube_score_has_no_unanswered_objection():
     if not find("kube-score"):
         pytest.skip("kube-score is not built")
     ignored = [word for name in ANSWERED for word in ("--ignore-test", name)]

@@ -59,7 +59,7 @@ def test_newcomer_follows_the_page_with_helm_and_changes_the_release(empty, chec
     before = pod_annotations(empty)
     empty.kubectl("scale", "deployment/transcoder", "--replicas", "4", "--namespace", "vod")
     empty.run(helm, "upgrade", "vod", str(CHART), *namespace, "--set", "config.LOG_LEVEL=DEBUG", *wait)
-    assert pod_annotations(empty) != before, "a changed configuration rolls the pods"
+    assert pod_annotations(empty) != before, "a changed configuration restarts the pods"
     assert deployments(empty)["transcoder"]["spec"]["replicas"] == 4
     empty.run(helm, "rollback", "vod", "1", *namespace, *wait)
     assert pod_annotations(empty) == before

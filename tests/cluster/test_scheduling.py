@@ -67,7 +67,7 @@ def apply_again(cluster, directory):
     cluster.kubectl("apply", "--kustomize", str(directory))
 
 
-def test_changed_configuration_rolls_every_service_and_none_is_short_of_a_pod(applied, overlay):
+def test_changed_configuration_restarts_every_service_and_none_is_short_of_a_pod(applied, overlay):
     before = names([pod for name in SERVING for pod in running(applied, name)])
     overlay.write_text(
         "namespace: vod\nresources: [../full]\nconfigMapGenerator:\n"
@@ -92,7 +92,7 @@ def overlay():
     path.parent.rmdir()
 
 
-def test_drained_node_is_empty_and_every_service_runs_on(applied):
+def test_drained_node_is_empty_and_every_service_keeps_running(applied):
     node = running(applied, "ingest")[0]["spec"]["nodeName"]
     with Lowest(applied) as lowest:
         applied.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s")
@@ -122,7 +122,7 @@ def evict(cluster, pod, *, fails=False):
     return cluster.kubectl("create", "--raw", path, "--filename", "-", given=json.dumps(body), fails=fails)
 
 
-def test_serving_pushes_out_bulk_encoding_and_planners_push_out_nothing(applied, until):
+def test_serving_preempts_bulk_encoding_and_planners_preempt_nothing(applied, until):
     """Three nodes of 16 cores: bulk transcoders of four cores take what the others leave."""
     until(lambda: len(running(applied, "transcoder-plan")) == 2, "two planners run")
     scale(applied, "transcoder-cpu", 14)

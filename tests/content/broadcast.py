@@ -53,7 +53,7 @@ def mono_tracks(
 
 
 def mixes(left: Mapping[str, float], right: Mapping[str, float]) -> Callable[[Converted], list[str]]:
-    """Return the judge of how loud each channel is on either side, in all chunks and across their joins."""
+    """Return the judge of each channel's loudness on either side, in all chunks and across their joins."""
 
     def judge(made: Converted) -> list[str]:
         if made.plan.audio is None:

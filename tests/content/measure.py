@@ -35,7 +35,7 @@ def pictures(path: Path, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def aspect(picture: NDArray[np.uint8]) -> float:
-    """Return the shape (width over height) of what is no black bar."""
+    """Return the shape (width over height) of the picture without black bars."""
     bright = picture.max(axis=2) > 60
     rows, columns = bright.mean(axis=1) > 0.2, bright.mean(axis=0) > 0.2
     return float(columns.sum() / max(1, rows.sum()))

@@ -136,7 +136,7 @@ def changed(build: Callable[[Path], Path], change: Callable[[bytes], bytes]) -> 
 
 
 def longer_sound(suffix: str, video: str, audio: str) -> Callable[[Path], Path]:
-    """Return the builder of a file whose sound goes on for 8 s after its pictures."""
+    """Return the builder of a file whose sound continues for 8 s after its pictures."""
 
     def build(folder: Path) -> Path:
         path = folder / f"longer.{suffix}"
@@ -174,7 +174,7 @@ def halves(folder: Path, suffix: str, video: str, audio: str, starts: tuple[floa
 
 
 def flash_joined(milliseconds: int) -> Callable[[Path], Path]:
-    """Return the builder of an FLV whose clock, after half of it, goes on from `milliseconds`."""
+    """Return the builder of an FLV whose clock, after half of it, continues from `milliseconds`."""
 
     def build(folder: Path) -> Path:
         first, second = halves(folder, "flv", "libx264", "aac", (0, 0))

@@ -23,7 +23,7 @@ FPS: Final = 25
 
 @dataclass(frozen=True)
 class Case:
-    """A source to be made, and what is wrong with the video that came of it: nothing, if all is right."""
+    """A source to be made, and what is wrong with the video made from it: nothing, if all is right."""
 
     name: str
     build: Callable[[Path], Path]

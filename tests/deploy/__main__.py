@@ -29,7 +29,7 @@ INSIDE = ("unshare", "--net", "--kill-child=TERM", sys.executable, "-m", "tests.
 
 
 def main(arguments: list[str]) -> int:
-    """Build what is asked for, then run its tests; return the exit status."""
+    """Build what is requested, then run its tests; return the exit status."""
     what, rest = arguments[0], arguments[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is stopped
     if reason := reason_not_to_run():

@@ -32,7 +32,7 @@ class Built:
 
 
 def build_all(engine: Engine) -> Built:
-    """Build the image and what its tests look into beside it. Raises EngineError."""
+    """Build the image and what else its tests inspect. Raises EngineError."""
     built = build_image(engine)
     build(engine, "--target", "image", "--tag", STAGE)
     build(engine, "--target", "nvidia", "--tag", NVIDIA)

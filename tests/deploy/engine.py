@@ -129,7 +129,7 @@ def _remove_containers(engine: Engine) -> None:
 
 
 def _stop(daemon: subprocess.Popen[bytes]) -> None:
-    """Stop the daemon and, if it does not go, its whole process group."""
+    """Stop the daemon and, if it does not exit, its whole process group."""
     daemon.send_signal(signal.SIGTERM)
     try:
         daemon.wait(STOP_SECONDS)

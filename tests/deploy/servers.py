@@ -25,7 +25,7 @@ INSTALL: Final = f"""\
 FROM {BASE}
 RUN printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d \\
     && apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends """
-# As the entry points of the official images: prepare the volume as root, give root up, run what is asked for.
+# As the entry points of the official images: prepare the volume as root, give root up, run the given command.
 POSTGRES: Final = f"""\
 {INSTALL}postgresql-15
 ENV PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=/var/lib/postgresql/data

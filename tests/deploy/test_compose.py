@@ -99,7 +99,7 @@ async def test_a_segment_is_fetched_once_for_all_viewers(project, clip, tmp_path
     assert caches.count("HIT") >= len(caches) / 2 > 0
 
 
-async def test_api_and_pages_are_at_the_entrance_and_metrics_are_not(project):
+async def test_api_and_pages_are_published_and_metrics_are_not(project):
     async with aiohttp.ClientSession() as session:
         for path, status in {
             "/openapi.json": 200,
@@ -138,7 +138,7 @@ def test_our_containers_have_no_privileges_and_write_nowhere_else(project):
         assert host["RestartPolicy"]["Name"] == "unless-stopped", service
 
 
-async def test_killed_services_start_again_and_the_video_becomes_ready(project, tmp_path):
+async def test_killed_services_restart_and_the_video_becomes_ready(project, tmp_path):
     long = make_clip(tmp_path / "long.mp4", seconds=40, size="1280x720")
     async with aiohttp.ClientSession() as session:
         client = Client(session, {"INGEST_URL": ENTRANCE}, project.addresses().key)

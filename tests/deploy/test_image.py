@@ -71,7 +71,7 @@ def test_the_image_is_small_and_has_neither_shell_nor_tools(engine, files):
         engine.docker("run", "--rm", "--network", "none", "--entrypoint", "sh", NAME, "-c", "true")
 
 
-def test_the_work_volume_is_the_users_and_group_0s(files):
+def test_the_work_volume_belongs_to_the_user_and_group_0(files):
     work = files["work"]
     assert (work.uid, work.gid, work.mode & 0o777) == (10001, 0, 0o775)
     others = [name for name, file in files.items() if file.uid and name != "work"]
@@ -80,7 +80,7 @@ def test_the_work_volume_is_the_users_and_group_0s(files):
     assert writable <= {"work", "tmp", "var/tmp"}
 
 
-def test_the_image_says_what_it_is(engine):
+def test_the_image_describes_itself(engine):
     config = json.loads(engine.docker("inspect", "--format", "{{json .Config}}", NAME))
     labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
     assert set(labels) == {"title", "description", "licenses", "version", "revision"}

@@ -44,10 +44,8 @@ async def test_video_ends_ready_when_a_service_is_killed_in_the_middle(s3_mode, 
         assert await events.of(video_id, "video.failed") == []
 
 
-@pytest.mark.skipif(
-    IN_BUCKET, reason="the work bucket is on the server that is away: see test_work_bucket.py"
-)
-async def test_retry_encodes_nothing_again_when_storage_was_away_during_upload(s3_mode, long_clip, tmp_path):
+@pytest.mark.skipif(IN_BUCKET, reason="the work bucket is on the stopped server: see test_work_bucket.py")
+async def test_retry_encodes_nothing_again_after_an_outage_during_upload(s3_mode, long_clip, tmp_path):
     if not s3_mode.runs("seaweedfs"):
         pytest.skip("the S3 server is not ours to stop")
     async with s3_mode.client() as client, s3_mode.events() as events:

@@ -40,7 +40,7 @@ async def attempts(system, video_id):
     return {name.split("/")[0] for name in files if name.endswith(".ts")}
 
 
-async def test_fsck_has_made_again_only_what_is_spoiled(s3_mode, long_clip, tmp_path):
+async def test_fsck_recreates_only_damaged_objects(s3_mode, long_clip, tmp_path):
     foreign = f"hls/alice/{uuid4()}/360p/segment_001.ts"
     async with s3_mode.client() as client, s3_mode.s3() as s3, s3_mode.events() as events:
         bucket = s3_mode.env["S3_BUCKET"]
@@ -87,7 +87,7 @@ async def test_fsck_has_made_again_only_what_is_spoiled(s3_mode, long_clip, tmp_
         assert not any(each["videoId"] == video_id for each in (await fsck(s3_mode))[1]["damaged"])
 
 
-async def test_fsck_mends_what_it_can_when_the_original_is_gone(s3_mode, small_clip):
+async def test_fsck_repairs_what_it_can_when_the_original_is_gone(s3_mode, small_clip):
     async with s3_mode.client() as client, s3_mode.s3() as s3:
         record = await client.ready((await client.upload(small_clip))["id"])
         bucket, segment = s3_mode.env["S3_BUCKET"], f"{record['renditions'][0]['name']}/segment_001.ts"

@@ -65,7 +65,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Viewer:
-    """A player that asks for the growing playlist again and again, and loads what is new in it."""
+    """A player that requests the growing playlist again and again, and loads what is new in it."""
 
     client: Any
     record: Any
@@ -92,7 +92,7 @@ class Viewer:
             self.counts.append(len(names))
 
     async def watch_until(self, count: int, seconds: float = 240) -> None:
-        """Look until `count` segments are shown."""
+        """Wait until `count` segments are shown."""
         async with asyncio.timeout(seconds):
             while self.shown < count:
                 await self.look()
@@ -124,7 +124,7 @@ async def expect_whole(system, client, viewer, tmp_path):
     assert [(each.frames, each.even_steps) for each in played.values()] == [(375, True)]
     folder = ready["playlistUrl"].replace("master.m3u8", "180p")
     for name, body in viewer.bodies.items():
-        assert body == await client.fetch(f"{folder}/{name}"), f"{name} is another one now"
+        assert body == await client.fetch(f"{folder}/{name}"), f"{name} was replaced"
     stored = await system.bucket(ready["s3Key"])
     assert len([key for key in stored if key.endswith(".ts")]) == SEGMENTS
 
@@ -139,7 +139,7 @@ async def test_playlist_grows_by_segment_while_a_chunk_is_encoded(slow, clip, tm
         await expect_whole(slow, client, viewer, tmp_path)
         assert await attempts(slow, viewer.record["id"]) == [1, 1, 1, 1]
         announced = await events.of(viewer.record["id"], "video.segmented")
-        assert sorted(event["chunk"] for event in announced) == [0, 1, 2, 3], "one event a chunk"
+        assert sorted(event["chunk"] for event in announced) == [0, 1, 2, 3], "one event per chunk"
 
 
 @pytest.mark.long

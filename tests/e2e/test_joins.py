@@ -1,4 +1,4 @@
-"""Minutes of numbered frames and a steady tone, converted in chunks by two transcoders: no join shows."""
+"""Numbered frames and a steady tone, converted in chunks by two transcoders: no join can be noticed."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def is_encoding(record):
     return record["stage"] in ("encode", "upload", "stored")
 
 
-async def test_services_of_today_finish_what_those_before_had_planned(fleet, old, clip):
+async def test_current_services_finish_what_earlier_ones_had_planned(fleet, old, clip):
     await fleet.start(old, "ingest", "transcoder")
     async with fleet.client("ingest") as client:
         video_id = (await client.upload(clip))["id"]
@@ -107,7 +107,7 @@ async def test_services_of_today_finish_what_those_before_had_planned(fleet, old
         assert (await client.ready(video_id))["durationSeconds"] == pytest.approx(12, abs=0.1)
 
 
-async def test_services_before_leave_what_they_cannot_encode_to_those_of_today(fleet, old, clip):
+async def test_earlier_services_leave_what_they_cannot_encode_to_current_ones(fleet, old, clip):
     await fleet.start(REPO, "ingest", "transcoder")
     async with fleet.client("ingest") as client:
         video_id = (await client.upload(clip))["id"]

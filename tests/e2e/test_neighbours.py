@@ -55,7 +55,7 @@ def attacked(system: System, key: str) -> Iterator[None]:
             attack.stdin.flush()
             time.sleep(3)  # all have connected, and hold what they can get
             yield
-            assert attack.poll() is None, "the attack has gone on all the time"
+            assert attack.poll() is None, "the attack lasted the whole time"
         finally:
             attack.kill()
 

@@ -151,7 +151,7 @@ async def test_source_smaller_than_every_preset_gets_one_rendition_of_its_own_si
     ]
 
 
-async def test_local_files_go_when_they_are_to_be_deleted_after_s3(s3_mode, small_clip):
+async def test_local_files_are_removed_when_configured_so_after_s3_has_them(s3_mode, small_clip):
     s3_mode.up(DELETE_LOCAL_AFTER_S3="true")
     async with s3_mode.client() as client:
         ready = await client.ready((await client.upload(small_clip))["id"])
@@ -277,7 +277,7 @@ async def test_delete_stops_the_work_when_a_video_is_being_encoded(s3_mode, long
         assert await s3_mode.bucket(f"hls/system/{video_id}") == {}
 
 
-async def test_state_changes_are_streamed_to_whoever_watches(s3_mode, clip):
+async def test_state_changes_are_streamed_to_every_watcher(s3_mode, clip):
     async with s3_mode.client() as client:
         video_id = (await client.upload(clip))["id"]
         headers = {"Authorization": f"Bearer {client.key}"}
@@ -297,7 +297,7 @@ async def test_state_changes_are_streamed_to_whoever_watches(s3_mode, clip):
     assert len({event["id"] for event in events}) == len(events)
 
 
-async def test_every_service_tells_health_readiness_and_metrics(s3_mode):
+async def test_every_service_reports_health_readiness_and_metrics(s3_mode):
     state = json.loads((s3_mode.directory / "state.json").read_text())
     async with s3_mode.client() as client:
         for part in ("ingest", "transcoder-1", "uploader", "streamer"):

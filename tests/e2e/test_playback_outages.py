@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 OUTAGE_SECONDS = float(os.environ.get("PLAYBACK_OUTAGE_SECONDS", "6"))
 PLAYERS = 4
 PAUSE_SECONDS = 0.3
-FIRST_SILENCE_SECONDS = 5.0  # until the streamer takes a slow storage for one that hangs
-ANSWER_SECONDS = 10.0  # hls.js waits so long for the first byte of a segment
+FIRST_SILENCE_SECONDS = 5.0  # until the streamer treats a slow storage as hanging
+ANSWER_SECONDS = 10.0  # hls.js waits this long for the first byte of a segment
 
 
 @dataclass
@@ -123,4 +123,4 @@ async def test_players_miss_no_segment_when_the_storage_hangs(s3_mode, url):
         await progress(players)
     errors = [error for player in players for error in player.errors]
     assert errors, "segments that are not in memory had to wait"
-    assert all(".ts" in error for error in errors), "playlists came all the time"
+    assert all(".ts" in error for error in errors), "playlists were always available"

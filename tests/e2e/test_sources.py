@@ -86,7 +86,7 @@ async def test_platform_event_starts_the_pipeline_when_the_source_is_on_an_https
     assert ready["durationSeconds"] == pytest.approx(5, abs=0.05)
 
 
-async def test_video_is_converted_once_when_its_event_comes_three_times(s3_mode, small_clip):
+async def test_video_is_converted_once_when_its_event_arrives_three_times(s3_mode, small_clip):
     uri, video_id = await put_source(s3_mode, small_clip), str(uuid4())
     async with s3_mode.client() as client, s3_mode.events() as events:
         for _ in range(3):

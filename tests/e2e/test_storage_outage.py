@@ -1,4 +1,4 @@
-"""Videos in the upload stage while the S3 server is killed: all get ready unaided, nothing encoded twice."""
+"""Videos in the upload stage while the S3 server is killed: all become ready, nothing is encoded twice."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def system(outside_servers, tmp_path_factory):
         running.down()
 
 
-@pytest.mark.skipif(IN_BUCKET, reason="uploads go to the server that is away: see test_work_bucket.py")
+@pytest.mark.skipif(IN_BUCKET, reason="uploads go to the stopped server: see test_work_bucket.py")
 @pytest.mark.timeout(300 + 3 * OUTAGE_SECONDS)
-async def test_videos_wait_for_the_storage_and_go_on_when_it_is_back(system, tmp_path):
+async def test_videos_wait_for_the_storage_and_continue_when_it_is_back(system, tmp_path):
     if not system.runs("seaweedfs"):
         pytest.skip("the S3 server is not ours to stop")
     clip = make_clip(tmp_path / "clip.mp4", seconds=2, size="160x90", sound=False)

@@ -71,7 +71,7 @@ GOOD = {"rendition": "360p", "segment": "segment_001.ts"}
 
 
 def tricks(key):
-    """Return what may lead a careless server to an object: as it is, encoded, and out of any directory."""
+    """Return paths by which a careless server may send an object: plain, encoded, out of any directory."""
     encoded = quote(key, safe="")
     found = [key, encoded, quote(encoded, safe="")]
     for up, rest in (
@@ -152,7 +152,7 @@ async def test_no_original_and_no_chunk_can_be_read_by_any_route_or_without_cred
 
 
 @pytest.mark.timeout(240)
-async def test_videos_go_on_by_themselves_after_an_outage_of_both_buckets(system, tmp_path):
+async def test_videos_continue_by_themselves_after_an_outage_of_both_buckets(system, tmp_path):
     if not system.runs("seaweedfs"):
         pytest.skip("the S3 server is not ours to stop")
     clip = make_clip(tmp_path / "long.mp4", seconds=16, size="320x180", sound=False)

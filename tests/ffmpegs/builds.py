@@ -48,7 +48,7 @@ class Build:
 
 
 def all_builds() -> list[Build]:
-    """Return the builds that requirements are kept of, the oldest first."""
+    """Return the builds that requirements are pinned for, the oldest first."""
     versions = sorted((path.stem for path in REQUIREMENTS.glob("*.txt")), key=float)
     return [Build(version) for version in versions]
 

@@ -1,4 +1,4 @@
-"""How long each parser is fuzzed: FUZZ_SECONDS are shared out among all of them (`make fuzz` sets 600)."""
+"""How long each parser is fuzzed: FUZZ_SECONDS are divided among all of them (`make fuzz` sets 600)."""
 
 from __future__ import annotations
 

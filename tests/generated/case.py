@@ -18,7 +18,7 @@ COMPLETE: Final[frozenset[str]] = frozenset()
 
 
 def ffmpeg(*arguments: object) -> None:
-    """Run ffmpeg; CalledProcessError with its words when it fails."""
+    """Run ffmpeg; CalledProcessError with its output when it fails."""
     command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
     subprocess.run(command, check=True, capture_output=True)
 

@@ -1,4 +1,4 @@
-"""Every family of generated sources, with how many of each a hundred holds."""
+"""Every family of generated sources, and how many of each are in a hundred."""
 
 from __future__ import annotations
 

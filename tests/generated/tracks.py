@@ -70,7 +70,7 @@ def _build(folder: Path, material: Material, extras: Extras) -> Path:
 
 
 def _mux(folder: Path, inputs: list[object], maps: list[str], options: list[object], extras: Extras) -> Path:
-    """Write the file: the clip's own tracks are the default ones, wherever they lie."""
+    """Write the file: the clip's own tracks are the default ones, wherever they are in the file."""
     chance = random.Random(extras.order + 1)
     place = list(range(len(maps)))
     chance.shuffle(place)
@@ -101,7 +101,7 @@ def _mux(folder: Path, inputs: list[object], maps: list[str], options: list[obje
 
 @dataclass(frozen=True)
 class Unopened:
-    """Sound whose decoder does not start, for its parameters are of a kind that FFmpeg does not know."""
+    """Sound whose decoder does not start, because its parameters are of a kind that FFmpeg does not know."""
 
     codec: str
     containers: tuple[str, ...]
@@ -178,7 +178,7 @@ def still_beside_film(chance: random.Random) -> Case:
 
 
 def silent_default(chance: random.Random) -> Case:
-    """Return a file whose default sound track holds next to nothing."""
+    """Return a file whose default sound track is nearly empty."""
     frames = chance.choice([0, 1, 3])
 
     def build(folder: Path, material: Material) -> Path:

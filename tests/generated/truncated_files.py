@@ -79,7 +79,7 @@ def _cut(container: str, share: float, *, odd: int = 0, may_be_refused: bool) ->
 
 
 def uncut(chance: random.Random) -> Case:
-    """Return a file that is complete: nothing may be said against it."""
+    """Return a file that is complete: no warning may be given."""
     container = chance.choice((*CONTAINERS, *OTHER_CODECS, "live"))
     slack = 0.1 if container in CONTAINERS and container not in {"avi", "flv"} else 0.2
     return Case(

@@ -44,7 +44,7 @@ def through(proxy, url):
     return f"amqp://{server.username}:{server.password}@127.0.0.1:{proxy.port}{server.path}?heartbeat=1"
 
 
-async def test_consumer_and_relay_go_on_when_the_broker_was_silent(servers, database, proxy, eventually):
+async def test_consumer_and_relay_continue_when_the_broker_was_silent(servers, database, proxy, eventually):
     outbox, seen = Outbox(database, "/test"), []
 
     async def handle(event):

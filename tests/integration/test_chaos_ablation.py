@@ -13,7 +13,7 @@ QUICK = ("outbox", "state-guard")
 
 
 @pytest.mark.parametrize("control", [c for c in CONTROLS if c.name in QUICK], ids=lambda c: c.name)
-async def test_judge_finds_damage_only_when_the_guard_is_away(control, servers, tmp_path):
+async def test_checks_find_damage_only_without_the_guard(control, servers, tmp_path):
     clip = make_clip(tmp_path / "clip.mp4")
     names = {field: getattr(servers, field) for field in servers.__dataclass_fields__}
     trial = await try_control(control, Addresses(**names, work_dir=tmp_path), clip, tmp_path / control.name)

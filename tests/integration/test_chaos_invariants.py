@@ -126,7 +126,7 @@ async def scene(servers, database_url, tree, tmp_path):
     await database.close()
 
 
-async def test_judge_finds_nothing_when_a_video_is_whole_and_its_event_comes_twice(scene):
+async def test_checks_find_nothing_when_a_video_is_intact_and_its_event_arrives_twice(scene):
     await scene.tell("first")
     assert len(scene.recorder.events) == 2
     verdict = await check_invariants(scene.addresses, scene.expected, scene.recorder, settle_seconds=0)
@@ -134,7 +134,7 @@ async def test_judge_finds_nothing_when_a_video_is_whole_and_its_event_comes_twi
     assert (verdict.videos, verdict.played) == (1, 1)
 
 
-async def test_judge_finds_an_object_that_is_missing_or_too_much(scene, tree):
+async def test_checks_find_an_object_that_is_missing_or_too_much(scene, tree):
     await scene.remove(SEGMENTS[1])
     missing = await scene.verdict()
     assert f"{SEGMENTS[1]} is recorded, but not in storage" in missing["damaged"]
@@ -143,13 +143,13 @@ async def test_judge_finds_an_object_that_is_missing_or_too_much(scene, tree):
     assert await scene.verdict() == {"orphans": ["180p/segment_003.ts is in storage, but not recorded"]}
 
 
-async def test_judge_finds_a_segment_that_is_truncated(scene, tree):
+async def test_checks_find_a_segment_that_is_truncated(scene, tree):
     await scene.put(SEGMENTS[0], tree[SEGMENTS[0]][:-188])
     found = (await scene.verdict())["damaged"]
     assert any("bytes in storage" in evidence for evidence in found)
 
 
-async def test_judge_sees_pictures_that_are_gone_or_in_the_wrong_place_when_all_sizes_are_right(scene, tree):
+async def test_checks_find_pictures_that_are_gone_or_in_the_wrong_place_when_all_sizes_are_right(scene, tree):
     blank = b"\x47\x1f\xff\x10" + b"\xff" * 184  # a packet without meaning
     half = len(tree[SEGMENTS[0]]) // 188 // 2
     await scene.put(
@@ -164,12 +164,12 @@ async def test_judge_sees_pictures_that_are_gone_or_in_the_wrong_place_when_all_
     assert list(await scene.verdict()) == ["damaged"]
 
 
-async def test_judge_finds_an_end_that_was_told_twice(scene):
+async def test_checks_find_an_end_that_was_announced_twice(scene):
     await scene.tell("second")
     assert list(await scene.verdict()) == ["doubled"]
 
 
-async def test_recorder_hears_what_is_published_after_its_connection_broke_or_fell_silent(scene):
+async def test_recorder_receives_what_is_published_after_its_connection_broke_or_fell_silent(scene):
     parts = urlsplit(scene.addresses.rabbitmq_url)
     proxy = await TcpProxy.start(parts.hostname, parts.port)
     through = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}")
@@ -178,7 +178,7 @@ async def test_recorder_hears_what_is_published_after_its_connection_broke_or_fe
     proxy.cut()
     await scene.tell("second")
     proxy.black_hole()
-    await asyncio.sleep(4)  # two heartbeats fail to come
+    await asyncio.sleep(4)  # two heartbeats are missed
     proxy.heal()
     await scene.tell("third")
     assert {event.event_id for event in recorder.events} == {"second", "third"}
@@ -186,7 +186,7 @@ async def test_recorder_hears_what_is_published_after_its_connection_broke_or_fe
     await proxy.close()
 
 
-async def test_judge_finds_rows_that_are_stuck(scene):
+async def test_checks_find_rows_that_are_stuck(scene):
     await scene.database.execute(
         "insert into outbox (video_id, exchange, routing_key, message) values ($1, 'hls.events', 'k', '{}')",
         VIDEO,
@@ -199,7 +199,7 @@ async def test_judge_finds_rows_that_are_stuck(scene):
     assert len(found["stuck"]) == 3
 
 
-async def test_judge_finds_messages_that_wait_or_are_dead(scene):
+async def test_checks_find_messages_that_wait_or_are_dead(scene):
     channel = await scene.broker.channel()
     for queue, body in (
         ("uploader.store", b"waits"),
@@ -213,7 +213,7 @@ async def test_judge_finds_messages_that_wait_or_are_dead(scene):
     assert await scene.verdict() == found, "the checks leave the messages in place"
 
 
-async def test_judge_finds_what_is_open_or_left(scene):
+async def test_checks_find_open_uploads_and_leftovers(scene):
     await scene.client.create_multipart_upload(Bucket=scene.addresses.s3_bucket, Key=f"{PREFIX}/x.ts")
     (scene.addresses.work_dir / "uploads").mkdir()
     (scene.addresses.work_dir / "uploads" / "left.part").touch()

@@ -123,7 +123,7 @@ async def test_s3_proxy_keeps_signatures_valid_when_it_forwards(proxy, servers):
     assert not proxy.injected
 
 
-async def test_s3_proxy_answers_503_as_often_as_asked_of_one_method(proxy, servers):
+async def test_s3_proxy_answers_503_as_often_as_configured_for_one_method(proxy, servers):
     proxy.fail("unavailable", 2, "PUT")
     async with signed_for(proxy.url, servers) as client:
         for _ in range(2):
@@ -179,7 +179,7 @@ async def test_s3_proxy_stays_silent_when_it_is_healed_if_told_so(proxy, servers
     assert proxy.injected == {"silent": 1}
 
 
-async def test_s3_proxy_falls_silent_in_the_middle_of_a_body_for_good_if_told_so(proxy, servers):
+async def test_s3_proxy_falls_silent_in_the_middle_of_a_body_forever_if_told_so(proxy, servers):
     async with signed_for(proxy.url, servers) as client:
         await client.put_object(Bucket=servers.s3_bucket, Key="proxy/stalls", Body=LARGE)
         for method, deed in (("GET", get), ("PUT", put)):
@@ -197,7 +197,7 @@ async def put(client, servers, key):
     await client.put_object(Bucket=servers.s3_bucket, Key=key, Body=LARGE)
 
 
-async def test_s3_proxy_has_half_kept_and_says_it_was_all_when_told_to_shorten(proxy, servers):
+async def test_s3_proxy_keeps_half_and_reports_success_when_told_to_shorten(proxy, servers):
     proxy.fail("shortened", 1)
     async with signed_for(proxy.url, servers, checksums="when_required") as client:
         await client.head_bucket(Bucket=servers.s3_bucket)

@@ -74,7 +74,7 @@ async def compare(path, plan, number, folder):
 
 
 @pytest.mark.parametrize("name", CLIPS)
-async def test_chunk_of_parts_of_a_source_is_that_of_the_whole(name, tmp_path):
+async def test_chunk_from_parts_of_a_source_equals_that_from_the_whole(name, tmp_path):
     suffix, made = CLIPS[name]
     path = make_clip(tmp_path / f"clip.{suffix}", made)
     plan = await make_plan(path, SMALL, segment_seconds=2, chunk_seconds=4)
@@ -110,7 +110,7 @@ def real_files():
 
 
 @pytest.mark.parametrize("path", real_files(), ids=lambda path: path.name)
-async def test_chunk_of_parts_of_a_real_file_is_that_of_the_whole(path, tmp_path):
+async def test_chunk_from_parts_of_a_real_file_equals_that_from_the_whole(path, tmp_path):
     try:
         plan = await make_plan(path, SMALL, segment_seconds=1, chunk_seconds=2)
     except Exception:  # noqa: BLE001 - what is wrong with it is the matter of another test
@@ -121,7 +121,7 @@ async def test_chunk_of_parts_of_a_real_file_is_that_of_the_whole(path, tmp_path
         await compare(path, plan, number, tmp_path)
 
 
-def test_parts_of_a_file_are_where_they_were(tmp_path):
+def test_parts_of_a_file_keep_their_offsets(tmp_path):
     path = tmp_path / "film"
     path.write_bytes(bytes(range(200)))
     copy_with_holes(path, ((10, 20), (50, 60)), tmp_path / "parts", is_searched=False)

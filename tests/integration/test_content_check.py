@@ -63,7 +63,7 @@ def changed_audio(monkeypatch, old: str, new: str) -> None:
     )
 
 
-async def test_mono_that_loses_its_loudness_is_heard(tmp_path, monkeypatch):
+async def test_mono_that_loses_its_loudness_is_detected(tmp_path, monkeypatch):
     source = sources._with_sound(tmp_path, [Sound("mono", 48_000, 6.0)], "aac", "mp4")
     assert codes(await convert(source, tmp_path)) == []
     changed_audio(monkeypatch, audio.MONO_GAIN, "anull")
@@ -72,7 +72,7 @@ async def test_mono_that_loses_its_loudness_is_heard(tmp_path, monkeypatch):
     assert warning.message.startswith("the sound is 3 dB quieter")
 
 
-async def test_sound_in_long_packets_is_heard_when_it_is_converted_first(tmp_path):
+async def test_sound_in_long_packets_is_detected_when_it_is_converted_first(tmp_path):
     source = tmp_path / "long.mkv"
     moving = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=6")
     tone = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=6")
@@ -95,7 +95,7 @@ async def test_check_that_cannot_run_does_not_say_that_nothing_is_missing(tmp_pa
     assert (encoded.is_checked, encoded.differences) == (False, ())
 
 
-async def test_surround_at_another_level_is_heard_when_it_is_so(tmp_path, monkeypatch):
+async def test_surround_at_another_level_is_detected(tmp_path, monkeypatch):
     parts = [Sound("5.1", 48_000, 4.0), Sound("stereo", 48_000, 4.0)]
     source = sources._with_sound(tmp_path, parts, "ac3", "ts")
     encoded = await convert(source, tmp_path)
@@ -105,7 +105,7 @@ async def test_surround_at_another_level_is_heard_when_it_is_so(tmp_path, monkey
     assert warning.code == WarningCode.AUDIO_DIFFERS
 
 
-async def test_colours_that_are_not_converted_are_seen(tmp_path, monkeypatch):
+async def test_colours_that_are_not_converted_are_detected(tmp_path, monkeypatch):
     for primaries in ("bt2020", "smpte432"):
         source = sources._bars(tmp_path, primaries, "bt709", "yuv420p", full=False)
         assert codes(await convert(source, tmp_path)) == []
@@ -114,7 +114,7 @@ async def test_colours_that_are_not_converted_are_seen(tmp_path, monkeypatch):
             assert codes(await convert(source, tmp_path)) == [WarningCode.PICTURE_DIFFERS]
 
 
-async def test_a_stretched_picture_is_seen(tmp_path, monkeypatch):
+async def test_a_stretched_picture_is_detected(tmp_path, monkeypatch):
     parts = [Part(320, 180, "1/1", 2.0), Part(180, 320, "1/1", 4.0)]
     source = sources._join_parts(tmp_path, parts, "libx264")
     assert codes(await convert(source, tmp_path)) == []
@@ -125,7 +125,7 @@ async def test_a_stretched_picture_is_seen(tmp_path, monkeypatch):
     assert all((warning.start_seconds or 0) >= 2 for warning in found)
 
 
-async def test_combs_are_seen(tmp_path, monkeypatch):
+async def test_combs_are_detected(tmp_path, monkeypatch):
     source = sources._join_fields(tmp_path, [(False, 2.0), (True, 6.0)], "mpeg2video", top=True)
     assert codes(await convert(source, tmp_path)) == []
     plan = await make_plan(source, PRESETS, segment_seconds=10, chunk_seconds=10)
@@ -207,7 +207,7 @@ def spoil(path: Path, numbers: range) -> None:
     path.write_bytes(content)
 
 
-async def test_a_picture_that_stands_still_is_seen_and_encoded_again(tmp_path, monkeypatch):
+async def test_a_frozen_picture_is_detected_and_encoded_again(tmp_path, monkeypatch):
     moving = "testsrc2=size=320x180:rate=25:duration=10"
     source = tmp_path / "moving.mp4"
     ffmpeg("-f", "lavfi", "-i", moving, "-c:v", "libx264", "-g", 25, source)

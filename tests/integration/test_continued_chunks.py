@@ -107,7 +107,7 @@ class World:
             return await videos.segments_of_chunk(connection, self.video_id, chunk)
 
     async def joined(self):
-        """Return the video as one file a rendition."""
+        """Return the video as one file per rendition."""
         work, _ = self.node()
         found = [each for chunk in self.plan.chunks for each in await self.segments(chunk.index)]
         for rung in self.plan.rungs:

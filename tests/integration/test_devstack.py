@@ -135,7 +135,7 @@ def test_every_listener_is_on_loopback(stack: Path) -> None:
     assert {c.laddr.ip for c in listening} <= {"127.0.0.1", "::1"}
 
 
-def test_up_leaves_all_alone_and_is_quick_when_all_runs(stack: Path) -> None:
+def test_up_changes_nothing_and_is_quick_when_all_parts_run(stack: Path) -> None:
     before, began = running(stack), time.monotonic()
     said = local("up", stack, "--servers-only")
     assert time.monotonic() - began < 5
@@ -186,7 +186,7 @@ def test_down_leaves_nothing_running_and_is_harmless_twice(closed_directory: Pat
     local("down", closed_directory)
 
 
-def test_stop_spares_a_process_that_has_got_the_number_of_ours() -> None:
+def test_stop_spares_a_process_that_has_reused_our_pid() -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
         ticks = start_ticks(other.pid)
         assert ticks is not None

@@ -54,7 +54,7 @@ async def play(tree: Path, expected_seconds: float = SECONDS) -> list[Any]:
         return fetched
 
 
-async def test_playing_weighs_every_rendition(tree: Path) -> None:
+async def test_playing_measures_every_rendition(tree: Path) -> None:
     fetched = await play(tree)
     assert [each.variant.name for each in fetched] == list(RENDITIONS)
     for each in fetched:
@@ -78,7 +78,7 @@ async def test_playing_fails_when_a_segment_is_damaged(tree: Path) -> None:
         await play(tree)
 
 
-async def test_playing_fails_when_the_record_says_another_duration(tree: Path) -> None:
+async def test_playing_fails_when_the_record_has_another_duration(tree: Path) -> None:
     with pytest.raises(PlaybackError, match=r"plays 4\.\d+ s, the record says 5\.00 s"):
         await play(tree, expected_seconds=5)
 

@@ -55,7 +55,7 @@ class Edge:
             return body, answer.headers
 
     async def asked(self) -> int:
-        """Return how many requests for files, admissions left aside, the streamer has answered."""
+        """Return how many requests for files, except admissions, the streamer has answered."""
         async with self.session.get(self.streamer.make_url("/metrics")) as answer:
             lines = (await answer.text()).splitlines()
         counts = [line for line in lines if line.startswith("vod_http_requests_total{")]
@@ -304,7 +304,7 @@ async def test_a_private_video_plays_by_token_and_grants_and_shares_what_is_cach
     assert await refusal(edge, f"{ready_film.base}/g/{first[:-3]}AAA/720p/segment_001.ts", 403)
 
 
-async def test_a_grant_ends_at_the_edge_when_its_time_is_over(
+async def test_a_grant_ends_at_the_edge_when_it_expires(
     edge: Edge, ready_film: Film, database: Database
 ) -> None:
     await make_private(ready_film, database)
@@ -330,7 +330,7 @@ async def test_revoked_grants_end_at_the_edge_within_seconds(
     await ends(edge, path, 403)
 
 
-async def test_what_was_seen_plays_on_while_the_streamer_is_down(edge: Edge, ready_film: Film) -> None:
+async def test_cached_files_keep_playing_while_the_streamer_is_down(edge: Edge, ready_film: Film) -> None:
     paths = [f"{ready_film.base}/{name}" for name in ("master.m3u8", "720p/segment_001.ts")]
     for path in paths:
         await edge.get(path)
@@ -395,7 +395,7 @@ async def test_preflights_are_answered(edge: Edge, ready_film: Film) -> None:
             assert "GET" in answer.headers["Access-Control-Allow-Methods"]
 
 
-async def test_another_run_of_a_video_is_not_answered_with_segments_of_the_former(
+async def test_another_run_of_a_video_is_not_answered_with_segments_of_the_previous_one(
     edge: Edge, film: Film, database: Database
 ) -> None:
     await film.plan()

@@ -22,7 +22,7 @@ async def backlog(database: Database) -> dict[str, Any]:
         return dict(await connection.fetchrow("select * from encoding_backlog"))
 
 
-async def test_backlog_counts_what_waits_and_what_is_in_work_of_videos_in_progress(database):
+async def test_backlog_counts_waiting_and_current_work_of_videos_in_progress(database):
     idle = {"videos_being_planned": 0, "waiting_seconds": 0, "encoding_seconds": 0, "chunks_being_encoded": 0}
     assert await backlog(database) == idle
     video = await SampleVideo(database).accepted()

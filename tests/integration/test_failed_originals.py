@@ -1,4 +1,4 @@
-"""Originals of videos that failed for good are removed after some time, and no others."""
+"""Originals of videos that failed permanently are removed after some time, and no others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def kept_bytes(outbox):
         return await videos.original_bytes_of(connection, "alice")
 
 
-async def test_the_original_of_a_video_that_failed_for_good_goes_and_a_retry_is_refused(
+async def test_the_original_of_a_video_that_failed_permanently_is_removed_and_a_retry_is_refused(
     outbox, work, removing
 ):
     failed = await upload(outbox, work, error=NotAVideo("text"))
@@ -124,7 +124,7 @@ async def test_nothing_is_marked_when_files_cannot_be_removed(outbox, work, remo
     assert await retry(outbox, failed)
 
 
-async def test_many_are_removed_in_turns(outbox, work, removing, monkeypatch):
+async def test_many_are_removed_in_batches(outbox, work, removing, monkeypatch):
     monkeypatch.setattr("services.uploader.maintenance.failed_originals.AT_ONCE", 2)
     failed = [await upload(outbox, work, error=NotAVideo("text")) for _ in range(5)]
     assert await removing.remove() == 5

@@ -110,7 +110,7 @@ def stand_in(folder: Path, script: str) -> None:
         ("exit 3", "ffmpeg does not run: .*install FFmpeg"),
     ],
 )
-async def test_an_ffmpeg_that_cannot_is_refused_by_its_version(tmp_path, monkeypatch, script, message):
+async def test_an_unsuitable_ffmpeg_is_refused_with_its_version(tmp_path, monkeypatch, script, message):
     stand_in(tmp_path, script)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(UnsuitableFfmpeg, match=message):

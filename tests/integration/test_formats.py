@@ -31,7 +31,7 @@ def make(form, path):
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: f"{form.container} {form.video} {form.audio}")
-async def test_clip_of_a_format_is_converted_whole(form, tmp_path):
+async def test_clip_of_a_format_is_converted_completely(form, tmp_path):
     source = make(form, tmp_path / f"clip.{form.container}")
     case = Case(
         "",

@@ -31,7 +31,7 @@ YELLOW, RED = 1, 5  # columns of the eight bars
 
 @dataclass(frozen=True)
 class Expected:
-    """What must come of a clip; `sound_hz` is the tone that must be heard, 0 for silence."""
+    """The expected result of a clip; `sound_hz` is the tone that must be heard, 0 for silence."""
 
     seconds: float
     codes: frozenset[str] = frozenset()
@@ -198,5 +198,5 @@ async def test_clip_that_came_out_wrong_is_right(name, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not here")
-def test_every_clip_that_came_out_wrong_is_judged():
+def test_every_clip_that_came_out_wrong_is_checked():
     assert {path.name for path in CLIPS.iterdir() if path.suffix != ".tsv"} == set(EXPECTED)

@@ -38,7 +38,7 @@ async def judge(case: Case, folder: Path) -> list[str]:
         for chunk in plan.chunks:
             encoded = await encode_chunk(plan, chunk.index, source, folder / "out", X264, check="full")
             if encoded.is_repaired:
-                wrong.append(f"chunk {chunk.index} took the tolerant way")
+                wrong.append(f"chunk {chunk.index} was encoded by the tolerant strategy")
             wrong += [str(warning) for warning in encoded.differences if warning.code not in case.allowed]
             for segment in encoded.segments:
                 file.write(segment.path.read_bytes())

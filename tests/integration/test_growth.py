@@ -161,7 +161,7 @@ async def test_segments_are_shown_as_they_are_stored_and_put_once(world):
     assert len(world.storage.puts) == len(set(world.storage.puts)) == 6
 
 
-async def test_later_attempt_takes_nothing_back_and_ends_up_with_its_own_segments(world):
+async def test_later_attempt_removes_nothing_and_ends_up_with_its_own_segments(world):
     first = await world.claim()
     await world.register(first, 2, 3)
     await world.store()
@@ -296,7 +296,7 @@ async def test_segments_of_a_chunk_in_progress_are_those_of_the_whole_chunk(tmp_
     second, _ = verify_part(plan, chunk, str(tmp_path), part, 2)
     order = lambda file: (file.rendition, file.index)  # noqa: E731
     assert sorted(first + second, key=order) == sorted(whole.segments, key=order)
-    assert {path: path.read_bytes() for path in written} == written, "counters are carried on once"
+    assert {path: path.read_bytes() for path in written} == written, "counters are continued once"
     first[0].path.write_bytes(second[0].path.read_bytes())
     with pytest.raises(EncodeFailed, match="frames are not where"):
         verify_part(plan, chunk, str(tmp_path), Part(), 1)

@@ -128,7 +128,7 @@ async def test_the_trap_is_sprung_when_ffmpeg_runs_without_our_guards(trap: Trap
     assert trap.visits > 0
 
 
-async def test_a_picture_is_refused_when_it_says_to_be_huge(tmp_path: Path) -> None:
+async def test_a_picture_is_refused_when_it_claims_to_be_huge(tmp_path: Path) -> None:
     bomb, side = tmp_path / "bomb.gif", 65535
     screen = struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(6)
     picture = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x4c\x01\x00;"
@@ -149,14 +149,16 @@ async def test_a_video_is_refused_when_its_pictures_are_larger_than_the_file_say
     assert (await refusal(clip)).reason in {"limits_exceeded", "corrupt_source"}
 
 
-async def test_a_file_is_refused_when_it_has_more_tracks_than_anybody_needs(tmp_path: Path) -> None:
+async def test_a_file_is_refused_when_it_has_too_many_tracks(tmp_path: Path) -> None:
     one, many = tmp_path / "one.mkv", tmp_path / "many.mkv"
     make("color=s=16x16:d=1:r=1", "-c:v", "mpeg4", one)
     ffmpeg("-i", one, *["-map", "0:v"] * 126, "-c", "copy", many)  # what the muxer allows
     assert (await refusal(many)).reason == "limits_exceeded"
 
 
-async def test_a_file_that_says_to_last_for_years_is_worth_the_work_of_what_it_holds(tmp_path: Path) -> None:
+async def test_a_file_that_claims_to_last_for_years_costs_only_the_work_of_its_content(
+    tmp_path: Path,
+) -> None:
     clip = tmp_path / "years.mkv"
     make(
         "color=s=64x64:d=2:r=1",

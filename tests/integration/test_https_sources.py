@@ -104,7 +104,7 @@ class Names(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Hold nothing that is to be closed."""
+        """Do nothing: there is nothing to close."""
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ async def test_a_film_is_read_when_the_server_redirects_a_few_times(
     assert await fetch(trusting, stranger, "/a") == FILM
 
 
-async def test_a_film_is_read_on_when_its_server_breaks_every_connection(
+async def test_reading_of_a_film_continues_when_its_server_breaks_every_connection(
     stranger: Stranger, trusting: HttpsSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asyncio, "sleep", AsyncMock())
@@ -158,7 +158,7 @@ async def test_a_film_is_read_on_when_its_server_breaks_every_connection(
     assert stranger.sent_bytes == len(FILM)
 
 
-async def test_a_film_is_not_read_on_when_it_is_replaced(
+async def test_reading_of_a_film_does_not_continue_when_it_is_replaced(
     stranger: Stranger, trusting: HttpsSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def replace(_: float) -> None:
@@ -196,7 +196,7 @@ async def test_a_redirect_is_refused_when_it_leads_where_strangers_may_not_go(
     assert stranger.visits == 0
 
 
-async def test_the_inner_server_is_visited_when_its_host_is_trusted(
+async def test_the_internal_server_is_contacted_when_its_host_is_trusted(
     stranger: Stranger, trusting: HttpsSource
 ) -> None:
     stranger.redirect("/a", f"https://films.example:{stranger.inner_port}/")
@@ -205,9 +205,7 @@ async def test_the_inner_server_is_visited_when_its_host_is_trusted(
     assert stranger.visits > 0
 
 
-async def test_redirects_end_when_they_go_round_in_a_circle(
-    stranger: Stranger, trusting: HttpsSource
-) -> None:
+async def test_redirects_end_when_they_form_a_loop(stranger: Stranger, trusting: HttpsSource) -> None:
     stranger.redirect("/a", "/b")
     stranger.redirect("/b", "/a")
     with pytest.raises(SourceUnavailable, match="redirects"):
@@ -281,7 +279,7 @@ async def test_only_a_server_that_is_busy_or_broken_is_waited_for(
     assert type(raised.value) is error
 
 
-async def test_a_server_that_is_away_is_waited_for_and_a_wrong_name_is_not(
+async def test_an_unavailable_server_is_waited_for_and_a_wrong_name_is_not(
     trusting: HttpsSource, certificate: tuple[Path, Path], unused_tcp_port: int
 ) -> None:
     with pytest.raises(SourceServerUnavailable):
@@ -302,7 +300,7 @@ async def test_a_server_that_is_away_is_waited_for_and_a_wrong_name_is_not(
     assert type(raised.value) is SourceFetchFailed
 
 
-async def test_a_failed_video_goes_on_when_its_server_answers_again(
+async def test_a_failed_video_continues_when_its_server_answers_again(
     stranger: Stranger, trusting: HttpsSource
 ) -> None:
     postgres = MemoryPostgres()

@@ -89,7 +89,7 @@ async def test_importing_again_changes_nothing(system: System) -> None:
     assert await outbox_of(system, video_id) == ["video.stored"]
 
 
-async def test_a_tree_of_ours_whose_record_is_lost_is_taken_where_it_lies(system: System) -> None:
+async def test_a_tree_of_ours_whose_record_is_lost_is_imported_in_place(system: System) -> None:
     video_id = await system.make(storage="shelf")
     shelf, prefix = system.storages.named("shelf"), f"hls/alice/{video_id}"
     await shelf.put_bytes(f"{prefix}/360p/segment_001.ts", PACKET * 2)
@@ -102,7 +102,7 @@ async def test_a_tree_of_ours_whose_record_is_lost_is_taken_where_it_lies(system
     assert (await system.get(video_id)).status == "ready"
 
 
-async def test_damage_of_an_imported_video_is_told_and_not_repaired_from_nothing(system: System) -> None:
+async def test_damage_of_an_imported_video_is_reported_and_cannot_be_repaired(system: System) -> None:
     wanted = ImportRequest(await put_tree(system.storages.named("shelf")), "alice")
     video_id = await importer(system).run(wanted)
     await system.storages.named("shelf").delete(f"hls/alice/{video_id}/master.m3u8")
@@ -126,7 +126,7 @@ async def test_damage_of_an_imported_video_is_told_and_not_repaired_from_nothing
         ),
     ],
 )
-async def test_a_tree_that_is_not_whole_is_refused_and_nothing_is_left(
+async def test_an_incomplete_tree_is_refused_and_nothing_is_left(
     system: System, change: dict[str, bytes], told: str
 ) -> None:
     shelf = system.storages.named("shelf")

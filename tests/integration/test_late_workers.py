@@ -1,4 +1,4 @@
-"""Handlers of workers that were thought dead, on a real Postgres: what they fail at harms no video."""
+"""Handlers of workers presumed dead, on a real Postgres: their failures harm no video."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def lose_lease(outbox):
 
 
 @pytest.mark.parametrize("is_late", [True, False])
-async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
+async def test_failure_of_an_encode_does_not_fail_the_video_when_another_took_over(
     outbox, planned, tmp_path, is_late
 ):
     (tmp_path / "a.mp4").write_bytes(b"film")
@@ -107,7 +107,7 @@ async def test_failure_of_an_encode_is_none_of_the_video_when_another_took_over(
 
 
 @pytest.mark.parametrize("is_late", [True, False])
-async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over(
+async def test_failure_of_a_planning_does_not_fail_the_video_when_another_took_over(
     outbox, event, tmp_path, is_late
 ):
     (tmp_path / "a.mp4").write_bytes(b"fi")
@@ -125,7 +125,7 @@ async def test_failure_of_a_planning_is_none_of_the_video_when_another_took_over
         await late.uploaded(event)
 
 
-async def test_video_goes_on_when_its_lost_thumbnail_cannot_be_drawn_again(outbox, planned, tmp_path):
+async def test_video_continues_when_its_lost_thumbnail_cannot_be_drawn_again(outbox, planned, tmp_path):
     drawn = []
 
     async def stall(_plan, source, _target):
@@ -210,7 +210,7 @@ async def chunk_status(outbox, video_id):
 
 
 @pytest.mark.parametrize("is_late", [True, False])
-async def test_failure_of_a_put_is_none_of_the_video_when_another_stored_the_chunk(
+async def test_failure_of_a_put_does_not_fail_the_video_when_another_stored_the_chunk(
     outbox, encoded, tmp_path, is_late
 ):
     class Failing(Shelf):
@@ -239,7 +239,7 @@ async def test_chunk_is_encoded_again_when_its_file_is_cut_or_gone(outbox, encod
         assert await connection.fetchval("select routing_key from outbox") == "chunk.encode.first"
 
 
-async def test_files_of_a_ready_video_are_removed_when_who_finished_it_died(outbox, encoded, tmp_path):
+async def test_files_of_a_ready_video_are_removed_when_its_finisher_died(outbox, encoded, tmp_path):
     original = WorkDir(tmp_path).original(encoded)
     original.parent.mkdir(parents=True)
     original.write_bytes(b"film")

@@ -7,7 +7,7 @@ import json
 from tests.bench import load
 
 
-def test_every_video_gets_ready_when_clients_upload_together(tmp_path):
+def test_every_video_becomes_ready_when_clients_upload_together(tmp_path):
     out = tmp_path / "load.json"
     code = load.main(["--videos", "16", "--clients", "8", "--out", str(out)])
     report = json.loads(out.read_text())

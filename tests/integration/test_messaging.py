@@ -81,7 +81,7 @@ async def record(outbox, video_id):
 
 @asynccontextmanager
 async def consuming(servers, outbox, handle, *, attempts=3, accept=None, max_deliveries=8):
-    """Run a consumer; `attempts` None: never gives up; `max_deliveries` 0: every message counts as deadly."""
+    """Run a consumer; `attempts` None: never gives up; `max_deliveries` 0: each message kills its workers."""
     policy = RetryPolicy(attempts, 0.05, max_deliveries=max_deliveries)
     failures = None if attempts is None else VideoFailures(outbox, "plan")
     taker = Consumer(
@@ -127,7 +127,7 @@ async def test_relay_sends_nothing_when_the_transaction_is_rolled_back(outbox, r
     assert await relay.send_due() == 0
 
 
-async def test_message_reaches_its_queue_later_when_somebody_had_deleted_it(outbox, relay, link):
+async def test_message_reaches_its_queue_later_when_it_had_been_deleted(outbox, relay, link):
     channel = await link.channel()
     await channel.queue_delete(QUEUE)
     await accept(outbox, uploaded())
@@ -201,7 +201,7 @@ async def test_consumer_handles_a_message_once_when_all_goes_well(servers, outbo
 
 
 @pytest.mark.parametrize("fault", [EncodeFailed("again"), RuntimeError("a bug")])
-async def test_consumer_retries_then_fails_the_video_when_a_fault_stays(
+async def test_consumer_retries_then_fails_the_video_when_a_fault_persists(
     servers, outbox, link, eventually, fault
 ):
     calls = []
@@ -240,7 +240,9 @@ async def test_consumer_fails_the_video_at_once_when_the_input_is_at_fault(serve
     }
 
 
-async def test_consumer_waits_and_handles_again_when_the_database_is_away(servers, outbox, link, eventually):
+async def test_consumer_waits_and_handles_again_when_the_database_is_unavailable(
+    servers, outbox, link, eventually
+):
     calls = []
 
     async def handle(event):
@@ -281,7 +283,7 @@ async def test_deferred_message_comes_back_without_using_an_attempt(servers, out
         await eventually(lambda: asyncio.sleep(0, len(calls) == 2))
 
 
-async def test_superseded_message_is_gone_when_it_was_seen(servers, outbox, link, eventually):
+async def test_superseded_message_is_gone_once_it_was_handled(servers, outbox, link, eventually):
     calls = []
 
     async def handle(event):

@@ -40,7 +40,7 @@ async def service() -> AsyncIterator[int]:
 
 @pytest.fixture
 async def prometheus(tmp_path: Path, service: int) -> AsyncIterator[str]:
-    """The address of a Prometheus that takes the application for each of the services."""
+    """The address of a Prometheus that scrapes the application as each of the services."""
     directory = StackDir(tmp_path)
     state = State(ports=dict.fromkeys(SERVICES, service), given={"MONITORING": "1"})
     with hold_ports([PROMETHEUS_PART], {}) as held:

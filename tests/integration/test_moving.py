@@ -120,7 +120,7 @@ async def test_videos_move_between_any_two_kinds_of_storage(system: System, sour
     assert await content(system.storages.named(target), video_id) == before
 
 
-async def test_only_the_videos_that_were_asked_for_are_moved(system: System) -> None:
+async def test_only_the_videos_that_were_requested_are_moved(system: System) -> None:
     first, second, other = [await system.make(storage=name) for name in ("shelf", "shelf", "default")]
     shelf = system.storages.named("shelf").storage_id
     assert await ask(system, "vault", video_ids=[first]) == [first]
@@ -184,7 +184,7 @@ async def test_a_storage_that_keeps_something_else_is_noticed_and_the_video_stay
     assert [each.status for each in await opened(system)] == ["copying"]
 
 
-async def test_a_repair_that_begins_meanwhile_makes_the_copy_void(system: System) -> None:
+async def test_a_repair_that_begins_meanwhile_invalidates_the_copy(system: System) -> None:
     video_id = await system.make()
 
     async def reopen() -> None:
@@ -266,7 +266,7 @@ async def test_one_process_moves_at_a_time(system: System) -> None:
     assert [each.status for each in await opened(system)] == ["switched"]
 
 
-async def test_an_overtaken_mover_switches_nothing(system: System) -> None:
+async def test_a_superseded_mover_switches_nothing(system: System) -> None:
     video_id = await system.make()
     await ask(system, "shelf")
     shelf = system.storages.named("shelf")

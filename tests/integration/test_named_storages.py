@@ -151,7 +151,7 @@ async def system(settings: Settings, database: Database) -> AsyncIterator[System
         await storages.default.delete_prefix("hls")
 
 
-async def test_each_video_is_stored_where_it_was_asked_for(system: System) -> None:
+async def test_each_video_is_stored_where_it_was_requested(system: System) -> None:
     async with system.database.transaction() as connection:
         await videos.set_storage_of_user(connection, "alice", "shelf")
     of_user = await system.make()
@@ -188,7 +188,7 @@ async def test_a_video_stays_where_it_began_when_its_users_storage_changes(syste
         ({"storage": "default", "visibility": "private"}, PrivateNotPossible),
     ],
 )
-async def test_a_wish_that_cannot_be_granted_stores_nothing(
+async def test_a_request_that_cannot_be_fulfilled_stores_nothing(
     system: System, wishes: dict[str, str], error: type[Exception]
 ) -> None:
     video_id = await system.accept(**wishes)
@@ -271,7 +271,7 @@ async def test_players_get_each_video_from_where_it_lies(system: System) -> None
         assert (await got[1].json())["reason"] == "storage_not_configured"
 
 
-async def test_an_outage_of_one_storage_holds_up_no_retry_of_the_others(system: System) -> None:
+async def test_an_outage_of_one_storage_delays_no_retry_of_the_others(system: System) -> None:
     made = {name: await system.make(storage=name) for name in ("shelf", "vault")}
     for video_id in made.values():
         async with system.outbox.transaction() as connection:

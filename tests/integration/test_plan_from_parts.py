@@ -47,7 +47,7 @@ class Copy:
         ("mov", Clip(frames=3000, audio_codec="pcm_s16le")),
     ],
 )
-async def test_plan_from_parts_is_that_from_the_whole_file(suffix, clip, tmp_path):
+async def test_plan_from_parts_equals_that_from_the_whole_file(suffix, clip, tmp_path):
     path = make_clip(tmp_path / f"clip.{suffix}", clip)
     copy = Copy(path, tmp_path / f"copy.{suffix}")
     assert await make_plan(copy.path, SMALL, need=copy.need) == await make_plan(path, SMALL)
@@ -62,7 +62,7 @@ async def test_plan_from_parts_is_that_from_the_whole_file(suffix, clip, tmp_pat
         ("ts", Clip(frames=50)),
     ],
 )
-async def test_other_files_are_planned_whole(suffix, clip, tmp_path):
+async def test_other_files_are_planned_from_the_whole_file(suffix, clip, tmp_path):
     copy = Copy(make_clip(tmp_path / f"clip.{suffix}", clip), tmp_path / f"copy.{suffix}")
     with pytest.raises(NeedsWhole):
         await make_plan(copy.path, SMALL, need=copy.need)

@@ -74,7 +74,7 @@ async def ours(servers: Any) -> AsyncIterator[AbstractChannel]:
 
 @pytest.fixture
 async def overheard(ours: AbstractChannel) -> AbstractQueue:
-    """A queue that gets every event and command but submissions."""
+    """A queue that gets every event and command except submissions."""
     queue = await ours.declare_queue(exclusive=True)
     for key in ("video.segmented", "video.stored", "video.failed"):
         await queue.bind("hls.events", key)
@@ -88,7 +88,7 @@ async def _publish(channel: AbstractChannel, exchange: str, key: str, **headers:
     await target.publish(aio_pika.Message(b"{}", headers=headers), key)
 
 
-async def test_a_platform_submits_videos_and_hears_what_became_of_them(
+async def test_a_platform_submits_videos_and_receives_their_outcome(
     login: str, ours: AbstractChannel
 ) -> None:
     submitted = await ours.declare_queue(exclusive=True)
@@ -210,7 +210,7 @@ def _hear(key: str, *, through_an_exchange: bool = False) -> Callable[[AbstractC
         _hear("#", through_an_exchange=True),
     ],
 )
-async def test_a_platform_is_refused_what_is_the_services_own(
+async def test_a_platform_has_no_access_to_what_belongs_to_the_services(
     login: str, ours: AbstractChannel, deed: Callable[[AbstractChannel], Awaitable[None]]
 ) -> None:
     async with channel_of(login) as channel:

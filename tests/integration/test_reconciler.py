@@ -101,7 +101,7 @@ async def test_lost_message_is_replaced_when_the_queues_were_purged(outbox, rela
     assert await relay.send_due() == 0
     assert await taken(link) == [], "without the reconciler nothing will ever happen"
     await reconciler.check_all()
-    await reconciler.check_all()  # it is heard of now
+    await reconciler.check_all()  # it has been active now
     assert await relay.send_due() == 1
     assert await taken(link) == ["video.resume"]
 
@@ -126,7 +126,7 @@ async def test_video_is_left_alone_when_its_message_still_waits(outbox, relay, l
     assert await relay.send_due() == 0
 
 
-async def test_video_is_left_alone_when_it_was_heard_of(outbox, relay, link, reconciler, sent):
+async def test_video_is_left_alone_when_it_was_active(outbox, relay, link, reconciler, sent):
     await purge(link)
     await pass_time(outbox, PATIENCE + 1)
     async with outbox.transaction() as connection:
@@ -182,7 +182,7 @@ async def test_deletion_is_announced_again_when_its_message_was_lost(outbox, rel
     assert await relay.send_due() == 0
 
 
-async def test_finished_videos_are_left_alone_when_they_are_silent(outbox, relay, link, reconciler, sent):
+async def test_finished_videos_are_left_alone_when_they_are_inactive(outbox, relay, link, reconciler, sent):
     await purge(link)
     for status in ("ready", "failed"):
         async with outbox.transaction() as connection:
@@ -192,7 +192,7 @@ async def test_finished_videos_are_left_alone_when_they_are_silent(outbox, relay
     assert await relay.send_due() == 0
 
 
-async def test_ten_reconcilers_announce_a_video_once_when_they_look_together(
+async def test_ten_reconcilers_announce_a_video_once_when_they_run_together(
     outbox, relay, link, reconciler, sent
 ):
     await purge(link)
@@ -212,7 +212,7 @@ async def test_reconciler_does_nothing_when_another_holds_the_lock(outbox, relay
     assert await relay.send_due() == 1
 
 
-async def test_storing_keeps_a_chunk_heard_of_until_it_is_no_longer_wanted(outbox, sent):
+async def test_storing_keeps_a_chunk_active_until_it_is_no_longer_needed(outbox, sent):
     async with outbox.transaction() as connection:
         claimed = await videos.claim_plan(connection, sent, lease_seconds=LEASE)
         await videos.save_plan(

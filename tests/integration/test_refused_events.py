@@ -1,4 +1,4 @@
-"""An event that is understood but cannot become a video is answered, not passed over."""
+"""An event that is understood but cannot become a video is answered, not ignored."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_video_that_was_accepted_is_not_announced_as_failed(database: Da
     assert await sent(database) == []
 
 
-async def test_nothing_is_answered_when_no_video_can_be_told(database: Database) -> None:
+async def test_nothing_is_answered_when_no_video_can_be_identified(database: Database) -> None:
     await refuse_event(Outbox(database, "/test"), refused(videoId="x", userId="alice", source={"uri": "a"}))
     assert await sent(database) == []
 

@@ -1,4 +1,4 @@
-"""What other providers are reported to do differently is borne, as it is emulated."""
+"""Reported peculiarities of other providers, as far as they are emulated, are tolerated."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REPORTED = {
 
 
 @pytest.mark.parametrize("name", REPORTED)
-async def test_what_others_are_reported_to_do_is_borne(
+async def test_reported_peculiarities_are_tolerated(
     servers: Any, backend: Backend, tmp_path: Path, name: str
 ) -> None:
     rules, transforms = REPORTED[name]
@@ -72,7 +72,7 @@ async def delete_batch(client: Any) -> None:
     ],
     ids=["b2", "ovh", "oci"],
 )
-async def test_what_others_are_reported_to_refuse_is_refused_to_a_naive_client(
+async def test_reported_refusals_apply_to_a_naive_client(
     backend: Backend, rule: Any, ask: Any, code: str
 ) -> None:
     front = Front(backend, KEYS, REGION, rules=[rule])
@@ -81,7 +81,7 @@ async def test_what_others_are_reported_to_refuse_is_refused_to_a_naive_client(
             await ask(client)
 
 
-async def test_large_objects_have_no_more_parts_than_scaleway_takes(
+async def test_large_objects_have_no_more_parts_than_scaleway_accepts(
     servers: Any, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a lower limit on both sides: a thousand parts of 5 MiB would take too long."""

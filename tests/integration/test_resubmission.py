@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Platform:
-    """Hands videos in as the transcoder's queue would, and lets them fail."""
+    """Submits videos as the transcoder's queue would, and lets them fail."""
 
     handler: PlanVideoHandler
     database: Database

@@ -77,7 +77,7 @@ async def test_every_video_of_the_reason_is_retried_and_no_other(outbox, monkeyp
     assert {video_id for (video_id,) in resumed} == outage
 
 
-async def test_what_an_outage_failed_goes_on_when_the_storage_is_back(outbox):
+async def test_what_an_outage_failed_continues_when_the_storage_is_back(outbox):
     storage = Storage()
     auto_retry = AutoRetry(outbox, [storage], AsyncMock())
     video_id = await failed(outbox, StorageUnavailable("away"))
@@ -103,7 +103,7 @@ async def test_the_system_retries_a_few_times_and_then_leaves_it_to_a_person(out
     assert await auto_retry.look() == 1, "a user's retry lets the system try again"
 
 
-async def test_unreachable_sources_are_taken_once_and_at_growing_distances(outbox, monkeypatch):
+async def test_unreachable_sources_are_taken_once_and_at_growing_intervals(outbox, monkeypatch):
     async def take():
         async with outbox.transaction() as connection:
             return await videos.take_source_checks(connection, count=10)

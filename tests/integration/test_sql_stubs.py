@@ -1,4 +1,4 @@
-"""The types of the SQL statements are those that Postgres finds on the schema of today."""
+"""The types of the SQL statements are those that Postgres finds on the current schema."""
 
 from __future__ import annotations
 

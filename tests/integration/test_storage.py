@@ -1,4 +1,4 @@
-"""S3 as a real server speaks it keeps the contract of the storages."""
+"""Storage on a real S3 server fulfils the contract of the storages."""
 
 from __future__ import annotations
 

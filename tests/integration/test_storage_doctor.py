@@ -86,7 +86,7 @@ async def test_doctor_finds_nothing_when_all_is_well(servers: Any, backend: Back
     assert await left_in(servers, backend.bucket) == []
 
 
-async def test_doctor_names_another_storage_than_the_configured_one(
+async def test_doctor_reports_a_storage_other_than_the_configured_one(
     servers: Any, backend: Backend, tmp_path: Path
 ) -> None:
     marker = uuid4()
@@ -118,7 +118,7 @@ def self_signed(directory: Path) -> ssl.SSLContext:
     return context
 
 
-async def test_doctor_names_a_certificate_that_nobody_vouches_for(
+async def test_doctor_reports_an_untrusted_certificate(
     servers: Any, backend: Backend, tmp_path: Path
 ) -> None:
     context = self_signed(tmp_path)

@@ -59,7 +59,7 @@ async def put(storage: MemoryStorage, video_id: UUID) -> None:
     await storage.put_bytes(f"{storage_prefix('alice', video_id)}/{MASTER}", b"x")
 
 
-async def test_empty_place_is_marked_as_ours_and_known_again(database, storage, tmp_path):
+async def test_empty_place_is_marked_as_ours_and_recognized_again(database, storage, tmp_path):
     for place in (StoragePlace(storage), volume_with(tmp_path)):
         first, second = [await identify(database, place) for _ in range(2)]
         assert first == second
@@ -94,7 +94,7 @@ async def test_storage_with_a_marker_of_another_system_is_not_ours_unless_config
     assert (await identify(database, StoragePlace(storage), expected=theirs)).is_ours
 
 
-async def test_storage_is_refused_when_it_is_another_than_the_configured_one(database, storage):
+async def test_storage_is_refused_when_it_is_not_the_configured_one(database, storage):
     wanted = uuid4()
     assert (await identify(database, StoragePlace(storage), expected=wanted)).storage_id == wanted
     with pytest.raises(StorageMismatch, match=f"is {wanted}, but STORAGE_ID is"):
@@ -241,7 +241,7 @@ async def test_lost_segments_are_encoded_again_when_their_files_are_gone(outbox,
     assert [row["status"] for row in states] == ["pending", "stored"]
 
 
-async def test_owner_tells_the_storage_that_the_record_names(database, outbox, film, tmp_path, storage):
+async def test_owner_reports_the_storage_that_the_record_names(database, outbox, film, tmp_path, storage):
     storage = replace(storage, storage_id=uuid4())
     await store(outbox, tmp_path, storage, film, 0)
     async with database.transaction() as connection:

@@ -62,7 +62,7 @@ class Services:
         self.deleting = delete_handler(self.outbox, self.work, self.storage)
 
     async def accept(self, name):
-        """Take in the clip by a recorded event."""
+        """Accept the clip by a recorded event."""
         await asyncio.to_thread(make_clip, self.work.root / "clip.mp4", CLIP)
         await self.planning.accept(message(name, "video.uploaded"))
 
@@ -171,7 +171,7 @@ async def test_video_is_finished_by_stored_messages(database, tmp_path, name):
 
 
 @pytest.mark.parametrize("change", [{"version": 0}, {"video": "of another shape"}])
-async def test_video_is_planned_anew_when_its_plan_is_outdated(services, change):
+async def test_video_is_planned_again_when_its_plan_is_outdated(services, change):
     await services.keep_plan("v1-source-bytes")
     async with services.outbox.transaction() as connection:
         await services.outbox.add(connection, ResumeVideo(video_id=ID))
@@ -203,7 +203,7 @@ async def test_new_plan_keeps_the_ladder_that_players_know(services):
     assert await services.fetchval("select plan ->> 'segment_seconds' from videos") == "2"
 
 
-async def test_outdated_plan_stays_while_a_worker_is_at_a_chunk(services):
+async def test_outdated_plan_stays_while_a_worker_holds_a_chunk(services):
     await services.keep_plan("v1-source-bytes", version=0)
     async with services.outbox.transaction() as connection:
         await videos.claim_chunk(connection, ID, 2, lease_seconds=30.0)
@@ -246,7 +246,7 @@ async def test_outdated_plan_stays_when_the_original_is_gone(services):
     await asyncio.to_thread((services.work.root / "clip.mp4").unlink)
     with pytest.raises(SourceUnavailable):
         await services.encoding.encode(EncodeChunk(video_id=ID, chunk=0))
-    assert await services.fetchval("select plan is not null from videos"), "what is stored plays on"
+    assert await services.fetchval("select plan is not null from videos"), "stored segments keep playing"
 
 
 async def test_newer_plan_is_left_to_a_newer_transcoder(services):
@@ -286,7 +286,7 @@ async def test_claims_of_a_long_film_bring_a_small_part_of_its_plan(services):
     async with services.outbox.transaction() as connection:
         claim = await videos.claim_chunk(connection, ID, 2, lease_seconds=30.0)
     assert claim.plan["segment_starts"] == [3000, 3250, 3500, 3750, 4000, 4250]
-    assert claim.plan["chunks"] == chunks[1:3], "the tolerant way reads from the one before"
+    assert claim.plan["chunks"] == chunks[1:3], "the tolerant strategy reads from the one before"
     assert len(json.dumps(claim.plan)) < 3000
 
 

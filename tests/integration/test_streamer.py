@@ -257,9 +257,7 @@ async def test_get_answers_not_found_when_the_object_is_gone(client: Client, rea
         assert (await client.head(f"{ready_film.base}/{name}")).status == 404
 
 
-async def test_readyz_and_metrics_speak_of_all_parts_when_all_answer(
-    client: Client, ready_film: Film
-) -> None:
+async def test_readyz_and_metrics_cover_all_parts_when_all_answer(client: Client, ready_film: Film) -> None:
     volume = {"work_dir": "ok"} if ready_film.storage.kind == "local" else {}
     parts = {"postgres": "ok", "storage": "ok", **volume}
     got = await client.get("/readyz")
@@ -271,7 +269,7 @@ async def test_readyz_and_metrics_speak_of_all_parts_when_all_answer(
     assert 'vod_served_bytes_total{kind="segment"}' in metrics
 
 
-async def test_players_that_go_away_leave_no_connection_behind_when_they_were_many(
+async def test_many_players_that_disconnect_leave_no_connection_behind(
     settings: Settings, ready_film: Film, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "STORAGE_CONNECTIONS", 2)
@@ -285,7 +283,7 @@ async def test_players_that_go_away_leave_no_connection_behind_when_they_were_ma
 
 
 @pytest.mark.parametrize("settings", ["local"], indirect=True)
-async def test_get_says_so_when_the_video_lies_in_another_storage(
+async def test_get_reports_that_the_video_is_in_another_storage(
     client: Client, film: Film, database: Database
 ) -> None:
     async with database.transaction() as connection:
@@ -296,7 +294,7 @@ async def test_get_says_so_when_the_video_lies_in_another_storage(
 
 
 class Gate:
-    """A door before the S3 server that can be shut."""
+    """A gate in front of the S3 server that can be closed."""
 
     def __init__(self, url: str) -> None:
         self._host, self._port = urlsplit(url).hostname, urlsplit(url).port
@@ -330,7 +328,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @pytest.mark.parametrize("settings", ["s3"], indirect=True)
-async def test_get_answers_503_when_s3_goes_away(settings: Settings, ready_film: Film) -> None:
+async def test_get_answers_503_when_s3_becomes_unavailable(settings: Settings, ready_film: Film) -> None:
     path = f"{ready_film.base}/720p/segment_001.ts"
     async with Gate(settings.s3_endpoint_url) as gate:
         through_gate = settings.model_copy(update={"s3_endpoint_url": gate.url})

@@ -39,7 +39,7 @@ ON_DISK = pytest.mark.parametrize("settings", ["local"], indirect=True)
 
 
 async def promptly(work: Awaitable[Any]) -> Any:
-    """Await an answer that must not be held up."""
+    """Await an answer that must not be delayed."""
     begun = time.monotonic()
     async with asyncio.timeout(60):
         result = await work
@@ -53,7 +53,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
 
 
-async def test_a_ready_video_plays_on_when_postgres_hangs(settings: Settings, ready_film: Film) -> None:
+async def test_a_ready_video_keeps_playing_when_postgres_hangs(settings: Settings, ready_film: Film) -> None:
     master, segment = f"{ready_film.base}/master.m3u8", f"{ready_film.base}/720p/segment_001.ts"
     async with serving(settings) as client:
         await text(client, master)
@@ -144,7 +144,7 @@ async def test_the_streamer_starts_without_s3_and_serves_when_it_is_back(
 
 
 class serving_after_frozen:  # noqa: N801 - reads as a statement
-    """Serve from a start during which a server hung; the server goes on when the block begins."""
+    """Serve from a start during which a server hung; the server resumes when the block begins."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._serving, self._url = serving(settings), url
@@ -158,7 +158,7 @@ class serving_after_frozen:  # noqa: N801 - reads as a statement
 
 
 @ON_DISK
-async def test_postgres_that_was_away_at_start_is_used_when_it_answers(
+async def test_postgres_that_was_unavailable_at_start_is_used_when_it_answers(
     settings: Settings, ready_film: Film
 ) -> None:
     async with serving_after_frozen(settings, settings.database_url.get_secret_value()) as client:

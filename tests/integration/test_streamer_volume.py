@@ -49,7 +49,7 @@ async def test_a_streamer_with_an_empty_mount_is_not_ready_and_denies_no_video(
     assert [path.name for path in empty.rglob("*") if path.name == MARKER] == []
 
 
-async def test_a_streamer_serves_what_it_remembers_when_the_volume_goes_away_and_all_when_it_is_back(
+async def test_a_streamer_serves_cached_playlists_when_the_volume_disappears_and_all_files_when_it_is_back(
     settings: Settings, ready_film: Film, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
@@ -71,7 +71,7 @@ async def test_a_streamer_serves_what_it_remembers_when_the_volume_goes_away_and
         assert await refusal(client, missing) == (404, "not_found")
 
 
-async def test_a_streamer_decides_not_which_volume_is_the_work_volume(
+async def test_a_streamer_does_not_decide_which_volume_is_the_work_volume(
     settings: Settings, database: Database
 ) -> None:
     async with serving(settings) as client:

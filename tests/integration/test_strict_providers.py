@@ -111,7 +111,7 @@ async def use(storage: S3Storage, tmp_path: Path) -> None:
     assert await storage.keys("hls/u/v") == []
 
 
-async def test_r2_takes_what_we_send(servers: Any, backend: Backend, tmp_path: Path) -> None:
+async def test_r2_accepts_what_we_send(servers: Any, backend: Backend, tmp_path: Path) -> None:
     async with r2(backend) as front, ours(servers, tmp_path, front, s3_provider="r2") as storage:
         await use(storage, tmp_path)
     refused = [asked for asked in front.seen if asked.method == "PUT" and asked.key.endswith("master.m3u8")]
@@ -172,7 +172,7 @@ async def test_r2_layer_refuses_a_naive_client(backend: Backend) -> None:
             assert await presigned_status(client) == 400, "the region is wrong"
 
 
-async def test_aws_takes_what_we_send_through_bursts_and_policies(
+async def test_aws_accepts_what_we_send_through_bursts_and_policies(
     servers: Any, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NO_DELAY, lambda *_: 0.0)
@@ -236,7 +236,7 @@ class SecurityTokens:
         )
 
 
-async def test_aws_credentials_of_a_pod_are_fetched_anew_when_they_expire(
+async def test_aws_credentials_of_a_pod_are_fetched_again_when_they_expire(
     servers: Any, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = SecurityTokens()
@@ -275,7 +275,7 @@ SHORT_LIVED = 2  # requests
 
 
 async def look_and_put(client: Any) -> None:
-    """Put a key a few times, and ask for one that is not there."""
+    """Put a key a few times, and request one that does not exist."""
     for _ in range(SHORT_LIVED + 1):
         await client.put_object(Bucket="videos", Key="a", Body=b"x")
     await client.head_object(Bucket="videos", Key="gone")
@@ -305,7 +305,7 @@ async def test_each_rule_of_aws_refuses_a_naive_client(
     assert refused.value.response["Error"]["Code"] == code
 
 
-async def test_aws_policy_that_demands_tls_takes_what_we_send(
+async def test_aws_policy_that_demands_tls_accepts_what_we_send(
     servers: Any, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = make_certificate(tmp_path)

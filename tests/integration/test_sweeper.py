@@ -163,7 +163,7 @@ async def test_nothing_is_removed_when_another_storage_answers(sweeper, known):
     assert path.exists()
 
 
-async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, known):
+async def test_files_without_an_owner_are_removed_when_they_are_old_and_removal_is_on(sweeper, known):
     work, stranger = sweeper.finder.work.scratch, uuid4()
     put(work.upload(stranger))
     put(work.original(stranger))
@@ -190,7 +190,7 @@ async def test_files_of_nobody_go_when_they_are_old_and_removal_is_on(sweeper, k
     assert SWEEP_FOUND.labels("original")._value.get() == 0
 
 
-async def test_nothing_is_taken_when_it_is_young(sweeper, known):
+async def test_nothing_young_is_removed(sweeper, known):
     work, stranger = sweeper.finder.work.scratch, uuid4()
     for path in (work.upload(stranger), work.original(stranger), work.chunk_attempt(stranger, 0, 1) / "a.ts"):
         os.utime(put(path), (0, 0))  # a file may have an old mtime: its arrival counts
@@ -241,8 +241,8 @@ async def test_original_is_left_alone_when_another_video_is_made_from_it(sweeper
     assert await found_by(sweeper) == []
 
 
-async def test_nothing_is_taken_that_came_between_looking_and_removing(sweeper, outbox):
-    """What a sweeper that stood still in between takes is what it had seen, not what came since."""
+async def test_files_added_between_listing_and_removal_stay(sweeper, outbox):
+    """A sweeper that was suspended in between removes what it had listed, not what was added since."""
     work, video_id = sweeper.finder.work.scratch, uuid4()
     put(work.chunk_attempt(video_id, 0, 1) / "a.ts")
     work.original_dir(video_id).mkdir(parents=True)
@@ -261,7 +261,7 @@ async def test_sweeper_that_was_stopped_leaves_what_it_had_found_to_the_next(swe
 
 
 async def test_record_that_came_after_the_listing_owns_what_was_listed(sweeper, outbox):
-    """The damage if it were the other way round: objects of a video that began meanwhile would go."""
+    """The damage if it were the other way round: objects of a video that began meanwhile would be removed."""
     storage, video_id = sweeper.finder.storage, uuid4()
     key = f"{storage_prefix('alice', video_id)}/360p/segment_001.ts"
     await storage.put_bytes(key, b"x")
@@ -273,7 +273,7 @@ async def test_record_that_came_after_the_listing_owns_what_was_listed(sweeper, 
     assert await found_by(sweeper, remove=True) == []
 
 
-async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outbox):
+async def test_work_in_progress_is_left_alone_and_lost_attempts_are_removed(sweeper, outbox):
     work, video_id = sweeper.finder.work.scratch, await accept(outbox)
     await plan(outbox, video_id, work)
     attempt = await encode(outbox, video_id, 0)
@@ -294,7 +294,7 @@ async def test_work_in_progress_is_left_alone_and_lost_attempts_go(sweeper, outb
     assert len(await keys(sweeper)) == 1
 
 
-async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_them(sweeper, outbox):
+async def test_objects_are_removed_when_their_video_is_unknown_purged_or_does_not_name_them(sweeper, outbox):
     storage, work = sweeper.finder.storage, sweeper.finder.work.scratch
     ready, deleted, purged, stranger = (
         *[await accept(outbox) for _ in range(3)],
@@ -325,7 +325,7 @@ async def test_objects_go_when_their_video_is_unknown_purged_or_does_not_name_th
     assert await keys(sweeper) == sorted(kept)
 
 
-async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper, outbox):
+async def test_local_files_of_a_ready_video_are_removed_unless_they_are_to_stay(sweeper, outbox):
     work, video_id = sweeper.finder.work.scratch, await accept(outbox)
     await plan(outbox, video_id, work)
     for chunk in (0, 1):
@@ -341,7 +341,7 @@ async def test_local_files_of_a_ready_video_go_when_they_are_not_to_stay(sweeper
     assert await found_by(replace(sweeper, finder=thrifty), remove=True) == chunk_files + original
 
 
-async def test_open_upload_is_aborted_when_no_worker_is_at_it(sweeper, outbox):
+async def test_open_upload_is_aborted_when_no_worker_uses_it(sweeper, outbox):
     work, storage, video_id = sweeper.finder.work.scratch, sweeper.finder.storage, await accept(outbox)
     await plan(outbox, video_id, work)
     await encode(outbox, video_id, 0)

@@ -62,7 +62,7 @@ async def test_a_program_that_takes_too_long_is_killed():
     assert not running(mark)
 
 
-async def test_a_program_that_gets_nowhere_is_killed():
+async def test_a_program_without_progress_is_killed():
     mark = f"stalled-{os.getpid()}"
     with pytest.raises(EncodeStalled, match="no frame for 1 s"):
         await RUNNER.run_ffmpeg(endless(mark, rate="1/100"), frames=1, timeout_seconds=60, stall_seconds=1)
@@ -92,7 +92,7 @@ async def test_a_killed_program_is_not_the_sources_fault():
         require_success(await task, "chunk 0")
 
 
-async def test_last_words_are_kept():
+async def test_last_output_is_kept():
     finished = await RUNNER.run_ffmpeg(
         ["ffmpeg", "-nostdin", "-i", "file:/nowhere.mp4"], frames=1, timeout_seconds=60, stall_seconds=60
     )

@@ -226,7 +226,7 @@ async def test_an_unreadable_source_is_blamed_only_after_the_cpu_has_failed_too(
         await encode_chunk(given, 0, original, tmp_path / "out", NVENC)
 
 
-async def test_auto_takes_the_cpu_when_nvenc_does_not_open(gpu):
+async def test_auto_chooses_the_cpu_when_nvenc_does_not_open(gpu):
     gpu(say=NO_DRIVER)
     assert await find_problem("h264_nvenc", OFF) == "[h264_nvenc] Cannot load libcuda.so.1"
     assert (await choose_encoder("auto", OFF)).name == "libx264"

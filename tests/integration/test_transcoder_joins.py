@@ -84,7 +84,7 @@ async def test_chunks_with_and_without_a_warm_up_join_as_during_an_update(tmp_pa
     check_pictures(joined, list(range(240)))
 
 
-async def test_the_tone_breaks_when_rounded_timestamps_are_believed(tmp_path):
+async def test_the_tone_breaks_when_rounded_timestamps_are_trusted(tmp_path):
     def believe(plan: Plan) -> Plan:
         return replace(plan, audio=replace(plan.audio, lattice=None))
 

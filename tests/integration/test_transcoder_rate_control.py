@@ -91,7 +91,7 @@ async def step_at_joins(plan: Plan, source: Path, folder: Path) -> float:
     return float(np.mean([(scores[1] - scores[0])[list(frames)].mean() for frames in after]))
 
 
-async def test_no_step_in_quality_is_left_at_joins_when_chunks_aim_at_a_quality(tmp_path):
+async def test_chunks_that_aim_at_a_quality_join_without_a_step_in_quality(tmp_path):
     source = make_source(tmp_path / "a.mkv", PAN, 14)
     preset = replace(LADDER[0], video_bps=300_000)
     plan = await make_plan(source, [preset], segment_seconds=2, chunk_seconds=4)

@@ -152,7 +152,7 @@ async def test_confined_program_cannot_write_without_end(tmp_path):
     assert "File too large" in answer or answer == str(-signal.SIGXFSZ)
 
 
-def test_confined_program_is_killed_when_it_burns_too_much_processor():
+def test_confined_program_is_killed_when_it_uses_too_much_cpu_time():
     argv = confined([*PYTHON, "while True: pass"], Access(reads=(HOME,)), 1)
     place = argv.index("--cpu-seconds") + 1
     argv[place] = "1"
@@ -161,7 +161,7 @@ def test_confined_program_is_killed_when_it_burns_too_much_processor():
 
 
 def test_confined_program_dies_when_its_parent_is_killed(tmp_path):
-    """Kill a parent that cannot clean up, and see its child go."""
+    """Kill a parent that cannot clean up, and see its child exit."""
     mark = f"orphan-{os.getpid()}"
     code = (
         "import subprocess, time\n"

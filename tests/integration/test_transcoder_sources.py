@@ -89,7 +89,7 @@ async def test_plan_comes_with_its_decisions(clip):
     assert decisions["frame_rate"].startswith("25 frames a second")
 
 
-async def test_source_that_no_way_converts_is_refused_once_without_a_log(tmp_path, clip):
+async def test_source_that_no_strategy_converts_is_refused_once_without_a_log(tmp_path, clip):
     plan = await make_plan(clip, SMALL)
     impossible = replace(plan, rungs=(replace(plan.rungs[0], width=3),))
     with pytest.raises(NotConvertible, match="between 0 s and 3 s: send it in another format") as raised:

@@ -1,4 +1,4 @@
-"""An uploader that starts during an outage: it answers probes, and takes up work when the outage ends."""
+"""An uploader that starts during an outage: it answers probes, and starts work when the outage ends."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_an_uploader_with_a_wrong_volume_answers_and_marks_nothing(
 
 
 async def test_an_uploader_whose_storage_refuses_it_ends_with_the_reason(settings, monkeypatch, caplog):
-    """A wrong key is no outage: no waiting cures it, and an operator has to see it."""
+    """A wrong key is no outage: waiting does not help, and an operator has to see it."""
     monkeypatch.setattr("shared.startup.START_SECONDS", 0.5)
     wrong = settings.model_copy(update={"s3_access_key_id": "nobody-knows-it"})
     app = create_app(wrong)

@@ -119,7 +119,9 @@ async def test_second_worker_takes_over_when_the_lease_has_run_out(outbox, plann
     assert [(each.attempt, each.tries) for each in (first, second)] == [(1, 1), (2, 2)]
 
 
-async def test_message_is_kept_when_the_chunk_is_released_while_another_looks(outbox, planned, monkeypatch):
+async def test_message_is_kept_when_the_chunk_is_released_while_another_worker_claims_it(
+    outbox, planned, monkeypatch
+):
     """The worker that released may have lost the broker: then this message is the last one."""
     first = await claim(outbox, planned)
     look = sql_results.sql.chunk_state
@@ -140,7 +142,7 @@ async def test_clean_release_does_not_count_as_a_bad_end(outbox, planned):
     assert (await claim(outbox, planned)).tries == 1
 
 
-async def test_planning_is_one_workers_when_two_begin_it(outbox, accepted):
+async def test_planning_belongs_to_one_worker_when_two_begin_it(outbox, accepted):
     first = await claim_plan(outbox, accepted)
     with pytest.raises(Deferred):
         await claim_plan(outbox, accepted)
@@ -189,7 +191,7 @@ async def test_planner_of_an_earlier_run_changes_nothing_when_the_video_was_retr
     assert [await save(outbox, each) for each in (late, heir)] == [False, True]
 
 
-async def test_storage_of_the_first_chunk_is_the_whole_videos(outbox, planned):
+async def test_storage_of_the_first_chunk_is_that_of_the_whole_video(outbox, planned):
     async with outbox.transaction() as connection:
         here, elsewhere = StorageLocation("local", None, uuid4()), StorageLocation("s3", "bucket", uuid4())
         first = await videos.choose_storage(connection, planned, here)
@@ -284,7 +286,9 @@ async def test_video_is_playable_when_its_first_chunk_is_stored(outbox, planned)
     assert (await get(outbox, planned)).playable
 
 
-async def test_video_that_was_ready_plays_on_and_counts_for_nobody_while_it_is_repaired(outbox, planned):
+async def test_video_that_was_ready_keeps_playing_and_counts_towards_no_limit_while_it_is_repaired(
+    outbox, planned
+):
     rendition = {"name": "360p", "width": 640, "height": 360, "bandwidth": 1, "averageBandwidth": 1}
     async with outbox.transaction() as connection:
         await connection.execute("update chunks set status = 'stored'")
@@ -332,7 +336,7 @@ async def test_sentences_of_an_earlier_version_are_read_as_notes(outbox, planned
         ("note", "old"),
         ("source_damaged", "one"),
     ]
-    assert old == ["old", "one"], "a service of the version before reads sentences"
+    assert old == ["old", "one"], "a service of the previous version reads sentences"
 
 
 async def test_decisions_about_a_source_are_read_as_they_were_written(outbox, planned, accepted):
@@ -357,7 +361,7 @@ async def test_deleted_video_stays_deleted_when_its_event_comes_again(outbox, pl
     assert (await get(outbox, planned)).status == "deleted"
 
 
-async def test_retry_takes_up_only_a_failed_video(outbox, planned):
+async def test_retry_restarts_only_a_failed_video(outbox, planned):
     await claim(outbox, planned, lease=0.0)
     async with outbox.transaction() as connection:
         assert not await videos.retry(connection, planned)

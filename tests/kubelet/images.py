@@ -27,7 +27,7 @@ PAUSE_SOURCES: Final = Path(__file__).parent / "modules" / "pause"
 
 
 def folder() -> Path:
-    """Return where the archives lie."""
+    """Return where the archives are."""
     return cache() / "images"
 
 

@@ -1,4 +1,4 @@
-"""The network of the nodes: one bridge a node, and addresses of this machine for its servers."""
+"""The network of the nodes: one bridge per node, and addresses of this machine for its servers."""
 
 from __future__ import annotations
 

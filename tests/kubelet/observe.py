@@ -22,7 +22,7 @@ POLL_SECONDS: Final = 1.0
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run what waits for a program, while viewers go on."""
+    """Run what waits for a program, while viewers continue."""
     return await asyncio.to_thread(function, *arguments)
 
 

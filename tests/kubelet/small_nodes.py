@@ -18,7 +18,7 @@ CHUNK_SECONDS: Final = "10"
 
 
 def settings(servers: dict[str, str]) -> dict[str, str]:
-    """Return what the form asks for, and chunks that a slow machine encodes in time."""
+    """Return what the template asks for, and chunks that a slow machine encodes in time."""
     return {
         "S3_PROVIDER": "generic",
         "S3_ENDPOINT_URL": for_pods(servers["S3_ENDPOINT_URL"]),
@@ -37,7 +37,7 @@ def secret(servers: dict[str, str]) -> dict[str, str]:
 
 
 def filling(servers: dict[str, str]) -> Callable[[Path], None]:
-    """Return a function that fills in a form of the documentation."""
+    """Return a function that fills in a template of the documentation."""
 
     def fill_in(path: Path) -> None:
         if path.name == "secret.yaml":

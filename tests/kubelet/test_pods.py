@@ -84,7 +84,7 @@ async def all_ready(client, ids):
     return [await client.ready(each, READY_SECONDS) for each in ids]
 
 
-async def test_keda_starts_transcoders_from_none_and_a_video_plays(cluster, client, clip, tmp_path):
+async def test_keda_starts_transcoders_from_zero_and_a_video_plays(cluster, client, clip, tmp_path):
     await eventually(lambda: replicas(cluster, "transcoder") == 0, "KEDA stops idle transcoders")
     uploaded = await client.upload(clip, qualities="720p,360p")
     await eventually(lambda: replicas(cluster, "transcoder") > 0, "KEDA starts one for the video to plan")
@@ -94,7 +94,7 @@ async def test_keda_starts_transcoders_from_none_and_a_video_plays(cluster, clie
     )
 
 
-async def test_drained_node_loses_no_video_and_no_chunk_in_work(cluster, client, clip, database, played):
+async def test_drained_node_loses_no_video_and_no_chunk_in_progress(cluster, client, clip, database, played):
     async with watching(played):
         ids = await upload(client, clip, 3)
         await until_encoding(database, 2)

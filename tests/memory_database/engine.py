@@ -48,7 +48,7 @@ class MemoryPostgres:
     """Postgres in memory.
 
     `calls` counts the statements, and `failures` are raised by the next calls of one. The transaction that
-    runs the statement `unconfirmed` next commits, but its client never hears so.
+    runs the statement `unconfirmed` next commits, but its client is never told.
     """
 
     tables: Tables = field(default_factory=Tables)
@@ -76,7 +76,7 @@ class MemoryPostgres:
     async def acquire(self, **_limits: float) -> AsyncIterator[MemoryConnection]:
         """Lend a connection as a pool does; its locks are released afterwards."""
         if self.is_away:
-            raise ConnectionRefusedError("the server is away")
+            raise ConnectionRefusedError("the server is unavailable")
         connection = MemoryConnection(self)
         try:
             yield connection
@@ -101,7 +101,7 @@ class MemoryPostgres:
         """Run a statement by its name, `videos.get`."""
         self.calls[name] += 1
         if self.is_away:
-            raise ConnectionResetError("the server is away")
+            raise ConnectionResetError("the server is unavailable")
         if self.failures.get(name):
             raise self.failures[name].pop(0)
         if name not in STATEMENTS:

@@ -1,4 +1,4 @@
-"""S3 servers of other makers that run on this machine: how each is had, and how it is started."""
+"""Other S3 servers that run on this machine: how each is obtained, and how it is started."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ PROVIDERS = {
                 *("serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", str(home)),
                 *("--vfs-cache-mode", "off"),
             ],
-            differs=(  # keys are paths, and copies of parts are taken for uploads
+            differs=(  # keys are paths, and copies of parts are treated as uploads
                 f"{CONTRACT}::test_delete_of_a_key_below_an_object_leaves_the_object",
                 f"{COPIES}[5242880]",
             ),

@@ -34,7 +34,7 @@ def r2_headers(asked: Asked) -> web.Response | None:
 
 @dataclass
 class R2WriteRate:
-    """R2 takes one write a second of the same key, and answers 429 to more."""
+    """R2 accepts one write a second of the same key, and answers 429 to more."""
 
     written: dict[str, float] = field(default_factory=dict)
 
@@ -109,7 +109,7 @@ def ovh_checksums(asked: Asked) -> web.Response | None:
 
 
 def oci_requests(asked: Asked) -> web.Response | None:
-    """OCI takes no bodies in chunks, and deletes no batch without one of three checksums."""
+    """OCI accepts no bodies in chunks, and deletes no batch without one of three checksums."""
     if "aws-chunked" in asked.headers.get("content-encoding", ""):
         return error(501, "NotImplemented")
     accepted = {"content-md5", "x-amz-checksum-sha256", "x-amz-checksum-crc32c"}
@@ -118,7 +118,7 @@ def oci_requests(asked: Asked) -> web.Response | None:
 
 
 def scaleway_parts(asked: Asked) -> web.Response | None:
-    """Scaleway takes a thousand parts of an upload."""
+    """Scaleway accepts at most a thousand parts of an upload."""
     number = int(asked.query.get("partNumber", "0"))
     return error(400, "InvalidArgument") if number > MAX_PARTS else None
 

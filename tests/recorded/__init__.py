@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 
 def key_of(argv: list[str], path: str) -> str:
-    """Return by what a run is found again: what it asks, wherever the file is and whatever is allowed."""
+    """Return what identifies a run: what it asks, wherever the file is and whatever is allowed."""
     begin = next(place for place, each in enumerate(argv) if each.startswith(("-show", "-select")))
     return " ".join(argv[begin:]).replace(path, "SOURCE")
 

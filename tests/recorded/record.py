@@ -29,7 +29,7 @@ CLIPS = {
 
 @dataclass(frozen=True)
 class Recorder(FfmpegRunner):
-    """Runs the programs, and keeps what they say."""
+    """Runs the programs, and records their output."""
 
     path: str = ""
     runs: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A record is committed only while no sweep can have taken its original for that of a dead process."""
+"""A record is committed only while no sweep can have treated its original as that of a dead process."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def is_known(outbox, upload):
         return await videos.get(connection, upload.video_id) is not None
 
 
-async def test_upload_is_refused_when_a_sweep_took_its_original_while_its_process_was_suspended(
+async def test_upload_is_refused_when_a_sweep_removed_its_original_while_its_process_was_suspended(
     outbox, upload, suspend, sweeper, monkeypatch
 ):
     keep = upload.keep
@@ -100,7 +100,7 @@ async def test_upload_is_refused_when_a_sweep_took_its_original_while_its_proces
     assert await upload._storage.keys("work") == []
 
 
-async def test_upload_is_committed_when_its_last_sign_of_life_is_young_enough(outbox, upload, suspend, work):
+async def test_upload_is_committed_when_its_last_heartbeat_is_recent_enough(outbox, upload, suspend, work):
     suspend(STALE / 2 - 60)
     assert (await accept(outbox, upload)).video_id == upload.video_id
     assert await work.sizes([names.original(upload.video_id)])

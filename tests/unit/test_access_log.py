@@ -24,7 +24,7 @@ def line_of(
     return line
 
 
-def test_write_gives_one_json_object_with_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_write_gives_one_json_object_with_the_known_fields(capsys: pytest.CaptureFixture[str]) -> None:
     line = line_of(capsys, '/api/"odd\\path', "GET", IDS)
     assert str(line.pop("timestamp")).endswith("Z")
     assert line == {

@@ -107,7 +107,7 @@ def test_contract_is_broken_by_a_breach(tree: Path, contract: str):
     assert "BROKEN" in found.stdout
 
 
-def test_no_files_import_each_other_in_a_circle():
+def test_no_files_import_each_other_in_a_cycle():
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     files = {module for module in graph.modules if not graph.find_children(module)}
     circles = [

@@ -72,7 +72,7 @@ def test_kinds_differ_in_name_and_suffix():
         ("00000-1", False),
     ],
 )
-def test_local_names_are_those_that_a_plan_makes(name: str, expected: bool):
+def test_local_names_match_those_of_a_plan(name: str, expected: bool):
     assert is_local_name(name) is expected
 
 
@@ -83,7 +83,7 @@ def test_artifacts_lie_beside_the_thumbnail_of_their_attempt():
     assert local_paths("elsewhere.jpg") == {THUMBNAIL: "elsewhere.jpg"}
 
 
-def test_names_in_storage_tell_the_kind():
+def test_names_in_storage_identify_the_kind():
     assert stored_under("thumbnail.jpg") is THUMBNAIL
     assert stored_under("segment_001.ts") is None
     assert Artifact("captions", ".vtt", "text/vtt").object_name == "captions.vtt"

@@ -32,7 +32,7 @@ OUR_360P = [
 QUIET = ["ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y"]
 
 
-def test_our_options_are_the_transcoders_but_for_where_key_frames_are_named() -> None:
+def test_our_options_are_the_transcoders_except_for_the_key_frames() -> None:
     made = plan(names=("360p",))
     product = list(pairwise(chunk_argv(made, made.chunks[0], "in", "out", "libx264")))
     options = commands.our_options(made.rungs[0])

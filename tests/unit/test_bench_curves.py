@@ -35,7 +35,7 @@ def test_bd_rate_is_unknown_when_the_qualities_do_not_meet():
     assert bd_rate(curve(1.0), curve(1.0, shift=-40), "vmaf") is None
 
 
-def test_the_ladders_own_point_comes_first_and_half_the_bits_go_with_six_more_of_the_rate_factor():
+def test_the_ladders_own_point_comes_first_and_six_more_of_the_rate_factor_halve_the_bits():
     own, *others = Content("camera", LADDER[0], 3.0, Path("raw"), Path()).ladders()
     assert own == LADDER[0]
     for rung in others:
@@ -48,7 +48,7 @@ def test_mixed_films_are_as_long_as_the_others():
     assert any(len(parts) == 2 for parts in films().values())
 
 
-def test_quality_is_measured_on_six_contents_and_more():
+def test_quality_is_measured_on_at_least_six_contents():
     assert len(CONTENTS) >= 6
 
 

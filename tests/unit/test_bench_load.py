@@ -18,7 +18,7 @@ def test_slope_is_that_of_the_line_when_memory_grows_evenly() -> None:
     assert slope(line(80 * MIB, 1000.0)) == pytest.approx(1000.0)
 
 
-def test_slope_is_nothing_when_there_is_one_moment() -> None:
+def test_slope_is_zero_when_there_is_one_sample() -> None:
     assert slope([Sample(0.0, 80 * MIB, 0)]) == 0.0
 
 

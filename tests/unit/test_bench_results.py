@@ -28,7 +28,7 @@ OTHERS = [
 ]
 
 
-def test_ratios_compare_with_the_better_of_both_ways_and_judge() -> None:
+def test_ratios_compare_with_the_better_of_two_contenders_and_are_judged() -> None:
     found = ratios([OURS, *OTHERS], source_seconds=600)
     assert [(each.value, each.is_met) for each in found] == [
         (0.5, True),
@@ -74,7 +74,7 @@ def test_read_scores_refuses_output_without_them() -> None:
         read_scores("Conversion failed!")
 
 
-def test_read_sizes_passes_over_side_data() -> None:
+def test_read_sizes_skips_side_data() -> None:
     assert read_sizes("1200,\n\n800\nside_data,x\n") == [1200, 800]
 
 
@@ -86,21 +86,21 @@ def test_rows_show_figures_and_failures() -> None:
     assert ratio_row(as_json(Ratio("r", 0.5, "<= 0.55", True))) == ["r", "0.500", "<= 0.55", "met"]
 
 
-def test_disturbed_names_whom_the_machine_held_up() -> None:
+def test_disturbed_lists_contenders_slowed_down_by_other_work() -> None:
     busy = as_json(Result("ours", Usage(10.0, 15.0, 1, None, 5.0))) | {"title": "a"}
     calm = as_json(Result("limit", Usage(10.0, 15.0, 1, None, 1.0))) | {"title": "b"}
     failed = as_json(Result("b", error="x")) | {"title": "c"}
     assert disturbed([busy, calm, failed], cores=2) == ["a"]
 
 
-def test_bars_leave_out_who_has_no_figure() -> None:
+def test_bars_leave_out_contenders_without_a_figure() -> None:
     contenders = [{"title": "a", **as_json(OURS)}, {"title": "limit", **as_json(OTHERS[2])}]
     run = {"contenders": [*contenders, {"title": "failed", "usage": None}]}
     assert bars(run, "wall_seconds", 1.0) == [("a", 20.0), ("limit", 15.0)]
     assert bars(run, "first_playable_seconds", 1.0) == [("a", 0.5)]
 
 
-def test_as_json_is_what_json_takes() -> None:
+def test_as_json_returns_what_json_can_hold() -> None:
     assert json.loads(json.dumps(as_json(OURS)))["usage"]["wall_seconds"] == 20.0
 
 
@@ -112,12 +112,12 @@ def test_measure_counts_time_of_grandchildren(tmp_path: Path) -> None:
     assert usage.wall_seconds >= 0.2
 
 
-def test_measure_tells_the_last_words_when_a_command_fails(tmp_path: Path) -> None:
+def test_measure_reports_the_last_output_when_a_command_fails(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", "import sys; sys.exit('no such codec')"]
     with pytest.raises(CommandFailed, match="ended with 1: no such codec"):
         measure([[argv]], log=tmp_path / "log", timeout_seconds=30)
 
 
-def test_measure_ends_what_runs_too_long(tmp_path: Path) -> None:
+def test_measure_ends_a_command_that_runs_too_long(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="ended with -9"):
         measure([[["sleep", "60"]]], log=tmp_path / "log", timeout_seconds=0.2)

@@ -139,7 +139,7 @@ async def test_another_original_of_the_video_is_not_mixed_with_the_one_before(wo
     found, uri = originals(work, tmp_path), work.uri_of(VIDEO)
     assert await read_all(found, uri) == FILM
     stored, _ = storage.objects[KEY]
-    later = stored.modified + timedelta(seconds=1)  # S3 tells no parts of seconds
+    later = stored.modified + timedelta(seconds=1)  # S3 reports whole seconds only
     storage.objects[KEY] = replace(stored, modified=later), FILM[::-1]
     assert await read_all(found, uri) == FILM[::-1]
 
@@ -153,7 +153,7 @@ async def test_only_the_video_s_own_file_is_a_source(work, storage, tmp_path, ur
             await attempt(VIDEO, uri)
 
 
-async def test_an_original_that_is_gone_is_named(work, tmp_path):
+async def test_a_missing_original_is_named_in_the_error(work, tmp_path):
     found, uri = originals(work, tmp_path), work.uri_of(VIDEO)
     with pytest.raises(OriginalMissing):
         await found.fetch(VIDEO, uri)

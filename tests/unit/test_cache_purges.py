@@ -16,7 +16,7 @@ from tests.service_server import ServiceServer
 
 
 class Server:
-    """Takes purges, or answers with what it is told to."""
+    """Accepts purges, or answers with a given status."""
 
     def __init__(self):
         self.status, self.asked = 200, []
@@ -67,7 +67,7 @@ async def test_cdn_is_told_every_prefix_once_all_streamers_know(postgres, new_vi
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 500])
-async def test_refused_purge_is_sent_again_at_doubling_distances(postgres, new_video, cdn, status):
+async def test_refused_purge_is_sent_again_at_doubling_intervals(postgres, new_video, cdn, status):
     await request(postgres, await new_video().ready())
     cdn.status, sent_after = status, []
     async with purging(postgres, cdn) as send:

@@ -39,14 +39,14 @@ def test_trial_holds_only_when_the_guard_alone_makes_the_difference(guarded, ung
     assert Trial(OUTBOX, verdict(**guarded), verdict(**unguarded), 1.0).held is held
 
 
-def test_table_says_what_was_found_when_guards_are_away_and_in_place():
+def test_table_says_what_was_found_with_guards_removed_and_in_place():
     trial = Trial(OUTBOX, verdict(unswept=1), verdict(lost=1, stuck=2, unswept=1), 1.0)
     assert found(trial.to_json()["without"]) == "1 lost, 2 stuck"
     last_line = table({"controls": [trial.to_json()]}).splitlines()[-1]
     assert last_line == f"| {OUTBOX.guard} | {OUTBOX.fault} | 1 lost, 2 stuck | nothing |"
 
 
-def test_catalogue_has_a_control_for_every_guard_that_can_be_taken_away():
+def test_catalogue_has_a_control_for_every_guard_that_can_be_removed():
     assert [control.name for control in CONTROLS] == [*GUARDS]
     assert {control.costs for control in CONTROLS} <= set(KINDS)
     assert all("\n" not in control.fault for control in CONTROLS)

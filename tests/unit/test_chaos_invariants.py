@@ -55,7 +55,7 @@ def objects(*gone, **more):
     return replace(WHOLE, objects=left | {key.replace("__", "/"): Stored(size) for key, size in more.items()})
 
 
-def test_check_finds_nothing_when_all_is_whole_and_an_event_came_twice():
+def test_check_finds_nothing_when_all_is_intact_and_an_event_arrived_twice():
     assert kinds(WHOLE) == {}
 
 
@@ -85,14 +85,14 @@ def test_check_finds_what_a_process_keeps_in_its_scratch():
     assert kinds(seen) == {"orphans": 1}
 
 
-def test_check_takes_a_retry_for_a_second_run_with_an_end_of_its_own():
+def test_check_counts_a_retry_as_a_second_run_with_its_own_end():
     events = (*WHOLE.events, Event("e2", "video.failed", VIDEO))
     seen = replace(row(run=2), events=events)
     once = Expected(accepted={VIDEO: Accepted(VIDEO, retries=1)})
     assert kinds(seen, once) == {}
     assert kinds(seen) == {"doubled": 1}, "it ran twice without a retry"
     twice = Expected(accepted={VIDEO: Accepted(VIDEO, retries=2)})
-    assert kinds(seen, twice) == {"lost": 1}, "a retry that was answered with 202 did not come to pass"
+    assert kinds(seen, twice) == {"lost": 1}, "a retry that was answered with 202 never took place"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_check_takes_a_retry_for_a_second_run_with_an_end_of_its_own():
     ],
     ids=["no segment", "no playlist", "no master", "other sum", "no rendition", "truncated"],
 )
-def test_check_misses_what_is_recorded(seen, found):
+def test_check_reports_recorded_objects_that_are_missing(seen, found):
     assert kinds(seen) == found
 
 
@@ -120,7 +120,7 @@ def test_check_finds_an_orphan_when_an_object_is_not_recorded(key):
     assert kinds(seen) == {"orphans": 1}
 
 
-def test_check_wants_nothing_left_of_a_deleted_video():
+def test_check_requires_that_nothing_is_left_of_a_deleted_video():
     deleted = Expected(accepted={VIDEO: Accepted(VIDEO, frozenset({"deleted"}))})
     gone = replace(row(status="deleted", is_purged=True), objects={}, chunks=(), segments=(), files=())
     assert kinds(gone, deleted) == {}
@@ -139,18 +139,18 @@ def test_check_wants_nothing_left_of_a_deleted_video():
         f"chunks/{VIDEO}/00000-2/180p/segment_001.ts",
     ],
 )
-def test_check_leaves_a_dead_process_files_to_the_sweep_and_blames_the_sweep(path):
+def test_check_leaves_the_files_of_a_dead_process_to_the_sweep_and_blames_the_sweep(path):
     seen = replace(WHOLE, files=(*WHOLE.files, path))
     assert kinds(seen) == {"unswept": 1}
     assert kinds(seen, replace(EXPECTED, sweeps=True)) == {"orphans": 1}
 
 
-def test_check_wants_no_local_file_of_a_ready_video_when_they_are_to_go():
+def test_check_allows_no_local_file_of_a_ready_video_when_they_are_to_be_removed():
     assert kinds(WHOLE, replace(EXPECTED, keeps_local=False)) == {"unswept": 2}
     assert kinds(replace(WHOLE, files=()), replace(EXPECTED, keeps_local=False)) == {}
 
 
-def test_check_finds_an_upload_that_nobody_completes():
+def test_check_finds_an_upload_that_is_never_completed():
     seen = replace(WHOLE, uploads=("some/key",))
     assert kinds(seen) == {"unswept": 1}
     assert kinds(seen, replace(EXPECTED, sweeps=True)) == {"open_uploads": 1}
@@ -167,11 +167,11 @@ def test_check_finds_an_upload_that_nobody_completes():
     ],
     ids=["outbox", "queue", "chunk", "lease of a chunk", "lease of a plan"],
 )
-def test_check_finds_what_does_not_come_to_rest(seen):
+def test_check_finds_work_that_does_not_finish(seen):
     assert kinds(seen) == {"stuck": 1}
 
 
-def test_check_knows_which_dead_letters_belong_there():
+def test_check_accepts_only_expected_dead_letters():
     seen = replace(WHOLE, letters=(Letter("transcoder.plan", b"nonsense"),))
     assert kinds(seen) == {"foreign_dead_letters": 1}
     assert kinds(seen, replace(EXPECTED, dead_letters=frozenset({b"nonsense"}))) == {}

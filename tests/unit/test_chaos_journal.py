@@ -49,7 +49,7 @@ def test_accepted_leaves_retries_open_when_an_answer_was_lost():
     assert accepted["a"].frames == 50
 
 
-async def test_until_gives_up_when_a_video_does_not_get_there():
+async def test_until_gives_up_when_a_video_does_not_reach_the_state():
     journal = ledger_of("a")
     assert not await journal.until(journal.entries["a"], "failed", seconds=0.0)
     journal.see({"a": ("failed", "x")})
@@ -59,7 +59,7 @@ async def test_until_gives_up_when_a_video_does_not_get_there():
 @pytest.mark.parametrize(
     "error", [OSError(), asyncpg.InternalClientError("another operation is in progress")]
 )
-async def test_watching_goes_on_when_postgres_goes_away(monkeypatch, error):
+async def test_watching_continues_when_postgres_is_unavailable(monkeypatch, error):
     looks = []
 
     async def connect(*_, **__):
@@ -76,7 +76,7 @@ async def test_watching_goes_on_when_postgres_goes_away(monkeypatch, error):
     await journal.end_watching()
 
 
-def test_parked_processes_are_told_once_when_they_stand_at_a_point(tmp_path):
+def test_parked_processes_are_reported_once_when_they_stop_at_a_point(tmp_path):
     points = Points(tmp_path)
     points.arm("store.begun")
     (tmp_path / "store.begun.armed").rename(tmp_path / "store.begun.123.parked")

@@ -1,4 +1,4 @@
-"""Viewers of a chaos run: what they may notice, and what not."""
+"""Viewers of a chaos run: what they may notice, and what they may not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEGMENT, PLAYLIST = "/api/stream/a/360p/segment_001.ts", "/api/stream/a/360p/pla
         (PLAYLIST, Window("s3_killed", 10.0), 20.0, 21.0, False),
     ],
 )
-def test_only_a_segment_may_be_late_and_only_while_the_storage_is_away(path, fault, asked, answered, excused):
+def test_only_a_segment_may_be_late_while_the_storage_is_unavailable(path, fault, asked, answered, excused):
     assert is_excused(path, [fault], asked, answered) is excused
 
 
@@ -67,14 +67,14 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
-async def test_what_comes_at_once_is_no_finding(watching):
+async def test_an_immediate_answer_is_no_finding(watching):
     seen, *_ = watching
     await seen.end(5)
     assert (seen.findings, seen.excused) == ([], {})
 
 
 @pytest.mark.parametrize("name", ["segment_001.ts", "playlist.m3u8", "master.m3u8"])
-async def test_what_does_not_come_is_found_without_a_fault_of_the_storage(watching, name):
+async def test_a_missing_answer_is_a_finding_without_a_fault_of_the_storage(watching, name):
     seen, streamer, _ = watching
     streamer.away.add(name)
     await until(lambda: seen.findings)
@@ -100,7 +100,7 @@ async def test_a_segment_that_waits_for_the_storage_is_excused_and_one_that_neve
     }
 
 
-async def test_a_video_that_is_deleted_is_watched_no_longer(watching):
+async def test_a_deleted_video_is_no_longer_watched(watching):
     seen, streamer, journal = watching
     journal.entries["a"].allowed = frozenset({"deleted"})
     streamer.away |= {"segment_001.ts", "playlist.m3u8"}

@@ -37,13 +37,13 @@ def first_start():
     return module
 
 
-def test_every_variable_of_the_services_is_a_setting_of_one(services):
+def test_every_variable_is_a_setting_of_a_service(services):
     fields = {name.upper() for kind in KINDS for name in settings_of(kind).model_fields}
     for name in (*SERVICES, "setup"):
         assert set(services[name]["environment"]) <= fields | NOT_OURS, name
 
 
-def test_what_one_service_is_told_alone_is_a_setting_of_it(services):
+def test_a_variable_for_one_service_is_a_setting_of_that_service(services):
     common = services["uploader"]["environment"]
     for name in SERVICES:
         own = {key for key, value in services[name]["environment"].items() if common.get(key) != value}
@@ -76,12 +76,12 @@ def test_every_bucket_that_is_used_is_made(first_start, environ, made):
     assert first_start.buckets(environ | {"S3_BUCKET": "videos"}) == made
 
 
-def test_health_is_asked_at_each_services_port(services):
+def test_health_is_checked_at_each_services_port(services):
     for name, port in PORTS.items():
         assert f"http://127.0.0.1:{port}/readyz" in services[name]["healthcheck"]["test"][-1]
 
 
-def test_ours_drop_every_privilege_and_write_to_no_root_file_system(services):
+def test_our_containers_drop_every_privilege_and_write_to_no_root_file_system(services):
     for name, service in services.items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
@@ -94,7 +94,7 @@ def test_only_the_edge_is_published_and_on_this_machine_alone(services):
     assert published == {"edge": ["${BIND:-127.0.0.1}:${PORT:-8080}:8080"]}
 
 
-def test_everything_that_lasts_has_a_volume_and_starts_again(services):
+def test_persistent_services_have_a_volume_and_restart(services):
     for name, service in services.items():
         assert service["restart"] == ("no" if name == "setup" else "unless-stopped"), name
     volumes = set(yaml.safe_load(COMPOSE.read_text())["volumes"])
@@ -130,7 +130,7 @@ def included(texts):
     return {name for text in texts for name in include.findall(text)}
 
 
-def test_secrets_have_no_default_but_the_one_that_is_refused_elsewhere(first_start):
+def test_secrets_have_no_default_except_the_one_that_is_refused_elsewhere(first_start):
     for name, default in DEFAULT.findall(COMPOSE.read_text()):
         if re.search(r"PASSWORD|SECRET", name):
             assert (name in first_start.SECRETS, default) == (True, first_start.LOCAL_ONLY)

@@ -44,7 +44,7 @@ class BreakingPool:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_transaction_says_that_postgres_is_away_when_its_connection_breaks(error):
+async def test_transaction_reports_postgres_unavailable_when_its_connection_breaks(error):
     with pytest.raises(DatabaseUnavailable):
         async with Database(BreakingPool(error)).transaction():
             pass
@@ -78,7 +78,7 @@ class SlowPool:
 HASTY = Patience(silence_seconds=0.05, longest_seconds=30)
 
 
-async def test_transaction_waits_no_longer_than_postgres_is_silent():
+async def test_transaction_stops_waiting_when_postgres_is_silent():
     pool = SlowPool(asyncio.Event().wait)
     with pytest.raises(DatabaseUnavailable, match="no answer"):
         async with asyncio.timeout(20), Database(pool, patience=HASTY).transaction():
@@ -88,7 +88,7 @@ async def test_transaction_waits_no_longer_than_postgres_is_silent():
             await asyncio.sleep(0.01)
 
 
-async def test_transaction_waits_on_while_postgres_answers_others():
+async def test_transaction_keeps_waiting_while_postgres_answers_others():
     database = Database(SlowPool(partial(asyncio.sleep, 0)), connections=1, patience=HASTY)
     order = []
 
@@ -115,13 +115,13 @@ class LosingPool:
         return True
 
 
-async def test_alone_says_that_postgres_is_away_when_its_connection_breaks_as_it_is_given_back():
+async def test_alone_reports_postgres_unavailable_when_its_connection_breaks_on_release():
     with pytest.raises(DatabaseUnavailable, match="closed in the middle"):
         async with Database(LosingPool()).alone(1) as is_ours:
             assert is_ours
 
 
-async def test_alone_gives_its_place_back_when_its_connection_breaks():
+async def test_alone_frees_its_slot_when_its_connection_breaks():
     database = Database(LosingPool(), connections=1)
     for _ in range(3):
         with pytest.raises(DatabaseUnavailable):

@@ -13,6 +13,6 @@ def test_clip_arguments_end_with_the_file() -> None:
     assert arguments.count("lavfi") == 3
 
 
-def test_melody_plays_each_note_at_its_place() -> None:
+def test_melody_plays_each_note_at_its_time() -> None:
     expression = melody([440.0, 220.0])
     assert "440.0*eq(mod(floor(t/0.5)\\,2)\\,0)+220.0*eq(mod(floor(t/0.5)\\,2)\\,1)" in expression

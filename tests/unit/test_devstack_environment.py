@@ -44,14 +44,14 @@ def test_own_values_leave_the_region_to_the_provider_when_one_is_given() -> None
     assert service_values(DIRECTORY, state())["S3_REGION"] == "us-east-1"
 
 
-def test_service_values_are_the_given_ones_when_both_are_there() -> None:
+def test_given_service_values_override_own_values() -> None:
     values = service_values(DIRECTORY, state(STORAGE_TYPE="local", DATABASE_URL="postgresql://elsewhere/db"))
     assert values["STORAGE_TYPE"] == "local"
     assert values["DATABASE_URL"] == "postgresql://elsewhere/db"
     assert values["S3_BUCKET"] == "videos"
 
 
-def test_service_values_leave_out_what_is_meant_for_the_stack() -> None:
+def test_service_values_leave_out_variables_of_the_stack() -> None:
     assert "TRANSCODERS" not in service_values(DIRECTORY, state(TRANSCODERS="3"))
 
 
@@ -84,7 +84,7 @@ def test_transcoder_count(given: dict[str, str], count: int) -> None:
 
 
 @pytest.mark.parametrize("count", ["two", "-1", "1.5"])
-def test_transcoder_count_refuses_what_is_no_number(count: str) -> None:
+def test_transcoder_count_refuses_a_value_that_is_no_number(count: str) -> None:
     with pytest.raises(VariableError, match="TRANSCODERS"):
         transcoder_count(state(TRANSCODERS=count))
 

@@ -64,7 +64,7 @@ def test_services_are_started_directly() -> None:
     assert part.grace_seconds == DRAIN_SECONDS
 
 
-def test_transcoders_are_as_many_as_given_each_with_a_port_of_its_own() -> None:
+def test_as_many_transcoders_as_given_are_defined_each_with_its_own_port() -> None:
     found = [part for name, part in parts(TRANSCODERS="3").items() if name.startswith("transcoder")]
     assert len({part.env["HTTP_PORT"] for part in found}) == 3
 
@@ -166,7 +166,7 @@ def test_edge_reads_the_files_of_a_local_storage(monkeypatch: pytest.MonkeyPatch
     assert "try_files" in files["segments.conf"]
 
 
-def test_edge_is_no_part_unless_it_is_asked_for() -> None:
+def test_edge_is_no_part_unless_requested() -> None:
     assert edge_parts(DIRECTORY, state()) == []
 
 
@@ -193,7 +193,7 @@ def test_prometheus_scrapes_every_service_and_evaluates_our_rules(monkeypatch: p
     assert list(targets) == ["ingest", "transcoder", "uploader", "streamer"]
 
 
-def test_monitoring_is_no_part_unless_it_is_asked_for_and_changes_no_service() -> None:
+def test_monitoring_is_no_part_unless_requested_and_changes_no_service() -> None:
     assert monitoring_parts(DIRECTORY, state()) == []
     assert fingerprints(MONITORING="1") == fingerprints()
 

@@ -34,7 +34,7 @@ def write(volume: Volume, name: str, size_bytes: int) -> None:
         file.write(bytes(size_bytes))
 
 
-async def test_promise_is_refused_when_the_file_would_go_into_the_reserve(room: DiskBudget) -> None:
+async def test_reservation_is_refused_when_the_file_would_use_the_reserve(room: DiskBudget) -> None:
     async with room.reserve(900):
         pass
     with pytest.raises(OutOfDisk, match="1000 bytes free: 100 are reserved, 901 are"):
@@ -42,7 +42,7 @@ async def test_promise_is_refused_when_the_file_would_go_into_the_reserve(room: 
             pass
 
 
-async def test_promise_counts_what_others_were_promised_until_they_end(room: DiskBudget) -> None:
+async def test_reservation_counts_those_of_others_until_they_end(room: DiskBudget) -> None:
     async with room.reserve(500):
         with pytest.raises(OutOfDisk):
             async with room.reserve(500):
@@ -51,7 +51,7 @@ async def test_promise_counts_what_others_were_promised_until_they_end(room: Dis
         pass
 
 
-async def test_promise_is_given_where_promises_are_not_counted_and_the_reserve_is_lost(
+async def test_reservation_is_given_where_reservations_are_not_counted_and_the_reserve_is_lost(
     volume: Volume, room: DiskBudget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -63,7 +63,7 @@ async def test_promise_is_given_where_promises_are_not_counted_and_the_reserve_i
     assert room.free_bytes() < RESERVE
 
 
-async def test_promise_counts_bytes_once_when_they_are_written(volume: Volume, room: DiskBudget) -> None:
+async def test_reservation_counts_bytes_once_when_they_are_written(volume: Volume, room: DiskBudget) -> None:
     async with room.reserve(600) as reservation:
         for _ in range(3):
             with reservation.writing(200):
@@ -74,17 +74,17 @@ async def test_promise_counts_bytes_once_when_they_are_written(volume: Volume, r
         pass
 
 
-async def test_write_is_refused_when_nothing_was_promised_and_the_room_is_anothers(
+async def test_write_is_refused_when_nothing_was_reserved_and_the_space_is_reserved_by_another(
     volume: Volume, room: DiskBudget
 ) -> None:
     async with room.reserve(500), room.reserve(0) as unknown:
         with unknown.writing(400):
             write(volume, "unknown", 400)
         with pytest.raises(OutOfDisk), unknown.writing(1):
-            raise AssertionError("it must not come to the write")
+            raise AssertionError("this must not be reached")
 
 
-async def test_write_is_refused_when_somebody_else_has_filled_the_volume(
+async def test_write_is_refused_when_another_program_has_filled_the_volume(
     volume: Volume, room: DiskBudget
 ) -> None:
     async with room.reserve(500) as reservation:
@@ -92,10 +92,10 @@ async def test_write_is_refused_when_somebody_else_has_filled_the_volume(
         with reservation.writing(100):
             write(volume, "film", 100)
         with pytest.raises(OutOfDisk), reservation.writing(1):
-            raise AssertionError("it must not come to the write")
+            raise AssertionError("this must not be reached")
 
 
-async def test_write_counts_nothing_when_it_comes_after_the_end(volume: Volume, room: DiskBudget) -> None:
+async def test_write_counts_nothing_when_it_ends_after_close(volume: Volume, room: DiskBudget) -> None:
     async with room.reserve(300) as reservation:
         pass
     with reservation.writing(300):
@@ -107,19 +107,19 @@ async def test_write_counts_nothing_when_it_comes_after_the_end(volume: Volume, 
 @pytest.mark.parametrize(
     ("number", "error"), [(errno.ENOSPC, OutOfDisk), (errno.EDQUOT, OutOfDisk), (errno.EIO, OSError)]
 )
-async def test_write_says_what_the_disk_says_when_it_fails(room: DiskBudget, number: int, error: Any) -> None:
+async def test_write_reports_the_error_of_the_disk(room: DiskBudget, number: int, error: Any) -> None:
     async with room.reserve(1) as reservation:
         with pytest.raises(error), reservation.writing(1):
             raise OSError(number, "the disk says no")
 
 
-async def test_promise_says_unavailable_when_the_volume_is_gone(tmp_path: Path) -> None:
+async def test_reservation_raises_unavailable_when_the_volume_is_gone(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailable):
         async with DiskBudget(tmp_path / "gone", 0).reserve(1):
             pass
 
 
-async def test_promise_is_forgotten_when_its_holder_is_cancelled(room: DiskBudget) -> None:
+async def test_reservation_is_released_when_its_holder_is_cancelled(room: DiskBudget) -> None:
     async def hold() -> None:
         async with room.reserve(900):
             await asyncio.sleep(60)
@@ -137,7 +137,7 @@ def test_most_bytes_leaves_the_reserve_out(room: DiskBudget) -> None:
     assert room.most_bytes() == 900
 
 
-async def test_space_that_another_has_reserved_beyond_his_share_is_given_to_the_next(
+async def test_space_that_another_has_reserved_beyond_its_share_is_given_to_the_next(
     room: DiskBudget,
 ) -> None:
     async with room.reserve(880, "hoarder"):
@@ -150,7 +150,7 @@ async def test_space_that_another_has_reserved_beyond_his_share_is_given_to_the_
                 pass
 
 
-async def test_space_is_given_to_whoever_asks_first_where_nobody_else_needs_it(room: DiskBudget) -> None:
+async def test_space_is_given_to_the_first_user_when_no_other_needs_it(room: DiskBudget) -> None:
     async with room.reserve(880, "one"):
         pass
     async with room.reserve(300, "one"), room.reserve(300, "two"), room.reserve(300, "three"):
@@ -159,7 +159,7 @@ async def test_space_is_given_to_whoever_asks_first_where_nobody_else_needs_it(r
                 pass
 
 
-async def test_the_one_who_reserved_too_much_runs_out_and_his_neighbour_does_not(
+async def test_a_user_who_reserved_too_much_runs_out_and_its_neighbour_does_not(
     volume: Volume, room: DiskBudget
 ) -> None:
     async with room.reserve(880, "hoarder") as hoarded, room.reserve(400, "neighbour") as reserved:

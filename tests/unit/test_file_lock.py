@@ -42,5 +42,5 @@ def test_file_is_held_by_a_stopped_process_and_not_by_a_dead_one(tmp_path):
     assert not is_held(path)
 
 
-def test_file_is_held_by_nobody_when_it_is_gone(tmp_path):
+def test_missing_file_is_not_held(tmp_path):
     assert not is_held(tmp_path / "gone")

@@ -60,14 +60,14 @@ def test_ready_video_has_segments_and_every_playlist() -> None:
     assert {found[key].chunk for key in SIZES if key.endswith("segment_002.ts")} == {1}
 
 
-def test_thumbnail_is_what_the_records_bytes_leave() -> None:
+def test_thumbnail_has_the_rest_of_the_recorded_bytes() -> None:
     bare = sum(whole(audited()).values())
     assert f"{PREFIX}/thumbnail.jpg" not in expected_objects(audited(bytes=bare))
     assert expected_objects(audited(bytes=bare + 77))[f"{PREFIX}/thumbnail.jpg"].bytes == 77
     assert f"{PREFIX}/thumbnail.jpg" not in expected_objects(audited(bytes=bare + 77, thumbnail_url=None))
 
 
-def test_failed_video_has_the_segments_alone_that_were_stored() -> None:
+def test_failed_video_has_only_the_stored_segments() -> None:
     assert set(expected_objects(audited(status="failed", presentation=None))) == set(SIZES)
 
 
@@ -75,7 +75,7 @@ def test_video_that_failed_before_anything_was_stored_has_nothing() -> None:
     assert not expected_objects(replace(audited(status="failed"), segments=()))
 
 
-def test_whole_video_has_no_fault_whatever_else_lies_there() -> None:
+def test_complete_video_has_no_fault_whatever_else_is_stored() -> None:
     record = audited()
     assert compare(record, whole(record) | {f"{PREFIX}/360p/segment_900.ts": 1}) == []
 
@@ -95,7 +95,7 @@ def test_fault_names_object_chunk_and_sizes(size: int | None, kind: str) -> None
     }
 
 
-def test_playlists_of_an_older_release_are_whole_when_their_bytes_add_up() -> None:
+def test_playlists_of_an_older_release_are_complete_when_their_bytes_add_up() -> None:
     record = audited()
     sizes = whole(record)
     older = {key: size - 9 if key in PLAYLISTS else size for key, size in sizes.items()}

@@ -65,7 +65,7 @@ async def test_chunk_is_stored_again_when_all_its_files_are_there(work: WorkDir)
 
 
 @pytest.mark.parametrize(("original", "source_bytes"), [(False, 4), (True, 5)])
-async def test_chunk_is_lost_when_the_original_is_gone_or_another(
+async def test_chunk_is_lost_when_the_original_is_gone_or_was_replaced(
     work: WorkDir, original: bool, source_bytes: int
 ) -> None:
     if original:
@@ -74,7 +74,7 @@ async def test_chunk_is_lost_when_the_original_is_gone_or_another(
     assert (found.kept, found.again, found.lost, found.can_repair) == (set(), set(), {1}, False)
 
 
-async def test_plan_that_does_not_name_a_size_takes_the_original_that_is_there(work: WorkDir) -> None:
+async def test_plan_without_a_size_accepts_any_original(work: WorkDir) -> None:
     put_original(work)
     assert (await plan_repair(VolumeWorkspace(work), record(None), LOST_SEGMENTS[1:])).again == {1}
 

@@ -48,7 +48,7 @@ async def test_readiness_is_about_this_process_and_status_about_every_dependency
         assert await ready() == (503, {"volume": "not mounted", "postgres": "ok"})
 
 
-async def test_a_check_that_hangs_is_looked_at_once_when_many_ask(monkeypatch):
+async def test_a_hanging_check_runs_once_for_many_requests(monkeypatch):
     monkeypatch.setattr(health, "CHECK_SECONDS", 0.05)
     looks, app = [], create_base_app()
 

@@ -111,7 +111,7 @@ def test_chart_serves_local_storage_from_the_volume():
         assert {"name": "work", "mountPath": "/work", "readOnly": True} in container["volumeMounts"]
 
 
-def test_chart_rolls_pods_when_the_configuration_changes():
+def test_chart_restarts_pods_when_the_configuration_changes():
     def checksum(*arguments):
         (found,) = set(re.findall("checksum/config: (.*)", helm_text(*arguments)))
         return found

@@ -34,7 +34,7 @@ def opened(connections: Any, count: int) -> list[Any]:
     return made
 
 
-def test_a_new_connection_takes_the_place_of_the_one_without_a_sign_of_life_for_longest() -> None:
+def test_a_new_connection_replaces_the_one_that_has_been_silent_the_longest() -> None:
     connections: Any = Connections(3, lambda: False)
     first, second, third = opened(connections, 3)
     connections.used(first)

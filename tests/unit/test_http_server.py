@@ -16,7 +16,7 @@ from shared.settings import Settings
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
-async def test_a_connection_is_closed_when_the_head_of_its_request_does_not_come(monkeypatch, sent):
+async def test_a_connection_is_closed_when_the_head_of_its_request_does_not_arrive(monkeypatch, sent):
     monkeypatch.setattr(ours, "IDLE_SECONDS", 0.2)
     runner = ours.runner_of(web.Application())
     await runner.setup()
@@ -72,7 +72,7 @@ async def test_a_loop_that_ends_is_logged_when_nothing_serves_the_application(mo
     [call] = logged.error.mock_calls
     assert call.args == ("loop_ended",)
     assert (call.kwargs["loop"], str(call.kwargs["exc_info"])) == ("relay", "relay ended")
-    assert caplog.records == [], "asyncio has nothing to tell"
+    assert caplog.records == [], "asyncio has nothing to report"
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def settings(tmp_path):
     return Settings(**nowhere, work_dir=tmp_path, http_host="127.0.0.1", drain_seconds=0)
 
 
-async def test_sigterm_is_heard_when_the_service_waits_at_start(settings):
+async def test_sigterm_is_handled_when_the_service_waits_at_start(settings):
     app, steps = create_base_app(), []
 
     async def waits_for_a_server(_):

@@ -26,7 +26,7 @@ low.m3u8
 MEDIA = "#EXTM3U\n#EXT-X-KEY:METHOD=NONE\n#EXTINF:9.6,title\na.ts\n#EXTINF:4,\nb.ts\n#EXT-X-ENDLIST\n"
 
 
-def test_variants_are_read_with_what_they_tell() -> None:
+def test_variants_are_read_with_their_attributes() -> None:
     assert parse_variants(MASTER, "m") == [
         Variant("high/index.m3u8", 1280, 720, "avc1.64001f,mp4a.40.2", 25.0),
         Variant("low.m3u8", 640, 360, "avc1.64001e", None),

@@ -50,7 +50,7 @@ def importer(outbox, storage, tmp_path):
 WANTED = ImportRequest("films/one/main.m3u8", "alice", title="One")
 
 
-async def test_tree_becomes_a_video_and_again_changes_nothing(importer, storage, outbox, postgres):
+async def test_tree_becomes_a_video_and_a_second_import_changes_nothing(importer, storage, outbox, postgres):
     video_id = await importer.run(WANTED)
     async with outbox.transaction() as connection:
         video = await videos.get(connection, video_id)
@@ -79,9 +79,7 @@ async def test_tree_becomes_a_video_and_again_changes_nothing(importer, storage,
         (("films/one/main.m3u8", MASTER.replace(",FRAME-RATE=25", "").encode()), "give --frame-rate"),
     ],
 )
-async def test_tree_that_is_not_whole_is_refused_and_leaves_no_record(
-    importer, storage, postgres, change, why
-):
+async def test_incomplete_tree_is_refused_and_leaves_no_record(importer, storage, postgres, change, why):
     key, content = change
     if content is None:
         del storage.objects[key]
@@ -92,7 +90,7 @@ async def test_tree_that_is_not_whole_is_refused_and_leaves_no_record(
     assert postgres.rows("videos") == []
 
 
-async def test_record_of_a_deleted_video_or_of_another_user_is_not_taken_for_the_import(importer, postgres):
+async def test_record_of_a_deleted_video_or_of_another_user_is_not_used_for_the_import(importer, postgres):
     video_id = await importer.run(WANTED)
     with pytest.raises(NotImportable, match=f"is already the video {video_id} of another user"):
         await importer.run(ImportRequest(WANTED.key, "bob"))
@@ -110,7 +108,7 @@ async def test_private_video_is_not_imported_into_a_public_storage(importer, sto
         await importer.run(ImportRequest(WANTED.key, "alice", visibility="private"))
 
 
-async def test_nothing_is_imported_from_another_storage_than_the_identified_one(importer, storage):
+async def test_nothing_is_imported_from_a_storage_other_than_the_identified_one(importer, storage):
     storage.storage_id = uuid4()
     with pytest.raises(StorageMismatch):
         await importer.run(WANTED)

@@ -80,7 +80,7 @@ async def test_upload_belongs_to_the_user_that_is_named(api, as_, fields, owner)
     assert (status, record["userId"]) == (202, owner)
 
 
-async def test_user_uploads_for_nobody_else(api):
+async def test_user_cannot_upload_for_another_user(api):
     assert_problem(await api.upload(userId="bob"), 403, "forbidden")
     api.nothing_is_left()
 
@@ -116,7 +116,7 @@ async def test_encoded_part_is_refused(api, extra):
     api.nothing_is_left()
 
 
-async def test_what_is_no_form_is_refused(api):
+async def test_body_that_is_no_form_is_refused(api):
     assert_problem(await api.call("POST", UPLOAD, json={}), 400, "invalid_request")
 
 
@@ -130,7 +130,7 @@ async def test_file_that_is_too_large_is_refused_by_its_announced_and_by_its_rea
 
 @asynccontextmanager
 async def raw_upload(api, *headers, body=b""):
-    """Send a head and perhaps a part of the body; yield the reader of what comes back, and the writer."""
+    """Send a head and perhaps a part of the body; yield the reader of the answer, and the writer."""
     reader, writer = await asyncio.open_connection(api.client.server.host, api.client.server.port)
     lines = ["Host: x", *(f"{name}: {value}" for name, value in (api.headers("alice") | MULTIPART).items())]
     writer.write("\r\n".join([f"POST {UPLOAD} HTTP/1.1", *lines, *headers, "", ""]).encode() + body)
@@ -151,7 +151,7 @@ async def status_of(reader):
         return int((await reader.readline()).split()[1])
 
 
-async def test_body_is_invited_after_the_head_was_judged(api):
+async def test_body_is_requested_after_the_head_was_checked(api):
     length = f"Content-Length: {len(FILE + END)}"
     async with raw_upload(api, length, "Expect: 100-continue") as (reader, writer):
         assert await status_of(reader) == 100
@@ -173,7 +173,7 @@ async def test_upload_is_refused_before_its_body_is_sent(api, headers, status):
     api.nothing_is_left()
 
 
-async def test_upload_from_which_nothing_comes_is_given_up(postgres, work_dir):
+async def test_upload_that_sends_nothing_is_aborted(postgres, work_dir):
     async with serving(postgres, work_dir, pace=UploadPace(stall_seconds=0.05)) as api:
         async with begin_upload(api) as (reader, _):
             assert await status_of(reader) == 408
@@ -186,7 +186,7 @@ async def until(condition):
             await asyncio.sleep(0)
 
 
-async def test_upload_leaves_nothing_when_the_client_goes_away(api):
+async def test_upload_leaves_nothing_when_the_client_disconnects(api):
     async with begin_upload(api):
         await until(api.files)
     await until(lambda: not api.files())
@@ -201,14 +201,14 @@ async def test_uploads_end_when_the_service_stops(api):
     api.nothing_is_left()
 
 
-async def test_upload_is_refused_when_its_user_has_as_many_videos_in_work_as_may_be(postgres, work_dir):
+async def test_upload_is_refused_when_its_user_has_too_many_videos_in_progress(postgres, work_dir):
     async with serving(postgres, work_dir, max_processing_per_user=1) as api:
         assert (await api.upload())[0] == 202
         assert_problem(await api.upload(), 429, "too_many_processing")
         assert (await api.upload(as_="bob"))[0] == 202
 
 
-async def test_upload_is_refused_when_all_places_are_taken(postgres, work_dir):
+async def test_upload_is_refused_when_all_slots_are_taken(postgres, work_dir):
     async with serving(postgres, work_dir, max_uploads_at_once=1) as api, begin_upload(api):
         await until(api.files)
         assert_problem(await api.upload(as_="bob"), 503, "too_many_uploads")
@@ -220,7 +220,7 @@ async def test_upload_that_could_not_be_committed_leaves_nothing(api, postgres):
     api.nothing_is_left()
 
 
-async def test_upload_waits_for_postgres_at_its_end(postgres, work_dir):
+async def test_complete_upload_waits_for_postgres(postgres, work_dir):
     pace = UploadPace(patience_seconds=60.0, pause_seconds=0.0)
     async with serving(postgres, work_dir, pace=pace) as api:
         postgres.fail("videos.insert", ConnectionResetError("gone"), TimeoutError())
@@ -237,7 +237,7 @@ async def test_upload_is_accepted_once_when_the_answer_to_its_commit_is_lost(pos
         assert len(postgres.rows("videos")) == len(postgres.sent) == 1
 
 
-async def test_file_stays_when_nobody_can_tell_what_became_of_the_commit(api, postgres):
+async def test_file_stays_when_the_outcome_of_the_commit_is_unknown(api, postgres):
     postgres.unconfirmed = "videos.insert"
     answer = await api.upload()
     assert_problem(answer, 503, "upload_outcome_unknown")
@@ -353,7 +353,7 @@ async def test_failed_video_is_retried_where_it_stopped(api, new_video):
 
 
 @pytest.mark.parametrize(("was_ready", "status"), [(False, 409), (True, 202)])
-async def test_retry_of_a_video_without_its_original_needs_that_it_was_ready(
+async def test_video_without_its_original_is_retried_only_if_it_was_ready(
     api, new_video, postgres, was_ready, status
 ):
     video_id = uuid4()
@@ -369,9 +369,7 @@ async def test_retry_of_a_video_without_its_original_needs_that_it_was_ready(
     assert (await video.record()).status == ("processing" if was_ready else "failed")
 
 
-async def test_retry_is_refused_when_its_user_has_as_many_videos_in_work_as_may_be(
-    postgres, work_dir, new_video
-):
+async def test_retry_is_refused_when_its_user_has_too_many_videos_in_progress(postgres, work_dir, new_video):
     async with serving(postgres, work_dir, max_processing_per_user=1) as api:
         video = await new_video().failed()
         await new_video().accepted()
@@ -456,7 +454,7 @@ async def test_events_cost_one_query_however_many_watch(api, new_video, postgres
     assert postgres.calls["ingest.states"] == asked, "without watchers there are no queries"
 
 
-async def test_events_go_on_after_an_outage_of_postgres(api, new_video, postgres):
+async def test_events_continue_after_an_outage_of_postgres(api, new_video, postgres):
     video = await new_video().accepted()
     async with watch(api, video) as response:
         await read_event(response)
@@ -483,14 +481,14 @@ async def test_events_end_when_the_service_stops(api, new_video):
         await read_event(response)
         api.client.app[FEED].close()
         assert await asyncio.wait_for(response.content.read(), 10) == b""
-    assert KEEP_ALIVE_SECONDS < 30, "proxies end a connection on which nothing comes"
+    assert KEEP_ALIVE_SECONDS < 30, "proxies close idle connections"
 
 
 # Keys
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer nobodys"}, {"Authorization": "Basic eDp5"}])
-async def test_nothing_is_answered_without_a_key(api, header):
+async def test_every_operation_is_refused_without_a_key(api, header):
     assert_problem(await api.call("GET", "/api/videos", as_=None, headers=header), 401, "unauthorized")
 
 
@@ -561,7 +559,7 @@ async def test_title_visibility_and_delivery_are_changed_one_by_one(api, new_vid
     assert_problem(await api.call("PATCH", path, as_="bob", json={}), 404, "not_found")
 
 
-async def test_token_says_what_was_asked_for_and_is_revoked_with_all_others(api, new_video, postgres):
+async def test_token_has_the_requested_claims_and_is_revoked_with_all_others(api, new_video, postgres):
     path = f"/api/videos/{(await new_video().ready()).video_id}"
     wanted = {"ttlSeconds": 90, "maxHeight": 480, "origins": ["https://Site.example"], "ip": ["203.0.113.7"]}
     status, made = await api.call("POST", f"{path}/playback-tokens", json=wanted)

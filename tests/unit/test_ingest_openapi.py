@@ -56,7 +56,7 @@ def test_schemas_are_valid(document: Any) -> None:
         jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_operations_have_names_of_their_own() -> None:
+def test_operations_have_unique_names() -> None:
     names = [operation.name for operation in OPERATIONS]
     assert len(set(names)) == len(names)
     assert "post_api_videos_upload" in names

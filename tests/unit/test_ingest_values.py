@@ -113,7 +113,7 @@ def test_record_has_every_field_of_the_contract_when_ready() -> None:
         ("failed", False, None),
     ],
 )
-def test_record_names_the_playlist_of_what_is_playable(
+def test_record_names_the_playlist_of_a_playable_video(
     status: str, playable: bool, expected: str | None
 ) -> None:
     growing = video(status=status, playable=playable, stage="encode")
@@ -131,7 +131,7 @@ def test_record_names_the_playlist_of_what_is_playable(
         ({"s3_public_url": "", "public_stream_url": "https://b.org/"}, f"https://b.org/api/stream/{ID}"),
     ],
 )
-def test_urls_of_a_record_follow_the_settings_of_now(changed: dict[str, str], expected: str) -> None:
+def test_urls_of_a_record_follow_the_current_settings(changed: dict[str, str], expected: str) -> None:
     stored = video(
         status="ready",
         playable=True,
@@ -150,7 +150,7 @@ def test_urls_of_a_record_follow_the_settings_of_now(changed: dict[str, str], ex
     assert record.s3_public_url == "https://cdn.example.org"
 
 
-def test_cursor_brings_back_its_place() -> None:
+def test_cursor_restores_its_position() -> None:
     assert decode_cursor(encode_cursor(NOON, ID)) == (NOON, ID)
     east = NOON.astimezone(timezone(timedelta(hours=2)))
     assert decode_cursor(encode_cursor(east, ID)) == (NOON, ID)
@@ -159,7 +159,7 @@ def test_cursor_brings_back_its_place() -> None:
 @pytest.mark.parametrize(
     "cursor", ["", "x", "!!!!", "AAAA", encode_cursor(NOON, ID)[:-4], "MjAyNi0wMS0wMiB4"]
 )
-def test_cursor_is_refused_when_it_is_none_of_ours(cursor: str) -> None:
+def test_foreign_cursor_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidRequest):
         decode_cursor(cursor)
 

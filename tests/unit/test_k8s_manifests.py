@@ -158,7 +158,7 @@ def test_probes_ask_the_right_paths_and_give_the_service_its_time(documents):
         assert readiness["timeoutSeconds"] > CHECK_SECONDS
 
 
-def test_a_pod_may_take_longer_to_stop_than_its_work_drains(documents):
+def test_a_pod_may_take_longer_to_stop_than_its_drain_lasts(documents):
     for name, container in service_containers(documents).items():
         drain_seconds = float(environment_of(container, documents)["DRAIN_SECONDS"])
         before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
@@ -204,7 +204,7 @@ def test_every_variable_is_a_setting_and_comes_from_the_config_and_the_secret(do
         assert secret in ([], [SECRET["metadata"]["name"]]), name
 
 
-def test_what_a_container_is_told_by_itself_is_a_setting_of_its_service(documents):
+def test_variables_of_one_container_are_settings_of_its_service(documents):
     for name, container in service_containers(documents).items():
         known = {field.upper() for field in settings_of(service_of(name)).model_fields}
         own = {each["name"] for each in container.get("env", [])}
@@ -246,7 +246,7 @@ def test_disk_of_a_pod_is_above_the_sum_of_its_scratch_space(documents):
         assert all("ephemeral-storage" in each["resources"]["requests"] for each in pod["containers"])
 
 
-def test_no_volume_is_claimed_but_by_its_overlay(documents, request):
+def test_only_its_overlay_claims_a_volume(documents, request):
     claims = of_kind("PersistentVolumeClaim", documents)
     assert config_of(documents)["WORK"] == ("volume" if claims else "bucket")
     assert [each["spec"]["accessModes"] for each in claims.values()] in ([], [["ReadWriteMany"]])
@@ -312,7 +312,7 @@ def test_every_service_has_an_account_of_its_own_without_a_token(documents):
         assert pods(documents)[name]["serviceAccountName"] == service_of(name)
 
 
-def test_nothing_of_ours_pushes_out_pods_of_others_and_only_serving_pushes_out_encoding(documents):
+def test_our_pods_preempt_no_others_and_only_serving_preempts_encoding(documents):
     classes = of_kind("PriorityClass", documents)
     assert all(each["value"] <= 0 for each in classes.values())
     pushing = {name for name, each in classes.items() if each["preemptionPolicy"] != "Never"}
@@ -341,20 +341,20 @@ def test_selectors_match_the_labels_of_their_pods_and_of_no_other(documents):
             assert [other for other in labels if selector.items() <= labels[other].items()] == [name]
 
 
-def test_what_scales_by_itself_has_no_fixed_number_of_replicas(documents):
+def test_autoscaled_deployments_have_no_fixed_number_of_replicas(documents):
     scalers = {**of_kind("HorizontalPodAutoscaler", documents), **of_kind("ScaledObject", documents)}
     targets = {each["spec"]["scaleTargetRef"]["name"] for each in scalers.values()}
     fixed = {name for name, each in of_kind("Deployment", documents).items() if "replicas" in each["spec"]}
     assert fixed == set(of_kind("Deployment", documents)) - targets - {"transcoder"}
 
 
-def test_every_container_of_what_scales_by_cpu_counts(documents):
+def test_every_container_counts_in_deployments_scaled_by_cpu(documents):
     for name, scaler in of_kind("HorizontalPodAutoscaler", documents).items():
         measured = [each["containerResource"]["container"] for each in scaler["spec"]["metrics"]]
         assert measured == [each["name"] for each in pods(documents)[name]["containers"]]
 
 
-def test_nodes_are_given_up_around_caches_and_not_around_busy_transcoders():
+def test_nodes_with_caches_may_be_drained_and_those_with_busy_transcoders_may_not():
     autoscaler, karpenter = "cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"
     annotations = {
         name: each["spec"]["template"]["metadata"]["annotations"]
@@ -390,7 +390,7 @@ def test_keda_starts_a_transcoder_for_a_video_to_plan_where_no_planner_does():
     assert "videos_being_planned" in query
 
 
-def test_a_changed_configuration_rolls_the_pods(documents):
+def test_a_changed_configuration_restarts_the_pods(documents):
     names = list(of_kind("ConfigMap", documents))
     assert all(re.fullmatch(r"vod-(config|edge)-[a-z0-9]{10}", name) for name in names)
 
@@ -426,7 +426,7 @@ def test_the_cloud_gives_its_identity_to_every_pod_of_a_service(cloud, tmp_path)
     assert set(marked) == {cloud == "azure"}
 
 
-def test_proxies_let_nobody_at_metrics_and_states():
+def test_proxies_expose_neither_metrics_nor_states():
     """Also at the public port of ingest: from outside only what these examples list can be reached."""
     paths = []
     for document in load((K8S / "examples/ingress-nginx.yaml").read_text()):

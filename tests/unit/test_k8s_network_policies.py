@@ -75,7 +75,7 @@ def is_allowed(documents, service, direction, port, *, namespace=None, address="
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_reaches_the_servers_that_it_uses_and_no_broker_that_it_does_without(documents, service):
+def test_a_service_reaches_the_servers_that_it_uses_and_no_broker_that_it_does_not_need(documents, service):
     for address in ("10.1.2.3", "52.1.2.3", "2600::1"):
         for port in (POSTGRES, HTTPS):
             assert is_allowed(documents, service, "Egress", port, address=address)
@@ -114,7 +114,7 @@ def test_no_service_reaches_the_credentials_of_its_node(documents, service, port
         ("uploader", 8083, False),
     ],
 )
-def test_the_public_reaches_what_is_public_and_prometheus_the_metrics(documents, service, port, is_public):
+def test_the_public_reaches_public_ports_and_prometheus_the_metrics(documents, service, port, is_public):
     assert is_allowed(documents, service, "Ingress", port, address="52.1.2.3") == is_public
     assert is_allowed(documents, service, "Ingress", port, namespace="default") == is_public
     assert is_allowed(documents, service, "Ingress", port, namespace="monitoring")

@@ -59,7 +59,7 @@ async def test_claim_is_kept_when_the_work_ends_well():
     assert lease.released == []
 
 
-async def test_claim_is_given_back_when_the_work_fails():
+async def test_claim_is_released_when_the_work_fails():
     lease = FakeLease()
     with pytest.raises(EncodeFailed):
         async with leased(lease):
@@ -67,19 +67,19 @@ async def test_claim_is_given_back_when_the_work_fails():
     assert lease.released == [Right(7)]
 
 
-async def test_failure_counts_for_nothing_when_the_claim_was_lost():
+async def test_failure_is_ignored_when_the_claim_was_lost():
     with pytest.raises(Superseded, match="attempt 7 at the work is over: broken"):
         async with leased(FakeLease(is_lost=True)):
             raise EncodeFailed("broken")
 
 
-async def test_failure_counts_when_nothing_says_that_the_claim_was_lost():
+async def test_failure_counts_unless_the_claim_is_known_to_be_lost():
     with pytest.raises(EncodeFailed):
         async with leased(FakeLease(away=True)):
             raise EncodeFailed("broken")
 
 
-async def test_claim_is_given_back_when_the_process_drains():
+async def test_claim_is_released_when_the_process_drains():
     lease, started = FakeLease(), asyncio.Event()
 
     async def work():
@@ -110,14 +110,14 @@ async def test_lost_claim_cancels_the_work():
     assert ended.is_set()
 
 
-async def test_work_is_not_begun_when_it_was_not_given():
+async def test_work_is_not_started_without_a_claim():
     with pytest.raises(Deferred):
         async with leased(FakeLease(refused=Deferred("another's", seconds=1.0))):
             raise AssertionError
 
 
 @given(st.integers(1, 2 * MAX_TRIES))
-def test_work_kills_its_workers_after_so_many_starts(tries):
+def test_work_counts_as_killing_its_workers_after_several_starts(tries):
     async def begin():
         async with leased(FakeLease(tries=tries)):
             return

@@ -78,7 +78,7 @@ async def test_committed_messages_are_sent_once_and_in_order(outbox, relay, brok
     )  # fmt: skip
 
 
-async def test_nothing_is_sent_of_a_transaction_that_is_rolled_back(outbox, relay):
+async def test_rolled_back_transaction_sends_nothing(outbox, relay):
     with suppress(ZeroDivisionError):
         async with outbox.transaction() as connection:
             await outbox.add(connection, resume())
@@ -97,7 +97,7 @@ async def test_message_waits_for_its_delay(outbox, relay, broker, postgres):
     assert counts_of(message.headers) == {"attempt": 2, "deliveries": 0}
 
 
-async def test_message_that_no_queue_takes_delays_no_other(outbox, relay, broker, link):
+async def test_unroutable_message_delays_no_other(outbox, relay, broker, link):
     await link.channel()
     broker.bindings.clear()
     broker.bindings["hls.commands", "video.delete"] = {DELETE}
@@ -112,16 +112,16 @@ async def test_event_for_platforms_needs_no_queue(outbox, relay):
     assert await relay.send_due() == 1
 
 
-async def test_unsent_messages_are_due_at_once_when_the_broker_goes_away(outbox, relay, broker, postgres):
+async def test_unsent_messages_are_due_at_once_when_the_broker_is_lost(outbox, relay, broker, postgres):
     await add(outbox, resume())
     broker.is_away = True
-    with pytest.raises(BrokerUnavailable, match="the broker is away"):
+    with pytest.raises(BrokerUnavailable, match="the broker is unavailable"):
         await relay.send_due()
     broker.is_away = False
     assert await relay.send_due() == 1
 
 
-async def test_messages_that_a_dead_relay_reserved_are_due_when_its_time_is_up(outbox, relay, postgres):
+async def test_messages_of_a_dead_relay_are_due_when_its_reservation_expires(outbox, relay, postgres):
     await add(outbox, resume())
     postgres.fail("outbox.mark_sent", ConnectionResetError("the process died"))
     with pytest.raises(Exception, match="the process died"):
@@ -169,7 +169,7 @@ async def test_link_is_opened_once_and_again_after_it_was_lost(link, broker):
 
 async def test_link_that_cannot_be_opened_is_unavailable(link, broker):
     broker.is_away = True
-    with pytest.raises(BrokerUnavailable, match="RabbitMQ does not answer: the broker is away"):
+    with pytest.raises(BrokerUnavailable, match="RabbitMQ does not answer: the broker is unavailable"):
         await link.channel()
     await link.close()
 
@@ -233,7 +233,7 @@ def consuming(outbox, broker):
     return run
 
 
-async def test_history_is_believed_of_messages_that_were_put_back(consuming, broker, link):
+async def test_history_is_trusted_in_messages_that_were_requeued(consuming, broker, link):
     history = []
 
     class Recording:
@@ -289,7 +289,7 @@ async def test_failed_message_comes_back_until_its_last_attempt(consuming, new_v
 
 
 @pytest.mark.parametrize("error", [Superseded("done by another"), Deferred("wait", seconds=0.0), None])
-async def test_what_is_no_fault_uses_up_no_attempt(consuming, new_video, outbox, broker, error):
+async def test_outcome_that_is_no_fault_uses_up_no_attempt(consuming, new_video, outbox, broker, error):
     video = await new_video().accepted()
     handler = Handler(error)
     async with consuming(handler, attempts=1):
@@ -310,7 +310,7 @@ async def test_permanent_fault_fails_the_video_at_once(consuming, new_video, out
 
 
 @pytest.mark.parametrize("body", [b"not json", b'{"specversion": "1.0"}'])
-async def test_what_cannot_be_understood_becomes_a_dead_letter(consuming, broker, link, body):
+async def test_unreadable_message_becomes_a_dead_letter(consuming, broker, link, body):
     handler = Handler()
     async with consuming(handler):
         channel = await link.channel()
@@ -347,7 +347,7 @@ async def test_consumer_outlives_an_outage_of_the_broker(consuming, outbox, brok
         await until(lambda: handler.calls)
 
 
-async def test_shut_gate_lets_no_message_in(consuming, outbox, broker):
+async def test_closed_gate_lets_no_message_in(consuming, outbox, broker):
     is_open = asyncio.Event()
 
     async def gate():
@@ -380,7 +380,7 @@ async def test_consumer_works_on_as_many_messages_as_it_has_slots(consuming, out
         await until(lambda: len(at_once) == 3)
 
 
-async def test_drained_consumer_gives_back_what_takes_too_long(consuming, outbox, broker):
+async def test_drained_consumer_returns_messages_that_take_too_long(consuming, outbox, broker):
     began = asyncio.Event()
 
     async def handle(_payload):
@@ -395,7 +395,7 @@ async def test_drained_consumer_gives_back_what_takes_too_long(consuming, outbox
     assert broker.unanswered == []
 
 
-async def test_message_is_given_back_when_there_is_no_verdict(consuming, outbox, broker):
+async def test_message_is_returned_to_its_queue_when_there_is_no_verdict(consuming, outbox, broker):
     class Broken:
         deliveries = ()
 
@@ -428,5 +428,5 @@ async def test_unanswered_message_returns_when_the_link_is_closed(link, broker):
 
 
 @pytest.mark.parametrize("value", [None, -1, 2.5, "7", True, 10**9])
-def test_count_that_makes_no_sense_counts_for_nothing(value):
+def test_invalid_count_is_ignored(value):
     assert counts_of({"x-attempt": value, "x-delivery-count": 3}) == {"attempt": 0, "deliveries": 3}

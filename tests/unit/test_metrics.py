@@ -72,7 +72,7 @@ async def ages(postgres: MemoryPostgres) -> list[float | None]:
     return [value("vod_oldest_waiting_seconds", queue=queue) for queue in QUEUES]
 
 
-async def test_backlog_has_the_age_of_what_nobody_works_on(
+async def test_backlog_has_the_age_of_work_without_a_worker(
     postgres: MemoryPostgres, new_video: Callable[..., SampleVideo]
 ) -> None:
     await new_video().accepted()
@@ -94,7 +94,7 @@ async def test_backlog_has_the_age_of_what_nobody_works_on(
     assert value("vod_processing_videos", stage="upload") == 1
 
 
-async def test_backlog_counts_whole_chunks_in_work_until_their_lease_runs_out(
+async def test_backlog_counts_whole_chunks_in_progress_until_their_lease_runs_out(
     postgres: MemoryPostgres, new_video: Callable[..., SampleVideo]
 ) -> None:
     def media() -> list[float | None]:
@@ -135,7 +135,7 @@ async def test_backlog_is_measured_by_one_process_and_withdrawn_by_others(postgr
     assert value("vod_processing_videos", stage="plan") is None
 
 
-async def test_backlog_is_withdrawn_while_postgres_is_away_and_measured_again(
+async def test_backlog_is_withdrawn_while_postgres_is_unavailable_and_measured_again(
     postgres: MemoryPostgres,
 ) -> None:
     running = asyncio.create_task(BacklogMeter(postgres.database, pause_seconds=0.01).run())
@@ -173,7 +173,7 @@ async def test_results_and_time_to_playable_are_counted_once(
     assert (times.by, seconds.by, ready.by) == (1, 42, 1)
 
 
-async def test_failures_are_counted_by_reason_and_once_a_run(new_video: Callable[..., SampleVideo]) -> None:
+async def test_failures_are_counted_by_reason_and_once_per_run(new_video: Callable[..., SampleVideo]) -> None:
     video = await new_video().accepted()
     with Counted("vod_videos_failed_total", stage="encode", reason="encode_failed") as failed:
         await video.fail(EncodeFailed("broken"))
@@ -191,7 +191,7 @@ def test_counters_that_alerts_watch_are_there_before_anything_happens(outbox: Ou
 
 
 @pytest.mark.parametrize(("tries", "lost"), [(1, 0), (2, 1)])
-async def test_a_lease_is_lost_when_work_begins_again_that_was_not_given_back(tries: int, lost: int) -> None:
+async def test_a_lease_counts_as_lost_when_unreleased_work_is_started_again(tries: int, lost: int) -> None:
     with Counted("vod_leases_lost_total", work="test") as counted:
         async with leased(FakeLease(tries)):
             pass

@@ -33,7 +33,7 @@ async def test_wait_raises_too_slow_when_a_trickle_outlasts_the_window(
         await pace.wait(come(clock, 1, 10))
 
 
-async def test_wait_returns_for_ever_when_enough_comes_in_every_window(
+async def test_wait_never_raises_when_enough_arrives_in_every_window(
     clock: FakeClock, pace: MinimumRate
 ) -> None:
     for _ in range(200):

@@ -96,7 +96,7 @@ async def states(mover):
         return [(each.status, each.error) for each in await moves.open_moves(connection)]
 
 
-async def test_video_moves_to_the_last_byte_and_its_old_objects_go_after_a_while(
+async def test_video_moves_completely_and_its_old_objects_are_removed_after_a_while(
     mover, video, storages, postgres
 ):
     before = content(storages.default, video)
@@ -128,7 +128,7 @@ async def test_move_continues_where_an_outage_stopped_it(mover, video, storages,
     assert content(shelf, video) == content(storages.default, video)
 
 
-async def test_copy_that_differs_is_no_copy(mover, video, storages):
+async def test_copy_that_differs_is_rejected(mover, video, storages):
     await ask(mover)
     storages.named("shelf").is_lying = True
     assert await work(mover) == []
@@ -156,7 +156,7 @@ async def test_video_with_incomplete_records_fails_alone(mover, video, postgres)
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("a bug"), OSError(28, "No space left on device")])
-async def test_move_that_breaks_is_left_and_the_others_go_on(mover, video, monkeypatch, fault):
+async def test_broken_move_is_skipped_and_the_others_continue(mover, video, monkeypatch, fault):
     await SampleVideo(mover.database, mover.scratch, mover.storages.default).ready()
     copy, broken = Copier.copy, []
 
@@ -230,7 +230,7 @@ async def test_failed_move_leaves_no_copy_behind(mover, video, storages, postgre
     assert content(storages.default, video)
 
 
-async def test_failed_move_removes_nothing_where_the_video_lies(mover, video, storages, postgres):
+async def test_failed_move_removes_nothing_from_the_storage_of_the_video(mover, video, storages, postgres):
     await ask(mover)
     [row] = postgres.rows("storage_moves")
     row["target_id"], before = storages.default.storage_id, content(storages.default, video)
@@ -269,7 +269,7 @@ async def test_one_process_moves_at_a_time(mover, video):
         assert not await mover.work_through()
 
 
-async def test_claim_is_given_back_during_an_outage_of_postgres(mover, video, postgres):
+async def test_claim_is_released_during_an_outage_of_postgres(mover, video, postgres):
     await ask(mover)
     postgres.fail("moves.add_object", ConnectionResetError("gone"))
     with pytest.raises(DatabaseUnavailable):
@@ -279,7 +279,7 @@ async def test_claim_is_given_back_during_an_outage_of_postgres(mover, video, po
 
 
 @pytest.mark.parametrize(("wishes", "count"), [({"user_id": "bob"}, 0), ({"user_id": "alice"}, 1)])
-async def test_only_the_videos_that_are_meant_are_moved(mover, video, wishes, count):
+async def test_only_the_selected_videos_are_moved(mover, video, wishes, count):
     assert len(await ask(mover, **wishes)) == count
 
 
@@ -314,7 +314,7 @@ def arguments(*given):
     return parser.parse_args(given)
 
 
-async def test_command_moves_and_says_what_became_of_it(mover, video, capsys):
+async def test_command_moves_and_reports_the_outcome(mover, video, capsys):
     given = arguments("move", "--to", "shelf", "--from", "default", "--bytes-per-second", "1000000000")
     assert await move(mover, given) == 0
     told = capsys.readouterr().out
@@ -330,7 +330,7 @@ async def test_command_ends_with_an_error_when_a_move_failed(mover, video, stora
     assert f"failed    {video.video_id}  1 objects are missing or damaged" in capsys.readouterr().out
 
 
-async def test_command_waits_for_no_storage_that_does_not_answer(mover, video, storages):
+async def test_command_does_not_wait_for_an_unresponsive_storage(mover, video, storages):
     unknown = Storages([MemoryStorage(name="default"), MemoryStorage(name="attic")])
     with pytest.raises(StorageUnavailable, match="attic does not answer"):
         await move(

@@ -91,7 +91,7 @@ def test_a_storage_takes_nothing_from_the_settings_of_the_default_one(load) -> N
         ("[a", "is not valid TOML"),
     ],
 )
-def test_every_fault_is_told_in_a_sentence(load, text, told) -> None:
+def test_every_fault_is_explained_in_a_sentence(load, text, told) -> None:
     with pytest.raises(ConfigurationError) as raised:
         load(text)
     assert told in str(raised.value)
@@ -107,7 +107,7 @@ def test_local_storage_that_was_the_default_one_can_be_named(load) -> None:
             load(f'[former]\ndirectory = "{directory}"\n', **given)
 
 
-def test_all_faults_of_all_storages_are_told_at_once(load) -> None:
+def test_all_faults_of_all_storages_are_reported_together(load) -> None:
     with pytest.raises(ConfigurationError) as raised:
         load('[a]\n[b]\nstorage_type = "s3"\n')
     assert "a: a local storage" in str(raised.value)

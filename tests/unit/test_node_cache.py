@@ -63,7 +63,7 @@ async def whole(cached, key, reader):
         yield source.path
 
 
-async def test_only_what_is_needed_is_fetched_and_lies_where_it_was(tmp_path):
+async def test_only_needed_parts_are_fetched_and_keep_their_offsets(tmp_path):
     reader = Reader()
     copy = await read_part(tmp_path, reader, [(1000, 20_000), (250_000, 260_000)])
     assert len(copy) == len(FILM)
@@ -99,7 +99,7 @@ async def test_several_users_of_a_source_fetch_it_once(tmp_path):
     assert reader.read_bytes == len(FILM)
 
 
-async def test_a_failed_fetch_leaves_nothing_that_is_taken_for_the_source(tmp_path):
+async def test_a_failed_fetch_leaves_nothing_that_could_pass_for_the_source(tmp_path):
     reader = Reader(fails={14_000})
     with pytest.raises(SourceFetchFailed):
         await read_part(tmp_path, reader, [(0, 50_000)])
@@ -114,7 +114,7 @@ async def test_parts_are_joined_where_a_seek_looks_around(tmp_path):
     assert [path.name for path in tmp_path.rglob("joined*")] == []
 
 
-async def test_the_least_recently_used_source_gives_way(tmp_path):
+async def test_the_least_recently_used_source_is_removed(tmp_path):
     small = cache(tmp_path, max_bytes=700_000)
     for number, key in enumerate(["a", "b", "a", "c"]):
         async with whole(small, key, Reader()) as path:
@@ -148,7 +148,7 @@ async def test_nothing_is_fetched_when_the_disk_is_full(tmp_path, monkeypatch):
     assert reader.read_bytes == 0
 
 
-async def test_fetch_that_fails_goes_on_from_what_it_had(tmp_path, monkeypatch):
+async def test_fetch_that_fails_continues_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(sparse_file, "PIECE_BYTES", 7000)
     monkeypatch.setattr(sparse_file, "BATCH_BYTES", 70_000)
     reader = Reader(fails={210_000})

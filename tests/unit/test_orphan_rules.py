@@ -39,7 +39,7 @@ def owns(video, name="00000-2", *, deletes_local=False):
 
 
 @pytest.mark.parametrize("name", ["00000-1", "00000-2", "thumbnail.3.jpg"])
-def test_nobody_owns_chunk_files_when_nothing_may_be_left_of_the_video(name):
+def test_chunk_files_have_no_owner_when_nothing_may_be_left_of_the_video(name):
     assert not owns(None, name)
     assert not owns(owner("deleted", purged=True), name)
 
@@ -72,7 +72,7 @@ def test_attempt_from_which_a_later_one_continues_is_owned(chunk, name, expected
 
 def test_attempt_is_owned_when_its_chunk_needs_it():
     for status, deletes_local, expected in (
-        ("pending", False, False),  # given back: the next one has another number
+        ("pending", False, False),  # released: the next one has another number
         ("encoded", True, True),
         ("stored", False, True),
         ("stored", True, False),
@@ -99,7 +99,7 @@ def test_ready_video_owns_its_attempts_only_when_local_files_stay(storage, delet
     assert not owns(owner("ready", storage=storage), "00000-1", deletes_local=deletes_local)
 
 
-def test_thumbnail_is_owned_when_the_record_names_it_or_may_come_to():
+def test_thumbnail_is_owned_when_the_record_names_it_or_may_still_do_so():
     assert owns(owner(), "thumbnail.3.jpg")
     assert not owns(owner(), "thumbnail.2.jpg")
     assert owns(owner(planned=False), "thumbnail.2.jpg")
@@ -125,7 +125,7 @@ def test_original_is_owned_until_the_video_is_stored_elsewhere(status, deletes_l
     assert not owns_original(None, "source", deletes_local=deletes_local)
 
 
-def test_fetched_part_is_owned_while_somebody_plans():
+def test_fetched_part_is_owned_while_a_worker_plans():
     part = f"source.{'a' * 32}.part"
     assert owns_original(owner(planning=True, planned=False), part, deletes_local=False)
     assert not owns_original(owner(), part, deletes_local=False)

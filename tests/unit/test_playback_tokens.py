@@ -83,7 +83,7 @@ def test_token_says_what_was_signed() -> None:
         jwt.encode({"sub": str(VIDEO), "aud": "playback", "exp": NOW + 60}, OURS.material, "HS256"),
     ],
 )
-def test_token_is_invalid_when_anything_of_it_is_wrong(token: str) -> None:
+def test_token_is_invalid_when_any_part_of_it_is_wrong(token: str) -> None:
     with pytest.raises(TokenInvalid):
         tokens.read(token, KEYS)
 

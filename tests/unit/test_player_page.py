@@ -17,7 +17,7 @@ PAGE = f"/watch/{ID}"
     ("path", "status"),
     [(PAGE, 401), (f"{PAGE}/t/garbage", 403), (f"{PAGE}/t/{token(expires_at=1)}", 403)],
 )
-async def test_refused_viewer_gets_a_page_that_tells_nothing_of_the_video(path: str, status: int) -> None:
+async def test_refused_viewer_gets_a_page_that_reveals_nothing(path: str, status: int) -> None:
     async with streamer({ID: private_video(title="Secret")}) as client:
         got = await client.get(path)
         text = await got.text()
@@ -60,7 +60,7 @@ async def test_files_of_the_page_never_change_under_their_address() -> None:
         assert (await client.get(f"/watch/assets/{player.version}/page.html")).status == 404
 
 
-def test_policy_lets_nothing_in_but_own_scripts_and_media() -> None:
+def test_policy_allows_only_own_scripts_and_media() -> None:
     policy = content_security_policy(["'self'"], ["https://s3.example"])
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
@@ -86,7 +86,7 @@ def test_page_names_no_other_host() -> None:
         ("", False),
     ],
 )
-async def test_page_renews_its_token_on_an_origin_that_may_embed_it_alone(url: str, is_asked: bool) -> None:
+async def test_page_renews_its_token_only_on_an_origin_that_may_embed_it(url: str, is_asked: bool) -> None:
     async with streamer({ID: private_video()}) as client:
         path = f"{PAGE}/t/{token(origins=('https://site.example',))}"
         got = await client.get(path, params={"tokenUrl": url})
@@ -109,7 +109,7 @@ async def test_page_says_where_it_reports() -> None:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_collector_is_there_where_numbers_are_wanted(*, wanted: bool) -> None:
+def test_collector_exists_only_where_numbers_are_wanted(*, wanted: bool) -> None:
     app = web.Application()
     add_watch_routes(app, [], [], takes_reports=wanted)
     paths = [resource.canonical for resource in app.router.resources()]

@@ -31,7 +31,7 @@ def run(name: str, sizes: list[int], seconds: float = 10.0, first: int = 1) -> l
     return [StoredSegment(name, index, seconds, size) for index, size in enumerate(sizes, start=first)]
 
 
-def test_presentation_comes_back_when_it_went_through_json() -> None:
+def test_rendition_set_survives_a_round_trip_through_json() -> None:
     value = json.loads(json.dumps(TWO.to_json()))
     assert value == {
         "renditions": [
@@ -45,7 +45,7 @@ def test_presentation_comes_back_when_it_went_through_json() -> None:
     assert RenditionSet.from_json(value) == TWO
 
 
-def test_presentation_of_an_earlier_version_knows_no_qualities() -> None:
+def test_rendition_set_of_an_earlier_version_has_no_qualities() -> None:
     value = {name: part for name, part in TWO.to_json().items() if name != "qualities"}
     assert RenditionSet.from_json(value) == TWO
 
@@ -79,7 +79,7 @@ def test_media_playlist_is_vod_with_an_end_when_complete() -> None:
     )
 
 
-def test_media_playlist_is_an_event_without_end_when_it_may_grow() -> None:
+def test_media_playlist_has_type_event_and_no_end_when_it_may_grow() -> None:
     assert media_playlist(run("720p", [1]), 10, complete=False) == (
         "#EXTM3U\n"
         "#EXT-X-VERSION:3\n"
@@ -93,7 +93,7 @@ def test_media_playlist_is_an_event_without_end_when_it_may_grow() -> None:
     )
 
 
-def test_media_playlist_is_an_event_with_an_end_when_it_will_not_grow() -> None:
+def test_media_playlist_has_type_event_and_an_end_when_it_will_not_grow() -> None:
     text = media_playlist(run("720p", [1]), 10, complete=False, grows=False)
     assert "#EXT-X-PLAYLIST-TYPE:EVENT\n" in text
     assert text.endswith("segment_001.ts\n#EXT-X-ENDLIST\n")
@@ -139,7 +139,7 @@ def test_multivariant_playlist_begins_with_the_variant_near_2_mbit_when_there_ar
     )
 
 
-def test_multivariant_playlist_says_the_same_to_a_parser_when_read_back() -> None:
+def test_multivariant_playlist_is_unchanged_when_a_parser_reads_it_back() -> None:
     segments = [*run("720p", [3_500_001, 3_400_000]), *run("360p", [900_000, 800_000])]
     measured = measure(TWO, segments, CODECS)
     parsed = m3u8.loads(multivariant_playlist(measured))
@@ -178,7 +178,7 @@ def test_measure_raises_value_error_when_a_rendition_is_missing() -> None:
         measure(TWO, [*run("720p", [1]), *run("360p", [1])], {"720p": "avc1"})
 
 
-def test_playable_segments_are_equally_many_for_each_rendition_when_one_rendition_is_behind() -> None:
+def test_playable_segments_are_the_same_number_for_each_rendition_when_one_rendition_is_behind() -> None:
     segments = [*run("720p", [1, 1, 1]), *run("720p", [1], first=5), *run("360p", [1, 1]), *run("old", [1])]
     shown = playable_segments(TWO, segments)
     assert [segment.index for segment in of_rendition(shown, "720p")] == [1, 2]
@@ -192,7 +192,7 @@ def test_there_are_no_playable_segments_when_a_rendition_lacks_its_first_segment
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_playlists_keep_their_promises_when_segments_are_any(seed: int) -> None:
+def test_playlists_keep_their_invariants_for_any_segments(seed: int) -> None:
     chance = random.Random(seed)
     count = chance.randint(1, 40)
     durations = [round(chance.uniform(0.2, 10.4), 6) for _ in range(count)]

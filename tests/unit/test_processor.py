@@ -91,7 +91,7 @@ async def test_message_of_another_queue_is_refused():
         await Bench(Handler()).process(DeleteVideo(video_id=ID))
 
 
-async def test_message_is_handled_again_when_postgres_was_away():
+async def test_message_is_handled_again_when_postgres_was_unavailable():
     handler = Handler(DatabaseUnavailable("away"), DatabaseUnavailable("away"))
     bench = Bench(handler)
     assert await bench.process() == ("done", "")
@@ -115,7 +115,7 @@ async def test_message_is_handled_again_when_its_failure_could_not_be_recorded()
     assert len(bench.slept) == 1
 
 
-async def test_fault_goes_back_into_its_queue_with_one_attempt_more():
+async def test_failed_message_returns_to_its_queue_with_one_attempt_more():
     bench = Bench(Handler(EncodeFailed("broken")))
     assert await bench.process(attempt=1) == ("retried", "encode_failed")
     [(event, payload, how)] = bench.requeue.messages
@@ -134,7 +134,7 @@ async def test_patience_is_carried_by_the_message():
 
 
 @pytest.mark.parametrize("since", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)])
-async def test_history_that_a_platform_claims_counts_for_nothing(since):
+async def test_history_that_a_platform_claims_is_ignored(since):
     bench = Bench(Handler(StorageUnavailable("503")), policy=RetryPolicy(3, 2.0, {StorageUnavailable: 60.0}))
     claimed = {"failingsince": since.isoformat()}
     outcome = await bench.process(extra=claimed, attempt=99, is_retry=False)
@@ -143,7 +143,7 @@ async def test_history_that_a_platform_claims_counts_for_nothing(since):
     assert (how["failing_since"], how["attempt"]) == (NOW, 0)
 
 
-async def test_time_to_come_does_not_prolong_patience():
+async def test_time_in_the_future_does_not_prolong_patience():
     bench = Bench(Handler(StorageUnavailable("503")), policy=RetryPolicy(3, 2.0, {StorageUnavailable: 60.0}))
     ahead = {"failingsince": (NOW + timedelta(days=400)).isoformat()}
     await bench.process(extra=ahead)
@@ -153,7 +153,7 @@ async def test_time_to_come_does_not_prolong_patience():
 @pytest.mark.parametrize(
     ("wanted", "outcome"), [(True, ("failed", "corrupt_source")), (False, ("superseded", ""))]
 )
-async def test_failure_is_recorded_once_and_only_of_work_that_is_wanted(wanted, outcome):
+async def test_failure_is_recorded_once_and_only_for_work_still_needed(wanted, outcome):
     bench = Bench(Handler(CorruptSource("cut")), sink=Sink(wanted=wanted))
     assert await bench.process() == outcome
     [given_up] = bench.sink.given_up

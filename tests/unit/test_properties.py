@@ -50,7 +50,7 @@ SECONDS = st.fractions(Fraction(1), Fraction(60), max_denominator=1000)
 
 
 @given(st.data(), st.binary(min_size=1, max_size=300))
-def test_range_is_the_slice_that_was_asked_for(data: Any, body: bytes) -> None:
+def test_range_is_the_slice_that_was_requested(data: Any, body: bytes) -> None:
     first = data.draw(st.integers(0, len(body) - 1))
     last = data.draw(st.integers(first, 2 * len(body)))
     for header, expected in (
@@ -118,7 +118,7 @@ async def read_form(body: bytes, cuts: list[int]) -> tuple[dict[str, Any], bytes
 
 @settings(max_examples=50)
 @given(st.data(), FIELDS, st.binary(min_size=1, max_size=2000))
-def test_form_is_read_as_it_was_written_in_whatever_pieces_it_comes(
+def test_form_is_read_completely_in_whatever_pieces_it_arrives(
     data: Any, fields: dict[str, str], content: bytes
 ) -> None:
     body = body_of(fields, content)
@@ -232,7 +232,7 @@ def test_media_playlist_lists_every_segment_in_order(
 
 
 @given(SEGMENTS, st.sets(st.integers(1, 30), max_size=5))
-def test_nothing_is_listed_behind_a_gap(segments: list[StoredSegment], lost: set[int]) -> None:
+def test_nothing_is_listed_after_a_gap(segments: list[StoredSegment], lost: set[int]) -> None:
     left = [each for each in segments if each.index not in lost]
     shown = contiguous(left)
     first_gap = min(index for index in range(1, len(segments) + 2) if index in lost or index > len(segments))
@@ -240,7 +240,7 @@ def test_nothing_is_listed_behind_a_gap(segments: list[StoredSegment], lost: set
 
 
 @given(SEGMENTS, st.integers(0, 30))
-def test_growing_video_shows_as_many_segments_of_each_rendition(
+def test_growing_video_shows_the_same_number_of_segments_of_each_rendition(
     segments: list[StoredSegment], count: int
 ) -> None:
     other = [StoredSegment("360p", each.index, each.duration_seconds, 1) for each in segments[:count]]

@@ -19,7 +19,7 @@ def video(*, silent, resumes=0, stage="encode", status="processing"):
 
 
 @pytest.mark.parametrize("stage", ["plan", "encode", "upload"])
-def test_decide_resumes_when_a_silent_video_has_no_message_waiting(stage):
+def test_decide_resumes_when_a_stalled_video_has_no_message_waiting(stage):
     assert decide(video(silent=PATIENCE, stage=stage), EMPTY, PATIENCE) == "resume"
 
 
@@ -28,7 +28,7 @@ def test_decide_doubles_its_patience_when_it_resumed_before():
     assert decide(video(silent=PATIENCE * 4, resumes=2), EMPTY, PATIENCE) == "resume"
 
 
-def test_decide_gives_up_when_nothing_came_of_the_last_resume():
+def test_decide_gives_up_when_the_last_resume_achieved_nothing():
     long = PATIENCE * 2**MAX_RESUMES
     assert decide(video(silent=long - 1, resumes=MAX_RESUMES), EMPTY, PATIENCE) == "wait"
     assert decide(video(silent=long, resumes=MAX_RESUMES), EMPTY, PATIENCE) == "fail"

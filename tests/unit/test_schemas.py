@@ -15,11 +15,11 @@ def test_generated_documents_are_current():
     assert stale == [], "run `make schemas`"
 
 
-def test_no_event_schema_is_left_over_when_an_event_goes():
+def test_no_event_schema_is_left_over_when_an_event_is_removed():
     assert {path.stem for path in (DOCS / "events").glob("*.json")} == {event.type for event in PUBLIC_EVENTS}
 
 
-def test_event_schema_accepts_what_we_send_and_refuses_what_we_would():
+def test_event_schema_accepts_what_we_send_and_refuses_what_we_refuse():
     schema = event_schema(VideoUploaded)
     jsonschema.Draft202012Validator.check_schema(schema)
     data = {"video_id": "6f1f64c0-0000-4000-8000-000000000001", "user_id": "a", "source": {"uri": "s3://b/k"}}

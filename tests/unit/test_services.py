@@ -156,7 +156,7 @@ async def test_uploader_waits_for_its_storage_and_fails_no_video(
         await until(has_status(video, "ready"))
 
 
-async def test_uploader_says_that_it_waits_while_the_work_bucket_is_away(
+async def test_uploader_reports_that_it_waits_while_the_work_bucket_is_unavailable(
     run: Any, s3: Any, new_video: Any, memory_storage: Any, monkeypatch: Any
 ) -> None:
     video = await new_video().encoded()

@@ -49,7 +49,7 @@ def test_settings_name_every_missing_variable_when_the_environment_is_empty(monk
         "postgresql://vod@db:99999/vod",
     ],
 )
-def test_settings_refuse_an_address_that_nobody_can_connect_to(environment, url):
+def test_settings_refuse_an_address_that_no_client_can_connect_to(environment, url):
     environment(DATABASE_URL=url)
     with pytest.raises(ConfigurationError, match="DATABASE_URL: is not a URL: the port") as raised:
         load_settings(Settings, 8080)

@@ -25,7 +25,7 @@ KEYS = ("hls/alice/1/720p/segment_001.ts", "hls/a_b-c/master.m3u8")
         (None, "virtual", "https://media.s3.eu-central-1.amazonaws.com"),
     ],
 )
-def test_presign_gives_the_url_of_botocore_when_the_clock_stands(
+def test_presign_gives_the_url_of_botocore_when_the_clock_is_frozen(
     key: str, token: str | None, target: tuple[str | None, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint, style, base = target

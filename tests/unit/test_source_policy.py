@@ -37,7 +37,7 @@ def policy(root: Path, **given: str) -> SourcePolicy:
         f"%6friginals/{OTHER}/source",
     ],
 )
-async def test_what_the_pipeline_keeps_is_no_source(tmp_path: Path, name: str) -> None:
+async def test_files_of_the_pipeline_are_no_source(tmp_path: Path, name: str) -> None:
     for place in ("originals", "chunks", "media", "uploads", "incoming"):
         (tmp_path / place).mkdir()
     (tmp_path / "incoming" / "link").symlink_to(tmp_path / "originals")
@@ -104,7 +104,7 @@ def test_objects_are_read_from_listed_buckets_and_prefixes_only(tmp_path: Path) 
             listed.check_object(bucket, key)
 
 
-def test_a_fetched_source_is_checked_before_its_server_is_asked(tmp_path: Path) -> None:
+def test_a_fetched_source_is_checked_before_its_server_is_contacted(tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable):
         policy(tmp_path, source_buckets="none").check_object("incoming", str(uuid4()))
 

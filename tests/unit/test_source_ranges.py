@@ -66,7 +66,7 @@ async def test_a_source_is_read_in_bounded_requests_when_its_server_allows_range
     assert {validator for _, _, validator in server.asked[1:]} == {'"one"'}
 
 
-async def test_reading_goes_on_where_it_stopped_when_a_connection_breaks():
+async def test_reading_continues_where_it_stopped_when_a_connection_breaks():
     server = Server(cuts=[700, None, 350])
     assert await whole(server) == FILM
     assert [start for start, _, _ in server.asked[:4]] == [0, 700, 1700, 2050]
@@ -88,12 +88,12 @@ async def test_reading_ends_when_no_more_bytes_come():
     assert len(server.asked) == MAX_CUTS + 1
 
 
-async def test_reading_goes_on_however_often_it_is_cut_when_bytes_come_in_between():
+async def test_reading_continues_however_often_it_is_cut_when_bytes_arrive_in_between():
     server = Server(cuts=[300] * 20)
     assert await part(reader_of(server), 0, 6000) == FILM[:6000]
 
 
-async def test_a_part_is_exactly_what_was_asked_for():
+async def test_a_part_has_exactly_the_requested_bytes():
     assert await part(reader_of(Server()), 123, 4567) == FILM[123 : 123 + 4567]
 
 
@@ -117,7 +117,7 @@ async def test_a_source_that_is_replaced_while_it_is_read_is_not_mixed():
     assert b"".join(read) == FILM[:500]
 
 
-async def test_an_answer_that_is_too_short_is_asked_for_again():
+async def test_an_answer_that_is_too_short_is_requested_again():
     server = Server()
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Videos whose source was unreachable go on when it answers again; a dead source is not asked for ever."""
+"""Videos whose source was unreachable continue when it answers; a dead source is not retried forever."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def fail_again(outbox, video, error=AWAY):
 
 
 @pytest.mark.parametrize("uri", [FILM, "s3://films/film.mp4"])
-async def test_video_goes_on_when_its_source_answers_again(source_retry, servers, new_video, postgres, uri):
+async def test_video_continues_when_its_source_answers_again(source_retry, servers, new_video, postgres, uri):
     video = await new_video(source_uri=uri).failed(AWAY)
     assert await source_retry.look() == 0
     assert servers.asked == [], "it failed a moment ago"
@@ -81,7 +81,7 @@ async def test_video_goes_on_when_its_source_answers_again(source_retry, servers
     assert "video.resume" in resumed
 
 
-async def test_distance_doubles_and_dead_source_is_given_up(source_retry, servers, new_video, postgres):
+async def test_interval_doubles_and_dead_source_is_given_up(source_retry, servers, new_video, postgres):
     await new_video(source_uri=FILM).failed(AWAY)
     servers.faults[FILM] = AWAY
     asked_after = []
@@ -95,7 +95,7 @@ async def test_distance_doubles_and_dead_source_is_given_up(source_retry, server
     assert pauses == [10 * 2**check for check in range(1, MAX_CHECKS)]
 
 
-async def test_source_that_answers_and_fails_again_is_left_to_a_person(
+async def test_source_that_answers_and_fails_again_is_not_retried_automatically(
     outbox, source_retry, new_video, postgres
 ):
     video = await new_video(source_uri=FILM).failed(AWAY)
@@ -125,7 +125,7 @@ async def test_only_remote_sources_that_could_not_be_fetched_are_asked(
     assert servers.asked == []
 
 
-async def test_server_that_is_away_is_asked_for_one_of_its_files_only(
+async def test_unavailable_server_is_asked_for_only_one_of_its_files(
     source_retry, servers, new_video, postgres
 ):
     uris = [f"https://films.example/{number}.mp4" for number in range(3)]
@@ -157,7 +157,7 @@ async def test_source_that_is_refused_now_fails_with_that_reason(source_retry, s
     assert await status_of(broken) == "failed"
 
 
-async def test_due_sources_are_shared_out_and_limited(outbox, new_video, postgres):
+async def test_due_sources_are_distributed_and_limited(outbox, new_video, postgres):
     for number in range(AT_ONCE + 5):
         await new_video(source_uri=f"https://{number}.example/film.mp4").failed(AWAY)
     postgres.pass_time(FIRST_CHECK_SECONDS)
@@ -168,7 +168,7 @@ async def test_due_sources_are_shared_out_and_limited(outbox, new_video, postgre
     assert [len(each) for each in taken] == [AT_ONCE, 5, 0]
 
 
-async def test_video_that_somebody_else_retried_meanwhile_is_left_alone(outbox, new_video, postgres):
+async def test_video_that_another_worker_retried_meanwhile_is_left_alone(outbox, new_video, postgres):
     video = await new_video(source_uri=FILM).failed(AWAY)
     postgres.pass_time(FIRST_CHECK_SECONDS)
     async with outbox.transaction() as connection:

@@ -98,7 +98,7 @@ async def test_fetch_leaves_nothing_when_it_fails(tmp_path, open_, error):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-async def test_fetch_asks_nobody_when_the_volume_is_too_full(tmp_path, monkeypatch):
+async def test_fetch_contacts_no_server_when_the_volume_is_too_full(tmp_path, monkeypatch):
     monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 99))
     opened = []
     full = sources(tmp_path, reserve_bytes=100, s3=opener(b"abc", opened=opened))
@@ -109,7 +109,7 @@ async def test_fetch_asks_nobody_when_the_volume_is_too_full(tmp_path, monkeypat
     assert (await full.fetch(VIDEO, "s3://bucket/key")).read_bytes() == b"abc"
 
 
-async def test_fetch_reads_nothing_when_the_source_is_larger_than_the_room_left(tmp_path, monkeypatch):
+async def test_fetch_reads_nothing_when_the_source_is_larger_than_the_free_space(tmp_path, monkeypatch):
     (tmp_path / "other").write_bytes(bytes(6))
     monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 10))
     unread = sources(tmp_path, s3=opener(error=AssertionError("read"), size_bytes=5))
@@ -117,7 +117,7 @@ async def test_fetch_reads_nothing_when_the_source_is_larger_than_the_room_left(
         await unread.fetch(VIDEO, "s3://bucket/key")
 
 
-async def test_fetch_stops_when_a_source_of_unknown_size_outgrows_the_room(tmp_path, monkeypatch):
+async def test_fetch_stops_when_a_source_of_unknown_size_outgrows_the_free_space(tmp_path, monkeypatch):
     (tmp_path / "other").write_bytes(bytes(6))
     monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 10))
     with pytest.raises(OutOfDisk):
@@ -126,13 +126,13 @@ async def test_fetch_stops_when_a_source_of_unknown_size_outgrows_the_room(tmp_p
 
 
 @pytest.mark.parametrize("open_", [opener(size_bytes=9), opener(b"12345", b"6789")])
-async def test_fetch_gives_up_when_no_waiting_would_make_room(tmp_path, monkeypatch, open_):
+async def test_fetch_gives_up_when_waiting_cannot_free_enough_space(tmp_path, monkeypatch, open_):
     monkeypatch.setattr(disk_budget.os, "statvfs", Volume(tmp_path, 10))
     with pytest.raises(LimitsExceeded, match="larger than 8 bytes"):
         await sources(tmp_path, reserve_bytes=2, s3=open_).fetch(VIDEO, "s3://bucket/key")
 
 
-async def test_fetch_says_so_when_there_is_no_such_file(tmp_path):
+async def test_fetch_reports_a_missing_file(tmp_path):
     with pytest.raises(SourceUnavailable, match="no file"):
         await sources(tmp_path).fetch(VIDEO, "file:nothing.mp4")
 
@@ -149,7 +149,7 @@ def test_local_path_repeats_no_password(tmp_path):
     assert "hunter2" not in str(refused.value)
 
 
-async def test_fetch_names_the_known_schemes_when_it_knows_not_this_one(tmp_path):
+async def test_fetch_names_the_known_schemes_when_this_one_is_unknown(tmp_path):
     with pytest.raises(SourceUnavailable, match="supported: file, s3"):
         await sources(tmp_path, s3=opener()).fetch(VIDEO, "ftp://host/x")
 
@@ -224,7 +224,7 @@ async def test_https_source_refuses_when_the_host_is_inside_or_the_url_is_no_htt
         ("file:a.mp4", "'file:a.mp4'"),
     ],
 )
-def test_shown_hides_credentials_when_a_uri_is_told(uri, seen):
+def test_shown_hides_credentials_when_a_uri_is_shown(uri, seen):
     assert shown(uri) == seen
 
 
@@ -252,7 +252,7 @@ async def test_fetch_refuses_when_a_local_source_is_no_plain_file(tmp_path, kind
         await sources(tmp_path).fetch(VIDEO, "file:a.mp4")
 
 
-async def test_path_refuses_when_a_checked_file_was_exchanged_for_a_link(tmp_path):
+async def test_path_refuses_when_a_checked_file_was_replaced_by_a_link(tmp_path):
     (tmp_path / "work").mkdir()
     path, ours = tmp_path / "work" / "a.mp4", tmp_path / "secret"
     path.write_bytes(b"film")

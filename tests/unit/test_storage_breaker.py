@@ -57,7 +57,7 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0)
 
 
-async def test_work_is_refused_without_asking_the_storage_while_it_is_away(
+async def test_work_is_refused_without_asking_the_storage_while_it_is_unavailable(
     breaker: StorageBreaker, storage: Storage
 ) -> None:
     storage.fault = StorageUnavailable("503 SlowDown")
@@ -76,7 +76,7 @@ async def test_work_is_refused_without_asking_the_storage_while_it_is_away(
     await use(breaker)
 
 
-async def test_a_storage_that_hangs_is_looked_at_again(breaker: StorageBreaker, storage: Storage) -> None:
+async def test_a_storage_that_hangs_is_checked_again(breaker: StorageBreaker, storage: Storage) -> None:
     storage.hangs = True
     with pytest.raises(StorageUnavailable):
         await use(breaker, StorageUnavailable("no answer"))
@@ -86,7 +86,7 @@ async def test_a_storage_that_hangs_is_looked_at_again(breaker: StorageBreaker, 
 
 
 @pytest.mark.parametrize("error", [StorageRefused("wrong key"), ValueError("ours")])
-async def test_a_refusal_or_an_error_of_ours_refuses_no_other_work(
+async def test_a_refusal_or_an_error_of_ours_blocks_no_other_work(
     breaker: StorageBreaker, error: Exception
 ) -> None:
     with pytest.raises(type(error)):
@@ -95,7 +95,7 @@ async def test_a_refusal_or_an_error_of_ours_refuses_no_other_work(
     await use(breaker)
 
 
-async def test_a_storage_that_refuses_is_back(breaker: StorageBreaker, storage: Storage) -> None:
+async def test_a_storage_that_refuses_counts_as_available(breaker: StorageBreaker, storage: Storage) -> None:
     storage.fault = StorageRefused("no bucket")
     with pytest.raises(StorageUnavailable):
         await use(breaker, StorageUnavailable("away"))

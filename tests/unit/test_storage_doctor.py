@@ -46,7 +46,7 @@ def faults_of(report: Report) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("case", ["nobody listens", "region", "key", "list"])
-async def test_doctor_asks_no_further_when_the_bucket_cannot_be_listed(
+async def test_doctor_stops_when_the_bucket_cannot_be_listed(
     server: MemoryS3, backend: Backend, tmp_path: Path, case: str
 ) -> None:
     broken, status, check, advice = CASES[case]
@@ -134,7 +134,7 @@ async def test_doctor_writes_rules_for_cors_when_asked(backend: Backend, tmp_pat
     assert checks == [("ok", "cors"), ("failed", "cors")], "they were written; this server heeds none"
 
 
-async def test_doctor_names_another_storage_than_the_configured_one(
+async def test_doctor_reports_a_storage_other_than_the_configured_one(
     server: MemoryS3, backend: Backend, tmp_path: Path
 ) -> None:
     marker = uuid4()

@@ -84,7 +84,7 @@ async def test_put_leaves_no_temporary_file_when_the_same_file_is_put_again(
     assert _names(storage.root) == ["hls", "hls/segment_001.ts"]
 
 
-async def test_put_keeps_the_old_object_and_no_rest_when_the_disk_is_full(
+async def test_put_keeps_the_old_object_and_no_partial_one_when_the_disk_is_full(
     storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await storage.put_bytes("hls/master.m3u8", b"old")
@@ -108,7 +108,7 @@ async def test_put_succeeds_when_others_remove_the_empty_directories_meanwhile(s
     await asyncio.gather(*(put_and_delete(number) for number in range(4)))
 
 
-async def test_put_tries_again_when_a_directory_goes_while_mkdir_looks_at_it(
+async def test_put_tries_again_when_a_directory_disappears_during_mkdir(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, refused = Path.mkdir, []
@@ -146,13 +146,13 @@ async def test_delete_prefix_removes_empty_parents_but_not_the_root_when_nothing
     assert _names(storage.root) == []
 
 
-async def test_delete_prefix_leaves_an_object_of_that_very_name(storage: LocalStorage) -> None:
+async def test_delete_prefix_leaves_an_object_with_exactly_that_name(storage: LocalStorage) -> None:
     await storage.put_bytes("hls/one/a.ts", b"x")
     assert await storage.delete_prefix("hls/one/a.ts") == 0
     assert await storage.head("hls/one/a.ts") is not None
 
 
-async def test_delete_prefix_removes_what_a_crash_left_when_it_is_hidden(storage: LocalStorage) -> None:
+async def test_delete_prefix_removes_hidden_files_that_a_crash_left(storage: LocalStorage) -> None:
     await storage.put_bytes("hls/one/a.ts", b"x")
     (storage.root / "hls/one/.b.ts.123").write_bytes(b"half")
     assert [stored.key for stored in await storage.keys("hls/one")] == ["hls/one/a.ts"]

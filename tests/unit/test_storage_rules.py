@@ -27,7 +27,7 @@ RULES = StorageRules(
 @pytest.mark.parametrize(
     ("bucket", "name"), [("films", "default"), ("vault", "vault"), ("vault", "renamed"), ("vault", None)]
 )
-def test_video_may_be_private_where_nobody_can_read_it(bucket, name):
+def test_video_may_be_private_in_a_storage_that_is_not_public(bucket, name):
     RULES.expect_private(StorageLocation("s3", bucket), name)
 
 

@@ -60,7 +60,7 @@ DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
 def described(request: web.Request, body: bytes) -> web.Response:
-    """Answer as S3 does when an object was put, or when its head is asked for."""
+    """Answer as S3 does when an object was put, or its head requested."""
     headers = {"ETag": '"e"', "Last-Modified": DATE}
     return web.Response(headers=headers, body=body if request.method == "HEAD" else b"")
 
@@ -105,7 +105,7 @@ async def test_every_call_raises_storage_unavailable_when_s3_answers_503(tmp_pat
                 await call(storage, operation, tmp_path / "file")
 
 
-async def test_every_call_raises_storage_unavailable_when_nobody_listens(tmp_path: Path) -> None:
+async def test_every_call_raises_storage_unavailable_when_nothing_listens(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     async with open_s3(s3_settings(), attempts=1) as storage:
         for operation in OPERATIONS:
@@ -217,7 +217,7 @@ async def test_put_file_aborts_the_upload_when_one_of_its_parts_is_refused(
 
 
 class WithoutDeleteObjects:
-    """A server that wants a Content-MD5 with DeleteObjects, as some do."""
+    """A server that requires a Content-MD5 with DeleteObjects, as some do."""
 
     def __init__(self) -> None:
         self.keys = {f"hls/{number}.ts" for number in range(40)}
@@ -236,7 +236,7 @@ class WithoutDeleteObjects:
         return web.Response(text=f"<ListBucketResult>{items}</ListBucketResult>")
 
 
-async def test_delete_prefix_deletes_one_by_one_when_the_server_takes_no_batches() -> None:
+async def test_delete_prefix_deletes_one_by_one_when_the_server_accepts_no_batches() -> None:
     server = WithoutDeleteObjects()
     async with s3_that(server.answer) as storage:
         assert await storage.delete_prefix("hls") == 40
@@ -282,14 +282,14 @@ async def test_put_sends_neither_acl_nor_checksum_trailers_when_storing() -> Non
         ({"s3_provider": "r2", "s3_public_url": "https://cdn.example"}, "https://cdn.example"),
     ],
 )
-def test_public_base_url_is_what_the_public_reaches_when_configured_so(
+def test_public_base_url_is_the_configured_public_address(
     values: dict[str, str], expected: str | None
 ) -> None:
     assert public_base_url(s3_settings(**values)) == expected
 
 
 @pytest.mark.parametrize(("endpoint", "signed"), [("http://s3", True), ("https://s3", False), ("", False)])
-def test_client_config_signs_bodies_only_when_tls_does_not_guard_them(endpoint: str, signed: bool) -> None:
+def test_client_config_signs_bodies_only_when_tls_does_not_protect_them(endpoint: str, signed: bool) -> None:
     settings = s3_settings(s3_provider="aws", s3_endpoint_url=endpoint)
     config = client_config(settings, connections=7, attempts=2, read_seconds=1)
     assert config.s3["payload_signing_enabled"] is signed

@@ -38,7 +38,7 @@ async def never_read(start: int, length: int) -> bytes:
 
 @dataclass
 class Server:
-    """Answers copies by `on_copy`, one after another (the last for ever), and does all else that S3 does."""
+    """Answers copies by `on_copy`, one after another, the last repeatedly; otherwise acts like S3."""
 
     on_copy: list[tuple[int, str]]
     sizes: dict[str, int] = field(default_factory=dict)
@@ -144,7 +144,7 @@ async def test_a_copy_is_repeated_when_the_answer_is_200_with_an_error(
 
 
 @pytest.mark.parametrize("body", [ERROR.format(code="InternalError", message="because"), "", "<CopyObj"])
-async def test_an_error_or_nothing_in_an_answer_of_200_is_never_taken_for_a_copy(body: str) -> None:
+async def test_an_error_or_nothing_in_an_answer_of_200_never_counts_as_a_copy(body: str) -> None:
     server = Server([(200, body)], copied_bytes=0)
     async with s3_that(server.answer) as storage:
         server.sizes["hls/u/v/segment_001.ts"] = 0  # what an interrupted copy might leave
@@ -156,7 +156,7 @@ async def test_an_error_or_nothing_in_an_answer_of_200_is_never_taken_for_a_copy
     assert list(server.sizes.values()) == [3]
 
 
-async def test_bytes_are_put_when_the_server_takes_copies_of_parts_for_uploads() -> None:
+async def test_bytes_are_put_when_the_server_treats_copies_of_parts_as_uploads() -> None:
     server = Server([(200, "")])
     async with s3_that(server.answer, s3_single_put_bytes=LARGE.bytes) as opened:
         storage = replace(opened, copies=ServerCopies(PART))
@@ -233,7 +233,7 @@ async def test_a_refused_copy_of_parts_is_aborted_and_the_bytes_are_put_in_parts
     assert list(server.sizes.values()) == [LARGE.bytes]
 
 
-async def test_bytes_in_parts_are_few_in_memory_at_once() -> None:
+async def test_few_parts_are_in_memory_at_once() -> None:
     held, most = 0, 0
 
     async def counted(start: int, length: int) -> bytes:
@@ -251,10 +251,10 @@ async def test_bytes_in_parts_are_few_in_memory_at_once() -> None:
     assert most <= 3
 
 
-async def test_the_error_of_reading_passes_and_the_upload_is_aborted() -> None:
+async def test_a_read_error_is_passed_on_and_the_upload_is_aborted() -> None:
     async def failing(start: int, length: int) -> bytes:
         if start >= PART:
-            raise LookupError("the work bucket is away")
+            raise LookupError("the work bucket is unavailable")
         return b"x" * length
 
     server = Server([(501, ERROR.format(code="NotImplemented", message="x"))])

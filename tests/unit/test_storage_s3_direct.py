@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """Answers puts by these statuses, one after another (the last for ever), and notes who asks."""
+    """Answers puts by these statuses, one after another (the last one repeatedly), and notes who asks."""
 
     def __init__(self, *answers: tuple[int, str]) -> None:
         self.answers: Sequence[tuple[int, str]] = answers
@@ -49,7 +49,7 @@ async def test_small_objects_are_put_directly_and_large_ones_by_botocore() -> No
     assert [len(body) for body in server.bodies.values()] == [0, MAX_BYTES, MAX_BYTES + 1]
 
 
-async def test_a_direct_put_says_type_caching_and_encryption() -> None:
+async def test_a_direct_put_sends_type_caching_and_encryption() -> None:
     server = Server(OK)
     async with s3_that(
         server.answer, s3_sse="aws:kms", s3_sse_kms_key_id="key", s3_session_token="t"

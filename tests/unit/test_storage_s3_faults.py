@@ -98,7 +98,7 @@ async def test_put_ends_when_the_answer_trickles_in_more_slowly_than_all_of_it_m
         await expect_end(storage.put_bytes("hls/a.ts", b"x"))
 
 
-async def test_read_ends_when_the_body_falls_silent() -> None:
+async def test_read_ends_when_the_body_stalls() -> None:
     begun = b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nETag: "e"\r\nLast-Modified: %s\r\n\r\nx' % DATE.encode()
 
     async def read(storage: Any) -> None:
@@ -109,7 +109,7 @@ async def test_read_ends_when_the_body_falls_silent() -> None:
         await expect_end(read(storage))
 
 
-async def test_put_sends_the_body_at_once_when_the_server_swallows_the_expectation() -> None:
+async def test_put_sends_the_body_at_once_when_the_server_ignores_the_expectation() -> None:
     seen: list[str] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -121,8 +121,8 @@ async def test_put_sends_the_body_at_once_when_the_server_swallows_the_expectati
     assert seen[0] == "none"
 
 
-async def test_put_file_goes_on_when_the_server_is_slow_but_reads(tmp_path: Path) -> None:
-    """The limit is on silence: a body that takes longer than it, yet moves, arrives whole."""
+async def test_put_file_continues_when_the_server_is_slow_but_reads(tmp_path: Path) -> None:
+    """The limit is on silence: a body that takes longer than it, but makes progress, arrives completely."""
     (tmp_path / "file").write_bytes(b"x" * LARGE)
     received = 0
 
@@ -183,7 +183,7 @@ UNAVAILABLE, REFUSED, FULL = StorageUnavailable, StorageRefused, StorageFull
         (403, "AccessDenied: storage cap exceeded", FULL, ""),
     ],
 )
-def test_classified_tells_what_waiting_mends_when_s3_refuses(
+def test_classified_tells_what_waiting_can_fix_when_s3_refuses(
     status: int, code: str, expected: type, hint: str
 ) -> None:
     answer = {"Error": {"Code": code, "Message": "because"}, "ResponseMetadata": {"HTTPStatusCode": status}}
@@ -221,7 +221,7 @@ def heads_without_a_body(status: int, named_status: int, code: str, extra: str =
         (301, 301, "PermanentRedirect", "<Region>eu-west-1</Region>", "S3_REGION=eu-west-1"),
     ],
 )
-async def test_check_and_head_name_the_cause_when_the_answer_to_head_cannot(
+async def test_check_and_head_name_the_cause_when_the_answer_to_head_does_not(
     status: int, named_status: int, code: str, extra: str, hint: str
 ) -> None:
     async with s3_that(heads_without_a_body(status, named_status, code, extra)) as storage:
@@ -261,7 +261,7 @@ class Busy:
 @pytest.mark.parametrize(
     ("status", "code"), [(429, "TooManyRequests"), (429, "any"), (503, "SlowDown"), (409, "OperationAborted")]
 )
-async def test_put_is_tried_again_when_the_server_has_too_much_to_do(
+async def test_put_is_tried_again_when_the_server_is_overloaded(
     status: int, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NO_DELAY, lambda *_: 0.0)
@@ -296,7 +296,7 @@ def test_retries_wait_as_long_as_the_server_asks_but_no_longer_than_20_seconds()
     assert retries(None, 1) is None
 
 
-def test_retries_fetch_credentials_anew_when_they_have_expired() -> None:
+def test_retries_fetch_credentials_again_when_they_have_expired() -> None:
     async def refresh() -> dict[str, str]:
         raise AssertionError
 
@@ -361,7 +361,7 @@ class Strict:
         return web.Response(text="<DeleteResult/>", content_type="application/xml")
 
 
-async def test_delete_prefix_sends_the_md5_that_strict_servers_want() -> None:
+async def test_delete_prefix_sends_the_md5_that_strict_servers_require() -> None:
     server = Strict()
     async with s3_that(server.answer) as storage:
         assert await storage.delete_prefix("hls") == 3
@@ -400,7 +400,7 @@ def _xml(text: str) -> web.Response:
     return web.Response(text=text, content_type="application/xml")
 
 
-async def test_delete_prefix_removes_every_version_when_that_is_wished() -> None:
+async def test_delete_prefix_removes_every_version_when_that_is_configured() -> None:
     server = Versioned()
     async with s3_that(server.answer, s3_delete_versions=True) as storage:
         assert not await storage.keeps_versions()
@@ -418,7 +418,7 @@ async def test_keeps_versions_says_so_when_the_bucket_is_versioned() -> None:
             assert not await storage.keeps_versions()
 
 
-async def test_check_names_the_true_region_when_aws_tells_another() -> None:
+async def test_check_names_the_true_region_when_aws_reports_another() -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(headers={"x-amz-bucket-region": "eu-west-1"})
 

@@ -16,7 +16,7 @@ KEYS = [f"hls/u/v/segment_{number:03d}.ts" for number in range(1, 6)]
 
 @dataclass
 class Lister:
-    """Lists two keys a page; `has_tokens`: its pages name the next one, `goes_on`: it heeds what is asked."""
+    """Lists two keys a page; `has_tokens`: pages name the next one, `goes_on`: honours a requested start."""
 
     has_tokens: bool = True
     goes_on: bool = True

@@ -45,7 +45,7 @@ def test_storage_is_found_by_type_and_bucket_until_it_is_identified() -> None:
     assert found(storages, "s3", "other", B) is None
 
 
-def test_video_without_an_identity_lies_in_the_default_storage_when_that_may_be() -> None:
+def test_video_without_an_identity_is_in_the_default_storage_when_that_is_possible() -> None:
     storages = both()
     assert found(storages, "s3", "videos") == "default"
     assert found(storages, "local", None) is None
@@ -58,7 +58,7 @@ def test_two_names_for_one_storage_are_refused() -> None:
         storages.identify("archive", A)
 
 
-async def test_identities_are_read_from_the_markers_that_are_there() -> None:
+async def test_identities_are_read_from_the_existing_markers() -> None:
     storages = both()
     await write_marker(storages.named("archive"), Marker(B))
     await read_identities(storages)
@@ -68,6 +68,6 @@ async def test_identities_are_read_from_the_markers_that_are_there() -> None:
     assert [storage.storage_id for storage in storages] == [A, B]
 
 
-def test_unknown_name_is_refused_with_the_names_that_there_are() -> None:
+def test_unknown_name_is_refused_with_the_existing_names() -> None:
     with pytest.raises(StorageMismatch, match=r"named cold: add it .* which has default, archive"):
         both().named("cold")

@@ -52,7 +52,7 @@ async def test_lease_is_renewed_while_objects_are_put(lease, job, clock, postgre
     assert clock.now - began >= 99 * 15.0 / 5, "five times in the life of a lease"
 
 
-async def test_lease_is_renewed_no_longer_when_nothing_moves(lease, job, clock, postgres):
+async def test_lease_is_no_longer_renewed_without_progress(lease, job, clock, postgres):
     progress = Progress(clock)
 
     async def put():

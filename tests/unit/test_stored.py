@@ -1,4 +1,4 @@
-"""Plans and messages of every version that ever landed are read by the code of today."""
+"""Plans and messages of every earlier version can be read by today's code."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _paths(value: Any, at: str = "") -> Iterator[str]:
 
 
 def _fields(schema: Any, at: str = "", definitions: Any = None) -> Iterator[str]:
-    """Yield the members that a JSON schema speaks of."""
+    """Yield the members that a JSON schema mentions."""
     definitions = definitions or schema.get("$defs", {})
     if "$ref" in schema:
         yield from _fields(definitions[schema["$ref"].rsplit("/", 1)[1]], at, definitions)
@@ -139,5 +139,5 @@ def test_ladder_and_segments_of_an_outdated_plan_are_kept():
 
 
 @pytest.mark.parametrize("former", [None, {}, {"rungs": [], "segment_seconds": "10"}])
-def test_nothing_is_kept_of_a_plan_that_is_illegible(former):
+def test_nothing_of_an_unreadable_plan_is_kept(former):
     assert kept_of(former) is None

@@ -60,7 +60,7 @@ def test_rename_segments_renames_every_uri_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(("wanted", "cap"), [(None, None), (1080, None), (719, 480), (480, 480), (100, 0)])
-def test_effective_cap_is_a_height_that_there_is(wanted: int | None, cap: int | None) -> None:
+def test_effective_cap_is_an_existing_height(wanted: int | None, cap: int | None) -> None:
     assert effective_cap(wanted, {"a": 720, "b": 480}) == cap
 
 
@@ -99,7 +99,7 @@ def test_signing_window_is_the_same_for_an_hour_and_outlasts_the_video() -> None
         (None, ["203.0.113.5"], None),
     ],
 )
-def test_client_address_believes_trusted_proxies_alone(
+def test_client_address_is_taken_from_trusted_proxies_only(
     peer: str | None, forwarded: list[str], expected: str | None
 ) -> None:
     assert client_address(peer, forwarded, [ip_network("10.0.0.0/8")]) == expected

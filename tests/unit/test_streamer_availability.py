@@ -95,7 +95,7 @@ def test_decide_serves_all_of_a_video_that_was_ready_while_it_is_repaired(
 
 
 @pytest.mark.parametrize("asked", EVERY)
-def test_decide_says_so_when_a_video_lies_in_a_storage_that_is_not_configured(asked: RequestedFile) -> None:
+def test_decide_reports_a_video_in_a_storage_that_is_not_configured(asked: RequestedFile) -> None:
     for availability in (Availability(ready()), growing(2, 2, storage_type="local")):
         answer = resolve(availability, asked, is_configured=False)
         assert isinstance(answer, Refused)
@@ -104,7 +104,7 @@ def test_decide_says_so_when_a_video_lies_in_a_storage_that_is_not_configured(as
 
 
 @pytest.mark.parametrize("asked", EVERY)
-def test_decide_asks_to_look_again_when_nothing_is_stored_yet(asked: RequestedFile) -> None:
+def test_decide_asks_for_a_retry_when_nothing_is_stored_yet(asked: RequestedFile) -> None:
     for availability in (Availability(video(presentation=None)), growing(1, 0)):
         answer = resolve(availability, asked, is_configured=True)
         assert isinstance(answer, Refused)
@@ -145,7 +145,7 @@ def test_decide_gives_segments_only_when_they_are_shown() -> None:
         assert isinstance(resolve(availability, RequestedFile("720p", padded), is_configured=True), Refused)
 
 
-def test_decide_knows_no_rendition_when_the_video_has_none_of_that_name() -> None:
+def test_decide_refuses_a_rendition_that_the_video_does_not_have() -> None:
     answer = resolve(growing(2, 2), replace(PLAYLIST, rendition="4k"), is_configured=True)
     assert isinstance(answer, Refused)
     assert (answer.status, answer.reason) == (404, "not_found")

@@ -58,9 +58,7 @@ def known(reads: Reads, clock: Clock) -> Known:
     return SingleFlightCache(reads, entries=2, name="videos", unavailable=DatabaseUnavailable, clock=clock)
 
 
-async def test_get_looks_once_when_asked_again_within_the_time(
-    known: Known, reads: Reads, clock: Clock
-) -> None:
+async def test_get_reads_once_when_repeated_within_the_time(known: Known, reads: Reads, clock: Clock) -> None:
     first = await known.get(VIDEO_ID)
     clock.now += SECONDS / 2
     assert await known.get(VIDEO_ID) is first
@@ -103,7 +101,7 @@ async def test_get_keeps_a_value_for_longer_when_it_is_told_to_but_not_an_absenc
     assert reads.count == 3
 
 
-async def test_get_looks_again_when_freshness_is_asked_for(known: Known, reads: Reads, clock: Clock) -> None:
+async def test_get_reads_again_when_freshness_is_requested(known: Known, reads: Reads, clock: Clock) -> None:
     await known.get(VIDEO_ID)
     await known.get_fresh(VIDEO_ID)
     assert reads.count == 1
@@ -126,14 +124,14 @@ async def test_a_value_is_as_old_as_the_beginning_of_its_read(
     assert reads.count == 2, "it may have changed while it was read"
 
 
-async def test_get_remembers_too_when_there_is_no_such_video(known: Known, reads: Reads) -> None:
+async def test_get_also_remembers_that_a_video_does_not_exist(known: Known, reads: Reads) -> None:
     unknown = uuid4()
     assert await known.get(unknown) is None
     assert await known.get(unknown) is None
     assert reads.count == 1
 
 
-async def test_get_shares_one_look_when_many_ask_and_one_leaves(known: Known, reads: Reads) -> None:
+async def test_get_shares_one_read_when_many_wait_and_one_leaves(known: Known, reads: Reads) -> None:
     reads.gate.clear()
     asking = [asyncio.create_task(known.get(VIDEO_ID)) for _ in range(50)]
     await asyncio.sleep(0)
@@ -145,7 +143,7 @@ async def test_get_shares_one_look_when_many_ask_and_one_leaves(known: Known, re
     assert reads.count == 1
 
 
-async def test_get_goes_on_with_what_is_known_when_postgres_is_away(
+async def test_get_continues_with_cached_values_when_postgres_is_unavailable(
     known: Known, reads: Reads, clock: Clock
 ) -> None:
     before = await known.get(VIDEO_ID)
@@ -159,7 +157,7 @@ async def test_get_goes_on_with_what_is_known_when_postgres_is_away(
         await known.get(VIDEO_ID)
 
 
-async def test_get_raises_database_unavailable_when_nothing_is_known(known: Known, reads: Reads) -> None:
+async def test_get_raises_database_unavailable_when_nothing_is_cached(known: Known, reads: Reads) -> None:
     reads.down = True
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
@@ -180,7 +178,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("brief")
-async def test_get_answers_with_what_is_known_when_postgres_hangs(
+async def test_get_answers_with_cached_values_when_postgres_hangs(
     known: Known, reads: Reads, clock: Clock
 ) -> None:
     before = await known.get(VIDEO_ID)
@@ -196,7 +194,7 @@ async def test_get_answers_with_what_is_known_when_postgres_hangs(
 
 
 @pytest.mark.usefixtures("brief")
-async def test_get_waits_no_longer_than_its_patience_when_nothing_is_known(
+async def test_get_waits_no_longer_than_its_patience_when_nothing_is_cached(
     known: Known, reads: Reads
 ) -> None:
     reads.gate.clear()
@@ -232,7 +230,7 @@ async def test_a_read_is_given_up_when_it_hangs(
     assert reads.count == 2
 
 
-async def test_prefetch_reads_behind_the_answer_what_is_neither_cached_nor_being_read(
+async def test_prefetch_reads_in_the_background_what_is_neither_cached_nor_being_read(
     known: Known, reads: Reads
 ) -> None:
     await known.get(VIDEO_ID)

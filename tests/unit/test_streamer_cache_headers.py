@@ -85,7 +85,7 @@ def test_table_has_a_row_for_each_kind() -> None:
 
 
 @pytest.mark.parametrize(("kind", "credential"), documented_answers())
-async def test_answers_are_as_the_table_says(kind: str, credential: int) -> None:
+async def test_answers_match_the_table(kind: str, credential: int) -> None:
     documented, (state, files) = table()[kind][credential], ROWS[kind]
     visibility = "public" if credential == PLAIN else "private"
     async with streamer({ID: known(state, visibility)}) as client:
@@ -97,7 +97,7 @@ async def test_answers_are_as_the_table_says(kind: str, credential: int) -> None
             assert agrees(documented, got.headers["Cache-Control"]), (file, got.status, got.headers)
 
 
-async def test_player_page_is_as_the_table_says() -> None:
+async def test_player_page_matches_the_table() -> None:
     rows, player = table(), load_player()
     async with streamer({ID: private()}) as client:
         for path in (f"/watch/{ID}/t/{token()}", f"/watch/{ID}/t/{token()}/state", f"/watch/{ID}"):

@@ -35,7 +35,7 @@ def seconds_kept(found: Admission) -> int:
     return numbers["max-age"] + max(numbers["stale-while-revalidate"], numbers["stale-if-error"])
 
 
-def test_admission_names_folder_version_and_what_players_are_told() -> None:
+def test_admission_names_folder_version_and_the_header_for_players() -> None:
     known = ready(run=3)
     found = given(known, Access())
     assert found is not None
@@ -66,7 +66,7 @@ def test_admission_is_left_to_the_streamer_when_the_grant_is_about_to_end(left: 
     assert given(ready(), Access(shared_until=NOW + left)) is None
 
 
-def test_admission_is_refused_for_what_is_not_sent_from_here() -> None:
+def test_admission_is_refused_for_files_that_are_not_served_here() -> None:
     assert given(ready(status="deleted"), Access()) is None
     assert given(video(), Access()) is None, "nothing is stored yet"
 

@@ -163,7 +163,7 @@ async def test_get_answers_304_when_the_player_has_this_version(client: Client, 
         ("bytes=2040-9999", slice(2040, 2048), "bytes 2040-2047/2048"),
     ],
 )
-async def test_get_answers_206_with_the_part_when_a_range_is_asked_for(
+async def test_get_answers_206_with_the_part_when_a_range_is_requested(
     client: Client, asked: str, part: slice, content_range: str
 ) -> None:
     got = await client.get(SEGMENT, headers={"Range": asked})
@@ -178,7 +178,7 @@ async def test_get_answers_416_with_the_size_when_the_range_lies_outside(client:
     assert (await got.json(content_type="application/problem+json"))["reason"] == "range_not_satisfiable"
 
 
-async def test_head_ignores_a_range_when_one_is_asked_for(client: Client) -> None:
+async def test_head_ignores_a_range_when_one_is_requested(client: Client) -> None:
     head = await client.head(SEGMENT, headers={"Range": "bytes=0-9"})
     assert (head.status, head.headers["Content-Length"]) == (200, "2048")
 
@@ -200,7 +200,7 @@ async def test_head_ignores_a_range_when_one_is_asked_for(client: Client) -> Non
         "/nothing",
     ],
 )
-async def test_get_answers_404_as_a_problem_when_nothing_lies_there(client: Client, path: str) -> None:
+async def test_get_answers_404_as_a_problem_when_the_file_is_missing(client: Client, path: str) -> None:
     got = await client.get(path)
     problem = await got.json(content_type="application/problem+json")
     assert (got.status, problem["status"], problem["reason"]) == (404, 404, "not_found")
@@ -232,7 +232,7 @@ async def test_preflights_allow_what_players_send_to_measure_and_to_resume(clien
         assert int(got.headers["Access-Control-Max-Age"]) > 0
 
 
-async def test_listed_origins_take_nothing_from_pages_of_others() -> None:
+async def test_listed_origins_do_not_affect_pages_of_others() -> None:
     app = create_base_app()
     add_routes(app, ("https://app.example",))
     asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "cmcd-request"}
@@ -314,7 +314,7 @@ async def test_playlists_are_not_cached_when_the_video_still_grows(storage: Memo
 
 
 class BrokenStorage(MemoryStorage):
-    """Fails at the first word, or in the middle of an object."""
+    """Fails at the first byte, or in the middle of an object."""
 
     def __init__(self, *, in_the_middle: bool) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ class BrokenStorage(MemoryStorage):
 
 
 @pytest.mark.parametrize("path", ["master.m3u8", "720p/segment_001.ts"])
-async def test_get_answers_503_when_the_storage_is_away(path: str) -> None:
+async def test_get_answers_503_when_the_storage_is_unavailable(path: str) -> None:
     async with streamer(BrokenStorage(in_the_middle=False), Availability(ready())) as client:
         got = await client.get(f"{BASE}/{path}")
         assert (got.status, got.headers["Retry-After"]) == (503, "5")
@@ -372,7 +372,7 @@ class EndlessStorage(MemoryStorage):
             yield bytes(65536)
 
 
-async def test_get_closes_the_object_when_the_player_goes_away() -> None:
+async def test_get_closes_the_object_when_the_player_disconnects() -> None:
     storage = EndlessStorage()
     await storage.put_bytes(f"{KEY}/720p/segment_001.ts", b"")
     async with streamer(storage, Availability(ready())) as client:
@@ -383,7 +383,7 @@ async def test_get_closes_the_object_when_the_player_goes_away() -> None:
         await asyncio.wait_for(storage.closed.wait(), 5)
 
 
-async def test_get_closes_the_object_when_the_player_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_get_closes_the_object_when_the_player_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALL_SECONDS", 0.1)
     storage = EndlessStorage()
     await storage.put_bytes(f"{KEY}/720p/segment_001.ts", b"")
@@ -394,7 +394,7 @@ async def test_get_closes_the_object_when_the_player_takes_nothing(monkeypatch: 
 
 
 class Counting(MemoryStorage):
-    """Counts what is asked of the storage."""
+    """Counts the requests to the storage."""
 
     def __init__(self) -> None:
         super().__init__(kind="s3")
@@ -424,7 +424,7 @@ class Counting(MemoryStorage):
         ({"If-None-Match": "*"}, 304, ["head"]),
     ],
 )
-async def test_segment_costs_one_request_to_the_storage_and_what_is_known_costs_none(
+async def test_segment_costs_one_request_to_the_storage_and_cached_data_costs_none(
     headers: dict[str, str], status: int, asked: list[str]
 ) -> None:
     counting = Counting()
@@ -468,7 +468,7 @@ WORK = f"work/originals/{VIDEO_ID}/source"
         f"/watch/..%2f{WORK.replace('/', '%2f')}",
     ],
 )
-async def test_no_route_leads_to_what_the_same_bucket_holds_of_the_workspace(path):
+async def test_no_route_leads_to_the_workspace_in_the_same_bucket(path):
     storage = MemoryStorage("s3", bucket="videos")
     for key in (WORK, f"work/chunks/{VIDEO_ID}/00000-1/720p/segment_001.ts", "work/segment_001.ts"):
         await storage.put_bytes(key, b"SECRET FILM")
@@ -477,7 +477,7 @@ async def test_no_route_leads_to_what_the_same_bucket_holds_of_the_workspace(pat
         assert b"SECRET" not in await answer.read()
 
 
-async def test_media_playlists_are_there_when_the_storage_goes_away_after_the_multivariant_playlist(
+async def test_media_playlists_are_served_when_the_storage_fails_after_the_multivariant_playlist(
     storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n720p/playlist.m3u8\n"

@@ -73,7 +73,7 @@ async def test_video_that_became_private_with_its_move_is_not_sent(old, new):
 
 
 @pytest.mark.parametrize("name", FILES)
-async def test_object_that_is_nowhere_is_looked_for_once_in_the_new_storage(old, new, name):
+async def test_missing_object_is_looked_up_once_in_the_new_storage(old, new, name):
     record = Record(old)
     async with streamer_of(Storages([old, new]), record.read) as client:
         old.objects.pop(f"{KEY}/{name}")

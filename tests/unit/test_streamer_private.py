@@ -199,7 +199,7 @@ async def test_cap_is_enforced_in_the_master_in_the_token_and_in_the_grant(clien
     assert await reason(client, f"{BASE}/g/{grant}/720p/segment_001.ts") == (403, "token_not_for_this")
 
 
-async def test_token_is_for_its_origins_alone(client: Client) -> None:
+async def test_token_is_valid_for_its_origins_only(client: Client) -> None:
     path = f"{BASE}/t/{token(origins=('https://site.example',))}/master.m3u8"
     assert (await client.get(path, headers={"Origin": "https://site.example"})).status == 200
     assert (await client.get(path, headers={"Origin": "http://stream.example"})).status == 200

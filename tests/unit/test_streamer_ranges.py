@@ -1,4 +1,4 @@
-"""Byte ranges and conditions as RFC 9110 has them."""
+"""Byte ranges and conditions as RFC 9110 defines them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_parse_range_raises_unsatisfiable_when_the_part_lies_outside(header: str
         parse_range(header, size)
 
 
-def test_parse_range_never_leaves_the_object_when_numbers_are_any() -> None:
+def test_parse_range_never_leaves_the_object_for_any_numbers() -> None:
     for size in range(1, 6):
         for first in range(size):
             for last in range(first, 8):

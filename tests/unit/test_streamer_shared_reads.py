@@ -83,7 +83,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_open_reads_once_for_all_who_ask_at_the_same_time(storage: SteppedStorage) -> None:
+async def test_open_reads_once_for_all_simultaneous_requests(storage: SteppedStorage) -> None:
     reads = reads_of(storage)
     viewers = [asyncio.create_task(whole(reads)) for _ in range(200)]
     await settle()
@@ -106,7 +106,7 @@ async def test_open_follows_from_the_beginning_when_a_read_is_half_done(storage:
     assert storage.reads == [(0, None)]
 
 
-async def test_read_goes_on_when_the_viewer_who_began_it_leaves(storage: SteppedStorage) -> None:
+async def test_read_continues_when_the_viewer_who_began_it_leaves(storage: SteppedStorage) -> None:
     reads = reads_of(storage)
     first, second = asyncio.create_task(whole(reads)), asyncio.create_task(whole(reads))
     storage.go(2)
@@ -134,7 +134,7 @@ async def test_read_ends_when_all_viewers_leave(storage: SteppedStorage) -> None
 OTHER = KEY.replace("001", "002")
 
 
-async def test_slow_viewer_holds_up_nobody(storage: SteppedStorage) -> None:
+async def test_slow_viewer_delays_no_other(storage: SteppedStorage) -> None:
     reads = reads_of(storage)
     async with reads.open(KEY) as slow:
         quick = asyncio.create_task(whole(reads))
@@ -145,7 +145,7 @@ async def test_slow_viewer_holds_up_nobody(storage: SteppedStorage) -> None:
     assert storage.reads == [(0, None)]
 
 
-async def test_slow_viewer_goes_on_alone_when_another_object_needs_the_memory(
+async def test_slow_viewer_continues_alone_when_another_object_needs_the_memory(
     storage: SteppedStorage,
 ) -> None:
     await storage.put_bytes(OTHER, BODY)
@@ -185,10 +185,10 @@ async def test_memory_of_many_followers_is_not_taken_from_them(storage: SteppedS
         async with reads.open(OTHER) as alone:
             assert await alone.body() == BODY
         assert [await each.body() for each in (one, two, three)] == [BODY] * 3
-    assert [start for start, _ in storage.reads].count(0) == 3, "one, and two for who read alone"
+    assert [start for start, _ in storage.reads].count(0) == 3, "one, and two for those who read alone"
 
 
-async def test_object_that_is_too_large_is_read_by_each_alone(
+async def test_object_that_is_too_large_is_read_by_each_viewer_separately(
     storage: SteppedStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_reads, "MAX_OBJECT_BYTES", 10)
@@ -224,4 +224,4 @@ async def test_close_ends_shared_reads(storage: SteppedStorage) -> None:
     await reads.close()
     storage.go()
     assert await viewer == BODY
-    assert storage.reads == [(0, None), (2000, None)], "it goes on alone"
+    assert storage.reads == [(0, None), (2000, None)], "it continues alone"

@@ -34,7 +34,7 @@ async def test_wait_gives_up_when_the_storage_is_silent() -> None:
         await waits.until_done(_after(30))
 
 
-async def test_wait_goes_on_when_the_storage_answers_others() -> None:
+async def test_wait_continues_when_the_storage_answers_others() -> None:
     waits = StorageWait()
     slow = asyncio.create_task(waits.until_done(_after(0.2)))
     while not slow.done():
@@ -106,7 +106,7 @@ async def test_a_storage_that_cannot_be_reached_for_long_counts_as_silent() -> N
         await waits.until_done(_after(0.12))
 
 
-async def test_wait_has_an_end_when_the_storage_answers_others_only() -> None:
+async def test_wait_is_bounded_when_the_storage_answers_only_others() -> None:
     waits = StorageWait()
     hanging = asyncio.create_task(waits.until_done(_after(30)))
     async with asyncio.timeout(5):

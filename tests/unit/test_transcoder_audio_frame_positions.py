@@ -16,7 +16,7 @@ def stamps(step, rate, base, count=2000, origin=0):
     return [round(Fraction(origin + step * number, rate) / base) for number in range(count)]
 
 
-def test_lattice_is_found_behind_rounded_timestamps():
+def test_grid_is_found_behind_rounded_timestamps():
     lattice = find_audio_grid(stamps(1024, 44_100, MILLI), MILLI, 44_100, "aac")
     assert lattice is not None
     assert lattice.step == 1024
@@ -24,26 +24,26 @@ def test_lattice_is_found_behind_rounded_timestamps():
     assert lattice.tolerance < 150
 
 
-def test_lattice_is_exact_when_timestamps_are():
+def test_grid_is_exact_when_timestamps_are_exact():
     base = Fraction(1, 48_000)
     assert find_audio_grid(stamps(1024, 48_000, base, origin=-1024), base, 48_000, "aac") == AudioGrid(
         -1024, 1024, 4
     )
 
 
-def test_lattice_has_holes_when_packets_are_lost():
+def test_grid_has_holes_when_packets_are_lost():
     pts = stamps(1152, 48_000, MILLI)
     lattice = find_audio_grid(pts[:700] + pts[710:], MILLI, 48_000, "mp3")
     assert lattice is not None
     assert lattice.step == 1152
 
 
-def test_no_lattice_when_the_clock_drifts():
+def test_no_grid_when_the_clock_drifts():
     pts = [round(number * 1024 / 44_100 * 1000 * 1.001) for number in range(3000)]
     assert find_audio_grid(pts, MILLI, 44_100, "aac") is None
 
 
-def test_no_lattice_when_packet_sizes_vary():
+def test_no_grid_when_packet_sizes_vary():
     base, time, pts = Fraction(1, 48_000), 0, []
     for number in range(100):
         pts.append(time)

@@ -11,7 +11,7 @@ X264 = [Point(21.0, 3e6, 95.0), Point(27.0, 1.5e6, 89.0), Point(33.0, 7e5, 60.0)
 NVENC = [Point(20.0, 6e6, 97.0), Point(26.0, 3e6, 93.0), Point(32.0, 1.5e6, 85.0)]
 
 
-def test_a_rate_factor_is_met_between_two_cqs_that_were_tried():
+def test_a_rate_factor_is_interpolated_between_two_measured_cqs():
     rows = equal_rows(X264, NVENC)
     assert [row.cq for row in rows] == [23.0, 29.0, None]
     assert rows[0].more_bits == pytest.approx(2**0.5 - 1)

@@ -35,7 +35,7 @@ def found(container, given, chosen=0, silent=()):
         (8, 0, (), [(1, "FL"), (2, "FR")]),
     ],
 )
-def test_order_of_mono_tracks_in_mxf_tells_their_channels(count, chosen, silent, expected):
+def test_order_of_mono_tracks_in_mxf_determines_their_channels(count, chosen, silent, expected):
     assert found("mxf", tracks(count), chosen, silent) == expected
 
 

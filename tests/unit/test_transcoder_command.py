@@ -153,7 +153,7 @@ def test_nvenc_decodes_in_memory_when_it_is_told_to():
 
 
 @pytest.mark.parametrize("option", ["-level:v", "-bsf:v", "-maxrate:v", "-bufsize:v", "-force_key_frames:v"])
-def test_both_encoders_are_told_the_same(option):
+def test_both_encoders_get_the_same_options(option):
     def values(encoder):
         argv = chunk_argv(plan(), plan().chunks[1], "/in.mp4", "/out", encoder)
         return [value for name, value in zip(argv, argv[1:], strict=False) if name.startswith(option)]
@@ -251,7 +251,7 @@ def test_sound_of_mixed_frame_sizes_is_counted_from_an_anchor():
     )
 
 
-def test_sound_that_changes_is_read_from_a_file_and_the_picture_as_ever():
+def test_sound_that_changes_is_read_from_a_file_and_the_picture_as_usual():
     given = plan()
     read = inputs(given, audio_from_file=True)
     assert read.strip().endswith("-ss 9.558000 -i file:/in.mp4 -i file:/out/sound.nut")
@@ -321,7 +321,7 @@ def test_hdr_is_tone_mapped():
     )
 
 
-def test_untagged_small_pictures_are_taken_for_bt601():
+def test_untagged_small_pictures_are_assumed_to_be_bt601():
     small = replace(VIDEO, width=640, height=360, colour=Colour())
     assert "in_color_matrix=bt601:in_range=limited" in graphs(plan(source(video=small)))[0]
 

@@ -70,13 +70,13 @@ def test_missing_bytes_are_counted(tmp_path, content, missing):
     assert missing_bytes(str(path)) == missing
 
 
-def test_complete_file_is_not_warned_of():
+def test_complete_file_gets_no_warning():
     assert check_complete(WHOLE) == []
     assert check_complete(replace(WHOLE, declared_end=Fraction("20.4"))) == []
     assert check_complete(replace(WHOLE, declared_end=None)) == []
 
 
-def test_what_is_missing_at_the_end_is_named_with_its_times():
+def test_missing_end_is_named_with_its_times():
     [warning] = check_complete(replace(WHOLE, end=Fraction(12)))
     assert (warning.code, warning.start_seconds, warning.end_seconds) == ("source_incomplete", 12.0, 20.0)
     assert "8.0 s are missing" in warning.message
@@ -89,7 +89,7 @@ def test_file_of_which_most_is_missing_is_refused(container):
         check_complete(extent)
 
 
-def test_index_that_counts_pictures_is_believed_to_the_picture():
+def test_picture_count_of_an_index_is_trusted_exactly():
     counted = replace(WHOLE, container="mov", declared_packets=501, packets=500)
     assert [warning.code for warning in check_complete(counted)] == ["source_incomplete"]
     assert check_complete(replace(counted, packets=501, declared_end=Fraction(90))) == []

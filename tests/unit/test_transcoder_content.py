@@ -55,7 +55,7 @@ def test_levels_agree_when_both_sides_are_alike_within_what_a_codec_does():
 
 
 @pytest.mark.parametrize(("change", "word"), [(-3.01, "quieter"), (-7.7, "quieter"), (6.0, "louder")])
-def test_levels_differ_with_their_seconds(change, word):
+def test_differences_of_levels_have_their_times(change, word):
     theirs = [-20.0] * 10
     ours = [level + change * (3 <= second < 7) for second, level in enumerate(theirs)]
     (found,) = compare_levels(levels(*theirs), levels(*ours))
@@ -84,7 +84,7 @@ def test_some_milliseconds_of_a_neighbouring_second_are_no_difference():
     assert compare_levels(by_second(inner, 0), by_second(silent, 0)) == ()
 
 
-def test_levels_differ_when_sound_is_missing_or_comes_from_nowhere():
+def test_levels_differ_when_sound_is_missing_or_was_added():
     assert len(compare_levels(levels(-20, -20), levels(-20, -100))) == 1
     assert len(compare_levels(levels(-20), levels(-20, -20))) == 1
 
@@ -101,7 +101,7 @@ def test_the_louder_of_two_blocks_of_one_time_counts():
     assert by_second([*sound, *anew], 0) == by_second(sound, 0)
 
 
-def test_nothing_is_said_of_levels_when_a_side_could_not_be_read():
+def test_no_difference_of_levels_is_reported_when_a_side_could_not_be_read():
     assert compare_levels({}, levels(-20)) == ()
 
 
@@ -133,7 +133,7 @@ def test_another_colour_or_content_is_a_difference():
     assert difference(red, red[: SIZE // 2] + washed[: SIZE // 2]) == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_picture_may_be_shown_a_frame_beside_its_place():
+def test_a_picture_may_be_shown_one_frame_off():
     black, white = bytes(SIZE), b"\xff" * SIZE
     wanted = [Picture(1.0, black), Picture(2.0, white), Picture(3.0, black)]
     shown = {24: Picture(0.96, black), 25: Picture(1.0, white), 50: Picture(2.0, black)}
@@ -163,7 +163,7 @@ def stream(sizes: list[int]) -> list[Packet]:
 
 
 @pytest.mark.parametrize(("rate", "lost"), [(1, 48), (12.5, 24), (25, 0), (60, 0)])
-def test_pictures_are_counted_that_a_low_rate_does_not_show(rate, lost):
+def test_pictures_that_a_low_rate_does_not_show_are_counted(rate, lost):
     burst = [Packet(5 + number / 25, 900) for number in range(50)]
     assert len(unshown(burst, lambda seconds: int(seconds * rate + 1e-6))) == lost
 
@@ -173,14 +173,14 @@ def test_pictures_that_no_rate_shows_are_not_counted():
     assert unshown(fast, lambda seconds: int(seconds * 60 + 1e-6)) == []
 
 
-def test_output_stands_still_where_its_packets_are_tiny_whatever_key_frames_come():
+def test_output_is_frozen_where_its_packets_are_tiny_whatever_key_frames_come():
     limit = still_bytes(640, 360)
     moving, still = [20_000, *[2000] * 49], [20_000, *[30] * 49]
     assert still_runs(stream(moving * 3), limit) == []
     assert still_runs(stream([*moving, *still, *still, *moving]), limit) == [(2.04, 6.04)]
 
 
-def test_source_goes_on_only_where_it_has_pictures_of_substance():
+def test_source_is_moving_only_where_its_packets_are_large():
     limit = still_bytes(1280, 720)
     assert goes_on(stream([5000] * 50), 0, 2, limit)
     assert not goes_on(stream([limit] * 50), 0, 2, limit)

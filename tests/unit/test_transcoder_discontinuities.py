@@ -91,7 +91,7 @@ def test_recordings_whose_clock_starts_again_follow_each_other():
     assert [warning.code for warning in clock.warnings] == ["recordings_joined"] * 2
 
 
-def test_clock_that_starts_again_without_end_is_refused():
+def test_clock_that_starts_again_endlessly_is_refused():
     with pytest.raises(CorruptSource, match="starts again"):
         clock_of(*[(0, 2)] * 80)
 
@@ -115,7 +115,7 @@ def test_wrong_time_at_the_end_is_found():
     assert correct(times, [100]) == ((0, 10**9 + 99 * FRAME),)
 
 
-def test_falls_that_are_only_wrong_times_are_no_falls():
+def test_wrong_times_do_not_count_as_falls():
     times = recording(0, 4, FRAME)
     times[50] = 10**9
     assert find_falls(times, wrong_times(times, BASE), BASE) == []
@@ -127,7 +127,7 @@ def test_falls_that_are_only_wrong_times_are_no_falls():
     st.integers(-(10**6), 10**6),
     st.lists(st.tuples(st.integers(10**4, 10**6), st.integers(10**4, 10**6)), max_size=5),
 )
-def test_map_is_undone(shift, jumps):
+def test_map_can_be_inverted(shift, jumps):
     cuts, moment = [], 0
     for recorded, removed in jumps:
         cuts.append((moment + recorded + removed // 2, removed))

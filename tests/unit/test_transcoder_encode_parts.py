@@ -30,7 +30,7 @@ def given(*, is_searched=False, reads=READS):
 
 @dataclass
 class Remote:
-    """A remote source that tells what is asked of it."""
+    """A remote source that records its requests."""
 
     path: Path = Path("copy")
     is_remote: bool = True
@@ -93,7 +93,7 @@ async def test_parts_are_joined_where_a_seek_looks_around():
         (given(), {"holds": False}, [("copy", False)]),
     ],
 )
-async def test_all_of_the_source_is_fetched_where_its_parts_do_not_do(found, options, runs):
+async def test_all_of_the_source_is_fetched_where_its_parts_do_not_suffice(found, options, runs):
     source, encoding = Remote(), Encoding()
     await encode(source, found, encoding, **options)
     assert source.asked[-1] == "all"

@@ -82,7 +82,7 @@ SOFTWARE = Strategy("libx264")
         ("av_interleaved_write_frame(): No space left on device", None),
     ],
 )
-def test_ffmpegs_words_tell_what_was_wrong_with_the_gpu(stderr, expected):
+def test_ffmpegs_messages_tell_what_was_wrong_with_the_gpu(stderr, expected):
     assert gpu_fault(1, stderr) == expected
 
 
@@ -90,7 +90,7 @@ def test_an_encode_that_ended_well_has_no_fault_whatever_it_said():
     assert gpu_fault(0, "CUDA_ERROR_OUT_OF_MEMORY") is None
 
 
-def test_a_crash_is_the_gpus_but_a_kill_is_not():
+def test_a_crash_is_a_fault_of_the_gpu_and_a_kill_is_not():
     assert gpu_fault(-signal.SIGSEGV, "") == "crashed"
     assert gpu_fault(-signal.SIGKILL, "CUDA_ERROR_OUT_OF_MEMORY") is None
 
@@ -113,20 +113,20 @@ def test_decoding_in_memory_comes_before_the_cpu_when_the_gpu_cannot_decode():
     assert next_strategy(UPLOADED, "decode") == SOFTWARE
 
 
-def test_the_cpu_stays_lenient_when_the_gpu_refuses_a_damaged_source():
+def test_the_cpu_stays_tolerant_when_the_gpu_refuses_a_damaged_source():
     assert next_strategy(Strategy("h264_nvenc", is_tolerant=True), "memory") == Strategy(
         "libx264", is_tolerant=True
     )
 
 
-def test_a_damaged_source_is_read_leniently_once():
+def test_a_damaged_source_is_read_tolerantly_once():
     tolerant = Strategy("libx264", is_tolerant=True)
     assert next_strategy(SOFTWARE, None) == tolerant
     assert next_strategy(tolerant, None) == replace(tolerant, key_frames_only=True)
     assert next_strategy(replace(tolerant, key_frames_only=True), None) is None
 
 
-def test_no_way_reads_more_than_the_chunk_before_but_for_key_frames():
+def test_no_strategy_reads_more_than_the_chunk_before_except_for_key_frames():
     given = plan()
     last = given.chunks[-1]
     assert last.index == 2

@@ -22,7 +22,7 @@ def test_grid_has_the_exact_rate_when_timestamps_are_rounded(rate, base):
     assert (grid.rate, grid.frames, grid.is_vfr) == (Fraction(rate), 600, False)
 
 
-def test_grid_believes_timestamps_when_headers_are_absurd():
+def test_grid_trusts_timestamps_when_headers_are_absurd():
     hints = [Fraction(57600), Fraction(1000), Fraction(600)]
     assert measure_grid(stamps(30, Fraction(1, 1000)), 0, Fraction(1, 1000), hints).rate == 30
 
@@ -70,7 +70,7 @@ def test_grid_works_for_one_picture():
     assert measure_grid([0], 0, Fraction(1, 1000)).frames == 1
 
 
-def test_grid_loses_hardly_a_picture_when_distances_swing():
+def test_grid_hardly_loses_a_picture_when_distances_swing():
     base, chance = Fraction(1, 1000), random.Random(5)
     pts = [0]
     while len(pts) < 3700:

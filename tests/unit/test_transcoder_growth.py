@@ -36,7 +36,7 @@ def test_segment_is_closed_when_every_rendition_has_begun_the_next(tmp_path, cou
 
 @pytest.fixture
 def closed(monkeypatch):
-    """The number of closed segments, set by the test, and of looks at it; segments are told by number."""
+    """The number of closed segments, set by the test, and of looks at it; segments are known by number."""
     state = {"closed": 0, "looks": 0}
 
     def verify(_plan, _chunk, _outdir, done, count):
@@ -102,7 +102,7 @@ async def test_nothing_is_handed_over_sooner_than_the_pause(closed):
     assert handed == []
 
 
-async def test_segments_are_handed_over_later_when_postgres_is_away(closed):
+async def test_segments_are_handed_over_later_when_postgres_is_unavailable(closed):
     handed, refused = [], []
 
     async def take(files):
@@ -149,7 +149,7 @@ async def test_verification_that_has_begun_ends_before_the_encode_does(closed, m
     assert running == ["begun", "ended"]
 
 
-async def test_next_way_writes_elsewhere_when_the_answer_to_handing_over_is_lost(closed, tmp_path):
+async def test_next_strategy_writes_elsewhere_when_the_answer_to_handing_over_is_lost(closed, tmp_path):
     async def take(_files):
         raise DatabaseUnavailable("the connection broke: the commit may have been made")
 
@@ -160,7 +160,7 @@ async def test_next_way_writes_elsewhere_when_the_answer_to_handing_over_is_lost
     assert growth.next_place(outdir) == f"{outdir}/way2"
 
 
-async def test_next_way_writes_elsewhere_once_something_was_handed_over(closed, tmp_path):
+async def test_next_strategy_writes_elsewhere_once_something_was_handed_over(closed, tmp_path):
     async def take(_files):
         return
 

@@ -34,9 +34,7 @@ def level(width, height, rate, video_bps=1_000_000):
         (320, 240, 12, 100_000, "1.2"),
     ],
 )
-def test_the_lowest_level_that_fits_is_chosen_whichever_way_the_picture_stands(
-    width, height, rate, video_bps, expected
-):
+def test_the_lowest_level_that_fits_is_chosen_in_either_orientation(width, height, rate, video_bps, expected):
     assert level(width, height, rate, video_bps) == expected
     assert level(height, width, rate, video_bps) == expected
 

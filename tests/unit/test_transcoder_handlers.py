@@ -126,7 +126,7 @@ def encoding(outbox, work_dir):
 # Planning
 
 
-async def test_event_of_a_platform_makes_a_record_with_the_ladder_of_the_day(planning, new_video, postgres):
+async def test_event_of_a_platform_makes_a_record_with_the_current_ladder(planning, new_video, postgres):
     video = new_video()
     await planning(rules=storage_rules(default_visibility="private")).accept(video.uploaded)
     record = await video.record()
@@ -139,7 +139,7 @@ async def test_event_of_a_platform_makes_a_record_with_the_ladder_of_the_day(pla
     ]
 
 
-async def test_event_that_comes_again_makes_nothing_new(planning, new_video):
+async def test_repeated_event_creates_nothing_new(planning, new_video):
     video = new_video()
     await planning().accept(video.uploaded)
     before = await video.record()
@@ -179,7 +179,7 @@ async def test_qualities_of_the_video_come_before_those_of_its_user(planning, ne
     assert [requested for _, _, requested, _ in planner.asked] == [("360p",), ("720p",)]
 
 
-async def test_unmet_wish_is_a_warning(planning, new_video):
+async def test_unavailable_quality_is_a_warning(planning, new_video):
     video = await new_video(given={"qualities": ["1080p", "720p"]}).accepted()
     await planning().uploaded(video.uploaded)
     assert [warning.code for warning in (await video.record()).warnings] == [WarningCode.QUALITY_UNAVAILABLE]
@@ -198,7 +198,7 @@ async def test_private_video_is_not_planned_for_a_public_bucket(planning, new_vi
         await planning(rules=storage_rules(is_public=True)).uploaded(video.uploaded)
 
 
-async def test_claim_is_given_back_when_the_planning_fails(planning, new_video, postgres):
+async def test_claim_is_released_when_the_planning_fails(planning, new_video, postgres):
     video = await new_video().accepted()
     with pytest.raises(CorruptSource):
         await planning(Planner(error=CorruptSource("cut"))).uploaded(video.uploaded)
@@ -206,7 +206,7 @@ async def test_claim_is_given_back_when_the_planning_fails(planning, new_video, 
     assert (row["plan_lease_until"], row["plan_tries"], row["plan_attempt"]) == (None, 0, 1)
 
 
-async def test_failure_of_a_late_planner_is_none_of_the_video(planning, new_video, postgres, outbox):
+async def test_failure_of_a_late_planner_does_not_fail_the_video(planning, new_video, postgres, outbox):
     video = await new_video().accepted()
 
     async def lose():
@@ -335,7 +335,7 @@ async def test_video_that_is_over_is_not_resumed(planning, new_video):
 # Corrected events
 
 
-async def test_corrected_event_begins_a_failed_video_anew(planning, new_video, postgres, work_dir):
+async def test_corrected_event_restarts_a_failed_video(planning, new_video, postgres, work_dir):
     video = await new_video().failed(CorruptSource("cut"))
     video.source_uri = "https://cms.example.org/better.mp4"
     await planning().accept(video.uploaded)
@@ -349,7 +349,7 @@ async def test_corrected_event_begins_a_failed_video_anew(planning, new_video, p
     assert not work_dir.original_dir(video.video_id).exists(), "the new run fetches its own"
 
 
-async def test_uploaded_video_is_its_owners_to_retry(planning, new_video, work_dir):
+async def test_uploaded_video_can_be_retried_only_by_its_owner(planning, new_video, work_dir):
     video = new_video()
     video.source_uri = work_dir.original(video.video_id).as_uri()
     await video.failed(CorruptSource("cut"))
@@ -358,7 +358,7 @@ async def test_uploaded_video_is_its_owners_to_retry(planning, new_video, work_d
         await planning().accept(corrected)
 
 
-async def test_stored_objects_are_deleted_before_a_corrected_event_begins_anew(planning, new_video, postgres):
+async def test_stored_objects_are_deleted_before_a_corrected_event_restarts(planning, new_video, postgres):
     video = await new_video(source_uri="https://cms.example.org/a.mp4").stored(0)
     await video.fail(EncodeFailed("broken"))
     video.source_uri = "https://cms.example.org/better.mp4"
@@ -403,9 +403,7 @@ async def test_chunk_that_another_encodes_is_deferred_until_its_lease_ends(encod
     assert deferred.value.seconds == LEASE_SECONDS + 1
 
 
-async def test_failed_attempt_leaves_no_files_and_gives_its_claim_back(
-    encoding, new_video, postgres, work_dir
-):
+async def test_failed_attempt_leaves_no_files_and_releases_its_claim(encoding, new_video, postgres, work_dir):
     video = await new_video().planned()
     with pytest.raises(EncodeFailed):
         await encoding(EncoderOf(video, error=EncodeFailed("broken"))).encode(video.encode(0))
@@ -429,7 +427,7 @@ async def test_late_encode_is_neither_recorded_nor_kept(encoding, new_video, pos
     assert not (work_dir.root / video.directory(0)).exists()
 
 
-async def test_encode_is_kept_while_postgres_is_away(encoding, new_video, postgres):
+async def test_encode_is_kept_while_postgres_is_unavailable(encoding, new_video, postgres):
     video = await new_video().planned()
     postgres.fail("videos.finish_chunk", ConnectionResetError("gone"), TimeoutError())
     encoder = EncoderOf(video)
@@ -438,7 +436,7 @@ async def test_encode_is_kept_while_postgres_is_away(encoding, new_video, postgr
     assert len(encoder.parts) == 1
 
 
-async def test_lost_answer_to_a_commit_is_not_taken_for_a_lost_claim(encoding, new_video, postgres):
+async def test_lost_answer_to_a_commit_does_not_count_as_a_lost_claim(encoding, new_video, postgres):
     video = await new_video().planned()
     postgres.unconfirmed = "videos.finish_chunk"
     await encoding(EncoderOf(video)).encode(video.encode(0))
@@ -543,6 +541,6 @@ async def test_refused_event_says_nothing_of_an_accepted_video(outbox, new_video
     assert postgres.sent == []
 
 
-async def test_refused_event_without_a_video_is_announced_to_nobody(outbox, postgres):
+async def test_refused_event_without_a_video_is_not_announced(outbox, postgres):
     await refuse_event(outbox, invalid(videoId="x"))
     assert postgres.sent == []

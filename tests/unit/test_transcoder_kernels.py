@@ -20,7 +20,7 @@ def kept(tmp_path):
     return folder
 
 
-def test_a_run_gets_a_copy_that_goes_with_it(tmp_path, kept):
+def test_a_run_gets_a_copy_that_is_removed_with_it(tmp_path, kept):
     job = tmp_path / "job"
     job.mkdir()
     with lent_kernels(str(kept), ON_GPU, Access(writes=(str(job),))) as environment:
@@ -31,19 +31,19 @@ def test_a_run_gets_a_copy_that_goes_with_it(tmp_path, kept):
     assert (kept / "index").read_text() == "as translated"
 
 
-def test_nothing_is_lent_to_a_run_without_the_gpu_or_without_a_place_to_write(tmp_path, kept):
+def test_no_copy_is_made_for_a_run_without_the_gpu_or_without_a_place_to_write(tmp_path, kept):
     with lent_kernels(str(kept), ("ffmpeg", "-i", "x"), Access(writes=(str(tmp_path),))) as environment:
         assert environment == {}
     with lent_kernels(str(kept), ON_GPU, NOTHING) as environment:
         assert environment == {}
 
 
-def test_nothing_is_lent_when_nothing_was_translated(tmp_path):
+def test_no_copy_is_made_when_nothing_was_compiled(tmp_path):
     with lent_kernels(None, ON_GPU, Access(writes=(str(tmp_path),))) as environment:
         assert environment == {}
 
 
-def test_a_run_goes_on_when_what_was_kept_has_been_tidied_away(tmp_path, kept):
+def test_a_run_continues_when_the_cache_was_removed(tmp_path, kept):
     (kept / "index").unlink()
     kept.rmdir()
     with lent_kernels(str(kept), ON_GPU, Access(writes=(str(tmp_path),))) as environment:

@@ -53,17 +53,17 @@ class FakeFfmpeg(FfmpegRunner):
 
 
 def writes(argv):
-    """Write what a command is to write, and end well."""
+    """Write what a command is to write, and succeed."""
     Path(argv[-1]).write_bytes(b"picture")
     return WELL
 
 
-async def test_encoder_of_the_gpu_is_taken_where_it_encodes(tmp_path):
+async def test_encoder_of_the_gpu_is_chosen_where_it_works(tmp_path):
     encoder = await choose_encoder("auto", FakeFfmpeg(lambda _: WELL))
     assert (encoder.name, encoder.runner.cuda_cache) == ("h264_nvenc", None)
 
 
-async def test_what_the_gpu_translated_is_lent_to_later_runs(tmp_path):
+async def test_compiled_kernels_are_passed_to_later_runs(tmp_path):
     runner = FakeFfmpeg(lambda _: WELL)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
@@ -74,12 +74,12 @@ async def test_what_the_gpu_translated_is_lent_to_later_runs(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [Finished(1, "Cannot load libcuda.so.1"), EncodeStalled("it hangs")])
-async def test_encoder_of_the_processor_is_taken_where_the_gpu_fails(ending):
+async def test_encoder_of_the_cpu_is_chosen_where_the_gpu_fails(ending):
     runner = FakeFfmpeg(lambda argv: ending if "h264_nvenc" in argv else WELL)
     assert (await choose_encoder("auto", runner)).name == "libx264"
 
 
-async def test_chosen_encoder_that_does_not_work_is_named_with_ffmpegs_words():
+async def test_chosen_encoder_that_does_not_work_is_named_with_ffmpegs_message():
     with pytest.raises(EncodeFailed, match=r"ENCODER=h264_nvenc .*: Cannot load libcuda"):
         await choose_encoder("h264_nvenc", FakeFfmpeg(lambda _: Finished(1, "Cannot load libcuda.so.1")))
 
@@ -146,7 +146,7 @@ async def test_chunk_is_left_to_a_retry_when_ffmpeg_was_interrupted(tmp_path, so
     assert len(encode.commands) == 1
 
 
-async def test_processor_takes_over_a_chunk_that_the_gpu_fails_at(tmp_path, source):
+async def test_cpu_takes_over_a_chunk_that_the_gpu_fails_to_encode(tmp_path, source):
     out_of_memory = Finished(1, "OpenEncodeSessionEx failed: out of memory")
     with pytest.raises(PipelineError):
         await encode(source, tmp_path, lambda _: out_of_memory, "h264_nvenc")
@@ -154,7 +154,7 @@ async def test_processor_takes_over_a_chunk_that_the_gpu_fails_at(tmp_path, sour
     assert any("libx264" in argv for argv in encode.commands)
 
 
-async def test_missing_segments_are_noticed_though_ffmpeg_ended_well(tmp_path, source):
+async def test_missing_segments_are_noticed_although_ffmpeg_succeeded(tmp_path, source):
     with pytest.raises(PipelineError):
         await encode(source, tmp_path, lambda _: WELL)
 
@@ -184,7 +184,7 @@ async def test_first_encode_is_kept_when_the_careful_one_stalls(tmp_path, source
     assert (tmp_path / "out" / "720p" / "segment_001.ts").read_text() == "first"
 
 
-async def test_difference_is_told_when_the_careful_encode_cannot_be_checked(tmp_path, source, monkeypatch):
+async def test_difference_is_reported_when_the_careful_encode_is_unchecked(tmp_path, source, monkeypatch):
     differing = VideoWarning(code=WarningCode.AUDIO_DIFFERS, message="the sound differs")
     answers = iter([(differing,), None])
 

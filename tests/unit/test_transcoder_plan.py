@@ -81,7 +81,7 @@ def test_frames_are_split_when_a_segment_would_hold_less_than_two():
     assert given.duration_seconds == 60
 
 
-def test_presentation_names_the_renditions():
+def test_rendition_set_names_the_renditions():
     shown = plan().presentation()
     assert shown.renditions == (("720p", 1280, 720), ("360p", 640, 360))
     assert shown.target_duration_seconds == 10

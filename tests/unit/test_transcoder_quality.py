@@ -111,7 +111,7 @@ def test_expectation_at_a_trial_is_that_trial():
 
 @pytest.mark.parametrize("short_side", [360, 480, 720, 1080])
 @pytest.mark.parametrize("vmaf", [None, 88.0, 95.0])
-def test_aimed_quality_is_that_of_the_preset(short_side, vmaf):
+def test_target_quality_is_that_of_the_preset(short_side, vmaf):
     assert aimed_vmaf(short_side, rate_factor(short_side, vmaf)) == pytest.approx(vmaf or 93.0)
 
 
@@ -225,7 +225,7 @@ def test_more_ssim_never_means_less_vmaf(one, other):
     assert 0 <= estimated_vmaf(low) <= estimated_vmaf(high) <= 100
 
 
-def test_cpu_time_is_what_ffmpeg_says():
+def test_cpu_time_is_read_from_ffmpegs_output():
     assert cpu_seconds(f"frame=1\n{BENCH}") == 1.75
     assert cpu_seconds("") == 0.0
 

@@ -14,7 +14,7 @@ def test_rate_factor_follows_the_wanted_quality(short_side, vmaf, crf):
     assert rate_factor(short_side, vmaf) == crf
 
 
-def test_what_aims_at_a_quality_peaks_no_higher_than_its_average():
+def test_a_rung_that_aims_at_a_quality_peaks_no_higher_than_its_average():
     assert limits(1_000_000, is_capped=True).max_bits(10) == 11_900_000
     assert limits(1_000_000, is_capped=False).max_bits(10) == 17_000_000
 

@@ -32,7 +32,7 @@ def reads(layout):
 
 
 @pytest.mark.parametrize("layout", ["indexed", "clustered", "searched"])
-def test_chunk_reads_from_before_its_seek_to_behind_its_end_and_not_much_more(layout):
+def test_chunk_reads_from_before_its_seek_to_after_its_end_and_not_much_more(layout):
     found, all_reads = reads(layout)
     assert len(found.chunks) == 3
     assert (found.head, found.is_searched) == (HEAD, layout == "searched")

@@ -32,7 +32,7 @@ async def scan(runner, **limits):
     return await scan_source(runner.path, Limits(**limits), runner)
 
 
-async def test_source_is_what_ffprobe_says(recorded):
+async def test_source_is_as_ffprobe_describes_it(recorded):
     source = await scan(recorded())
     assert (source.container, source.seeking) == ("mov", "exact")
     video, audio = source.video, source.audio
@@ -70,7 +70,7 @@ async def test_picture_that_is_too_large_is_refused(recorded):
         await scan(recorded(), pixels=96 * 64 - 1)
 
 
-async def test_file_without_bytes_or_without_file_is_named(recorded, tmp_path):
+async def test_empty_or_missing_file_is_named(recorded, tmp_path):
     runner = recorded()
     (tmp_path / "film.mp4").write_bytes(b"")
     with pytest.raises(CorruptSource, match="the file is empty"):

@@ -27,7 +27,7 @@ def test_the_table_says_when_all_is_well():
     assert exit_code([GOOD]) == 0
 
 
-def test_of_long_words_the_end_is_shown():
+def test_only_the_end_of_a_long_message_is_shown():
     said = table([Outcome("a", "failed", "x" * 1000 + " Conversion failed!")]).splitlines()[0]
     assert said.endswith("x Conversion failed!")
     assert len(said) < 330
@@ -51,7 +51,7 @@ def test_of_long_words_the_end_is_shown():
         ("something new", "the trial encode failed", "docs/gpu.md"),
     ],
 )
-def test_what_is_missing_is_said_with_advice(words, said, advised):
+def test_missing_parts_are_reported_with_advice(words, said, advised):
     first, second, third = missing(words).splitlines()
     assert said in first
     assert second == f"ffmpeg says: {words}"

@@ -109,7 +109,7 @@ def test_fractions_are_read_exactly(text, expected):
     assert read_fraction(text) == expected
 
 
-def test_absurd_pixel_shapes_are_not_believed():
+def test_absurd_pixel_shapes_are_ignored():
     assert read_aspect({"sample_aspect_ratio": "64:45"}) == Fraction(64, 45)
     assert read_aspect({"sample_aspect_ratio": "1:5000"}) == 1
     assert read_aspect({}) == 1
@@ -129,7 +129,7 @@ def test_absurd_pixel_shapes_are_not_believed():
         ((0, 0, 0, 0), ()),
     ],
 )
-def test_only_quarter_turns_and_mirrors_are_believed(rows, expected):
+def test_only_quarter_turns_and_mirrors_are_applied(rows, expected):
     a, b, c, d = rows
     matrix = f"\n00000000: {a:12} {b:12}    0\n00000001: {c:12} {d:12}    0\n00000002:    0    0 1073741824\n"
     assert read_orientation({"side_data_list": [{"displaymatrix": matrix}]}) == expected
@@ -182,7 +182,7 @@ def test_streams_without_parameters_are_looked_for_deeper():
     assert deeper_probe_bytes([VIDEO], reader) > 9_000_000
 
 
-def test_wrong_times_are_not_taken_for_badly_interleaved_sound():
+def test_wrong_times_do_not_count_as_badly_interleaved_sound():
     reader = PacketReader()
     for number in range(100):
         late = 3_600_000 if number == 50 else 0

@@ -17,7 +17,7 @@ def test_fewer_spans_close_the_smallest_gaps():
     assert fewer(spans, 1) == ((0, 15),)
 
 
-def test_missing_is_what_is_wanted_and_not_there():
+def test_missing_is_what_is_wanted_and_not_present():
     rng = random.Random(1)
     for _ in range(200):
         wanted, present = (

@@ -32,7 +32,7 @@ UNTAGGED = Colour()
         ([HDR], "none"),
     ],
 )
-def test_what_changes_in_the_colours_is_seen_in_later_pictures(later, change):
+def test_changes_of_colours_are_seen_in_later_pictures(later, change):
     assert colour_change(SD, later) == change
 
 
@@ -55,7 +55,7 @@ def test_pictures_are_read_by_their_own_description_where_it_changes():
 @pytest.mark.parametrize(
     ("pixels", "is_blended"), [("yuva444p10le", True), ("rgba", True), ("yuv420p", False)]
 )
-def test_what_is_transparent_becomes_black(pixels, is_blended):
+def test_transparent_areas_become_black(pixels, is_blended):
     filters = scale_to_bt709(replace(VIDEO, pix_fmt=pixels), 64, 36)
     assert (filters[0] == "premultiply=inplace=1") == is_blended
     assert scale_to_bt709(replace(VIDEO, pix_fmt="bgra", codec="gif"), 64, 36)[0] != "premultiply=inplace=1"

@@ -50,7 +50,7 @@ def test_every_segment_has_a_frame_of_its_own(rate, seconds):
     assert all(after > before for before, after in zip(starts, starts[1:], strict=False))
 
 
-def test_chunks_double_up_to_the_most():
+def test_chunks_double_up_to_the_maximum():
     runs = cut_chunks(20, 6)
     assert [run.end_segment - run.first_segment for run in runs] == [1, 2, 4, 6, 6, 1]
     assert runs[0].first_segment == 0
@@ -65,7 +65,7 @@ def test_key_frames_begin_each_segment_and_lie_evenly_between():
 
 @pytest.mark.parametrize("rate", [*STANDARD_RATES, Fraction(2431, 100), Fraction(13, 10), Fraction(2, 5)])
 @pytest.mark.parametrize("frames", [1, 2, 61, 300, 599, 1801, 7193])
-def test_key_frames_are_as_few_as_keep_them_two_seconds_apart(rate, frames):
+def test_key_frames_are_as_few_as_two_seconds_between_them_allow(rate, frames):
     for seconds in map(Fraction, ("1", "2", "5/2", "4", "6", "10")):
         finer = fine_enough(rate, seconds)
         starts = cut_segments(frames, finer, seconds)
@@ -85,7 +85,7 @@ def test_audio_frames_of_neighbours_neither_overlap_nor_leave_a_gap():
 
 
 @pytest.mark.parametrize("segments", [1, 6, 30, 97, 360, 4000])
-def test_chunks_of_a_video_with_one_key_frame_decode_about_twice_of_it(segments):
+def test_chunks_of_a_video_with_one_key_frame_decode_about_twice_its_length(segments):
     runs = cut_chunks(segments, 6, lambda segment: segment)
     assert [run.first_segment for run in runs] == [0, *(run.end_segment for run in runs[:-1])]
     assert runs[-1].end_segment == segments

@@ -64,7 +64,7 @@ def test_streams_whose_decoder_does_not_start_give_way_and_are_named():
         choose(FILM, unopened=[0])
 
 
-def test_the_default_audio_that_holds_something_is_chosen():
+def test_the_default_audio_that_is_not_empty_is_chosen():
     default = {**OTHER, **DEFAULT}
     assert choose(FILM, SOUND, default).audio == default
     assert choose(FILM, SOUND, default).warnings == ()

@@ -90,7 +90,7 @@ def test_key_frame_needs_an_idr_picture_not_only_the_flag():
 @pytest.mark.parametrize("pictures", [1, 2, 7, 16, 40])
 @pytest.mark.parametrize("size", [60, 400, 5000])
 @pytest.mark.parametrize("index", [1, 2, 18])
-def test_counters_run_on_from_segment_to_segment(pictures, size, index):
+def test_counters_continue_from_segment_to_segment(pictures, size, index):
     data = segment(pictures, size)
     made = carry_on(data, index)
     counters = counters_of(made)

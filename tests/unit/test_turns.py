@@ -12,7 +12,7 @@ async def hold(turns, share, order, release):
         await release.wait()
 
 
-async def test_each_share_gets_its_turn_however_many_wait_of_another():
+async def test_each_share_gets_its_turn_however_many_of_another_wait():
     turns, order, release = Turns(1), [], asyncio.Event()
     crowd = [asyncio.create_task(hold(turns, "mallory", order, release)) for _ in range(5)]
     await asyncio.sleep(0)
@@ -24,7 +24,7 @@ async def test_each_share_gets_its_turn_however_many_wait_of_another():
     assert len(order) == 6
 
 
-async def test_one_who_waits_no_longer_takes_no_place():
+async def test_a_cancelled_waiter_takes_no_slot():
     turns, order, release = Turns(1), [], asyncio.Event()
     first = asyncio.create_task(hold(turns, "a", order, release))
     await asyncio.sleep(0)
@@ -39,13 +39,13 @@ async def test_one_who_waits_no_longer_takes_no_place():
         assert order == ["a"]
 
 
-async def test_a_place_that_was_given_to_one_who_leaves_is_passed_on():
+async def test_a_slot_given_to_a_waiter_that_leaves_is_passed_on():
     turns, order, release = Turns(1), [], asyncio.Event()
     release.set()
     async with turns.turn():
         leaving = asyncio.create_task(hold(turns, "a", order, release))
         await asyncio.sleep(0)
-    leaving.cancel()  # it has the place, and does not know it yet
+    leaving.cancel()  # it has the slot, and does not know it yet
     await asyncio.gather(leaving, return_exceptions=True)
     async with asyncio.timeout(5), turns.turn():
         assert order == []

@@ -12,7 +12,7 @@ def test_a_quality_larger_than_the_source_is_named_in_a_warning() -> None:
     assert "720p" in warning.message
 
 
-def test_wishes_that_are_met_need_no_warning() -> None:
+def test_available_qualities_need_no_warning() -> None:
     rungs = build_ladder(1280, 720, DEFAULT_PRESETS, ["720p", "360p"])
     assert unmet_wishes(["720p", "360p"], rungs, (1280, 720)) == ()
     assert unmet_wishes([], rungs, (1280, 720)) == ()

@@ -56,7 +56,7 @@ def fsck(monkeypatch: pytest.MonkeyPatch) -> type[Checked]:
     return Fsck
 
 
-def test_repair_is_told(fsck: type[Checked], capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_is_reported(fsck: type[Checked], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command(["fsck", "--repair"], 1) == 1
     assert "in work" in capsys.readouterr().out
 
@@ -65,7 +65,7 @@ def test_repair_is_told(fsck: type[Checked], capsys: pytest.CaptureFixture[str])
     ("ending", "code", "said"),
     [(StorageUnavailable("503"), 2, "fsck: 503"), (KeyboardInterrupt(), 130, "fsck: interrupted")],
 )
-def test_what_was_found_is_told_when_the_check_ends_early(
+def test_findings_are_reported_when_the_check_ends_early(
     fsck: type[Checked], capsys: pytest.CaptureFixture[str], ending: BaseException, code: int, said: str
 ) -> None:
     fsck.ending = ending

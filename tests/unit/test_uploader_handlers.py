@@ -132,7 +132,7 @@ async def test_multivariant_playlist_is_put_last(storing, new_video):
     assert order[-1].endswith("/master.m3u8")
 
 
-async def test_announcement_that_comes_again_changes_nothing(storing, new_video, postgres):
+async def test_repeated_announcement_changes_nothing(storing, new_video, postgres):
     video = await new_video().encoded()
     for chunk in (0, 1, 2):
         await storing().store(video.segmented(chunk))
@@ -148,7 +148,7 @@ async def test_last_chunk_announced_again_finishes_a_video_whose_finisher_died(s
     assert (await video.record()).status == "ready"
 
 
-async def test_local_files_go_when_that_is_wanted(storing, new_video, work_dir):
+async def test_local_files_are_removed_when_configured(storing, new_video, work_dir):
     video = await new_video().encoded()
     handler = storing(deletes_local=True)
     await handler.store(video.segmented(0))
@@ -159,7 +159,7 @@ async def test_local_files_go_when_that_is_wanted(storing, new_video, work_dir):
     assert not work_dir.original_dir(video.video_id).exists()
 
 
-async def test_original_stays_with_local_storage_and_chunk_files_go(storing, new_video, work_dir):
+async def test_original_stays_with_local_storage_and_chunk_files_are_removed(storing, new_video, work_dir):
     video = await new_video().encoded()
     storage = MemoryStorage()
     await store_all(storing(storage), video)
@@ -194,7 +194,7 @@ async def test_rejection_by_the_storage_does_not_open_the_breaker(storing, new_v
 
 
 @pytest.mark.parametrize(("unread", "put"), [("/", 0), ("/720p/", 1)])
-async def test_work_bucket_that_is_away_is_waited_for_and_is_no_outage_of_the_storage(
+async def test_unavailable_work_bucket_is_waited_for_and_is_no_outage_of_the_storage(
     storing_by_bucket, new_video, memory_storage, monkeypatch, *, unread, put
 ):
     """The storage works, and the chunk's stored objects are not put again."""
@@ -221,7 +221,7 @@ async def test_work_bucket_that_is_away_is_waited_for_and_is_no_outage_of_the_st
     assert await video.chunk_statuses() == ["stored", "encoded", "encoded"]
 
 
-async def test_own_failure_counts_for_nothing_when_another_stored_the_chunk(storing, new_video, postgres):
+async def test_own_failure_is_ignored_when_another_stored_the_chunk(storing, new_video, postgres):
     video = await new_video().encoded()
 
     class Overtaken(MemoryStorage):
@@ -259,7 +259,7 @@ async def test_chunk_whose_file_is_damaged_is_encoded_again(storing, new_video, 
     assert not (work_dir.root / video.directory(1)).exists(), "a late worker must not store its old files"
 
 
-async def test_chunk_is_not_encoded_for_ever(storing, new_video, work_dir):
+async def test_chunk_is_not_encoded_forever(storing, new_video, work_dir):
     video = await new_video().planned()
     for time in range(MAX_REOPENED + 1):
         claim = await video.claimed(0)
@@ -314,7 +314,7 @@ class Busy(MemoryStorage):
 
 
 @pytest.mark.parametrize("is_fenced", [True, False])
-async def test_files_of_an_attempt_that_was_overtaken_meanwhile_make_no_chunk_stored(
+async def test_files_of_an_attempt_that_was_superseded_meanwhile_make_no_chunk_stored(
     storing, new_video, outbox, postgres, monkeypatch, *, is_fenced
 ):
     """Without the fence the chunk counts as stored while its segments are being encoded again."""
@@ -351,7 +351,7 @@ class Killed(BaseException):
 async def test_chunk_counts_as_stored_only_when_its_files_are(
     storing, new_video, monkeypatch, is_copied_first
 ):
-    """Without that order players are shown segments that are nowhere, when the uploader dies in between."""
+    """Otherwise players would be shown missing segments after an uploader died in between."""
     video, storage = await new_video().encoded(), Busy(kind="s3", bucket="videos")
 
     async def die():
@@ -373,7 +373,7 @@ async def test_chunk_counts_as_stored_only_when_its_files_are(
 
 
 class Weak(MemoryStorage):
-    """A bucket that takes so many files, and then fails until it is given some more."""
+    """A bucket that accepts a number of files, and then fails until it may accept more."""
 
     left: int = 0
 
@@ -400,10 +400,10 @@ async def fails(handler, video, chunk=0):
     return failed.value.made_progress
 
 
-async def test_chunk_gets_on_in_a_storage_that_works_now_and_then_and_its_patience_is_renewed(
+async def test_chunk_makes_progress_in_a_storage_that_works_intermittently_and_its_patience_is_renewed(
     storing, new_video
 ):
-    """It was put from its beginning each time, and failed after six hours of now and then."""
+    """It was put from its beginning each time, and failed after six hours of intermittent failures."""
     video, storage = await new_video().encoded(), Weak(kind="s3", bucket="videos")
     handler = storing(storage)
     assert not await fails(handler, video)
@@ -518,7 +518,7 @@ async def test_deleted_video_is_removed_twice_and_its_record_purged(
     assert [row["video_id"] for row in postgres.rows("cache_purges")] == [video.video_id]
 
 
-async def test_deletion_waits_for_whoever_still_writes(deleting, new_video, outbox, memory_storage, postgres):
+async def test_deletion_waits_for_active_writers(deleting, new_video, outbox, memory_storage, postgres):
     video = await new_video().planned()
     await video.claimed(0)
     async with outbox.transaction() as connection:
@@ -539,7 +539,7 @@ async def test_nothing_is_removed_of_a_video_that_is_not_deleted(deleting, new_v
     assert len(memory_storage.objects) == objects
 
 
-async def test_video_in_another_storage_is_not_taken_for_removed(
+async def test_video_in_another_storage_does_not_count_as_removed(
     deleting, new_video, memory_storage, postgres
 ):
     video = await new_video().deleted()
@@ -567,7 +567,7 @@ def deleting_by_bucket(outbox, work_dir, memory_storage, tmp_path):
     return delete_handler(outbox, bucket_of_files(work_dir.root, tmp_path / "scratch"), memory_storage)
 
 
-async def test_deletion_is_tried_again_while_the_work_bucket_is_away(
+async def test_deletion_is_tried_again_while_the_work_bucket_is_unavailable(
     deleting_by_bucket, new_video, work_dir, postgres, monkeypatch
 ):
     async def refuse(*_):

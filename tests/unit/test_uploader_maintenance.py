@@ -88,7 +88,7 @@ async def swept(sweeper, **how):
 
 
 @pytest.mark.parametrize("state", ["accepted", "planned", "encoded", "stored", "ready"])
-async def test_nothing_of_a_video_is_swept(sweeper, new_video, work_dir, memory_storage, state):
+async def test_files_of_a_video_are_not_swept(sweeper, new_video, work_dir, memory_storage, state):
     await getattr(new_video(), state)()
     files = sorted(path for path in work_dir.root.rglob("*") if path.is_file())
     objects = set(memory_storage.objects)
@@ -120,7 +120,7 @@ async def test_files_and_objects_without_a_video_are_swept(sweeper, new_video, w
     assert memory_storage.uploads == []
 
 
-async def test_sweep_of_a_work_bucket_ends_dead_uploads_and_takes_nothing_of_another_system(
+async def test_sweep_of_a_work_bucket_removes_dead_uploads_and_nothing_of_another_system(
     finder, new_video, tmp_path
 ):
     await new_video().accepted()
@@ -167,7 +167,7 @@ def releasing(finder):
     return sweeper_of(replace(finder, retention=Retention(delete_local_after_s3=True)))
 
 
-async def test_bytes_of_an_original_that_is_swept_are_given_back(releasing, ready_upload, work_dir, outbox):
+async def test_bytes_of_an_original_that_is_swept_are_freed(releasing, ready_upload, work_dir, outbox):
     assert await kept_bytes(outbox) == 4
     await swept(releasing, remove=False)
     assert await kept_bytes(outbox) == 4
@@ -190,7 +190,7 @@ async def test_bytes_stay_counted_when_only_a_part_of_a_fetch_is_swept(
     assert await kept_bytes(outbox) == 4
 
 
-async def test_original_is_not_swept_while_its_bytes_cannot_be_given_back(
+async def test_original_is_not_swept_while_its_bytes_cannot_be_freed(
     releasing, ready_upload, work_dir, postgres, outbox
 ):
     postgres.fail("originals.mark_removed", ConnectionResetError("gone"))
@@ -230,7 +230,7 @@ async def test_object_that_a_ready_video_does_not_name_is_swept(sweeper, new_vid
     assert extra not in memory_storage.objects
 
 
-async def test_files_of_an_attempt_that_was_overtaken_are_swept(sweeper, new_video, work_dir, postgres):
+async def test_files_of_an_attempt_that_was_superseded_are_swept(sweeper, new_video, work_dir, postgres):
     video = await new_video().planned()
     await video.claimed(0)
     postgres.pass_time(LEASE_SECONDS + 1)
@@ -287,7 +287,7 @@ async def test_one_process_sweeps_at_a_time(sweeper, postgres):
     assert await sweeper.sweep(remove=False) == []
 
 
-async def test_periodic_sweep_goes_on_after_an_outage(sweeper, new_video, postgres, work_dir):
+async def test_periodic_sweep_continues_after_an_outage(sweeper, new_video, postgres, work_dir):
     await new_video().accepted()
     path = put(work_dir.original(uuid4()))
     postgres.is_away = True
@@ -327,7 +327,7 @@ def fsck(outbox, finder):
 
 
 def no_report(_done, _total):
-    """Take the progress of a check for nothing."""
+    """Ignore the progress of a check."""
 
 
 async def checked(fsck, *, repair=False):
@@ -444,7 +444,7 @@ async def test_videos_in_another_storage_are_counted_and_not_checked(fsck, new_v
     assert "1 in another storage, not checked" in findings.summary()
 
 
-async def test_video_whose_records_are_incomplete_is_told_apart(fsck, new_video, postgres):
+async def test_video_whose_records_are_incomplete_is_reported_separately(fsck, new_video, postgres):
     video = await new_video().ready()
     for row in postgres.rows("chunks"):
         row["codecs"] = {}
@@ -549,7 +549,7 @@ async def test_video_waits_its_turn_while_messages_of_its_stage_wait(reconciler,
     assert postgres.sent == []
 
 
-async def test_one_reconciler_looks_at_a_time(reconciler, new_video, postgres):
+async def test_one_reconciler_runs_at_a_time(reconciler, new_video, postgres):
     await new_video().planned()
     postgres.pass_time(PATIENCE + 1)
     async with postgres.database.alone(reconcile.LOCK):
@@ -557,7 +557,7 @@ async def test_one_reconciler_looks_at_a_time(reconciler, new_video, postgres):
     assert postgres.sent == []
 
 
-async def test_reconciler_goes_on_after_an_outage(new_video, outbox, postgres):
+async def test_reconciler_continues_after_an_outage(new_video, outbox, postgres):
     broker = MemoryBroker(is_away=True)
     link = BrokerLink("amqp://memory", "test", connect=broker.connect)
     await new_video().planned()
@@ -592,7 +592,7 @@ async def test_videos_that_an_outage_failed_are_retried_when_the_storage_is_back
     assert (await other.record()).status == "failed"
 
 
-async def test_nothing_is_retried_while_the_storage_is_away(outbox, new_video, memory_storage):
+async def test_nothing_is_retried_while_the_storage_is_unavailable(outbox, new_video, memory_storage):
     await new_video().failed(StorageUnavailable("503"))
 
     async def check():
@@ -619,7 +619,7 @@ async def test_empty_place_is_marked_and_ours(postgres, memory_storage):
     assert await identify(postgres.database, StoragePlace(memory_storage)) == found
 
 
-async def test_place_with_what_nobody_knows_is_not_ours_until_it_is_claimed(postgres, memory_storage):
+async def test_place_with_unknown_objects_is_not_ours_until_it_is_claimed(postgres, memory_storage):
     await memory_storage.put_bytes(f"hls/alice/{uuid4()}/master.m3u8", b"x")
     found = await identify(postgres.database, StoragePlace(memory_storage))
     assert not found.is_ours
@@ -641,7 +641,7 @@ async def test_place_of_another_database_is_not_ours_unless_it_is_the_configured
 async def test_two_systems_in_one_storage_and_volume_remove_nothing_of_each_other(
     postgres, sweeper, work_dir, new_video
 ):
-    """The second system stores last, so that the first one takes it for the only one."""
+    """The second system stores last, so that the first one believes it is alone."""
     await new_video().ready()
     memory_storage = sweeper.finder.storage
     places = (StoragePlace(memory_storage), VolumePlace(sweeper.finder.work))

@@ -53,7 +53,7 @@ def test_message_is_acknowledged_when_it_was_handled_or_is_not_wanted():
     assert decide(Superseded("x"), Delivery(), POLICY, NOW) == Acknowledge("superseded")
 
 
-def test_message_is_kept_while_postgres_is_away():
+def test_message_is_kept_while_postgres_is_unavailable():
     assert isinstance(decide(DatabaseUnavailable("x"), Delivery(), POLICY, NOW), Keep)
 
 
@@ -82,7 +82,7 @@ def test_fault_is_tried_again_until_the_last_attempt(error):
     assert verdicts[2].retryable
 
 
-def test_bug_is_no_fault_of_the_person_who_reads_of_it():
+def test_bug_is_reported_without_its_details():
     verdict = decide(KeyError("rungs"), Delivery(2), POLICY, NOW)
     assert verdict.error.reason == "internal_error"
     assert "rungs" not in verdict.error.message
@@ -93,7 +93,7 @@ def test_fault_of_the_input_is_given_up_at_once_and_for_good():
 
 
 @pytest.mark.parametrize("error", [WorkerLost("x"), StorageRefused("x")])
-def test_fault_that_trying_again_soon_does_not_mend_is_given_up_at_once(error):
+def test_fault_that_a_quick_retry_does_not_fix_is_given_up_at_once(error):
     assert decide(error, Delivery(), POLICY, NOW) == GiveUp(error, retryable=True)
 
 
@@ -153,7 +153,7 @@ def test_clock_that_was_ahead_prolongs_no_patience():
     assert decide(StorageUnavailable("x"), ahead, PATIENT, NOW).failing_since == NOW
 
 
-def test_message_has_killed_its_workers_when_it_comes_back_too_often():
+def test_message_counts_as_killing_its_workers_when_it_returns_too_often():
     assert lost_worker(Delivery(deliveries=7), POLICY) is None
     assert "9 times" in lost_worker(Delivery(deliveries=8), POLICY).message
 

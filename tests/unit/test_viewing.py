@@ -1,4 +1,4 @@
-"""Numbers about viewing: what reports say, and what the collector makes of them."""
+"""Viewing metrics: what reports contain, and what the collector makes of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_report_is_read_for_what_is_counted(line: str, report: ViewingReport) ->
 
 
 @pytest.mark.parametrize("body", ["{}", "a b", "msd==1", 'sid="open', "=1", "msd=1,,", "\x00", "v=2\n" * 33])
-def test_what_is_no_report_is_refused(body: str) -> None:
+def test_body_that_is_no_report_is_refused(body: str) -> None:
     with pytest.raises(ValueError, match="report"):
         read_reports(body, RENDITIONS)
 
@@ -94,7 +94,7 @@ async def test_stranger_reports_nothing_and_learns_nothing() -> None:
         assert (got.status, (await got.json(content_type=None))["reason"]) == (401, "token_missing")
 
 
-async def test_too_many_reports_are_turned_away() -> None:
+async def test_too_many_reports_are_refused() -> None:
     async with streamer({ID: private_video()}) as client:
         rate = client.app[RATE]  # type: ignore[index]
         rate._left, rate._clock = 1.0, lambda: rate._at

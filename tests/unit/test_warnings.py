@@ -19,7 +19,7 @@ def test_warnings_that_touch_become_one():
     assert merge_warnings(found) == (warning("a", 4, 24), warning("b", 24, 30), warning("a", 30, 31))
 
 
-def test_warnings_of_the_whole_video_are_said_once():
+def test_warnings_of_the_whole_video_are_merged():
     found = [warning("a"), warning("a", 0, 1), warning("a"), warning("a", message="other")]
     assert merge_warnings(found) == (warning("a"), warning("a", 0, 1), warning("a", message="other"))
 

@@ -95,7 +95,7 @@ async def test_read_only_bucket_costs_one_encode_until_it_can_be_written_again(
     assert [key for key in private.objects if "probe" in key] == []
 
 
-async def test_full_bucket_is_waited_for_with_the_encode_in_hand(private, tmp_path, monkeypatch):
+async def test_full_bucket_is_waited_for_while_the_encode_is_kept(private, tmp_path, monkeypatch):
     (tmp_path / "a.ts").write_bytes(b"segment")
     faults = [StorageFull("507"), StorageFull("QuotaExceeded")]
 

@@ -1,4 +1,4 @@
-"""Whether WORK_DIR is the work volume, and how faults of the volume are told from faults of a video."""
+"""Whether WORK_DIR is the work volume, and which faults are the volume's and which the video's."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_the_volume_of_another_system_is_refused(database, places, volume)
     await wrong(database, places[0], "mount the right volume")
 
 
-async def test_a_volume_that_goes_away_or_turns_read_only_is_noticed(places, volume, monkeypatch):
+async def test_a_volume_that_disappears_or_turns_read_only_is_noticed(places, volume, monkeypatch):
     places[0].root.rename(places[0].root.with_name("elsewhere"))
     with pytest.raises(WorkVolumeUnavailable):
         await volume.check(**NOW)
@@ -84,14 +84,14 @@ async def test_service_that_only_reads_takes_any_volume_until_another_has_chosen
         await reader.check(**NOW)
 
 
-async def test_check_of_a_moment_ago_is_enough(volume, places):
+async def test_recent_check_is_enough(volume, places):
     (places[0].root / MARKER).unlink()
     await volume.check()
     with pytest.raises(WorkVolumeUnavailable):
         await volume.check(**NOW)
 
 
-async def test_volume_with_videos_that_nobody_knows_is_adopted_and_not_ours(database, places, postgres):
+async def test_volume_with_unknown_videos_is_adopted_and_not_ours(database, places, postgres):
     places[0].original_dir(uuid4()).mkdir(parents=True)
     (places[0].root / "originals" / "no-video").mkdir()
     await WorkVolume(database, VolumeWorkspace(places[0])).check()

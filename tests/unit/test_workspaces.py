@@ -94,7 +94,7 @@ async def test_upload_writes_nothing_into_the_scratch_and_holds_two_parts_at_mos
     assert [path for path in work.scratch.root.rglob("*") if path.is_file()] == []
 
 
-async def test_parts_and_signs_of_dead_uploads_are_removed_when_they_are_stale(work, storage):
+async def test_parts_and_heartbeats_of_dead_uploads_are_removed_when_they_are_stale(work, storage):
     dead, alive = upload_to(work, uuid4()), upload_to(work, uuid4())
     for each in (dead, alive):
         for _ in range(11):
@@ -104,7 +104,7 @@ async def test_parts_and_signs_of_dead_uploads_are_removed_when_they_are_stale(w
         replace(each, begun=datetime.fromtimestamp(time.time() - STALE_SECONDS - 1, UTC))
         for each in storage.uploads
     ]
-    assert await work.remove_stale_uploads() == 0, "both gave a sign of life"
+    assert await work.remove_stale_uploads() == 0, "both have sent a heartbeat"
     age(storage, f"work/{names.upload(dead.video_id)}")
     assert await work.unfinished_uploads() == [names.upload(dead.video_id)]
     assert await work.remove_stale_uploads() == 2
@@ -239,7 +239,7 @@ def counting(storage, monkeypatch):
     return asked
 
 
-async def test_chunk_costs_the_requests_that_the_documentation_tells(work, storage, monkeypatch, tmp_path):
+async def test_chunk_costs_the_requests_that_the_documentation_states(work, storage, monkeypatch, tmp_path):
     """See docs/operations.md, Volume or bucket."""
     attempt, final = names.attempt_at(uuid4(), 0, 1), Copying("s3", bucket="videos")
     written = [f"{attempt}/{rendition}/segment_00{index}.ts" for rendition in "ab" for index in range(1, 5)]

@@ -134,7 +134,8 @@ function playWithHls() {
     hls.destroy();
     giveUp(...reason);
   };
-  // Playlists name segments by URLs that end, with a grant or a signature: read them anew, and keep what is buffered.
+  // Segment URLs in playlists expire with their grant or signature: load the playlists again, and keep what is
+  // buffered.
   let refusedSegments = 0;
   const readPlaylistsAgain = () => {
     hls.stopLoad();
@@ -144,7 +145,7 @@ function playWithHls() {
   hls.on(Hls.Events.FRAG_LOADED, () => { refusedSegments = 0; });
   hls.on(Hls.Events.ERROR, async (_, fault) => {
     const refused = isRefusal(fault.response?.code);
-    if (refused && fault.frag) {  // a token that has ended too is refused with the playlist
+    if (refused && fault.frag) {  // if the token has expired too, the request for the playlist is refused
       if (++refusedSegments > MAX_REFUSALS) return end("refused");
       readPlaylistsAgain();
       hls.nextLevel = Number(quality.value);

@@ -34,7 +34,7 @@ def _counted(time_map: TimeMap, first: int, step: Fraction) -> str:
 
 
 def _passed(time_map: TimeMap, first: int, step: Fraction) -> str:
-    """Return what is taken from the time in variable 2 to have it on even steps."""
+    """Return what to subtract from the time in variable 2 to align it with even steps."""
     parts, gone = [], 0
     for number, extra in time_map.leaps:
         before = first + (number - 1) * step + gone

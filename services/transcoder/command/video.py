@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 EncoderName = Literal["libx264", "h264_nvenc"]
 
-# Its default, bicubic, does not average when scaling down: jagged, and darker from rung to rung.
-# Bilinear scaling does: its result is closer to the CPU scaler's, though a little softer (docs/gpu.md).
+# Its default, bicubic, does not average when scaling down: pictures become jagged, and darker from rung to
+# rung. Bilinear scaling does: its result is closer to the CPU scaler's, though a little softer (docs/gpu.md).
 CUDA_SCALING: Final = "interp_algo=bilinear"
 MICROSECONDS: Final = 1_000_000  # one second in the unit of FFmpeg's options
 NO_KEY_FRAMES: Final = "100000"  # no automatic key frames: ours are forced
@@ -36,8 +36,8 @@ REORDER_FRAMES: Final = 2  # x264's with B-frames as references; NVENC needs one
 # Not av1: FFmpeg uses libdav1d, which has no GPU support.
 NVDEC_CODECS: Final = frozenset({"h264", "hevc", "vp9", "mpeg2video", "mpeg4", "vc1", "vp8"})
 NVDEC_PIXELS: Final = frozenset({"yuv420p", "nv12"})
-# Nothing says how long pictures last: the stream ends right after the last one, which is not shown then. The
-# copies that are added last a frame of what FFmpeg takes for the rate, which may be a millisecond.
+# The stream does not say how long its pictures last: it ends right after the last one, which is then not
+# shown. The added copies last one frame at the rate that FFmpeg assumes, which may be a millisecond.
 WITHOUT_DURATIONS: Final = frozenset({"asf", "flv", "mpegts", "mpeg", "avi", "ogg"})
 LAST_AGAIN: Final = "tpad=stop=64:stop_mode=clone"
 SAME_SHAPE: Final = 0.01  # difference of aspect ratios that needs no bars
@@ -164,7 +164,7 @@ def _holds(plan: Plan, chunk: Chunk, *, tolerant: bool, from_start: bool) -> lis
 
 
 def _named_once(plan: Plan) -> Plan:
-    """Return `plan` with the primaries of the first picture: zscale refuses pictures without."""
+    """Return `plan` with the primaries of the first picture: zscale rejects pictures that have none."""
     if plan.video.colours_change != "primaries":
         return plan
     return replace(plan, video=replace(plan.video, colours_change="coding"))

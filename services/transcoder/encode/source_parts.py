@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Chunk, PacketCount, Plan
 
 REORDERED_FRAMES: Final = 17  # after this many pictures and seconds
-BEYOND_SECONDS: Final = 1.0  # all packets of earlier pictures have come
+BEYOND_SECONDS: Final = 1.0  # all packets of earlier pictures have arrived
 
 
 class PartsInDoubt(EncodeFailed):

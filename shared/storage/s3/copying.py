@@ -122,7 +122,7 @@ async def _copy_parts(copy: Copy, part_bytes: int) -> None:
         )
         failpoint("s3.part_put")
         if not (etag := answer.get("CopyPartResult", {}).get("ETag")):
-            raise StorageRefused("the server took the copy of a part for an upload of it")  # rclone does
+            raise StorageRefused("the server treated the copy of a part as an upload")  # rclone does
         return etag
 
     size = copy.stored.bytes

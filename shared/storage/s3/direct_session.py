@@ -1,4 +1,4 @@
-"""The HTTP session of requests that go to S3 without botocore, and when there are none."""
+"""The HTTP session for S3 requests that bypass botocore, and the pauses in which none do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pause:
         return self.clock() < self._until
 
     def consider(self, status: int) -> None:
-        """Begin if an answer was a refusal."""
+        """Begin the pause if an answer was a refusal."""
         if status in REFUSED:
             self._until = self.clock() + PAUSE_SECONDS
             log.info("direct_requests_paused", status=status, seconds=PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""Lists the objects of a bucket, also on servers whose pages do not say how to go on."""
+"""Lists the objects of a bucket, also on servers whose pages do not say how to get the next one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _following(
 ) -> ListObjectsV2RequestTypeDef:
     """Return the request for the page after this one; the same when there is none.
 
-    Older Ceph and Huawei's OBS say that there is more, and not how to ask for it.
+    Older Ceph and Huawei's OBS say that there is more, but not how to ask for it.
     """
     bare: ListObjectsV2RequestTypeDef = {"Bucket": request["Bucket"], "Prefix": request.get("Prefix", "")}
     if token := page.get("NextContinuationToken"):

@@ -26,7 +26,7 @@ LEASE_SECONDS = 3
 DELETE_AGAIN_SECONDS = 20
 SWEEP_INTERVAL_SECONDS = 10
 WORK_BUCKET, WORK_PREFIX = "vod-work", "work"
-STALE_SECONDS = 40  # longer than any pause: an upload that shows no life for so long is taken for dead
+STALE_SECONDS = 40  # longer than any pause: an upload without a heartbeat for this long counts as dead
 TUNING = {
     "STORAGE_TYPE": "s3",
     "DELETE_LOCAL_AFTER_S3": "true",

@@ -55,7 +55,7 @@ class Member:
 class Fleet:
     """Runs the services; `deaths` are exits that the run did not cause.
 
-    With `scratches` each member has a directory there; a kill takes it away, as the loss of a node does.
+    With `scratches` each member has a directory there; a kill removes it, as the loss of a node does.
     """
 
     env: Mapping[str, str]

@@ -68,7 +68,7 @@ async def ingest_frozen(injector: Injector) -> int:
 
 
 async def s3_away(injector: Injector) -> int:
-    """Kill the S3 server and leave it away for long: once for ten minutes in a run that is long enough."""
+    """Kill the S3 server and keep it down for long: once for ten minutes in a run that is long enough."""
     seconds = injector.long_outage_seconds or DEFAULT_STORAGE_AWAY_SECONDS
     injector.long_outage_seconds = 0.0
     injector.environment.servers.kill("seaweedfs")

@@ -46,7 +46,7 @@ async def s3_silent(injector: Injector) -> int:
 
 
 async def s3_stalled(injector: Injector) -> int:
-    """Pass on half of a body and then nothing, for good, without closing the connection."""
+    """Pass on half of a body and then nothing more, without closing the connection."""
     return await _s3(injector, "stalled", seconds=SILENT_SECONDS)
 
 

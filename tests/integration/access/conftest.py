@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def world(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Services and edges; at the end their logs are searched for all that was shown to them."""
+    """Services and edges; at the end their logs are searched for all credentials that were sent."""
     if not NGINX.exists():
         pytest.skip("nginx is not installed: apt-get install nginx")
     name = f"test_{uuid4().hex}"
@@ -44,7 +44,7 @@ def door(request: pytest.FixtureRequest) -> str:
 
 
 def _warm(world: World) -> None:
-    """Let each edge cache segments of private videos, so that refusals are not for want of them."""
+    """Let each edge cache segments of private videos, so that refusals are not caused by missing ones."""
     for state in ("ready", "growing"):
         made = grant(world.ids[state], world.signing, GENERATION)
         world.secrets.add(made)

@@ -72,7 +72,7 @@ def good_token(video_id: UUID, key: PlaybackKey, gen: int, **changes: Any) -> st
 
 
 def forged_tokens(video_id: UUID, key: PlaybackKey, generation: int) -> dict[str, str]:
-    """Return tokens that anybody can make who has seen public keys and a good token for another video."""
+    """Return tokens that anyone can make who has seen public keys and a good token for another video."""
     claims = {"sub": str(video_id), "aud": "playback", "exp": FAR, "gen": generation}
     good = good_token(video_id, key, generation)
     head, body, mac = good.split(".")

@@ -56,7 +56,7 @@ def check_silent(answer: Answer) -> None:
     assert not any(word in answer.body for word in (TITLE, "Traceback", "site-packages", "/hls/"))
 
 
-def test_router_of_ingest_is_known_whole() -> None:
+def test_every_route_of_ingest_is_known() -> None:
     assert len(ROUTES) >= 20
     assert FOR_OTHERS
     assert REST
@@ -86,7 +86,7 @@ def test_key_of_a_user_does_nothing_for_administrators(world: World, route: tupl
 
 
 @pytest.mark.parametrize("route", ABOUT_VIDEOS, ids=" ".join)
-def test_video_of_another_user_is_answered_like_one_that_never_was(
+def test_video_of_another_user_is_answered_like_one_that_never_existed(
     world: World, route: tuple[str, str]
 ) -> None:
     for body in (None, {}, {"title": "mine", "visibility": "public"}):
@@ -116,7 +116,7 @@ def test_every_other_route_gives_a_user_only_what_is_theirs(world: World, route:
     check_silent(answer)
 
 
-def test_nobody_uploads_for_another_user(world: World) -> None:
+def test_no_user_uploads_for_another(world: World) -> None:
     form = (
         '--x\r\nContent-Disposition: form-data; name="userId"\r\n\r\nalice\r\n'
         '--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\nabc\r\n--x--\r\n'

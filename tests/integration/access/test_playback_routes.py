@@ -152,7 +152,7 @@ def test_token_is_refused_above_its_height(world: World, door: str, method: str,
 
 
 @pytest.mark.parametrize(("method", "path"), BY_GRANT)
-def test_grant_is_refused_for_all_that_it_was_not_made_for(
+def test_grant_is_refused_for_everything_that_it_was_not_made_for(
     world: World, door: str, method: str, path: str
 ) -> None:
     for state in WATCHABLE:

@@ -219,7 +219,7 @@ def _wait(world: World, service: str) -> None:
 
 
 async def fill(world: World, settings: Settings) -> None:
-    """Make private videos that are ready, growing and deleted, one that never was, and keys of each scope."""
+    """Make private videos (ready, growing, deleted, and one that never existed) and keys of each scope."""
     url = settings.database_url.get_secret_value()
     async with open_database(url) as database, open_storage(settings) as storage:
         for state in ("ready", "other", "growing", "deleted"):

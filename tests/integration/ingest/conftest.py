@@ -123,7 +123,7 @@ async def serving(
 
 @pytest.fixture
 def pace() -> UploadPace:
-    """How fast uploads have to come; tests override it."""
+    """How fast uploads have to arrive; tests override it."""
     return UPLOAD_PACE
 
 

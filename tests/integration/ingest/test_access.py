@@ -36,7 +36,7 @@ async def test_every_operation_is_refused_when_there_is_no_good_key(api: Api, he
 
 
 @pytest.mark.parametrize("key", ["alice", "service"])
-async def test_what_is_for_admins_is_refused_to_others(api: Api, key: str) -> None:
+async def test_admin_operations_are_refused_to_others(api: Api, key: str) -> None:
     for operation in FOR_ADMINS:
         result = await api.call(operation.method, concrete(operation.path), as_=key)
         assert_problem(result, 403, "forbidden")
@@ -125,7 +125,7 @@ async def test_answers_are_as_described(api: Api) -> None:
     check((await api.call("GET", "/api/keys"))[1], "Problem")
 
 
-async def test_expired_key_is_refused_and_a_used_one_tells_when(api: Api) -> None:
+async def test_expired_key_is_refused_and_a_used_one_shows_when_it_was_used(api: Api) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
     new = {"name": "short", "scope": "user", "userId": "carol", "expiresAt": soon}
     _, created, _ = await api.call("POST", "/api/keys", as_="admin", json=new)

@@ -80,9 +80,7 @@ async def under_way(api: Api) -> AsyncIterator[Any]:
     writer.close()
 
 
-async def test_upload_is_refused_by_its_head_when_it_would_go_into_the_reserve(
-    api: Api, volume: Volume
-) -> None:
+async def test_upload_is_refused_by_its_head_when_it_would_use_the_reserve(api: Api, volume: Volume) -> None:
     before = refused("insufficient_storage")
     status, headers, (_, writer) = await answer_to_head(api, 1_600_000)
     writer.close()
@@ -93,7 +91,7 @@ async def test_upload_is_refused_by_its_head_when_it_would_go_into_the_reserve(
     assert (await api.upload(bytes(1_000_000)))[0] == 202
 
 
-async def test_upload_is_refused_by_its_head_when_the_room_is_promised_to_another(
+async def test_upload_is_refused_by_its_head_when_the_space_is_reserved_by_another(
     api: Api, volume: Volume
 ) -> None:
     async with under_way(api) as finish:
@@ -119,14 +117,14 @@ async def test_upload_of_unknown_length_is_refused_while_it_grows(api: Api, volu
     assert [name.split("/")[0] for name in api.files()] == ["originals"]
 
 
-async def test_upload_is_given_up_when_others_fill_the_volume_meanwhile(api: Api, volume: Volume) -> None:
+async def test_upload_is_aborted_when_others_fill_the_volume_meanwhile(api: Api, volume: Volume) -> None:
     async with under_way(api) as finish:
         volume.size_bytes = RESERVE
         assert await finish() == "507"
     assert api.files() == []
 
 
-async def test_upload_is_refused_by_its_head_when_too_many_are_under_way(
+async def test_upload_is_refused_by_its_head_when_too_many_are_in_progress(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(api, monkeypatch, max_uploads=1)
@@ -141,14 +139,14 @@ async def test_upload_is_refused_by_its_head_when_too_many_are_under_way(
     assert (await api.upload(as_="bob"))[0] == 202
 
 
-async def test_place_is_free_again_when_its_upload_failed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slot_is_free_again_when_its_upload_failed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     limit(api, monkeypatch, max_uploads=1, max_processing=1)
     for _ in range(3):
         assert_problem(await api.upload(b""), 400, "empty_file")
     assert (await api.upload())[0] == 202
 
 
-async def test_upload_is_refused_by_its_head_when_the_users_videos_in_work_are_too_many(
+async def test_upload_is_refused_by_its_head_when_the_user_has_too_many_videos_in_progress(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(api, monkeypatch, max_processing=2)
@@ -174,7 +172,7 @@ async def test_upload_is_never_refused_for_its_user_when_the_limit_is_0(
     assert [(await api.upload())[0] for _ in range(3)] == [202] * 3
 
 
-async def test_uploads_stay_within_the_limit_when_fifty_come_at_once(
+async def test_uploads_stay_within_the_limit_when_fifty_arrive_at_once(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(api, monkeypatch, max_processing=10)
@@ -246,7 +244,7 @@ async def insert(connection: Any) -> None:
     )
 
 
-async def test_retry_is_refused_when_the_users_videos_in_work_are_too_many(
+async def test_retry_is_refused_when_the_user_has_too_many_videos_in_progress(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(api, monkeypatch, max_processing=1)
@@ -275,7 +273,7 @@ async def held(api: Api, count: int, *, key: str = "alice", length: int = 1000) 
             writer.close()
 
 
-async def test_a_user_who_holds_places_leaves_some_for_others(
+async def test_a_user_who_holds_slots_leaves_some_for_others(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(api, monkeypatch, max_uploads=10)
@@ -287,13 +285,13 @@ async def test_a_user_who_holds_places_leaves_some_for_others(
         assert again == ["100"]
 
 
-async def test_a_service_key_may_use_every_place(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_key_may_use_every_slot(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     limit(api, monkeypatch, max_uploads=4)
     async with held(api, 5, key="service") as answers:
         assert answers == ["100"] * 4 + ["503"]
 
 
-async def test_a_user_who_reserves_the_disk_and_sends_nothing_does_not_keep_others_out(
+async def test_a_user_who_reserves_the_disk_and_sends_nothing_does_not_block_others(
     api: Api, volume: Volume
 ) -> None:
     async with held(api, 1, length=1_400_000) as of_alice:

@@ -64,7 +64,7 @@ def pace(request: pytest.FixtureRequest) -> UploadPace:
 
 
 @pytest.mark.parametrize("pace", [{"write_bytes": 1000}], indirect=True)
-async def test_upload_leaves_nothing_when_the_client_goes_away(api: Api, eventually: Any) -> None:
+async def test_upload_leaves_nothing_when_the_client_disconnects(api: Api, eventually: Any) -> None:
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     _, writer = await talk(api, head)
     writer.write(part("file", bytes(300_000), "film.mp4"))
@@ -79,7 +79,7 @@ async def test_upload_leaves_nothing_when_the_client_goes_away(api: Api, eventua
 
 
 @pytest.mark.parametrize("pace", [{"stall_seconds": 0.2}], indirect=True)
-async def test_upload_is_given_up_when_nothing_comes(api: Api) -> None:
+async def test_upload_is_aborted_when_nothing_arrives(api: Api) -> None:
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     reader, writer = await talk(api, head)
     writer.write(part("file", bytes(300_000), "film.mp4"))
@@ -89,7 +89,7 @@ async def test_upload_is_given_up_when_nothing_comes(api: Api) -> None:
 
 
 @pytest.mark.parametrize("pace", [{"stall_seconds": 0.4}], indirect=True)
-async def test_upload_is_given_up_when_it_only_trickles(api: Api) -> None:
+async def test_upload_is_aborted_when_it_only_trickles(api: Api) -> None:
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: 1000000"
     reader, writer = await talk(api, head)
     writer.write(part("file", bytes(1000), "film.mp4"))
@@ -165,7 +165,7 @@ async def test_upload_is_accepted_once_when_the_answer_to_the_commit_is_lost(
 
 
 @pytest.mark.parametrize("pace", [{"patience_seconds": 0.1, "pause_seconds": 0.01}], indirect=True)
-async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_commit(
+async def test_upload_keeps_its_file_when_the_outcome_of_the_commit_is_unknown(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -179,7 +179,7 @@ async def test_upload_keeps_its_file_when_nobody_can_tell_what_became_of_the_com
 
 
 @pytest.mark.parametrize("pace", [{"write_bytes": 1000}], indirect=True)
-async def test_upload_waits_when_its_last_byte_comes_while_postgres_is_away(
+async def test_upload_waits_when_its_last_byte_arrives_while_postgres_is_unavailable(
     api_by_proxy: tuple[Api, TcpProxy],
 ) -> None:
     api, proxy = api_by_proxy
@@ -200,7 +200,7 @@ async def test_upload_waits_when_its_last_byte_comes_while_postgres_is_away(
     assert api.files() == [f"originals/{row['video_id']}/source"]
 
 
-async def test_ingest_accepts_and_stays_ready_when_rabbitmq_is_away_from_the_start(
+async def test_ingest_accepts_and_stays_ready_when_rabbitmq_is_unavailable_from_the_start(
     servers: Any, database: Any, database_url: str, tmp_path: Any, unused_tcp_port: int
 ) -> None:
     nowhere = f"amqp://guest:guest@127.0.0.1:{unused_tcp_port}/"

@@ -31,7 +31,7 @@ async def api(servers: Any, database: Database, database_url: str, tmp_path: Pat
         yield opened
 
 
-async def test_an_upload_that_is_too_much_is_refused_before_its_body_is_read(api: Api) -> None:
+async def test_an_upload_beyond_the_quota_is_refused_before_its_body_is_read(api: Api) -> None:
     assert (await api.upload(bytes(1_000_000)))[0] == 202
     before = REFUSED.labels("quota_exceeded")._value.get()
     status, headers, (reader, writer) = await answer_to_head(api, 400_000)
@@ -91,14 +91,14 @@ async def test_uploads_to_several_processes_are_limited_when_they_are_accepted(
     assert await api.rows("select count(*) from videos") == [{"count": 1}]
 
 
-async def test_a_deleted_video_makes_room(api: Api) -> None:
+async def test_a_deleted_video_frees_quota(api: Api) -> None:
     video_id = (await api.upload(bytes(1_000_000)))[1]["id"]
     assert_problem(await api.upload(bytes(1_000_000)), 403, "quota_exceeded")
     assert (await api.call("DELETE", f"/api/videos/{video_id}"))[0] == 204
     assert (await api.upload(bytes(1_000_000)))[0] == 202
 
 
-async def test_a_removed_original_makes_room_and_its_video_says_so_on_retry(api: Api) -> None:
+async def test_a_removed_original_frees_quota_and_its_video_says_so_on_retry(api: Api) -> None:
     video_id = (await api.upload(bytes(1_000_000)))[1]["id"]
     await api.fail(UUID(video_id))
     async with api.database.transaction() as connection:

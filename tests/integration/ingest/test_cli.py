@@ -1,4 +1,4 @@
-"""Commands for operators: playback tokens made and looked into by hand, keys rotated."""
+"""Commands for operators: playback tokens made and inspected by hand, keys rotated."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def inspected(run: Run, token: str) -> Any:
     return json.loads(out)
 
 
-async def test_token_made_by_hand_says_what_was_asked_for_until_it_is_revoked(api: Api, run: Run) -> None:
+async def test_token_made_by_hand_has_the_requested_claims_until_it_is_revoked(api: Api, run: Run) -> None:
     video_id = await api.add_video("alice")
     limits = (
         "--max-height",

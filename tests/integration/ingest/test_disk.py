@@ -63,7 +63,7 @@ async def test_discard_waits_for_the_write_of_a_cancelled_upload(
     assert files(work) == []
 
 
-async def test_write_goes_on_when_the_disk_takes_a_part(
+async def test_write_continues_when_the_disk_accepts_only_a_part(
     work: WorkDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
@@ -75,7 +75,7 @@ async def test_write_goes_on_when_the_disk_takes_a_part(
     assert (incoming.size_bytes, incoming.sha256[:8]) == (10, "84d89877")
 
 
-def test_sweep_removes_what_nobody_writes_any_more(work: WorkDir) -> None:
+def test_sweep_removes_uploads_that_are_no_longer_written(work: WorkDir) -> None:
     old, new = work.upload(uuid4()), work.upload(uuid4())
     for path in (old, new):
         path.write_bytes(b"x")

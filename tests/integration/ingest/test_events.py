@@ -71,7 +71,7 @@ async def test_events_skip_what_the_client_has_seen(api: Api) -> None:
         assert response.status == 204
 
 
-async def test_events_tell_of_the_deletion(api: Api) -> None:
+async def test_events_report_the_deletion(api: Api) -> None:
     video_id = await api.add_video()
     async with watch(api, video_id) as response:
         await read_event(response)

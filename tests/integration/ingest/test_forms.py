@@ -61,7 +61,7 @@ async def test_upload_is_refused_when_it_is_no_form(api: Api) -> None:
     ("key", "bytes_announced", "status"),
     [("alice", 100_000_000, b"413"), ("nobody", 100, b"401")],
 )
-async def test_upload_is_judged_before_its_body_is_read(
+async def test_upload_is_checked_before_its_body_is_read(
     api: Api, key: str, bytes_announced: int, status: bytes
 ) -> None:
     head = f"Authorization: Bearer {api.keys.get(key, 'x')}\r\nContent-Length: {bytes_announced}"
@@ -70,7 +70,7 @@ async def test_upload_is_judged_before_its_body_is_read(
     writer.close()
 
 
-async def test_upload_is_invited_when_the_client_asks_first(api: Api) -> None:
+async def test_upload_is_requested_when_the_client_asks_first(api: Api) -> None:
     body = FILE + END
     head = f"Authorization: Bearer {api.keys['alice']}\r\nContent-Length: {len(body)}"
     reader, writer = await talk(api, f"{head}\r\nExpect: 100-continue")

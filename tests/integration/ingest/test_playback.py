@@ -35,7 +35,9 @@ async def test_visibility_is_chosen_at_upload_and_changed_later(api: Api) -> Non
     assert (changed["visibility"], changed["delivery"], changed["title"]) == ("public", None, "New")
 
 
-async def test_cdn_is_to_forget_a_video_whenever_fewer_may_watch_it(api: Api, database: Database) -> None:
+async def test_cdn_is_to_purge_a_video_whenever_fewer_viewers_may_watch_it(
+    api: Api, database: Database
+) -> None:
     async def requested() -> bool:
         async with database.transaction() as connection:
             deleted = await connection.fetch("delete from cache_purges returning video_id")
@@ -63,7 +65,7 @@ async def test_change_is_refused_when_it_cannot_be_understood(api: Api, body: An
     assert_problem(await api.call("PATCH", f"/api/videos/{record['id']}", json=body), 400, "invalid_request")
 
 
-async def test_nobody_changes_or_opens_the_video_of_another(api: Api) -> None:
+async def test_no_user_changes_or_opens_the_video_of_another(api: Api) -> None:
     video_id = await api.add_video("alice")
     for method, path in (
         ("PATCH", f"/api/videos/{video_id}"),
@@ -74,7 +76,7 @@ async def test_nobody_changes_or_opens_the_video_of_another(api: Api) -> None:
         assert_problem(await api.call(method, path, as_=None, json={}), 401, "unauthorized")
 
 
-async def test_token_says_what_was_asked_for_and_is_revoked_with_all_others(
+async def test_token_has_the_requested_claims_and_is_revoked_with_all_others(
     api: Api, database: Database
 ) -> None:
     video_id = await api.add_video("alice")

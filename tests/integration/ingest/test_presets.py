@@ -82,7 +82,7 @@ async def test_preferences_are_kept(api: Api, key: str) -> None:
         assert (await api.call("GET", path, as_=key))[1] == {"qualities": wanted}
 
 
-async def test_preferences_pass_over_a_preset_that_is_gone(api: Api) -> None:
+async def test_preferences_skip_a_removed_preset(api: Api) -> None:
     path = "/api/users/alice/preferences"
     await api.call("PUT", path, json={"qualities": ["720p", "tiny"][:1]})
     await api.call("PUT", "/api/presets", as_="admin", json=[TINY])

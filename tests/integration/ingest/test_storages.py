@@ -42,7 +42,7 @@ async def test_an_upload_names_its_storage_where_its_key_may(api: Api) -> None:
     assert '"storage": "vault"' in str(event["message"]) or event["message"]["data"]["storage"] == "vault"
 
 
-async def test_a_private_upload_is_taken_where_there_is_a_private_storage(api: Api) -> None:
+async def test_a_private_upload_is_accepted_where_there_is_a_private_storage(api: Api) -> None:
     assert (await api.upload(visibility="private"))[0] == 202
     refused = await api.upload(visibility="private", storage="default", as_="admin")
     assert_problem(refused, 400, "private_not_possible")

@@ -97,7 +97,7 @@ async def test_list_is_refused_when_the_query_is_wrong(api: Api, query: str) -> 
     assert_problem(await api.call("GET", f"/api/videos?{query}", as_="admin"), 400, "invalid_request")
 
 
-async def test_delete_hides_the_video_and_orders_the_removal(api: Api) -> None:
+async def test_delete_hides_the_video_and_requests_the_removal(api: Api) -> None:
     _, video, _ = await api.upload()
     path = f"/api/videos/{video['id']}"
     await api.rows("update outbox set sent_at = null, available_at = now() + interval '1 hour'")
@@ -114,7 +114,7 @@ async def test_delete_hides_the_video_and_orders_the_removal(api: Api) -> None:
     assert page["videos"] == []
 
 
-async def test_delete_happens_once_when_asked_at_the_same_time(api: Api) -> None:
+async def test_delete_happens_once_when_requested_twice_at_the_same_time(api: Api) -> None:
     video_id = await api.add_video()
     calls = [api.call("DELETE", f"/api/videos/{video_id}") for _ in range(4)]
     statuses = sorted(status for status, _, _ in await asyncio.gather(*calls))
@@ -122,7 +122,7 @@ async def test_delete_happens_once_when_asked_at_the_same_time(api: Api) -> None
     assert await outbox_types(api) == ["video.delete"]
 
 
-async def test_retry_takes_a_failed_video_up_again(api: Api) -> None:
+async def test_retry_restarts_a_failed_video(api: Api) -> None:
     video_id = await api.add_video()
     await api.fail(video_id)
     _, failed, _ = await api.call("GET", f"/api/videos/{video_id}")
