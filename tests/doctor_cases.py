@@ -107,7 +107,7 @@ EXPIRING = (
     "<Expiration><Days>30</Days></Expiration></Rule></LifecycleConfiguration>"
 )
 CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
-    "nobody listens": ({"s3_endpoint_url": "http://127.0.0.1:1"}, "failed", "reach", "S3_ENDPOINT_URL"),
+    "nothing listens": ({"s3_endpoint_url": "http://127.0.0.1:1"}, "failed", "reach", "S3_ENDPOINT_URL"),
     "clock": ({"clock_offset": timedelta(minutes=20)}, "failed", "clock", "NTP"),
     "clock drifts": ({"clock_offset": timedelta(minutes=3)}, "warning", "clock", "NTP"),
     "key": ({"s3_access_key_id": "other"}, "failed", "credentials", "S3_ACCESS_KEY_ID"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class MemoryBroker:
-    """Queues with their messages; `unanswered` are messages that somebody pulled and has not answered yet.
+    """Queues with their messages; `unanswered` are messages that were pulled and are not answered yet.
 
     While it `is_away` every call fails, and open connections stay lost.
     """

@@ -71,7 +71,7 @@ MEANINGS: Final[dict[WarningCode, str]] = {
     WarningCode.THUMBNAIL_MISSING: "no thumbnail could be made",
     WarningCode.STORAGE_WAITING: "the storage is unavailable: the video waits and continues automatically",
     WarningCode.SOURCE_WAITING: "the server of the source is unavailable: the video waits for it",
-    WarningCode.QUALITY_UNAVAILABLE: "a quality that was asked for is larger than the source",
+    WarningCode.QUALITY_UNAVAILABLE: "a requested quality is larger than the source",
     WarningCode.NOTE: "a warning of an earlier version, as a sentence without data",
 }
 

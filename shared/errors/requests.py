@@ -96,7 +96,7 @@ class PlaybackRefused(RequestError):
 
 
 class TokenMissing(PlaybackRefused):
-    """A private video, or one that does not exist, was asked for without a playback token."""
+    """A private video, or one that does not exist, was requested without a playback token."""
 
     reason = "token_missing"
 

@@ -28,11 +28,11 @@ LOOK_SECONDS: Final = 0.25
 
 
 class Connections:
-    """The open connections, the one without a sign of life for longest first.
+    """The open connections, the least recently active first.
 
-    A sign of life is a request that arrives, or a piece of an answer that the client has taken. Beyond `most`
-    connections, or when memory is short, each new one ends the first: a viewer who stalls or is idle comes
-    back and goes on, a viewer who is refused does not play.
+    Activity is a request that arrives, or a part of an answer that the client has read. Beyond `most`
+    connections, or when memory is short, each new one ends the first: a viewer who stalls or is idle
+    reconnects and continues, a viewer who is refused cannot play.
     """
 
     def __init__(self, most: int, is_memory_short: Callable[[], bool]) -> None:
@@ -50,7 +50,7 @@ class Connections:
                 _reset(oldest.transport.get_extra_info("socket"))
 
     def used(self, connection: web.RequestHandler) -> None:
-        """Note a sign of life."""
+        """Note activity."""
         if connection in self._open:
             self._open.move_to_end(connection)
 

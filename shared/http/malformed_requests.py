@@ -67,7 +67,7 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def resume_writing(self) -> None:
-        """Go on writing: the client has taken what was written before."""
+        """Continue writing: the client has read what was written before."""
         if self._all is not None:
             self._all.used(self)
         super().resume_writing()

@@ -27,7 +27,7 @@ UNREACHABLE = (
 
 
 class BrokerUnavailable(PipelineError):
-    """RabbitMQ did not answer, or did not take the message."""
+    """RabbitMQ did not answer, or did not accept the message."""
 
     reason = "broker_unavailable"
 

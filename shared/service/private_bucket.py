@@ -24,7 +24,7 @@ log = structlog.get_logger()
 async def expect_private(storage: Storage, prefix: str, urls: Collection[str]) -> None:
     """Put a probe into the work bucket and check that it cannot be read at its `urls` without credentials.
 
-    Raises ConfigurationError when it can; StorageUnavailable when the bucket does not answer for long.
+    Raises ConfigurationError when it can; StorageUnavailable when the bucket does not answer for too long.
     """
     key = f"{prefix}/{names.probe()}"
     await wait_until_available(lambda: _put(storage, key))

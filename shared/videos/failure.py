@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 REASONS: Final = {
-    errors.PipelineError.reason,  # what nobody expected
+    errors.PipelineError.reason,  # an unexpected error
     *(
         kind.reason
         for kind in vars(errors).values()

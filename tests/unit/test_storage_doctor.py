@@ -45,7 +45,7 @@ def faults_of(report: Report) -> list[tuple[str, str]]:
     return [(each.status, each.check) for each in report.findings if each.status in ("failed", "warning")]
 
 
-@pytest.mark.parametrize("case", ["nobody listens", "region", "key", "list"])
+@pytest.mark.parametrize("case", ["nothing listens", "region", "key", "list"])
 async def test_doctor_stops_when_the_bucket_cannot_be_listed(
     server: MemoryS3, backend: Backend, tmp_path: Path, case: str
 ) -> None:

@@ -56,7 +56,10 @@ class EarlierAttempts:
         return Remaining(kept, replace(plan, chunks=chunks, segment_starts=plan.starts_in(chunk)[count:]))
 
     async def is_needed(self, claim: ChunkClaim, attempt: str) -> bool:
-        """Tell whether a later attempt may go on from the directory `attempt`. Raises DatabaseUnavailable."""
+        """Tell whether a later attempt may continue from the directory `attempt`.
+
+        Raises DatabaseUnavailable.
+        """
         async with self.outbox.database.transaction() as connection:
             video = await videos.get(connection, claim.video_id)
             registered = await videos.segments_of_chunk(connection, claim.video_id, claim.chunk)
@@ -64,7 +67,7 @@ class EarlierAttempts:
         return is_processing and any(each.path.startswith(f"{attempt}/") for each in registered)
 
     async def _kept(self, claim: ChunkClaim, plan: Plan, chunk: Chunk) -> tuple[Segment, ...]:
-        """Return the first segments in all renditions that are there, but never all: by index."""
+        """Return the first segments that exist in all renditions, by index; never the whole chunk."""
         if claim.attempt == 1 or chunk.segments == 1:
             return ()
         async with self.outbox.database.transaction() as connection:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EARLY_SECONDS: Final = Fraction(3, 23) + Fraction(1, 50)  # FFmpeg seeks this much too early, plus rounding
 SEARCH_SECONDS: Final = Fraction(1)  # how far before the moment a search may start to read
-SETTLED_SECONDS: Final = Fraction(1, 2)  # after which all packets of a search have come
+SETTLED_SECONDS: Final = Fraction(1, 2)  # after which all packets of a search have arrived
 AUDIO_SECONDS: Final = Fraction(1, 2)  # interleaving of sound around the key frame of a seek
 BEYOND_SECONDS: Final = Fraction(1, 2)  # of sound after the last picture
 BEYOND_PACKETS: Final = 48  # after the last one needed: 16 threads, 16 reordered pictures, a queue of 8

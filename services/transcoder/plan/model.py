@@ -99,8 +99,8 @@ class Plan:
     searching, so that the file must have no holes.
 
     A claim returns one chunk's part of a plan: the plan with only that chunk, the one before, from which the
-    tolerant way reads, and the starts of the chunk's segments.
-    versions.py handles plans of other versions.
+    tolerant strategy reads, and the starts of the chunk's segments. versions.py handles plans of other
+    versions.
     """
 
     version: int

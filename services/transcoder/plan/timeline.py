@@ -71,8 +71,8 @@ def key_frames(starts: tuple[int, ...], end_frame: int, rate: Fraction) -> list[
     """Return the frames that must be key frames.
 
     Each segment's first, and others evenly spaced in between, as few as possible at most two seconds apart.
-    Fixed steps from the start of the segment would place the last right before the next segment at NTSC
-    rates.
+    At NTSC rates, fixed steps from the start of the segment would place the last one right before the next
+    segment.
     """
     longest = max(1, floor(KEY_FRAME_SECONDS * NTSC_SECOND * rate))
     bounds = zip(starts, (*starts[1:], end_frame), strict=True)

@@ -101,7 +101,7 @@ async def _read(stream: SampledStream, moments: Sequence[Fraction], packets: int
 
 
 def by_place(found: Sequence[Json], packets: int) -> list[Sequence[Json]]:
-    """Part what was found at several places, at each of which so many packets were read."""
+    """Split the results from several places, at each of which so many packets were read."""
     starts, count = [], 0
     for place, item in enumerate(found):
         if item.get("type") == "packet":

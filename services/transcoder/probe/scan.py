@@ -107,7 +107,7 @@ async def _scan(opening: Opening, limits: Limits, runner: FfmpegRunner, parts: P
 
 
 def _missing_bytes(path: str, reader: PacketReader) -> int | None:
-    """Return how many bytes are missing: at least one where the demuxer says so, None if nothing tells."""
+    """Return how many bytes are missing: at least one where the demuxer says so, None if unknown."""
     missing = missing_bytes(path)
     return max(1, missing or 0) if reader.is_cut_off else missing
 

@@ -157,7 +157,7 @@ def _vmaf_scores(path: str, text: str) -> list[float]:
 
 
 def estimated_vmaf(ssim: float) -> float:
-    """Return the VMAF without enhancement gain that an SSIM of the luma promises."""
+    """Return the VMAF without enhancement gain that corresponds to an SSIM of the luma."""
     best = SSIM_TO_VMAF[-1][0]
     decibels = min(best, -10 * math.log10(1 - ssim)) if ssim < 1 else best
     low, high = next(pair for pair in pairwise(SSIM_TO_VMAF) if decibels <= pair[1][0])

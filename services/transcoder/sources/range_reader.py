@@ -81,7 +81,7 @@ class RemoteReader:
     async def read(self, start: int, length: int) -> AsyncGenerator[bytes, None]:
         """Yield exactly `length` bytes from `start` on, in blocks.
 
-        Raises SourceChanged, and SourceFetchFailed when the server goes on failing.
+        Raises SourceChanged, and SourceFetchFailed when the server keeps failing.
         """
         place, end, cuts = start, start + length, 0
         while place < end:

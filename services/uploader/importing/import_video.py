@@ -112,7 +112,7 @@ class Importer:
             )
             if await imports.add_imported(connection, record):
                 await self.outbox.add(connection, stored)
-            else:  # somebody was faster
+            else:  # another import was faster
                 await _exists(connection, wanted, video_id)
         return video_id
 

@@ -1,4 +1,4 @@
-"""Sends the purges that are due to the CDN, until it has taken them."""
+"""Sends the purges that are due to the CDN, until it has accepted them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ select video_id, user_id, status, purged_at is not null as is_purged, plan is no
 from videos where video_id = any(:video_ids::uuid[]);
 
 -- name: attempts
--- `registered` are the attempts whose segments the chunk consists of, or that a later attempt goes on from.
+-- `registered` are the attempts whose segments the chunk consists of, or that a later attempt continues from.
 select c.video_id, c.chunk, c.status, c.attempt, coalesce(r.attempts, '{}') as registered,
        coalesce(greatest(c.lease_until, c.storing_until) > now(), false) as is_alive
 from chunks c left join (
