@@ -153,6 +153,7 @@ async def test_viewer_is_told_when_the_video_is_deleted_or_made_private_meanwhil
         await loses_its_buffer(viewer, client, video["id"])
         await viewer.until(HEADLINE, lambda text: "private" in text)
         await client.call("PATCH", path, json={"visibility": "public"})
+        await viewer.forget_files()
         await viewer.open(video["playerUrl"])
         await viewer.play()
         await client.call("DELETE", path, expect=204)
@@ -193,6 +194,7 @@ async def test_viewing_is_counted_by_rendition_and_identifies_no_viewer(
             re.findall(r"[a-z-]+(?==)", "".join(r.post_data for r in reports))
         )
         assert not any("cookie" in request.headers for request in reports)
+        await asyncio.gather(*(request.response() for request in reports))  # the last one may be on its way
         after = await numbers(client)
     grown = {key: value - before.get(key, 0) for key, value in after.items()}
     started, played = "vod_viewing_start_seconds_count", "vod_viewing_played_seconds_total"

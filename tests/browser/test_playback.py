@@ -15,6 +15,7 @@ from aiohttp.test_utils import unused_port
 from tests.browser.conftest import CLIP_SECONDS, HIGH, LOW
 from tests.browser.public_storage import public_storage
 from tests.browser.slow_encoder import held
+from tests.browser.test_tokens import is_refused
 from tests.browser.viewer import Encoder
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Way:
 
     @property
     def variables(self) -> dict[str, str]:
-        public = f"http://127.0.0.1:{PORT}" if self.delivery == "redirect" else ""
+        is_public = (self.visibility, self.delivery) == ("public", "redirect")
+        public = f"http://127.0.0.1:{PORT}" if is_public else ""  # with one, private videos are refused
         return {"STORAGE_TYPE": self.storage, "S3_PUBLIC_URL": public, "EDGE": self.edge}
 
     def check_segments(self, urls: list[str], env: dict[str, str]) -> None:
@@ -55,9 +57,10 @@ class Way:
             "signed": env["S3_ENDPOINT_URL"],
             "redirect": f"http://127.0.0.1:{PORT}",
         }
-        assert {urlsplit(url).netloc for url in urls} == {urlsplit(homes[self.delivery]).netloc}
+        form = "signed" if (self.visibility, self.delivery) == ("private", "redirect") else self.delivery
+        assert {urlsplit(url).netloc for url in urls} == {urlsplit(homes[form]).netloc}
         marks = {"signed": "X-Amz-Signature=", "proxy": "/g/" if self.visibility == "private" else ""}
-        assert all(marks.get(self.delivery, "") in url for url in urls)
+        assert all(marks.get(form, "") in url for url in urls)
 
 
 WAYS = [
@@ -72,6 +75,7 @@ WAYS = [
     Way("s3", "public", "signed"),
     Way("s3", "private", "signed"),
     Way("s3", "public", "redirect"),
+    Way("s3", "private", "redirect"),
 ]
 
 
@@ -82,7 +86,7 @@ async def test_video_plays_while_it_is_encoded_and_when_it_is_complete(
     async with AsyncExitStack() as stack:
         system.up(**way.variables)
         client = await stack.enter_async_context(system.client())
-        if way.delivery == "redirect":
+        if way.variables["S3_PUBLIC_URL"]:
             await stack.enter_async_context(public_storage(system, PORT))
         video = await client.upload(clip, visibility=way.visibility, delivery=way.delivery)
         page = await page_of(client, video)
@@ -170,8 +174,39 @@ async def test_player_continues_when_the_streamer_was_unavailable_while_the_vide
             system.kill("streamer")
             failed = len(viewer.failed)
             await viewer.happens(lambda: len(viewer.failed) > failed + 1)
-            system.up()
+        system.up()  # which waits for every service to answer
         ended = await viewer.ends()
         assert abs(ended["time"] - CLIP_SECONDS) < 0.5
         assert len(viewer.fetched("/master.m3u8")) == 1
         await viewer.check()
+
+
+async def test_player_goes_on_when_the_presigned_urls_of_its_playlist_have_ended(
+    system: System, viewer: Viewer, clip: Path
+) -> None:
+    system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="", EDGE="")
+    async with system.client() as client, system.s3() as s3:
+        video = await client.ready((await client.upload(clip, delivery="signed"))["id"])
+
+        async def ended_url(found: re.Match[str]) -> str:
+            bucket, _, key = urlsplit(found[0]).path.removeprefix("/").partition("/")
+            wanted = {"Bucket": bucket, "Key": key}
+            url: str = await s3.generate_presigned_url("get_object", Params=wanted, ExpiresIn=1)
+            return url
+
+        async def give_ended_urls(route: Any) -> None:
+            answer = await route.fetch()
+            text = await answer.text()
+            for found in list(re.finditer(r"^http\S+$", text, re.MULTILINE))[2:]:
+                text = text.replace(found[0], await ended_url(found))
+            await asyncio.sleep(2)
+            await route.fulfill(response=answer, body=text)
+
+        await viewer.page.route("**/playlist.m3u8", give_ended_urls, times=1)
+        await viewer.open(video["playerUrl"])
+        await viewer.play()
+        ended = await viewer.ends()
+    assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+    assert len(viewer.fetched("/master.m3u8")) == 1
+    assert any([await is_refused(request) for request in viewer.requests if "segment_" in request.url])
+    await viewer.check()

@@ -94,6 +94,11 @@ class Viewer:
             while not condition():
                 await asyncio.sleep(0.1)
 
+    async def forget_files(self) -> None:
+        """Empty the browser's cache."""
+        session = await self.page.context.new_cdp_session(self.page)
+        await session.send("Network.clearBrowserCache")
+
     async def seen(self) -> Any:
         return await self.page.evaluate(SEEN)
 

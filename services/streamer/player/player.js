@@ -134,6 +134,13 @@ function playWithHls() {
     hls.destroy();
     giveUp(...reason);
   };
+  // Whether the viewer may still watch: playlists may come from a cache, the state never does.
+  const mayGoOn = async () => {
+    const { status } = await readState().catch(() => ({ status: "unavailable" }));
+    if (status === "missing") end("network", "missing");
+    else if (status === "forbidden" && !(await renewToken())) end("refused");
+    return !over;
+  };
   // Segment URLs in playlists expire with their grant or signature: load the playlists again, and keep what is
   // buffered.
   let refusedSegments = 0;
@@ -144,8 +151,13 @@ function playWithHls() {
   };
   hls.on(Hls.Events.FRAG_LOADED, () => { refusedSegments = 0; });
   hls.on(Hls.Events.ERROR, async (_, fault) => {
-    const refused = isRefusal(fault.response?.code);
-    if (refused && fault.frag) {  // if the token has expired too, the request for the playlist is refused
+    const code = fault.response?.code;
+    const refused = isRefusal(code);
+    if (code === 404 || (refused && fault.frag)) {  // hls.js would go on with what it finds in the browser's cache
+      if (refused) hls.stopLoad();
+      if (!(await mayGoOn())) return;
+    }
+    if (refused && fault.frag) {
       if (++refusedSegments > MAX_REFUSALS) return end("refused");
       readPlaylistsAgain();
       hls.nextLevel = Number(quality.value);
@@ -162,9 +174,7 @@ function playWithHls() {
     } else if (fault.type === Hls.ErrorTypes.MEDIA_ERROR && recoveries++ < 3) {
       hls.recoverMediaError();
     } else if (fault.type === Hls.ErrorTypes.NETWORK_ERROR) {
-      const { status } = await readState().catch(() => ({ status: "unavailable" }));
-      if (status !== "missing") return setTimeout(readPlaylistsAgain, STATE_SECONDS * 1000);
-      end("network", "missing");
+      if (await mayGoOn()) setTimeout(readPlaylistsAgain, STATE_SECONDS * 1000);
     } else {
       end(fault.type === Hls.ErrorTypes.MEDIA_ERROR ? "media" : "other");
     }
