@@ -86,6 +86,13 @@ def without_type(asked: Any, status: int, headers: dict[str, str], body: bytes) 
     return status, {**kept, "Content-Type": "application/octet-stream"}, body
 
 
+def allowing(origin: str) -> Any:
+    def transform(asked: Any, status: int, headers: dict[str, str], body: bytes) -> Any:
+        return status, {**headers, "Access-Control-Allow-Origin": origin}, body
+
+    return transform
+
+
 class Stale:
     """Serves every object as it was when it was first read or put."""
 
@@ -148,6 +155,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "public ranges": ({"public": {"transforms": [without_ranges]}}, "failed", "public_url", "Range"),
     "public types": ({"public": {"transforms": [without_type]}}, "failed", "public_url", "Content-Type"),
     "another bucket": ({"public": {"bucket": "else"}}, "failed", "public_url", "this bucket"),
+    "cors of redirects": (
+        {"public": {"transforms": [allowing("https://play.example")]}, "origins": ["https://play.example"]},
+        "failed",
+        "cors",
+        "any origin",
+    ),
     "cors": ({"public": {}, "origins": ["https://play.example"]}, "failed", "cors", "--fix-cors"),
     "presign": (
         {"s3_presign_endpoint_url": "http://127.0.0.1:1"},

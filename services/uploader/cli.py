@@ -107,7 +107,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     doctor.add_argument(
         "--storage", default=DEFAULT_STORAGE, help="a named storage instead of the default one"
     )
-    doctor.add_argument("--fix-cors", action="store_true", help="write CORS rules for the origins")
+    doctor.add_argument("--fix-cors", action="store_true", help="write CORS rules into the public bucket")
     return parser.parse_args(arguments)
 
 

@@ -59,7 +59,9 @@ class Load:
             "p50Ms": _rounded(self.p50_ms, 2),
             "p99Ms": _rounded(self.p99_ms, 2),
             "failed": self.bad,
-            "cpuSecondsPer1000": _rounded(1000 * self.cpu_seconds / self.requests) if self.requests else None,
+            "cpuSecondsPer1000": _rounded(1000 * self.cpu_seconds / self.requests, 4)
+            if self.requests
+            else None,
             "cpuSecondsPerGB": _rounded(1e9 * self.cpu_seconds / self.bytes) if self.requests else None,
             "memoryMB": round(self.memory_bytes / 1e6, 1),
         }

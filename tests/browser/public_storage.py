@@ -17,11 +17,13 @@ CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Co
 
 
 @asynccontextmanager
-async def public_storage(system: System, port: int) -> AsyncIterator[None]:
-    """Serve the bucket of a system at a port."""
+async def public_storage(system: System, port: int) -> AsyncIterator[set[str | None]]:
+    """Serve the bucket of a system at a port; yield the origins of the requests."""
+    origins: set[str | None] = set()
     async with system.s3() as s3:
 
         async def get(request: web.Request) -> web.Response:
+            origins.add(request.headers.get("Origin"))
             wanted = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
             key = request.match_info["key"]
             try:
@@ -42,7 +44,7 @@ async def public_storage(system: System, port: int) -> AsyncIterator[None]:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
         try:
-            yield
+            yield origins
         finally:
             await runner.cleanup()
 

@@ -12,6 +12,7 @@ from aiohttp.test_utils import unused_port
 
 from services.streamer.player_page import LIBRARIES as PAGE_LIBRARIES
 from tests.browser.conftest import CLIP_SECONDS, LOW
+from tests.browser.public_storage import public_storage
 from tests.browser.slow_encoder import held
 from tests.browser.test_tokens import make_token
 from tests.browser.viewer import MEDIA, Encoder
@@ -94,6 +95,28 @@ async def test_growing_video_plays_from_its_beginning_to_its_end(
             await viewer.seek(moment)
         await viewer.check()
         await client.ready(video["id"])
+
+
+async def test_another_site_plays_from_public_storage_that_the_streamer_redirects_to(
+    system: System, viewer: Viewer, clip: Path
+) -> None:
+    port = unused_port()
+    system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL=f"http://127.0.0.1:{port}")
+    script = PAGE_LIBRARIES / SCRIPTS["hls.js"]
+    async with (
+        system.client() as client,
+        public_storage(system, port) as origins,
+        page_with(script) as address,
+    ):
+        video = await client.ready((await client.upload(clip, delivery="redirect"))["id"])
+        await viewer.page.goto(address)
+        url = f"{client.env['STREAMER_URL']}/api/stream/{video['id']}/master.m3u8"
+        await viewer.page.evaluate(STARTS["hls.js"], url)
+        await viewer.play()
+        ended = await viewer.ends()
+    assert abs(ended["time"] - CLIP_SECONDS) < 0.5
+    assert "null" in origins  # after a redirect: so the storage has to allow any origin
+    await viewer.check()
 
 
 async def starts(viewer: Viewer, player: str) -> None:

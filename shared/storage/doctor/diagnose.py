@@ -32,7 +32,7 @@ async def diagnose(
 ) -> Report:
     """Diagnose a storage; test objects are removed afterwards.
 
-    `origins` are the sites that embed players; `fixes_cors` writes CORS rules for them into the bucket.
+    `origins` are the sites that embed players; `fixes_cors` writes CORS rules into a public bucket.
     """
     if settings.storage_type == "local":
         storage = LocalStorage(settings.local_root)
