@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from shared.errors import PermanentError
 
 NOW: Final = datetime(2026, 1, 2, tzinfo=UTC)
-# Of programs and their logs: what users can do nothing with.
+# Of programs and their logs: of no use to users.
 WORDS: Final = (
     "ffmpeg",
     "ffprobe",

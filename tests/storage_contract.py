@@ -150,7 +150,7 @@ class StorageContract:
         with pytest.raises(ConnectionResetError):
             await _break_while_reading(storage, f"{prefix}/segment_001.ts")
 
-    async def test_keys_lists_what_lies_below_when_names_are_alike(
+    async def test_keys_lists_only_what_is_below_when_names_are_alike(
         self, storage: Storage, prefix: str
     ) -> None:
         for name in ("a/x.ts", "a/b/y.ts", "ab/z.ts", "c.ts"):

@@ -70,7 +70,7 @@ def storage_rules(
 
 
 def sweeper_of(finder: OrphanFinder, *, owns_storage: bool = True, owns_volume: bool = True) -> Sweeper:
-    """Return what sweeps the storage of a finder and the work volume."""
+    """Return the sweeper of the storage of a finder and the work volume."""
     swept = [Swept(finder.storage, owns_storage)]
     return Sweeper(finder, lambda: swept, owns_volume)
 

@@ -43,7 +43,7 @@ class WorkVolumeUnavailable(Deferred):
 
 
 class WorkBucketUnavailable(WorkVolumeUnavailable):
-    """The work bucket did not answer, is overloaded, or refused a request: what its storage raised tells.
+    """The work bucket did not answer, is overloaded, or refused a request, as its storage's error says.
 
     A video that waits for it too long fails as one that waits for the storage does.
     """

@@ -1,7 +1,7 @@
 """The marker object that identifies a storage, whatever its endpoint and bucket name.
 
-It also tells whether several systems store there: the first one would not learn it otherwise, and take the
-objects of the others for orphans.
+It also tells whether several systems store there: otherwise the first one would not notice, and would treat
+the objects of the others as orphans.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Videos whose copies in a CDN have to go: requested with a change, taken by one uploader at a time."""
+"""Videos whose copies in a CDN have to be purged: requested with a change, handled by one uploader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DELAY_SECONDS: Final = 10.0
 
 @dataclass(frozen=True)
 class CachePurge:
-    """A video whose copies have to go; `requested_at` tells a later request from this one."""
+    """A video whose copies have to be purged; `requested_at` tells a later request from this one."""
 
     video_id: UUID
     requested_at: datetime

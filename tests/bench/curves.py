@@ -110,7 +110,7 @@ def bd_rate(ours: Sequence[Point], plain: Sequence[Point], quality: str) -> floa
 
 
 def measure_content(content: Content) -> dict[str, Any]:
-    """Return both curves of a content, what the ladder's own settings come to, and what a join costs."""
+    """Return both curves of a content, the results of the ladder's own settings, and what a join costs."""
     cores = len(os.sched_getaffinity(0))
     ladders = content.ladders()
     warm_up = warm_up_frames(JOIN_FRAME, Fraction(RATE))

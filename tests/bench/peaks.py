@@ -50,7 +50,7 @@ def films() -> dict[str, dict[str, float]]:
 
 
 def measure_peaks(folder: Path, console: Console, only: str | None = None) -> int:
-    """Encode every film, or those named, with commas, and write `peaks.json`; returns the exit status."""
+    """Encode every film, or those in a comma-separated list, into `peaks.json`; returns the exit status."""
     report: dict[str, Any] = {
         "seconds": FILM_SECONDS,
         "preset": as_json(PRESET),

@@ -2,7 +2,7 @@
 
 All contenders serve the same public and private videos from one storage, one after the other in one run,
 each by one worker process. What counts is the ratio to the one it is compared with: CPU time of the server
-for as many requests or bytes, and requests a second where the server is what limits them.
+for the same number of requests or bytes, and requests a second where the server is what limits them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Viewers: they play ready videos during the whole run, and note what an outage lets them notice.
 
-A viewer begins with a video's playlists. From then on the playlists have to come whatever is unavailable, and
-so does every segment that they name: at once, unless the storage itself is faulty, and then as soon as it is
-back. Viewers use a streamer that is neither killed nor paused: a restart forgets what it has served.
+A viewer begins with a video's playlists. From then on the playlists have to arrive whatever is unavailable,
+and so does every segment that they name: at once, unless the storage itself is faulty, and then as soon as it
+is back. Viewers use a streamer that is neither killed nor paused: a restart forgets what it has served.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Viewers:
         self._tasks = [asyncio.create_task(self._watch()) for _ in range(VIEWERS)]
 
     async def end(self, seconds: float) -> None:
-        """Let viewers get the segments that they wait for; those that do not come in time are missed."""
+        """Let viewers get the segments that they wait for; those that do not arrive in time are missed."""
         self._ending.set()
         _, late = await asyncio.wait(self._tasks, timeout=seconds)
         for path, video_id in +self._waiting:

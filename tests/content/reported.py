@@ -383,10 +383,10 @@ JUMP: Final = frozenset({"clock_jump_closed"})
 PIPE: Final = subprocess.PIPE
 KINDS: Final = (
     Reported(
-        "FLV whose sound goes on after the picture", longer_sound("flv", "libx264", "aac"), shows(seconds=12)
+        "FLV whose sound outlasts the picture", longer_sound("flv", "libx264", "aac"), shows(seconds=12)
     ),
     Reported(
-        "ASF whose sound goes on after the picture",
+        "ASF whose sound outlasts the picture",
         longer_sound("wmv", "msmpeg4", "wmav2"),
         shows(seconds=12),
     ),

@@ -399,7 +399,7 @@ def _judge_bars(plan: Plan, video: Path) -> list[str]:
     return wrong
 
 
-# Pictures that come unevenly, and such as are refreshed bit by bit
+# Pictures at uneven times, and pictures that are refreshed bit by bit
 
 
 def bursts(chance: random.Random) -> Case:

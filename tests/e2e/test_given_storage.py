@@ -1,4 +1,4 @@
-"""A server of another maker goes away during an upload and comes back; players read parts of objects."""
+"""A third-party server becomes unavailable during an upload and returns; players read parts of objects."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ async def test_a_quiet_neighbour_is_hardly_slower_while_another_user_attacks(sys
     async with system.client() as admin:
         mallory, bob = await key_of(admin, "mallory"), await key_of(admin, "bob")
         ready = await admin.ready((await admin.upload(clip, userId="bob"))["id"])
-    os.kill(system.processes()["transcoder-1"], signal.SIGTERM)  # what is uploaded now is not to be encoded
+    os.kill(system.processes()["transcoder-1"], signal.SIGTERM)  # uploads from now on must not be encoded
     async with system.client(bob) as client:
         await measure(client, ready, film, defaultdict(list))
         for _ in range(ROUNDS):

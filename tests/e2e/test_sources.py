@@ -127,7 +127,7 @@ async def test_video_fails_when_the_upload_is_no_video(s3_mode, tmp_path):
     assert error["reason"] in ("not_a_video", "corrupt_source")
 
 
-async def test_message_goes_to_the_dead_letters_when_it_cannot_be_understood(s3_mode):
+async def test_message_that_cannot_be_decoded_becomes_a_dead_letter(s3_mode):
     marker = f"no event {uuid4()}".encode()
     connection = await aio_pika.connect(s3_mode.env["RABBITMQ_URL"])
     async with connection, s3_mode.events() as events:

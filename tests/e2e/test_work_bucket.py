@@ -100,7 +100,7 @@ def asked(url, path, key=""):
 
 
 async def paths_of(client, url, video_id):
-    """Return the paths of a service that take parameters, by what they are if one of these is replaced."""
+    """Yield the service's paths with parameters, as functions of what replaces one of these."""
     described = json.loads(await client.fetch(f"{url}/openapi.json"))["paths"]
     for path in [path for path, methods in described.items() if "get" in methods]:
         names = re.findall(r"{(\w+)}", path)

@@ -58,7 +58,7 @@ def joined(chance: random.Random) -> Case:
 
 
 def pause(chance: random.Random) -> Case:
-    """Return a transport stream with a gap of seconds: held, filled with silence, and named."""
+    """Return a transport stream with a gap of seconds: held, filled with silence, and reported."""
     gap = chance.uniform(1, 9)
     parts = [Part(0, 2, 1.0), Part(2, 2, 5.0 + gap)]
     return Case(

@@ -113,7 +113,7 @@ def hole(chance: random.Random) -> Case:
 
 
 def spoilt(chance: random.Random) -> Case:
-    """Return a file of which a stretch is zeros, as after a failed copy: what is lost is named."""
+    """Return a file of which a stretch is zeros, as after a failed copy: what is lost is reported."""
     container = chance.choice(("faststart", "fragmented", "mkv", "avi", "flv", "ts"))
     begin, length = chance.uniform(0.15, 0.75), chance.choice((0.002, 0.01, 0.05, 0.2))
 

@@ -52,7 +52,7 @@ async def proxy(servers):
 
 @pytest.fixture
 def workspace(servers, tmp_path):
-    """Return what opens a work bucket at an S3 server."""
+    """Return a function that opens a work bucket at an S3 server."""
 
     @asynccontextmanager
     async def opened(url):
@@ -66,7 +66,7 @@ def workspace(servers, tmp_path):
 
 @pytest.fixture
 async def counted(proxy, workspace):
-    """Yield a work bucket and what counts the requests to it."""
+    """Yield a work bucket and the counter of requests to it."""
     async with workspace(proxy.url) as work:
         yield work, proxy
         await work.storage.delete_prefix(work.prefix)

@@ -81,7 +81,7 @@ class World:
         return work, BucketOriginals(work, cache, {}, max_bytes=10**9)
 
     async def encode(self, chunk, *, handed_over=None, error=None):
-        """Encode a chunk on a node of its own; it hands so many segments over, and raises `error`."""
+        """Encode a chunk on a node of its own; it hands over a number of segments, and raises `error`."""
 
         async def encode(plan, index, path, outdir, *, growth, **options):
             part = plan.chunk(index)

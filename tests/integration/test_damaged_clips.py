@@ -117,7 +117,7 @@ async def test_damaged_real_clips_are_converted_or_refused_in_plain_words(tmp_pa
         source.write_bytes(damage(chance, bytearray(given.read_bytes())))
         try:
             await convert(source, tmp_path)
-        except Exception as error:  # noqa: BLE001 - one that fails is a finding like any other: the run goes on
+        except Exception as error:  # noqa: BLE001 - one that fails is a finding like any other: the run continues
             wrong.append(f"{number}: {given.name} {damage.__name__}: {error!r}")
         print(f"{number:4} {given.name} {damage.__name__} {wrong[-1:] or ''}", flush=True)
         source.unlink()

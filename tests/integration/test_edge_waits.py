@@ -29,7 +29,7 @@ PLAYERS = 4
 
 @ALL_GOES_BY_THE_STREAMER
 @pytest.mark.parametrize("name", ["master.m3u8", "720p/segment_001.ts"])
-async def test_what_was_seen_plays_on_over_one_connection_while_the_streamer_hangs(
+async def test_cached_files_keep_playing_over_one_connection_while_the_streamer_hangs(
     edge: Edge, ready_film: Film, name: str
 ) -> None:
     async with ClientSession(connector=TCPConnector(limit=1), headers=PLAIN) as player:

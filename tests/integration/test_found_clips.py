@@ -143,7 +143,7 @@ def missing(begin: float, end: float) -> Callable[[Converted], list[str]]:
 
 def left_out(codec: str) -> Callable[[Converted], list[str]]:
     return lambda made: (
-        [] if any(codec in warning.message for warning in made.warnings) else ["it is not named"]
+        [] if any(codec in warning.message for warning in made.warnings) else ["it is not reported"]
     )
 
 
@@ -187,7 +187,7 @@ EXPECTED = {
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not here")
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-async def test_clip_that_came_out_wrong_is_right(name, tmp_path):
+async def test_clip_once_converted_wrongly_is_converted_correctly(name, tmp_path):
     expected, made = EXPECTED[name], await convert(CLIPS / name, tmp_path)
     assert made.codes == expected.codes
     assert abs(made.plan.duration_seconds - expected.seconds) < 0.15
@@ -198,5 +198,5 @@ async def test_clip_that_came_out_wrong_is_right(name, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not here")
-def test_every_clip_that_came_out_wrong_is_checked():
+def test_every_clip_once_converted_wrongly_is_checked():
     assert {path.name for path in CLIPS.iterdir() if path.suffix != ".tsv"} == set(EXPECTED)

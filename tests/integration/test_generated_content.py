@@ -46,7 +46,7 @@ async def judge(case: Case, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("case", list(some_of_each(2, SEED)), ids=lambda case: case.name)
-async def test_video_shows_and_sounds_what_its_source_does(case, tmp_path):
+async def test_video_looks_and_sounds_like_its_source(case, tmp_path):
     assert await judge(case, tmp_path) == []
 
 
@@ -59,7 +59,7 @@ async def test_no_generated_content_differs_from_its_video(tmp_path):
         folder.mkdir()
         try:
             problems = await judge(case, folder)
-        except Exception:  # noqa: BLE001 - one that fails is a finding like any other: the run goes on
+        except Exception:  # noqa: BLE001 - one that fails is a finding like any other: the run continues
             problems = [traceback.format_exc(limit=-3)]
         print(f"{number:4} {'WRONG' if problems else 'right'} {case.name} {problems or ''}", flush=True)
         wrong += [(number, case.name, problems)] if problems else []

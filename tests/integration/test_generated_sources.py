@@ -38,7 +38,7 @@ async def test_no_generated_source_differs_silently_from_its_video(material, tmp
         folder.mkdir()
         try:
             problems = await judge(case, case.build(folder, material), folder)
-        except Exception:  # noqa: BLE001 - one that fails is a finding like any other: the run goes on
+        except Exception:  # noqa: BLE001 - one that fails is a finding like any other: the run continues
             problems = [traceback.format_exc(limit=-3)]
         print(f"{number:4} {'WRONG' if problems else 'right'} {case.name} {problems or ''}", flush=True)
         wrong += [(number, case.name, problems)] if problems else []

@@ -186,7 +186,7 @@ async def test_reading_of_a_film_does_not_continue_when_it_is_replaced(
         "",
     ],
 )
-async def test_a_redirect_is_refused_when_it_leads_where_strangers_may_not_go(
+async def test_a_redirect_is_refused_when_it_leads_to_a_forbidden_address(
     stranger: Stranger, trusting: HttpsSource, to: str
 ) -> None:
     stranger.redirect("/a", "/b")
@@ -238,7 +238,7 @@ async def test_a_name_is_refused_when_it_resolves_to_our_network_at_the_moment_o
         (["no header at all"], b"", SourceFetchFailed),
     ],
 )
-async def test_an_answer_fails_the_fetch_when_it_is_not_what_it_says(
+async def test_an_answer_fails_the_fetch_when_it_contradicts_its_headers(
     stranger: Stranger,
     trusting: HttpsSource,
     headers: list[str],

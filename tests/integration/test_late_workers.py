@@ -70,7 +70,7 @@ async def planned(outbox, event):
 
 
 def parts(outbox, root):
-    """Return what handlers of the transcoder work with."""
+    """Return the dependencies of the transcoder's handlers."""
     room = DiskBudget(root, 0)
     return outbox, VolumeWorkspace(WorkDir(root)), Sources(WorkDir(root), room, {}, max_bytes=1), room
 
@@ -159,7 +159,7 @@ class Bucket(MemoryStorage):
 
 
 @pytest.mark.parametrize(("configured", "removes"), [("old", 1), ("new", 0)])
-async def test_deletion_waits_when_the_video_lies_in_another_bucket(
+async def test_deletion_waits_when_the_video_is_in_another_bucket(
     outbox, planned, tmp_path: Path, configured, removes
 ):
     async with outbox.transaction() as connection:

@@ -298,7 +298,7 @@ async def test_superseded_message_is_gone_once_it_was_handled(servers, outbox, l
     assert await pull(link, [QUEUE]) is None
 
 
-async def test_message_goes_to_the_dead_letters_with_the_reason_when_it_cannot_be_understood(
+async def test_message_goes_to_the_dead_letters_with_the_reason_when_it_cannot_be_decoded(
     servers, outbox, link, eventually
 ):
     channel = await link.channel()

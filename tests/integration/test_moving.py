@@ -94,7 +94,7 @@ def disturbed(system: System, name: str, at: int, act: Callable[[], Any]) -> Sto
     return Storages([Disturbed(each, at, act) if each.name == name else each for each in system.storages])  # type: ignore[misc]
 
 
-async def test_a_video_moves_to_the_last_byte_and_its_old_objects_go_after_a_while(system: System) -> None:
+async def test_a_video_moves_completely_and_its_old_objects_are_removed_later(system: System) -> None:
     video_id = await system.make()
     before = await content(system.storages.default, video_id)
     assert await ask(system, "shelf") == [video_id]

@@ -205,7 +205,7 @@ async def test_nothing_is_stored_in_a_storage_that_was_never_identified(system: 
         await storing.store(event)
 
 
-async def test_each_video_is_deleted_where_it_lies(system: System) -> None:
+async def test_each_video_is_deleted_in_its_own_storage(system: System) -> None:
     gone, kept = await system.make(storage="shelf"), await system.make(storage="vault")
     async with system.outbox.transaction() as connection:
         await videos.delete(connection, gone)
@@ -225,7 +225,7 @@ async def test_a_deletion_waits_when_the_storage_of_its_video_is_not_configured(
     assert await system.where(video_id) == ["shelf"]
 
 
-async def test_fsck_looks_for_each_video_where_it_lies(system: System) -> None:
+async def test_fsck_looks_for_each_video_in_its_own_storage(system: System) -> None:
     fsck = Fsck(system.outbox, system.finder, system.storages)
     damaged = await system.make(storage="shelf")
     for name in ("default", "vault"):
@@ -257,7 +257,7 @@ async def test_sweep_removes_orphans_from_every_storage_and_nothing_else(system:
     ]
 
 
-async def test_players_get_each_video_from_where_it_lies(system: System) -> None:
+async def test_players_get_each_video_from_its_own_storage(system: System) -> None:
     made = [await system.make(storage=name) for name in ("shelf", "vault")]
     proxied = system.settings.model_copy(update={"delivery": "proxy"})
     async with TestClient(ServiceServer(streamer.create_app(proxied))) as client:

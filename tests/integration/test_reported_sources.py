@@ -1,4 +1,4 @@
-"""Kinds of sources that came out wrong elsewhere: what plays is what they hold."""
+"""Kinds of sources that other programs converted wrongly: the video shows what they contain."""
 
 from __future__ import annotations
 

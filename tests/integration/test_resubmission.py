@@ -83,7 +83,7 @@ async def test_a_corrected_event_begins_a_new_run_of_a_failed_video(platform: Pl
     assert (row["source_uri"], row["user_id"]) == ("https://example.org/right", "bob")
 
 
-async def test_a_repeated_event_changes_nothing_however_late_it_comes(platform: Platform) -> None:
+async def test_a_repeated_event_changes_nothing_however_late_it_arrives(platform: Platform) -> None:
     video_id = uuid4()
     wrong, right = platform.event(video_id), platform.event(video_id, "https://example.org/right")
     await platform.handler.accept(wrong)

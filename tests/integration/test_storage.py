@@ -63,7 +63,7 @@ async def _get(url: str) -> tuple[int, dict[str, str], bytes]:
         return answer.status, dict(answer.headers), await answer.read()
 
 
-async def test_presign_makes_a_url_that_anyone_may_read_when_followed(storage: Storage, prefix: str) -> None:
+async def test_presigned_url_can_be_read_by_anyone(storage: Storage, prefix: str) -> None:
     await storage.put_bytes(f"{prefix}/master.m3u8", b"#EXTM3U\n")
     url_of = await storage.presigner(at=datetime.now(UTC), seconds=60)
     assert url_of

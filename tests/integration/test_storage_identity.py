@@ -121,7 +121,7 @@ async def test_one_marker_is_written_when_many_start_at_once(database, storage):
 
 @pytest.fixture
 async def film(outbox, tmp_path) -> UUID:
-    """A planned video of two chunks of one segment each, encoded; its files lie on the volume."""
+    """A planned video of two chunks of one segment each, encoded; its files are on the volume."""
     video_id = await accept(outbox)
     async with outbox.transaction() as connection:
         await videos.save_plan(

@@ -219,7 +219,7 @@ TAIL = [f"#EXT-X-INDEPENDENT-SEGMENTS\n{START}\n#EXTINF:10.000000,\nsegment_001.
 ]
 
 
-async def test_segments_come_whole_and_in_parts_when_the_video_is_ready(
+async def test_segments_are_served_whole_and_in_parts_when_the_video_is_ready(
     client: Client, ready_film: Film
 ) -> None:
     path = f"{ready_film.base}/720p/segment_001.ts"

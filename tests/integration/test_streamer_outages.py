@@ -49,7 +49,7 @@ async def promptly(work: Awaitable[Any]) -> Any:
 
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what is remembered grow old at once."""
+    """Let cached values expire at once."""
     monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
 
 
@@ -98,7 +98,7 @@ async def test_a_growing_video_stays_as_it_was_shown_when_postgres_hangs(
 
 
 @ON_S3
-async def test_playlists_come_at_once_and_segments_are_refused_soon_when_s3_hangs(
+async def test_playlists_are_served_at_once_and_segments_are_refused_soon_when_s3_hangs(
     settings: Settings, ready_film: Film
 ) -> None:
     playlist, segment = f"{ready_film.base}/720p/playlist.m3u8", f"{ready_film.base}/720p/segment_001.ts"

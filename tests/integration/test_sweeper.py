@@ -260,7 +260,7 @@ async def test_sweeper_that_was_stopped_leaves_what_it_had_found_to_the_next(swe
     assert path.exists()
 
 
-async def test_record_that_came_after_the_listing_owns_what_was_listed(sweeper, outbox):
+async def test_record_added_after_the_listing_owns_what_was_listed(sweeper, outbox):
     """The damage if it were the other way round: objects of a video that began meanwhile would be removed."""
     storage, video_id = sweeper.finder.storage, uuid4()
     key = f"{storage_prefix('alice', video_id)}/360p/segment_001.ts"
@@ -395,7 +395,7 @@ def test_command_says_what_it_would_remove_and_removes_it_when_asked(servers, da
     young = run_command(servers, database_url, tmp_path, "sweep")
     assert (young.returncode, young.stdout) == (0, "found: nothing; 0 bytes\n"), young.stderr
     refused = run_command(servers, database_url, tmp_path, "sweep", "--remove", SWEEP_AGE_SECONDS="0.01")
-    assert refused.returncode == 2, "a file without a record lay there before the volume had its marker"
+    assert refused.returncode == 2, "a file without a record was there before the volume had its marker"
     assert "storage claim" in refused.stderr
     claimed = run_command(servers, database_url, tmp_path, "storage", "claim")
     assert claimed.stdout.count("  ours\n") == 2, claimed.stderr

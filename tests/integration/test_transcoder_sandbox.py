@@ -195,7 +195,7 @@ def test_program_is_not_started_when_its_parent_has_already_died():
     assert "the parent has died" in done.stderr
 
 
-async def test_report_tells_what_is_active():
+async def test_report_lists_what_is_active():
     active = await report_protection("best-effort")
     assert active == {
         "pdeathsig": 1,

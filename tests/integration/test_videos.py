@@ -92,14 +92,14 @@ async def get(outbox, video_id):
         return await videos.get(connection, video_id)
 
 
-async def test_accept_changes_nothing_when_the_event_comes_twice(outbox):
+async def test_accept_changes_nothing_when_the_event_arrives_twice(outbox):
     event = VideoUploaded(video_id=uuid4(), user_id="alice", source=Source(uri="file:a"))
     async with outbox.transaction() as connection:
         assert await videos.accept(connection, event)
         assert not await videos.accept(connection, event)
 
 
-async def test_plan_is_saved_once_when_its_message_comes_twice(outbox, accepted):
+async def test_plan_is_saved_once_when_its_message_arrives_twice(outbox, accepted):
     claimed = await claim_plan(outbox, accepted)
     assert [await save(outbox, claimed) for _ in range(2)] == [True, False]
     async with outbox.transaction() as connection:
@@ -136,7 +136,7 @@ async def test_message_is_kept_when_the_chunk_is_released_while_another_worker_c
         await claim(outbox, planned)
 
 
-async def test_clean_release_does_not_count_as_a_bad_end(outbox, planned):
+async def test_clean_release_does_not_count_as_an_unfinished_start(outbox, planned):
     async with outbox.transaction() as connection:
         await videos.release_chunk(connection, await claim(outbox, planned))
     assert (await claim(outbox, planned)).tries == 1
@@ -175,7 +175,7 @@ async def test_zombie_does_damage_to_a_planning_when_nothing_fences_it(outbox, a
     unfenced = await claim_plan(outbox, accepted)
     async with outbox.transaction() as connection:
         await videos.release_plan(connection, unfenced)
-    third = await claim_plan(outbox, accepted)  # two are at it now, and a bad end was forgotten
+    third = await claim_plan(outbox, accepted)  # two planners are active, one unfinished start was forgotten
     assert third.tries == 2
     assert not await save(outbox, unfenced)
 
@@ -353,7 +353,7 @@ async def test_nothing_can_be_claimed_when_the_video_was_deleted(outbox, planned
         await claim(outbox, planned)
 
 
-async def test_deleted_video_stays_deleted_when_its_event_comes_again(outbox, planned):
+async def test_deleted_video_stays_deleted_when_its_event_is_repeated(outbox, planned):
     async with outbox.transaction() as connection:
         await videos.delete(connection, planned)
         event = VideoUploaded(video_id=planned, user_id="alice", source=Source(uri="file:a.mp4"))
@@ -365,7 +365,7 @@ async def test_retry_restarts_only_a_failed_video(outbox, planned):
     await claim(outbox, planned, lease=0.0)
     async with outbox.transaction() as connection:
         assert not await videos.retry(connection, planned)
-    assert (await claim(outbox, planned)).tries == 2, "a retry that is refused forgets no bad end"
+    assert (await claim(outbox, planned)).tries == 2, "a refused retry keeps the count of unfinished starts"
     await videos.fail(outbox, planned, "upload", EncodeFailed("x"), retryable=True, run=1)
     async with outbox.transaction() as connection:
         assert await videos.retry(connection, planned)

@@ -35,7 +35,7 @@ async def eventually(condition: Callable[[], Any], what: str) -> None:
 
 
 async def until_encoding(database: asyncpg.Connection, chunks: int) -> None:
-    """Return when so many chunks are being encoded."""
+    """Return when this many chunks are being encoded."""
     async with asyncio.timeout(WAIT_SECONDS):
         while await database.fetchval("select chunks_being_encoded from encoding_backlog") < chunks:
             await asyncio.sleep(0.2)

@@ -24,7 +24,7 @@ ANY_PORT: Final = "127.0.0.1:0"
 
 
 def api_server_options(folder: Path) -> tuple[str, ...]:
-    """Return what an API server needs to hand requests on to others, as itself."""
+    """Return the options by which an API server forwards requests to others in its own name."""
     folder.mkdir(parents=True)
     certificate, key = make_certificate(folder, NAME)
     return (

@@ -18,7 +18,7 @@ CHUNK_SECONDS: Final = "10"
 
 
 def settings(servers: dict[str, str]) -> dict[str, str]:
-    """Return what the template asks for, and chunks that a slow machine encodes in time."""
+    """Return the values that the template requires, and chunks that a slow machine encodes in time."""
     return {
         "S3_PROVIDER": "generic",
         "S3_ENDPOINT_URL": for_pods(servers["S3_ENDPOINT_URL"]),
@@ -81,7 +81,7 @@ def _fill_in_kustomization(path: Path, literals: list[str]) -> None:
     path.write_text(yaml.safe_dump(form))
 
 
-# Two nodes, and a shorter wait for the way down than users want.
+# Two nodes, and a shorter delay before scaling down than users want.
 _BEHAVIOUR: Final = "advanced/horizontalPodAutoscalerConfig/behavior"
 SCALED: Final = {
     "maxReplicaCount": 2,

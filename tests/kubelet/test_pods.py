@@ -116,7 +116,7 @@ async def test_killed_transcoder_costs_one_chunk(nodes, cluster, client, clip, d
     assert found[-1] <= 2
 
 
-async def test_release_goes_back_and_forward_while_videos_run_and_play(
+async def test_release_is_rolled_back_and_forward_while_videos_are_processed_and_played(
     cluster, client, clip, database, played
 ):
     async with watching(played):

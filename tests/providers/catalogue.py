@@ -25,8 +25,8 @@ PYTHON = CACHE / "venv" / "bin"
 class Provider:
     """A server; `argv` takes the directory for its data and the port, `install` fetches it.
 
-    `config` is the text of its configuration file for those two and another free port; the file lies beside
-    the data. `launcher` starts the program where that takes more than one process. `lacks` are checks of the
+    `config` is the text of its configuration file for those two and another free port; the file is beside the
+    data. `launcher` starts the program where that takes more than one process. `lacks` are checks of the
     doctor that it is known to fail, `differs` such tests (docs/providers.md).
     """
 

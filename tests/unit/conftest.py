@@ -63,5 +63,5 @@ def memory_storage() -> MemoryStorage:
 def new_video(
     postgres: MemoryPostgres, work_dir: WorkDir, memory_storage: MemoryStorage
 ) -> Callable[..., SampleVideo]:
-    """Return what makes a sample video on the three above."""
+    """Return a function that makes a sample video with the three above."""
     return partial(SampleVideo, postgres.database, work_dir, memory_storage)

@@ -49,7 +49,7 @@ async def upload(work):
 
 @pytest.fixture
 def suspend(monkeypatch, bucket):
-    """Return what suspends the process of an upload for some seconds."""
+    """Return a function that suspends the process of an upload for some seconds."""
     clocks = bucket_upload._clocks
 
     def wait(seconds):

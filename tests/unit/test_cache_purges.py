@@ -33,7 +33,7 @@ def cdn():
 
 @asynccontextmanager
 async def purging(postgres, cdn, **given):
-    """Yield what sends the due purges to a CDN."""
+    """Yield a function that sends the due purges to a CDN."""
     app = web.Application()
     app.router.add_post("/zones/1/purge_cache", cdn.take)
     async with ServiceServer(app) as server:
@@ -83,7 +83,7 @@ async def test_refused_purge_is_sent_again_at_doubling_intervals(postgres, new_v
         assert await send() == 1
 
 
-async def test_request_that_comes_while_a_purge_is_sent_is_not_lost(postgres, new_video, cdn):
+async def test_request_that_arrives_while_a_purge_is_sent_is_not_lost(postgres, new_video, cdn):
     video = await new_video().ready()
     await request(postgres, video)
     postgres.pass_time(DELAY_SECONDS)

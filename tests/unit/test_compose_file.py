@@ -137,7 +137,7 @@ def test_secrets_have_no_default_except_the_one_that_is_refused_elsewhere(first_
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "192.0.2.7", "::"])
-def test_default_secrets_are_named_where_others_can_reach_them(first_start, bind):
+def test_default_secrets_are_reported_where_others_can_reach_them(first_start, bind):
     environ = {
         "BIND": bind,
         "DATABASE_URL": "postgresql://vod:local-only@postgres/vod",

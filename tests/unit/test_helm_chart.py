@@ -141,7 +141,7 @@ def test_chart_takes_an_image_by_digest():
         ("config.STORAGE_TYPE=local", "config.STORAGE_TYPE=local needs work.volume.create=true"),
     ],
 )
-def test_chart_refuses_values_that_do_not_go_together(values, message):
+def test_chart_refuses_values_that_contradict_each_other(values, message):
     with pytest.raises(subprocess.CalledProcessError) as caught:
         helm_text("--set", values)
     assert message in caught.value.stderr

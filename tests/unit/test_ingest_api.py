@@ -75,7 +75,7 @@ async def test_accepted_upload_is_a_file_a_record_and_an_event(api):
         ("alice", {"userId": "alice"}, "alice"),
     ],
 )
-async def test_upload_belongs_to_the_user_that_is_named(api, as_, fields, owner):
+async def test_upload_belongs_to_the_named_user(api, as_, fields, owner):
     status, record = await api.upload(as_=as_, **fields)
     assert (status, record["userId"]) == (202, owner)
 

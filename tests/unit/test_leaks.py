@@ -16,7 +16,7 @@ KEY = "vod_Zm9yYmlkZGVuLWtleS1vZi1hLXRlc3QtMTIzNDU2Nzg5"[:47]
 SECRETS = ("a-long-password", "another-password", "admin-api-key", KEY, GRANT, SIGNED)
 
 
-def test_logs_with_a_secret_are_named_and_others_are_not(tmp_path: Path) -> None:
+def test_logs_with_a_secret_are_reported_and_others_are_not(tmp_path: Path) -> None:
     secrets = {"postgres": "a-long-password", "s3_access_key": "not-a-secret"}
     (tmp_path / "state.json").write_text(json.dumps({"secrets": secrets}))
     (tmp_path / "env").write_text(

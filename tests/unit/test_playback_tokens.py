@@ -177,7 +177,7 @@ def test_grant_is_the_same_for_everyone_within_an_hour_and_outlasts_the_video_tw
     assert NOW + 10 * 3600 <= long.expires_at < NOW + 11 * 3600
 
 
-def test_grant_covers_what_lies_below_its_cap() -> None:
+def test_grant_covers_renditions_up_to_its_cap() -> None:
     ends = path_grants.check(grant(480), SCOPE, 480, CAPS, KEYS, now=NOW)
     assert ends >= NOW + 6 * 3600
     with pytest.raises(TokenNotForThis):

@@ -128,7 +128,7 @@ async def test_uploader_stores_what_is_announced_and_finishes_the_video(
     assert (await video.record()).s3_bucket == "videos"
 
 
-async def test_uploader_deletes_what_is_deleted(
+async def test_uploader_removes_deleted_videos(
     run: Any, s3: Any, new_video: Any, memory_storage: Any, postgres: Any
 ) -> None:
     video = await new_video().deleted()

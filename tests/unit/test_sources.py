@@ -48,7 +48,7 @@ def test_local_path_finds_a_file_when_its_name_is_quoted(tmp_path):
 @pytest.mark.parametrize(
     "uri", ["file:///etc/passwd", "file:../x", "file://other/x", "file:a/%2e%2e/%2e%2e/b", "file:%00"]
 )
-def test_local_path_refuses_when_the_file_lies_outside(tmp_path, uri):
+def test_local_path_refuses_when_the_file_is_outside(tmp_path, uri):
     with pytest.raises(SourceUnavailable):
         local_path(uri, tmp_path)
 

@@ -118,7 +118,7 @@ def test_decide_says_failed_when_nothing_was_stored_before_the_failure() -> None
 
 
 @pytest.mark.parametrize("status", ["processing", "failed"])
-def test_decide_renders_what_every_rendition_has_when_the_video_is_not_complete(status: str) -> None:
+def test_decide_renders_the_segments_of_every_rendition_when_the_video_is_not_complete(status: str) -> None:
     availability = growing(3, 2, status=status)
     master, playlist = (
         resolve(availability, MASTER, is_configured=True),

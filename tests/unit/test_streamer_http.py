@@ -172,7 +172,7 @@ async def test_get_answers_206_with_the_part_when_a_range_is_requested(
     assert got.headers["Content-Length"] == str(len(SEGMENT_BODY[part]))
 
 
-async def test_get_answers_416_with_the_size_when_the_range_lies_outside(client: Client) -> None:
+async def test_get_answers_416_with_the_size_when_the_range_is_outside(client: Client) -> None:
     got = await client.get(SEGMENT, headers={"Range": "bytes=2048-"})
     assert (got.status, got.headers["Content-Range"]) == (416, "bytes */2048")
     assert (await got.json(content_type="application/problem+json"))["reason"] == "range_not_satisfiable"

@@ -29,7 +29,7 @@ DATE, EARLIER = "Sun, 01 Mar 2026 12:00:00 GMT", "Sun, 01 Mar 2026 11:59:59 GMT"
         ("Bytes= 10 - 19 ", ByteRange(10, 10)),
     ],
 )
-def test_parse_range_returns_the_part_when_it_lies_inside(header: str, expected: ByteRange) -> None:
+def test_parse_range_returns_the_part_when_it_is_inside(header: str, expected: ByteRange) -> None:
     assert parse_range(header, 100) == expected
 
 
@@ -47,7 +47,7 @@ def test_parse_range_returns_none_when_the_header_is_to_be_ignored(header: str) 
 @pytest.mark.parametrize(
     ("header", "size"), [("bytes=100-", 100), ("bytes=100-200", 100), ("bytes=-0", 100), ("bytes=0-", 0)]
 )
-def test_parse_range_raises_unsatisfiable_when_the_part_lies_outside(header: str, size: int) -> None:
+def test_parse_range_raises_unsatisfiable_when_the_part_is_outside(header: str, size: int) -> None:
     with pytest.raises(Unsatisfiable):
         parse_range(header, size)
 

@@ -189,7 +189,7 @@ def test_the_first_chunk_is_read_from_the_beginning_and_not_cut():
     assert "-force_key_frames:v:0 0.000000,1.993658" in argv
 
 
-def test_the_last_chunk_holds_what_ends_early():
+def test_the_last_chunk_extends_streams_that_end_early():
     picture, sound = graphs(plan(), 2)
     assert f"{FPS},tpad=stop_mode=clone:stop=-1,trim=start_pts=879:end_pts=1200" in picture
     assert ",apad,atrim=" in sound

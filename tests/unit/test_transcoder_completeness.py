@@ -76,7 +76,7 @@ def test_complete_file_gets_no_warning():
     assert check_complete(replace(WHOLE, declared_end=None)) == []
 
 
-def test_missing_end_is_named_with_its_times():
+def test_missing_end_is_reported_with_its_times():
     [warning] = check_complete(replace(WHOLE, end=Fraction(12)))
     assert (warning.code, warning.start_seconds, warning.end_seconds) == ("source_incomplete", 12.0, 20.0)
     assert "8.0 s are missing" in warning.message
@@ -102,7 +102,7 @@ def test_last_picture_of_a_file_that_has_its_size_may_last():
     assert check_complete(slides) == []
 
 
-def test_end_of_a_file_of_unknown_length_is_named():
+def test_end_of_a_file_of_unknown_length_is_reported():
     [warning] = check_complete(replace(WHOLE, declared_end=None, missing_bytes=9))
     assert (warning.start_seconds, warning.end_seconds) == (20.0, None)
 
@@ -121,14 +121,14 @@ def test_declarations_are_read_from_each_container():
     assert declared_packets("mov", {"nb_frames": "N/A"}) == declared_packets("avi", avi) == 0
 
 
-def test_gap_within_a_recording_is_named():
+def test_gap_within_a_recording_is_reported():
     times = [*range(0, 2000, 40), *range(5000, 6000, 40)]
     [warning] = find_gaps("mpegts", Track(times, BASE), FRAME)
     assert (warning.code, warning.start_seconds, warning.end_seconds) == ("source_gap", 2.0, 5.0)
     assert find_gaps("mov", Track(times, BASE), FRAME) == []
 
 
-def test_gap_is_named_in_every_container_when_sound_is_missing_as_well():
+def test_gap_is_reported_in_every_container_when_sound_is_missing_as_well():
     pictures = Track([*range(0, 2000, 40), *range(5000, 6000, 40)], BASE)
     steady, lost = range(0, 6000, 20), [*range(0, 2100, 20), *range(4700, 6000, 20)]
     assert find_gaps("matroska", pictures, FRAME, Track(steady, BASE)) == []
@@ -139,7 +139,7 @@ def test_gap_is_named_in_every_container_when_sound_is_missing_as_well():
     assert find_gaps("matroska", pictures, FRAME, Track(range(0, 6000, 1000), BASE)) == []
 
 
-def test_damage_is_named_in_ranges_and_a_lot_of_it_once():
+def test_damage_is_reported_in_ranges_and_a_lot_of_it_once():
     assert [(w.start_seconds, w.end_seconds) for w in find_damage([0, 40, 5000], BASE, FRAME)] == [
         (0.0, 0.08),
         (5.0, 5.04),

@@ -204,7 +204,7 @@ SOFTWARE, HARDWARE = Strategy("libx264"), Strategy("h264_nvenc", decodes_on_gpu=
         (replace(SOFTWARE, audio_from_file=True), ("audio_differs",), None),
     ],
 )
-def test_what_differs_is_encoded_more_carefully_where_that_may_help(way, codes, expected):
+def test_chunks_that_differ_are_encoded_more_carefully_where_that_may_help(way, codes, expected):
     assert careful_strategy(way, codes) == expected
 
 

@@ -71,7 +71,7 @@ def test_pause_of_a_few_seconds_is_kept():
     assert clock.video is None
 
 
-def test_jump_is_kept_where_sound_goes_on():
+def test_jump_is_kept_where_sound_continues():
     video = packets([*recording(0, 4, FRAME), *recording(60 * 90_000, 4, FRAME)], FRAME)
     audio = packets(recording(0, 64, SOUND), SOUND)
     assert find_clock("mpegts", video, BASE, audio, BASE).video is None

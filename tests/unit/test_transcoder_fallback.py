@@ -147,7 +147,7 @@ def test_the_source_is_not_blamed_before_the_cpu_has_tried():
 
 
 @pytest.mark.parametrize("way", [SOFTWARE, UPLOADED, HARDWARE])
-def test_sound_that_changes_is_brought_to_one_format_and_nothing_else_is_given_up(way):
+def test_changing_sound_is_converted_to_one_format_and_nothing_else_is_changed(way):
     words = "[graph_1_in_1_1] Changing audio frame properties on the fly is not supported\nConversion failed!"
     assert audio_changes(words)
     following = next_strategy(way, None, audio_changes=True)

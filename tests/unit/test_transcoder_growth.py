@@ -124,7 +124,7 @@ async def test_encode_ends_when_its_claim_was_lost(closed):
         await encode(closed, [1, 1, 1, 1], Growth(take, 0))
 
 
-async def test_what_is_wrong_with_a_segment_is_left_to_the_check_of_the_chunk(closed):
+async def test_a_faulty_segment_is_left_to_the_check_of_the_chunk(closed):
     async def take(_files):
         raise AssertionError("it is not to be shown")
 

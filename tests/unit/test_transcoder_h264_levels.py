@@ -50,7 +50,7 @@ def test_very_wide_pictures_need_a_level_that_is_wide_enough():
     assert level(4096, 64, 25) == "4.0"  # 256 macroblocks wide, the root of 8 * 8192
 
 
-def test_what_no_level_allows_gets_the_highest():
+def test_rates_that_no_level_allows_get_the_highest():
     assert level(4096, 4096, 1000) == "6.2"
 
 

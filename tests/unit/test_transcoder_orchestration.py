@@ -53,7 +53,7 @@ class FakeFfmpeg(FfmpegRunner):
 
 
 def writes(argv):
-    """Write what a command is to write, and succeed."""
+    """Write the output of a command, and succeed."""
     Path(argv[-1]).write_bytes(b"picture")
     return WELL
 
@@ -79,7 +79,7 @@ async def test_encoder_of_the_cpu_is_chosen_where_the_gpu_fails(ending):
     assert (await choose_encoder("auto", runner)).name == "libx264"
 
 
-async def test_chosen_encoder_that_does_not_work_is_named_with_ffmpegs_message():
+async def test_chosen_encoder_that_does_not_work_is_reported_with_ffmpegs_message():
     with pytest.raises(EncodeFailed, match=r"ENCODER=h264_nvenc .*: Cannot load libcuda"):
         await choose_encoder("h264_nvenc", FakeFfmpeg(lambda _: Finished(1, "Cannot load libcuda.so.1")))
 

@@ -44,7 +44,7 @@ def frame(pts):
         ([packet(20), packet(100, "K_"), packet(140), packet(900), frame(900)], 800),
     ],
 )
-def test_glimpse_tells_how_long_after_its_key_frame_pictures_come(found, delay):
+def test_glimpse_measures_how_long_after_its_key_frame_pictures_start(found, delay):
     frames = [item for item in found if item["type"] == "frame"]
     assert read_sample(found) == PictureSample(delay, frames)
 

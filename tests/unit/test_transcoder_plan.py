@@ -64,7 +64,7 @@ def test_zero_moves_back_whole_frames_when_sound_is_early():
     assert given.total_frames == 1212
 
 
-def test_zero_is_the_first_picture_when_sound_is_hardly_early():
+def test_zero_is_the_first_picture_when_sound_is_only_slightly_early():
     assert plan(source(audio=replace(AUDIO, start_seconds=Fraction(136, 100)))).lead_frames == 0
 
 

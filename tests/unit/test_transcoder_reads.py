@@ -1,4 +1,4 @@
-"""What a chunk reads of a source, by where its packets lie."""
+"""What a chunk reads of a source, from the positions of its packets."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def test_picture_that_is_too_large_is_refused(recorded):
         await scan(recorded(), pixels=96 * 64 - 1)
 
 
-async def test_empty_or_missing_file_is_named(recorded, tmp_path):
+async def test_empty_or_missing_file_is_reported(recorded, tmp_path):
     runner = recorded()
     (tmp_path / "film.mp4").write_bytes(b"")
     with pytest.raises(CorruptSource, match="the file is empty"):

@@ -60,7 +60,7 @@ AUDIO = {"index": 2, "codec_type": "audio", "codec_name": "aac", "sample_rate": 
         ("[xyz] Codec (xyz) not on whitelist 'h264'", b"\0\0\0\x20ftyp", UnsupportedCodec, "codec xyz"),
     ],
 )
-def test_fault_is_named_when_a_file_cannot_be_read(stderr, head, error, words):
+def test_fault_is_reported_when_a_file_cannot_be_read(stderr, head, error, words):
     found = unreadable(stderr, head)
     assert isinstance(found, error)
     assert words in str(found)
@@ -79,7 +79,7 @@ def test_fault_is_named_when_a_file_cannot_be_read(stderr, head, error, words):
         ("[aac] Audio object type 42 is missing.\n", None),
     ],
 )
-def test_stream_whose_decoder_did_not_start_is_named(stderr, found):
+def test_stream_whose_decoder_did_not_start_is_reported(stderr, found):
     unopened = unopened_codec(stderr)
     assert (unopened and (unopened.index, unopened.codec)) == found
 
@@ -96,7 +96,7 @@ def test_stream_whose_decoder_did_not_start_is_named(stderr, found):
         ([VIDEO, *[FONT] * 1001], "matroska", [], LimitsExceeded),
     ],
 )
-def test_fault_is_named_when_streams_cannot_be_used(streams, container, packets, error):
+def test_fault_is_reported_when_streams_cannot_be_used(streams, container, packets, error):
     with pytest.raises(error):
         check_streams(streams, container, packets, Limits())
 

@@ -36,7 +36,7 @@ def test_changes_of_colours_are_seen_in_later_pictures(later, change):
     assert colour_change(SD, later) == change
 
 
-def test_change_between_sdr_and_hdr_is_named():
+def test_change_between_sdr_and_hdr_is_reported():
     assert changes_dynamic_range(SD, [HD, WIDE]) == []
     assert [warning.code for warning in changes_dynamic_range(SD, [HD, HDR])] == ["picture_differs"]
 

@@ -57,7 +57,7 @@ def test_chunks_double_up_to_the_maximum():
     assert runs[-1].end_segment == 20
 
 
-def test_key_frames_begin_each_segment_and_lie_evenly_between():
+def test_key_frames_begin_each_segment_and_are_spaced_evenly():
     assert key_frames((0, 125), 200, Fraction(25)) == [0, 41, 83, 125, 162]
     assert key_frames((0,), 3, Fraction(1, 2)) == [0, 1, 2]
     assert key_frames((0, 300), 599, NTSC) == [0, 60, 120, 180, 240, 300, 359, 419, 479, 539]
@@ -93,7 +93,7 @@ def test_chunks_of_a_video_with_one_key_frame_decode_about_twice_its_length(segm
     assert len(runs) <= 16
 
 
-def test_chunks_are_as_long_as_what_is_decoded_before_them():
+def test_chunks_are_as_long_as_the_part_decoded_before_them():
     runs = cut_chunks(60, 6, lambda segment: segment % 20)
     decoded = sum(run.end_segment - run.first_segment + run.first_segment % 20 for run in runs)
     assert decoded <= 2.6 * 60

@@ -42,7 +42,7 @@ def test_track_of_two_pictures_is_chosen_where_there_is_no_film():
     assert choose(FILM, packets={0: 2}).video == FILM
 
 
-def test_video_that_cannot_be_decoded_gives_way_and_is_named_where_it_is_alone():
+def test_video_that_cannot_be_decoded_is_not_chosen_and_is_reported_where_it_is_the_only_one():
     bink = {**LARGE, "codec_name": "bink"}
     assert choose(bink, FILM).video == FILM
     with pytest.raises(UnsupportedCodec, match="bink"):
@@ -51,7 +51,7 @@ def test_video_that_cannot_be_decoded_gives_way_and_is_named_where_it_is_alone()
         choose(COVER, SOUND)
 
 
-def test_streams_whose_decoder_does_not_start_give_way_and_are_named():
+def test_streams_whose_decoder_does_not_start_are_not_chosen_and_are_reported():
     default = {**OTHER, **DEFAULT, "codec_name": "xHE-AAC (USAC)"}
     choice = choose(FILM, SOUND, default, unopened=[4])
     assert choice.audio == SOUND
@@ -74,7 +74,7 @@ def test_the_default_audio_that_is_not_empty_is_chosen():
         assert [warning.code for warning in choice.warnings] == ["audio_track_replaced"]
 
 
-def test_audio_that_cannot_be_decoded_is_left_out_and_named():
+def test_audio_that_cannot_be_decoded_is_left_out_and_reported():
     wavpack = {**SOUND, "codec_name": "wavpack"}
     choice = choose(FILM, wavpack)
     assert choice.audio is None
@@ -84,7 +84,7 @@ def test_audio_that_cannot_be_decoded_is_left_out_and_named():
     assert choose(FILM).warnings == ()
 
 
-def test_audio_that_is_silent_throughout_gives_way():
+def test_audio_that_is_silent_throughout_is_not_chosen():
     found = Candidates([FILM, {**SOUND, **DEFAULT}, OTHER], {0: 100, 3: 100, 4: 100}, silent=frozenset({3}))
     choice = choose_tracks(found)
     assert choice.audio == OTHER

@@ -117,6 +117,6 @@ def test_a_whole_number_of_rounds_is_left_as_it_is():
         (segment(1).replace(ADTS[:3], b"\xff\x00\x00"), "no audio frame"),
     ],
 )
-def test_damage_is_named(data, message):
+def test_damage_is_reported(data, message):
     with pytest.raises(BrokenStream, match=message):
         read(data)

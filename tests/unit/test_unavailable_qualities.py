@@ -4,7 +4,7 @@ from services.transcoder.plan.ladder import DEFAULT_PRESETS, build_ladder
 from services.transcoder.plan.unavailable_qualities import unmet_wishes
 
 
-def test_a_quality_larger_than_the_source_is_named_in_a_warning() -> None:
+def test_a_quality_larger_than_the_source_is_reported_in_a_warning() -> None:
     rungs = build_ladder(320, 180, DEFAULT_PRESETS, ["720p"])
     [warning] = unmet_wishes(["720p"], rungs, (320, 180))
     assert (warning.code, warning.start_seconds) == ("quality_unavailable", None)

@@ -34,7 +34,7 @@ CMCD = {"Content-Type": "application/cmcd"}
         ('br=(2400;v 128;a),url="https://cdn.example/t/eyJ/x.ts"', ViewingReport("other")),
     ],
 )
-def test_report_is_read_for_what_is_counted(line: str, report: ViewingReport) -> None:
+def test_report_is_read_for_its_counted_values(line: str, report: ViewingReport) -> None:
     assert read_reports(line + "\n", RENDITIONS) == [report]
 
 
@@ -44,7 +44,7 @@ def test_body_that_is_no_report_is_refused(body: str) -> None:
         read_reports(body, RENDITIONS)
 
 
-def test_several_reports_come_at_once() -> None:
+def test_several_reports_may_arrive_together() -> None:
     assert len(read_reports("v=2\n\n" * MAX_LINES, RENDITIONS)) == MAX_LINES
 
 

@@ -39,7 +39,7 @@ def work(work_dir, private):
 
 @pytest.fixture
 def fail(monkeypatch):
-    """Have methods of a storage raise; returns what ends that."""
+    """Have methods of a storage raise; returns a function that ends that."""
 
     def begin(storage, methods, error):
         async def raising(*_, **__):

@@ -125,7 +125,7 @@ async def test_faults_of_the_volume_are_deferred_to_another_worker(volume, numbe
 @pytest.mark.parametrize(
     "fault", [OSError(errno.ENOENT, "a file"), ValueError("ours"), SourceUnavailable("gone")]
 )
-async def test_other_faults_stay_what_they_are_on_the_right_volume(volume, fault):
+async def test_other_faults_are_unchanged_on_the_right_volume(volume, fault):
     async def handle(_):
         raise fault
 

@@ -1,4 +1,4 @@
-"""Finds sound whose channels lie in tracks of their own, as broadcasters and editors store it; pure."""
+"""Finds sound whose channels are in separate tracks, as broadcasters and editors store it; pure."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ MIN_LOST: Final = Fraction(1, 20)  # seconds at the end that deserve to be count
 GAP_FRAMES: Final = 3
 MAX_RANGES: Final = 20
 RECORDED: Final = frozenset({"mpegts", "mpeg", "flv", "asf"})  # pictures arrive steadily, or are lost,
-STEADY_PER: Final = 20  # where at most one in so many is followed by a gap (else: a screen recording)
+STEADY_PER: Final = 20  # where at most one in this many is followed by a gap (else: a screen recording)
 
 
 @dataclass(frozen=True, slots=True)

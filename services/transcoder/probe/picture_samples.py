@@ -82,7 +82,7 @@ async def _sample(stream: SampledStream, moment: Fraction) -> PictureSample | No
 
 
 async def _read(stream: SampledStream, moments: Sequence[Fraction], packets: int) -> Sequence[Json]:
-    """Return so many packets from each of `moments` on, and the pictures that are decoded from them."""
+    """Return a number of packets from each of `moments` on, and the pictures that are decoded from them."""
     if stream.have:
         for moment in moments:
             await stream.have(float(moment), packets)
@@ -101,7 +101,7 @@ async def _read(stream: SampledStream, moments: Sequence[Fraction], packets: int
 
 
 def by_place(found: Sequence[Json], packets: int) -> list[Sequence[Json]]:
-    """Split the results from several places, at each of which so many packets were read."""
+    """Split the results from several places, each with the same number of packets."""
     starts, count = [], 0
     for place, item in enumerate(found):
         if item.get("type") == "packet":

@@ -207,7 +207,7 @@ def _left_out(found: Candidates, stream: Json, video: Json) -> str:
 def _unused_channels(
     found: Candidates, tracks: Sequence[Json], audio: Json, channels: Sequence[ChannelTrack]
 ) -> list[VideoWarning]:
-    """Return a warning where sound lies in one track for each channel, and not all of them are used."""
+    """Return a warning where the sound has one track for each channel, and not all of them are used."""
     used = {index_of(audio), *(channel.index for channel in channels)}
     mono = [index_of(track) for track in mono_tracks(tracks, audio)]
     left = [index for index in mono if index not in used | found.silent]

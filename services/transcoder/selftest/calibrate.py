@@ -38,7 +38,7 @@ BITS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one setting came to: bits a second, and VMAF (measured or estimated)."""
+    """The result of one setting: bits a second, and VMAF (measured or estimated)."""
 
     setting: float
     bps: float
@@ -98,7 +98,7 @@ def equal_rows(x264: Sequence[Point], nvenc: Sequence[Point]) -> list[Row]:
 
 
 def table(rows: Sequence[Row], judge: Judge) -> str:
-    """Return the table and what to make of it."""
+    """Return the table and the conclusion from it."""
     lines = [f"CQ that looks like a rate factor of x264, by {judge.metric}:", "rate factor  VMAF  CQ    bits"]
     for row in rows:
         equal = "out of range" if row.cq is None else f"{row.cq:4.1f}  {100 * (row.more_bits or 0.0):+.0f} %"

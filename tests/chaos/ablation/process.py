@@ -77,7 +77,7 @@ class ServiceProcess:
         os.kill(self.process.pid, signal.SIGCONT)
 
     async def kill(self) -> None:
-        """Kill it with SIGKILL, stopped or not; its scratch goes with it, as with its node. Idempotent."""
+        """Kill it with SIGKILL, stopped or not; its scratch is lost, as with its node. Idempotent."""
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()

@@ -195,4 +195,4 @@ async def test_a_key_in_the_wrong_place_is_not_repeated(api: Api) -> None:
         assert_problem(answer, 400, "invalid_request")
         assert key not in str(answer[1])
     _, told, _ = await api.call("GET", "/api/videos", params={"statsu": "ready"})
-    assert "statsu" in told["detail"], "a misspelt name is named"
+    assert "statsu" in told["detail"], "a misspelt name is reported"

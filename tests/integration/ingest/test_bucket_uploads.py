@@ -44,7 +44,7 @@ def files(directory):
 
 @pytest.fixture
 def served(servers, database, database_url, tmp_path):
-    """Return what serves the API with changed settings."""
+    """Return a function that serves the API with changed settings."""
     return partial(serving, servers, database, tmp_path, database_url=database_url)
 
 

@@ -25,7 +25,7 @@ IDLE = 10  # connections of the pool
 
 
 async def ask(api: Api, operation: Operation) -> tuple[tuple[int, Any, Any], float]:
-    """Send a request to an operation; return the answer and after how long it came."""
+    """Send a request to an operation; return the answer and how long it took."""
     names = {"video_id": str(uuid4()), "key_id": str(uuid4()), "user_id": "alice", "kid": "k1"}
     form = aiohttp.FormData()
     form.add_field("file", io.BytesIO(b"film"), filename="film.mp4")

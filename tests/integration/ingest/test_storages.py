@@ -59,7 +59,7 @@ async def test_an_admin_sets_the_storage_of_a_user(api: Api) -> None:
         assert (await api.call("GET", path, as_="admin"))[1] == {"storage": name}
 
 
-async def test_a_video_that_lies_in_a_public_storage_cannot_become_private(api: Api) -> None:
+async def test_a_video_that_is_in_a_public_storage_cannot_become_private(api: Api) -> None:
     video_id = await api.add_video()
     path, private = f"/api/videos/{video_id}", {"visibility": "private"}
     assert (await api.call("PATCH", path, json=private))[0] == 200, "nothing is stored yet"
