@@ -16,6 +16,6 @@ class FakeClock:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Let the time pass, and others run."""
+        """Advance the clock, and let other tasks run."""
         self.now += seconds
         await asyncio.sleep(0)

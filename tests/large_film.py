@@ -57,7 +57,7 @@ def samples_of(stbl: bytes) -> list[tuple[int, int]]:
 
 
 def rebuilt(content: bytes, replaced: dict[bytes, bytes]) -> bytes:
-    """Return boxes with those replaced, all the way down, whose kinds are in `replaced`."""
+    """Return boxes, with those of the kinds in `replaced` replaced at every level."""
     found = []
     for kind, begin, end in boxes(content):
         inner = content[begin:end]

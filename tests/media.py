@@ -84,7 +84,7 @@ def read_sound(path: Path) -> NDArray[np.float32]:
 
 
 def tone_steps(sound: NDArray[np.float32], window: int = 480) -> tuple[float, float, float]:
-    """Return of a tone: the largest phase step between windows (radians), the drift, the weakest window.
+    """Return a tone's largest phase step between windows (radians), its drift, its weakest window.
 
     The drift is the phase gained from beginning to end; the weakest is relative to the median.
     """
@@ -108,7 +108,7 @@ def read_times(path: Path, stream: str) -> list[int]:
 
 
 def tone_at(sound: NDArray[np.float32], window: int, hop: int) -> NDArray[np.complex64]:
-    """Return how the tone stands every `hop` samples: its strength and, as angle, its lead over the ideal.
+    """Return the tone every `hop` samples: its strength and, as an angle, its lead over the ideal.
 
     The ideal is the sine that begins with the first sample. Each value is seen through a Hann window of
     `window` samples, which hides what is not the tone.

@@ -222,7 +222,7 @@ class SampleVideo:
         return self
 
     async def fail(self, error: PipelineError, *, stage: Stage = "encode", retryable: bool = True) -> None:
-        """Fail it in the state that it is in; its event is not part of the outbox afterwards."""
+        """Fail it in its current state; its event is removed from the outbox."""
         assert await videos.fail(self.outbox, self.video_id, stage, error, retryable=retryable, run=1)
 
     async def deleted(self) -> Self:

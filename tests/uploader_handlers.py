@@ -83,7 +83,7 @@ def delete_handler(outbox: Outbox, work: WorkDir | Workspace, *storages: Any) ->
 
 
 def workspace_of(work: WorkDir | Workspace) -> Workspace:
-    """Return a workspace as it is, and that on a volume for the directories of one."""
+    """Return a workspace unchanged; for the directories of a volume, the workspace on it."""
     return VolumeWorkspace(work) if isinstance(work, WorkDir) else work
 
 

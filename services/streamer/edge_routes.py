@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BASE = f"/edge/admissions/{{video_id:{VIDEO_ID.pattern}}}"
 OF_GRANT = f"{BASE}/g/{{grant:{path_grants.PATTERN}}}/{{rendition:{RENDITION.pattern}}}"
 KEPT = (200, 304, 404)
-COMPLETES = "X-Edge-Completes"  # in requests whose answers get ADDED from the edge
+COMPLETES = "X-Edge-Completes"  # in requests to whose answers the edge adds ADDED
 # nginx parses the headers of a cached answer again for every player.
 ADDED = (*CORS, REQUEST_ID, "X-Content-Type-Options", "Date", "Server")
 

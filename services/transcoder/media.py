@@ -164,7 +164,7 @@ class VideoTrack:
 
     @property
     def lines_times(self) -> int:
-        """How many times as many lines a frame has as a decoded picture."""
+        """The number of lines of a frame divided by that of a decoded picture."""
         return 1 if self.first_field == "none" else 2
 
     @property

@@ -62,8 +62,8 @@ class Connections:
 def _reset(connection: TransportSocket) -> None:
     """End a connection, and drop what the kernel still holds for a client that does not read.
 
-    Its transport notices by itself. To abort that would close a socket from which asyncio may be sending a
-    file, and leave the number of the closed one registered, for the next connection to stumble over.
+    Its transport notices by itself. Aborting it would close a socket from which asyncio may be sending a
+    file, and leave its number registered, which would break the next connection that gets it.
     """
     with suppress(OSError):  # the client was faster
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

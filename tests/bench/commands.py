@@ -237,8 +237,8 @@ def shaka(program: Path, folder: Path, *, with_binaries_on_path: bool = False) -
 def shaka_configuration(source: Path, ladder: Sequence[Rung]) -> dict[str, object]:
     """Return Shaka Streamer's three configuration files by name (JSON is YAML).
 
-    Its segments set its key frames, so that equal key frames mean segments of two seconds. It has no
-    setting for peak rate, buffer or preset.
+    Its key frames follow from its segments, so that equal key frames require segments of two seconds. It has
+    no setting for peak rate, buffer or preset.
     """
     inputs = [{"name": str(source), "media_type": kind} for kind in ("video", "audio")]
     names = [rung.name for rung in ladder]

@@ -76,7 +76,7 @@ def run(name: str, job: Job) -> Result:
 
 
 def run_long(job: Job) -> Result:
-    """Run ours alone and leave its quality aside."""
+    """Run only our pipeline, without measuring quality."""
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
         return run_ours(job, is_graded=False)
@@ -135,7 +135,7 @@ def _run_per_rendition(name: str, job: Job, *, at_once: bool) -> Result:
 
 
 def names_a_segment(playlist: Path) -> bool:
-    """Tell whether a media playlist is there and the first segment that it names is, too."""
+    """Tell whether a media playlist and its first segment exist."""
     try:
         lines = playlist.read_text().splitlines()
     except OSError:

@@ -82,7 +82,7 @@ class Content:
     folder: Path
 
     def ladders(self) -> list[Rung]:
-        """Return the rendition as ladders of several bit rates have it, that of the default ladder first."""
+        """Return the rendition at the bit rates of several ladders, the default ladder's first."""
         crf = self.rung.crf or 0.0
         return [
             replace(
@@ -95,7 +95,7 @@ class Content:
 
 
 def bd_rate(ours: Sequence[Point], plain: Sequence[Point], quality: str) -> float | None:
-    """Return by which share ours takes more bits at equal quality; None where the curves do not overlap."""
+    """Return ours' share of additional bits at equal quality; None where the curves do not overlap."""
     curves = []
     for points in (ours, plain):
         sorted_points = sorted((getattr(point, quality), np.log(point.bps)) for point in points)

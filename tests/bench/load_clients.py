@@ -40,7 +40,7 @@ class Uploads:
 
 
 def quantile(ordered: list[float], share: float) -> float:
-    """Return the value that `share` of all, in rising order, do not exceed."""
+    """Return the quantile: the value that `share` of all do not exceed."""
     return ordered[max(0, -int(-len(ordered) * share // 1) - 1)]
 
 

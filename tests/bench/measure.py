@@ -85,7 +85,7 @@ def _memory_bytes(process: psutil.Process) -> int:
 
 
 class Watch:
-    """A thread that weighs a tree of processes and notices when something becomes playable."""
+    """A thread that measures a tree of processes and notices when something becomes playable."""
 
     def __init__(self, root: int, is_playable: Callable[[], bool] | None = None) -> None:
         self.root = root
@@ -194,7 +194,7 @@ def _wait(argv: Sequence[str], process: subprocess.Popen[bytes], output: Path) -
 
 
 def _kill_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Kill what still runs, with all below it; reaping is left to the thread that waits."""
+    """Kill the processes that still run, with their children; reaping is left to the thread that waits."""
     for process in processes:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

@@ -23,7 +23,7 @@ SECONDS: Final = 3.0  # of each content: enough to rank settings
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to measure; `contents` None: all, clips where `media` has them; `is_added`: to existing results."""
+    """What to measure; `contents` None: all, clips where `media` has them; `is_added`: to earlier results."""
 
     contents: str | None
     renditions: Sequence[str]

@@ -124,7 +124,7 @@ def _below(name: str, value: float | None, aim: float) -> Ratio:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value of this module as what `json` takes, figures rounded to what was measured."""
+    """Return a value of this module as `json` can write it, figures rounded to the measured precision."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):

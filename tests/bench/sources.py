@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 REPOSITORY: Final = Path(__file__).parents[2]
 FOLDER: Final = REPOSITORY / ".stack" / "bench" / "sources"
 CLIPS: Final = ("bigbuckbunny.mp4", "cockatoo.mp4", "karma.mp4", "video-h265.mp4")
-TINY: Final = "tiny"  # pictures that cost nothing: what is left is the cost of any video
+TINY: Final = "tiny"  # trivial pictures: the remaining cost is that of any video
 TINY_SECONDS: Final = 10.0
 KINDS: Final = ("real", "synthetic", TINY)
 MAX_TIMES_REAL_TIME: Final = 60

@@ -74,7 +74,7 @@ def wrk(server: Server, path: str, connections: int, seconds: int, headers: Mapp
 
 
 def wrk_once(server: Server, paths: Sequence[str], connections: int, script: Path) -> Load:
-    """Ask for each path once, or once a connection if there are more connections than paths.
+    """Request each path once, or once per connection if there are more connections than paths.
 
     wrk waits for the end of its time after the last answer, so that rates mean nothing here.
     """

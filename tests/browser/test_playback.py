@@ -51,7 +51,7 @@ class Way:
         return {"STORAGE_TYPE": self.storage, "S3_PUBLIC_URL": public, "EDGE": self.edge}
 
     def check_segments(self, urls: list[str], env: dict[str, str]) -> None:
-        """Segments were fetched from where this delivery has them, in the form that it has."""
+        """Check that segments were fetched from the place and in the form of this delivery."""
         homes = {
             "proxy": env["STREAMER_URL"],
             "signed": env["S3_ENDPOINT_URL"],
@@ -110,7 +110,7 @@ def streamed(client: Client, video: Any) -> str:
 
 
 async def plays_while_it_grows(system: System, client: Client, viewer: Viewer, video: Any, page: Any) -> None:
-    """Play from 0 to the end while the rest is encoded: every frame, no stall of our making, no reload."""
+    """Play from 0 to the end while the rest is encoded: every frame, no stall caused by us, no reload."""
     encoder = Encoder(client, page["playlistUrl"].replace("master.m3u8", f"{LOW}p/playlist.m3u8"))
     async with held(system, client, video["id"]):
         await viewer.open(page["playerUrl"])

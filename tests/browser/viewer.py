@@ -142,7 +142,7 @@ class Viewer:
 
 
 def dry(stalls: list[Any]) -> list[Any]:
-    """Return the stalls that ran out of media; at others the browser itself was too slow to decode it."""
+    """Return the stalls caused by missing media; at others the browser was too slow to decode it."""
     return [stall for stall in stalls if stall["left"] < DRY_SECONDS]
 
 

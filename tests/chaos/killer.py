@@ -33,7 +33,7 @@ PAUSED_AT_ONCE = 3
 
 @dataclass(frozen=True)
 class Action:
-    """A kill or pause: at a point, or without a point of any process of a service."""
+    """A kill or pause: at a point, or, without one, of any process of a service."""
 
     kind: Kind
     point: str | None

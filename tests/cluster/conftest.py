@@ -24,7 +24,7 @@ NODES = [
 
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """An API server that knows the custom resources, with what `kubectl apply` needs of ours."""
+    """An API server that knows the custom resources, with the objects of ours that `kubectl apply` needs."""
     if reason := obstacle("etcd", "kube-apiserver", "kubectl", "helm"):
         pytest.skip(reason)
     with ControlPlane(tmp_path_factory.mktemp("cluster")) as cluster:
@@ -46,7 +46,7 @@ def cluster(api: ControlPlane) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
-    """Return a function that calls another until it answers with something true."""
+    """Return a function that calls another until it returns something true."""
 
     def wait(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
         give_up_at = time.monotonic() + seconds

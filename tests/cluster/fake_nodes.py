@@ -60,7 +60,7 @@ def _now() -> str:
 
 
 class FakeNodes:
-    """Registers nodes and plays their kubelets, in a thread, while the context is open."""
+    """Registers nodes and simulates their kubelets, in a thread, while the context is open."""
 
     def __init__(self, cluster: ControlPlane, nodes: list[Node]) -> None:
         self._cluster, self._nodes = cluster, nodes

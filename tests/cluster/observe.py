@@ -29,7 +29,7 @@ def is_running(pod: Pod) -> bool:
 
 
 def running(cluster: ControlPlane, name: str) -> list[Pod]:
-    """Return the pods of a Deployment that run."""
+    """Return the running pods of a Deployment."""
     return [pod for pod in pods(cluster, name) if is_running(pod)]
 
 

@@ -62,7 +62,7 @@ class Program:
 
     @property
     def digest(self) -> str:
-        """Return what the program is made of, as a hash."""
+        """Return a hash of what the program is built from."""
         if isinstance(self.module, Module):
             texts = [self.module.total.encode()]
         else:
@@ -182,7 +182,7 @@ def main(names: Sequence[str] = ()) -> int:
 
 
 def _install_etcd() -> None:
-    """Take the program alone out of Debian's package, which would start a server."""
+    """Extract only the program from Debian's package, which would start a server."""
     folder = cache() / "etcd"
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["apt-get", "-q", "download", "etcd-server"], cwd=folder, check=True, capture_output=True)

@@ -141,7 +141,7 @@ def test_serving_preempts_bulk_encoding_and_planners_preempt_nothing(applied, un
 
 
 def is_settled(cluster, name, count):
-    """Return whether every pod runs or is known to fit nowhere, and some are not."""
+    """Return whether every pod runs or is known to be unschedulable, and some are."""
     found = pods(cluster, name)
     waiting = [pod for pod in found if not is_running(pod)]
     return len(found) == count and waiting and all(map(fits_nowhere, waiting))

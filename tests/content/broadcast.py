@@ -97,7 +97,7 @@ def coded_fields(suffix: str, order: str) -> Callable[[Path], Path]:
 
 
 def moves_evenly(made: Converted) -> list[str]:
-    """Judge frames of fields: their size, no combs, and the same motion from each to the next."""
+    """Check frames made of fields: their size, no combs, and the same motion from each to the next."""
     shown, wrong = pictures(made.video, *made.size), []
     combed = [number for number, picture in enumerate(shown) if combing(picture) > 8]
     if combed or made.size != (WIDTH, HEIGHT) or made.plan.rate != FPS:

@@ -55,7 +55,7 @@ def shapes(chance: random.Random) -> Case:
     sizes = [(320, 180), (180, 320), (352, 288), (176, 144), (320, 240), (240, 240), (640, 180)]
     codec = chance.choice(("mpeg2video", "libx264"))
     interlaced = chance.random() < 0.5
-    # Only shapes that MPEG-2 can say (square, 4:3, 16:9) and that leave a picture within its bars.
+    # Only shapes that MPEG-2 can express (square, 4:3, 16:9) and that leave a picture within its bars.
     parts = [
         Part(*chance.choice(sizes), "1/1", chance.choice((1.6, 2.0, 2.4)), interlaced)
         for _ in range(chance.randint(2, 3))
@@ -207,7 +207,7 @@ def _judge_fields(plan: Plan, video: Path) -> list[str]:
     return [f"{len(combed)} of {len(shown)} pictures are combed: {combed[:8]}"] if len(combed) > 3 else []
 
 
-# Sound of every layout and rate, and such as changes them
+# Sound of every layout and rate, and sound that changes them
 
 LAYOUTS: Final = {
     "mono": ("FC",),

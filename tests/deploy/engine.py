@@ -82,7 +82,7 @@ def running_engine(*, bridges: bool, environ: dict[str, str] | None = None) -> I
             *(() if bridges else NO_NETWORK),
         ]
         with log.open("wb") as output:
-            # Mounts of containers stay in a namespace that ends with the daemon, and that ends with us.
+            # Mounts of containers stay in a namespace that ends with the daemon, and the daemon ends with us.
             daemon = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private", *argv],
                 stdout=output,

@@ -78,7 +78,7 @@ async def convert(client, path: Path, expected: str) -> Row:
 
 
 async def judge(url: str) -> str:
-    """Return the items that the checker of the authoring rules does not pass, with their first reason."""
+    """Return the authoring rules that the checker finds violated, each with the first reason."""
     if not CHECKER.is_file():
         return ""
     checker = await asyncio.create_subprocess_exec(

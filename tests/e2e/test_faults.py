@@ -26,7 +26,7 @@ async def expect_whole(system, client, record, tmp_path, *, seconds=24):
 
 
 async def encodes(events, video_id):
-    """Return the directories of the chunks that were finished, one for each time; not of any in progress."""
+    """Return the directories of finished attempts at chunks, without those in progress."""
     segmented = await events.of(video_id, "video.segmented")
     return {Path(segment["path"]).parents[1] for event in segmented for segment in event["segments"]}
 

@@ -1,6 +1,6 @@
 """Two neighbours: one attacks with 200 connections, the other notices next to nothing.
 
-What the quiet one measures undisturbed and under attack alternates, so that both see the same machine.
+The quiet user's measurements alternate between undisturbed and attacked, so that both see the same machine.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def attacked(system: System, key: str) -> Iterator[None]:
         try:
             attack.stdin.write(key + "\n")
             attack.stdin.flush()
-            time.sleep(3)  # all have connected, and hold what they can get
+            time.sleep(3)  # all have connected, and hold all slots that they can get
             yield
             assert attack.poll() is None, "the attack lasted the whole time"
         finally:

@@ -91,7 +91,7 @@ def uncut(chance: random.Random) -> Case:
 
 
 def hole(chance: random.Random) -> Case:
-    """Return a transport stream out of whose middle packets are missing."""
+    """Return a transport stream with packets missing in the middle."""
     begin, length = chance.uniform(0.2, 0.6), chance.uniform(0.01, 0.2)
 
     def build(folder: Path, material: Material) -> Path:

@@ -44,7 +44,7 @@ def tree(tmp_path_factory):
 
 
 class Scene:
-    """A ready video, and the means to do it harm."""
+    """A ready video, and the means to damage it."""
 
     def __init__(self, addresses, recorder, database, client, broker):
         self.addresses, self.recorder, self.database = addresses, recorder, database

@@ -71,7 +71,7 @@ def shortened(chance: random.Random, data: bytearray) -> bytearray:
 
 
 def repeated(chance: random.Random, data: bytearray) -> bytearray:
-    """Put a part of the file at another place as well."""
+    """Duplicate a part of the file at another place."""
     first, place = chance.randrange(len(data)), chance.randrange(len(data))
     return data[:place] + data[first : first + chance.randrange(1, 50_000)] + data[place:]
 

@@ -54,7 +54,7 @@ STEPS = {
 
 
 class Steps:
-    """One of the things that services do to videos, on one database; its chance is the same on both."""
+    """An operation of the services on videos, on one database; its random choices are the same on both."""
 
     def __init__(self, database: Database) -> None:
         self.videos = {video_id: SampleVideo(database, video_id=video_id) for video_id in IDS}
@@ -261,7 +261,7 @@ class Steps:
 
 
 def _without_ages(backlog: videos.Backlog) -> Any:
-    """Return a backlog with whether something waits instead of for how long: the two clocks differ."""
+    """Return a backlog that says whether something waits, not for how long: the two clocks differ."""
     stages = {name: (each.videos, each.waiting_seconds is None) for name, each in backlog.by_stage.items()}
     queues = {
         name: replace(each, waiting_seconds=each.waiting_seconds is not None and 0.0)

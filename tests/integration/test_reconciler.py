@@ -87,7 +87,7 @@ async def record(outbox, video_id):
 
 
 async def taken(link):
-    """Return the types of the messages that wait, and take them."""
+    """Take the waiting messages, and return their types."""
     types = []
     while pulled := await pull(link, list(QUEUES)):
         types.append(json.loads(pulled[1].body)["type"])

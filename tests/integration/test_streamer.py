@@ -52,7 +52,7 @@ LARGE = b"".join(hashlib.sha256(number.to_bytes(4, "big")).digest() for number i
 
 
 class Film:
-    """Does to the database and the storage what the other services do to a video of two chunks."""
+    """Changes the database and the storage as the other services do for a video of two chunks."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self.video_id = uuid4()

@@ -40,7 +40,7 @@ class Program:
     port: int
 
     async def get(self, path: str) -> tuple[int, bytes]:
-        """Ask over a new connection."""
+        """Send a request over a new connection."""
         async with (
             ClientSession(timeout=ClientTimeout(30)) as session,
             session.get(self.url + path, headers={"Connection": "close"}) as answer,
@@ -48,7 +48,7 @@ class Program:
             return answer.status, await answer.read()
 
     async def read_slowly(self, path: str) -> Slow:
-        """Ask for a file, read the head of the answer, and then no more."""
+        """Request a file, and read only the head of the answer."""
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.setblocking(False)

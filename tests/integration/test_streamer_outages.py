@@ -72,7 +72,7 @@ async def test_a_ready_video_keeps_playing_when_postgres_hangs(settings: Setting
 
 
 async def refusal_within(client: Any, path: str, seconds: float = 30.0) -> tuple[int, str]:
-    """Return how a request is refused once nothing is unavailable any more."""
+    """Return how a request is refused once everything is available again."""
     async with asyncio.timeout(seconds):
         while (refused := await refusal(client, path))[0] == 503:
             await asyncio.sleep(0.1)
@@ -92,7 +92,7 @@ async def test_a_growing_video_stays_as_it_was_shown_when_postgres_hangs(
             assert await promptly(text(client, playlist)) == shown
             got = await promptly(client.get(f"{film.base}/720p/segment_001.ts"))
             assert await promptly(got.read()) == LARGE
-            # Another streamer may have shown this one: that it is not there could be wrong.
+            # Another streamer may have shown this one: a 404 could be wrong.
             hidden = f"{film.base}/720p/segment_003.ts"
             assert await promptly(refusal(client, hidden)) == (503, "database_unavailable")
 
@@ -144,7 +144,7 @@ async def test_the_streamer_starts_without_s3_and_serves_when_it_is_back(
 
 
 class serving_after_frozen:  # noqa: N801 - reads as a statement
-    """Serve from a start during which a server hung; the server resumes when the block begins."""
+    """Serve after a start during which a server hung; the server resumes when the block begins."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._serving, self._url = serving(settings), url

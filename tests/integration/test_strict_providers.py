@@ -77,7 +77,7 @@ async def ours(servers: Any, tmp_path: Path, front: Front, **given: Any) -> Asyn
 
 @asynccontextmanager
 async def naive(front: Front, region: str, **config: Any) -> AsyncIterator[Any]:
-    """Yield a client as it comes out of the box."""
+    """Yield a client with its default settings."""
     client = get_session().create_client(
         "s3",
         endpoint_url=front.url,
@@ -91,7 +91,7 @@ async def naive(front: Front, region: str, **config: Any) -> AsyncIterator[Any]:
 
 
 async def presigned_status(client: Any) -> int:
-    """Return what a URL that the client has signed is answered with."""
+    """Return the answer to a URL that the client has signed."""
     url = await client.generate_presigned_url("get_object", Params={"Bucket": "videos", "Key": "b"})
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         return answer.status

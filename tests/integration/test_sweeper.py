@@ -223,7 +223,7 @@ async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_t
     assert incoming.original.read_bytes() == b"film"
 
 
-async def test_upload_is_lost_to_the_sweeper_when_nothing_holds_it(sweeper):
+async def test_upload_is_removed_by_the_sweeper_when_nothing_locks_it(sweeper):
     """The negative control, and what a process leaves that dies between rename and commit."""
     for name in ("uploads", "originals"):
         (sweeper.finder.work.scratch.root / name).mkdir()
@@ -367,7 +367,7 @@ async def begin_upload(sweeper, key):
         )
 
 
-async def test_sweep_is_one_at_a_time_when_many_begin_it(sweeper, known, database):
+async def test_only_one_sweep_runs_when_many_begin(sweeper, known, database):
     async with database.alone(LOCK):
         assert await sweeper.sweep(remove=True) is None
     results = await asyncio.gather(*(sweeper.sweep(remove=True) for _ in range(4)))

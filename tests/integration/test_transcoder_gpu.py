@@ -1,7 +1,7 @@
 """The GPU's path on a machine without one: options against ffmpeg's own lists, failures and joins simulated.
 
-A stand-in for ffmpeg says what the real one says where a GPU refuses, or encodes with libx264 in NVENC's
-place, without B-frames as references as NVENC is told to.
+A stand-in for ffmpeg prints the real one's messages where a GPU refuses, or encodes with libx264 in NVENC's
+place, with NVENC's setting of no B-frames as references.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ os.execv(REAL, [REAL, *argv])
 
 @dataclass(frozen=True)
 class Gpu:
-    """A simulated GPU; `asked` tells how its encoder was called."""
+    """A simulated GPU; `asked` records how its encoder was called."""
 
     folder: Path
 
@@ -317,7 +317,7 @@ def listed(text: str) -> dict[str, set[str]]:
 
 
 def nvenc_options() -> dict[str, str]:
-    """Return the options that stand between `-c:v h264_nvenc` and the muxer's, by bare name."""
+    """Return the bare names of the options between `-c:v h264_nvenc` and the muxer's."""
     argv = chunk_argv(plan(), plan().chunks[1], "/in.mp4", "/out", "h264_nvenc")
     first = argv.index("h264_nvenc") + 1
     options = argv[first : argv.index("-c:a")]

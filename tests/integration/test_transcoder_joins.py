@@ -108,7 +108,7 @@ async def test_segments_are_read_as_ffprobe_reads_them(tmp_path):
 
 
 def probed(path: Path, stream: str) -> list[tuple[int, int, int, bool]]:
-    """Return place, times and whether it is a key frame, of each packet that ffprobe finds."""
+    """Return position, times and key frame flag of each packet that ffprobe finds."""
     shown = ["-select_streams", stream, "-show_entries", "packet=pos,pts,dts,flags", "-of", "json"]
     text = subprocess.run(["ffprobe", "-v", "error", *shown, path], check=True, stdout=subprocess.PIPE).stdout
     return [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.transcoder.plan.model import Plan
 
 RATE = 25
-JOIN_DB = 0.3  # what may be seen of a join
+JOIN_DB = 0.3  # the most that a join may differ
 CAMERA = f"mandelbrot=size=426x240:rate={RATE}:maxiter=120,noise=alls=12:allf=t"
 PAN = f"mandelbrot=size=852x480:rate={RATE}:end_scale=3:maxiter=200,crop=426:240:x=n/2:y=n/4"
 # Key frames that take half of the buffer: texture in slow motion, under grain.

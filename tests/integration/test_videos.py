@@ -164,7 +164,7 @@ async def test_zombie_changes_nothing_when_its_planning_was_taken_over(outbox, a
             await videos.renew_plan(connection, zombie, lease_seconds=LEASE)
         assert not await videos.release_plan(connection, zombie)
     with pytest.raises(Deferred):
-        await claim_plan(outbox, accepted)  # the heir's claim is still alive
+        await claim_plan(outbox, accepted)  # the successor's claim is still alive
     assert not await save(outbox, zombie)
     assert await save(outbox, heir)
 

@@ -1,4 +1,4 @@
-"""Connections that look up which named statement a text is, and call its function."""
+"""Connections that recognize named statements by their text, and call their functions."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ def _make_bucket(variables: dict[str, str], process: subprocess.Popen[bytes]) ->
 def free_port() -> int:
     """Return a port of the loopback that nothing listens on.
 
-    It is below those that the kernel gives to connections, and so are the next ones and those 10,000 above,
-    which SeaweedFS takes as well.
+    Like the next ones and those 10,000 above, which SeaweedFS also uses, it is below the ports that the
+    kernel gives to connections.
     """
     for _ in range(100):
         port = random.randrange(12_000, 22_000)

@@ -82,7 +82,7 @@ def _changed(node: ast.AST) -> ast.expr | None:
 
 
 def memoised(tree: ast.Module) -> Iterator[str]:
-    """Yield the functions of which a module remembers results."""
+    """Yield the functions whose results a module caches."""
     for function in _functions(tree):
         used = [each.func if isinstance(each, ast.Call) else each for each in function.decorator_list]
         if {"cache", "lru_cache"} & set(map(_name, used)):

@@ -40,7 +40,7 @@ def test_failures_are_counted_by_reason_each_time_a_video_fails():
     assert journal.failures == {"x": 2}
 
 
-def test_accepted_leaves_retries_open_when_an_answer_was_lost():
+def test_accepted_allows_for_retries_when_an_answer_was_lost():
     journal = ledger_of("a", "b")
     journal.entries["a"].retries = 2
     journal.entries["b"].retries_unknown = True

@@ -148,7 +148,7 @@ def test_ports_are_those_of_the_service(documents):
         )
 
 
-def test_probes_ask_the_right_paths_and_give_the_service_its_time(documents):
+def test_probes_request_the_right_paths_and_leave_enough_time(documents):
     for here in service_containers(documents).values():
         startup, liveness, readiness = (here[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness"))
         paths = [probe["httpGet"]["path"] for probe in (startup, liveness, readiness)]

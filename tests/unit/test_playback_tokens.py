@@ -136,7 +136,7 @@ def test_check_refuses_a_token_out_of_time_for_another_video_or_revoked(
 
 @pytest.mark.parametrize("address", ["203.0.113.9", "203.0.113.255"])
 @pytest.mark.parametrize("origin", [None, "https://site.example", "https://stream.example"])
-def test_check_place_takes_the_networks_and_origins_of_the_token(address: str, origin: str | None) -> None:
+def test_check_place_accepts_the_networks_and_origins_of_the_token(address: str, origin: str | None) -> None:
     tokens.check_place(VIEWER, address=address, origin=origin, own_origin="https://stream.example")
 
 

@@ -96,13 +96,13 @@ async def test_page_renews_its_token_only_on_an_origin_that_may_embed_it(url: st
         assert (f'data-token-url="{url}"' in await got.text()) == (is_asked or not url)
 
 
-async def test_title_cannot_name_places_of_the_template() -> None:
+async def test_title_cannot_refer_to_fields_of_the_template() -> None:
     async with streamer({ID: private_video(title="{stream} {token_url}")}) as client:
         text = await (await client.get(f"{PAGE}/t/{token()}")).text()
         assert "<title>{stream} {token_url}</title>" in text
 
 
-async def test_page_says_where_it_reports() -> None:
+async def test_page_has_the_address_for_its_reports() -> None:
     async with streamer({ID: private_video()}) as client:
         path = f"{PAGE}/t/{token()}"
         assert f'data-viewing="{path}/viewing"' in await (await client.get(path)).text()

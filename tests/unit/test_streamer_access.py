@@ -39,7 +39,7 @@ def test_media_playlists_are_those_of_renditions_of_this_video() -> None:
     assert media_playlists(MASTER)
 
 
-def test_cap_variants_keeps_what_fits_by_its_short_side() -> None:
+def test_cap_variants_keeps_variants_whose_short_side_fits() -> None:
     capped = cap_variants(MASTER, 480)
     assert "720p" not in capped
     assert capped.splitlines()[-2:] == [

@@ -85,9 +85,7 @@ async def test_get_reads_ahead_without_waiting_when_a_value_in_use_grows_old(
     assert reads.count == 3
 
 
-async def test_get_keeps_a_value_for_longer_when_it_is_told_to_but_not_an_absence(
-    reads: Reads, clock: Clock
-) -> None:
+async def test_get_keeps_a_value_for_longer_on_request_but_not_an_absence(reads: Reads, clock: Clock) -> None:
     known = SingleFlightCache(
         reads, entries=2, name="videos", unavailable=DatabaseUnavailable, seconds=60, clock=clock
     )

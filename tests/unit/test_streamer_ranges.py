@@ -137,7 +137,7 @@ def test_accepts_gzip_follows_the_weights_when_given(header: str, expected: bool
         ("", None),
     ],
 )
-def test_parse_absolute_range_leaves_out_what_depends_on_the_size(
+def test_parse_absolute_range_returns_none_when_the_size_matters(
     header: str, expected: tuple[int, int | None] | None
 ) -> None:
     assert parse_absolute_range(header) == expected

@@ -344,7 +344,7 @@ def test_an_average_is_aimed_at_where_the_preset_says_so():
     assert f" -b_ref_mode disabled -bf 2 {rates}" in line(given, encoder="h264_nvenc")
 
 
-def test_rungs_of_a_plan_of_version_1_are_encoded_as_they_were():
+def test_rungs_of_a_plan_of_version_1_are_encoded_as_before():
     old = tuple(replace(rung, crf=None, profile=None) for rung in plan().rungs)
     argv = line(replace(plan(), rungs=old))
     assert "-threads:v:0 3 -b:v:0 2800000 -level:v:0 3.1 -maxrate:v:0 4200000 -bufsize:v:0 5600000" in argv

@@ -21,7 +21,7 @@ def index_of(content, container="mov"):
 FTYP, MOOV, MDAT = box(b"ftyp", bytes(8)), box(b"moov", bytes(92)), box(b"mdat", bytes(992))
 
 
-def test_index_of_mp4_is_all_but_its_media_data():
+def test_index_of_mp4_is_everything_except_its_media_data():
     assert index_of(FTYP + MDAT + MOOV).spans == ((0, 32), (1016, 1116))
     assert index_of(FTYP + MOOV + MDAT).spans == ((0, 132),)
 
@@ -66,7 +66,7 @@ def matroska(cued, *, clusters=3, last=b""):
     return start + body, [len(start) + place for place in places], len(start)
 
 
-def test_index_of_matroska_is_all_but_its_clusters_and_leads_to_those_that_are_cued():
+def test_index_of_matroska_is_everything_except_its_clusters_and_leads_to_cued_clusters():
     content, clusters, begin = matroska([0, 2])
     found = index_of(content, "matroska")
     assert found.starts == (clusters[0], clusters[2])

@@ -27,7 +27,7 @@ def test_grid_trusts_timestamps_when_headers_are_absurd():
     assert measure_grid(stamps(30, Fraction(1, 1000)), 0, Fraction(1, 1000), hints).rate == 30
 
 
-def test_grid_takes_an_odd_rate_when_it_is_steady():
+def test_grid_accepts_an_odd_rate_when_it_is_steady():
     base = Fraction(1, 90000)
     assert measure_grid(stamps("59/2", base), 0, base).rate == Fraction(59, 2)
 

@@ -103,7 +103,7 @@ def test_rate_factor_is_always_within_its_limits_and_a_half(mean, falls, target,
     assert chosen.vmaf_mean <= 100.0
 
 
-def test_expectation_at_a_trial_is_that_trial():
+def test_expectation_at_a_trial_equals_that_trial():
     usual, higher = trials(97.0, 91.0)
     assert expect(usual, higher, usual.crf).bps == pytest.approx(usual.bps)
     assert expect(usual, higher, higher.crf).vmaf_p5 == pytest.approx(higher.p5)

@@ -23,7 +23,7 @@ LONGEST = Fraction(2002, 1000)  # seconds between key frames: 60 frames of NTSC
 @pytest.mark.parametrize(
     ("value", "expected"), [("1/2", 1), ("-1/2", -1), ("5/2", 3), ("-5/2", -3), ("7/3", 2), ("0", 0)]
 )
-def test_round_half_goes_away_from_zero(value, expected):
+def test_round_half_rounds_away_from_zero(value, expected):
     assert round_half_up(Fraction(value)) == expected
 
 

@@ -103,7 +103,7 @@ def test_counters_continue_from_segment_to_segment(pictures, size, index):
     assert read(made).video[0].is_key
 
 
-def test_a_whole_number_of_rounds_is_left_as_it_is():
+def test_counters_that_end_a_round_are_left_unchanged():
     data = segment(16, 60, sounds=0)
     assert carry_on(data, 17) == data
 

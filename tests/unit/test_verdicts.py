@@ -106,7 +106,7 @@ def test_nothing_is_given_up_when_attempts_are_not_counted(error, delivery):
 
 
 @given(FAULTS, DELIVERIES, st.integers(1, 20))
-def test_every_fault_ends_by_the_last_attempt(error, delivery, attempts):
+def test_every_fault_is_given_up_by_the_last_attempt(error, delivery, attempts):
     verdict = decide(error, delivery, RetryPolicy(attempts, 1.0), NOW)
     if isinstance(verdict, TryAgain):
         assert verdict.attempt == delivery.attempt + 1 < attempts
@@ -116,7 +116,7 @@ def test_every_fault_ends_by_the_last_attempt(error, delivery, attempts):
 
 
 @given(st.floats(0, 10_000), st.integers(0, 100))
-def test_fault_with_patience_ends_when_that_is_over_however_often_it_was_tried(waited, attempt):
+def test_fault_with_patience_is_given_up_when_that_ends_however_often_it_was_tried(waited, attempt):
     delivery = Delivery(attempt, failing_since=NOW - timedelta(seconds=waited))
     verdict = decide(StorageUnavailable("x"), delivery, PATIENT, NOW)
     assert isinstance(verdict, TryAgain) == ((NOW - delivery.failing_since).total_seconds() < 600.0)
@@ -141,7 +141,7 @@ def test_progress_renews_patience():
     assert decide(error, failing, PATIENT, NOW).failing_since == NOW
 
 
-def test_patience_of_the_closest_class_counts():
+def test_patience_of_the_closest_class_applies():
     policy = RetryPolicy(3, 1.0, {errors.TransientError: 5.0, StorageUnavailable: 600.0})
     assert policy.patience_seconds(StorageUnavailable("x")) == 600.0
     assert policy.patience_seconds(EncodeFailed("x")) == 5.0

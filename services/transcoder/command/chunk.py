@@ -140,6 +140,6 @@ def _escaped(path: str) -> str:
 
 
 def _cuts(plan: Plan, chunk: Chunk) -> str:
-    """Return the ends of segments in frames of the chunk; an unreachable time for a single segment."""
+    """Return where segments end, in frames of the chunk; for a single one, a time that is never reached."""
     cuts = [start - chunk.first_frame for start in plan.starts_in(chunk)[1:]]
     return f"segment_frames={','.join(map(str, cuts))}" if cuts else "segment_time=1000000"

@@ -23,7 +23,7 @@ def moved_to(name: str, time_map: TimeMap | None, zero: int, *, is_complete: boo
 
 
 def _counted(time_map: TimeMap, first: int, step: Fraction) -> str:
-    """Return the time from the frame number, variable 4; variable 3 is the number of the first frame."""
+    """Return the time by the frame number (variable 4); variable 3 is the number of the first frame."""
     ticks = f"{step.numerator}/{step.denominator}"
     place = (
         f"if(eq(N,0),st(3,round(({_corrected(time_map)}-{first}{_passed(time_map, first, step)})/({ticks}))))"

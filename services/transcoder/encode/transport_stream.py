@@ -188,7 +188,7 @@ def _cuts(data: bytes, places: dict[int, list[int]]) -> dict[int, int]:
 
 
 def _cut_smaller(data: bytes, large: list[int], missing: int) -> dict[int, int]:
-    """Distribute `missing` cuts over as few packets as are large enough."""
+    """Distribute `missing` cuts over as few packets as possible that are large enough."""
     cuts, left = {}, missing
     for number, at in enumerate(large):
         share = -(-left // (len(large) - number))

@@ -24,9 +24,9 @@ def find_channels(
 ) -> tuple[ChannelTrack, ...]:
     """Return the tracks that make up the sound that `audio` is a channel of; empty if it is complete.
 
-    `tracks` are the audio tracks that can be decoded, in the order of the file. Labels tell the channel, or
-    in MXF the order: six tracks are 5.1, others stereo pairs. A track of a pair whose other one is silent
-    stays mono.
+    `tracks` are the audio tracks that can be decoded, in the order of the file. Labels name the channel, or
+    in MXF the order does: six tracks are 5.1, others stereo pairs. A track of a pair whose other one is
+    silent stays mono.
     """
     mono = mono_tracks(tracks, audio)
     labels = [_label(track) for track in mono]

@@ -41,7 +41,7 @@ def wrong_times(times: Sequence[int], base: Fraction) -> list[int]:
 
 
 def _returns(times: Sequence[int], index: int, good: int, far: Fraction) -> bool:
-    """Return whether a time is near `good` again by a leap: a clock that starts again gets there slowly."""
+    """Return whether a time leaps back near `good`: a clock that starts again gets there slowly."""
     return abs(times[index] - good) <= far and 2 * abs(times[index] - times[index - 1]) > far
 
 
@@ -69,7 +69,7 @@ def correct(
 ) -> tuple[tuple[int, int], ...]:
     """Return (wrong, right) for each wrong time: the free position nearest to where it is expected.
 
-    `near` tells for each time where that is; empty: as long after its neighbours as usual.
+    `near` has that position for each time; empty: the usual distance after its neighbours.
     """
     if not wrong:
         return ()
@@ -90,7 +90,7 @@ def correct(
 
 
 def _after_neighbours(times: Sequence[int], bad: Collection[int], step: int) -> list[int]:
-    """Return the times, those that are bad one step after the one before."""
+    """Return the times, with each bad one replaced by one step after the one before."""
     expected: list[int] = []
     for index, time in enumerate(times):
         expected.append(expected[-1] + step if index in bad and expected else time)
@@ -98,7 +98,7 @@ def _after_neighbours(times: Sequence[int], bad: Collection[int], step: int) -> 
 
 
 def expected_times(packets: Packets, wrong: Sequence[int]) -> list[int]:
-    """Return when each packet should be shown by when it is decoded; empty if decode times tell nothing."""
+    """Return the presentation times that follow from the packets' decode times; empty if none do."""
     bad = set(wrong)
     delays = [
         shown - decoded

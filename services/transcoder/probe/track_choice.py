@@ -42,7 +42,7 @@ class Choice:
 
     @property
     def heard(self) -> tuple[int, ...]:
-        """The tracks that are heard each by itself: those of a stereo pair, or the one that is selected."""
+        """The tracks that are used separately: both of a stereo pair, or the selected one."""
         if len(self.channels) == 2:
             return tuple(track.index for track in self.channels)
         return () if self.audio is None else (index_of(self.audio),)

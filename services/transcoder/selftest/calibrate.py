@@ -1,4 +1,4 @@
-"""Finds which CQ of this card's NVENC looks like which rate factor of x264."""
+"""Finds which CQ of this card's NVENC corresponds to which rate factor of x264."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A rate factor of x264, the CQ that looks like it (None: none tried does), and by how many more bits."""
+    """A rate factor of x264, the CQ that looks the same (None: none tried does), and its additional bits."""
 
     crf: float
     score: float

@@ -69,7 +69,7 @@ class Orphan:
 
     @property
     def original_of(self) -> UUID | None:
-        """Return the video whose original this is or contains; None for anything else."""
+        """Return the video whose original this is, or is in this directory; None for anything else."""
         if self.kind != "original":
             return None
         _, video_id, *names = PurePosixPath(self.name).parts

@@ -56,7 +56,7 @@ async def direct_session(
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds),
         read_bufsize=BUFFER_BYTES,
         auto_decompress=False,
-        trust_env=is_proxied(endpoint_url),  # costs two threads' work a request
+        trust_env=is_proxied(endpoint_url),  # takes the work of two threads per request
         skip_auto_headers=("Accept-Encoding",),
     ) as opened:
         yield opened

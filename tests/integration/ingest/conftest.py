@@ -54,7 +54,7 @@ class Api:
     async def call(
         self, method: str, path: str, *, as_: str | None = "alice", **options: Any
     ) -> tuple[int, Any, Any]:
-        """Return status, body (JSON where it is some, else text) and headers."""
+        """Return status, body (parsed if it is JSON, else text) and headers."""
         headers = self.headers(as_) | options.pop("headers", {})
         async with self.client.request(method, path, headers=headers, **options) as response:
             is_json = "json" in response.content_type

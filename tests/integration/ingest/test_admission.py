@@ -227,7 +227,7 @@ async def test_limit_holds_when_two_transactions_meet_because_they_take_turns(
             await insert(connection)
             exceeds = await videos.over_quota(connection, "alice", 1)
             asked.set()
-            if waits:  # holds its transaction open until the other has asked, or is kept from it
+            if waits:  # holds its transaction open until the other has tried, or is prevented from trying
                 await asyncio.wait([asyncio.create_task(met.wait())], timeout=0.5 if takes_turns else 30)
             met.set()
             return exceeds

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def run(database_url: str) -> Run:
-    """Return a function that runs a command of ingest with DATABASE_URL alone and returns code, output, error."""
+    """Return a function that runs a command of ingest with DATABASE_URL alone: code, output, error."""
 
     async def run_command(*arguments: str) -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_exec(
