@@ -51,7 +51,7 @@ http {{
 
 
 def edge_parts(directory: StackDir, state: State) -> list[Part]:
-    """Define the edge where one was asked for. Raises MissingProgramError without nginx."""
+    """Define the edge if one was requested. Raises MissingProgramError without nginx."""
     if not has_edge(state):
         return []
     if not NGINX.exists():

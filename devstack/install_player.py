@@ -13,7 +13,7 @@ INSTALL_SECONDS = 300
 
 
 def install_player() -> None:
-    """Install the libraries of the player page unless they are there; without npm, say what that means."""
+    """Install the libraries of the player page unless they exist; without npm, say what that means."""
     if (FOLDER / "node_modules/hls.js/dist/hls.min.js").is_file():
         return
     if (npm := shutil.which("npm")) is None:

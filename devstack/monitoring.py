@@ -20,7 +20,7 @@ APP = "vod-pipeline"  # the label `app` of everything that is scraped, as in dep
 
 
 def monitoring_parts(directory: StackDir, state: State) -> list[Part]:
-    """Define Prometheus where it was asked for. Raises MissingProgramError without it."""
+    """Define Prometheus if it was requested. Raises MissingProgramError without it."""
     if not has_monitoring(state):
         return []
     if not PROMETHEUS.exists():

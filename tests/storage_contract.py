@@ -99,7 +99,7 @@ class StorageContract:
         assert await storage.head(f"{prefix}/b.ts") is None
         assert await storage.open_uploads(prefix) == []
 
-    async def test_head_describes_the_object_when_it_is_there(self, storage: Storage, prefix: str) -> None:
+    async def test_head_describes_the_object_when_it_exists(self, storage: Storage, prefix: str) -> None:
         await storage.put_bytes(f"{prefix}/thumbnail.jpg", BODY)
         stored = await storage.head(f"{prefix}/thumbnail.jpg")
         assert stored
@@ -127,7 +127,7 @@ class StorageContract:
             (5, 0, b""),
         ],
     )
-    async def test_read_yields_the_part_when_asked_for_one(
+    async def test_read_yields_the_part_when_one_is_requested(
         self, storage: Storage, prefix: str, start: int, length: int | None, expected: bytes
     ) -> None:
         await storage.put_bytes(f"{prefix}/segment_001.ts", BODY)
@@ -143,7 +143,7 @@ class StorageContract:
             async with storage.read(f"{prefix}/segment_001.ts", **part):
                 pass
 
-    async def test_read_lets_the_errors_of_its_block_pass_when_they_are_not_of_the_storage(
+    async def test_read_passes_on_errors_of_its_block_that_are_not_the_storages(
         self, storage: Storage, prefix: str
     ) -> None:
         await storage.put_bytes(f"{prefix}/segment_001.ts", BODY)

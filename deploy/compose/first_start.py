@@ -61,7 +61,7 @@ async def _prepare(environ: Mapping[str, str]) -> str:
 
 
 async def _make_buckets(environ: Mapping[str, str]) -> None:
-    """Create the buckets that are not there. Raises ClientError or BotoCoreError."""
+    """Create the missing buckets. Raises ClientError or BotoCoreError."""
     client = get_session().create_client(
         "s3",
         endpoint_url=environ["S3_ENDPOINT_URL"],

@@ -128,7 +128,7 @@ class SharedReads:
             read.opened.exception()  # retrieve it: all followers may have left
 
     async def _run(self, key: str, read: _Read) -> None:
-        """Read an object into memory, and drop it after its time. Errors go to the followers."""
+        """Read an object into memory, and drop it after its time. Errors are passed to the followers."""
         reserved = 0
         try:
             async with self._wait.open(self._storage.read(key)) as reader:

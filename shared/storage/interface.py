@@ -86,7 +86,7 @@ class Storage(Protocol):
         """Store a file under `key`, whole or not at all; return its size in bytes.
 
         Content-Type and Cache-Control follow from the name. Storing the same key again replaces it.
-        Raises FileNotFoundError when `path` is not there.
+        Raises FileNotFoundError when `path` does not exist.
         """
         ...
 

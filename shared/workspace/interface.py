@@ -56,7 +56,7 @@ class Upload(Protocol):
         ...
 
     def expect_claim(self) -> None:
-        """Raise StorageUnavailable when a sweep may remove the original before its record is there.
+        """Raise StorageUnavailable when a sweep may remove the original before its record exists.
 
         Called last in the transaction that commits the record: Postgres ends transactions that stay idle for
         a minute (shared/database/pool.py).

@@ -38,7 +38,7 @@ SHARES: Final = (1.0, 0.35, 0.6, 1.7)  # of the ladder's bit rate; its own first
 CRF_FOR_HALF: Final = 6.0
 EVERY: Final = 5  # one in this many pictures is judged
 JOIN_FRAME: Final = KEY_FRAME_SECONDS * RATE
-JOIN_SECONDS: Final = 1.0  # that are looked at after a join
+JOIN_SECONDS: Final = 1.0  # that are examined after a join
 BEST_DB: Final = 100.0  # stands for infinity
 TIMEOUT_SECONDS: Final = 1800.0
 # Filters beside libvmaf, and how they print the luma's score.

@@ -134,7 +134,7 @@ def measure(
 ) -> Usage:
     """Run the commands of each phase side by side, the phases in turn, and return what all of it took.
 
-    Raises CommandFailed as soon as a command ends badly or the time is over.
+    Raises CommandFailed as soon as a command fails or the time is up.
     """
     began, busy = time.monotonic(), busy_seconds()
     cpu_seconds = 0.0

@@ -24,7 +24,7 @@ SSIM: Final = re.compile(r"SSIM .*All:([0-9.]+)")
 
 
 def read_scores(output: str) -> tuple[float, float]:
-    """Return PSNR (dB) and SSIM from what ffmpeg printed; raises ValueError when they are not there."""
+    """Return PSNR (dB) and SSIM from what ffmpeg printed; raises ValueError when they are missing."""
     psnr, ssim = PSNR.search(output), SSIM.search(output)
     if not psnr or not ssim:
         raise ValueError(f"no scores in {output[-500:]!r}")

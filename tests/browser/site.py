@@ -28,7 +28,7 @@ PAGE = """<!doctype html><html lang="en"><title>Site</title>
 
 @dataclass
 class Site:
-    """The site, and how often it was asked for a token."""
+    """The site, and how often a token was requested."""
 
     origin: str
     new_token: Callable[[], Coroutine[Any, Any, str]]

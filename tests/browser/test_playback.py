@@ -181,7 +181,7 @@ async def test_player_continues_when_the_streamer_was_unavailable_while_the_vide
         await viewer.check()
 
 
-async def test_player_goes_on_when_the_presigned_urls_of_its_playlist_have_ended(
+async def test_player_continues_when_the_presigned_urls_of_its_playlist_have_expired(
     system: System, viewer: Viewer, clip: Path
 ) -> None:
     system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="", EDGE="")

@@ -43,7 +43,7 @@ class Window:
 
 
 def is_excused(path: str, windows: Sequence[Window], asked: float, answered: float) -> bool:
-    """Tell whether a request may fail: it asked for a segment, and the storage was faulty meanwhile."""
+    """Tell whether a request may fail: it was for a segment, and the storage was faulty meanwhile."""
     if not path.endswith(".ts"):
         return False
     of_storage = [window for window in windows if window.name.startswith("s3_")]

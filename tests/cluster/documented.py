@@ -36,7 +36,7 @@ def follow(
     lines: Sequence[str],
     fill_in: Callable[[Path], None] = lambda _: None,
 ) -> list[str]:
-    """Run command lines; return what each printed. `fill_in` gets every template that a line has copied."""
+    """Run command lines; return what each printed. `fill_in` is called with each copied template."""
     printed = []
     for line in lines:
         printed.append(cluster.run("bash", "-c", f"cd {checkout} && {line}").output)

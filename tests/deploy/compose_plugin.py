@@ -15,7 +15,7 @@ FETCH_SECONDS: Final = 300
 
 
 def docker_config() -> Path:
-    """Return a directory for DOCKER_CONFIG that has the plugin; fetch it if it is not there."""
+    """Return a directory for DOCKER_CONFIG that has the plugin; fetch it if it is missing."""
     folder = cache() / "docker-config"
     stamp = folder / "requirements.txt"
     if not stamp.exists() or stamp.read_text() != REQUIREMENTS.read_text():

@@ -60,7 +60,7 @@ class Engine:
         return done.stdout
 
     def has_image(self, name: str) -> bool:
-        """Tell whether an image of this name is there."""
+        """Tell whether an image of this name exists."""
         return bool(self.docker("images", "--quiet", name).strip())
 
 

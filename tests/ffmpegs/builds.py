@@ -42,7 +42,7 @@ class Build:
         return REQUIREMENTS / f"{self.version}.txt"
 
     def is_fetched(self) -> bool:
-        """Return whether the build of the pinned package is there."""
+        """Return whether the build of the pinned package is installed."""
         stamp = self.folder / "requirements.txt"
         return stamp.exists() and stamp.read_text() == self.requirements.read_text()
 

@@ -41,7 +41,7 @@ def whole(material: Material, container: str) -> Path:
 
 
 def cut(chance: random.Random) -> Case:
-    """Return a file of which only the beginning is there."""
+    """Return a file that contains only the beginning."""
     container = chance.choice(CONTAINERS)
     share = chance.uniform(0.03, 0.995)
     odd = chance.randrange(1, 188)  # a transport stream cut between packets is a shorter one

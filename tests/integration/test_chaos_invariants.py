@@ -134,7 +134,7 @@ async def test_checks_find_nothing_when_a_video_is_intact_and_its_event_arrives_
     assert (verdict.videos, verdict.played) == (1, 1)
 
 
-async def test_checks_find_an_object_that_is_missing_or_too_much(scene, tree):
+async def test_checks_find_a_missing_or_superfluous_object(scene, tree):
     await scene.remove(SEGMENTS[1])
     missing = await scene.verdict()
     assert f"{SEGMENTS[1]} is recorded, but not in storage" in missing["damaged"]

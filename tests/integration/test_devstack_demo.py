@@ -63,7 +63,7 @@ async def test_playing_measures_every_rendition(tree: Path) -> None:
         assert each.bits_per_second == pytest.approx(each.total_bytes * 8 / SECONDS, rel=0.02)
 
 
-async def test_playing_fails_when_a_segment_is_not_there(tree: Path) -> None:
+async def test_playing_fails_when_a_segment_is_missing(tree: Path) -> None:
     (tree / "240p/segment_001.ts").unlink()
     with pytest.raises(PlaybackError, match=r"segment_001\.ts answered 404"):
         await play(tree)

@@ -61,7 +61,7 @@ async def test_everyone_is_told_within_seconds_that_a_hanging_streamer_does_not_
 
 
 @ALL_GOES_BY_THE_STREAMER
-async def test_a_cold_segment_asked_for_by_head_is_there_for_the_next_player(
+async def test_a_cold_segment_requested_by_head_is_cached_for_the_next_player(
     edge: Edge, ready_film: Film
 ) -> None:
     path = f"{ready_film.base}/720p/segment_003.ts"

@@ -350,7 +350,7 @@ def environment(settings: Settings, storages_file: Path) -> dict[str, str]:
 
 
 async def move_and_kill(settings: Settings, storages_file: Path, *, kills: int, rate: int) -> int:
-    """Run `storage move` from default storage to the shelf, killing it `kills` times; return its exit code."""
+    """Run `storage move` from default to shelf, killing it `kills` times; return its exit code."""
     command = ["-m", "services.uploader", "storage", "move", "--from", "default", "--to", "shelf"]
     command += ["--bytes-per-second", str(rate)]
     for left in range(kills, -1, -1):

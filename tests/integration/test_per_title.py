@@ -65,7 +65,7 @@ async def test_easy_pictures_get_fewer_bits_at_the_quality_of_the_preset(tmp_pat
 
 
 @needs_judge
-async def test_a_rendition_without_detail_of_its_own_is_left_out_unless_asked_for(tmp_path):
+async def test_a_rendition_without_detail_of_its_own_is_left_out_unless_requested(tmp_path):
     _, result = await adapted(tmp_path, SMALL, "ladder")
     assert [rung.name for rung in result.rungs] == ["240p"]
     assert result.report.quality.left_out == ("360p",)

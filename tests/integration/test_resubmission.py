@@ -46,7 +46,7 @@ class Platform:
         return VideoUploaded(video_id=video_id, user_id=user_id, source=Source(uri=uri))
 
     async def fail(self, video_id: UUID, run: int = 1) -> None:
-        error = SourceUnavailable("it is not there")
+        error = SourceUnavailable("it does not exist")
         assert await videos.fail(self.outbox, video_id, "plan", error, retryable=False, run=run)
 
     async def do(self, query: str, *values: Any) -> list[Any]:

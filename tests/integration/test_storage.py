@@ -90,7 +90,7 @@ async def test_put_file_names_type_and_caching_when_the_object_is_large(
     assert f"{prefix}/segment_001.ts" not in [upload["Key"] for upload in pending.get("Uploads", [])]
 
 
-async def test_check_names_the_bucket_when_it_is_not_there(settings: Settings) -> None:
+async def test_check_names_the_bucket_when_it_is_missing(settings: Settings) -> None:
     wrong = settings.model_copy(update={"s3_bucket": "no-such-bucket"})
     async with open_s3(wrong, attempts=1) as storage:
         with pytest.raises(StorageUnavailable, match=r"bucket no-such-bucket.*NoSuchBucket.*S3_BUCKET"):

@@ -207,7 +207,7 @@ def upload_to(sweeper, video_id):
     )
 
 
-async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_is_there(sweeper, known, outbox):
+async def test_upload_is_left_alone_until_its_process_is_dead_or_its_record_exists(sweeper, known, outbox):
     for name in ("uploads", "originals"):
         (sweeper.finder.work.scratch.root / name).mkdir()
     incoming = upload_to(sweeper, video_id := uuid4())

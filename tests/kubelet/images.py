@@ -48,7 +48,7 @@ def build_archives(engine: Engine) -> None:
 
 
 def _save(engine: Engine, name: str) -> None:
-    """Write an image to an archive unless that is there already."""
+    """Write an image to an archive unless that exists already."""
     archive = folder() / f"{name.replace(':', '-')}.tar"
     stamp, identity = archive.with_suffix(".id"), engine.docker("inspect", "--format", "{{.Id}}", name)
     if archive.exists() and stamp.exists() and stamp.read_text() == identity:

@@ -146,7 +146,7 @@ class Node:
 
 
 def _make_group(controller: Path, name: str) -> None:
-    """Make a control group in a tree of version 1; in that of cpuset children copy their parents' settings."""
+    """Make a control group in a version 1 tree; in that of cpuset children copy their parents' settings."""
     inherit = controller / "cgroup.clone_children"
     if controller.name == "cpuset":
         before = inherit.read_text()

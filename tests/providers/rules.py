@@ -145,7 +145,7 @@ def unquoted_etags(
 
 
 def aws_without_list(keys: set[str]) -> Rule:
-    """Credentials without s3:ListBucket are answered 403 for keys that are not there."""
+    """Credentials without s3:ListBucket are answered 403 for missing keys."""
 
     def rule(asked: Asked) -> web.Response | None:
         if asked.method == "PUT" and asked.key:

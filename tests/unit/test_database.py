@@ -102,7 +102,7 @@ async def test_transaction_keeps_waiting_while_postgres_answers_others():
 
 
 class LosingPool:
-    """Provides a connection that answers, and breaks when it is given back."""
+    """Provides a connection that answers, and breaks when it is released."""
 
     @asynccontextmanager
     async def acquire(self, *, timeout):  # noqa: ASYNC109 - asyncpg's own

@@ -58,7 +58,7 @@ def put_original(work: WorkDir) -> None:
     work.original(ID).write_bytes(b"film")
 
 
-async def test_chunk_is_stored_again_when_all_its_files_are_there(work: WorkDir) -> None:
+async def test_chunk_is_stored_again_when_all_its_files_exist(work: WorkDir) -> None:
     put_original(work)
     found = await plan_repair(VolumeWorkspace(work), record(), LOST_SEGMENTS)
     assert (found.kept, found.again, found.lost, found.can_repair) == ({0}, {1}, set(), True)
@@ -85,7 +85,7 @@ async def test_playlists_can_be_written_when_segments_are_lost_for_good(work: Wo
 
 
 @pytest.mark.parametrize("has", ["original", "thumbnail", "nothing"])
-async def test_thumbnail_is_lost_when_neither_it_nor_the_original_is_there(work: WorkDir, has: str) -> None:
+async def test_thumbnail_is_lost_when_neither_it_nor_the_original_exists(work: WorkDir, has: str) -> None:
     if has == "original":
         put_original(work)
     elif has == "thumbnail":

@@ -327,7 +327,7 @@ async def test_unknown_or_malformed_id_is_not_found(api, name):
     assert_problem(await api.call("GET", f"/api/videos/{name}"), 404, "not_found")
 
 
-async def test_source_report_is_there_once_the_video_is_planned(api, new_video, postgres):
+async def test_source_report_exists_once_the_video_is_planned(api, new_video, postgres):
     video = await new_video().accepted()
     assert_problem(await api.call("GET", f"/api/videos/{video.video_id}/source"), 404, "no_source_report")
 

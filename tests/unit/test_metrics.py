@@ -183,7 +183,7 @@ async def test_failures_are_counted_by_reason_and_once_per_run(new_video: Callab
     assert failed.by == 1
 
 
-def test_counters_that_alerts_watch_are_there_before_anything_happens(outbox: Outbox) -> None:
+def test_counters_that_alerts_watch_exist_before_anything_happens(outbox: Outbox) -> None:
     VideoFailures(outbox, "plan")
     assert value("vod_videos_failed_total", stage="plan", reason="storage_full") is not None
     assert value("vod_videos_failed_total", stage="plan", reason="transient_error") is None

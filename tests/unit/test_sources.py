@@ -66,7 +66,7 @@ async def test_fetch_writes_the_whole_file_when_the_source_is_remote(tmp_path):
     assert path.read_bytes() == b"abcdef"
 
 
-async def test_fetch_reads_nothing_again_when_the_original_is_there(tmp_path):
+async def test_fetch_reads_nothing_again_when_the_original_exists(tmp_path):
     await sources(tmp_path, s3=opener(b"abc")).fetch(VIDEO, "s3://bucket/key")
     path = await sources(tmp_path, s3=opener(error=AssertionError())).fetch(VIDEO, "s3://bucket/key")
     assert path.read_bytes() == b"abc"

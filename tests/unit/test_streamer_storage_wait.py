@@ -42,7 +42,7 @@ async def test_wait_continues_when_the_storage_answers_others() -> None:
     assert slow.result() == "done"
 
 
-async def test_the_first_request_waits_longer_than_those_after_it_and_an_answer_changes_that() -> None:
+async def test_the_first_request_waits_longer_than_later_ones_until_an_answer_arrives() -> None:
     waits = StorageWait()
     assert await waits.until_done(_after(0.12)) == "done", "slow, but not known to hang"
     with pytest.raises(StorageUnavailable):

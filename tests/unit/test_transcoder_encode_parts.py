@@ -107,7 +107,7 @@ async def test_a_chunk_is_encoded_again_from_the_whole_source_when_its_parts_are
     assert encoding.runs == [("copy", True), ("copy", False)]
 
 
-async def test_nothing_is_fetched_when_the_source_is_there():
+async def test_nothing_is_fetched_when_the_source_is_local():
     for source in (Remote(whole=True), Remote(is_remote=False)):
         encoding = Encoding()
         await encode(source, given(), encoding)
@@ -140,7 +140,7 @@ THREE = (packet(300, 10), packet(400, 500), packet(500, 600), packet(700, 850), 
     ("lines", "holds"),
     [
         (THREE, True),
-        (THREE[:3], False),  # one is not there
+        (THREE[:3], False),  # one is missing
         ((*THREE, packet(750, 700)), False),  # one more than when the video was planned
         ((*THREE[:3], packet(700, 851)), False),  # its last byte is in a hole
     ],

@@ -172,7 +172,7 @@ def test_packets_before_the_first_key_frame_and_broken_ones_are_counted():
     assert (reader.of(0).before_key, list(reader.of(0).broken_dts)) == (2, [1])
 
 
-def test_streams_without_parameters_are_looked_for_deeper():
+def test_streams_without_parameters_are_searched_for_deeper():
     reader = PacketReader()
     for line in ["0,0,0,1,9,1,K_", "1,0,0,1,9,9000000,K_", "2,0,0,1,9,500,K_"]:
         reader.take(line)

@@ -88,7 +88,7 @@ def test_bug_is_reported_without_its_details():
     assert "rungs" not in verdict.error.message
 
 
-def test_fault_of_the_input_is_given_up_at_once_and_for_good():
+def test_fault_of_the_input_is_given_up_at_once_and_permanently():
     assert decide(CorruptSource("x"), Delivery(), POLICY, NOW).retryable is False
 
 

@@ -87,7 +87,7 @@ async def test_read_only_bucket_costs_one_encode_until_it_can_be_written_again(
         with pytest.raises(WorkBucketUnavailable, match="check the permissions") as caught:
             await handle(video.encode(2))
         assert caught.value.reason == "storage_refused"
-    assert len(encoder.parts) == 2, "of the chunk before the fault, and one in vain"
+    assert len(encoder.parts) == 2, "of the chunk before the fault, and a wasted one"
     assert await codes(video) == ["storage_waiting"]
     heal()
     await handle(video.encode(2))

@@ -104,7 +104,7 @@ async def _commit_once(
     video = None
     try:
         async with outbox.transaction() as connection:
-            # The id is new with this upload: a record that is there was committed by an earlier attempt.
+            # The id is new with this upload: an existing record was committed by an earlier attempt.
             if is_new := await _insert(connection, event, terms):
                 await admission.confirm(connection, event.user_id)
                 await outbox.add(connection, event)

@@ -153,7 +153,7 @@ function playWithHls() {
   hls.on(Hls.Events.ERROR, async (_, fault) => {
     const code = fault.response?.code;
     const refused = isRefusal(code);
-    if (code === 404 || (refused && fault.frag)) {  // hls.js would go on with what it finds in the browser's cache
+    if (code === 404 || (refused && fault.frag)) {  // hls.js would continue with the browser's cache
       if (refused) hls.stopLoad();
       if (!(await mayGoOn())) return;
     }
@@ -168,7 +168,7 @@ function playWithHls() {
       if (fault.fatal) hls.startLoad();
       hls.nextLevel = Number(quality.value);  // hls.js has switched to another one
     } else if (refused) {
-      end("refused");  // immediately: hls.js would go on to request other renditions
+      end("refused");  // immediately: hls.js would otherwise request other renditions
     } else if (!fault.fatal) {
       return;
     } else if (fault.type === Hls.ErrorTypes.MEDIA_ERROR && recoveries++ < 3) {

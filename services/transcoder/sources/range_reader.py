@@ -99,7 +99,7 @@ class RemoteReader:
                 await asyncio.sleep(self.cut_seconds * 2 ** (cuts - 1))
 
     async def _request(self, start: int, length: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of one request; raises SourceFetchFailed if there are fewer than it asked for."""
+        """Yield the bytes of one request; raises SourceFetchFailed if there are fewer than requested."""
         left = length
         async with self.ask(start, length, self.validator) as answer:
             if not answer.is_part or answer.size_bytes != self.size_bytes:
