@@ -47,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     if unknown := [name for name in names if name not in PROVIDERS]:
         sys.stderr.write(f"unknown: {', '.join(unknown)}; there are {', '.join(PROVIDERS)}\n")
         return 2
+    if given.cached:
+        names = [name for name in names if PROVIDERS[name].is_installed]
     results = {name: _test(PROVIDERS[name], pipeline=given.pipeline) for name in names}
     _tell(results)
     if given.json:
@@ -58,6 +60,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.providers")
     parser.add_argument("--providers", default="", help="names by comma; all by default")
     parser.add_argument("--pipeline", action="store_true", help="convert, play, delete and repair as well")
+    parser.add_argument(
+        "--cached", action="store_true", help="leave out what would have to be fetched or built"
+    )
     parser.add_argument("--json", help="write the results to a file")
     return parser.parse_args(arguments)
 

