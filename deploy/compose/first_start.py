@@ -42,7 +42,7 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 def weak_secrets(environ: Mapping[str, str]) -> list[str]:
-    """Return the secrets that have their default although BIND is not this machine alone."""
+    """Return the secrets that have their default although BIND reaches beyond this machine."""
     if ip_address(environ["BIND"]).is_loopback:
         return []
     return [name for name, variable in SECRETS.items() if LOCAL_ONLY in environ[variable]]

@@ -84,7 +84,7 @@ def _libraries(venv: Path, target: Path) -> None:
 
 
 def _system(target: Path, system: Path) -> list[DebianPackage]:
-    """Copy Python, its certificates, and the libraries that anything of the image links to."""
+    """Copy Python, its certificates, and the libraries that anything in the image links to."""
     for name in ("bin", "lib", "lib64", "sbin"):
         (system / "usr" / name).mkdir(parents=True)
         (system / name).symlink_to(f"usr/{name}")

@@ -226,7 +226,7 @@ def _encoders(settings: TranscoderSettings, app: web.Application, queues: Sequen
 
 
 def _guard(settings: TranscoderSettings, app: web.Application) -> Guard:
-    """Return what keeps faults of the workspace from counting as those of a video."""
+    """Return the guard that keeps faults of the workspace from counting as those of a video."""
     volume, seconds = app[VOLUME], min(MAX_WAIT_SECONDS, settings.storage_patience_seconds / 2)
     waiting = WaitForWorkBucket(app[OUTBOX], volume.check, seconds)
     return lambda handle: volume.guard(waiting.guard(handle))

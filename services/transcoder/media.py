@@ -137,7 +137,7 @@ class VideoTrack:
     `x264_build` is the encoder's build, where the decoder needs it: before build 151 x264 wrote 4:4:4
     differently, and a decoder that seeks does not see the build number at the start of the stream.
     `refresh_ticks` is how long after a seek no picture is complete, in streams with gradual refresh.
-    `colours_change` tells which colour properties differ between pictures.
+    `colours_change` says which colour properties differ between pictures.
     Where the decoder returns fields (`first_field`), a picture is a pair of them, at the time of the second.
     """
 

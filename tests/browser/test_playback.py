@@ -162,7 +162,7 @@ async def plays_when_it_is_ready(viewer: Viewer, url: str) -> None:
     await viewer.check()
 
 
-async def test_player_continues_when_the_streamer_was_unavailable_while_the_video_grows(
+async def test_player_continues_after_an_outage_of_the_streamer_while_the_video_grows(
     system: System, viewer: Viewer, clip: Path
 ) -> None:
     system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="")

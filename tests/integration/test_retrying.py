@@ -77,7 +77,7 @@ async def test_every_video_of_the_reason_is_retried_and_no_other(outbox, monkeyp
     assert {video_id for (video_id,) in resumed} == outage
 
 
-async def test_what_an_outage_failed_continues_when_the_storage_is_back(outbox):
+async def test_videos_that_an_outage_failed_continue_when_the_storage_is_back(outbox):
     storage = Storage()
     auto_retry = AutoRetry(outbox, [storage], AsyncMock())
     video_id = await failed(outbox, StorageUnavailable("away"))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["film", "ready_film", "settings", "storage"]  # fixtures
 
-SOON_SECONDS = 2.5  # about a second, on a machine that has other things to do
+SOON_SECONDS = 2.5  # about a second, even on a busy machine
 ON_S3 = pytest.mark.parametrize("settings", ["s3"], indirect=True)
 ON_DISK = pytest.mark.parametrize("settings", ["local"], indirect=True)
 

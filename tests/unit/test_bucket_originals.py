@@ -123,7 +123,7 @@ async def test_a_late_attempt_neither_removes_nor_replaces_what_another_one_fetc
     assert storage.uploads == []
 
 
-async def test_parts_of_an_upload_are_read_and_no_more(work, storage, tmp_path):
+async def test_only_the_requested_parts_of_an_upload_are_read(work, storage, tmp_path):
     await storage.put_bytes(KEY, FILM)
     found = originals(work, tmp_path)
     async with found.open(VIDEO, work.uri_of(VIDEO)) as source:

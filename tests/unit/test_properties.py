@@ -163,7 +163,7 @@ def test_segments_cover_the_video_once_and_none_drifts(
 def test_chunks_cover_all_segments_once_and_decode_little_more_than_them(
     segments: int, most: int, data: Any
 ) -> None:
-    gap = data.draw(st.integers(1, 40))  # one key frame per several segments
+    gap = data.draw(st.integers(1, 40))  # one key frame for several segments
     runs = cut_chunks(segments, most, lambda first: first % gap)
     assert [run.first_segment for run in runs] == [0, *(run.end_segment for run in runs[:-1])]
     assert runs[-1].end_segment == segments

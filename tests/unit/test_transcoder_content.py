@@ -63,7 +63,7 @@ def test_differences_of_levels_have_their_times(change, word):
     assert word in found.message
 
 
-def test_last_block_of_the_source_may_be_a_short_one():
+def test_last_block_of_the_source_may_be_short():
     source = [(part / 5, -20.0) for part in range(7)]  # ends somewhere in the seventh
     ours = [*source[:6], (1.2, -32.0), (1.4, -120.0)]
     assert compare_levels(by_second(source, 0), by_second(ours, 0)) == ()

@@ -665,7 +665,7 @@ async def test_two_systems_in_one_storage_and_volume_remove_nothing_of_each_othe
     assert await memory_storage.head(key) is None
 
 
-async def test_other_system_says_again_that_a_claimed_storage_is_shared(postgres, memory_storage):
+async def test_other_system_marks_a_claimed_storage_as_shared_again(postgres, memory_storage):
     place, others = StoragePlace(memory_storage), MemoryPostgres().database
     first = await identify(postgres.database, place)
     await identify(others, place)
@@ -674,7 +674,7 @@ async def test_other_system_says_again_that_a_claimed_storage_is_shared(postgres
     assert not (await identify(postgres.database, place, expected=first.storage_id)).is_ours
 
 
-async def test_other_storage_than_the_configured_one_is_refused(postgres, memory_storage):
+async def test_storage_other_than_the_configured_one_is_refused(postgres, memory_storage):
     await identify(postgres.database, StoragePlace(memory_storage))
     with pytest.raises(StorageMismatch, match="but STORAGE_ID is"):
         await identify(postgres.database, StoragePlace(memory_storage), expected=uuid4())
