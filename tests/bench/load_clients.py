@@ -69,7 +69,7 @@ async def _client(
 
 
 async def _try(session: aiohttp.ClientSession, content: bytes, number: int, uploads: Uploads) -> float:
-    """Upload once; return 0 when it was accepted, else after how many seconds to try again."""
+    """Upload once; return 0 when it was accepted, else the seconds to wait before the next attempt."""
     form = aiohttp.FormData()
     form.add_field("file", content, filename=f"{number}.mp4")
     started = time.monotonic()

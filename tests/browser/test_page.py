@@ -53,7 +53,9 @@ async def serious(viewer: Viewer, libraries: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("width", "height"), [(360, 640), (1280, 720)])
-async def test_page_fits_and_has_no_barrier(ready: Any, libraries: Path, width: int, height: int) -> None:
+async def test_page_fits_the_screen_and_is_accessible(
+    ready: Any, libraries: Path, width: int, height: int
+) -> None:
     async with chromium(width, height) as context:
         viewer = await Viewer.of(context)
         await viewer.open(ready["playerUrl"])

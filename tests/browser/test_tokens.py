@@ -192,7 +192,7 @@ async def test_viewer_is_told_when_the_token_is_not_renewed(
             assert len(page.asked) == MAX_REFUSALS
 
 
-async def test_token_url_of_a_site_that_may_not_embed_is_not_asked(
+async def test_token_url_of_a_site_that_may_not_embed_is_not_requested(
     system: System, viewer: Viewer, clip: Path
 ) -> None:
     async with system.client() as client:

@@ -87,7 +87,7 @@ async def test_a_private_video_plays_through_the_edge_by_token_alone(edge_mode, 
         assert first.split("/g/")[1].split("/")[0] not in logs
 
 
-def test_up_without_an_edge_ends_it_and_players_reach_the_streamer_itself(system):
+def test_up_without_an_edge_stops_it_and_players_reach_the_streamer_itself(system):
     system.up(EDGE="nginx")
     through = system.env["STREAMER_URL"]
     system.up(EDGE="")

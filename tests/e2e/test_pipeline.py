@@ -151,7 +151,7 @@ async def test_source_smaller_than_every_preset_gets_one_rendition_of_its_own_si
     ]
 
 
-async def test_local_files_are_removed_when_configured_so_after_s3_has_them(s3_mode, small_clip):
+async def test_local_files_are_removed_after_s3_has_them_when_configured(s3_mode, small_clip):
     s3_mode.up(DELETE_LOCAL_AFTER_S3="true")
     async with s3_mode.client() as client:
         ready = await client.ready((await client.upload(small_clip))["id"])

@@ -108,7 +108,7 @@ async def test_video_is_converted_once_when_its_event_arrives_three_times(s3_mod
         ("https://169.254.169.254/latest/meta-data", "source_unavailable"),
     ],
 )
-async def test_video_fails_with_a_record_and_an_event_when_its_source_is_impossible(s3_mode, uri, reason):
+async def test_video_fails_with_a_record_and_an_event_when_its_source_is_unusable(s3_mode, uri, reason):
     async with s3_mode.client() as client, s3_mode.events() as events:
         video_id = await events.upload(uri)
         error = await client.failed(video_id)

@@ -294,7 +294,7 @@ async def test_pace_lets_no_more_through_than_it_should() -> None:
     assert slept == pytest.approx([0.5] * 10)
 
 
-async def test_a_large_object_goes_through_a_file_that_is_gone_afterwards(
+async def test_a_large_object_is_spooled_in_a_file_that_is_removed_afterwards(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.uploader.moving.copy.MEMORY_BYTES", 3)

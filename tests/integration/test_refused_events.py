@@ -77,7 +77,7 @@ async def test_nothing_is_answered_when_no_video_can_be_identified(database: Dat
     assert await sent(database) == []
 
 
-def test_a_quality_of_any_form_is_one_that_no_preset_is_called() -> None:
+def test_a_quality_of_any_form_is_unknown_when_no_preset_has_its_name() -> None:
     _, event = decode(body(videoId=str(uuid4()), userId="alice", source={"uri": "file:a"}, qualities=["4K!"]))
     assert isinstance(event, VideoUploaded)
     assert event.qualities == ["4K!"]

@@ -13,7 +13,7 @@ from tests.content.measure import ffmpeg, pictures
 
 
 @pytest.mark.parametrize("kind", [*reported.KINDS, *broadcast.KINDS], ids=lambda kind: kind.name)
-async def test_source_of_a_reported_kind_is_converted_as_it_is(kind, tmp_path):
+async def test_source_of_a_reported_kind_is_converted_correctly(kind, tmp_path):
     made = await convert(kind.build(tmp_path), tmp_path)
     assert (kind.judge(made), made.codes - {"slower_decoding"}) == ([], set(kind.codes))
 

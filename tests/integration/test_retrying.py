@@ -63,7 +63,7 @@ async def statuses(outbox):
     return dict(await rows(outbox, "select video_id, status from videos"))
 
 
-async def test_every_video_of_the_reason_is_retried_and_no_other(outbox, monkeypatch):
+async def test_only_videos_that_failed_for_the_reason_are_retried(outbox, monkeypatch):
     monkeypatch.setattr(bulk_retry, "AT_ONCE", 2)
     outage = {await failed(outbox, StorageUnavailable("away")) for _ in range(5)}
     others = {await failed(outbox, CorruptSource("broken")), await failed(outbox, StorageRefused("key"))}

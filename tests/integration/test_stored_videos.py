@@ -144,7 +144,7 @@ async def expect_ready(services):
 
 
 @pytest.mark.parametrize("name", names("plans"))
-async def test_video_is_finished_by_a_stored_plan(services, name):
+async def test_video_is_finished_from_a_stored_plan(services, name):
     await services.keep_plan(name)
     async with services.outbox.transaction() as connection:
         for chunk in range(3):
@@ -154,7 +154,7 @@ async def test_video_is_finished_by_a_stored_plan(services, name):
 
 
 @pytest.mark.parametrize("name", names("messages"))
-async def test_video_is_finished_by_stored_messages(database, tmp_path, name):
+async def test_video_is_finished_from_stored_messages(database, tmp_path, name):
     services = Services(database, tmp_path)
     await services.accept(name)
     await services.planning.uploaded(message(name, "video.uploaded"))

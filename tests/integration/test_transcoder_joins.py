@@ -62,7 +62,7 @@ async def test_silence_and_held_pictures_fill_what_is_missing(tmp_path):
     assert abs(sound[int(1.55 * RATE) : int(1.65 * RATE)]).max() > 0.05
 
 
-async def test_warm_ups_begin_within_what_is_held_while_sound_is_early(tmp_path):
+async def test_warm_ups_begin_within_held_pictures_while_sound_is_early(tmp_path):
     clip = Clip(frames=150, pictures="setpts=PTS+60", sound_seconds=8.4)
     joined, _ = await convert(make_clip(tmp_path / "a.mp4", clip), tmp_path)
     assert joined.plan.lead_frames == 60

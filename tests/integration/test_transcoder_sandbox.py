@@ -145,7 +145,7 @@ async def test_confined_program_has_bounded_memory_files_and_no_core():
     assert "MemoryError" in await python(f"bytearray({17 * 1024**3})")
 
 
-async def test_confined_program_cannot_write_without_end(tmp_path):
+async def test_confined_program_cannot_write_endlessly(tmp_path):
     place = str(tmp_path / "large")
     code = f"f = open({place!r}, 'wb'); f.truncate({2 * 1024**3}); f.seek(0, 2); f.write(b'x'); f.flush()"
     answer = await python(code, writes=(tmp_path,))

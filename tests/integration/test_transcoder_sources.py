@@ -273,7 +273,7 @@ async def test_wrong_output_is_noticed(tmp_path, clip):
         await verify_rendition(plan, replace(chunk, segments=2), rung, str(tmp_path))
 
 
-async def test_encoder_is_chosen_by_trying(clip):
+async def test_encoder_is_chosen_by_a_trial_encode(clip):
     assert (await choose_encoder("libx264")).name == "libx264"
     assert (await choose_encoder("auto")).name in {"libx264", "h264_nvenc"}
 

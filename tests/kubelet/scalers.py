@@ -94,7 +94,7 @@ def _shared_certificate(folder: Path) -> Path:
 
 
 def _register(cluster: ControlPlane, group: str, namespace: str, name: str, port: int) -> None:
-    """Tell the API server who answers for a group; returns when it does."""
+    """Register the service that answers for an API group; returns when it does."""
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}}
     service["spec"] = {"ports": [{"name": "https", "port": 443, "targetPort": port}]}
     slices = {

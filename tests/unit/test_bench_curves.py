@@ -31,7 +31,7 @@ def test_bd_rate_is_the_share_of_bits_at_equal_quality(scale, expected):
     assert bd_rate(curve(scale), curve(1.0), "psnr_y") == pytest.approx(expected, abs=0.002)
 
 
-def test_bd_rate_is_unknown_when_the_qualities_do_not_meet():
+def test_bd_rate_is_unknown_when_the_qualities_do_not_overlap():
     assert bd_rate(curve(1.0), curve(1.0, shift=-40), "vmaf") is None
 
 

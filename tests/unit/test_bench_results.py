@@ -55,7 +55,7 @@ def test_first_playable_is_not_judged_when_the_source_is_short() -> None:
     assert results.first_playable(OURS.usage, source_seconds=60).is_met is None
 
 
-def test_usages_add_up_one_after_the_other() -> None:
+def test_consecutive_usages_add_up() -> None:
     total = Usage(1.0, 2.0, 30, 0.5, 0.25) + Usage(3.0, 4.0, 20, 0.5, 0.5)
     assert total == Usage(4.0, 6.0, 30, None, 0.75)
 

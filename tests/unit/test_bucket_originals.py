@@ -69,7 +69,7 @@ async def read_all(found, uri):
         return await asyncio.to_thread(source.path.read_bytes)
 
 
-async def test_a_source_elsewhere_is_copied_into_the_bucket_once(work, storage, tmp_path):
+async def test_a_remote_source_is_copied_into_the_bucket_once(work, storage, tmp_path):
     found = originals(work, tmp_path, https=opener())
     assert await found.size(VIDEO, HTTPS) is None
     await found.fetch(VIDEO, HTTPS)

@@ -47,7 +47,7 @@ async def request(postgres, video):
         await videos.request_cache_purge(connection, video.video_id)
 
 
-async def test_cdn_is_told_every_prefix_once_all_streamers_know(postgres, new_video, cdn):
+async def test_cdn_gets_every_prefix_once_all_streamers_know(postgres, new_video, cdn):
     video = await new_video().ready()
     await request(postgres, video)
     async with purging(postgres, cdn, storage_bases=("https://media.example",)) as send:

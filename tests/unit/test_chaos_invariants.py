@@ -76,7 +76,7 @@ def test_check_finds_nothing_when_all_is_intact_and_an_event_arrived_twice():
         "refused",
     ],
 )
-def test_check_counts_ends(seen, found):
+def test_check_counts_how_often_videos_ended(seen, found):
     assert kinds(seen) == found
 
 
@@ -139,7 +139,7 @@ def test_check_requires_that_nothing_is_left_of_a_deleted_video():
         f"chunks/{VIDEO}/00000-2/180p/segment_001.ts",
     ],
 )
-def test_check_leaves_the_files_of_a_dead_process_to_the_sweep_and_blames_the_sweep(path):
+def test_check_counts_files_of_a_dead_process_as_orphans_only_when_sweeps_run(path):
     seen = replace(WHOLE, files=(*WHOLE.files, path))
     assert kinds(seen) == {"unswept": 1}
     assert kinds(seen, replace(EXPECTED, sweeps=True)) == {"orphans": 1}

@@ -83,7 +83,9 @@ async def test_a_missing_answer_is_a_finding_without_a_fault_of_the_storage(watc
     streamer.away.clear()
 
 
-async def test_a_segment_that_waits_for_the_storage_is_excused_and_one_that_never_comes_is_missed(watching):
+async def test_a_segment_that_waits_for_the_storage_is_excused_and_one_that_never_arrives_is_reported(
+    watching,
+):
     seen, streamer, _ = watching
     seen.windows.append(Window("s3_away", 0.0))
     streamer.away.add("segment_001.ts")

@@ -96,7 +96,7 @@ def test_env_file_holds_exactly_its_names_and_reads_back(tmp_path: Path) -> None
     assert read_env_file(path) == values
 
 
-def test_env_file_is_for_a_shell_to_read(tmp_path: Path) -> None:
+def test_env_file_can_be_read_by_a_shell(tmp_path: Path) -> None:
     url, path = "postgresql://vod@db/vod?a=1&b=it's", tmp_path / "env"
     path.write_text(env_file({"DATABASE_URL": url}))
     shell = ["sh", "-c", f'. {path}; printf %s "$DATABASE_URL"']

@@ -81,7 +81,7 @@ def test_services_share_a_directory_with_a_work_volume_and_none_with_a_work_buck
     assert apart["ingest"].argv == together["ingest"].argv, "this checkout cannot be entered by other users"
 
 
-def test_services_that_share_no_disk_are_users_of_their_own_where_root_starts_them() -> None:
+def test_services_that_share_no_disk_run_as_separate_users_when_root_starts_them() -> None:
     programs = replace(PROGRAMS, separates_users=True)
     made = service_parts(DIRECTORY, state(WORK="bucket", TRANSCODERS="2"), programs)
     assert len({part.scratch.uid for part in made if part.scratch and part.scratch.uid}) == 5
@@ -100,7 +100,7 @@ def test_servers_leave_out_the_one_whose_url_was_given(variable: str, left: list
     assert server_names(state(**{variable: "given"})) == left
 
 
-def test_fingerprints_change_for_services_alone_when_a_variable_is_given() -> None:
+def test_fingerprints_change_only_for_services_when_a_variable_is_given() -> None:
     before, after = fingerprints(), fingerprints(STORAGE_TYPE="local")
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name, part in parts().items() if part.stage == SERVICES}
@@ -135,7 +135,7 @@ def test_postgres_is_not_started_as_root() -> None:
     assert postgres.owner == 65534
 
 
-def test_drop_root_keeps_an_ability_only_when_directories_are_closed() -> None:
+def test_drop_root_keeps_a_capability_only_when_directories_are_closed() -> None:
     assert not any("caps" in word for word in drop_root(traversable=True))
     assert "--ambient-caps=+dac_override" in drop_root(traversable=False)
 
@@ -166,7 +166,7 @@ def test_edge_reads_the_files_of_a_local_storage(monkeypatch: pytest.MonkeyPatch
     assert "try_files" in files["segments.conf"]
 
 
-def test_edge_is_no_part_unless_requested() -> None:
+def test_edge_is_not_a_part_unless_requested() -> None:
     assert edge_parts(DIRECTORY, state()) == []
 
 
@@ -193,7 +193,7 @@ def test_prometheus_scrapes_every_service_and_evaluates_our_rules(monkeypatch: p
     assert list(targets) == ["ingest", "transcoder", "uploader", "streamer"]
 
 
-def test_monitoring_is_no_part_unless_requested_and_changes_no_service() -> None:
+def test_monitoring_is_not_a_part_unless_requested_and_changes_no_service() -> None:
     assert monitoring_parts(DIRECTORY, state()) == []
     assert fingerprints(MONITORING="1") == fingerprints()
 

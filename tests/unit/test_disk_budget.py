@@ -51,7 +51,7 @@ async def test_reservation_counts_those_of_others_until_they_end(room: DiskBudge
         pass
 
 
-async def test_reservation_is_given_where_reservations_are_not_counted_and_the_reserve_is_lost(
+async def test_reserve_is_used_up_where_reservations_are_not_counted(
     volume: Volume, room: DiskBudget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -48,7 +48,7 @@ def test_a_new_connection_replaces_the_one_that_has_been_silent_the_longest() ->
     assert not first.is_ended
 
 
-def test_short_memory_ends_one_connection_for_each_new_one_but_never_the_last_few() -> None:
+def test_short_memory_closes_one_connection_for_each_new_one_but_never_the_last_few() -> None:
     connections: Any = Connections(10_000, lambda: True)
     made = opened(connections, MIN_CONNECTIONS + 5)
     assert [each.is_ended for each in made].count(True) == 5

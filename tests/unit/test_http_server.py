@@ -103,7 +103,7 @@ async def test_sigterm_is_handled_when_the_service_waits_at_start(settings):
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("gone"), BrokenPipeError("gone")])
-async def test_a_client_that_leaves_is_no_error_when_the_answer_breaks_off(error, monkeypatch, caplog):
+async def test_a_client_that_disconnects_during_an_answer_is_no_error(error, monkeypatch, caplog):
     async def breaks_off(request):
         request.transport.abort()
         raise error
@@ -119,7 +119,7 @@ async def test_a_client_that_leaves_is_no_error_when_the_answer_breaks_off(error
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_a_broken_connection_of_ours_is_an_error_when_the_client_is_still_there():
+async def test_a_broken_connection_to_a_server_is_an_error_when_the_client_is_still_there():
     async def breaks(_):
         raise ConnectionResetError("to some server")
 

@@ -332,7 +332,7 @@ async def test_source_report_exists_once_the_video_is_planned(api, new_video, po
     assert_problem(await api.call("GET", f"/api/videos/{video.video_id}/source"), 404, "no_source_report")
 
 
-async def test_deleted_video_is_gone_and_its_removal_commanded(api, new_video):
+async def test_deleted_video_is_hidden_and_its_removal_requested(api, new_video):
     video = await new_video().planned()
     path = f"/api/videos/{video.video_id}"
     async with video.outbox.transaction() as connection:

@@ -235,5 +235,5 @@ def test_other_keys_act_for_anyone(scope: Any) -> None:
     assert caller.may_see("bob")
 
 
-def test_bearer_key_is_read_in_any_case() -> None:
+def test_bearer_is_accepted_in_upper_and_lower_case() -> None:
     assert bearer_key("Bearer vod_x-_") == bearer_key("bearer   vod_x-_ ") == "vod_x-_"

@@ -395,7 +395,7 @@ def test_a_changed_configuration_restarts_the_pods(documents):
     assert all(re.fullmatch(r"vod-(config|edge)-[a-z0-9]{10}", name) for name in names)
 
 
-def test_local_storage_is_sent_by_the_edge_as_its_rules_say():
+def test_edge_serves_local_storage_according_to_its_rules():
     ours = (K8S / "components/local-storage/segments.conf").read_text()
     assert ours == (REPO / "deploy/edge/segments-local.conf").read_text()
 

@@ -51,7 +51,7 @@ class FakeLease:
         return not self.is_lost
 
 
-async def test_claim_is_kept_when_the_work_ends_well():
+async def test_claim_is_kept_when_the_work_succeeds():
     lease = FakeLease()
     async with leased(lease) as held:
         assert held.claim.attempt == 7

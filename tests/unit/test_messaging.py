@@ -156,7 +156,7 @@ async def test_relay_forgets_what_was_sent_long_ago(outbox, relay, broker, postg
 # The link
 
 
-async def test_link_is_opened_once_and_again_after_it_was_lost(link, broker):
+async def test_link_is_opened_once_and_reopened_after_a_loss(link, broker):
     first = await link.channel()
     assert await link.channel() is first
     broker.is_away = True

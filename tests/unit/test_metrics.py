@@ -268,7 +268,7 @@ async def test_storage_operations_are_timed_and_their_failures_counted() -> None
     assert absent.by == 0
 
 
-def test_a_measured_storage_is_identified_as_the_one_in_it_would_be() -> None:
+def test_a_measured_storage_is_identified_like_the_one_that_it_wraps() -> None:
 
     storages = Storages([MeasuredStorage(MemoryStorage(kind="s3", bucket="videos"))])
     identified = storages.identify("default", UUID(int=1))

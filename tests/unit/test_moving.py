@@ -297,7 +297,7 @@ async def test_pace_is_kept_on_average():
     assert len(slept) == 3
 
 
-async def test_large_object_goes_through_a_file(storages, tmp_path, monkeypatch):
+async def test_large_object_is_spooled_in_a_file(storages, tmp_path, monkeypatch):
     monkeypatch.setattr("services.uploader.moving.copy.MEMORY_BYTES", 3)
     await storages.default.put_bytes("hls/a/b", b"film")
     spool = tmp_path / "spool"

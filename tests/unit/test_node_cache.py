@@ -106,7 +106,7 @@ async def test_a_failed_fetch_leaves_nothing_that_could_pass_for_the_source(tmp_
     assert (await read_part(tmp_path, reader, [(0, 50_000)]))[:50_000] == FILM[:50_000]
 
 
-async def test_parts_are_joined_where_a_seek_looks_around(tmp_path):
+async def test_parts_are_joined_where_a_seek_searches_the_file(tmp_path):
     spans = [(0, 1000), (200_000, 210_000)]
     async with cache(tmp_path).open("a", Reader()) as source, source.joined(spans) as path:
         assert path.read_bytes() == FILM[:1000] + FILM[200_000:210_000]
@@ -166,7 +166,7 @@ async def test_copy_whose_list_of_parts_is_damaged_is_fetched_again(tmp_path):
     assert await read_part(tmp_path, Reader(), [(0, len(FILM))]) == FILM
 
 
-async def test_room_is_made_while_another_process_removes_copies_too(tmp_path, monkeypatch):
+async def test_space_is_freed_while_another_process_removes_copies_too(tmp_path, monkeypatch):
     await read_part(tmp_path, Reader(), [(0, 1000)], key="a")
     scan = os.scandir
 

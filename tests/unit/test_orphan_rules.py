@@ -80,7 +80,7 @@ def test_attempt_is_owned_when_its_chunk_needs_it():
         assert owns(owner(chunk=status), deletes_local=deletes_local) is expected
 
 
-def test_attempt_that_is_encoding_is_owned_while_it_can_still_end():
+def test_attempt_that_is_encoding_is_owned_while_it_can_still_finish():
     for status, alive, expected in (
         ("processing", True, True),
         ("processing", False, True),

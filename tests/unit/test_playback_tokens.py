@@ -56,7 +56,7 @@ def forged(**changes: object) -> str:
     return jwt.encode(kept, key, algorithm=algorithm, headers=header)
 
 
-def test_token_says_what_was_signed() -> None:
+def test_token_contains_what_was_signed() -> None:
     assert tokens.read(tokens.sign(VIEWER, OURS), KEYS) == VIEWER
 
 
@@ -126,7 +126,7 @@ def test_token_of_a_platform_is_good_with_its_public_key_and_not_with_that_key_a
         (replace(VIEWER, generation=3), TokenExpired),
     ],
 )
-def test_check_refuses_a_token_out_of_time_for_another_video_or_revoked(
+def test_check_refuses_a_token_that_is_expired_or_revoked_or_for_another_video(
     viewer: Viewer, error: type[PlaybackRefused]
 ) -> None:
     tokens.check(VIEWER, now=NOW, video_id=VIDEO, generation=2)
@@ -170,7 +170,7 @@ def grant(cap: int | None, *, now: float = NOW, scope: path_grants.Scope = SCOPE
     return path_grants.issue(scope, cap, OURS, now=now, duration_seconds=60).text
 
 
-def test_grant_is_the_same_for_everyone_within_an_hour_and_outlasts_the_video_twice() -> None:
+def test_grant_is_the_same_for_everyone_within_an_hour_and_lasts_twice_as_long_as_the_video() -> None:
     start = NOW // 3600 * 3600
     assert grant(None, now=start + 1) == grant(None, now=start + 3599)
     long = path_grants.issue(SCOPE, None, OURS, now=NOW, duration_seconds=5 * 3600)

@@ -50,7 +50,7 @@ def test_rendition_set_of_an_earlier_version_has_no_qualities() -> None:
     assert RenditionSet.from_json(value) == TWO
 
 
-def test_quality_of_a_rendition_reaches_its_measurements() -> None:
+def test_quality_of_a_rendition_is_passed_to_its_measurements() -> None:
     quality = RenditionQuality(vmaf_mean=93.4, vmaf_p5=88.0)
     judged = RenditionSet.from_json(replace(TWO, qualities={"720p": quality}).to_json())
     segments = [*run("720p", [100], 10.01), *run("360p", [50], 10.01)]

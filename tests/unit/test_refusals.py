@@ -103,7 +103,7 @@ def _raised() -> list[tuple[str, ast.Call]]:
 
 
 @pytest.mark.parametrize(("place", "call"), _raised(), ids=lambda each: each if isinstance(each, str) else "")
-def test_refusal_in_the_code_says_what_is_wrong_without_words_of_programs(place, call):
+def test_refusal_in_the_code_says_what_is_wrong_in_plain_words(place, call):
     assert call.args, f"{place} says nothing"
     texts = [
         node.value

@@ -38,7 +38,7 @@ def test_files_of_a_live_process_stay(tmp_path: Path) -> None:
         assert not mine.exists()
 
 
-def test_files_stay_while_the_second_of_two_processes_lives(tmp_path: Path) -> None:
+def test_files_stay_while_one_of_two_processes_is_alive(tmp_path: Path) -> None:
     first = clean_scratch(tmp_path)
     first.__enter__()
     with clean_scratch(tmp_path):

@@ -56,7 +56,7 @@ def test_settings_refuse_an_address_that_no_client_can_connect_to(environment, u
     assert "cret" not in str(raised.value)
 
 
-def test_settings_take_several_hosts_of_postgres(environment):
+def test_settings_accept_several_hosts_of_postgres(environment):
     environment(DATABASE_URL="postgresql://vod@one:5432,two:5433/vod?target_session_attrs=primary")
     assert "two:5433" in load_settings(Settings, 8080).database_url.get_secret_value()
 

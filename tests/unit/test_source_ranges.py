@@ -81,7 +81,7 @@ async def test_a_cut_answer_fails_the_reading_when_the_server_ignores_ranges():
     assert len(server.asked) == 2
 
 
-async def test_reading_ends_when_no_more_bytes_come():
+async def test_reading_ends_when_no_more_bytes_arrive():
     server = Server(cuts=[0] * (MAX_CUTS + 1))
     with pytest.raises(SourceFetchFailed):
         await part(reader_of(server), 100, 50)

@@ -114,7 +114,7 @@ async def test_source_that_answers_and_fails_again_is_not_retried_automatically(
     assert await source_retry.look() == 1, "a user's retry lets the system try again"
 
 
-async def test_only_remote_sources_that_could_not_be_fetched_are_asked(
+async def test_only_remote_sources_that_could_not_be_fetched_are_checked(
     source_retry, servers, new_video, postgres
 ):
     await new_video().failed(AWAY)

@@ -91,7 +91,7 @@ async def test_a_copy_is_encrypted_as_every_object() -> None:
     assert server.headers[0]["x-amz-server-side-encryption"] == "AES256"
 
 
-async def test_a_copy_with_another_etag_is_measured() -> None:
+async def test_the_size_of_a_copy_with_another_etag_is_checked() -> None:
     """The ETag of an encrypted object, or of one that was put in parts, says nothing about its content."""
     server = Server([(200, COPIED.format(etag="other"))])
     async with s3_that(server.answer) as storage:
@@ -99,7 +99,7 @@ async def test_a_copy_with_another_etag_is_measured() -> None:
     assert server.asked == ["copy", "HEAD"]
 
 
-async def test_bytes_replace_a_copy_of_another_size() -> None:
+async def test_bytes_replace_a_copy_of_the_wrong_size() -> None:
     server = Server([(200, COPIED.format(etag="other"))], copied_bytes=2)
     async with s3_that(server.answer) as storage:
         assert await copy(storage) == 3

@@ -65,7 +65,7 @@ def test_every_field_of_a_message_is_in_a_record(type_):
 
 
 def _paths(value: Any, at: str = "") -> Iterator[str]:
-    """Yield where a JSON value has members; `at*` where it is null or empty and might have any."""
+    """Yield where a JSON value has members; `at*` where it is null or empty and could have some."""
     if isinstance(value, dict):
         for name, part in value.items():
             yield f"{at}.{name}"

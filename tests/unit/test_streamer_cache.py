@@ -239,7 +239,7 @@ async def test_prefetch_reads_in_the_background_what_is_neither_cached_nor_being
     assert reads.count == 2
 
 
-async def test_prefetch_starts_nothing_when_much_is_being_read(
+async def test_prefetch_starts_nothing_when_many_reads_are_in_progress(
     reads: Reads, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(single_flight_cache, "PREFETCHES", 3)

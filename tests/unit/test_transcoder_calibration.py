@@ -26,5 +26,5 @@ def test_the_table_says_which_step_to_use():
     assert text.endswith("CQ - rate factor: 2.0 on average; the transcoder adds 3")
 
 
-def test_the_table_recommends_nothing_when_no_cq_was_near():
+def test_the_table_recommends_nothing_when_no_cq_was_close_enough():
     assert "on average" not in table([Row(21.0, 95.0, None, None)], Judge("ffmpeg"))

@@ -97,7 +97,7 @@ def test_picture_count_of_an_index_is_trusted_exactly():
         check_complete(replace(counted, packets=200))
 
 
-def test_last_picture_of_a_file_that_has_its_size_may_last():
+def test_last_picture_of_a_complete_file_may_be_shown_for_long():
     slides = replace(WHOLE, container="matroska", end=Fraction(1), missing_bytes=0)
     assert check_complete(slides) == []
 

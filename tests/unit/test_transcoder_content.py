@@ -50,7 +50,7 @@ def test_levels_are_read_from_what_ffmpeg_prints():
     assert reader.blocks == [(10.0, -20.5), (10.2, -120.0)]
 
 
-def test_levels_agree_when_both_sides_are_alike_within_what_a_codec_does():
+def test_levels_agree_when_differences_are_within_those_of_a_codec():
     assert compare_levels(levels(-20, -21, -90), levels(-21.5, -20, -70)) == ()
 
 
@@ -173,7 +173,7 @@ def test_pictures_that_no_rate_shows_are_not_counted():
     assert unshown(fast, lambda seconds: int(seconds * 60 + 1e-6)) == []
 
 
-def test_output_is_frozen_where_its_packets_are_tiny_whatever_key_frames_come():
+def test_output_is_frozen_where_its_packets_are_tiny_whatever_key_frames_there_are():
     limit = still_bytes(640, 360)
     moving, still = [20_000, *[2000] * 49], [20_000, *[30] * 49]
     assert still_runs(stream(moving * 3), limit) == []

@@ -77,7 +77,7 @@ def test_jump_is_kept_where_sound_continues():
     assert find_clock("mpegts", video, BASE, audio, BASE).video is None
 
 
-def test_slide_that_is_shown_for_a_minute_is_kept_in_a_file_format():
+def test_slide_that_is_shown_for_a_minute_is_kept_in_file_formats():
     slides = packets([number * 60 * 90_000 for number in range(10)], 60 * 90_000)
     assert find_clock("mov", slides, BASE, None, BASE).video is None
 
@@ -97,7 +97,7 @@ def test_clock_that_starts_again_endlessly_is_refused():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_few_wrong_times_are_put_where_pictures_are_missing(seed):
+def test_a_few_wrong_times_are_moved_to_where_pictures_are_missing(seed):
     chance = random.Random(seed)
     right = recording(0, 12, FRAME)
     first, count = chance.randrange(5, 250), chance.randrange(1, 9)
@@ -152,7 +152,7 @@ def test_more_wrong_times_than_a_command_can_correct_are_refused():
         find_clock("mov", video, BASE, None, BASE)
 
 
-def test_regular_times_are_a_first_one_and_a_step():
+def test_regular_times_are_described_by_the_first_and_a_step():
     assert regular_steps([0, 80, 40, 120]) == (0, Fraction(40))
     assert regular_steps([0, 33, 67, 100]) == (0, Fraction(100, 3))  # rounded times
     assert regular_steps([0, 40, 100, 120]) is None
@@ -188,7 +188,7 @@ def test_times_that_leap_too_often_are_not_counted():
 
 
 @pytest.mark.parametrize("back", [0.25, 0.6, 1.0])
-def test_short_fall_of_picture_and_sound_alike_joins_recordings(back):
+def test_short_fall_of_both_picture_and_sound_separates_recordings(back):
     start = 126_000 + round((4 - back) * 90_000)
     clock, pictures, _ = clock_of((126_000, 4), (start, 4))
     assert [warning.code for warning in clock.warnings] == ["recordings_joined"]

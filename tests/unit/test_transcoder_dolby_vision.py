@@ -24,7 +24,7 @@ def picture(rpu_profile: int, full: int) -> dict:
     ("stream", "pictures"),
     [(record(5, 0), []), (record(10, 0), []), (record(5, 0), [picture(0, 1)]), ({}, [{}, picture(0, 1)])],
 )
-def test_colours_of_dolby_vision_alone_are_refused(stream, pictures):
+def test_colours_that_only_dolby_vision_can_show_are_refused(stream, pictures):
     with pytest.raises(UnsupportedCodec, match="profile 5"):
         check_colours(stream, pictures)
 

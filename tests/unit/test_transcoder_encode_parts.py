@@ -79,7 +79,7 @@ async def test_only_the_parts_of_a_chunk_are_fetched():
     assert encoding.runs == [("copy", True)]
 
 
-async def test_parts_are_joined_where_a_seek_looks_around():
+async def test_parts_are_joined_where_a_seek_searches_the_file():
     source, encoding = Remote(), Encoding()
     assert await encode(source, given(is_searched=True), encoding) == "encoded from joined"
     assert source.asked == [("joined", *HEAD, *SPANS)]
@@ -155,7 +155,7 @@ async def test_parts_hold_the_packets_that_were_counted(lines, holds):
     assert (float(begin), float(end) > 8 + Fraction(1, 2)) == (4.0, True)
 
 
-async def test_places_do_not_matter_in_a_file_of_parts_alone():
+async def test_positions_do_not_matter_in_a_file_of_joined_parts():
     found = given(is_searched=True)
     assert await holds_packets(
         Listing((packet(400, 1), packet(500, 2), packet(600, 3))), found, found.chunks[0], "joined", SPANS

@@ -86,7 +86,7 @@ def test_ffmpegs_messages_tell_what_was_wrong_with_the_gpu(stderr, expected):
     assert gpu_fault(1, stderr) == expected
 
 
-def test_an_encode_that_ended_well_has_no_fault_whatever_it_said():
+def test_a_successful_encode_has_no_fault_whatever_it_printed():
     assert gpu_fault(0, "CUDA_ERROR_OUT_OF_MEMORY") is None
 
 

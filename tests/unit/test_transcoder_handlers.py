@@ -241,7 +241,7 @@ async def test_second_planner_waits_for_the_first(planning, new_video, outbox):
         await planning().uploaded(video.uploaded)
 
 
-async def test_video_without_a_thumbnail_says_so(planning, new_video):
+async def test_video_without_a_thumbnail_has_a_warning(planning, new_video):
     video = await new_video().accepted()
     await planning(Planner(thumbnail_error=CorruptSource("no picture"))).uploaded(video.uploaded)
     assert [warning.code for warning in (await video.record()).warnings] == [WarningCode.THUMBNAIL_MISSING]
@@ -316,7 +316,7 @@ async def test_lost_thumbnail_is_drawn_again_where_that_is_possible(planning, ne
     assert path.exists() == (error is None)
 
 
-async def test_thumbnail_is_not_drawn_of_another_file(planning, new_video, work_dir):
+async def test_thumbnail_is_not_drawn_from_another_file(planning, new_video, work_dir):
     video = await new_video(plan=replace(plan(), source_bytes=99).to_json()).planned()
     path = work_dir.root / (await video.record()).thumbnail_path
     path.unlink()
@@ -324,7 +324,7 @@ async def test_thumbnail_is_not_drawn_of_another_file(planning, new_video, work_
     assert not path.exists()
 
 
-async def test_video_that_is_over_is_not_resumed(planning, new_video):
+async def test_finished_video_is_not_resumed(planning, new_video):
     video = await new_video().ready()
     with pytest.raises(Superseded, match="the video is ready"):
         await planning().resume(video.resume)
@@ -451,7 +451,7 @@ async def test_chunk_is_not_encoded_without_its_original(encoding, new_video, wo
         await encoding(EncoderOf(video)).encode(video.encode(0))
 
 
-async def test_chunk_is_not_encoded_from_another_file_than_was_planned(encoding, new_video):
+async def test_chunk_is_not_encoded_from_a_file_other_than_the_planned_one(encoding, new_video):
     video = await new_video(plan=replace(plan(), source_bytes=5).to_json()).planned()
     with pytest.raises(SourceUnavailable, match="has 4 bytes, but had 5 when the video was planned"):
         await encoding(EncoderOf(video)).encode(video.encode(0))
@@ -535,7 +535,7 @@ async def test_refused_event_is_announced_as_failed(outbox, new_video, postgres)
     assert "userId" in event["message"]
 
 
-async def test_refused_event_says_nothing_of_an_accepted_video(outbox, new_video, postgres):
+async def test_refused_event_does_not_affect_an_accepted_video(outbox, new_video, postgres):
     video = await new_video().accepted()
     await refuse_event(outbox, invalid(videoId=str(video.video_id), userId=7))
     assert postgres.sent == []

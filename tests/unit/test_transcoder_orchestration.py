@@ -226,7 +226,7 @@ async def test_converted_sound_is_removed_when_the_encode_stalls(tmp_path, sourc
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-async def test_long_sources_are_planned_beside_the_event_loop(tmp_path, source, monkeypatch):
+async def test_long_sources_are_planned_outside_the_event_loop(tmp_path, source, monkeypatch):
     threads = []
 
     async def scan_source(*_given):

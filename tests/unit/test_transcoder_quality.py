@@ -96,7 +96,7 @@ def test_a_smaller_rendition_stays_smaller_than_the_next_larger():
 
 
 @given(st.floats(40, 100), st.floats(0, 20), st.floats(60, 99), st.floats(0, 30))
-def test_rate_factor_is_always_within_its_limits_and_a_half(mean, falls, target, spread):
+def test_rate_factor_is_always_within_its_limits_and_a_multiple_of_one_half(mean, falls, target, spread):
     chosen = choose(*trials(mean, mean - falls, spread=spread), target)
     assert 22.0 - MAX_LOWER <= chosen.crf <= 22.0 + STEP
     assert chosen.crf * 2 == int(chosen.crf * 2)

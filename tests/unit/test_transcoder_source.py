@@ -135,7 +135,7 @@ def test_only_quarter_turns_and_mirrors_are_applied(rows, expected):
     assert read_orientation({"side_data_list": [{"displaymatrix": matrix}]}) == expected
 
 
-def test_colours_of_the_decoded_picture_win():
+def test_colours_of_the_decoded_picture_take_precedence():
     colour = read_colour({"color_space": "bt709", "color_range": "tv"}, {"color_space": "unknown"})
     assert (colour.matrix, colour.range, colour.transfer, colour.is_hdr) == ("bt709", "tv", "", False)
     assert read_colour({}, {"color_transfer": "smpte2084"}).is_hdr
@@ -209,7 +209,7 @@ def lead_of(reader):
     return found.audio.lead_seconds
 
 
-def test_the_largest_of_the_sampled_pictures_decides_about_the_size():
+def test_the_largest_of_the_sampled_pictures_decides_the_size():
     small, one = replace(TRACK, width=176, height=144), Fraction(1)
     film = {"width": 640, "height": 360, "sample_aspect_ratio": "1:1"}
     assert largest_size(small, [{**film, "width": 200}, film]) == (640, 360, one)

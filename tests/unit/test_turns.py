@@ -12,7 +12,7 @@ async def hold(turns, share, order, release):
         await release.wait()
 
 
-async def test_each_share_gets_its_turn_however_many_of_another_wait():
+async def test_each_share_gets_its_turn_however_many_waiters_another_has():
     turns, order, release = Turns(1), [], asyncio.Event()
     crowd = [asyncio.create_task(hold(turns, "mallory", order, release)) for _ in range(5)]
     await asyncio.sleep(0)

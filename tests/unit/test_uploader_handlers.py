@@ -417,7 +417,7 @@ async def test_chunk_makes_progress_in_a_storage_that_works_intermittently_and_i
     assert (await video.chunk_statuses())[0] == "stored"
 
 
-async def test_storing_a_chunk_is_progress_when_the_end_of_the_video_fails(storing, new_video):
+async def test_stored_chunk_counts_as_progress_when_finishing_the_video_fails(storing, new_video):
     class NoPlaylists(MemoryStorage):
         async def put_bytes(self, key, body):
             if key.endswith(".m3u8"):

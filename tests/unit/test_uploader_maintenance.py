@@ -301,7 +301,7 @@ async def test_periodic_sweep_continues_after_an_outage(sweeper, new_video, post
     running.cancel()
 
 
-def test_missing_files_are_no_error_of_a_removal(tmp_path):
+def test_missing_files_are_no_error_when_files_are_removed(tmp_path):
     directory = tmp_path / "00000-1"
     put(directory / "a.ts")
     work_files.remove(directory, ["a.ts", "gone.ts"])
@@ -339,7 +339,7 @@ async def checked(fsck, *, repair=False):
     return findings
 
 
-async def test_whole_videos_are_clean(fsck, new_video):
+async def test_complete_videos_have_no_findings(fsck, new_video):
     await new_video().ready()
     await new_video().failed()
     await new_video().encoded()

@@ -168,7 +168,7 @@ async def test_hand_over_waits_no_longer_than_the_settings_have_patience(storage
         assert storage.put_file.await_count == 1
 
 
-async def test_bucket_that_does_not_answer_is_the_workspace_that_fails(work, storage, monkeypatch):
+async def test_unresponsive_bucket_is_a_failure_of_the_workspace(work, storage, monkeypatch):
     async def refuse(*_):
         raise StorageUnavailable("503")
 
@@ -181,7 +181,7 @@ async def test_bucket_that_does_not_answer_is_the_workspace_that_fails(work, sto
     await work.discard(name)
 
 
-async def test_storage_that_does_not_answer_is_not_the_workspace(work, storage):
+async def test_unresponsive_storage_is_no_failure_of_the_workspace(work, storage):
     async def refuse(*_):
         raise StorageUnavailable("the other one")
 

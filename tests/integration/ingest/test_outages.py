@@ -42,7 +42,7 @@ async def fill_pool(api: Api) -> None:
 
 
 @pytest.mark.parametrize("opens_all", [True, False], ids=["connected", "not connected"])
-async def test_every_operation_is_refused_soon_when_postgres_hangs(
+async def test_every_operation_is_refused_quickly_when_postgres_hangs(
     api: Api, database_url: str, opens_all: bool
 ) -> None:
     if opens_all:
