@@ -1,6 +1,7 @@
-"""A program for test_artifacts.py: takes a video with captions through the services, by the code on its path.
+"""A program for test_artifacts.py: takes a video with captions through all services.
 
-Captions are a kind that the product does not have. Prints what became of them, as JSON.
+It runs the code on its path. Captions are a kind that the product does not have. Prints what became of
+them, as JSON.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ async def test_pages_of_listed_origins_read_answers_with_credentials() -> None:
     assert headers["Access-Control-Expose-Headers"] == "Location"
 
 
-async def test_caches_keep_answers_apart_by_origin_and_by_earlier_differences() -> None:
+async def test_caches_keep_answers_apart_by_origin_and_by_what_varied_before() -> None:
     async with TestClient(ServiceServer(_app(OURS))) as client:
         for origin in (OURS, FOREIGN):
             got = await client.get("/api", headers={"Origin": origin})

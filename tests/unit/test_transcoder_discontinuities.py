@@ -188,7 +188,7 @@ def test_times_that_leap_too_often_are_not_counted():
 
 
 @pytest.mark.parametrize("back", [0.25, 0.6, 1.0])
-def test_short_fall_of_both_picture_and_sound_separates_recordings(back):
+def test_short_fall_of_both_picture_and_sound_is_a_join_of_recordings(back):
     start = 126_000 + round((4 - back) * 90_000)
     clock, pictures, _ = clock_of((126_000, 4), (start, 4))
     assert [warning.code for warning in clock.warnings] == ["recordings_joined"]
