@@ -120,7 +120,7 @@ class SampleVideo:
         return tuple(chunk.index for chunk in self.layout.chunks)
 
     async def accepted(self) -> Self:
-        """Have it accepted, and its original there."""
+        """Have it accepted, with its original in place."""
         async with self.outbox.transaction() as connection:
             assert await videos.accept(connection, self.uploaded)
         self._write(f"originals/{self.video_id}/source", b"film")

@@ -54,7 +54,7 @@ COUNTER: Final = """\
         }}
     }}
 """
-# What the edge logs and adds to answers, for the bare one too.
+# The edge's log and additional headers, for the bare nginx as well.
 ALIKE: Final = """\
     log_format alike escape=json
         '{{"time":"$time_iso8601","method":"$request_method","path":"$uri","status":$status,'

@@ -91,7 +91,7 @@ async def test_growing_video_plays_from_its_beginning_to_its_end(
         assert ended["frames"] >= 0.98 * CLIP_SECONDS * 25
         assert encoder.own_making(await viewer.stalls(), GRACE_SECONDS) == []
         assert len(viewer.fetched("/master.m3u8")) == 1
-        for moment in (9, 2, 11):  # where it has become complete, also forward of where it ended
+        for moment in (9, 2, 11):  # it is complete now: seek in both directions
             await viewer.seek(moment)
         await viewer.check()
         await client.ready(video["id"])

@@ -101,7 +101,7 @@ def running_engine(*, bridges: bool, environ: dict[str, str] | None = None) -> I
 
 
 def _no_settings(folder: str) -> Path:
-    """Return an empty settings file: that of the machine's own daemon is not for ours."""
+    """Return an empty settings file, because the machine's own is for another daemon."""
     path = Path(folder, "daemon.json")
     path.write_text("{}")
     return path

@@ -26,7 +26,7 @@ RENDITIONS = ("360p", "720p")
 
 
 class Shelf(MemoryStorage):
-    """Storage that counts what is put, and does something or fails before."""
+    """A storage that records puts, and awaits `before` ahead of each; it may fail."""
 
     def __init__(self):
         super().__init__()

@@ -45,7 +45,7 @@ def deleting(outbox, work, memory_storage):
 
 
 class Failing(MemoryStorage):
-    """A bucket whose puts of files raise, after something was done; what is in `error` may change."""
+    """A bucket whose puts of files raise `error`, if it is set."""
 
     error: Exception | None = None
 
