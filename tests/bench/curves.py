@@ -151,19 +151,22 @@ def drawn(name: str, seconds: float, folder: Path, media: Path) -> Path:
 
 
 def draw(name: str, rung: Rung, seconds: float, folder: Path, media: Path) -> Content | None:
-    """Write the raw pictures of a content in a rendition's size; None if the content is smaller."""
+    """Write the raw pictures of a content in a rendition's size; None if it is smaller or has no join."""
     full = drawn(name, seconds, folder, media)
-    if _height(full) < rung.height:
+    height, length = _shape(full)
+    if height < rung.height or length < KEY_FRAME_SECONDS + JOIN_SECONDS:
         return None
     raw = folder / "raw.y4m"
     size = f"scale={rung.width}:{rung.height}:flags=bicubic,setsar=1"
     run_quietly([*commands.FFMPEG, "-i", str(full), "-vf", size, str(raw)], TIMEOUT_SECONDS)
-    return Content(name, rung, seconds, raw, folder)
+    return Content(name, rung, length, raw, folder)
 
 
-def _height(path: Path) -> int:
-    shown = ("-show_entries", "stream=height", "-of", "csv=p=0")
-    return int(run_quietly(["ffprobe", "-v", "error", *shown, str(path)], TIMEOUT_SECONDS).strip().strip(","))
+def _shape(path: Path) -> tuple[int, float]:
+    """Return the height and the seconds of a video."""
+    shown = ("-show_entries", "stream=height:format=duration", "-of", "json")
+    found = json.loads(run_quietly(["ffprobe", "-v", "error", *shown, str(path)], TIMEOUT_SECONDS))
+    return int(found["streams"][0]["height"]), float(found["format"]["duration"])
 
 
 def _encode(content: Content, options: Sequence[str], first_frame: int = 0) -> tuple[Path, float]:
