@@ -144,7 +144,11 @@ async def test_another_original_of_the_video_is_not_mixed_with_the_one_before(wo
     assert await read_all(found, uri) == FILM[::-1]
 
 
-@pytest.mark.parametrize("uri", ["file:///etc/passwd", f"file:///originals/{OTHER}/source", "ftp://x/y"])
+@pytest.mark.parametrize(
+    "uri",
+    ["file:///etc/passwd", f"file:///originals/{OTHER}/source", "ftp://x/y"],
+    ids=["system file", "another video", "another scheme"],
+)
 async def test_only_the_video_s_own_file_is_a_source(work, storage, tmp_path, uri):
     await storage.put_bytes(f"work/{names.original(OTHER)}", FILM)
     found = originals(work, tmp_path, https=opener())

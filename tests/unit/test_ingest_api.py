@@ -322,7 +322,11 @@ async def test_video_of_another_user_is_unknown(api, new_video, path):
     assert_problem(await api.call("GET", f"/api/videos/{video.video_id}{path}"), 404, "not_found")
 
 
-@pytest.mark.parametrize("name", ["x", str(uuid4()).replace("-", ""), str(uuid4())])
+@pytest.mark.parametrize(
+    "name",
+    ["x", str(uuid4()).replace("-", ""), str(uuid4())],
+    ids=["malformed", "not canonical", "unknown"],
+)
 async def test_unknown_or_malformed_id_is_not_found(api, name):
     assert_problem(await api.call("GET", f"/api/videos/{name}"), 404, "not_found")
 
