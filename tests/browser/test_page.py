@@ -65,6 +65,7 @@ async def test_page_fits_the_screen_and_is_accessible(
             box = await viewer.page.locator(control).bounding_box()
             assert 0 <= box["x"] <= box["x"] + box["width"] <= width, control
             assert 0 <= box["y"] <= box["y"] + box["height"] <= height, control
+        await viewer.page.locator("media-airplay-button").wait_for(state="hidden")  # Chromium has no AirPlay
         await viewer.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
         assert await serious(viewer, libraries) == []
         await viewer.check()
