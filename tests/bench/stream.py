@@ -195,8 +195,11 @@ def main(arguments: Sequence[str]) -> int:
             found = [of_storage(kind, home / kind, env, given) for kind in given.storages]
     target = given.out / "stream.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    former = json.loads(target.read_text())["storages"] if given.add and target.exists() else []
-    report = {"machine": describe_machine(), "seconds": given.seconds, "storages": combined(former, found)}
+    former = json.loads(target.read_text()) if given.add and target.exists() else {"storages": []}
+    about = {"machine": describe_machine(), "seconds": given.seconds}
+    if "load" not in given.parts:
+        about |= {name: former[name] for name in about.keys() & former.keys()}
+    report = {**about, "storages": combined(former["storages"], found)}
     target.write_text(json.dumps(report, indent=2) + "\n")
     return draw(target)
 

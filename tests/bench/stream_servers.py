@@ -36,7 +36,7 @@ http {{
     client_body_temp_path "{home}/body"; proxy_temp_path "{home}/proxy";
     fastcgi_temp_path "{home}/fastcgi"; uwsgi_temp_path "{home}/uwsgi"; scgi_temp_path "{home}/scgi";
     types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; }}
-    sendfile on; tcp_nopush on; keepalive_requests 1000000;
+    sendfile on; keepalive_requests 1000000;
     open_file_cache max=10000 inactive=60s;
 {rest}
 }}

@@ -76,6 +76,19 @@ async def test_a_cold_segment_requested_by_head_is_cached_for_the_next_player(
     assert await edge.asked() == before + 1
 
 
+@ALL_GOES_BY_THE_STREAMER
+async def test_no_answer_waits_for_the_player_to_acknowledge_its_beginning(
+    edge: Edge, ready_film: Film
+) -> None:
+    """Linux acknowledges after 40 ms what a player has not answered."""
+    took = []
+    for _ in range(40):
+        begun_at = time.monotonic()
+        await edge.get(f"{ready_film.base}/720p/segment_001.ts", 206, Range="bytes=1000000-1065535")
+        took.append(time.monotonic() - begun_at)
+    assert sorted(took)[len(took) // 4] < 0.03
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Rules by which a player waits for another's fetch of a segment for one second, not thirty."""
