@@ -2,9 +2,10 @@
 
 The first request starts the read; requests that arrive while it is in use follow it from the beginning. The
 read does not depend on the first viewer, and runs at the storage's pace: a slow viewer does not delay the
-others. Memory is bounded: an object is kept whole while it has followers, within `budget_bytes` for all
-objects. When another object needs the memory, the last few slow followers of a completed read continue with
-separate reads, and a request for which no memory is left starts with a separate read.
+others. Memory is bounded: an object is kept whole while it has followers and a second longer, within
+`budget_bytes` for all objects. When another object needs the memory, the last few slow followers of a
+completed read continue with separate reads, and a request for which no memory is left starts with a separate
+read.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 BUDGET_BYTES: Final = 128 * 1024**2
 MAX_OBJECT_BYTES: Final = 64 * 1024**2
 HOLD_SECONDS: Final = 5.0  # minimum time for slow followers after the read has ended
+LINGER_SECONDS: Final = 1.0  # for viewers who request it just after the others were served
 FEW: Final = 2  # followers that may be detached when another object needs the memory
 
 
@@ -111,12 +113,23 @@ class SharedReads:
         finally:
             read.followers -= 1
             if not read.followers:
-                self._end(key, read)
+                self._leave(key, read)
 
     def _start(self, key: str) -> _Read:
         read = self._reads[key] = _Read()
         read.task = asyncio.create_task(self._run(key, read), name=f"read {key}")
         return read
+
+    def _leave(self, key: str, read: _Read) -> None:
+        """End a read whose last follower has left: a completed one a little later, if nobody else comes."""
+        if not read.is_complete:
+            self._end(key, read)
+        else:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._end_unused, key, read)
+
+    def _end_unused(self, key: str, read: _Read) -> None:
+        if not read.followers:
+            self._end(key, read)
 
     def _end(self, key: str, read: _Read) -> None:
         """Cancel a read that has no followers left."""
@@ -160,7 +173,8 @@ class SharedReads:
         for read in sorted(self._reads.values(), key=lambda read: read.ended_at):
             if self._free_bytes >= size:
                 return
-            if read.is_complete and read.ended_at <= latest and read.followers <= FEW and read.task:
+            is_held = read.followers and (read.ended_at > latest or read.followers > FEW)
+            if read.is_complete and not is_held and read.task:
                 read.may_end.set()
                 await asyncio.wait({read.task})
 

@@ -29,6 +29,11 @@ READY = f"() => {MEDIA} && {MEDIA}.readyState >= 2 && !{MEDIA}.closest('[hidden]
 HEADLINE = "() => document.getElementById('headline').textContent"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def private_is_possible(system: System) -> None:
+    system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="")
+
+
 async def make_token(client: Client, video_id: str, **wanted: Any) -> Any:
     path = f"/api/videos/{video_id}/playback-tokens"
     return await client.call("POST", path, expect=201, json=wanted)
@@ -62,7 +67,6 @@ async def plays_through(frame: Any) -> Any:
 async def test_token_is_renewed_by_the_embedding_page_while_the_video_grows(
     system: System, viewer: Viewer, clip: Path
 ) -> None:
-    system.up(STORAGE_TYPE="s3", S3_PUBLIC_URL="")
     async with system.client() as client:
         video = await client.upload(clip, visibility="private")
 

@@ -131,6 +131,29 @@ async def test_read_ends_when_all_viewers_leave(storage: SteppedStorage) -> None
     assert len(storage.reads) == 2
 
 
+async def test_viewer_who_comes_just_after_the_others_needs_no_read(
+    storage: SteppedStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_reads, "LINGER_SECONDS", 0.1)
+    reads = reads_of(storage)
+    storage.go()
+    assert await whole(reads) == await whole(reads) == BODY
+    assert storage.reads == [(0, None)]
+    await asyncio.sleep(0.3)
+    assert await whole(reads) == BODY
+    assert len(storage.reads) == 2
+
+
+async def test_object_that_nobody_reads_any_more_makes_room_at_once(storage: SteppedStorage) -> None:
+    reads = reads_of(storage, budget_bytes=len(BODY))
+    await storage.put_bytes(OTHER, BODY)
+    storage.go()
+    assert await whole(reads) == BODY
+    async with reads.open(OTHER) as first, reads.open(OTHER) as second:
+        assert await first.body() == await second.body() == BODY
+    assert len(storage.reads) == 2
+
+
 OTHER = KEY.replace("001", "002")
 
 
@@ -146,8 +169,9 @@ async def test_slow_viewer_delays_no_other(storage: SteppedStorage) -> None:
 
 
 async def test_slow_viewer_continues_alone_when_another_object_needs_the_memory(
-    storage: SteppedStorage,
+    storage: SteppedStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(shared_reads, "LINGER_SECONDS", 0)
     await storage.put_bytes(OTHER, BODY)
     reads = reads_of(storage, budget_bytes=len(BODY) + 10, hold_seconds=0)
     async with reads.open(KEY) as slow:
