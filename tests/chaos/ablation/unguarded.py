@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.ingest.uploads import accept
 from services.transcoder.handlers.encode_chunk import EncodeChunkHandler
+from services.transcoder.handlers.leases import ChunkLease
 from services.uploader.handlers import publish_video
 from services.uploader.handlers.store_chunk import StoreChunkHandler
 from services.uploader.maintenance.reconcile import Reconciler
@@ -67,12 +68,16 @@ class _RolledBack(Exception):
 
 
 def without_fence() -> None:
-    """Let an attempt commit its chunk even when another holds the claim."""
+    """Let an attempt commit its chunk even when another holds the claim, and no renewal stop it before."""
+
+    async def renew(self: ChunkLease, claim: Any) -> None:
+        return
 
     async def finish_chunk(connection: Any, *, video_id: Any, chunk: int, attempt: int, codecs: Any) -> str:
         return str(await connection.execute(FINISH_ANY_ATTEMPT, video_id, chunk, codecs))
 
     _replace(sql, "finish_chunk", finish_chunk)
+    _replace(ChunkLease, "renew", renew)
 
 
 def without_state_guard() -> None:
