@@ -80,7 +80,7 @@ async def test_chunks_with_and_without_a_warm_up_join_as_during_an_update(tmp_pa
 
     clip = Clip(rate=NTSC, frames=240)
     joined, _ = await convert(make_clip(tmp_path / "a.mp4", clip), tmp_path, of_two_versions)
-    assert [chunk.warm_up_frames for chunk in joined.plan.chunks] == [0, 20, 0, 20, 0]
+    assert [chunk.warm_up_frames for chunk in joined.plan.chunks] == [0, 30, 0, 30, 0]
     check_pictures(joined, list(range(240)))
 
 

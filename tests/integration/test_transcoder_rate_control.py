@@ -104,7 +104,7 @@ async def test_chunks_that_aim_at_a_quality_join_without_a_step_in_quality(tmp_p
 async def test_no_step_in_quality_is_left_at_joins_where_key_frames_need_a_full_buffer(tmp_path):
     source = make_source(tmp_path / "a.mkv", TEXTURE, 12)
     plan = await make_plan(source, LADDER[:1], segment_seconds=2, chunk_seconds=4)
-    assert [chunk.warm_up_frames for chunk in plan.chunks] == [0, 17, 17]
+    assert [chunk.warm_up_frames for chunk in plan.chunks] == [0, 25, 25]
     assert await step_at_joins(plan, source, tmp_path) < JOIN_DB
     assert await step_at_joins(without_warm_up(plan), source, tmp_path) > 2 * JOIN_DB
 

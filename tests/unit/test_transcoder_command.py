@@ -79,7 +79,7 @@ def test_a_chunk_in_the_middle_with_x264():
     )
     forced = f"-g 100000 -forced-idr 1 {DTS}"
     picture = (
-        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=280:end_pts=899,"
+        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=270:end_pts=899,"
         "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
         "out_color_matrix=bt709:out_range=limited,format=yuv420p,setsar=1,split=2[v0][below0];"
         "[below0]scale=640:360:flags=bicubic,setsar=1[v1]"
@@ -102,7 +102,7 @@ def test_a_chunk_in_the_middle_with_nvenc_stays_on_the_gpu():
         " -spatial-aq 1 -no-scenecut 1 -b_ref_mode disabled -bf 2 -cq:v:0 25 -b:v:0 0 -level:v:0 3.1"
     )
     picture = (
-        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=280:end_pts=899,"
+        f"[0:0]setpts=PTS-126000,{FPS},trim=start_pts=270:end_pts=899,"
         "scale_cuda=1280:720:format=yuv420p:interp_algo=bilinear,setsar=1,"
         "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709[v0]"
     )
@@ -120,7 +120,7 @@ def test_nvenc_gets_uploaded_pictures_when_filters_need_them_in_memory():
     turned = replace(VIDEO, orientation=("transpose=clock",))
     given = plan(source(video=turned, audio=None))
     expected = (
-        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=280:end_pts=899,"
+        f"[0:0]setpts=PTS-126000,{SHAPE},{WEAVE},{FPS},trim=start_pts=270:end_pts=899,"
         "scale=1280:720:flags=bicubic:in_color_matrix=bt709:in_range=limited:"
         "out_color_matrix=bt709:out_range=limited,format=yuv420p,transpose=clock,setsar=1,hwupload_cuda,"
         "split=2[v0][below0];[below0]scale_cuda=360:640:interp_algo=bilinear,setsar=1[v1]"
@@ -191,14 +191,14 @@ def test_the_first_chunk_is_read_from_the_beginning_and_not_cut():
 
 def test_the_last_chunk_extends_streams_that_end_early():
     picture, sound = graphs(plan(), 2)
-    assert f"{FPS},tpad=stop_mode=clone:stop=-1,trim=start_pts=879:end_pts=1200" in picture
+    assert f"{FPS},tpad=stop_mode=clone:stop=-1,trim=start_pts=869:end_pts=1200" in picture
     assert ",apad,atrim=" in sound
 
 
 def test_the_first_picture_is_held_while_sound_is_early():
     given = plan(source(audio=replace(AUDIO, start_seconds=Fraction(1))))
     assert "tpad=start_mode=clone:start=12,trim=start_pts=0:end_pts=300" in graphs(given, 0)[0]
-    assert ",setpts=PTS+12,trim=start_pts=280:end_pts=899" in graphs(given, 1)[0]
+    assert ",setpts=PTS+12,trim=start_pts=270:end_pts=899" in graphs(given, 1)[0]
 
 
 def test_a_chunk_beyond_the_sound_is_silent():
@@ -223,7 +223,7 @@ def test_damaged_sources_are_read_from_the_chunk_before_and_filled():
     assert f"{FPS}:start_time=0.000000,tpad=stop_mode=clone:stop=-1,trim=" in picture
     seek = "-noaccurate_seek -seek_timestamp 1 -ss 9.558000 "  # that of the chunk before
     assert inputs(given, 2, tolerant=True).strip() == opened.format("", seek)
-    held = "start_time=29.329300,tpad=stop_mode=clone:stop=-1,trim=start_pts=879:"  # a whole number of ticks
+    held = "start_time=28.928900,tpad=stop_mode=clone:stop=-1,trim=start_pts=869:"  # 867 frames: no rounding
     assert f"{FPS}:{held}" in graphs(given, 2, tolerant=True)[0]
     nokey = opened.format("-skip_frame nokey ", "")
     assert inputs(given, 2, tolerant=True, key_frames_only=True).strip() == nokey

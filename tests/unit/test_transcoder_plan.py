@@ -34,10 +34,10 @@ def test_seek_aims_well_before_when_the_container_has_no_index():
     assert plan(source(seeking="near")).chunks[1].video_seek_seconds == pytest.approx(key_frame - 1.5)
 
 
-def test_each_chunk_but_the_first_encodes_two_thirds_of_a_second_before_it():
+def test_each_chunk_but_the_first_encodes_a_second_before_it():
     given = plan()
-    assert [chunk.warm_up_frames for chunk in given.chunks] == [0, 20, 20]
-    assert [chunk.encoded_from for chunk in given.chunks] == [0, 280, 879]
+    assert [chunk.warm_up_frames for chunk in given.chunks] == [0, 30, 30]
+    assert [chunk.encoded_from for chunk in given.chunks] == [0, 270, 869]
     late = plan(source(key_pts=[FIRST, FIRST + FRAME * 290]))  # too late for the first frame of the warm-up
     assert late.chunks[1].video_seek_seconds is None
 
@@ -46,10 +46,10 @@ def test_rest_of_a_chunk_has_its_own_warm_up():
     given = plan()
     whole = given.chunks[1]
     rest = given.rest(whole, 1, 0)
-    assert (rest.first_frame, rest.warm_up_frames) == (599, 20)
+    assert (rest.first_frame, rest.warm_up_frames) == (599, 30)
     assert rest.video_seek_seconds == whole.video_seek_seconds
     without = replace(whole, warm_up_frames=0)  # as plans of older versions have it
-    assert given.rest(without, 1, 0).warm_up_frames == 20
+    assert given.rest(without, 1, 0).warm_up_frames == 30
 
 
 def test_reading_begins_at_the_start_when_the_container_cannot_seek():

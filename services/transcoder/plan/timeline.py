@@ -16,7 +16,7 @@ AUDIO_RATE: Final = 48_000
 AUDIO_FRAME: Final = 1024  # samples in one AAC frame
 MIN_TAIL_SECONDS: Final = Fraction(1, 2)
 KEY_FRAME_SECONDS: Final = 2  # Apple, HLS authoring specification 1.13
-WARM_UP_SECONDS: Final = Fraction(2, 3)  # less leaves a step in quality at joins (docs/benchmarks.md)
+WARM_UP_SECONDS: Final = 1  # less leaves a step in quality at joins (docs/benchmarks.md)
 NTSC_SECOND: Final = Fraction(1001, 1000)  # 60 frames at 29.97 a second (2.002 s) count as two seconds
 
 
