@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from uuid import UUID
 
-    from shared.storage.interface import ObjectReader, ReadBytes, Storage, StoredObject
+    from shared.storage.interface import ObjectReader, OpenUpload, ReadBytes, Storage, StoredObject
     from shared.workspace.bucket_upload import WorkStorage
     from shared.workspace.disk_budget import Reservation
     from shared.workspace.layout import WorkDir
@@ -88,10 +88,9 @@ class BucketWorkspace:
 
     async def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Return the sizes in bytes of existing files: with one listing if there are many."""
-        by_directory = defaultdict(set)
+        by_directory, found = defaultdict[str, set[str]](set), dict[str, int]()
         for name in names:
             by_directory["/".join(name.split("/")[:-1][:3])].add(name)
-        found: dict[str, int] = {}
         with bucket_faults():
             for directory, wanted in by_directory.items():
                 if len(wanted) > HEADS:
@@ -203,16 +202,22 @@ class BucketWorkspace:
         """Remove the remains of uploads of dead processes: parts and heartbeat objects."""
         removed = 0
         with bucket_faults():
-            for upload in await self.storage.open_uploads(self._key(named.ORIGINALS)):
-                video_id = read_uuid(upload.key.removeprefix(f"{self.prefix}/").split("/")[1])
-                is_old = time.time() - upload.begun.timestamp() > self.stale_seconds
-                if is_old and video_id and not await self.is_uploading(video_id):
-                    await self.storage.abort_upload(upload)
-                    removed += 1
+            for place in named.PLACES:
+                for upload in await self.storage.open_uploads(self._key(place)):
+                    if await self._is_dead(place, upload):
+                        await self.storage.abort_upload(upload)
+                        removed += 1
             for name in await self.unfinished_uploads():
                 await self.storage.delete(self._key(name))
                 removed += 1
         return removed
+
+    async def _is_dead(self, place: Place, upload: OpenUpload) -> bool:
+        """Tell whether an upload's process has ended. No segment takes `stale_seconds`; an original may."""
+        if time.time() - upload.begun.timestamp() <= self.stale_seconds:
+            return False
+        video_id = read_uuid(self._name(upload.key).split("/")[1])
+        return video_id is not None and (place == named.CHUNKS or not await self.is_uploading(video_id))
 
     async def unfinished_uploads(self) -> list[str]:
         """Return the heartbeat objects that have gone stale."""
@@ -225,8 +230,6 @@ class BucketWorkspace:
         with bucket_faults():
             found = await self.storage.head(self._key(named.upload(video_id)))
         return found is not None and _age_seconds(found) <= self.stale_seconds
-
-    # For the sweep
 
     async def directories(self, place: Place) -> AsyncIterator[Mapping[UUID, Sequence[str]]]:
         """Yield the videos that have objects in a place, with the entries of their directories."""

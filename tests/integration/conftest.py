@@ -14,6 +14,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import asyncpg
 import pytest
+from aiobotocore.session import get_session
 
 from shared.database.migrate import migrate
 from shared.database.pool import open_database
@@ -47,10 +48,33 @@ class Servers:
         """
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values |= {"storage_type": "local", "http_host": "127.0.0.1"} | overrides
-        if os.environ.get("WORK") == "bucket" and values["storage_type"] == "s3":
-            prefix = f"work-{uuid5(NAMESPACE_URL, str(values['work_dir'])).hex}/"
-            values = {"work": "bucket", "s3_work_prefix": prefix} | values
+        if os.environ.get("WORK") == "bucket":
+            values = self._work(values) | values
         return Settings(**values)
+
+    def _work(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return where the services of one `work_dir` hand files over in a bucket."""
+        if values["storage_type"] == "local":
+            return {"work": "volume"}
+        prefix = f"work-{uuid5(NAMESPACE_URL, str(values['work_dir'])).hex}/"
+        return {"work": "bucket", "s3_work_prefix": prefix, "s3_work_bucket": self.s3_work_bucket}
+
+    @property
+    def s3_work_bucket(self) -> str:
+        """A bucket that stays private when videos are public."""
+        return f"{self.s3_bucket}-work"
+
+    async def create_work_bucket(self) -> None:
+        """Create the work bucket if it does not exist."""
+        async with get_session().create_client(
+            "s3",
+            endpoint_url=self.s3_endpoint_url,
+            region_name=self.s3_region,
+            aws_access_key_id=self.s3_access_key_id,
+            aws_secret_access_key=self.s3_secret_access_key,
+        ) as s3:
+            if self.s3_work_bucket not in {each["Name"] for each in (await s3.list_buckets())["Buckets"]}:
+                await s3.create_bucket(Bucket=self.s3_work_bucket)
 
 
 NAMES = tuple(name.upper() for name in Servers.__dataclass_fields__)
@@ -87,6 +111,8 @@ def servers(outside_servers: None, tmp_path_factory: pytest.TempPathFactory) -> 
         servers = _read_env(directory / "env")
         if "DATABASE_URL" not in os.environ:
             asyncio.run(_disable_fsync(servers.database_url))
+        if os.environ.get("WORK") == "bucket":
+            asyncio.run(servers.create_work_bucket())
         yield servers
     finally:
         _local("down", directory)

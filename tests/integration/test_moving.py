@@ -342,6 +342,7 @@ def environment(settings: Settings, storages_file: Path) -> dict[str, str]:
     }
     storages_file.write_text(json.dumps(tables))
     names = ("storage_type", "s3_bucket", "s3_endpoint_url", "s3_region", "s3_access_key_id", "s3_public_url")
+    names += ("work", "s3_work_bucket", "s3_work_prefix")
     given = {name.upper(): str(getattr(settings, name)) for name in names}
     secrets = ("database_url", "rabbitmq_url", "s3_secret_access_key")
     given |= {name.upper(): getattr(settings, name).get_secret_value() for name in secrets}

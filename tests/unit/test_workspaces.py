@@ -21,6 +21,7 @@ from shared.contracts.events import Segment
 from shared.errors import StorageRefused, StorageUnavailable, WorkBucketUnavailable, WorkVolumeUnavailable
 from shared.service.workspace import open_workspace
 from shared.settings import WorkspaceSettings
+from shared.storage.interface import OpenUpload
 from shared.storage.memory import MemoryStorage
 from shared.workspace import names
 from shared.workspace.bucket import BucketWorkspace
@@ -110,6 +111,19 @@ async def test_parts_and_heartbeats_of_dead_uploads_are_removed_when_they_are_st
     assert await work.remove_stale_uploads() == 2
     assert [each.key for each in storage.uploads] == [f"work/{names.original(alive.video_id)}"]
     assert await work.is_uploading(alive.video_id)
+
+
+async def test_parts_of_a_segment_of_a_transcoder_that_was_killed_are_removed_when_they_are_stale(
+    work, storage
+):
+    video_id, now = uuid4(), datetime.now(UTC)
+    places = {
+        attempt: f"work/{names.attempt_at(video_id, 0, attempt)}/360p/segment_001.ts" for attempt in (1, 2)
+    }
+    long_ago = now - timedelta(seconds=STALE_SECONDS + 1)
+    storage.uploads = [OpenUpload(places[1], "a", long_ago), OpenUpload(places[2], "b", now)]
+    assert await work.remove_stale_uploads() == 1
+    assert [each.key for each in storage.uploads] == [places[2]]
 
 
 async def test_upload_fails_with_the_bucket_and_leaves_nothing(work, storage, monkeypatch):
