@@ -9,7 +9,7 @@ from uuid import UUID
 from aiohttp import web
 
 from services.streamer.availability import RequestedFile
-from services.streamer.edge_admission import CLIENT_CACHE, admission, edge_cache
+from services.streamer.edge_cache_policy import CLIENT_CACHE, admission, edge_cache
 from services.streamer.routes import CORS
 from services.streamer.stream_handler import SEGMENT_URLS, admit, storage_of
 from shared.errors import NotFound, PlaybackRefused
@@ -18,7 +18,7 @@ from shared.names import RENDITION, VIDEO_ID
 from shared.playback import path_grants
 
 if TYPE_CHECKING:
-    from services.streamer.edge_admission import Admission
+    from services.streamer.edge_cache_policy import Admission
 
 BASE = f"/edge/admissions/{{video_id:{VIDEO_ID.pattern}}}"
 OF_GRANT = f"{BASE}/g/{{grant:{path_grants.PATTERN}}}/{{rendition:{RENDITION.pattern}}}"

@@ -9,7 +9,7 @@ import pytest
 from services.ingest.auth.caller import Caller, bearer_key
 from services.ingest.cursors import decode_cursor, encode_cursor
 from services.ingest.http.form import clean_filename
-from services.ingest.progress.video_state import VideoState
+from services.ingest.progress.state_event import VideoState
 from services.ingest.records import render
 from shared.contracts.events import Rendition
 from shared.contracts.warnings import VideoWarning

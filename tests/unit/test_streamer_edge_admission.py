@@ -8,13 +8,13 @@ import pytest
 
 from services.streamer.access_rules import Access
 from services.streamer.availability import Availability
-from services.streamer.edge_admission import CLIENT_CACHE, FOLDER, VERSION, admission
+from services.streamer.edge_cache_policy import CLIENT_CACHE, FOLDER, VERSION, admission
 from shared.hls.renditions import StoredSegment
 from shared.storage.memory import MemoryStorage
 from tests.unit.video_values import video
 
 if TYPE_CHECKING:
-    from services.streamer.edge_admission import Admission
+    from services.streamer.edge_cache_policy import Admission
     from shared.videos import Video
 
 HOME = MemoryStorage()

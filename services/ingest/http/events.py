@@ -9,7 +9,7 @@ from aiohttp import web
 
 from services.ingest.http.requests import read_uuid, visible_video
 from services.ingest.http.resources import CALLER, DATABASE, FEED
-from services.ingest.progress.video_state import VideoState, retry_hint
+from services.ingest.progress.state_event import VideoState, retry_hint
 from shared.http.problems import REQUEST_ID
 from shared.telemetry.logs import request_id
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.ingest.progress.video_state import VideoState
+from services.ingest.progress.state_event import VideoState
 from shared.database.queries import all_rows
 from shared.database.statements import ingest as sql
 from shared.errors import DatabaseUnavailable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.transcoder.byte_map import ByteMap
 from services.transcoder.byte_spans import merged
-from services.transcoder.probe.container_index import find_index
+from services.transcoder.probe.locate_index import find_index
 from services.transcoder.probe.streams import read_fraction
 from services.transcoder.probe.track_choice import index_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.transcoder.byte_spans import Spans
     from services.transcoder.media import Source
     from services.transcoder.probe.build_source import ProbeResult
-    from services.transcoder.probe.container_index import ContainerIndex
+    from services.transcoder.probe.locate_index import ContainerIndex
     from services.transcoder.probe.packets import PacketReader
 
     Json = Mapping[str, Any]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from services.transcoder.byte_spans import merged, missing
 from services.transcoder.ffmpeg.input import input_options, input_url
 from services.transcoder.ffmpeg.sandbox import Access
-from services.transcoder.probe.container_index import read_index
+from services.transcoder.probe.locate_index import read_index
 from services.transcoder.probe.packets import PACKET_FIELDS, PacketReader
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from services.transcoder.byte_spans import Span, Spans
     from services.transcoder.ffmpeg.input import Limits
     from services.transcoder.ffmpeg.runner import FfmpegRunner
-    from services.transcoder.probe.container_index import ContainerIndex
+    from services.transcoder.probe.locate_index import ContainerIndex
 
     Need = Callable[[Iterable[Span]], Awaitable[None]]
 

@@ -6,8 +6,8 @@ from io import BytesIO
 
 import pytest
 
-from services.transcoder.probe import container_index
-from services.transcoder.probe.container_index import read_index
+from services.transcoder.probe import locate_index
+from services.transcoder.probe.locate_index import read_index
 
 
 def box(kind, content=b"", *, length=None):
@@ -35,7 +35,7 @@ def test_media_data_may_be_large_or_last_to_the_end():
 def test_fragments_belong_to_the_index_unless_there_are_too_many(monkeypatch):
     content = FTYP + MOOV + (box(b"moof", bytes(20)) + MDAT) * 3
     assert index_of(content).spans == ((0, 160), (1144, 1188), (2172, 2216))
-    monkeypatch.setattr(container_index, "MAX_INDEX_SPANS", 2)
+    monkeypatch.setattr(locate_index, "MAX_INDEX_SPANS", 2)
     assert index_of(content) is None
 
 
