@@ -57,7 +57,8 @@ class Servers:
         if values["storage_type"] == "local":
             return {"work": "volume"}
         prefix = f"work-{uuid5(NAMESPACE_URL, str(values['work_dir'])).hex}/"
-        return {"work": "bucket", "s3_work_prefix": prefix, "s3_work_bucket": self.s3_work_bucket}
+        bucket = self.s3_work_bucket if values.get("s3_public_url") else ""
+        return {"work": "bucket", "s3_work_prefix": prefix, "s3_work_bucket": bucket}
 
     @property
     def s3_work_bucket(self) -> str:

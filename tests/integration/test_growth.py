@@ -286,7 +286,7 @@ async def test_everything_is_put_again_when_stored_objects_are_lost(world):
 
 
 async def test_segments_of_a_chunk_in_progress_are_those_of_the_whole_chunk(tmp_path):
-    source = make_clip(tmp_path / "a.mp4", Clip(frames=100))
+    source = make_clip(tmp_path / "a.mp4", Clip(frames=125))
     plan = await make_plan(source, PRESETS, segment_seconds=1, chunk_seconds=2)
     chunk = plan.chunks[1]
     whole = await encode_chunk(plan, 1, source, tmp_path, X264)

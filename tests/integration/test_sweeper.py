@@ -376,7 +376,7 @@ async def test_only_one_sweep_runs_when_many_begin(sweeper, known, database):
 
 def run_command(servers, database_url, work_dir, *arguments, **variables):
     environment = {name.upper(): str(getattr(servers, name)) for name in servers.__dataclass_fields__}
-    environment |= {"WORK_DIR": str(work_dir), "DATABASE_URL": database_url} | variables
+    environment |= {"WORK": "volume", "WORK_DIR": str(work_dir), "DATABASE_URL": database_url} | variables
     command = [sys.executable, "-m", "services.uploader", *arguments]
     return subprocess.run(
         command, cwd=REPO, env=os.environ | environment, capture_output=True, text=True, check=False
