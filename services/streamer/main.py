@@ -46,10 +46,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 NAME, DEFAULT_PORT = "streamer", 8081
-IDENTITY_SECONDS, IDENTITY_LIMIT_SECONDS = (
-    10.0,
-    3.0,
-)  # interval of reading the markers; limit of the first read
+IDENTITY_SECONDS = 10.0  # between reads of the markers
+IDENTITY_LIMIT_SECONDS = 3.0  # of the first read
 STORAGE_CONNECTIONS = 4096  # a slow player holds one while it reads a segment
 
 
