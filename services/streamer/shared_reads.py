@@ -168,9 +168,9 @@ class SharedReads:
             self._drop(read)
 
     async def _make_room(self, size: int) -> None:
-        """Drop completed reads with few slow followers, the oldest first, until `size` bytes are free."""
+        """Drop completed reads until `size` bytes are free: unused ones, then those of few slow followers."""
         latest = self._clock() - self._hold_seconds
-        for read in sorted(self._reads.values(), key=lambda read: read.ended_at):
+        for read in sorted(self._reads.values(), key=lambda read: (read.followers > 0, read.ended_at)):
             if self._free_bytes >= size:
                 return
             is_held = read.followers and (read.ended_at > latest or read.followers > FEW)

@@ -17,7 +17,7 @@ from services.streamer.object_reader import StoredObjects
 from services.streamer.playlist_rewriting import cap_variants
 from services.streamer.responses import send_object, send_playlist
 from services.streamer.segment_urls import SegmentUrls
-from shared.errors import NotFound, PlaybackRefused
+from shared.errors import DatabaseUnavailable, NotFound, PlaybackRefused
 from shared.http.client_address import client_address
 from shared.http.problems import HttpProblem
 from shared.names import DEFAULT_STORAGE, IFRAMES, MASTER, PLAYLIST
@@ -73,7 +73,10 @@ async def serve(request: web.Request) -> web.StreamResponse:
     try:
         return await _serve(request, video_id)
     except _Missing as missing:
-        fresh = await request.app[CATALOG].videos.get_fresh(video_id)
+        try:
+            fresh = await request.app[CATALOG].videos.get_fresh(video_id)
+        except DatabaseUnavailable:
+            raise missing from None
         if fresh is None or fresh.video.location == missing.known.video.location:
             raise
     return await _serve(request, video_id)

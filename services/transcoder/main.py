@@ -97,7 +97,8 @@ def create_app(settings: TranscoderSettings, *, open_encoder: OpenEncoder | None
 async def _encoder(settings: TranscoderSettings, app: web.Application) -> AsyncIterator[None]:
     await report_protection(settings.sandbox)
     runner = FfmpegRunner(settings.sandbox, memory_bytes=settings.sandbox_memory_bytes)
-    ffmpeg = await check_ffmpeg(runner, compares_content=settings.verify != "off")
+    encodes = set(settings.transcoder_queues) != {"plan"}
+    ffmpeg = await check_ffmpeg(runner, compares_content=encodes and settings.verify != "off")
     log.info("ffmpeg", version=ffmpeg.version)
     if ffmpeg.cannot_convert:
         log.warning("ffmpeg_lacks_filters", cannot_convert=ffmpeg.cannot_convert)

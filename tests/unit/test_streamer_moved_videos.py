@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.streamer.availability import Availability
+from shared.errors import DatabaseUnavailable
 from shared.storage.memory import MemoryStorage
 from shared.storage.storages import Storages
 from tests.unit.test_streamer_availability import ready
@@ -81,3 +82,17 @@ async def test_missing_object_is_looked_up_once_in_the_new_storage(old, new, nam
         assert record.reads <= 2
         record.move(new)
         assert (await client.get(f"{BASE}/{name}")).status == 404
+
+
+async def test_missing_object_is_missing_while_postgres_is_unavailable(old):
+    record, known = Record(old), []
+
+    async def read(video_id: object) -> Availability:
+        if known:
+            raise DatabaseUnavailable("connection refused")
+        known.append(await record.read(video_id))
+        return known[0]
+
+    async with streamer_of(Storages([old]), read) as client:
+        assert (await client.get(f"{BASE}/master.m3u8")).status == 200
+        assert (await client.get(f"{BASE}/720p/segment_999.ts")).status == 404

@@ -68,7 +68,8 @@ function askEmbedder() {
 }
 
 async function readState() {
-  const answer = await fetch(current(body.dataset.state), { cache: "no-store", credentials: "omit" });
+  const signal = AbortSignal.timeout(TOKEN_SECONDS * 1000);
+  const answer = await fetch(current(body.dataset.state), { cache: "no-store", credentials: "omit", signal });
   if (answer.ok) return answer.json();
   if ([401, 403].includes(answer.status)) return { status: "forbidden" };
   return { status: answer.status === 404 ? "missing" : "unavailable" };

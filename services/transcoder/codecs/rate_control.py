@@ -2,7 +2,7 @@
 
 With a target quality the encoder needs no estimate of the content, but of the decoder's buffer and of the
 pictures before: a chunk starts with a warm-up that is dropped, and then at the quality at which the last one
-ended. With ABR each chunk starts with an estimate that is 1 to 2 dB off for a second.
+ended. With ABR the first estimate of the content is 1 to 2 dB off for a second; the warm-up takes that, too.
 The scale is x264's rate factor (CRF): an increase of 6 halves the bits.
 """
 

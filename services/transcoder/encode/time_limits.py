@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from services.transcoder.command.video import tolerant_seek
@@ -18,9 +19,10 @@ MIN_SECONDS: Final = 300
 def read_from(plan: Plan, chunk: Chunk, way: Strategy) -> int:
     """Return the frame near which `way` starts reading."""
     if not way.is_tolerant:
-        return 0 if chunk.video_seek_seconds is None else chunk.first_frame
+        run_in = ceil(chunk.run_in_seconds * plan.rate)
+        return 0 if chunk.video_seek_seconds is None else max(0, chunk.first_frame - run_in)
     is_near = tolerant_seek(plan, chunk) is not None and not way.key_frames_only
-    return plan.chunk(chunk.index - 1).first_frame if is_near else 0
+    return plan.chunk(chunk.index - 1).encoded_from if is_near else 0
 
 
 def longest_run_seconds(plan: Plan, chunk: Chunk, way: Strategy) -> float:
