@@ -16,7 +16,7 @@ def draw(report: dict[str, Any], target: Path) -> None:
     """Write the chart: one panel per content and rendition, VMAF over the rate."""
     matplotlib = import_module("matplotlib")
     matplotlib.use("Agg")
-    plots = import_module("matplotlib.pyplot")
+    plots, ticker = import_module("matplotlib.pyplot"), import_module("matplotlib.ticker")
     rows = report["rows"]
     count = -(-len(rows) // COLUMNS)
     figure, grid = plots.subplots(count, COLUMNS, figsize=(4 * COLUMNS, 3 * count), squeeze=False)
@@ -27,6 +27,9 @@ def draw(report: dict[str, Any], target: Path) -> None:
             points = sorted((point["bps"] / 1000, point["vmaf"]) for point in row[name])
             axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.set_title(f"{row['content']}, {row['rendition']}", fontsize=9)
         axes.tick_params(labelsize=8)
     grid[0][0].legend(fontsize=8)
