@@ -22,7 +22,9 @@ STATES = ("ready", "growing", "deleted", "unknown")
 
 def routes() -> list[tuple[str, str]]:
     """Return every method and path of the router of ingest that needs a key."""
-    settings = Settings(database_url="postgresql://x/x", rabbitmq_url="amqp://x/", work_dir="/tmp")
+    settings = Settings(
+        database_url="postgresql://x/x", rabbitmq_url="amqp://x/", work_dir="/tmp", work="volume"
+    )
     known = {
         (route.method, route.resource.canonical)
         for route in create_app(settings).router.routes()

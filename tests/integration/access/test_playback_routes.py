@@ -44,7 +44,11 @@ PROBES: tuple[dict[str, str], ...] = (
 def routes() -> list[tuple[str, str]]:
     """Return every method and path of the streamer's router that is not open to all."""
     settings = Settings(
-        database_url="postgresql://x/x", rabbitmq_url="amqp://x/", work_dir="/tmp", edge="nginx"
+        database_url="postgresql://x/x",
+        rabbitmq_url="amqp://x/",
+        work_dir="/tmp",
+        work="volume",
+        edge="nginx",
     )
     known = {
         (route.method, route.resource.canonical)

@@ -183,6 +183,7 @@ def _start(settings: Settings, service: str, world: World) -> subprocess.Popen[b
         "RABBITMQ_URL": settings.rabbitmq_url.get_secret_value(),
         "WORK_DIR": str(settings.work_dir),
         "STORAGE_TYPE": "local",
+        "WORK": "volume",
         "HTTP_HOST": "127.0.0.1",
         "HTTP_PORT": str(world.ports[service]),
         "LOG_LEVEL": "DEBUG",
