@@ -121,7 +121,7 @@ class SharedReads:
         return read
 
     def _leave(self, key: str, read: _Read) -> None:
-        """End a read whose last follower has left: a completed one a little later, if nobody else comes."""
+        """End a read whose last follower has left; a completed one lingers for followers still to come."""
         if not read.is_complete:
             self._end(key, read)
         else:

@@ -70,7 +70,7 @@ async def _convert(system: System, source: Path, output: Path | None, renditions
             return bool(record["status"] == "ready")
 
         with Watch(transcoder) as watch:
-            first = asyncio.create_task(_first_playable(client, _master_url(system, accepted), renditions))
+            first = asyncio.create_task(first_playable(client, master_url(system, accepted), renditions))
             try:
                 record = await client.until(accepted["id"], is_ready, LIMIT_SECONDS)
                 wall_seconds = time.monotonic() - accepted_at
@@ -95,18 +95,19 @@ def _stack_cpu_seconds(pids: dict[str, int]) -> float:
     return sum(tree_cpu_seconds(pid) for pid in pids.values())
 
 
-def _master_url(system: System, record: Any) -> str:
+def master_url(system: System, record: Any) -> str:
+    """Return where the multivariant playlist of a record is."""
     return f"{system.env['STREAMER_URL']}/api/stream/{record['id']}/master.m3u8"
 
 
-async def _first_playable(client: Client, url: str, renditions: int) -> float:
+async def first_playable(client: Client, url: str, renditions: int) -> float:
     """Return when the first segment of every rendition could be fetched, on the monotonic clock."""
-    while not await plays(client, url, renditions):
+    while not await _plays(client, url, renditions):
         await asyncio.sleep(LOOK_SECONDS)
     return time.monotonic()
 
 
-async def plays(client: Client, url: str, renditions: int) -> bool:
+async def _plays(client: Client, url: str, renditions: int) -> bool:
     """Tell whether the first segment of every rendition can be fetched."""
     try:
         master = m3u8.loads((await client.fetch(url)).decode(), uri=url)

@@ -18,7 +18,7 @@ import aiohttp
 
 from tests.bench.machine import describe_machine
 from tests.bench.measure import Watch
-from tests.bench.ours import VARIABLES, plays
+from tests.bench.ours import VARIABLES, first_playable, master_url
 from tests.e2e.system import System, make_clip
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ MAX_LATER_SECONDS: Final = 2.0
 MAX_GROWTH_BYTES: Final = 64 * 1024**2
 BLOCK_BYTES: Final = 1024**2
 UPLOAD_SECONDS: Final = 1800.0
-LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +125,8 @@ async def _convert(system: System, client: Client, clip: Path) -> Times:
     began = time.monotonic()
     accepted = await client.upload(clip)
     accepted_at = time.monotonic()
-    url = f"{system.env['STREAMER_URL']}/api/stream/{accepted['id']}/master.m3u8"
     async with asyncio.timeout(UPLOAD_SECONDS):
-        while not await plays(client, url, RENDITIONS):
-            await asyncio.sleep(LOOK_SECONDS)
-    playable_at = time.monotonic()
+        playable_at = await first_playable(client, master_url(system, accepted), RENDITIONS)
     await client.ready(accepted["id"], UPLOAD_SECONDS)
     ready_at = time.monotonic()
     await client.call("DELETE", f"/api/videos/{accepted['id']}", 204)
