@@ -17,6 +17,7 @@ SERVICES = ("ingest", "transcoder", "uploader", "streamer")
 METADATA = "169.254.169.254"
 POSTGRES, RABBITMQ, RABBITMQ_TLS, HTTPS, DNS, OPENSHIFT_DNS = 5432, 5672, 5671, 443, 53, 5353
 NODE_LOCAL_DNS = "169.254.20.10"
+DNS_SERVICE = "10.96.0.10"  # which NodeLocal DNSCache answers on the node: no pod is behind it
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,10 @@ def pod_of(service, documents):
         if each["kind"] == "Deployment" and each["metadata"]["name"] == service
     ]
     return found
+
+
+def policies(documents):
+    return [each["spec"] for each in documents if each["kind"] == "NetworkPolicy"]
 
 
 def selects(selector, labels):
@@ -54,24 +59,36 @@ def is_peer(peer, namespace, address):
 
 
 def is_allowed(documents, service, direction, port, *, namespace=None, address="10.0.0.1", protocol="TCP"):
-    pod = pod_of(service, documents)
-    named = {p["name"]: p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports", [])}
+    labels = pod_of(service, documents)["metadata"]["labels"]
     side = "from" if direction == "Ingress" else "to"
     chosen = [
-        each["spec"]
-        for each in documents
-        if each["kind"] == "NetworkPolicy"
-        and direction in each["spec"]["policyTypes"]
-        and selects(each["spec"]["podSelector"], pod["metadata"]["labels"])
+        each
+        for each in policies(documents)
+        if direction in each["policyTypes"] and selects(each["podSelector"], labels)
     ]
     assert chosen, "a pod that no policy selects is open"
     for rule in [rule for spec in chosen for rule in spec.get(direction.lower(), [])]:
-        ports = {(named.get(p["port"], p["port"]), p.get("protocol", "TCP")) for p in rule["ports"]}
+        ports = {(p["port"], p.get("protocol", "TCP")) for p in rule["ports"]}
         peers = rule.get(side)
         is_known = peers is None or any(is_peer(peer, namespace, address) for peer in peers)
         if (port, protocol) in ports and is_known:
             return True
     return False
+
+
+def test_the_policies_leave_other_pods_of_the_namespace_alone(documents):
+    """Such as other applications, or those with which cert-manager proves who owns a domain."""
+    of_others = [{}, {"acme.cert-manager.io/http01-solver": "true"}, {"app.kubernetes.io/name": "shop"}]
+    for policy in policies(documents):
+        assert not [labels for labels in of_others if selects(policy["podSelector"], labels)]
+
+
+def test_the_policies_name_ports_by_number(documents):
+    """EKS looks the name of a port up in the pod that connects: no client would be let in."""
+    rules = [
+        rule for each in policies(documents) for rule in each.get("ingress", []) + each.get("egress", [])
+    ]
+    assert {type(port["port"]) for rule in rules for port in rule["ports"]} == {int}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -85,6 +102,9 @@ def test_a_service_reaches_the_servers_that_it_uses_and_no_broker_that_it_does_n
         for place in (
             {"port": DNS, "namespace": "kube-system"},
             {"port": DNS, "address": NODE_LOCAL_DNS},
+            {"port": DNS, "address": DNS_SERVICE},
+            {"port": DNS, "address": METADATA},  # Cloud DNS of GKE
+            {"port": DNS, "address": "fd00::a"},
             {"port": OPENSHIFT_DNS, "namespace": "openshift-dns"},
         ):
             assert is_allowed(documents, service, "Egress", protocol=protocol, **place)
