@@ -83,7 +83,7 @@ class EnvironmentSettings(BaseSettings):
 class ProcessSettings(EnvironmentSettings):
     """The process of a service: listening, logging, shutdown."""
 
-    http_host: str = "0.0.0.0"  # noqa: S104 - a service in a pod listens on every address
+    http_host: str = ""  # every address, IPv4 and IPv6
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

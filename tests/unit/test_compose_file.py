@@ -125,8 +125,8 @@ def test_the_edge_of_a_pod_has_every_file_that_its_rules_include():
 
 
 def included(texts):
-    """Return the names of all files that nginx's rules include."""
-    include = re.compile(r"^\s*include (\S+);", re.MULTILINE)
+    """Return the names of all files beside them that nginx's rules include."""
+    include = re.compile(r"^\s*include ([^/\s]+);", re.MULTILINE)
     return {name for text in texts for name in include.findall(text)}
 
 

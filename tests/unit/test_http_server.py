@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from unittest.mock import Mock
 
+import psutil
 import pytest
 from aiohttp import ClientConnectionError, web
 from aiohttp.test_utils import TestClient, TestServer
@@ -13,6 +15,7 @@ from shared.http import problems
 from shared.http import server as ours
 from shared.http.app import create_base_app
 from shared.settings import Settings
+from tests.processes import free_port
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
@@ -100,6 +103,28 @@ async def test_sigterm_is_handled_when_the_service_waits_at_start(settings):
     async with asyncio.timeout(10):
         await ours.serve(app, settings)
     assert steps == ["ended", "closed"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_service_listens_on_every_address_of_its_pod(settings, host):
+    """Clusters give their pods IPv4 addresses, IPv6 addresses or both."""
+    if host not in machine_addresses():
+        pytest.skip(f"this machine has no {host}")
+    anywhere = {"http_host": Settings.model_fields["http_host"].default, "http_port": free_port()}
+    serving = asyncio.create_task(ours.serve(create_base_app(), settings.model_copy(update=anywhere)))
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(ConnectionRefusedError):
+                _, writer = await asyncio.open_connection(host, anywhere["http_port"])
+                break
+            await asyncio.sleep(0.01)
+        writer.close()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+
+
+def machine_addresses():
+    return {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("gone"), BrokenPipeError("gone")])
