@@ -86,6 +86,10 @@ def _kubernetes(name: str) -> Program:
 
 
 KEDA: Final = Module("github.com/kedacore/keda/v2@v2.21.0", "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=")
+PROMETHEUS_OPERATOR: Final = Module(
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+    "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+)
 HELM_STAMPS: Final = (f"{HELM_CHART_UTIL}.k8sVersionMajor=1", f"{HELM_CHART_UTIL}.k8sVersionMinor=34")
 CONTROL_PLANE: Final = tuple(
     _kubernetes(name) for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
@@ -94,6 +98,11 @@ CHECKS: Final = (
     Program("helm", "helm", "helm.sh/helm/v3/cmd/helm", HELM_STAMPS),
     Program("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
     Program("check-dashboards", "grafana", "."),
+    Program(
+        "prometheus-operator",
+        "prometheus-operator",
+        "github.com/prometheus-operator/prometheus-operator/cmd/operator",
+    ),
 )
 NODES: Final = (
     _kubernetes("kubelet"),
@@ -130,6 +139,7 @@ DEFINITIONS: Final = (
         ),
         "config/crds/bases/external-secrets.io_externalsecrets.yaml",
     ),
+    Definitions(PROMETHEUS_OPERATOR, "example/prometheus-operator-crd/*.yaml"),
 )
 
 

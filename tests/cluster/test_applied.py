@@ -20,7 +20,7 @@ VARIANTS = {
 EXAMPLES = ("ingress-nginx", "gateway-api", "in-cluster-servers", "external-secrets")
 EVERYTHING = (
     "transcoder.gpu=true,transcoder.spot=true,planner.enabled=true,keda.enabled=true,"
-    "cpuBurst.enabled=true,migrate=true,ingress.enabled=true"
+    "cpuBurst.enabled=true,migrate=true,ingress.enabled=true,podMonitor=true"
 )
 DRY_RUN = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts")
 ANSWERED = (
