@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from typing import TYPE_CHECKING
 
+from tests import newcomer
 from tests.cluster.program_paths import REPOSITORY
 
 if TYPE_CHECKING:
@@ -14,14 +14,10 @@ if TYPE_CHECKING:
 
     from tests.cluster.control_plane import ControlPlane
 
-PAGE = (REPOSITORY / "docs" / "kubernetes.md").read_text()
-
 
 def commands(section: str) -> list[str]:
     """Return the command lines below the comment that names them."""
-    block = re.search(rf"<!-- commands: {section} -->\n((?:    .*\n)+)", PAGE)
-    assert block, f"docs/kubernetes.md has no commands for {section}"
-    return [line.split("  #")[0].strip() for line in block[1].splitlines()]
+    return newcomer.commands("docs/kubernetes.md", section)
 
 
 def make_checkout(folder: Path) -> Path:

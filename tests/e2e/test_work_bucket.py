@@ -99,9 +99,9 @@ def asked(url, path, key=""):
         connection.close()
 
 
-async def paths_of(client, url, video_id):
-    """Yield the service's paths with parameters, as functions of what replaces one of these."""
-    described = json.loads(await client.fetch(f"{url}/openapi.json"))["paths"]
+async def paths_of(client, document, video_id):
+    """Yield the paths with parameters of a service's OpenAPI document, as functions of what replaces one."""
+    described = json.loads(await client.fetch(document))["paths"]
     for path in [path for path, methods in described.items() if "get" in methods]:
         names = re.findall(r"{(\w+)}", path)
         for wrong in names:
@@ -120,7 +120,10 @@ async def test_no_original_and_no_chunk_can_be_read_by_any_route_or_without_cred
         for key in keys:
             await s3.put_object(Bucket=bucket, Key=key, Body=SECRET)
         count = 0
-        for name, api_key in (("STREAMER_URL", ""), ("INGEST_URL", client.key)):
+        for name, document, api_key in (
+            ("STREAMER_URL", "/api/stream/openapi.json", ""),
+            ("INGEST_URL", "/openapi.json", client.key),
+        ):
             url = system.env[name]
             for key in keys:
                 direct = [
@@ -131,7 +134,9 @@ async def test_no_original_and_no_chunk_can_be_read_by_any_route_or_without_cred
                     f"/api/stream/{key}",
                 ]
                 filled = [
-                    fill(trick) async for fill in paths_of(client, url, ready["id"]) for trick in tricks(key)
+                    fill(trick)
+                    async for fill in paths_of(client, url + document, ready["id"])
+                    for trick in tricks(key)
                 ]
                 for path in (*direct, *filled):
                     status, body = await asyncio.to_thread(asked, url, path, api_key)

@@ -90,7 +90,7 @@ async def service(settings: Settings, database: Database) -> AsyncIterator[Servi
 
 async def test_processes_serve_one_port_and_their_metrics_are_added_up(service: Service) -> None:
     before = await requests_counted(service)
-    await asyncio.gather(*(service.get("/openapi.json") for _ in range(60)))
+    await asyncio.gather(*(service.get("/api/stream/openapi.json") for _ in range(60)))
     assert await requests_counted(service) == before + 60
     assert '"ready"' in await service.get("/readyz")
     await service.get("/statusz")  # sets the metric
@@ -99,7 +99,7 @@ async def test_processes_serve_one_port_and_their_metrics_are_added_up(service: 
 
 async def requests_counted(service: Service) -> int:
     found = re.search(
-        r'http_requests_total\{.*route="/openapi.json".*\} (\d+)', await service.get("/metrics")
+        r'http_requests_total\{.*route="/api/stream/openapi.json".*\} (\d+)', await service.get("/metrics")
     )
     return int(found[1]) if found else 0
 

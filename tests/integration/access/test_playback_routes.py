@@ -29,7 +29,14 @@ from tests.integration.access.world import GENERATION, OWNER, TITLE
 if TYPE_CHECKING:
     from tests.integration.access.world import Answer, World
 
-OPEN = {"/healthz", "/readyz", "/statusz", "/metrics", "/openapi.json", "/watch/assets/{version}/{name}"}
+OPEN = {
+    "/healthz",
+    "/readyz",
+    "/statusz",
+    "/metrics",
+    "/api/stream/openapi.json",
+    "/watch/assets/{version}/{name}",
+}
 STATES = ("ready", "growing", "deleted", "unknown")
 WATCHABLE = ("ready", "growing")
 REFUSALS = {401: {"token_missing"}, 403: {"token_invalid", "token_expired", "token_not_for_this"}}
