@@ -63,8 +63,14 @@ def test_newcomer_follows_the_page_with_helm_and_changes_the_release(empty, chec
     assert deployments(empty)["transcoder"]["spec"]["replicas"] == 4
     empty.run(helm, "rollback", "vod", "1", *namespace, *wait)
     assert pod_annotations(empty) == before
+    second = ("--namespace", "staging", "--create-namespace", "--set", "priorityClasses.create=false")
+    empty.run(helm, "install", "vod", str(CHART), *second)
     empty.run(helm, "uninstall", "vod", *namespace, *wait)
     assert deployments(empty) == {}
+    classes = {each["metadata"]["name"] for each in empty.get("priorityclasses")["items"]}
+    assert classes >= {"vod-serving", "vod-encoding", "vod-bulk"}, "the other release needs them"
+    follow(empty, checkout, commands("helm")[1:2])
+    assert set(deployments(empty)) == SERVICES
 
 
 def pod_annotations(cluster):

@@ -55,6 +55,13 @@ def pod_of(document):
     return (document.get("spec") or {}).get("template", {}).get("spec", {})
 
 
+def deployment(name, documents):
+    (found,) = [
+        each for each in documents if (each["kind"], each["metadata"]["name"]) == ("Deployment", name)
+    ]
+    return found
+
+
 def containers_of(document):
     return pod_of(document).get("containers", [])
 
@@ -104,10 +111,7 @@ def test_chart_serves_local_storage_from_the_volume():
     documents = load(helm_text("--set", "config.STORAGE_TYPE=local,work.volume.create=true"))
     (config,) = [each for each in documents if each["metadata"]["name"] == "vod-edge"]
     assert config["data"]["segments.conf"] == (REPOSITORY / "deploy/edge/segments-local.conf").read_text()
-    (streamer,) = [
-        each for each in documents if (each["kind"], each["metadata"]["name"]) == ("Deployment", "streamer")
-    ]
-    for container in containers_of(streamer):
+    for container in containers_of(deployment("streamer", documents)):
         assert {"name": "work", "mountPath": "/work", "readOnly": True} in container["volumeMounts"]
 
 
@@ -117,6 +121,40 @@ def test_chart_restarts_pods_when_the_configuration_changes():
         return found
 
     assert checksum() != checksum("--set", "config.LOG_LEVEL=DEBUG")
+
+
+def test_chart_writes_numbers_as_the_services_read_them(tmp_path):
+    """Helm makes floats of the numbers in a file of values."""
+    written = {"SANDBOX_MEMORY_BYTES": 12884901888, "RETRY_SECONDS": 0.5, "DELETE_LOCAL_AFTER_S3": True}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"config": written}))
+    documents = load(helm_text("--values", str(tmp_path / "mine.yaml")))
+    (config,) = [each["data"] for each in documents if each["metadata"]["name"] == "vod-config"]
+    assert {name: config[name] for name in written} == {
+        "SANDBOX_MEMORY_BYTES": "12884901888",
+        "RETRY_SECONDS": "0.5",
+        "DELETE_LOCAL_AFTER_S3": "true",
+    }
+
+
+@pytest.mark.parametrize(("concurrency", "divisor"), [("1", ""), ("auto", ""), ("4", " / 4.0")])
+def test_chart_asks_for_as_many_transcoders_as_the_chunks_in_progress_need(concurrency, divisor):
+    setting = f"config.TRANSCODER_CONCURRENCY={concurrency}"
+    documents = load(helm_text("--set", "keda.enabled=true", "--set-string", setting))
+    (scaled,) = [each for each in documents if each["kind"] == "ScaledObject"]
+    counted = f"+ chunks_being_encoded{divisor} + videos_being_planned"
+    assert counted in scaled["spec"]["triggers"][0]["metadata"]["query"]
+
+
+def test_chart_gives_pods_more_time_when_proxies_take_longer_to_let_go_of_them():
+    def stopping(name, *arguments):
+        pod = deployment(name, load(helm_text(*arguments)))["spec"]["template"]["spec"]
+        waits = [each["lifecycle"]["preStop"]["sleep"]["seconds"] for each in pod["containers"]]
+        return waits, pod["terminationGracePeriodSeconds"]
+
+    longer = ("--set", "ingest.preStopSeconds=60,streamer.preStopSeconds=60")
+    for name in ("ingest", "streamer"):
+        waits, grace = stopping(name)
+        assert stopping(name, *longer) == ([each + 50 for each in waits], grace + 50)
 
 
 def test_chart_labels_the_pods_of_services():

@@ -3,6 +3,11 @@ app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/part-of: vod-pipeline
 {{- end }}
 
+{{- /* A setting. Helm reads numbers as floats, and would write 12884901888 as 1.2884901888e+10. */ -}}
+{{- define "vod.setting" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . | quote }}{{ else }}{{ quote . }}{{ end -}}
+{{- end }}
+
 {{- define "vod.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
