@@ -176,6 +176,10 @@ def test_chart_takes_an_image_by_digest():
     ("values", "message"),
     [
         ("cpuBurst.enabled=true", "cpuBurst needs keda.enabled=true"),
+        (
+            "keda.enabled=true,transcoder.replicas=4",
+            "transcoder.replicas would undo what keda.enabled=true scales",
+        ),
         ("config.STORAGE_TYPE=local", "config.STORAGE_TYPE=local needs work.volume.create=true"),
     ],
 )
