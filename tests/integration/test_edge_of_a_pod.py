@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import yaml
 
@@ -31,8 +32,10 @@ def edge_command() -> list[str]:
 
 
 @asynccontextmanager
-async def started(folder: Path, interfaces: str) -> AsyncIterator[int]:
-    """Start the edge with all its paths in a directory; yield its port."""
+async def started(
+    folder: Path, *, interfaces: str = "/proc/net/if_inet6", files: str = "1024:4096"
+) -> AsyncIterator[tuple[int, int]]:
+    """Start the edge with all its paths in a directory; yield its port and its process."""
     port = free_port()
     places = {path: str(folder) for path in ("/etc/edge", "/var/cache/edge", "/tmp")}
     places |= {"8080": str(port), "8081": str(free_port()), "/proc/net/if_inet6": interfaces}
@@ -43,9 +46,9 @@ async def started(folder: Path, interfaces: str) -> AsyncIterator[int]:
     for rule in RULES.glob("*.conf"):
         (folder / rule.name).write_text(here(rule.read_text()))
     (folder / "segments.conf").write_text((folder / "segments-s3.conf").read_text())
-    process = await asyncio.create_subprocess_exec(*map(here, edge_command()))
+    process = await asyncio.create_subprocess_exec("prlimit", f"--nofile={files}", *map(here, edge_command()))
     try:
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         async with asyncio.timeout(WAIT_SECONDS):
@@ -71,8 +74,19 @@ async def test_it_listens_on_every_address_that_a_pod_may_have(
 ) -> None:
     if "::1" in reached and not Path("/proc/net/if_inet6").read_text():
         pytest.skip("this machine has no IPv6")
-    async with started(tmp_path, interfaces) as port:
+    async with started(tmp_path, interfaces=interfaces) as (port, _):
         async with asyncio.timeout(WAIT_SECONDS):
             while not all([await listens(host, port) for host in reached]):
                 await asyncio.sleep(0.1)
         assert [host for host in LOOPBACK if await listens(host, port)] == list(reached)
+
+
+async def test_its_workers_may_open_as_many_files_as_the_node_allows(tmp_path: Path) -> None:
+    """Containers get 1024 of half a million from some, 65535 from others, and nobody may exceed that."""
+    async with started(tmp_path, files="1024:4096") as (_, pid), asyncio.timeout(WAIT_SECONDS):
+        while not (
+            workers := [each.pid for each in psutil.Process(pid).children() if each.name() == "nginx"]
+        ):
+            await asyncio.sleep(0.1)
+        limits = [Path(f"/proc/{each}/limits").read_text() for each in workers]
+        assert all(re.search(r"^Max open files +4096 +4096 ", each, re.MULTILINE) for each in limits)
