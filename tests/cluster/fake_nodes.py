@@ -39,7 +39,6 @@ class Node:
         labels = {"kubernetes.io/hostname": self.name, "topology.kubernetes.io/zone": f"zone-{self.zone}"}
         taints = []
         if self.gpus:
-            labels["nvidia.com/gpu.present"] = "true"
             taints = [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]
         return {
             "apiVersion": "v1",

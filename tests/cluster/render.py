@@ -39,9 +39,9 @@ def own_overlay(folder: Path, text: str) -> Path:
     return overlay
 
 
-def helm_text(*arguments: str) -> str:
+def helm_text(*arguments: str, chart: Path = CHART) -> str:
     """Return what `helm template` makes of the chart. Raises CalledProcessError."""
-    command = (find("helm") or "helm", "template", "vod", str(CHART), "--namespace", "vod")
+    command = (find("helm") or "helm", "template", "vod", str(chart), "--namespace", "vod")
     command += ("--kube-version", "1.34.4")
     return _output(*command, *arguments)
 

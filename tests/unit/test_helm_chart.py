@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -105,6 +106,23 @@ def test_chart_reads_the_rules_of_the_edge_where_they_are():
     assert (CHART / "files/edge").resolve() == REPOSITORY / "deploy/edge"
     (config,) = [each for each in load(helm_text()) if each["metadata"]["name"] == "vod-edge"]
     assert config["data"]["server.conf"] == (REPOSITORY / "deploy/edge/server.conf").read_text()
+
+
+def test_chart_says_what_to_do_where_links_are_left_out(tmp_path):
+    """As in the archives that Flux makes of a repository."""
+    chart = shutil.copytree(CHART, tmp_path / "chart", symlinks=True)
+    (chart / "files/edge").unlink()
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        helm_text(chart=chart)
+    assert "files/edge is missing" in caught.value.stderr
+    assert "helm package" in caught.value.stderr
+
+
+def test_a_packaged_chart_has_the_rules_of_the_edge(tmp_path):
+    command = (find("helm"), "package", str(CHART), "--destination", str(tmp_path))
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    (packaged,) = tmp_path.iterdir()
+    assert load(helm_text(chart=packaged)) == load(helm_text())
 
 
 def test_chart_serves_local_storage_from_the_volume():

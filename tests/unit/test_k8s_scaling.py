@@ -12,6 +12,22 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def test_no_pod_waits_for_a_label_that_a_node_gets_only_after_its_start():
+    """Where there are no nodes yet, cluster-autoscaler and Karpenter would never add the first one."""
+    pods = [
+        each["spec"]["template"]["spec"] for each in kustomize(K8S / "overlays/full") if is_workload(each)
+    ]
+    assert len(pods) == 7
+    for pod in pods:
+        assert "nodeSelector" not in pod
+        affinity = pod.get("affinity", {}).get("nodeAffinity", {})
+        assert set(affinity) <= {"preferredDuringSchedulingIgnoredDuringExecution"}
+
+
+def is_workload(document):
+    return document["kind"] in ("Deployment", "Job")
+
+
 def test_keda_ends_no_transcoder_that_may_be_busy_before_scaling_down_slowly_has_ended_it():
     """After cooldownPeriod without work KEDA goes to zero, whatever scaleDown says."""
     scaled = [each["spec"] for each in kustomize(K8S / "overlays/full") if each["kind"] == "ScaledObject"]
