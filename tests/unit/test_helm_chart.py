@@ -144,9 +144,14 @@ def test_chart_restarts_pods_when_the_configuration_changes():
 def test_chart_writes_numbers_as_the_services_read_them(tmp_path):
     """Helm makes floats of the numbers in a file of values."""
     written = {"SANDBOX_MEMORY_BYTES": 12884901888, "RETRY_SECONDS": 0.5, "DELETE_LOCAL_AFTER_S3": True}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"config": written}))
+    values = {"config": written | {"DRAIN_SECONDS": 600, "CORS_ORIGINS": None}, "image": {"tag": 20261129}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
     documents = load(helm_text("--values", str(tmp_path / "mine.yaml")))
     (config,) = [each["data"] for each in documents if each["metadata"]["name"] == "vod-config"]
+    pod = deployment("uploader", documents)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "vod-pipeline:20261129"
+    assert pod["terminationGracePeriodSeconds"] == 630
+    assert config.get("CORS_ORIGINS", "") == ""
     assert {name: config[name] for name in written} == {
         "SANDBOX_MEMORY_BYTES": "12884901888",
         "RETRY_SECONDS": "0.5",

@@ -3,16 +3,16 @@ app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/part-of: vod-pipeline
 {{- end }}
 
-{{- /* A setting. Helm reads numbers as floats, and would write 12884901888 as 1.2884901888e+10. */ -}}
-{{- define "vod.setting" -}}
-{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . | quote }}{{ else }}{{ quote . }}{{ end -}}
+{{- /* A value as text. Helm reads numbers as floats, and would write 12884901888 as 1.2884901888e+10. */ -}}
+{{- define "vod.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else if not (kindIs "invalid" .) }}{{ . }}{{ end -}}
 {{- end }}
 
 {{- define "vod.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}:{{ include "vod.text" (.Values.image.tag | default .Chart.AppVersion) }}
 {{- end -}}
 {{- end }}
 
