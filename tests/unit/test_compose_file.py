@@ -102,6 +102,13 @@ def test_persistent_services_have_a_volume_and_restart(services):
     assert volumes <= mounted
 
 
+def test_files_of_the_checkout_can_be_read_under_selinux(services):
+    mounted = [volume for service in services.values() for volume in service["volumes"]]
+    of_checkout = [volume for volume in mounted if volume.startswith("./")]
+    assert of_checkout
+    assert all(volume.endswith(":ro,z") for volume in of_checkout)
+
+
 def test_services_are_given_longer_to_stop_than_they_drain(services):
     for name in SERVICES:
         drain = float(services[name]["environment"]["DRAIN_SECONDS"])
