@@ -38,6 +38,13 @@ def commands(page: str, name: str) -> list[str]:
     return [line for line in lines if line]
 
 
+def row(page: str, purpose: str) -> list[str]:
+    """Return what is set as code in the row of a page's table that begins with `purpose`."""
+    found = re.search(rf"^\| {re.escape(purpose)} \| (.*) \|$", (REPOSITORY / page).read_text(), re.MULTILINE)
+    assert found, f"{page} has no row for: {purpose}"
+    return re.findall(r"`([^`]+)`", found[1])
+
+
 def clone(folder: Path) -> Path:
     """Return a clone of this checkout as it is now, uncommitted files included; its origin is in `folder`."""
     origin, checkout = folder / "origin", folder / "checkout"
@@ -48,6 +55,16 @@ def clone(folder: Path) -> Path:
     git(REPOSITORY, "push", "--quiet", str(origin), f"{now}:refs/heads/main")
     git(folder, "clone", "--quiet", str(origin), str(checkout))
     return checkout
+
+
+def publish(checkout: Path, file: str, text: str) -> None:
+    """Commit a longer version of a file to the origin of a clone, which does not have it yet."""
+    with (checkout / file).open("a") as opened:
+        opened.write(text)
+    git(checkout, "commit", "--quiet", "--all", "--message", "Change a file")
+    git(checkout, "push", "--quiet")
+    git(checkout, "reset", "--quiet", "--hard", "HEAD~1")
+    git(checkout, "update-ref", "refs/remotes/origin/main", "HEAD")
 
 
 def git(directory: Path, *arguments: str, **given: str) -> str:

@@ -41,13 +41,21 @@ class Engine:
         self.socket = socket
         self.environ = os.environ | environ | {"DOCKER_HOST": f"unix://{socket}"}
 
-    def docker(self, *arguments: str, seconds: float = 120, stdin: Path | None = None, **given: str) -> str:
-        """Run a command and return its output. Raises EngineError."""
+    def docker(
+        self,
+        *arguments: str,
+        seconds: float = 120,
+        stdin: Path | None = None,
+        folder: Path | None = None,
+        **given: str,
+    ) -> str:
+        """Run a command, in a folder if one is given, and return its output. Raises EngineError."""
         with (stdin or Path(os.devnull)).open("rb") as source:
             done = subprocess.run(
                 ["docker", *arguments],
                 env=self.environ | given,
                 stdin=source,
+                cwd=folder,
                 capture_output=True,
                 text=True,
                 errors="replace",

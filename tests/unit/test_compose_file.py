@@ -43,6 +43,13 @@ def test_every_variable_is_a_setting_of_a_service(services):
         assert set(services[name]["environment"]) <= fields | NOT_OURS, name
 
 
+def test_one_service_builds_the_image_and_the_others_wait_for_it(services):
+    assert [name for name, service in services.items() if "build" in service] == ["setup"]
+    for name in SERVICES:
+        assert services[name]["image"] == services["setup"]["image"]
+        assert "setup" in services[name]["depends_on"], name
+
+
 def test_a_variable_for_one_service_is_a_setting_of_that_service(services):
     common = services["uploader"]["environment"]
     for name in SERVICES:
@@ -61,7 +68,7 @@ def test_a_work_bucket_leaves_no_directory_that_two_processes_share(services):
         assert service["environment"]["WORK"] == "bucket"
         assert set(service["environment"]) <= settings
     assert all(changed[name]["volumes"] == ["/work"] for name in SERVICES)
-    assert "volumes" not in changed["setup"]
+    assert changed["setup"]["volumes"] == ["work:/volume:ro"]
 
 
 @pytest.mark.parametrize(
