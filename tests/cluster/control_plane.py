@@ -40,6 +40,7 @@ class ControlPlane:
         self._options = options
         self.token = secrets.token_hex(16)
         self._stack = ExitStack()
+        self._started = dict[str, subprocess.Popen[bytes]]()
 
     @property
     def kubeconfig(self) -> Path:
@@ -125,7 +126,7 @@ class ControlPlane:
         )
         self.start("kube-scheduler", *client, f"--secure-port={free_port()}")
 
-    def start(self, name: str, *arguments: str, log: str = "", **given: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *arguments: str, log: str = "", **given: str) -> None:
         """Start a program that ends with the control plane; its log is in the directory."""
         output = self._stack.enter_context((self.directory / f"{log or name}.log").open("wb"))
         process = subprocess.Popen(
@@ -137,7 +138,14 @@ class ControlPlane:
             env=os.environ | given,
         )
         self._stack.callback(stop, process, STOP_SECONDS)
-        return process
+        self._started[log or name] = process
+
+    def check(self) -> None:
+        """Raise AssertionError if a program has ended, with the end of its log."""
+        for name, process in self._started.items():
+            if process.poll() is not None:
+                log = (self.directory / f"{name}.log").read_text()
+                raise AssertionError(f"{name} has ended: {log[-3000:]}")
 
     def _start_etcd(self) -> int:
         client, peer = free_port(), free_port()

@@ -60,7 +60,9 @@ def nodes(state: Path, servers: dict[str, str]) -> Iterator[list[Node]]:
         start_proxy(cluster)
         start_metrics_server(cluster)
         start_keda(cluster)
+        cluster.check()
         yield started
+        cluster.check()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -63,6 +64,8 @@ def _build_previous(engine: Engine) -> None:
     with tempfile.TemporaryDirectory(prefix="vod-previous-") as unpacked:
         with tarfile.open(fileobj=BytesIO(packed)) as archive:
             archive.extractall(unpacked, filter="data")
+        # Today's recipe: that release differs in its services, and FFmpeg is not compiled a second time.
+        shutil.copytree(REPOSITORY / "deploy", Path(unpacked, "deploy"), dirs_exist_ok=True)
         build_image(engine, name=PREVIOUS_NAME, sources=Path(unpacked))
 
 

@@ -33,9 +33,9 @@ def set_up(nodes: int, server_ports: Iterable[int]) -> None:
         Path("/proc/sys", name).write_text("1")
     for port in server_ports:
         for chain in ("PREROUTING", "OUTPUT"):
-            rule = ("--destination", SERVERS, "--protocol", "tcp", "--dport", str(port))
-            target = ("--jump", "DNAT", "--to-destination", f"127.0.0.1:{port}")
-            _run("iptables", "--table", "nat", "--append", chain, *rule, *target)
+            _translate(chain, SERVERS, port, "DNAT", "--to-destination", f"127.0.0.1:{port}")
+        for chain in ("INPUT", "POSTROUTING"):  # of pods, of processes here: Postgres lets in only 127.0.0.1
+            _translate(chain, "127.0.0.1", port, "SNAT", "--to-source", "127.0.0.1")
 
 
 def for_pods(url: str) -> str:
@@ -62,6 +62,11 @@ def write_cni(folder: Path, number: int) -> None:
     }
     network = {"cniVersion": "0.4.0", "name": f"pods{number}", "plugins": [bridge]}
     (folder / "10-pods.conflist").write_text(json.dumps(network))
+
+
+def _translate(chain: str, address: str, port: int, *target: str) -> None:
+    rule = ("--destination", address, "--protocol", "tcp", "--dport", str(port))
+    _run("iptables", "--table", "nat", "--append", chain, *rule, "--jump", *target)
 
 
 def _ip(*arguments: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.certificate import make_certificate
 from tests.kubelet.network import CONTROL_PLANE
+from tests.processes import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +61,7 @@ def start_keda(cluster: ControlPlane) -> None:
     certificates = _shared_certificate(cluster.directory / "keda")
     cluster.kubectl("create", "namespace", "keda")
     given = {"KUBECONFIG": str(cluster.kubeconfig), "WATCH_NAMESPACE": "", "POD_NAMESPACE": "keda"}
+    given |= {"KEDA_CLUSTER_OBJECT_NAMESPACE": "keda"}
     cluster.start(
         "keda-operator",
         f"--cert-dir={certificates}",
@@ -137,8 +139,8 @@ def start_proxy(cluster: ControlPlane) -> None:
         "clusterCIDR": "10.244.0.0/16",
         "mode": "iptables",
         "conntrack": untouched,
-        "healthzBindAddress": ANY_PORT,
-        "metricsBindAddress": ANY_PORT,
+        "healthzBindAddress": f"127.0.0.1:{free_port()}",
+        "metricsBindAddress": f"127.0.0.1:{free_port()}",
         "bindAddress": CONTROL_PLANE,
         "hostnameOverride": "node-1",
     }
