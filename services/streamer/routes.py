@@ -23,7 +23,8 @@ from shared.telemetry.logs import request_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OPENAPI = "/api/stream/openapi.json"  # below the prefix that proxies in front of several services send here
+# The first is below the prefix that proxies in front of several services send here.
+OPENAPI = ("/api/stream/openapi.json", "/openapi.json")
 VIDEO = f"/api/stream/{{video_id:{VIDEO_ID.pattern}}}"
 WITH_TOKEN = f"{VIDEO}/t/{{token:[^/]+}}"
 WITH_GRANT = f"{VIDEO}/g/{{grant:{path_grants.PATTERN}}}"
@@ -60,7 +61,8 @@ def add_routes(app: web.Application, origins: tuple[str, ...] = ()) -> None:
         app.router.add_get(path, serve)
         app.router.add_options(path, _preflight)
     document = json.dumps(describe(paths()))
-    app.router.add_get(OPENAPI, partial(_get_openapi, document))
+    for path in OPENAPI:
+        app.router.add_get(path, partial(_get_openapi, document))
     app.on_response_prepare.append(_complete_headers)
     allow_origins(app, CorsPolicy(origins, METHODS, ALLOWED, EXPOSED))
 

@@ -35,6 +35,7 @@ OPEN = {
     "/statusz",
     "/metrics",
     "/api/stream/openapi.json",
+    "/openapi.json",
     "/watch/assets/{version}/{name}",
 }
 STATES = ("ready", "growing", "deleted", "unknown")
