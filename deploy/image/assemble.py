@@ -1,9 +1,9 @@
 """Put together what the services load, and nothing else: no shell, no package manager, no compiler.
 
 `python3.11 assemble.py TARGET` runs in a stage of the Dockerfile. Below TARGET it makes a directory for each
-layer of the image: `system` (Python and every library that something links to), `ffmpeg`, `libraries` (those
-of the lock file), `application`, and `work`, the mount point of the work volume. Times are SOURCE_DATE_EPOCH
-and byte code is never checked against them, so that the same inputs make the same layers.
+layer of the image: `system` (Python, tini and every library that something links to), `ffmpeg`, `libraries`
+(those of the lock file), `application`, and `work`, the mount point of the work volume. Times are
+SOURCE_DATE_EPOCH and byte code is never checked against them, so that the same inputs make the same layers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sbom import owners_of, write_sbom
 if TYPE_CHECKING:
     from sbom import DebianPackage
 
-PYTHON_PACKAGES = ("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib")
+PACKAGES = ("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "tini")
 CERTIFICATES = (Path("/etc/ssl/certs"), Path("/usr/share/ca-certificates"))
 OTHER_FILES = (
     *("/etc/debian_version", "/etc/os-release", "/etc/ssl/openssl.cnf", "/usr/lib/os-release"),
@@ -31,7 +31,7 @@ OTHER_FILES = (
 )
 # Directories of the standard library that no service loads, and extensions that need libraries for terminals.
 UNUSED = re.compile(
-    r"/usr/(share/(doc|lintian|man|applications|pixmaps|binfmts)/|lib/python3\.11/"
+    r"/usr/(bin/tini-static/|share/(doc|lintian|man|applications|pixmaps|binfmts)/|lib/python3\.11/"
     r"(ensurepip|idlelib|lib2to3|pydoc_data|test|tkinter|turtledemo|__phello__)/"
     r"|lib/python3\.11/lib-dynload/(_curses|_curses_panel|_dbm|_sqlite3|_test\w+|nis|readline|xx\w+)\.)"
 )
@@ -84,7 +84,7 @@ def _libraries(venv: Path, target: Path) -> None:
 
 
 def _system(target: Path, system: Path) -> list[DebianPackage]:
-    """Copy Python, its certificates, and the libraries that anything in the image links to."""
+    """Copy Python, tini, certificates, and the libraries that anything in the image links to."""
     for name in ("bin", "lib", "lib64", "sbin"):
         (system / "usr" / name).mkdir(parents=True)
         (system / name).symlink_to(f"usr/{name}")
@@ -92,7 +92,7 @@ def _system(target: Path, system: Path) -> list[DebianPackage]:
         (system / name).mkdir(parents=True)
     (system / "tmp").chmod(0o1777)
     (system / "var/tmp").chmod(0o1777)
-    files = [path for package in PYTHON_PACKAGES for path in _files_of(package)]
+    files = [path for package in PACKAGES for path in _files_of(package)]
     files += [Path(name) for name in OTHER_FILES]
     files += [path for folder in CERTIFICATES for path in folder.rglob("*")]
     for path in files:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tarfile
@@ -32,6 +33,7 @@ MOST_BYTES = 200_000_000
 LOCKED_DOWN = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")
 PORTS = {"ingest": 8080, "streamer": 8081, "transcoder": 8082, "uploader": 8083}
 START_SECONDS = 60.0
+STOPPED_SECONDS = 15.0  # a service waits twice as long for its database
 SHELLS_AND_TOOLS = re.compile(r"bin/(sh|bash|dash|busybox|apt|apt-get|dpkg|perl|gcc|pip|npm|node)$")
 USERS = {
     "as in the image": ("10001:10001", "volume"),
@@ -104,7 +106,7 @@ def test_the_bill_of_materials_has_every_library_and_program(engine):
         ("pkg:pypi", name, version) for name, version in locked()
     }
     names = {name for _, name, _ in known}
-    assert {"ffmpeg", "libc6", "libx264-164", "libdav1d6", "libzimg2", "libssl3", "hls.js"} <= names
+    assert {"ffmpeg", "libc6", "tini", "libx264-164", "libdav1d6", "libzimg2", "libssl3", "hls.js"} <= names
 
 
 READ_SBOM = "print(open('/usr/share/sbom/vod-pipeline.cdx.json').read())"
@@ -134,6 +136,25 @@ def test_ffmpeg_has_what_the_pipeline_needs(engine):
 
 def run(engine: Engine, *options: str, args: tuple[str, ...]) -> str:
     return engine.docker("run", "--rm", "--network", "none", *LOCKED_DOWN, *options, NAME, *args)
+
+
+@pytest.mark.parametrize("after_seconds", [0.0, 0.2, 1.0])
+def test_a_container_that_is_stopped_while_it_starts_ends_at_once(engine, after_seconds):
+    nowhere = (
+        "DATABASE_URL=postgresql://x@127.0.0.1:1/x",
+        "RABBITMQ_URL=amqp://127.0.0.1:1",
+        "WORK_DIR=/tmp",
+    )
+    options = [word for value in nowhere for word in ("--env", value)]
+    started = ("run", "--detach", "--network", "none", *LOCKED_DOWN, *options, NAME, "services.uploader")
+    container = engine.docker(*started).strip()
+    try:
+        time.sleep(after_seconds)
+        engine.docker("kill", "--signal", "TERM", container)
+        code = int(engine.docker("wait", container, seconds=STOPPED_SECONDS))
+        assert code in {0, 128 + signal.SIGTERM}
+    finally:
+        engine.docker("rm", "--force", container)
 
 
 @pytest.mark.parametrize("who", USERS)

@@ -61,8 +61,8 @@ class Node:
         self._wait_until_ready()
 
     def signal(self, container: str, name: str) -> None:
-        """Send a signal to a container's process, as the kernel or an operator does."""
-        self._containers("tasks", "kill", "--signal", name, container)
+        """Send a signal to all processes of a container, as the kernel or an operator does."""
+        self._containers("tasks", "kill", "--all", "--signal", name, container)
 
     def _start_containerd(self) -> None:
         values = {"state": self._state, "run": self._run, "pause": PAUSE, "programs": CNI_PROGRAMS}
