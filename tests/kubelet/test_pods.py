@@ -143,7 +143,7 @@ def running_pods(cluster):
 async def test_hpa_reads_the_use_of_cpu_and_adds_streamers_under_load(cluster, played):
     for name in ("ingest", "streamer"):
         await eventually(lambda name=name: is_scaling(cluster, name), f"the HPA of {name} has numbers")
-    async with watching(played, viewers=40):
+    async with watching(played, viewers=10, pause_seconds=0):
         await eventually(lambda: replicas(cluster, "streamer") == 3, "the HPA adds a streamer")
 
 

@@ -20,8 +20,9 @@ ANSWER_SECONDS: Final = aiohttp.ClientTimeout(total=20)
 class Viewers:
     """How many requests were answered, and what was wrong with the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_seconds: float) -> None:
         self.served, self.failures = 0, list[str]()
+        self._pause_seconds = pause_seconds
 
     async def watch(self, url: str) -> None:
         """Play a video over and over."""
@@ -34,7 +35,7 @@ class Viewers:
                         await self._fetch(session, segment.absolute_uri)
 
     async def _fetch(self, session: aiohttp.ClientSession, url: str) -> str:
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(self._pause_seconds)
         try:
             async with session.get(url) as answer:
                 body = await answer.read()
@@ -49,9 +50,11 @@ class Viewers:
 
 
 @asynccontextmanager
-async def watching(url: str, viewers: int = VIEWERS) -> AsyncIterator[Viewers]:
+async def watching(
+    url: str, viewers: int = VIEWERS, pause_seconds: float = PAUSE_SECONDS
+) -> AsyncIterator[Viewers]:
     """Have a video watched during a block. Raises AssertionError when a viewer noticed anything."""
-    seen = Viewers()
+    seen = Viewers(pause_seconds)
     tasks = [asyncio.create_task(seen.watch(url)) for _ in range(viewers)]
     try:
         yield seen
