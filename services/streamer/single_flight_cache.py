@@ -63,6 +63,7 @@ class SingleFlightCache(Generic[Key, Value]):
         self._reading: dict[Key, asyncio.Task[Value]] = {}
         self._is_silent = False
         self._hits, self._misses = (CACHE_LOOKUPS.labels(name, result) for result in ("hit", "miss"))
+        self._stale = SERVED_STALE.labels(name)
 
     async def get(self, key: Key) -> Value:
         """Return a value at most `seconds` old, or during an outage the cached one.
@@ -83,7 +84,7 @@ class SingleFlightCache(Generic[Key, Value]):
         try:
             return await self._result(reading, 0.0 if self._is_silent else GRACE_SECONDS)
         except self._unavailable:
-            SERVED_STALE.labels(self._name).inc()
+            self._stale.inc()
             return entry.value
 
     def _age(self, entry: _Entry[Value] | None) -> float:

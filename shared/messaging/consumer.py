@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shared.messaging.processor import Outcome, Processor
 
 IDLE_SECONDS = 0.25
+DONE = ("done", "")
 DEAD_LETTER = ("dead", "undecodable")
 MAX_COUNT = 1_000_000  # attempts and deliveries; far above any real count
 
@@ -62,7 +63,8 @@ class Consumer:
         self._idle_seconds, self._outage_seconds = idle_seconds, outage_seconds
         self._queues, self._processor, self._gate = tuple(queues), processor, gate
         for queue in queues:  # from the start: Prometheus cannot see a first increment
-            MESSAGES_HANDLED.labels(queue, *DEAD_LETTER)
+            for verdict in (DONE, DEAD_LETTER):
+                MESSAGES_HANDLED.labels(queue, *verdict)
         self._refuse = refuse
         self._slots = asyncio.Semaphore(slots)
         self._draining = asyncio.Event()

@@ -108,7 +108,10 @@ RECONCILED = Counter(
 SWEEP_FOUND = Gauge("vod_sweep_found", "Orphans found by the last sweep", ["kind"])
 SWEEP_FOUND_BYTES = Gauge("vod_sweep_found_bytes", "Bytes of the orphans found by the last sweep", ["kind"])
 SWEEP_REMOVED = Counter("vod_sweep_removed_total", "Orphans removed by sweeps", ["kind"])
-SWEEP_LAST = Gauge("vod_sweep_last_timestamp_seconds", "Time of the last complete sweep by this process")
+SWEEP_LAST = Gauge(
+    "vod_sweep_last_timestamp_seconds",
+    "Time of the last complete sweep by this process; at first of its start, 0 without sweeps",
+)
 STORAGE_OUTAGE_SECONDS = Gauge(
     "vod_storage_outage_seconds",
     "How long a storage has been unavailable to this uploader; 0 while it is available",

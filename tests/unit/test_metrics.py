@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
+from unittest.mock import MagicMock
 from uuid import UUID
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import REGISTRY
 
+from services.ingest.uploads.admission import Admission
+from services.ingest.uploads.byte_quota import ByteQuota
 from services.streamer.single_flight_cache import SingleFlightCache
 from services.uploader.maintenance import measure_backlog
 from services.uploader.maintenance.measure_backlog import LOCK, BacklogMeter
+from services.uploader.maintenance.reconcile import Reconciler
+from services.uploader.maintenance.sweep_orphans import Sweeper
 from shared import videos
 from shared.errors import DatabaseUnavailable, EncodeFailed, StorageFull, TokenExpired
 from shared.http.app import create_base_app
+from shared.messaging.connection import BrokerLink
 from shared.service.leases import leased
 from shared.storage.memory import MemoryStorage
 from shared.storage.metered import MeasuredStorage
 from shared.storage.storages import Storages
+from shared.telemetry.metrics import SWEEP_LAST
 from shared.videos.failure import VideoFailures
+from shared.workspace.disk_budget import UnlimitedSpace
 from tests.unit.test_leases import FakeLease
 from tests.uploader_handlers import store_handler
 
@@ -188,6 +196,22 @@ def test_counters_that_alerts_watch_exist_before_anything_happens(outbox: Outbox
     assert value("vod_videos_failed_total", stage="plan", reason="storage_full") is not None
     assert value("vod_videos_failed_total", stage="plan", reason="transient_error") is None
     assert value("vod_leases_lost_total", work="chunk") is not None
+    Reconciler(outbox, BrokerLink("amqp://memory", "test"), 600.0)
+    assert value("vod_reconciled_total", stage="upload", outcome="resumed") is not None
+    Admission(UnlimitedSpace(), max_uploads=9, max_processing=0, bytes_of_users=ByteQuota(0))
+    assert value("vod_refused_total", reason="too_many_uploads") is not None
+
+
+@pytest.mark.parametrize(("mode", "is_measured"), [("report", True), ("off", False)])
+async def test_the_time_without_a_sweep_is_measured_from_the_start_where_there_are_sweeps(
+    mode: Literal["off", "report"], is_measured: bool
+) -> None:
+    SWEEP_LAST.set(0)
+    sweeper = Sweeper(MagicMock(), list, owns_volume=True)
+    running = asyncio.create_task(sweeper.run(mode, interval_seconds=9.0))
+    await asyncio.sleep(0)
+    running.cancel()
+    assert (value("vod_sweep_last_timestamp_seconds") != 0) == is_measured
 
 
 @pytest.mark.parametrize(("tries", "lost"), [(1, 0), (2, 1)])

@@ -1,11 +1,23 @@
-"""Which registered segments can be put before their chunk is encoded."""
+"""Which registered segments can be put before their chunk is encoded, and how what is put is counted."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+from prometheus_client import REGISTRY
 
 from services.uploader.handlers.put_segments import whole_segments
 from shared.contracts.events import Segment
+from tests.uploader_handlers import store_handler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.messaging.outbox import Outbox
+    from shared.storage.memory import MemoryStorage
+    from shared.workspace.layout import WorkDir
+    from tests.sample_video import SampleVideo
 
 
 def segment(index: int, rendition: str, attempt: int = 1) -> Segment:
@@ -35,3 +47,18 @@ def test_segments_are_put_up_to_the_first_that_is_not_as_registered(
 
 def test_nothing_is_put_when_nothing_is_registered() -> None:
     assert whole_segments([], lambda _: 4) == ()
+
+
+async def test_what_is_put_is_counted_by_the_name_of_the_storage(
+    outbox: Outbox,
+    work_dir: WorkDir,
+    memory_storage: MemoryStorage,
+    new_video: Callable[..., SampleVideo],
+) -> None:
+    video = await new_video().encoded()
+    memory_storage.name = "archive"
+    await store_handler(outbox, work_dir, memory_storage).store(video.segmented(video.chunks[0]))
+    put = [len(body) for key, (_, body) in memory_storage.objects.items() if key.endswith(".ts")]
+    assert put
+    assert REGISTRY.get_sample_value("vod_stored_objects_total", {"storage": "archive"}) == len(put)
+    assert REGISTRY.get_sample_value("vod_stored_bytes_total", {"storage": "archive"}) == sum(put)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from shared import videos
-from shared.errors import OutOfDisk, TooManyProcessing, TooManyUploads
+from shared.errors import OutOfDisk, QuotaExceeded, TooManyProcessing, TooManyUploads
 from shared.telemetry.metrics import REFUSED, UPLOADS_UNDER_WAY
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CROWD_SECONDS: Final = 5  # the time of an upload of a few MB
 USER_SECONDS: Final = 30  # a video of the user has to become ready first
+REFUSALS: Final = (OutOfDisk, QuotaExceeded, TooManyProcessing, TooManyUploads)
 
 
 class Admission:
@@ -40,6 +41,8 @@ class Admission:
         self._uploads = 0
         self._places_of: Counter[str] = Counter()
         self._uploads_of: Counter[str] = Counter()
+        for error in REFUSALS:  # from the start: Prometheus cannot see a first increment
+            REFUSED.labels(error.reason)
 
     @asynccontextmanager
     async def upload(self, size_bytes: int | None, caller: Caller) -> AsyncIterator[Reservation]:

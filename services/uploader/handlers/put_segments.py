@@ -63,8 +63,8 @@ class SegmentPuts:
             raise StorageInconsistent(f"{key} has {stored} bytes in storage, not {segment.bytes}")
         failpoint("store.segment_put")
         progress.note(segment.path)
-        STORED_BYTES.labels(self.storage.kind).inc(stored)
-        STORED_OBJECTS.labels(self.storage.kind).inc()
+        STORED_BYTES.labels(self.storage.name).inc(stored)
+        STORED_OBJECTS.labels(self.storage.name).inc()
 
 
 def whole_segments(segments: Sequence[Segment], size_of: Callable[[str], int | None]) -> tuple[Segment, ...]:

@@ -64,6 +64,12 @@ class Reconciler:
     link: BrokerLink
     patience_seconds: float
 
+    def __post_init__(self) -> None:
+        for stage in WAITS_IN:  # from the start: Prometheus cannot see a first increment
+            for outcome in ("resumed", "failed"):
+                RECONCILED.labels(stage, outcome)
+        RECONCILED.labels("deletion", "resumed")
+
     async def run(self) -> None:
         """Check repeatedly; waits while Postgres or RabbitMQ is unavailable."""
         while True:

@@ -60,6 +60,8 @@ class Sweeper:
 
     async def run(self, mode: Literal["off", "report", "remove"], *, interval_seconds: float) -> None:
         """Sweep repeatedly; continues after outages and disk errors. Only waits if switched off."""
+        if mode != "off":
+            _measure_from_now()
         while True:
             await asyncio.sleep(interval_seconds)
             try:
@@ -161,6 +163,12 @@ class Sweeper:
         if video_id := orphan.original_of:
             async with self.finder.database.transaction() as connection:
                 await videos.mark_originals_removed(connection, [video_id])
+
+
+def _measure_from_now() -> None:
+    SWEEP_LAST.set_to_current_time()  # at 0 nobody could tell that no sweep ever ends
+    for kind in KINDS:  # from the start: Prometheus cannot see a first increment
+        SWEEP_REMOVED.labels(kind)
 
 
 def _measure(found: list[Orphan]) -> None:
