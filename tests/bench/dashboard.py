@@ -1,14 +1,17 @@
-"""Draw a dashboard as a picture, from its own JSON and a running Prometheus, where there is no Grafana.
+"""Ask a running Prometheus what a dashboard would show, where there is no Grafana.
 
-    .stack/bench-venv/bin/python -m tests.bench.dashboard overview $PROMETHEUS_URL overview.png --minutes 10
+    python -m tests.bench.dashboard $PROMETHEUS_URL --minutes 10
+    .stack/bench-venv/bin/python -m tests.bench.dashboard $PROMETHEUS_URL --draw overview overview.png
 
-Needs matplotlib, which the benchmarks' own Python has. Draws time series and single values, no other panels.
+The first lists the series of every panel, the second draws a dashboard from its own JSON: time series and
+single values, no other panels. It needs matplotlib, which the benchmarks' own Python has.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import time
 import urllib.parse
@@ -37,13 +40,16 @@ def shown(value: float, unit: str) -> str:
     if unit in ("Bps", "bytes", "short"):
         scale, prefix = next((pair for pair in PREFIXES if abs(value) >= pair[0]), (1.0, ""))
         value /= scale
-    gap = " " if prefix and unit != "short" else ""
+    gap = " " if unit in ("Bps", "bytes") else ""
     return f"{value:.3g}{gap}{prefix}{UNITS.get(unit, '')}"
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
     """Return a legend with the labels of its series."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), template)
+
+
+Series = list[tuple[str, list[tuple[datetime, float]]]]
 
 
 class Prometheus:
@@ -54,8 +60,15 @@ class Prometheus:
         self.seconds = minutes * 60
         self._step = max(5.0, self.seconds / POINTS)
 
-    def series(self, query: str) -> list[tuple[dict[str, str], list[tuple[datetime, float]]]]:
-        """Return each series of a query: its labels, and its points in time."""
+    def lines(self, panel: dict[str, Any]) -> Series:
+        """Return each series of a panel: its legend, and its points in time."""
+        return [
+            (legend(each["legendFormat"], labels), points)
+            for each in panel["targets"]
+            for labels, points in self._series(each["expr"])
+        ]
+
+    def _series(self, query: str) -> list[tuple[dict[str, str], list[tuple[datetime, float]]]]:
         wanted = {
             "query": query.replace("$__rate_interval", f"{max(60, int(4 * self._step))}s"),
             "start": f"{self._end - self.seconds}",
@@ -70,6 +83,17 @@ class Prometheus:
 
 def _point(seconds: float, value: str) -> tuple[datetime, float]:
     return datetime.fromtimestamp(seconds, UTC), float(value)
+
+
+def described(panel: dict[str, Any], lines: Series) -> list[str]:
+    """Return a line for each series of a panel: from which value to which, and the last one."""
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    found = []
+    for name, points in lines:
+        values = [value for _, value in points if not math.isnan(value)] or [math.nan]
+        least, most, last = (shown(value, unit) for value in (min(values), max(values), points[-1][1]))
+        found.append(f"  {name or 'value'}: {least} to {most}, last {last}")
+    return found or ["  no data"]
 
 
 def draw(dashboard: dict[str, Any], prometheus: Prometheus, target: Path) -> list[str]:
@@ -87,11 +111,7 @@ def draw(dashboard: dict[str, Any], prometheus: Prometheus, target: Path) -> lis
             grid[place["y"] : place["y"] + place["h"], place["x"] : place["x"] + place["w"]]
         )
         axes.set_title(panel["title"], fontsize=9, loc="left")
-        lines = [
-            (legend(each["legendFormat"], labels), points)
-            for each in panel["targets"]
-            for labels, points in prometheus.series(each["expr"])
-        ]
+        lines = prometheus.lines(panel)
         if not lines:
             empty.append(panel["title"])
         (_draw_value if panel["type"] == "stat" else _draw_lines)(axes, panel, lines)
@@ -100,18 +120,14 @@ def draw(dashboard: dict[str, Any], prometheus: Prometheus, target: Path) -> lis
     return empty
 
 
-def _draw_value(
-    axes: Any, panel: dict[str, Any], lines: list[tuple[str, list[tuple[datetime, float]]]]
-) -> None:
+def _draw_value(axes: Any, panel: dict[str, Any], lines: Series) -> None:
     axes.axis("off")
     unit = panel["fieldConfig"]["defaults"]["unit"]
     text = shown(lines[0][1][-1][1], unit) if lines else "no data"
     axes.text(0.5, 0.4, text, ha="center", va="center", fontsize=22, transform=axes.transAxes)
 
 
-def _draw_lines(
-    axes: Any, panel: dict[str, Any], lines: list[tuple[str, list[tuple[datetime, float]]]]
-) -> None:
+def _draw_lines(axes: Any, panel: dict[str, Any], lines: Series) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     for name, points in lines:
         axes.plot(*zip(*points, strict=True), label=name or None, linewidth=1.2)
@@ -122,20 +138,34 @@ def _draw_lines(
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if any(name for name, _ in lines):
-        axes.legend(fontsize=6, loc="upper left", framealpha=0.6)
+        axes.legend(fontsize=6, loc="best", framealpha=0.6)
+
+
+def _dashboard(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DASHBOARDS / f"{name}.json").read_text())
+    return found
 
 
 def main() -> int:
-    """Draw the dashboard named on the command line; say which panels are empty."""
+    """List every panel, or draw a dashboard and say which of its panels are empty."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.dashboard")
-    parser.add_argument("name", choices=sorted(path.stem for path in DASHBOARDS.glob("*.json")))
     parser.add_argument("prometheus")
-    parser.add_argument("target", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--draw", nargs=2, metavar=("DASHBOARD", "PICTURE"))
     given = parser.parse_args()
-    dashboard = json.loads((DASHBOARDS / f"{given.name}.json").read_text())
-    empty = draw(dashboard, Prometheus(given.prometheus, given.minutes), given.target)
-    print(f"{given.target}: {len(dashboard['panels'])} panels, without data: {', '.join(empty) or 'none'}")
+    names = sorted(path.stem for path in DASHBOARDS.glob("*.json"))
+    prometheus = Prometheus(given.prometheus, given.minutes)
+    if not given.draw:
+        for name in names:
+            for panel in _dashboard(name)["panels"]:
+                print(f"{name}: {panel['title']}", *described(panel, prometheus.lines(panel)), sep="\n")
+        return 0
+    name, target = given.draw
+    if name not in names:
+        parser.error(f"there is no dashboard {name}, only {', '.join(names)}")
+    dashboard = _dashboard(name)
+    empty = draw(dashboard, prometheus, Path(target))
+    print(f"{target}: {len(dashboard['panels'])} panels, without data: {', '.join(empty) or 'none'}")
     return 0
 
 

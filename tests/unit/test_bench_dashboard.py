@@ -1,10 +1,13 @@
-"""Drawing dashboards: values with units, and legends."""
+"""Drawing and listing dashboards: values with units, legends, series."""
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
+
 import pytest
 
-from tests.bench.dashboard import legend, shown
+from tests.bench.dashboard import described, legend, shown
 
 
 @pytest.mark.parametrize(
@@ -15,6 +18,7 @@ from tests.bench.dashboard import legend, shown
         (180.0, "s", "3 min"),
         (10_800.0, "s", "3 h"),
         (2_500_000.0, "Bps", "2.5 MB/s"),
+        (0.0, "Bps", "0 B/s"),
         (12.0, "short", "12"),
         (1_200.0, "short", "1.2k"),
         (0.5, "reqps", "0.5/s"),
@@ -29,3 +33,10 @@ def test_legends_have_the_labels_of_their_series() -> None:
         legend("{{queue}} {{state}}", {"queue": "transcoder.bulk", "state": "waiting"})
         == "transcoder.bulk waiting"
     )
+
+
+def test_a_listing_has_the_range_of_each_series_or_says_that_there_is_none() -> None:
+    panel = {"fieldConfig": {"defaults": {"unit": "s"}}}
+    points = [(datetime.now(UTC), value) for value in (math.nan, 4.0, 2.0)]
+    assert described(panel, [("p95", points)]) == ["  p95: 2 s to 4 s, last 2 s"]
+    assert described(panel, []) == ["  no data"]
