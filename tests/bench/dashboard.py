@@ -19,7 +19,10 @@ import urllib.request
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DASHBOARDS: Final = Path(__file__).parents[2] / "deploy" / "monitoring" / "dashboards"
 POINTS: Final = 120
@@ -78,11 +81,17 @@ class Prometheus:
         url = f"{self._url}/api/v1/query_range?{urllib.parse.urlencode(wanted)}"
         with urllib.request.urlopen(url, timeout=SECONDS_LIMIT) as answer:
             found = json.load(answer)["data"]["result"]
-        return [(each["metric"], [_point(*pair) for pair in each["values"]]) for each in found]
+        return [(each["metric"], list(with_gaps(each["values"], self._step))) for each in found]
 
 
-def _point(seconds: float, value: str) -> tuple[datetime, float]:
-    return datetime.fromtimestamp(seconds, UTC), float(value)
+def with_gaps(samples: list[tuple[float, str]], step: float) -> Iterator[tuple[datetime, float]]:
+    """Yield the points of a series, and NaN where samples are missing: no line is drawn there."""
+    expected = samples[0][0]
+    for seconds, value in samples:
+        if seconds > expected + step / 2:
+            yield datetime.fromtimestamp(expected, UTC), math.nan
+        yield datetime.fromtimestamp(seconds, UTC), float(value)
+        expected = seconds + step
 
 
 def described(panel: dict[str, Any], lines: Series) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.bench.dashboard import described, legend, shown
+from tests.bench.dashboard import described, legend, shown, with_gaps
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,9 @@ def test_a_listing_has_the_range_of_each_series_or_says_that_there_is_none() -> 
     points = [(datetime.now(UTC), value) for value in (math.nan, 4.0, 2.0)]
     assert described(panel, [("p95", points)]) == ["  p95: 2 s to 4 s, last 2 s"]
     assert described(panel, []) == ["  no data"]
+
+
+def test_a_line_is_interrupted_where_samples_are_missing() -> None:
+    points = list(with_gaps([(0.0, "1"), (5.0, "2"), (20.0, "3")], step=5.0))
+    assert [point.timestamp() for point, _ in points] == [0, 5, 10, 20]
+    assert [math.isnan(value) for _, value in points] == [False, False, True, False]
