@@ -154,6 +154,10 @@ class MemoryMessage:
         return self.sent.content_type
 
     @property
+    def redelivered(self) -> bool:
+        return self.deliveries > 0
+
+    @property
     def headers(self) -> dict[str, Any]:
         again = {"x-delivery-count": self.deliveries} if self.deliveries else {}
         return {**self.sent.headers, **again}

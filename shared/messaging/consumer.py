@@ -15,18 +15,19 @@ import aio_pika
 import structlog
 
 from shared.contracts.cloudevents import InvalidData, Undecodable
-from shared.errors import PipelineError
+from shared.errors import DatabaseUnavailable, PipelineError, described
 from shared.failpoints import failpoint
 from shared.messaging import deliveries
 from shared.messaging.connection import BrokerLink
 from shared.messaging.faults import BrokerUnavailable
 from shared.messaging.publisher import ATTEMPT_HEADER, Publisher
+from shared.messaging.retry_policy import MAX_DELIVERIES
 from shared.messaging.topology import DEAD
 from shared.messaging.verdicts import OUTAGE_SECONDS
 from shared.telemetry.metrics import MESSAGE_SECONDS, MESSAGES_HANDLED, SLOTS_BUSY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aio_pika.abc import AbstractIncomingMessage
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 0.25
 DONE = ("done", "")
-DEAD_LETTER = ("dead", "undecodable")
+UNDECODABLE = ("dead", "undecodable")
+NO_VERDICT = ("dead", PipelineError.reason)
 MAX_COUNT = 1_000_000  # attempts and deliveries; far above any real count
 
 log = structlog.get_logger()
@@ -63,8 +65,8 @@ class Consumer:
         self._idle_seconds, self._outage_seconds = idle_seconds, outage_seconds
         self._queues, self._processor, self._gate = tuple(queues), processor, gate
         for queue in queues:  # from the start: Prometheus cannot see a first increment
-            for verdict in (DONE, DEAD_LETTER):
-                MESSAGES_HANDLED.labels(queue, *verdict)
+            for outcome in (DONE, UNDECODABLE, NO_VERDICT):
+                MESSAGES_HANDLED.labels(queue, *outcome)
         self._refuse = refuse
         self._slots = asyncio.Semaphore(slots)
         self._draining = asyncio.Event()
@@ -149,17 +151,32 @@ class Consumer:
         failpoint(f"{queue}.acknowledged")
 
     async def _process(self, queue: str, message: AbstractIncomingMessage) -> Outcome:
+        is_retry = message.exchange == ""  # platforms cannot write to the default exchange
+        counts = counts_of(message)
         try:
-            is_retry = message.exchange == ""  # platforms cannot write to the default exchange
-            return await self._processor.process(
-                queue, message.body, is_retry=is_retry, **counts_of(message.headers)
-            )
+            return await self._processor.process(queue, message.body, is_retry=is_retry, **counts)
         except Undecodable as error:
             if isinstance(error, InvalidData) and self._refuse:
-                await self._refuse(error)
-            return await self._dead_letter(queue, message, str(error))
+                await self._announce(self._refuse, error)
+            await self._dead_letter(queue, message, str(error))
+            return UNDECODABLE
+        except Exception as error:
+            if counts["deliveries"] < MAX_DELIVERIES:
+                raise
+            log.exception("no_verdict", queue=queue)  # RabbitMQ 4 would drop it in the end
+            await self._dead_letter(queue, message, f"no verdict: {described(error)}")
+            return NO_VERDICT
 
-    async def _dead_letter(self, queue: str, message: AbstractIncomingMessage, reason: str) -> Outcome:
+    async def _announce(self, refuse: Callable[[InvalidData], Awaitable[None]], error: InvalidData) -> None:
+        """Announce a refused event; waits while Postgres is unavailable, and keeps the message meanwhile."""
+        while True:
+            try:
+                return await refuse(error)
+            except DatabaseUnavailable as outage:
+                log.warning("consumer_waits", reason=outage.reason, error=str(outage))
+                await asyncio.sleep(self._outage_seconds)
+
+    async def _dead_letter(self, queue: str, message: AbstractIncomingMessage, reason: str) -> None:
         log.error("dead_letter", queue=queue, why=reason)
         dead = aio_pika.Message(
             message.body,
@@ -173,13 +190,16 @@ class Consumer:
             except BrokerUnavailable:
                 await asyncio.sleep(self._outage_seconds)
             else:
-                return DEAD_LETTER
+                return
 
 
-def counts_of(headers: Mapping[str, object]) -> dict[str, int]:
-    """Return how often a message failed, and how often it was delivered without being acknowledged."""
-    names = {"attempt": ATTEMPT_HEADER, "deliveries": "x-delivery-count"}
-    return {name: _count(headers.get(header)) for name, header in names.items()}
+def counts_of(message: AbstractIncomingMessage) -> dict[str, int]:
+    """Return how often a message failed, and how often it was delivered without being acknowledged.
+
+    RabbitMQ 4 leaves `x-delivery-count` as the publisher set it until it delivers the message again.
+    """
+    deliveries = message.headers.get("x-delivery-count") if message.redelivered else 0
+    return {"attempt": _count(message.headers.get(ATTEMPT_HEADER)), "deliveries": _count(deliveries)}
 
 
 def _count(value: object) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_DELAY_SECONDS = 300.0
 MAX_PATIENT_DELAY_SECONDS = 60.0
+MAX_DELIVERIES = 8  # far below the 20 after which RabbitMQ 4 drops a message of a quorum queue
 FINAL = (PermanentError, WorkerLost, StorageRefused)  # an early retry changes nothing
 
 
@@ -23,14 +24,13 @@ class RetryPolicy:
 
     A transient error gets `attempts` in total; None: unlimited. An error class in `patience` is retried for
     that many seconds instead, regardless of the number of attempts. A message that was delivered
-    `max_deliveries` times without being acknowledged has killed its workers; RabbitMQ 4 drops a message of a
-    quorum queue after 20 deliveries.
+    `max_deliveries` times without being acknowledged has killed its workers.
     """
 
     attempts: int | None
     first_delay_seconds: float
     patience: Mapping[type[PipelineError], float] = field(default_factory=dict)
-    max_deliveries: int = 8
+    max_deliveries: int = MAX_DELIVERIES
 
     def delay_seconds(self, attempt: int) -> float:
         """Return the delay after failure `attempt` (from 1): doubling, up to MAX_DELAY_SECONDS."""

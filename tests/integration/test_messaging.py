@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from uuid import uuid4
 
 import aio_pika
@@ -31,7 +32,7 @@ from shared.messaging.outbox import Outbox
 from shared.messaging.processor import Processor, Route
 from shared.messaging.publisher import Publisher
 from shared.messaging.relay import Relay
-from shared.messaging.retry_policy import RetryPolicy
+from shared.messaging.retry_policy import MAX_DELIVERIES, RetryPolicy
 from shared.messaging.topology import DEAD, QUEUES
 from shared.telemetry.metrics import MESSAGES_HANDLED
 from shared.videos.failure import VideoFailures
@@ -80,7 +81,9 @@ async def record(outbox, video_id):
 
 
 @asynccontextmanager
-async def consuming(servers, outbox, handle, *, attempts=3, accept=None, max_deliveries=8):
+async def consuming(
+    servers, outbox, handle, *, attempts=3, accept=None, max_deliveries=MAX_DELIVERIES, **options
+):
     """Run a consumer; `attempts` None: never gives up; `max_deliveries` 0: each message kills its workers."""
     policy = RetryPolicy(attempts, 0.05, max_deliveries=max_deliveries)
     failures = None if attempts is None else VideoFailures(outbox, "plan")
@@ -90,6 +93,7 @@ async def consuming(servers, outbox, handle, *, attempts=3, accept=None, max_del
         queues=[QUEUE],
         processor=Processor({VideoUploaded: Route(handle, policy, failures, accept)}, outbox),
         slots=2,
+        **options,
     )
     relay_link = BrokerLink(servers.rabbitmq_url, "test.relay")
     loops = [
@@ -356,6 +360,45 @@ async def test_event_leaves_a_failed_record_when_it_kills_its_worker_before_that
             await asyncio.sleep(3)
             assert await record(outbox, event.video_id) is None
     assert await pull(link, [QUEUE]) is None
+
+
+async def test_video_fails_when_its_message_has_killed_eight_workers(
+    servers, outbox, relay, link, eventually
+):
+    async def handle(_event):
+        raise AssertionError
+
+    event = uploaded()
+    await accept(outbox, event)
+    await relay.send_due()
+    for _ in range(MAX_DELIVERIES):
+        worker = BrokerLink(servers.rabbitmq_url, "dies")
+        assert await eventually(partial(pull, worker, [QUEUE]))
+        await worker.close()
+    async with consuming(servers, outbox, handle):
+        await eventually(lambda: is_failed(outbox, event.video_id))
+    assert (await record(outbox, event.video_id)).error["reason"] == "worker_lost"
+
+
+async def test_wrong_event_is_not_lost_when_its_refusal_cannot_be_recorded(servers, outbox, link, eventually):
+    """RabbitMQ 4 drops a message of a quorum queue that was put back 20 times."""
+    tries = []
+
+    async def refuse(_invalid):
+        tries.append(len(tries))
+        if len(tries) <= 25:
+            raise DatabaseUnavailable("gone")
+
+    async def handle(_event):
+        raise AssertionError
+
+    wrong = envelope(uploaded(), source="/test") | {"data": {"videoId": str(uuid4())}}
+    await Publisher(link).publish("hls.events", "video.uploaded", wrong)
+    async with consuming(servers, outbox, handle, refuse=refuse, outage_seconds=0.05):
+        _, dead = await eventually(lambda: pull(link, [QUEUE + DEAD]))
+    assert json.loads(dead.body) == wrong
+    assert len(tries) == 26
+    await dead.ack()
 
 
 async def is_failed(outbox, video_id):

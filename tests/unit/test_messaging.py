@@ -14,7 +14,7 @@ import pytest
 
 from shared.contracts.cloudevents import CloudEvent, envelope
 from shared.contracts.events import DeleteVideo, EncodeChunk, ResumeVideo, VideoFailed
-from shared.errors import CorruptSource, Deferred, EncodeFailed, Superseded
+from shared.errors import CorruptSource, DatabaseUnavailable, Deferred, EncodeFailed, Superseded
 from shared.messaging.connection import BrokerLink
 from shared.messaging.consumer import Consumer, counts_of
 from shared.messaging.deliveries import pull, waiting
@@ -22,11 +22,11 @@ from shared.messaging.faults import BrokerUnavailable, MessageRefused
 from shared.messaging.processor import Processor, Route
 from shared.messaging.publisher import Publisher
 from shared.messaging.relay import BATCH, TAKEN_SECONDS, Relay
-from shared.messaging.retry_policy import RetryPolicy
+from shared.messaging.retry_policy import MAX_DELIVERIES, RetryPolicy
 from shared.messaging.topology import DEAD, QUEUES
 from shared.telemetry.metrics import MESSAGES_HANDLED
 from shared.videos.failure import VideoFailures
-from tests.memory_broker import MemoryBroker
+from tests.memory_broker import MemoryBroker, MemoryMessage
 
 PLAN, DELETE = "transcoder.plan", "uploader.delete"
 
@@ -94,7 +94,7 @@ async def test_message_waits_for_its_delay(outbox, relay, broker, postgres):
     postgres.pass_time(30)
     assert await relay.send_due() == 1
     [message] = broker.queues[PLAN]
-    assert counts_of(message.headers) == {"attempt": 2, "deliveries": 0}
+    assert counts_of(message) == {"attempt": 2, "deliveries": 0}
 
 
 async def test_unroutable_message_delays_no_other(outbox, relay, broker, link):
@@ -336,6 +336,25 @@ async def test_event_with_wrong_data_is_refused_before_it_becomes_a_dead_letter(
     assert refused == ["video.resume"]
 
 
+async def test_event_with_wrong_data_is_kept_while_postgres_cannot_record_its_refusal(
+    consuming, broker, link
+):
+    """Put back, it would be gone after 20 times: RabbitMQ 4 drops it."""
+    tries = []
+
+    async def refuse(_invalid):
+        tries.append(len(tries))
+        if len(tries) < 25:
+            raise DatabaseUnavailable("gone")
+
+    event = envelope(resume(), source="/test") | {"data": {"videoId": "x"}}
+    async with consuming(Handler(), refuse=refuse):
+        await Publisher(link).publish("", PLAN, event)
+        await until(lambda: broker.bodies(PLAN + DEAD))
+    assert len(tries) == 25
+    assert "x-delivery-count" not in broker.queues[PLAN + DEAD][0].headers
+
+
 async def test_consumer_outlives_an_outage_of_the_broker(consuming, outbox, broker):
     handler = Handler()
     async with consuming(handler):
@@ -411,6 +430,20 @@ async def test_message_is_returned_to_its_queue_when_there_is_no_verdict(consumi
     assert broken.deliveries == (0, 1)
 
 
+async def test_message_that_never_gets_a_verdict_becomes_a_dead_letter(consuming, outbox, broker):
+    class Broken:
+        async def process(self, _queue, _body, *, attempt, deliveries, is_retry):
+            raise ZeroDivisionError("a bug")
+
+    async with consuming(Handler(), processor=Broken()):
+        await add(outbox, resume())
+        await until(lambda: broker.bodies(PLAN + DEAD) and not broker.unanswered)
+    [dead] = broker.queues[PLAN + DEAD]
+    assert dead.headers["x-reason"] == "no verdict: a bug"
+    assert dead.headers["x-delivery-count"] == MAX_DELIVERIES
+    assert broker.bodies(PLAN) == []
+
+
 async def test_queues_are_pulled_in_order_of_priority(link, broker):
     for queue, chunk in (("transcoder.bulk", 1), ("transcoder.first", 0)):
         payload = EncodeChunk(video_id=uuid4(), chunk=chunk)
@@ -424,9 +457,20 @@ async def test_unanswered_message_returns_when_the_link_is_closed(link, broker):
     await pull(link, [PLAN])
     await link.close()
     [message] = broker.queues[PLAN]
-    assert counts_of(message.headers) == {"attempt": 0, "deliveries": 1}
+    assert counts_of(message) == {"attempt": 0, "deliveries": 1}
+
+
+def received(broker, *, deliveries, **headers):
+    named = {f"x-{name.replace('_', '-')}": value for name, value in headers.items()}
+    return MemoryMessage(broker, PLAN, aio_pika.Message(b"x", headers=named), deliveries=deliveries)
 
 
 @pytest.mark.parametrize("value", [None, -1, 2.5, "7", True, 10**9])
-def test_invalid_count_is_ignored(value):
-    assert counts_of({"x-attempt": value, "x-delivery-count": 3}) == {"attempt": 0, "deliveries": 3}
+def test_invalid_count_is_ignored(broker, value):
+    assert counts_of(received(broker, deliveries=3, attempt=value)) == {"attempt": 0, "deliveries": 3}
+
+
+@pytest.mark.parametrize("deliveries", [0, 1])
+def test_deliveries_are_those_that_the_broker_counted(broker, deliveries):
+    message = received(broker, deliveries=deliveries, delivery_count=500)
+    assert counts_of(message)["deliveries"] == deliveries
