@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from shared.database.pool import CONNECTIONS
+from shared.messaging.retry_policy import MAX_DELIVERIES
+from shared.messaging.topology import DEAD, QUEUES
 from tests.cluster.program_paths import K8S, find
 from tests.cluster.render import kustomize, load
 
+PAGE = Path(__file__).parents[2] / "docs/rabbitmq.md"
 OF_OTHERS = 30  # KEDA's triggers, the operator, and what Postgres reserves for superusers
 
 
@@ -35,3 +41,15 @@ def test_postgres_takes_the_connections_of_all_pods():
     (cluster,) = load((K8S / "examples/postgres-cluster.yaml").read_text())
     connections = int(cluster["spec"]["postgresql"]["parameters"]["max_connections"])
     assert connections >= most_pods(kustomize(K8S / "overlays/full")) * CONNECTIONS + OF_OTHERS
+
+
+def test_rabbitmq_drops_no_message_before_the_services_give_up():
+    cluster, _ = load((K8S / "examples/rabbitmq-cluster.yaml").read_text())
+    config = dict(re.findall(r"(?m)^(\S+) = (.+)$", cluster["spec"]["rabbitmq"]["additionalConfig"]))
+    policy = "default_policies.operator.vod."
+    pattern, limit = config[policy + "queue_pattern"], config[policy + "delivery_limit"]
+    assert int(limit) > MAX_DELIVERIES
+    assert all(re.search(pattern, name) for queue in QUEUES for name in (queue, queue + DEAD))
+    assert f"""'{pattern}' '{{"delivery-limit":{limit}}}'""" in PAGE.read_text(), (
+        "the page has the same policy"
+    )
