@@ -86,6 +86,7 @@ async def all_ready(client, ids):
 
 async def test_keda_starts_transcoders_from_zero_and_a_video_plays(cluster, client, clip, tmp_path):
     await eventually(lambda: replicas(cluster, "transcoder") == 0, "KEDA stops idle transcoders")
+    await eventually(lambda: pods(cluster, "transcoder") == [], "they end, though they had hardly begun")
     uploaded = await client.upload(clip, qualities="720p,360p")
     await eventually(lambda: replicas(cluster, "transcoder") > 0, "KEDA starts one for the video to plan")
     found = await client.play(await client.ready(uploaded["id"], READY_SECONDS), tmp_path)
