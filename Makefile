@@ -56,7 +56,7 @@ test-cluster: $(READY) ## apply manifests and chart to a real control plane of K
 	@$(PYTHON) -m tests.cluster.programs
 	@$(PYTHON) -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
 
-test-kubelet: $(READY) ## run the image in pods on two nodes of its own: roll-outs, drains, KEDA (unproven yet; needs root and Go)
+test-kubelet: $(READY) ## run the image in pods on two nodes of its own: roll-outs, drains, KEDA (needs root and Go)
 	@$(PYTHON) -m tests.kubelet $(PYTEST_ARGS)
 
 test-ffmpegs: $(READY) ## check chunks and joins with FFmpeg 6, 7, 8 and 9 beside the system's (fetches them once)

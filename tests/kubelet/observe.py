@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +67,14 @@ def is_ready(cluster: ControlPlane, pod: Pod) -> bool:
     (found,) = [each for each in pods(cluster) if each["metadata"]["name"] == pod["metadata"]["name"]]
     conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
     return conditions["Ready"] == "True"
+
+
+def logged(cluster: ControlPlane, pod: Pod, event: str) -> dict[str, Any]:
+    """Return the line that a pod's service has logged about an event."""
+    text = cluster.kubectl("logs", pod["metadata"]["name"], *NAMESPACE).output
+    lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    (found,) = [line for line in lines if line.get("event") == event]
+    return found
 
 
 def signal_container(nodes: Sequence[Node], pod: Pod, name: str) -> None:

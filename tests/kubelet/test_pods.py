@@ -19,6 +19,7 @@ from tests.kubelet.observe import (
     in_thread,
     is_ready,
     is_scaling,
+    logged,
     replicas,
     signal_container,
     until_encoding,
@@ -89,7 +90,10 @@ async def test_keda_starts_transcoders_from_zero_and_a_video_plays(cluster, clie
     await eventually(lambda: pods(cluster, "transcoder") == [], "they end, though they had hardly begun")
     uploaded = await client.upload(clip, qualities="720p,360p")
     await eventually(lambda: replicas(cluster, "transcoder") > 0, "KEDA starts one for the video to plan")
-    found = await client.play(await client.ready(uploaded["id"], READY_SECONDS), tmp_path)
+    ready = await client.ready(uploaded["id"], READY_SECONDS)
+    sandbox = logged(cluster, running(cluster, "transcoder")[0], "sandbox")
+    assert min(sandbox["landlock"], sandbox["network"]) > 0
+    found = await client.play(ready, tmp_path)
     assert {name: each.frames for name, each in found.items()} == dict.fromkeys(
         ("720p", "360p"), SECONDS * 25
     )
