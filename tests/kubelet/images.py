@@ -20,7 +20,9 @@ from tests.kubelet.node import PAUSE
 if TYPE_CHECKING:
     from tests.deploy.engine import Engine
 
-PREVIOUS: Final = os.environ.get("PREVIOUS_RELEASE", "8aa5262")  # a commit: the release before this one
+# A commit: an earlier release, whose plans have today's version. One with an older version leaves today's
+# plans to newer transcoders, and counts an attempt each time that it finds one.
+PREVIOUS: Final = os.environ.get("PREVIOUS_RELEASE", "e9ef3a7")
 PREVIOUS_NAME: Final = "vod-pipeline:previous"
 PAUSE_DOCKERFILE: Final = 'FROM scratch\nCOPY pause /\nUSER 65535\nENTRYPOINT ["/pause"]\n'
 SAVE_SECONDS: Final = 300

@@ -402,7 +402,7 @@ def test_the_image_runs_as_the_user_of_the_pods_and_finds_what_it_copies():
     dockerfile = (REPO / "deploy" / "Dockerfile").read_text()
     security = pods(kustomize())["ingest"]["securityContext"]
     assert f"USER {security['runAsUser']}:{security['runAsGroup']}\n" in dockerfile
-    assert 'ENTRYPOINT ["python", "-m"]\n' in dockerfile
+    assert 'ENTRYPOINT ["tini", "--", "python", "-m"]\n' in dockerfile
     let_through = (REPO / ".dockerignore").read_text().splitlines()
     for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
         for source in sources.split():
