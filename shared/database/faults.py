@@ -22,8 +22,8 @@ UNREACHABLE = (
 )
 
 
-# Read-only after a failover, rollbacks, out of resources, shutting down: a later attempt may succeed.
-TRANSIENT_STATES = ("25006", "40", "53", "57")
+# Read-only after a failover, rollbacks, out of resources, shutting down, disk errors: later it may succeed.
+TRANSIENT_STATES = ("25006", "40", "53", "57", "58")
 
 
 def _is_transient(error: BaseException) -> bool:

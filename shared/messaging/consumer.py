@@ -97,6 +97,10 @@ class Consumer:
 
     async def _rest(self, seconds: float) -> None:
         self._slots.release()
+        await self._pause(seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; no longer than until the end of the process is requested."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._draining.wait()
@@ -138,8 +142,10 @@ class Consumer:
             raise
         except Exception:
             log.exception("no_verdict", queue=queue)
-            await asyncio.sleep(self._outage_seconds)
-            await deliveries.give_back(message)
+            try:
+                await self._pause(self._outage_seconds * 2 ** counts_of(message)["deliveries"])
+            finally:
+                await deliveries.give_back(message)
             return
         finally:
             SLOTS_BUSY.labels(queue).dec()
@@ -151,8 +157,18 @@ class Consumer:
         failpoint(f"{queue}.acknowledged")
 
     async def _process(self, queue: str, message: AbstractIncomingMessage) -> Outcome:
-        is_retry = message.exchange == ""  # platforms cannot write to the default exchange
         counts = counts_of(message)
+        try:
+            return await self._decide(queue, message, counts)
+        except Exception as error:
+            if counts["deliveries"] < MAX_DELIVERIES:
+                raise
+            log.exception("no_verdict", queue=queue)  # RabbitMQ 4 would drop it in the end
+            await self._dead_letter(queue, message, f"no verdict: {described(error)}")
+            return NO_VERDICT
+
+    async def _decide(self, queue: str, message: AbstractIncomingMessage, counts: dict[str, int]) -> Outcome:
+        is_retry = message.exchange == ""  # platforms cannot write to the default exchange
         try:
             return await self._processor.process(queue, message.body, is_retry=is_retry, **counts)
         except Undecodable as error:
@@ -160,12 +176,6 @@ class Consumer:
                 await self._announce(self._refuse, error)
             await self._dead_letter(queue, message, str(error))
             return UNDECODABLE
-        except Exception as error:
-            if counts["deliveries"] < MAX_DELIVERIES:
-                raise
-            log.exception("no_verdict", queue=queue)  # RabbitMQ 4 would drop it in the end
-            await self._dead_letter(queue, message, f"no verdict: {described(error)}")
-            return NO_VERDICT
 
     async def _announce(self, refuse: Callable[[InvalidData], Awaitable[None]], error: InvalidData) -> None:
         """Announce a refused event; waits while Postgres is unavailable, and keeps the message meanwhile."""

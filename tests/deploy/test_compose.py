@@ -31,6 +31,7 @@ ENTRANCE = "http://localhost:8080"
 SMALL = {"360p": (640, 360)}
 OURS = ("ingest", "transcoder", "uploader", "streamer", "edge")
 API_PAGE = "services/ingest/http/documentation.html"
+LOGGED_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +63,17 @@ async def test_a_segment_is_fetched_once_for_all_viewers(project, clip, tmp_path
         client, ready = await upload(project, session, clip)
         for _ in range(2):
             await play(client, ready, tmp_path, SMALL)
-    lines = [
-        json.loads(line)
-        for line in project("logs", "--no-log-prefix", "edge").splitlines()
-        if line[:1] == "{"
-    ]
-    caches = [line["cache"] for line in lines if line["path"].endswith(".ts") and ready["id"] in line["path"]]
+    deadline = time.monotonic() + LOGGED_SECONDS
+    while "HIT" not in (caches := logged_caches(project, ready["id"])) and time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
     assert caches.count("HIT") >= len(caches) / 2 > 0
+
+
+def logged_caches(project: Project, video: str) -> list[str]:
+    """Return what the edge has logged of its cache for each segment of a video; it writes once a second."""
+    text = project("logs", "--no-log-prefix", "edge")
+    lines = [json.loads(line) for line in text.splitlines() if line[:1] == "{"]
+    return [line["cache"] for line in lines if line["path"].endswith(".ts") and video in line["path"]]
 
 
 async def test_api_and_pages_are_published_and_metrics_are_not(project):

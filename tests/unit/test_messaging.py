@@ -444,6 +444,18 @@ async def test_message_that_never_gets_a_verdict_becomes_a_dead_letter(consuming
     assert broker.bodies(PLAN) == []
 
 
+async def test_event_whose_refusal_meets_a_bug_becomes_a_dead_letter(consuming, broker, link):
+    async def refuse(_invalid):
+        raise ZeroDivisionError("a bug")
+
+    event = envelope(resume(), source="/test") | {"data": {"videoId": "x"}}
+    async with consuming(Handler(), refuse=refuse):
+        await Publisher(link).publish("", PLAN, event)
+        await until(lambda: broker.bodies(PLAN + DEAD) and not broker.unanswered)
+    [dead] = broker.queues[PLAN + DEAD]
+    assert dead.headers["x-reason"] == "no verdict: a bug"
+
+
 async def test_queues_are_pulled_in_order_of_priority(link, broker):
     for queue, chunk in (("transcoder.bulk", 1), ("transcoder.first", 0)):
         payload = EncodeChunk(video_id=uuid4(), chunk=chunk)
