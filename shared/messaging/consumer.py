@@ -142,8 +142,9 @@ class Consumer:
             raise
         except Exception:
             log.exception("no_verdict", queue=queue)
+            deliveries_before = min(counts_of(message)["deliveries"], MAX_DELIVERIES)
             try:
-                await self._pause(self._outage_seconds * 2 ** counts_of(message)["deliveries"])
+                await self._pause(self._outage_seconds * 2**deliveries_before)
             finally:
                 await deliveries.give_back(message)
             return
