@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REPOSITORY: Final = Path(__file__).parents[1]
+GIT_SECONDS: Final = 60
 SETS_VARIABLES: Final = re.compile(r'(\.|export) .*|\w+=("[^"]*"|\S*)')
 CURLRC: Final = 'silent\nshow-error\nmax-time = 120\nwrite-out = "\\n%{http_code}"\n'
 
@@ -71,7 +72,9 @@ def git(directory: Path, *arguments: str, **given: str) -> str:
     """Run git in a directory; return what it printed."""
     identity = ("-c", "user.name=newcomer", "-c", "user.email=newcomer@example.org")
     run = ["git", "-C", str(directory), *identity, *arguments]
-    done = subprocess.run(run, env=os.environ | given, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        run, env=os.environ | given, capture_output=True, text=True, timeout=GIT_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -41,7 +41,7 @@ asyncio.run(main())
 
 
 def secrets() -> dict[str, str]:
-    """Return a value for each of the secrets that the page wants to be replaced."""
+    """Return a value for each secret that the page says to replace."""
     names = [code for code in row(PAGE, OTHERS) if code.endswith(("_PASSWORD", "_KEY"))]
     assert len(names) == 3
     return {name: f"own{number}" * 6 for number, name in enumerate(names)}

@@ -82,7 +82,7 @@ async def test_it_listens_on_every_address_that_a_pod_may_have(
 
 
 async def test_its_workers_may_open_as_many_files_as_the_node_allows(tmp_path: Path) -> None:
-    """Containers get 1024 of half a million from some, 65535 from others, and nobody may exceed that."""
+    """Some container runtimes set a low soft limit and a high hard limit, others a hard limit of 65535."""
     async with started(tmp_path, files="1024:4096") as (_, pid), asyncio.timeout(WAIT_SECONDS):
         while not (
             workers := [each.pid for each in psutil.Process(pid).children() if each.name() == "nginx"]

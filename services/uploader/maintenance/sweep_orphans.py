@@ -166,7 +166,7 @@ class Sweeper:
 
 
 def _measure_from_now() -> None:
-    SWEEP_LAST.set_to_current_time()  # at 0 nobody could tell that no sweep ever ends
+    SWEEP_LAST.set_to_current_time()  # left at 0, the alert would not fire if no sweep ever finished
     for kind in KINDS:  # from the start: Prometheus cannot see a first increment
         SWEEP_REMOVED.labels(kind)
 
